@@ -1,0 +1,50 @@
+# Everything runs in .venv, made on first use; nothing else needs to be installed by hand.
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format protos protos-check bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(READY) ## make .venv and install lotteryfl and its development tools into it
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+demo: $(READY) ## coordinator + 2 workers over gRPC: 20 clients find their tickets on real data
+	$(BIN)/lotteryfl run examples/digits.toml --workers 2
+
+test: $(READY) ## the tests, under 10 minutes on 2 cores
+	$(BIN)/python -m pytest -m 'not slow' -n 2
+
+test-slow: $(READY) ## the tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY) protos-check ## format, lint, layering and types, and that the generated code is fresh
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: $(READY) ## rewrite the files the way lint wants them
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+protos: $(READY) ## regenerate protos/ from protos/lotteryfl.proto
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc --proto_path=. \
+	  --python_out=$(or $(OUT),.) --grpc_python_out=$(or $(OUT),.) \
+	  --mypy_out=$(or $(OUT),.) --mypy_grpc_out=$(or $(OUT),.) protos/lotteryfl.proto
+
+protos-check: $(READY)
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && $(MAKE) --no-print-directory protos OUT="$$out" >/dev/null && \
+	for file in "$$out"/protos/*; do \
+	  cmp -s "$$file" "protos/$${file##*/}" || { echo "protos/$${file##*/} is stale: run 'make protos'"; exit 1; }; \
+	done
+
+clean: ## remove .venv and caches
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
