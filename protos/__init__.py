@@ -1,0 +1,1 @@
+"""The service contract: lotteryfl.proto and the code generated from it."""
