@@ -1,0 +1,209 @@
+"""The experiment file: its schema and defaults, and errors that name the key, its value and what is allowed."""
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from common.errors import ExperimentError
+
+TOMLTable = dict[str, Any]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TaskSettings(_Section):
+    """What is learned: data and model."""
+
+    name: str = Field("digits", min_length=1, max_length=256)
+    """A built-in task (digits, fashion-mnist, mnist) or the user's own: a .py file or a module."""
+    model: str = Field("mlp", min_length=1, max_length=64)
+    """Architecture for the built-in tasks, as `common.models.create_model` takes it."""
+    data_dir: str = ""
+    """Folder with the IDX files of fashion-mnist or mnist; empty: where the system or torchvision keeps them."""
+
+
+class PartitionSettings(_Section):
+    """Who holds which examples."""
+
+    kind: Literal["n-class", "dirichlet", "iid"] = "n-class"
+    classes_per_client: int = Field(2, ge=1)
+    examples_per_class: int = Field(20, ge=1)
+    """Training + validation examples of a client's first class (n-class)."""
+    balance: PositiveShare = 1.0
+    """A client's other classes hold round(balance * examples_per_class) examples (n-class)."""
+    alpha: float = Field(0.5, gt=0)
+    """Concentration of the class proportions; small is more skewed (dirichlet)."""
+    examples_per_client: int = Field(40, ge=1)
+    """Training + validation examples of every client (dirichlet, iid)."""
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
+class TrainingSettings(_Section):
+    """Local training on a client."""
+
+    epochs: int = Field(5, ge=1)
+    batch_size: int = Field(16, ge=1)
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(0.05, gt=0)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """For sgd; the others keep torch's defaults."""
+    weight_decay: float = Field(0.0, ge=0)
+    threads: int = Field(1, ge=1)
+    """torch threads of a worker: part of the experiment, because it changes the order of sums."""
+
+
+class StrategySettings(_Section):
+    """How clients' work is planned and put together."""
+
+    name: str = Field("lotteryfl", min_length=1, max_length=64)
+    """A file of `server.strategies`; the coordinator checks the name."""
+    prune_rate: PositiveShare = 0.2
+    target_density: PositiveShare = 0.2
+    """The kept fraction of the prunable weights at which pruning stops."""
+    accuracy_threshold: Share = 0.5
+    """Validation accuracy from which a client prunes."""
+    rewind: Literal["initial", "none"] = "initial"
+    scope: Literal["global", "layer"] = "global"
+    prunable: Literal["matrices", "every-weight"] = "matrices"
+    overshoot: bool = False
+    """Let the last pruning keep its full rate and land below the target, as the official code does."""
+
+
+class RoundSettings(_Section):
+    """When a round is complete, and how long a worker may be silent."""
+
+    min_results: int = Field(1, ge=1)
+    """Results without which a round fails, when its deadline has passed or clients were given up."""
+    deadline: Seconds = 3600.0
+    lease: Seconds = 60.0
+    """Seconds without a heartbeat after which an assignment goes to another worker."""
+    max_attempts: int = Field(3, ge=1)
+
+
+class Experiment(_Section):
+    """One run, whole: the same file and seed give the same bits."""
+
+    seed: int = Field(0, ge=0, lt=2**63)
+    rounds: int = Field(20, ge=1)
+    clients: int = Field(20, ge=1, le=1_000_000)
+    clients_per_round: int = Field(20, ge=1)
+    task: TaskSettings = TaskSettings()
+    partition: PartitionSettings = PartitionSettings()
+    training: TrainingSettings = TrainingSettings()
+    strategy: StrategySettings = StrategySettings()
+    round: RoundSettings = RoundSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Experiment":
+        if self.clients_per_round > self.clients:
+            raise ValueError(
+                f"clients_per_round = {self.clients_per_round}: must be at most clients = {self.clients}"
+            )
+        if self.round.min_results > self.clients_per_round:
+            raise ValueError(
+                f"round.min_results = {self.round.min_results}: "
+                f"must be at most clients_per_round = {self.clients_per_round}"
+            )
+        return self
+
+
+def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
+    """Read an experiment file, apply `section.key=value` overrides, and validate the whole.
+
+    A task file named in it is found relative to the experiment file.
+
+    Raises:
+        ExperimentError: the file cannot be read or parsed, or a key or value is wrong.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ExperimentError(f"{path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ExperimentError(f"{path}: not valid TOML: {error}") from error
+    for override in overrides:
+        _apply_override(table, override)
+    experiment = validate(table, source=str(path))
+    name = experiment.task.name
+    if name.endswith(".py") and not Path(name).is_absolute():
+        task = experiment.task.model_copy(update={"name": str((path.parent / name).resolve())})
+        experiment = experiment.model_copy(update={"task": task})
+    return experiment
+
+
+def validate(table: TOMLTable, source: str) -> Experiment:
+    """Check a parsed table; `source` says in the error where it came from.
+
+    Raises:
+        ExperimentError: naming every wrong key, its value and what is allowed.
+    """
+    try:
+        return Experiment.model_validate(table)
+    except ValidationError as error:
+        raise ExperimentError(f"{source}: {'; '.join(_sentences(error))}") from error
+
+
+def from_json(text: str) -> Experiment:
+    """Read an experiment as the coordinator sends it.
+
+    Raises:
+        ExperimentError: it is not one that this version understands.
+    """
+    try:
+        return Experiment.model_validate_json(text)
+    except ValidationError as error:
+        raise ExperimentError(f"the coordinator's experiment: {'; '.join(_sentences(error))}") from error
+
+
+def to_toml(experiment: Experiment) -> str:
+    """Return the resolved experiment as TOML that `load` reads back to an equal value."""
+    return tomli_w.dumps(experiment.model_dump())
+
+
+def _apply_override(table: TOMLTable, override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ExperimentError(f"--set {override}: expected KEY=VALUE, as in --set training.lr=0.05")
+    for depth, part in enumerate(parts[:-1], start=1):
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ExperimentError(f"--set {override}: {'.'.join(parts[:depth])} is a value, not a section")
+    table[parts[-1]] = _toml_value(text.strip())
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word is a string: --set strategy.name=fedavg
+
+
+def _sentences(error: ValidationError) -> Iterable[str]:
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            yield f"unknown key {key} = {item['input']!r}; allowed here: {', '.join(_known_keys(item['loc']))}"
+        elif item["type"] == "value_error":
+            yield str(item["ctx"]["error"])
+        else:
+            yield f"{key} = {item['input']!r}: {item['msg'][:1].lower()}{item['msg'][1:]}"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Experiment
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            section = annotation
+    return list(section.model_fields)

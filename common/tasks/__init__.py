@@ -1,0 +1,37 @@
+"""Tasks: a model and every client's data, built in or the user's own."""
+
+from collections.abc import Sequence
+
+from common.errors import TaskError
+from common.experiment import Experiment
+from common.tasks import digits, mnist
+from common.tasks.base import ClientData, Task, task_id
+from common.tasks.custom import load_custom
+from common.tasks.images import ImageTask
+
+__all__ = ["BUILT_IN", "ClientData", "Task", "load_task", "task_id"]
+
+BUILT_IN = {"digits": digits.load, "fashion-mnist": mnist.load, "mnist": mnist.load}
+"""Name → loader of (training images, test images)."""
+
+
+def load_task(experiment: Experiment, allowed: Sequence[str] = ()) -> Task:
+    """Load the task that an experiment names.
+
+    A built-in task is always there; its data is read when the first client's is asked for. Of the user's own
+    tasks only those in `allowed` are: the experiment may come over the wire, and only chooses among them.
+
+    Args:
+        experiment: names the task, by `task_id` or by a name that has this id.
+        allowed: the task files and modules that this process's operator named.
+
+    Raises:
+        TaskError: the task or its architecture is unknown here, or the user's file is not a task.
+    """
+    for own in {experiment.task.name, *allowed} - set(BUILT_IN):
+        if task_id(own) in BUILT_IN:
+            raise TaskError(f"task {own}: {task_id(own)!r} is a built-in task; give your own another name")
+    name = experiment.task.name
+    if name in BUILT_IN:
+        return ImageTask(name, experiment, BUILT_IN[name])
+    return load_custom(experiment, allowed, BUILT_IN)

@@ -1,0 +1,44 @@
+"""What a task is."""
+
+from dataclasses import dataclass
+from pathlib import PurePath, PureWindowsPath
+from typing import Any, Protocol
+
+from torch import nn
+from torch.utils.data import Dataset
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """One client's examples: non-empty map-style data sets of (input tensor, class as an integer)."""
+
+    train: Dataset[Any]
+    validation: Dataset[Any]
+    test: Dataset[Any]
+
+
+class Task(Protocol):
+    """What is learned, and from what."""
+
+    @property
+    def name(self) -> str:
+        """The name that travels: see `task_id`."""
+
+    def model(self) -> nn.Module:
+        """Build a freshly initialised model, from torch's global generator."""
+
+    def client_data(self, client: int) -> ClientData:
+        """Return the examples of one client; the same for the same experiment, always.
+
+        Raises:
+            ValueError: the experiment has no such client.
+            TaskError: the data cannot be had, or a part of the client's is empty.
+        """
+
+
+def task_id(name: str) -> str:
+    """Return the name of a task without its place: custom_task for /x/custom_task.py and x.custom_task."""
+    if name.endswith(".py"):
+        # Only the path's form counts: it may come from another system.
+        return (PureWindowsPath if "\\" in name else PurePath)(name).stem
+    return name.rpartition(".")[2]

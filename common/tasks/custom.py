@@ -1,0 +1,180 @@
+"""The user's own task: a Python file or module with `model()` and `client(k, experiment)`."""
+
+import contextlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+from common.errors import TaskError
+from common.experiment import Experiment
+from common.tasks.base import ClientData, task_id
+
+_FUNCTIONS = {"model": "model()", "client": "client(k, experiment)"}
+_PARTS = {"train": "training", "validation": "validation", "test": "test"}
+
+
+def load_custom(experiment: Experiment, allowed: Sequence[str], built_in: Iterable[str]) -> "CustomTask":
+    """Import the one of the `allowed` files and modules that the experiment means.
+
+    Raises:
+        TaskError: none or more than one has this name, or it is not a task.
+    """
+    name = task_id(experiment.task.name)
+    sources = {_absolute(source) for source in allowed if task_id(source) == name}
+    if not sources:
+        raise TaskError(
+            f"task {name!r} is not installed here: name its file with --task; "
+            f"built-in tasks are {', '.join(built_in)}"
+        )
+    if len(sources) > 1:
+        raise TaskError(f"task {name!r} is ambiguous: {' and '.join(sorted(sources))} have this name")
+    (source,) = sources
+    load = _import_file if source.endswith(".py") else _import_module
+    return CustomTask(name, load(name, source), experiment)
+
+
+class CustomTask:
+    """A task out of a module that the user wrote; what its functions return is checked.
+
+    `model()` returns a `torch.nn.Module`. `client(k, experiment)` returns `ClientData` or its three parts,
+    each a map-style `torch.utils.data.Dataset` or a pair (inputs, labels) of tensors or numpy arrays with one
+    row per example; labels are integers, floating-point numpy inputs are given torch's default dtype.
+
+    Raises:
+        TaskError: the module lacks one of the functions.
+    """
+
+    def __init__(self, name: str, module: ModuleType, experiment: Experiment) -> None:
+        self.name = name
+        self._module = module
+        self._file = str(module.__file__)
+        self._experiment = experiment
+        for function, signature in _FUNCTIONS.items():
+            if not callable(getattr(module, function, None)):
+                raise TaskError(f"task {name}: {self._file} has no function {signature}")
+
+    def model(self) -> nn.Module:
+        """Build a freshly initialised model.
+
+        Raises:
+            TaskError: the user's function fails, or returns something else.
+        """
+        with _located(f"task {self.name}: model() failed", self._file):
+            model = self._module.model()
+        if not isinstance(model, nn.Module):
+            raise TaskError(
+                f"task {self.name}: model() in {self._file} returned {_kind(model)}, "
+                "expected a torch.nn.Module"
+            )
+        return model
+
+    def client_data(self, client: int) -> ClientData:
+        """Return one client's examples.
+
+        Raises:
+            ValueError: the experiment has no such client.
+            TaskError: the user's function fails, or returns something else, or an empty part.
+        """
+        if not 0 <= client < self._experiment.clients:
+            raise ValueError(f"client = {client}: expected 0 to {self._experiment.clients - 1}")
+        who = f"client {client} of task {self.name}"
+        with _located(f"{who}: client() failed", self._file):
+            parts = self._module.client(client, self._experiment)
+        if isinstance(parts, ClientData):
+            parts = (parts.train, parts.validation, parts.test)
+        if not isinstance(parts, tuple | list) or len(parts) != len(_PARTS):
+            raise TaskError(
+                f"{who}: client() in {self._file} returned {_kind(parts)}, "
+                "expected ClientData or (train, validation, test)"
+            )
+        data = [
+            _dataset(part, f"{who}: {name} from client() in {self._file}")
+            for name, part in zip(_PARTS, parts, strict=True)
+        ]
+        for part, adjective in zip(data, _PARTS.values(), strict=True):
+            if len(part) == 0:  # type: ignore[arg-type] # _dataset has checked that it is sized
+                raise TaskError(f"{who}: no {adjective} examples")
+        return ClientData(*data)
+
+
+def _dataset(value: Any, what: str) -> Dataset[Any]:
+    if isinstance(value, Dataset) and isinstance(value, Sized) and not isinstance(value, IterableDataset):
+        return value
+    match value:
+        case (Tensor() | np.ndarray() as inputs, Tensor() | np.ndarray() as labels):
+            return _pair(inputs, labels, what)
+    raise TaskError(f"{what} is {_kind(value)}, expected a map-style Dataset or a pair (inputs, labels)")
+
+
+def _pair(inputs: Any, labels: Any, what: str) -> TensorDataset:
+    if isinstance(inputs, np.ndarray) and inputs.dtype.kind == "f":
+        inputs = torch.as_tensor(inputs, dtype=torch.get_default_dtype())
+    try:
+        inputs, labels = torch.as_tensor(inputs), torch.as_tensor(labels)
+    except (TypeError, ValueError) as error:
+        raise TaskError(f"{what}: {error}") from error
+    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex():
+        raise TaskError(
+            f"{what}: labels are {labels.dtype} of shape {tuple(labels.shape)}, "
+            "expected integers of shape (examples,)"
+        )
+    if inputs.dim() == 0 or len(inputs) != len(labels):
+        raise TaskError(f"{what}: inputs have shape {tuple(inputs.shape)}, labels {tuple(labels.shape)}")
+    return TensorDataset(inputs, labels.long())
+
+
+def _absolute(source: str) -> str:
+    return str(Path(source).expanduser().resolve()) if source.endswith(".py") else source
+
+
+def _import_file(name: str, source: str) -> ModuleType:
+    if not Path(source).is_file():
+        raise TaskError(f"task {name}: there is no file {source}")
+    spec = importlib.util.spec_from_file_location(f"lotteryfl_task_{name}", source)
+    if spec is None or spec.loader is None:
+        raise TaskError(f"task {name}: {source} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look their module up there
+    with _located(f"task {name}: import failed", source):
+        spec.loader.exec_module(module)
+    return module
+
+
+def _import_module(name: str, source: str) -> ModuleType:
+    with _located(f"task {name}: import failed", None):
+        spec = importlib.util.find_spec(source)
+    if spec is None or not spec.has_location:
+        raise TaskError(f"task {name}: there is no module {source}")
+    with _located(f"task {name}: import failed", spec.origin):
+        return importlib.import_module(source)
+
+
+@contextlib.contextmanager
+def _located(failure: str, file: str | None) -> Iterator[None]:
+    """Turn any exception of the user's code into a TaskError that says at which line of `file` it arose."""
+    try:
+        yield
+    except Exception as error:
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file
+        ]
+        if isinstance(error, SyntaxError) and error.filename == file:
+            lines.append(error.lineno)
+        place = f" at {file}:{lines[-1]}" if lines else f" in {file}" if file else ""
+        sentence = str(error).partition("\n")[0]
+        raise TaskError(f"{failure}{place}: {type(error).__name__}: {sentence}") from error
+
+
+def _kind(value: Any) -> str:
+    name = type(value).__name__
+    return f"{name} of {len(value)}" if isinstance(value, tuple | list) else name
