@@ -52,10 +52,10 @@ class TrainingSettings(_Section):
     """Local training on a client."""
 
     epochs: int = Field(5, ge=1)
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(8, ge=1)
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(0.05, gt=0)
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    lr: float = Field(0.1, gt=0)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """For sgd; the others keep torch's defaults."""
     weight_decay: float = Field(0.0, ge=0)
     threads: int = Field(1, ge=1)
@@ -68,7 +68,7 @@ class StrategySettings(_Section):
     name: str = Field("lotteryfl", min_length=1, max_length=64)
     """A file of `server.strategies`; the coordinator checks the name."""
     prune_rate: PositiveShare = 0.2
-    target_density: PositiveShare = 0.2
+    target_density: PositiveShare = 0.1
     """The kept fraction of the prunable weights at which pruning stops."""
     accuracy_threshold: Share = 0.5
     """Validation accuracy from which a client prunes."""
@@ -94,7 +94,7 @@ class Experiment(_Section):
     """One run, whole: the same file and seed give the same bits."""
 
     seed: int = Field(0, ge=0, lt=2**63)
-    rounds: int = Field(20, ge=1)
+    rounds: int = Field(30, ge=1)
     clients: int = Field(20, ge=1, le=1_000_000)
     clients_per_round: int = Field(20, ge=1)
     task: TaskSettings = TaskSettings()
@@ -106,9 +106,7 @@ class Experiment(_Section):
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
         if self.clients_per_round > self.clients:
-            raise ValueError(
-                f"clients_per_round = {self.clients_per_round}: must be at most clients = {self.clients}"
-            )
+            raise ValueError(f"clients_per_round = {self.clients_per_round}: must be at most clients = {self.clients}")
         if self.round.min_results > self.clients_per_round:
             raise ValueError(
                 f"round.min_results = {self.round.min_results}: "

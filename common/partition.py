@@ -119,9 +119,7 @@ def stratified_split(
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def _deal_classes(
-    labels: IntArray, settings: PartitionSettings, clients: int, seed: int
-) -> Iterator[IntArray]:
+def _deal_classes(labels: IntArray, settings: PartitionSettings, clients: int, seed: int) -> Iterator[IntArray]:
     pools = _class_pools(labels, seed)
     wanted, first = settings.classes_per_client, settings.examples_per_class
     if wanted > len(pools):
@@ -139,9 +137,7 @@ def _deal_classes(
         yield _draw(pools, counts, client)
 
 
-def _deal_proportions(
-    labels: IntArray, settings: PartitionSettings, clients: int, seed: int
-) -> Iterator[IntArray]:
+def _deal_proportions(labels: IntArray, settings: PartitionSettings, clients: int, seed: int) -> Iterator[IntArray]:
     pools = _class_pools(labels, seed)
     # From 1e9 on the proportions are even; from 1e307 on numpy's sums overflow.
     concentration = np.full(len(pools), min(settings.alpha, 1e9))
@@ -151,14 +147,10 @@ def _deal_proportions(
         yield _draw(pools, dict(zip(pools, counts.tolist(), strict=True)), client)
 
 
-def _deal_evenly(
-    labels: IntArray, settings: PartitionSettings, clients: int, seed: int
-) -> Iterator[IntArray]:
+def _deal_evenly(labels: IntArray, settings: PartitionSettings, clients: int, seed: int) -> Iterator[IntArray]:
     wanted = settings.examples_per_client
     if wanted > len(labels):
-        raise TaskError(
-            f"partition.examples_per_client = {wanted}: there are {len(labels)} training examples"
-        )
+        raise TaskError(f"partition.examples_per_client = {wanted}: there are {len(labels)} training examples")
     pool = _Pool(np.arange(len(labels)), generator(seed, "partition-pool"))
     for _ in range(clients):
         yield pool.draw(wanted)

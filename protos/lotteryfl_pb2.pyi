@@ -401,29 +401,23 @@ class Plan(_message.Message):
     PRUNE_FIELD_NUMBER: _builtins.int
     REWIND_FIELD_NUMBER: _builtins.int
     TRAIN_FIELD_NUMBER: _builtins.int
-    RETURN_TENSORS_FIELD_NUMBER: _builtins.int
     rewind: Global___Plan.Rewind.ValueType
-    return_tensors: _builtins.bool
-    """false: only metrics travel back"""
     @_builtins.property
     def prune(self) -> Global___Plan.Prune:
         """absent: the mask stays"""
 
     @_builtins.property
-    def train(self) -> Global___Plan.Train:
-        """absent: no training"""
-
+    def train(self) -> Global___Plan.Train: ...
     def __init__(
         self,
         *,
         prune: Global___Plan.Prune | None = ...,
         rewind: Global___Plan.Rewind.ValueType = ...,
         train: Global___Plan.Train | None = ...,
-        return_tensors: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prune", b"prune", "train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["prune", b"prune", "return_tensors", b"return_tensors", "rewind", b"rewind", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prune", b"prune", "rewind", b"rewind", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

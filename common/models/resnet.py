@@ -71,9 +71,7 @@ class ResNet(nn.Module):
         classes: int,
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()
-        )
+        self.stem = nn.Sequential(nn.Conv2d(channels, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU())
         stages, inputs = [], 64
         for stage, count in enumerate(blocks):
             width = 64 << stage

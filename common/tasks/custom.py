@@ -33,8 +33,7 @@ def load_custom(experiment: Experiment, allowed: Sequence[str], built_in: Iterab
     sources = {_absolute(source) for source in allowed if task_id(source) == name}
     if not sources:
         raise TaskError(
-            f"task {name!r} is not installed here: name its file with --task; "
-            f"built-in tasks are {', '.join(built_in)}"
+            f"task {name!r} is not installed here: name its file with --task; built-in tasks are {', '.join(built_in)}"
         )
     if len(sources) > 1:
         raise TaskError(f"task {name!r} is ambiguous: {' and '.join(sorted(sources))} have this name")
@@ -73,8 +72,7 @@ class CustomTask:
             model = self._module.model()
         if not isinstance(model, nn.Module):
             raise TaskError(
-                f"task {self.name}: model() in {self._file} returned {_kind(model)}, "
-                "expected a torch.nn.Module"
+                f"task {self.name}: model() in {self._file} returned {_kind(model)}, expected a torch.nn.Module"
             )
         return model
 
@@ -125,8 +123,7 @@ def _pair(inputs: Any, labels: Any, what: str) -> TensorDataset:
         raise TaskError(f"{what}: {error}") from error
     if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex():
         raise TaskError(
-            f"{what}: labels are {labels.dtype} of shape {tuple(labels.shape)}, "
-            "expected integers of shape (examples,)"
+            f"{what}: labels are {labels.dtype} of shape {tuple(labels.shape)}, expected integers of shape (examples,)"
         )
     if inputs.dim() == 0 or len(inputs) != len(labels):
         raise TaskError(f"{what}: inputs have shape {tuple(inputs.shape)}, labels {tuple(labels.shape)}")
@@ -165,9 +162,7 @@ def _located(failure: str, file: str | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        lines = [
-            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file
-        ]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
         if isinstance(error, SyntaxError) and error.filename == file:
             lines.append(error.lineno)
         place = f" at {file}:{lines[-1]}" if lines else f" in {file}" if file else ""

@@ -60,9 +60,7 @@ def _read(file: IO[bytes] | gzip.GzipFile, path: Path, dimensions: int, most: in
     shape = np.frombuffer(header, dtype=">u4", offset=4).tolist()
     size = math.prod(shape)
     if size > min(MAX_BYTES, most):
-        raise TaskError(
-            f"{path}: its header claims {size} bytes of data, expected {min(MAX_BYTES, most)} at most"
-        )
+        raise TaskError(f"{path}: its header claims {size} bytes of data, expected {min(MAX_BYTES, most)} at most")
     data = file.read(size + 1)
     if len(data) != size:
         held = f"more than {size}" if len(data) > size else str(len(data))

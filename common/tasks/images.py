@@ -57,9 +57,7 @@ class ImageTask:
         load: Callable[[Experiment], tuple[LabelledImages, LabelledImages]],
     ) -> None:
         if experiment.task.model not in ARCHITECTURES:
-            raise TaskError(
-                f"task.model = {experiment.task.model!r}: expected one of {', '.join(ARCHITECTURES)}"
-            )
+            raise TaskError(f"task.model = {experiment.task.model!r}: expected one of {', '.join(ARCHITECTURES)}")
         self.name = name
         self._experiment = experiment
         self._load = load

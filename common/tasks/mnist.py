@@ -70,9 +70,7 @@ def _read_part(name: str, folder: Path, part: str) -> LabelledImages:
     )
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     if images.shape[1:] != (_SIDE, _SIDE):
-        raise TaskError(
-            f"{images_path}: images are {images.shape[1]}×{images.shape[2]}, expected {_SIDE}×{_SIDE}"
-        )
+        raise TaskError(f"{images_path}: images are {images.shape[1]}×{images.shape[2]}, expected {_SIDE}×{_SIDE}")
     if len(images) != len(labels):
         raise TaskError(f"{images_path} holds {len(images)} images, {labels_path} {len(labels)} labels")
     if labels.size and labels.max() >= _CLASSES:

@@ -118,9 +118,7 @@ def test_one_name_for_two_files_is_refused(tmp_path: Path) -> None:
 def test_the_name_of_a_built_in_task_is_taken(tmp_path: Path) -> None:
     path = write_task(tmp_path, name="digits")
     for named in (path, "digits"):
-        with pytest.raises(
-            TaskError, match=r"digits\.py: 'digits' is a built-in task; give your own another name"
-        ):
+        with pytest.raises(TaskError, match=r"digits\.py: 'digits' is a built-in task; give your own another name"):
             load_task(make_experiment(task={"name": named}), [path])
 
 
@@ -135,9 +133,7 @@ def test_a_module_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("module", ["no_such_module_here", "no_such_package.module", "common.nothing"])
 def test_a_missing_module(module: str) -> None:
-    with pytest.raises(
-        TaskError, match=f"task {task_id(module)}: .*[Nn]o.* module .*{module.partition('.')[0]}"
-    ):
+    with pytest.raises(TaskError, match=f"task {task_id(module)}: .*[Nn]o.* module .*{module.partition('.')[0]}"):
         load_own(module)
 
 
@@ -250,9 +246,7 @@ def test_a_client_out_of_range_is_refused(client: int, tmp_path: Path) -> None:
 
 def test_what_model_must_return(tmp_path: Path) -> None:
     path = write_task(tmp_path, GOOD.replace("nn.Linear(4, 2)", "nn.Linear"))
-    with pytest.raises(
-        TaskError, match=rf"task own_task: model\(\) in {path} returned type, expected a torch.nn.Mod"
-    ):
+    with pytest.raises(TaskError, match=rf"task own_task: model\(\) in {path} returned type, expected a torch.nn.Mod"):
         load_own(path).model()
     path = write_task(tmp_path, GOOD.replace("nn.Linear(4, 2)", "nn.Linear(4)"), name="other")
     with pytest.raises(TaskError, match=rf"task other: model\(\) failed at {path}:7: TypeError: "):
@@ -261,16 +255,12 @@ def test_what_model_must_return(tmp_path: Path) -> None:
 
 def test_a_function_that_takes_no_experiment(tmp_path: Path) -> None:
     path = write_task(tmp_path, GOOD.replace("client(k, experiment)", "client(k)"))
-    with pytest.raises(
-        TaskError, match=rf"client\(\) failed in {path}: TypeError: client\(\) takes 1 positional"
-    ):
+    with pytest.raises(TaskError, match=rf"client\(\) failed in {path}: TypeError: client\(\) takes 1 positional"):
         load_own(path).client_data(0)
 
 
 def test_a_dataclass_in_a_task_file_finds_its_module(tmp_path: Path) -> None:
-    code = (
-        "from __future__ import annotations\n@__import__('dataclasses').dataclass\nclass A:\n    x: int = 1\n"
-    )
+    code = "from __future__ import annotations\n@__import__('dataclasses').dataclass\nclass A:\n    x: int = 1\n"
     assert_learnable(load_own(write_task(tmp_path, code + GOOD)), 0)
 
 
@@ -297,7 +287,5 @@ def test_the_custom_example_is_short_and_its_clients_differ() -> None:
 def test_a_partition_error_of_the_users_code_keeps_its_sentence() -> None:
     settings = experiment_file.load(EXAMPLES / "custom_task.toml", ["partition.examples_per_client=1000"])
     task = load_task(settings, [settings.task.name])
-    with pytest.raises(
-        TaskError, match=r"custom_task\.py:\d+: TaskError: client \d+ needs \d+ training examples"
-    ):
+    with pytest.raises(TaskError, match=r"custom_task\.py:\d+: TaskError: client \d+ needs \d+ training examples"):
         task.client_data(0)

@@ -59,12 +59,8 @@ def test_depth(architecture: str, matrices: int) -> None:
 def test_the_resnet_stem_keeps_small_images_whole(architecture: str) -> None:
     model = create_model("cifar10", architecture)
     sides = []
-    model.get_submodule("stages").register_forward_hook(
-        lambda _, inputs, output: sides.append(output.shape[-1])
-    )
-    model.get_submodule("stem").register_forward_hook(
-        lambda _, inputs, output: sides.append(output.shape[-1])
-    )
+    model.get_submodule("stages").register_forward_hook(lambda _, inputs, output: sides.append(output.shape[-1]))
+    model.get_submodule("stem").register_forward_hook(lambda _, inputs, output: sides.append(output.shape[-1]))
     model.eval()(torch.zeros(1, 3, 32, 32))
     assert sides == [32, 4]
 
@@ -95,7 +91,5 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
         ValueError, match=r"dataset = 'imagenet': expected one of digits, mnist, fashion-mnist, cifar10"
     ):
         create_model("imagenet", "mlp")
-    with pytest.raises(
-        ValueError, match=r"architecture = 'alexnet': expected one of mlp, .*lenet5.*resnet50"
-    ):
+    with pytest.raises(ValueError, match=r"architecture = 'alexnet': expected one of mlp, .*lenet5.*resnet50"):
         create_model("digits", "alexnet")

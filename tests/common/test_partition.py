@@ -22,9 +22,7 @@ def labels_of(per_class: int, classes: int = 10) -> np.ndarray:
 TRAIN, TEST = labels_of(100), labels_of(25)
 
 
-def deal(
-    clients: int = 20, seed: int = 0, train: Any = TRAIN, test: Any = TEST, **keys: Any
-) -> list[ClientIndices]:
+def deal(clients: int = 20, seed: int = 0, train: Any = TRAIN, test: Any = TEST, **keys: Any) -> list[ClientIndices]:
     partition = Partition(train, test, PartitionSettings(**keys), clients, seed)
     return [partition.client(client) for client in range(clients)]
 
@@ -34,9 +32,7 @@ def held(client: ClientIndices) -> np.ndarray:
 
 
 def same(one: ClientIndices, other: ClientIndices) -> bool:
-    return all(
-        np.array_equal(getattr(one, part), getattr(other, part)) for part in ("train", "validation", "test")
-    )
+    return all(np.array_equal(getattr(one, part), getattr(other, part)) for part in ("train", "validation", "test"))
 
 
 @settings(max_examples=40, deadline=None)
@@ -50,9 +46,7 @@ def same(one: ClientIndices, other: ClientIndices) -> bool:
 def test_n_class_holds_distinct_classes_of_the_stated_sizes(
     classes: int, size: int, balance: float, clients: int, seed: int
 ) -> None:
-    dealt = deal(
-        clients, seed, kind="n-class", classes_per_client=classes, examples_per_class=size, balance=balance
-    )
+    dealt = deal(clients, seed, kind="n-class", classes_per_client=classes, examples_per_class=size, balance=balance)
     for client in dealt:
         _, counts = np.unique(TRAIN[held(client)], return_counts=True)
         assert sorted(counts) == sorted([size] + [round(balance * size)] * (classes - 1))

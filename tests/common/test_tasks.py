@@ -59,9 +59,7 @@ def test_digits_inputs_and_labels_belong_together() -> None:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    label_of = {
-        image.tobytes(): label for image, label in zip(digits.images / 16, digits.target, strict=True)
-    }
+    label_of = {image.tobytes(): label for image, label in zip(digits.images / 16, digits.target, strict=True)}
     inputs, labels = tensors(load_task(make_experiment()).client_data(0).train)
     for image, label in zip(inputs.double().numpy(), labels.tolist(), strict=True):
         assert label_of[image.tobytes()] == label
@@ -142,9 +140,7 @@ def write_mnist(folder: Path, packed: bool = False, side: int = 28) -> Path:
 def empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No data installed, an empty cache, no torchvision; returns the cache folder."""
     for name, source in mnist._SOURCES.items():
-        bare = type(source)(
-            **{**vars(source), "system": tuple(tmp_path / "system" / name for _ in source.system)}
-        )
+        bare = type(source)(**{**vars(source), "system": tuple(tmp_path / "system" / name for _ in source.system)})
         monkeypatch.setitem(mnist._SOURCES, name, bare)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setitem(sys.modules, "torchvision", None)
@@ -152,9 +148,7 @@ def empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize(
-    ("name", "mean", "std"), [("mnist", 0.1307, 0.3081), ("fashion-mnist", 0.2860, 0.3530)]
-)
+@pytest.mark.parametrize(("name", "mean", "std"), [("mnist", 0.1307, 0.3081), ("fashion-mnist", 0.2860, 0.3530)])
 def test_idx_files_from_a_folder(name: str, mean: float, std: float, packed: bool, tmp_path: Path) -> None:
     folder = write_mnist(tmp_path, packed)
     task = load_task(make_experiment(task={"name": name, "data_dir": str(folder), "model": "cnn"}))
@@ -263,9 +257,7 @@ def test_a_failed_download_is_one_clear_error_and_leaves_nothing(
     torchvision: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAIL", "1")
-    with pytest.raises(
-        TaskError, match=r"task mnist: the download into .* failed: Error downloading train-images"
-    ):
+    with pytest.raises(TaskError, match=r"task mnist: the download into .* failed: Error downloading train-images"):
         load_task(make_experiment(task={"name": "mnist"})).client_data(0)
     assert list(torchvision.iterdir()) == []
 
@@ -275,9 +267,7 @@ def test_wrong_idx_folders_are_refused_by_name(tmp_path: Path) -> None:
         return load_task(make_experiment(task={"name": "mnist", "data_dir": str(folder)})).client_data(0)
 
     labels = np.zeros(1000, dtype=np.uint8)
-    with pytest.raises(
-        TaskError, match=r"nowhere: there is no train-images-idx3-ubyte or train-images-idx3-ubyte\.gz"
-    ):
+    with pytest.raises(TaskError, match=r"nowhere: there is no train-images-idx3-ubyte or train-images-idx3-ubyte\.gz"):
         reading(tmp_path / "nowhere")
     with pytest.raises(TaskError, match="images are 27×27, expected 28×28"):
         reading(write_mnist(tmp_path / "small", side=27))

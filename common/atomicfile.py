@@ -1,0 +1,44 @@
+"""Files that are there whole and on disk, or not at all."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Self
+
+
+class AtomicFile:
+    """A file that gets its name when it is whole and on disk; left by an exception, it is gone."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        self.file = self._part.open("x+b")
+
+    def commit(self) -> None:
+        """Put the file on disk, under its name."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+        self._part.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name is on disk only when the folder is
+        finally:
+            os.close(folder)
+
+    def discard(self) -> None:
+        """Drop the file."""
+        try:
+            self.file.close()
+        finally:
+            self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.commit()
+        finally:
+            self.discard()

@@ -1,0 +1,44 @@
+"""gRPC channel options of both sides. gRPC ignores unknown names silently: tests show their effect."""
+
+PROTOCOL_VERSION = 1
+"""Raised with every change of protos/lotteryfl.proto that an older peer would misread."""
+
+STREAM_IDLE_SECONDS = 60.0
+"""A stream that has not moved for so long is given up; streams have no other deadline."""
+
+CALL_SECONDS = 30.0
+"""Deadline of every unary call."""
+
+POLL_SECONDS = 60.0
+"""Longest time that FetchAssignment is held open."""
+
+# Room for a chunk of `common.tensorstream` (1 MiB) and its frame. Not computed from it: that module imports
+# torch, which takes seconds, and `lotteryfl status HOST:PORT`, the containers' health check, does without.
+_MESSAGE_BYTES = 4 << 20
+
+_BOTH_SIDES: list[tuple[str, int]] = [
+    ("grpc.max_send_message_length", _MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    # A peer that vanished is noticed within 20 + 10 s. Without the ping timeout it takes over a minute.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+CLIENT_OPTIONS = [
+    *_BOTH_SIDES,
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+]
+
+SERVER_OPTIONS = [
+    *_BOTH_SIDES,
+    # An occupied port is an error, not a second listener that takes every other connection.
+    ("grpc.so_reuseport", 0),
+    # Allows the clients' keepalive: otherwise "too many pings" ends idle connections.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 0),
+]

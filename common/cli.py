@@ -1,0 +1,79 @@
+"""The program `lotteryfl`: finds its commands in server/ and client/, and turns errors into one line."""
+
+import logging
+import shlex
+import sys
+from importlib import import_module, resources
+from pathlib import Path
+
+import click
+
+from common.errors import LotteryFLError
+
+_COMMANDS = {
+    "init": "common.cli:init",
+    "run": "server.cli:run",
+    "serve": "server.cli:serve",
+    "work": "client.cli:work",
+    "simulate": "server.cli:simulate",
+    "status": "server.inspectcli:status",
+    "export": "server.inspectcli:export",
+}
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or SIGTERM, as shells have it."""
+
+
+class _Commands(click.Group):
+    """Commands by name, imported when called: `common` knows neither side, a worker needs no coordinator."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, function = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), function)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lotteryfl")
+@click.option("--verbose", "-v", is_flag=True, help="Log every assignment.")
+def program(verbose: bool) -> None:
+    """Federated training of sparse, personalised models: every client finds its own lottery ticket."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    logging.getLogger("lotteryfl").setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+@click.command()
+@click.argument("path", metavar="[FILE]", default="experiment.toml", type=click.Path(path_type=Path))
+def init(path: Path) -> None:
+    """Write a commented experiment file."""
+    text = resources.files("common").joinpath("experiment_template.toml").read_text(encoding="utf-8")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise LotteryFLError(f"{path}: exists already; name another file") from error
+    except OSError as error:
+        raise LotteryFLError(f"{path}: cannot be written: {error.strerror}") from error
+    click.echo(f"{path} written; try: lotteryfl run {shlex.quote(str(path))} --workers 2")
+
+
+def main() -> None:
+    """Run the program: exit code 0 on success, 1 on an error, 2 on wrong usage, 130 when interrupted."""
+    try:
+        program.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except LotteryFLError as error:
+        click.echo(f"lotteryfl: {' '.join(str(error).split())}", err=True)  # one line, whatever it quotes
+        sys.exit(1)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

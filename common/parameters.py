@@ -1,0 +1,128 @@
+"""Named parameters and buffers in and out of a model, in whatever state of pruning it is.
+
+Names are plain: those of the unpruned model's state dict. `fc.weight` stays `fc.weight` where torch says
+`fc.weight_orig`, and a parameter that is itself called `x_orig` keeps its name. A tensor that modules share
+(a tie) comes once, under its first name.
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from common.entries import entries
+from common.prunedstate import refresh_all, settle
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and persistent buffers by plain name, in the unpruned model's order.
+
+    They are detached views: what is written into them in place is in the model (and in a pruned module's
+    product from its next forward on). Pruned parameters come whole, as `NAME_orig` holds them.
+    """
+    return {entry.name: entry.tensor.detach() for entry in entries(model)}
+
+
+def named_masks(model: nn.Module) -> dict[str, Tensor]:
+    """Return the live masks of the pruned parameters by plain name: 1 = kept, 0 = pruned."""
+    return {entry.name: entry.mask for entry in entries(model) if entry.mask is not None}
+
+
+def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy values into the model's parameters and buffers, in place; masks stay as they are.
+
+    Args:
+        model: plain or pruned, on any device.
+        tensors: values for exactly the names of `named_tensors(model)`; copied, never kept.
+
+    Raises:
+        ValueError: a name is missing or unexpected, a shape differs, or a dtype is of another kind.
+            Nothing has been changed then.
+    """
+    found = entries(model)
+    _check_names({entry.name for entry in found}, tensors)
+    for entry in found:
+        entry.check_fits(tensors[entry.name])
+    with torch.no_grad():
+        for entry in found:
+            entry.tensor.copy_(tensors[entry.name])
+    refresh_all(model)
+
+
+def set_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Prune the model by exactly these masks; a parameter without one is plain again, with all its values.
+
+    Args:
+        model: any module.
+        masks: plain parameter name → 1 = kept, 0 = pruned, of the parameter's shape; copied.
+
+    Raises:
+        ValueError: a name is not a parameter's, or a shape differs. Nothing has been changed then.
+    """
+    found = {entry.name: entry for entry in entries(model)}
+    for name, mask in masks.items():
+        if name not in found:
+            raise ValueError(f"mask {name!r}: the model has no parameter of this name")
+        found[name].check_can_prune()
+        if mask.shape != found[name].tensor.shape:
+            raise ValueError(f"mask {name!r} has shape {list(mask.shape)}, expected {list(found[name].tensor.shape)}")
+    for name, entry in found.items():
+        if name in masks:
+            entry.put_mask(entry.new_mask().copy_(masks[name]))
+        else:
+            entry.drop_mask()
+    settle(model)
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Copy parameters, buffers and masks from one model into another, across devices.
+
+    Afterwards the target is pruned exactly as the source is, and nothing is shared between the two.
+
+    Raises:
+        ValueError: the models differ in names, shapes or kinds of dtype.
+    """
+    load_tensors(target, named_tensors(source))
+    set_masks(target, named_masks(source))
+
+
+def copy_model(model: nn.Module, device: torch.device | str | None = None) -> nn.Module:
+    """Return an independent copy in the model's present state: dense or pruned, before or after a forward.
+
+    `copy.deepcopy` alone refuses a pruned model, because its masked products hang in a graph.
+
+    Args:
+        model: any module.
+        device: where the copy lives; None: where the model does.
+    """
+    products: dict[int, object] = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    copied = copy.deepcopy(model, memo=products)
+    if device is not None:
+        copied.to(device)
+    refresh_all(copied)
+    return copied
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 (hexadecimal) over names, dtypes, shapes and raw bytes, in name order."""
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach()
+        sha.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        sha.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def _check_names(expected: set[str], tensors: Mapping[str, Tensor]) -> None:
+    differences = {"missing": expected - tensors.keys(), "unexpected": tensors.keys() - expected}
+    problems = [f"{what} {', '.join(map(repr, sorted(names)))}" for what, names in differences.items() if names]
+    if problems:
+        raise ValueError(f"tensors do not fit the model: {'; '.join(problems)}")

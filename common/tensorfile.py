@@ -1,0 +1,134 @@
+"""Safetensors files: written whole or not at all, read without a copy."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from common.atomicfile import AtomicFile
+from common.errors import PayloadError
+from common.tensorlayout import ALIGNMENT, Entry, lay_out, quoted, read_layout
+from common.tensorstream import data_of
+
+
+class Spec(Protocol):
+    """What must be known of a tensor before its values are; `common.tensortable.TensorSpec` fits."""
+
+    @property
+    def name(self) -> str:
+        """Of the tensor."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """One of `common.dtypes.DTYPES`."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Its sizes."""
+
+
+def save(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors to a safetensors file that is there whole and on disk, or not at all.
+
+    Returns:
+        The SHA-256 of the file, hexadecimal.
+
+    Raises:
+        TypeError, ValueError: as `TensorStream`.
+    """
+    layout = lay_out((name, t.dtype, t.shape) for name, t in tensors.items())
+    return _write(path, *layout, tensors.items())
+
+
+def save_stream(path: Path, specs: Iterable[Spec], tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Write tensors as `save` does, one at a time in any order: at most one need be in memory.
+
+    Args:
+        path: of the file; replaced if it exists.
+        specs: name, dtype and shape of every tensor.
+        tensors: (name, tensor), each name of `specs` once.
+
+    Returns:
+        The SHA-256 of the file, hexadecimal.
+
+    Raises:
+        TypeError: as `TensorStream`.
+        ValueError: as `TensorStream`; or the tensors are not those of `specs`.
+    """
+    return _write(path, *lay_out((spec.name, spec.dtype, spec.shape) for spec in specs), tensors)
+
+
+def _write(path: Path, header: bytes, entries: list[Entry], tensors: Iterable[tuple[str, Tensor]]) -> str:
+    missing = {entry.name: entry for entry in entries}
+    with AtomicFile(path) as part:
+        part.file.write(header)
+        for name, tensor in tensors:
+            entry = missing.pop(name, None)
+            if entry is None:
+                raise ValueError(f"{name}: given twice, or not among the tensors to save")
+            if (tensor.dtype, tuple(tensor.shape)) != (entry.dtype, entry.shape):
+                raise ValueError(
+                    f"{name}: {tensor.dtype} of shape {list(tensor.shape)}, "
+                    f"expected {entry.dtype} of shape {list(entry.shape)}"
+                )
+            part.file.seek(len(header) + entry.begin)
+            part.file.write(data_of(tensor))
+            del tensor  # before the next one is made
+        if missing:
+            raise ValueError(f"{', '.join(missing)}: not given")
+        part.file.seek(0)
+        return hashlib.file_digest(part.file, "sha256").hexdigest()
+
+
+def open_file(path: Path) -> dict[str, Tensor]:
+    """Map a safetensors file into memory and return its tensors, zero-copy.
+
+    The mapping is private and lives as long as any of the tensors: what is written to one does not reach the
+    file, and the file may be renamed or unlinked, but not truncated, meanwhile.
+
+    Raises:
+        PayloadError: the file is not strictly a safetensors file.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    if size == 0:
+        raise PayloadError(f"{path}: the file is empty")
+    # Unlike Python's own mmap this holds no file descriptor, of which a round's results would need many.
+    mapping = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+    return parse(mapping.numpy().data, str(path))
+
+
+def parse(buffer: bytes | bytearray | memoryview, what: str) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file in memory as views of it, in the order of their data.
+
+    The views keep the buffer alive. Those of a read-only buffer must not be written to.
+
+    Args:
+        buffer: the whole file. Copied when it does not start at an address that is a multiple of 8.
+        what: names the file in errors.
+
+    Raises:
+        PayloadError: the bytes are not strictly a safetensors file of known dtypes, without holes, overlaps,
+            duplicate names or misaligned tensors.
+    """
+    view = memoryview(buffer)
+    raw = np.frombuffer(view, np.uint8) if view.nbytes else np.empty(0, np.uint8)
+    if raw.ctypes.data % ALIGNMENT:
+        raw = raw.copy()
+    entries, start = read_layout(raw, what)
+    whole = from_dlpack(raw)  # unlike from_numpy it takes read-only memory without a warning
+    return {entry.name: _view(whole, start, entry, what) for entry in entries}
+
+
+def _view(whole: Tensor, start: int, entry: Entry, what: str) -> Tensor:
+    if entry.begin == entry.end:
+        return torch.empty(entry.shape, dtype=entry.dtype)
+    data = whole[start + entry.begin : start + entry.end]
+    if entry.dtype is torch.bool and (largest := int(data.max())) > 1:
+        raise PayloadError(f"{what}: {quoted(entry.name)}: byte {largest}, expected 0 or 1 in a BOOL tensor")
+    return data.view(entry.dtype).view(entry.shape)

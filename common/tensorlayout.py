@@ -1,0 +1,163 @@
+"""The head of a safetensors file, written and read: which tensors, of which dtype and shape, lie where.
+
+A file is the length of the header (8 bytes, little-endian), a JSON header {name: {dtype, shape, data_offsets}},
+and the tensors' data. As in the safetensors library's own files the header is padded with spaces to a multiple
+of 8 bytes, and the data lie in descending order of item size (within one size: in the order given): all
+aligned, without holes. What is read must be so too.
+"""
+
+import json
+import reprlib
+from collections.abc import Iterable, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from common.dtypes import CODES, DTYPES
+from common.errors import PayloadError
+
+MAX_HEADER_BYTES = 4 << 20
+"""Longest header written or read: some 30,000 tensors."""
+
+MAX_DIMENSIONS = 64
+"""Most dimensions of a tensor that is read: as many as numpy has."""
+
+ALIGNMENT = 8
+_LENGTH_BYTES = 8
+_MAX_TENSOR_BYTES = 2**63 - 1  # torch counts in int64
+
+RawBytes = npt.NDArray[np.uint8]
+
+
+class Entry(NamedTuple):
+    """One tensor and its place."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    begin: int
+    """Bytes from the start of the data; so is `end`."""
+    end: int
+
+
+def lay_out(specs: Iterable[tuple[str, torch.dtype, Sequence[int]]]) -> tuple[bytes, list[Entry]]:
+    """Return the file's bytes before the data, and the tensors in the order of their data."""
+    entries: list[Entry] = []
+    end = 0
+    for name, dtype, shape in sorted(specs, key=lambda spec: -spec[1].itemsize):
+        if dtype not in CODES:
+            raise TypeError(f"{name}: {dtype} cannot be stored, expected one of {', '.join(DTYPES)}")
+        if name == "__metadata__":
+            raise ValueError("__metadata__: this name is reserved by the file format")
+        begin, end = end, end + prod(shape) * dtype.itemsize
+        entries.append(Entry(name, dtype, tuple(shape), begin, end))
+    table = {e.name: {"dtype": CODES[e.dtype], "shape": e.shape, "data_offsets": (e.begin, e.end)} for e in entries}
+    if len(table) < len(entries):
+        raise ValueError("two tensors have the same name")
+    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    if len(text) > MAX_HEADER_BYTES:
+        raise ValueError(f"header of {len(text)} bytes for {len(table)} tensors, at most {MAX_HEADER_BYTES}")
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text, entries
+
+
+def read_layout(raw: RawBytes, what: str) -> tuple[list[Entry], int]:
+    """Return the tensors of a file in the order of their data, and where the data start; all checked.
+
+    Raises:
+        PayloadError: the bytes are not strictly a safetensors file of known dtypes, without holes, overlaps,
+            duplicate names or misaligned tensors.
+    """
+    table, start = _read_header(raw, what)
+    entries = [_read_entry(name, fields, what) for name, fields in table.items()]
+    entries.sort(key=lambda entry: (entry.begin, entry.end))
+    _check_places(entries, start, len(raw), what)
+    return entries, start
+
+
+def _read_header(raw: RawBytes, what: str) -> tuple[dict[str, Any], int]:
+    """Return the header's entries by name, still unchecked, and where the data start."""
+    if len(raw) < _LENGTH_BYTES:
+        raise PayloadError(f"{what}: {len(raw)} bytes are too few for a safetensors file")
+    length = int.from_bytes(raw[:_LENGTH_BYTES].tobytes(), "little")
+    start = _LENGTH_BYTES + length
+    if length > MAX_HEADER_BYTES:
+        raise PayloadError(f"{what}: header of {length} bytes, at most {MAX_HEADER_BYTES} are read")
+    if start > len(raw):
+        raise PayloadError(f"{what}: header of {length} bytes in a file of {len(raw)}")
+    try:
+        table = json.loads(raw[_LENGTH_BYTES:start].tobytes().decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise PayloadError(f"{what}: the header is not valid JSON: {error}") from error
+    if not isinstance(table, dict):
+        raise PayloadError(f"{what}: the header is {quoted(table)}, expected a JSON object")
+    metadata = table.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise PayloadError(f"{what}: __metadata__ is {quoted(metadata)}, expected strings by name")
+    return table, start
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"duplicate name {quoted(name)}")
+        name.encode()  # fails for half a surrogate pair, which JSON can write and UTF-8 cannot
+        found[name] = value
+    return found
+
+
+def _read_entry(name: str, fields: Any, what: str) -> Entry:
+    where = f"{what}: {quoted(name)}"
+    if not isinstance(fields, dict) or fields.keys() != {"dtype", "shape", "data_offsets"}:
+        raise PayloadError(f"{where}: {quoted(fields)}, expected dtype, shape and data_offsets")
+    code, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
+    if not isinstance(code, str) or code not in DTYPES:
+        raise PayloadError(f"{where}: dtype is {quoted(code)}, expected one of {', '.join(DTYPES)}")
+    if not _is_sizes(shape) or len(shape) > MAX_DIMENSIONS:
+        raise PayloadError(f"{where}: shape is {quoted(shape)}, expected up to {MAX_DIMENSIONS} sizes")
+    if not _is_sizes(offsets) or len(offsets) != 2:
+        raise PayloadError(f"{where}: data_offsets are {quoted(offsets)}, expected begin and end")
+    dtype = DTYPES[code]
+    if prod(max(size, 1) for size in shape) * dtype.itemsize > _MAX_TENSOR_BYTES:
+        raise PayloadError(f"{where}: shape is {quoted(shape)}, more than memory can hold")
+    begin, end = offsets
+    needed = prod(shape) * dtype.itemsize
+    if end - begin != needed:
+        raise PayloadError(
+            f"{where}: data_offsets are {offsets}, but {code} of shape {quoted(shape)} is {needed} bytes"
+        )
+    return Entry(name, dtype, tuple(shape), begin, end)
+
+
+def _is_sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+
+
+def _check_places(entries: list[Entry], start: int, size: int, what: str) -> None:
+    """Refuse data that do not follow each other from `start` to the file's end, each aligned."""
+    end = 0
+    for entry in entries:
+        where = f"{what}: {quoted(entry.name)}"
+        if entry.begin != end:
+            raise PayloadError(f"{where}: data begin at {entry.begin}, expected {end}: no holes, no overlaps")
+        if (start + entry.begin) % entry.dtype.itemsize:
+            raise PayloadError(
+                f"{where}: data begin at byte {start + entry.begin} of the file, "
+                f"expected a multiple of {entry.dtype.itemsize}"
+            )
+        end = entry.end
+    if start + end != size:
+        raise PayloadError(f"{what}: {size} bytes, but the header describes {start + end}")
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = 200
+
+
+def quoted(value: object) -> str:
+    """Return a `repr` of bounded length: names and values in errors come from the sender."""
+    return _REPR.repr(value)

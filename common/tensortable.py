@@ -1,0 +1,185 @@
+"""The table of a model's tensors: what a payload must look like, and whether two models are the same one."""
+
+import hashlib
+import json
+import reprlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from math import prod
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from torch import nn
+
+from common.dtypes import CODES, DTYPES
+from common.entries import entries
+from common.errors import PayloadError
+from common.pruning import Prunable, is_prunable
+
+MAX_JSON = 64 * 2**20
+"""Characters of a table's JSON."""
+
+MAX_TENSORS = 100_000
+
+MAX_BYTES = 2**40
+"""Of all tensors together."""
+
+Role = Literal["parameter", "buffer"]
+Name = Annotated[str, Field(min_length=1, max_length=512)]
+Size = Annotated[int, Field(ge=0, le=MAX_BYTES)]
+
+
+class _Row(BaseModel):
+    """A `TensorSpec` in JSON."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: Name
+    dtype: Literal["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"]
+    shape: Annotated[tuple[Size, ...], Field(max_length=16)]
+    role: Role
+    prunable: bool
+    aliases: tuple[Name, ...]
+
+
+_ROWS = TypeAdapter(Annotated[list[_Row], Field(max_length=MAX_TENSORS)])
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of a model."""
+
+    name: str
+    """Its plain name, see `common.parameters`."""
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    role: Role
+    prunable: bool
+    aliases: tuple[str, ...] = ()
+    """Its other names in the state dict, where modules share it."""
+
+    def __post_init__(self) -> None:
+        if self.prunable and not (self.role == "parameter" and self.dtype.is_floating_point):
+            raise ValueError(f"{self.name!r} is prunable: expected a parameter of floating point")
+
+    @property
+    def numel(self) -> int:
+        """Number of entries."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the dense tensor in bytes."""
+        return self.numel * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class TensorTable:
+    """The tensors of a model in name order; the same whether the model is plain or pruned.
+
+    Args:
+        specs: in any order.
+
+    Raises:
+        ValueError: two tensors share a name.
+    """
+
+    specs: tuple[TensorSpec, ...]
+    _by_name: dict[str, TensorSpec] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for spec in self.specs:
+            for name in (spec.name, *spec.aliases):
+                if name in seen:
+                    raise ValueError(f"two tensors are named {name!r}")
+                seen.add(name)
+        in_order = sorted(self.specs, key=lambda spec: spec.name)
+        object.__setattr__(self, "specs", tuple(in_order))
+        object.__setattr__(self, "_by_name", {spec.name: spec for spec in in_order})
+
+    @classmethod
+    def of(cls, model: nn.Module, prunable: Prunable = "matrices") -> "TensorTable":
+        """Read the table off a model.
+
+        Raises:
+            ValueError: a tensor's dtype is not among `DTYPES`, or a lazy parameter has no shape yet.
+        """
+        specs = []
+        for entry in entries(model):
+            if entry.tensor.dtype not in CODES:
+                raise ValueError(f"{entry.name!r} has dtype {entry.tensor.dtype}, expected one of {', '.join(DTYPES)}")
+            specs.append(
+                TensorSpec(
+                    name=entry.name,
+                    dtype=entry.tensor.dtype,
+                    shape=tuple(entry.tensor.shape),
+                    role="parameter" if entry.is_parameter else "buffer",
+                    prunable=is_prunable(entry, prunable),
+                    aliases=entry.names[1:],
+                )
+            )
+        return cls(tuple(specs))
+
+    def __iter__(self) -> Iterator[TensorSpec]:
+        return iter(self.specs)
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    def __getitem__(self, name: str) -> TensorSpec:
+        return self._by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all dense tensors together in bytes."""
+        return sum(spec.nbytes for spec in self.specs)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hexadecimal) over everything in the table."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Return the table as JSON, the same text for equal tables."""
+        rows = [{**asdict(spec), "dtype": CODES[spec.dtype]} for spec in self.specs]
+        return json.dumps(rows, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "TensorTable":
+        """Read what `to_json` wrote, and nothing else.
+
+        Raises:
+            PayloadError: it is not such JSON, or a name, dtype, shape or size is not allowed.
+        """
+        if len(text) > MAX_JSON:
+            raise PayloadError(f"tensor table: {len(text)} characters, expected at most {MAX_JSON}")
+        try:
+            rows = _ROWS.validate_json(text)
+            table = cls(tuple(TensorSpec(**{**dict(row), "dtype": DTYPES[row.dtype]}) for row in rows))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = "".join(f"[{reprlib.repr(part)}]" for part in first["loc"])
+            raise PayloadError(f"tensor table{where}: {first['msg']}") from error
+        except ValueError as error:
+            raise PayloadError(f"tensor table: {error}") from error
+        if table.nbytes > MAX_BYTES:
+            raise PayloadError(f"tensor table: {table.nbytes} bytes of tensors, expected at most {MAX_BYTES}")
+        return table
+
+    def difference(self, other: "TensorTable") -> str:
+        """Say in one sentence where two tables first differ; "" when they are equal."""
+        for name in sorted(self._by_name.keys() | other._by_name.keys()):
+            if name not in other:
+                return f"tensor {name!r} is here, but not there"
+            if name not in self:
+                return f"tensor {name!r} is there, but not here"
+            for column in fields(TensorSpec):
+                mine, theirs = (getattr(table[name], column.name) for table in (self, other))
+                if mine != theirs:
+                    return f"tensor {name!r}: {column.name} is {mine} here, {theirs} there"
+        return ""

@@ -1,0 +1,232 @@
+"""Train and evaluate a classifier; in a pruned one the pruned entries are exactly 0 throughout."""
+
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from common.metrics import Metrics, classification_metrics
+from common.pruning import trainable_ticket
+from common.randomness import derive_seed
+
+Data = Dataset[Any] | tuple[Tensor, Tensor]
+"""A map-style data set of (input, label), or the inputs (N, ...) and int64 labels (N,) themselves."""
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (N, classes), labels (N,)) → mean loss."""
+
+OnStep = Callable[[int, int, Tensor], None]
+"""(epoch from 1, step from 1 over all epochs, loss of the step, not yet fetched from the device)."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training did."""
+
+    loss: float
+    """Mean over the examples in the last epoch."""
+    examples: int
+    """Size of the training data."""
+    steps: int
+    """Optimizer steps over all epochs."""
+
+
+def train(
+    model: nn.Module,
+    data: Data,
+    *,
+    epochs: int,
+    lr: float,
+    batch_size: int = 32,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    loss: Loss = F.cross_entropy,
+    on_step: OnStep | None = None,
+) -> TrainResult:
+    """Train a classifier in place, with a fresh optimizer; what is pruned stays exactly 0.
+
+    Shuffling and dropout derive from `seed` alone, and torch's global random state is left as it was. In a
+    model with batch norm a last batch of one example joins the batch before it: alone it has no variance.
+
+    Args:
+        model: from inputs to logits; moved to `device`. Train mode is set and the modes found are restored.
+        data: see `Data`; tensors are moved to the device once and indexed in bulk.
+        epochs: passes over the data.
+        lr: learning rate.
+        batch_size: examples in a step.
+        optimizer: "sgd", "adam" or "adamw".
+        momentum: of sgd.
+        weight_decay: of the optimizer.
+        seed: any int.
+        device: where to train.
+        loss: see `Loss`.
+        on_step: called after every step; cancel the training by raising from it.
+
+    Raises:
+        TypeError: the data set has no length.
+        ValueError: no data, inputs and labels of unequal lengths, nothing to train, or an option is wrong.
+    """
+    if epochs < 1:
+        raise ValueError(f"epochs={epochs}: expected at least 1")
+    device = torch.device(device)
+    examples = _Examples(data, device)
+    merge_single = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    shuffler = torch.Generator().manual_seed(derive_seed(seed, "shuffle"))
+    model.to(device)
+    steps = 0
+    with (
+        _mode(model, training=True),
+        _seeded(derive_seed(seed, "dropout"), device),
+        trainable_ticket(model) as pruned,
+    ):
+        optim = _make_optimizer(optimizer, model, lr, momentum, weight_decay)
+        for epoch in range(1, epochs + 1):
+            losses, sizes = [], []
+            order = torch.randperm(len(examples), generator=shuffler)
+            for inputs, labels in examples.batches(order, batch_size, merge_single=merge_single):
+                optim.zero_grad()
+                batch_loss = loss(model(inputs), labels)
+                batch_loss.backward()  # type: ignore[no-untyped-call]
+                _mask_gradients(pruned)
+                optim.step()
+                steps += 1
+                losses.append(batch_loss.detach())
+                sizes.append(len(labels))
+                if on_step is not None:
+                    on_step(epoch, steps, losses[-1])
+        optim.zero_grad()
+    return TrainResult(_weighted_mean(losses, sizes), len(examples), steps)
+
+
+def evaluate(
+    model: nn.Module,
+    data: Data,
+    *,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    loss: Loss = F.cross_entropy,
+) -> Metrics:
+    """Score a classifier, in eval mode and without gradients; the modes found are restored.
+
+    Args:
+        model: from inputs to logits; moved to `device`.
+        data: see `Data`.
+        batch_size: examples at a time.
+        device: where to evaluate.
+        loss: see `Loss`.
+
+    Raises:
+        TypeError: the data set has no length.
+        ValueError: no data, inputs and labels of unequal lengths, or batch_size is not positive.
+    """
+    device = torch.device(device)
+    examples = _Examples(data, device)
+    model.to(device)
+    losses, predictions, truth = [], [], []
+    with _mode(model, training=False), torch.no_grad():
+        for inputs, labels in examples.batches(torch.arange(len(examples)), batch_size):
+            logits = model(inputs)
+            losses.append(loss(logits, labels))
+            predictions.append(logits.argmax(dim=1))
+            truth.append(labels)
+    mean_loss = _weighted_mean(losses, [len(labels) for labels in truth])
+    return classification_metrics(torch.cat(predictions).cpu(), torch.cat(truth).cpu(), mean_loss)
+
+
+class _Examples:
+    """Labelled examples in batches on a device: tensors indexed in bulk, other data sets by a DataLoader."""
+
+    def __init__(self, data: Data, device: torch.device) -> None:
+        if isinstance(data, tuple):
+            inputs, labels = data
+            if len(inputs) != len(labels):
+                raise ValueError(f"data: {len(inputs)} inputs but {len(labels)} labels")
+            data = TensorDataset(inputs, labels)
+        if not isinstance(data, Sized):
+            raise TypeError(f"data: {type(data).__name__} has no length: expected a map-style data set")
+        if len(data) == 0:
+            raise ValueError("data: no examples")
+        self._length = len(data)
+        if type(data) is TensorDataset:
+            data = TensorDataset(*(tensor.to(device) for tensor in data.tensors))
+        self._data: Dataset[Any] = data
+        self._device = device
+
+    def __len__(self) -> int:
+        return self._length
+
+    def batches(self, order: Tensor, batch_size: int, *, merge_single: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (inputs, labels) in the given order of indices, int64 (N,)."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: expected at least 1")
+        batches = list(torch.split(order, batch_size))
+        if merge_single and len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
+            batches[-2:] = [torch.cat(batches[-2:])]
+        if type(self._data) is TensorDataset:
+            for batch in batches:
+                yield self._data[batch.to(self._device)]
+        else:
+            # Its own generator, because a DataLoader draws from it even when the order is given.
+            indices = [batch.tolist() for batch in batches]
+            for inputs, labels in DataLoader(self._data, batch_sampler=indices, generator=torch.Generator()):
+                yield inputs.to(self._device), labels.to(self._device)
+
+
+@contextmanager
+def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Set train or eval mode; restore every module's own on leaving."""
+    found = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, was_training in found:
+            module.training = was_training
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators of the CPU and the device; restore their states on leaving."""
+    devices = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices=devices, device_type=device.type):
+        torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+        for each in devices:
+            state = torch.Generator(each).manual_seed(seed).get_state()
+            torch.get_device_module(each).set_rng_state(state, each)
+        yield
+
+
+def _make_optimizer(
+    name: str, model: nn.Module, lr: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ValueError(f"nothing to train: {type(model).__name__} has no parameter that requires a gradient")
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr, momentum=momentum, weight_decay=weight_decay)
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr, weight_decay=weight_decay)
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, lr, weight_decay=weight_decay)
+    raise ValueError(f"optimizer={name!r}: expected 'sgd', 'adam' or 'adamw'")
+
+
+def _mask_gradients(pruned: list[tuple[Tensor, Tensor]]) -> None:
+    with_gradient = [(tensor.grad, mask) for tensor, mask in pruned if tensor.grad is not None]
+    if with_gradient:
+        gradients, masks = zip(*with_gradient, strict=True)
+        torch._foreach_mul_(gradients, masks)
+
+
+def _weighted_mean(values: Sequence[Tensor], weights: Sequence[int]) -> float:
+    """Fetch all values from the device at once and average them."""
+    fetched: list[float] = torch.stack(list(values)).tolist()
+    return sum(value * weight for value, weight in zip(fetched, weights, strict=True)) / sum(weights)

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from common import magnitude
+from common.magnitude import Weight, masks_without_smallest
+
+SHAPES = st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=3).map(tuple), min_size=1, max_size=4)
+
+
+def sorted_oracle(weights: list[Weight], count: int) -> list[np.ndarray]:
+    """Sort everything by (magnitude, flat index) and cut: the definition."""
+    flat = np.concatenate([weight.values.double().abs().numpy().ravel() for weight in weights])
+    flat[np.isnan(flat)] = np.inf
+    kept = np.concatenate(
+        [
+            np.ones(weight.values.numel()) if weight.mask is None else weight.mask.double().numpy().ravel()
+            for weight in weights
+        ]
+    )
+    candidates = np.flatnonzero(kept)
+    order = candidates[np.argsort(flat[candidates], kind="stable")]
+    kept[order[:count]] = 0
+    ends = np.cumsum([weight.values.numel() for weight in weights])
+    return [part.reshape(weight.values.shape) for part, weight in zip(np.split(kept, ends[:-1]), weights, strict=True)]
+
+
+def assert_same(masks: list[Tensor], expected: list[np.ndarray]) -> None:
+    for mask, wanted in zip(masks, expected, strict=True):
+        assert np.array_equal(mask.double().numpy(), wanted)
+
+
+@pytest.mark.parametrize("values", ["distinct", "ties", "non-finite"])
+@pytest.mark.parametrize(("block", "sample"), [(4, 3), (5, 1 << 16), (1 << 18, 1 << 16)])
+@settings(deadline=None, max_examples=60)
+@given(shapes=SHAPES, share=st.floats(0, 1), seed=st.integers(0, 10**6), masked=st.booleans())
+def test_masks_are_those_of_a_sort(values, block, sample, shapes, share, seed, masked):
+    generator = torch.Generator().manual_seed(seed)
+    weights = []
+    for shape in shapes:
+        tensor = torch.randn(shape, generator=generator)
+        if values != "distinct":
+            tensor = (tensor * 2).round()
+        if values == "non-finite":
+            tensor[tensor == 1] = torch.nan
+            tensor[tensor == -2] = -torch.inf
+        mask = (torch.rand(shape, generator=generator) < 0.6).float() if masked else None
+        weights.append(Weight(tensor, mask))
+    left = sum(int((torch.ones_like(w.values) if w.mask is None else w.mask).sum()) for w in weights)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(magnitude, "_BLOCK", block)
+        patch.setattr(magnitude, "_SAMPLE", sample)
+        masks = masks_without_smallest(weights, round(share * left))
+    assert_same(masks, sorted_oracle(weights, round(share * left)))
+
+
+def test_a_misleading_sample_costs_time_but_not_the_result():
+    """Sampled entries are all large, all others small: the bracket misses on either side."""
+    stride = (200_000 // magnitude._SAMPLE) | 1
+    values = torch.rand(200_000)
+    values[::stride] += 10
+    for weights in ([Weight(values, None)], [Weight(11 - values, None)]):
+        for count in (1, 50_000, 100_000, 199_999):
+            assert_same(masks_without_smallest(weights, count), sorted_oracle(weights, count))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_dtypes_compete_by_value(dtype):
+    torch.manual_seed(0)
+    weights = [Weight(torch.randn(40, 3), None), Weight(torch.randn(50).to(dtype), None)]
+    masks = masks_without_smallest(weights, 60)
+    assert [mask.dtype for mask in masks] == [torch.float32, dtype]
+    assert_same(masks, sorted_oracle(weights, 60))
+
+
+def test_flat_order_is_the_logical_one_in_any_memory_format():
+    values = torch.ones(2, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+    (mask,) = masks_without_smallest([Weight(values, None)], 5)
+    assert mask.is_contiguous()
+    assert mask.flatten().tolist() == [0] * 5 + [1] * 19

@@ -1,0 +1,124 @@
+"""Golden bytes and chunks: what a stream of tensors is."""
+
+import zlib
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from tensorfiles import EVERY_DTYPE, assert_same, encode
+from torch import Tensor
+
+from common.tensorfile import open_file, parse
+from common.tensorlayout import MAX_HEADER_BYTES
+from common.tensorstream import CHUNK_BYTES, TensorStream
+
+
+def test_golden_bytes() -> None:
+    tensors = {
+        "m": torch.tensor([5, 1], dtype=torch.uint8),
+        "weight": torch.tensor([[1.0, -2.0]]),
+        "steps": torch.tensor(258),
+    }
+    header = (
+        b'{"steps":{"dtype":"I64","shape":[],"data_offsets":[0,8]},'
+        b'"weight":{"dtype":"F32","shape":[1,2],"data_offsets":[8,16]},'
+        b'"m":{"dtype":"U8","shape":[2],"data_offsets":[16,18]}}    '
+    )
+    data = bytes.fromhex("0201000000000000 0000803f 000000c0 0501")
+    assert encode(tensors) == bytes([len(header), 0, 0, 0, 0, 0, 0, 0]) + header + data
+    assert len(header) % 8 == 0
+
+
+def test_the_library_reads_what_we_write() -> None:
+    assert_same(safetensors.torch.load(encode(EVERY_DTYPE)), EVERY_DTYPE)
+
+
+def test_we_read_what_the_library_writes(tmp_path: Path) -> None:
+    theirs = safetensors.torch.save(EVERY_DTYPE, metadata={"format": "pt"})
+    assert_same(parse(theirs, "theirs"), EVERY_DTYPE)
+    safetensors.torch.save_file(EVERY_DTYPE, tmp_path / "theirs.safetensors")
+    assert_same(open_file(tmp_path / "theirs.safetensors"), EVERY_DTYPE)
+
+
+def test_no_tensors_at_all() -> None:
+    assert parse(encode({}), "empty") == {}
+    assert safetensors.torch.load(encode({})) == {}
+
+
+def test_data_follow_the_order_given_within_one_item_size() -> None:
+    tensors = {
+        "b": torch.ones(1),
+        "flag": torch.ones(1, dtype=torch.bool),
+        "a": torch.ones(3),
+        "c": torch.ones(2),
+    }
+    assert list(parse(encode(tensors), "t")) == ["b", "a", "c", "flag"]
+
+
+def test_every_tensor_is_aligned() -> None:
+    tensors = {f"{i}.{name}": tensor for i in range(3) for name, tensor in EVERY_DTYPE.items()}
+    for name, tensor in parse(encode(tensors), "t").items():
+        assert tensor.data_ptr() % tensor.itemsize == 0, name
+
+
+def test_strided_and_differentiable_tensors_are_written_in_flat_order() -> None:
+    tensor = torch.arange(12.0).view(3, 4).t().requires_grad_()
+    assert torch.equal(parse(encode({"t": tensor}), "t")["t"], tensor)
+
+
+def test_chunks_are_slices_of_the_tensors_own_storage() -> None:
+    tensor = torch.zeros(4 * CHUNK_BYTES, dtype=torch.uint8)
+    chunks = list(TensorStream({"t": tensor}))
+    tensor.fill_(7)
+    assert bytes(chunks[1][:2]) == b"\7\7"
+    assert all(chunk.readonly for chunk in chunks[1:-1])
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+def test_every_chunk_but_the_last_is_full(extra: int) -> None:
+    header = (
+        len(encode({"a": torch.ones(1), "b": torch.ones(2 * CHUNK_BYTES, dtype=torch.uint8)})) - 4 - 2 * CHUNK_BYTES
+    )
+    big = torch.randint(0, 256, (2 * CHUNK_BYTES - header - 4 + extra,), dtype=torch.uint8)
+    stream = TensorStream({"a": torch.ones(1), "b": big})
+    sizes = [len(chunk) for chunk in stream]
+    assert sizes == [CHUNK_BYTES, CHUNK_BYTES + min(extra, 0), 1][: 3 if extra > 0 else 2]
+    assert sum(sizes) == stream.size
+    assert torch.equal(parse(b"".join(stream), "t")["b"], big)
+
+
+def test_ten_thousand_tiny_tensors_are_a_few_chunks() -> None:
+    tensors = {f"layer.{i}.bias": torch.full((3,), float(i)) for i in range(10_000)}
+    stream = TensorStream(tensors)
+    chunks = list(stream)
+    assert len(chunks) == -(-stream.size // CHUNK_BYTES)
+    assert max(len(chunk) for chunk in chunks) <= CHUNK_BYTES
+    assert_same(parse(b"".join(chunks), "t"), tensors)
+
+
+def test_the_trailer_is_the_size_and_checksum_of_every_iteration() -> None:
+    stream = TensorStream(EVERY_DTYPE)
+    with pytest.raises(ValueError, match="all chunks"):
+        _ = stream.trailer
+    first = b"".join(stream)
+    assert stream.trailer == (len(first), zlib.crc32(first)) == (stream.size, zlib.crc32(first))
+    assert b"".join(stream) == first  # a retry sends everything again
+    assert stream.trailer == (len(first), zlib.crc32(first))
+
+
+def test_the_sizes_of_a_stream_are_exact() -> None:
+    assert TensorStream(EVERY_DTYPE).size == len(encode(EVERY_DTYPE))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "error", "message"),
+    [
+        ({"z": torch.ones(1, dtype=torch.complex64)}, TypeError, r"z: torch\.complex64 cannot be stored"),
+        ({"__metadata__": torch.ones(1)}, ValueError, "__metadata__: this name is reserved"),
+        ({"n" * MAX_HEADER_BYTES: torch.ones(1)}, ValueError, "header of .* bytes for 1 tensors"),
+    ],
+)
+def test_what_cannot_be_encoded(tensors: dict[str, Tensor], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        TensorStream(tensors)
