@@ -42,7 +42,7 @@ def create_model(dataset: str, architecture: str) -> nn.Module:
         architecture:
             mlp: two hidden layers of 200, the 2NN of McMahan et al. 2017 (FedAvg), section 3.
             lenet-300-100, lenet5: LeCun et al. 1998, with ReLU.
-            cnn: the networks of LotteryFL (Li et al. 2021) for MNIST and for CIFAR-10, by channels.
+            cnn: the networks of LotteryFL (Li et al. 2020) for MNIST and for CIFAR-10, by channels.
             vgg11, vgg13, vgg16, vgg19: Simonyan and Zisserman 2015, with batch norm and one linear layer.
             resnet18, resnet34, resnet50: He et al. 2016, with the stem for small images.
 

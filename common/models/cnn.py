@@ -1,4 +1,4 @@
-"""The two convolutional networks of LotteryFL (Li et al. 2021)."""
+"""The two convolutional networks of LotteryFL (Li et al. 2020)."""
 
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn

@@ -216,6 +216,17 @@ def test_p6_importance_is_that_of_the_weights_now():
     assert model.weight.tolist() == [[0, 2], [3, 4]]
 
 
+def test_p6_hooks_of_the_users_see_fresh_weights():
+    """P6: also those that were there before the pruning."""
+    model = linear([[1.0, 2.0], [3.0, 4.0]])
+    seen: list[list[list[float]]] = []
+    model.register_forward_pre_hook(lambda module, _: seen.append(module.weight.tolist()))
+    prune_fixed_amount(model, 1, verbose=False)
+    named_tensors(model)["weight"].mul_(2)
+    model(torch.ones(1, 2))
+    assert seen == [[[0, 4], [6, 8]]]
+
+
 def test_p6_pruned_entries_never_compete_again():
     """P6: whatever weight_orig holds there."""
     model = linear([[1.0, 2.0], [3.0, 4.0]])
