@@ -1,0 +1,1 @@
+"""The worker: fetches assignments, trains, returns tickets."""

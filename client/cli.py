@@ -1,0 +1,70 @@
+"""The worker's command."""
+
+import logging
+import re
+import signal
+from typing import NoReturn
+
+import click
+
+from client.connection import Connection
+from client.worker import Worker, WorkerSettings, default_name
+from common.device import choose_device
+
+
+class ClientRange(click.ParamType[set[int]]):
+    """Clients as people write them: 0-9 or 0,3,7-9."""
+
+    name = "clients"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> set[int]:
+        """Return the set of client numbers."""
+        clients: set[int] = set()
+        for part in str(value).split(","):
+            numbers = re.fullmatch(r"\s*(\d{1,7})(?:-(\d{1,7}))?\s*", part, re.ASCII)
+            if not numbers:
+                self.fail(f"{value!r}: expected numbers and ranges, as in 0-9 or 0,3,7-9", param, ctx)
+            first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+            if last < first:
+                self.fail(f"{part!r}: an empty range", param, ctx)
+            clients.update(range(first, last + 1))
+        return clients
+
+
+@click.command()
+@click.option("--coordinator", required=True, metavar="HOST:PORT", help="Where the coordinator listens.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, …")
+@click.option("--clients", type=ClientRange(), help="The clients whose data is here, as 0-9 or 0,3,7-9. [default: all]")
+@click.option("--name", help="Unique in the run. [default: host and process number]")
+@click.option("--task", "tasks", multiple=True, metavar="FILE|MODULE", help="A task of your own to allow here.")
+@click.option("--data-dir", default="", help="Folder of the built-in tasks' data. [default: the usual places]")
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Seconds to go on trying while the coordinator cannot be reached.",
+)
+def work(
+    coordinator: str,
+    device: str,
+    clients: set[int] | None,
+    name: str | None,
+    tasks: tuple[str, ...],
+    data_dir: str,
+    patience: float,
+) -> None:
+    """Be a worker: fetch assignments, train, return tickets, until the run is over."""
+    logging.getLogger("lotteryfl").setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _interrupt)
+    settings = WorkerSettings(name or default_name(), choose_device(device), clients, tasks, data_dir)
+    try:
+        with Connection(coordinator, patience) as connection:
+            Worker(connection, settings).run()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing is left to interrupt but the way out
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """Let SIGTERM (Slurm, Kubernetes, docker stop) end the worker as Ctrl-C does: its work is handed back."""
+    raise KeyboardInterrupt

@@ -1,0 +1,198 @@
+"""A worker's line to the coordinator: every call with a deadline, retried while the coordinator is away."""
+
+import logging
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+
+from client.idlewatch import IdleWatch
+from common.channel import CALL_SECONDS, CLIENT_OPTIONS, POLL_SECONDS, STREAM_IDLE_SECONDS
+from common.errors import LotteryFLError
+from common.framing import Payload, frames, take
+from common.receiver import MemoryReceiver
+from common.rpcerror import explain
+from protos import lotteryfl_pb2 as pb
+from protos import lotteryfl_pb2_grpc as pb_grpc
+
+_log = logging.getLogger("lotteryfl.worker")
+T = TypeVar("T")
+
+_TRANSIENT = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.CANCELLED,
+}
+
+
+class NotRegisteredError(LotteryFLError):
+    """The coordinator does not know this worker (any more): it must register again."""
+
+
+class ContentGoneError(LotteryFLError):
+    """The coordinator does not have this content (any more)."""
+
+
+class Connection:
+    """One channel to one coordinator."""
+
+    def __init__(self, address: str, patience: float) -> None:
+        """Open the channel; nothing is sent yet.
+
+        Args:
+            address: HOST:PORT of the coordinator.
+            patience: seconds for which a call is tried again while the coordinator cannot be reached.
+        """
+        self._address = address
+        self._patience = patience
+        self._channel = grpc.insecure_channel(address, options=CLIENT_OPTIONS)
+        self._stub = pb_grpc.CoordinatorStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def register(self, request: pb.RegisterRequest) -> pb.RegisterReply:
+        """Announce the worker."""
+        return self._retried(lambda: self._stub.Register(request, timeout=CALL_SECONDS))
+
+    def heartbeat(self, request: pb.HeartbeatRequest) -> pb.HeartbeatReply:
+        """Tell progress, once: the next heartbeat is the retry.
+
+        Raises:
+            NotRegisteredError: the coordinator was started anew.
+            LotteryFLError: it did not arrive.
+        """
+        try:
+            reply: pb.HeartbeatReply = self._stub.Heartbeat(request, timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            raise self._explained(error) from error
+        return reply
+
+    def fetch_assignment(self, worker_id: str, payload_limit: int) -> tuple[pb.Assignment, memoryview] | pb.NoWork:
+        """Wait for work, and fetch its payload.
+
+        Raises:
+            NotRegisteredError: the coordinator was started anew.
+        """
+
+        def fetch() -> tuple[pb.Assignment, memoryview] | pb.NoWork:
+            request = pb.FetchAssignmentRequest(worker_id=worker_id, wait_seconds=POLL_SECONDS)
+            stream = self._stub.FetchAssignment(request)
+            watch = IdleWatch(POLL_SECONDS + STREAM_IDLE_SECONDS)
+            with watch.guarding(stream):
+                parts = watch.over(stream)
+                first = next(parts, pb.AssignmentPart())
+                if first.WhichOneof("part") == "none":
+                    return first.none
+                assignment = first.assignment
+                size = assignment.payload.size
+                return assignment, self._receive(parts, size, payload_limit, assignment.assignment_id)
+
+        return self._retried(fetch)
+
+    def fetch_blob(self, digest: str, limit: int, worker_id: str, assignment_id: str = "") -> memoryview:
+        """Fetch content by its digest.
+
+        Args:
+            digest: SHA-256, hexadecimal.
+            limit: most bytes that are taken.
+            worker_id: of this worker.
+            assignment_id: the work it is for, if it is for one in particular.
+
+        Raises:
+            ContentGoneError: the coordinator has no such content.
+        """
+
+        def fetch() -> memoryview:
+            stream = self._stub.FetchBlob(
+                pb.FetchBlobRequest(digest=digest, worker_id=worker_id, assignment_id=assignment_id)
+            )
+            watch = IdleWatch(STREAM_IDLE_SECONDS)
+            with watch.guarding(stream):
+                parts = watch.over(stream)
+                first = next(parts, pb.BlobPart())
+                return self._receive(parts, first.header.size, limit, f"content {digest[:12]}")
+
+        return self._retried(fetch, missing=ContentGoneError)
+
+    def submit(self, result: pb.Result, payload: Payload) -> pb.SubmitReply:
+        """Send a result; a new stream for every try."""
+
+        def send() -> pb.SubmitReply:
+            watch = IdleWatch(STREAM_IDLE_SECONDS)
+            parts = watch.over(frames(pb.ResultPart(result=result), payload))
+            call = self._stub.SubmitResult.future(parts)
+            with watch.guarding(call):
+                reply: pb.SubmitReply = call.result()
+            return reply
+
+        return self._retried(send)
+
+    def hand_back(self, result: pb.Result) -> None:
+        """Send a failure, once: whoever hands work back is leaving, and a lease expires by itself.
+
+        Raises:
+            LotteryFLError: it did not arrive.
+        """
+        try:
+            self._stub.SubmitResult(iter((pb.ResultPart(result=result),)), timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            raise self._explained(error) from error
+
+    @staticmethod
+    def _receive(
+        parts: Iterator[pb.AssignmentPart] | Iterator[pb.BlobPart], size: int, limit: int, what: str
+    ) -> memoryview:
+        whole = None
+        with MemoryReceiver(size, limit, what) as receiver:
+            for part in parts:  # to the stream's end: leaving early would cancel the call
+                whole = take(receiver, part)
+            return receiver.finish(None) if whole is None else whole
+
+    def _retried(self, call: Callable[[], T], missing: type[LotteryFLError] = NotRegisteredError) -> T:
+        down_since = 0.0
+
+        def out_of_patience(state: RetryCallState) -> bool:
+            nonlocal down_since
+            failed_at = state.outcome_timestamp or 0.0
+            if state.attempt_number == 1:
+                down_since = failed_at
+            return failed_at - down_since >= self._patience
+
+        def warn(state: RetryCallState) -> None:
+            error = state.outcome and state.outcome.exception()
+            if error and state.attempt_number == 1:
+                _log.warning("%s; trying again for %g s", self._explained(error), self._patience)
+
+        retrying = Retrying(
+            retry=retry_if_exception(_is_transient),
+            wait=wait_random_exponential(multiplier=0.2, max=5),
+            stop=out_of_patience,
+            before_sleep=warn,
+            reraise=True,
+        )
+        try:
+            return retrying(call)
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            raise self._explained(error, missing) from error
+
+    def _explained(self, error: BaseException, missing: type[LotteryFLError] = NotRegisteredError) -> LotteryFLError:
+        """Return the error as a sentence; of the type `missing` where the coordinator does not know something."""
+        if not isinstance(error, grpc.RpcError):
+            return LotteryFLError(f"coordinator {self._address}: a stream stood still for too long")
+        kind = missing if error.code() is grpc.StatusCode.NOT_FOUND else LotteryFLError
+        return kind(explain(error, self._address))
+
+
+def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, grpc.FutureCancelledError):
+        return True  # given up by the stream watch
+    return isinstance(error, grpc.RpcError) and error.code() in _TRANSIENT

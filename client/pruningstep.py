@@ -1,0 +1,36 @@
+"""How far one pruning goes: rate r_p of what is left, the last one trimmed to meet the target exactly."""
+
+from torch import nn
+
+from common.pruning import Prunable, get_prune_summary, prune_fixed_amount
+from protos import lotteryfl_pb2 as pb
+
+
+def prune_towards_target(model: nn.Module, prune: pb.Plan.Prune, prunable: Prunable) -> bool:
+    """Prune the model in place by one step of the plan.
+
+    Args:
+        model: the client's ticket.
+        prune: rate (share of the kept weights), target density, scope, and whether the last step overshoots.
+        prunable: which weights count.
+
+    Returns:
+        False where nothing was pruned: the target is met or, with one threshold for each tensor, nearer than
+        whole weights of every tensor's equal share allow.
+    """
+    summary = get_prune_summary(model, prunable)
+    target = round(prune.target_density * summary.total)
+    left = summary.total - summary.pruned
+    excess = left - target
+    if excess <= 0:
+        return False
+    amount = round(prune.rate * left)
+    if not prune.overshoot:
+        amount = min(amount, excess)
+    if prune.scope == pb.Plan.GLOBAL:
+        after = prune_fixed_amount(model, amount, verbose=False, prunable=prunable)
+    else:
+        # Every tensor loses the same share of what it has left; rounding is each tensor's own.
+        share = amount / left
+        after = prune_fixed_amount(model, share, verbose=False, scope="layer", prunable=prunable)
+    return after.pruned > summary.pruned

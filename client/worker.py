@@ -1,0 +1,192 @@
+"""The worker's loop: register, fetch an assignment, do it, return the result, until the run is over."""
+
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from cachetools import LRUCache
+
+from client.assignment import AssignmentRunner, Outcome
+from client.connection import Connection, ContentGoneError, NotRegisteredError
+from client.heartbeat import Heartbeat, LeaseLostError
+from common.channel import PROTOCOL_VERSION
+from common.errors import LotteryFLError, TaskError
+from common.experiment import Experiment, from_json
+from common.masks import PackedMask
+from common.payload import masks_from_entries, max_payload_bytes
+from common.tasks import load_task
+from common.tensorfile import parse
+from common.tensorstream import TensorStream
+from common.tensortable import TensorTable
+from protos import lotteryfl_pb2 as pb
+
+_log = logging.getLogger("lotteryfl.worker")
+_CACHED_MASK_BYTES = 256 << 20
+
+Masks = Mapping[str, PackedMask]
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What the operator of a worker decides."""
+
+    name: str
+    """Unique in the run; a worker that starts again under its name replaces itself."""
+    device: torch.device
+    clients: Collection[int] | None
+    """The clients whose data it holds; None: every client's."""
+    tasks: Sequence[str]
+    """The task files and modules, beside the built-in ones, that it is willing to run."""
+    data_dir: str
+    """Folder of the built-in tasks' data; empty: the usual places."""
+
+
+class Worker:
+    """One worker process, from registration to goodbye."""
+
+    def __init__(self, connection: Connection, settings: WorkerSettings) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._incarnation = uuid.uuid4().hex
+        self._masks: LRUCache[str, Masks] = LRUCache(_CACHED_MASK_BYTES, getsizeof=_mask_bytes)
+
+    def run(self) -> None:
+        """Work until the coordinator says that the run has finished.
+
+        Raises:
+            LotteryFLError: the run failed, the coordinator cannot be reached, or this worker cannot take part.
+        """
+        registration = self._register()
+        self._worker_id = registration.worker_id
+        self._table = TensorTable.from_json(registration.table_json)
+        self._payload_limit = max_payload_bytes(self._table)
+        experiment = from_json(registration.experiment_json)
+        torch.set_num_threads(experiment.training.threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        self._runner = self._create_runner(experiment, registration.initial_digest)
+        _log.info("%s: registered, on %s", self._settings.name, self._settings.device)
+        with Heartbeat(
+            self._connection, self._worker_id, registration.lease_seconds, self._register
+        ) as self._heartbeat:
+            while self._work_once():
+                pass
+        _log.info("%s: the run has finished", self._settings.name)
+
+    def _register(self) -> pb.RegisterReply:
+        held = self._settings.clients
+        return self._connection.register(
+            pb.RegisterRequest(
+                protocol=PROTOCOL_VERSION,
+                name=self._settings.name,
+                incarnation=self._incarnation,
+                device=str(self._settings.device),
+                clients=None if held is None else pb.ClientRange(clients=sorted(held)),
+            )
+        )
+
+    def _create_runner(self, experiment: Experiment, initial_digest: str) -> AssignmentRunner:
+        task_settings = experiment.task.model_copy(update={"data_dir": self._settings.data_dir})
+        experiment = experiment.model_copy(update={"task": task_settings})
+        task = load_task(experiment, self._settings.tasks)
+        difference = TensorTable.of(task.model(), experiment.strategy.prunable).difference(self._table)
+        if difference:
+            raise TaskError(f"task {task.name}: this worker's model is not the coordinator's: {difference}")
+        initial = self._connection.fetch_blob(initial_digest, self._payload_limit, self._worker_id)
+        return AssignmentRunner(task, experiment, self._table, parse(initial, "θ_0"), self._settings.device)
+
+    def _work_once(self) -> bool:
+        try:
+            fetched = self._connection.fetch_assignment(self._worker_id, self._payload_limit)
+        except NotRegisteredError:
+            self._register()
+            return True
+        if isinstance(fetched, pb.NoWork):
+            if fetched.failed:
+                raise LotteryFLError(f"the run failed: {fetched.reason}")
+            return not fetched.finished
+        assignment, payload = fetched
+        self._heartbeat.begin(assignment.assignment_id)
+        try:
+            self._do(assignment, payload)
+        except LeaseLostError:
+            _log.warning("%s: lease lost, its work is dropped", assignment.assignment_id)
+        finally:
+            self._heartbeat.end()
+        return True
+
+    def _do(self, assignment: pb.Assignment, payload: memoryview) -> None:
+        assignment_id = assignment.assignment_id
+        try:
+            entries = parse(payload, assignment_id)
+            masks = self._masks_of(assignment)
+            self._return(assignment, self._runner.run(assignment, entries, masks, self._heartbeat.on_step))
+        except TaskError as error:
+            self._give_up(assignment_id, str(error), hopeless=True)
+            raise
+        except LeaseLostError:
+            raise
+        except ContentGoneError as error:
+            self._give_up(assignment_id, str(error))
+            raise LeaseLostError from error  # its round has ended without us: what it needs is gone
+        except KeyboardInterrupt:
+            self._give_up(assignment_id, f"{self._settings.name} was stopped")
+            raise
+        except BaseException as error:
+            self._give_up(assignment_id, f"{self._settings.name}: {str(error) or type(error).__name__}")
+            raise
+
+    def _masks_of(self, assignment: pb.Assignment) -> Masks:
+        digest = assignment.mask_digest
+        if not digest:
+            return {}
+        masks = self._masks.get(digest)
+        if masks is None:
+            blob = self._connection.fetch_blob(digest, self._payload_limit, self._worker_id, assignment.assignment_id)
+            masks = masks_from_entries(self._table, parse(blob, f"mask {digest[:12]}"))
+            self._remember(digest, masks)
+        return masks
+
+    def _remember(self, digest: str, masks: Masks) -> None:
+        if masks and _mask_bytes(masks) <= self._masks.maxsize:
+            self._masks[digest] = masks
+
+    def _return(self, assignment: pb.Assignment, outcome: Outcome) -> None:
+        result = pb.Result(
+            worker_id=self._worker_id,
+            assignment_id=assignment.assignment_id,
+            examples=outcome.examples,
+            metrics=outcome.metrics,
+            mask_digest=outcome.mask_digest,
+        )
+        payload = TensorStream(outcome.entries)
+        result.payload.size = payload.size
+        reply = self._connection.submit(result, payload)
+        verdict = pb.SubmitReply.Verdict.Name(reply.verdict)
+        if reply.verdict in (pb.SubmitReply.ACCEPTED, pb.SubmitReply.DUPLICATE):
+            self._remember(outcome.mask_digest, outcome.masks)
+            _log.info("%s: %s", assignment.assignment_id, verdict.lower())
+        else:
+            _log.warning("%s: %s: %s", assignment.assignment_id, verdict.lower(), reply.reason)
+
+    def _give_up(self, assignment_id: str, reason: str, *, hopeless: bool = False) -> None:
+        """Hand the assignment back at once, so that nobody waits for its lease to run out."""
+        failure = pb.Failure(reason=reason[:1000], hopeless=hopeless)
+        result = pb.Result(worker_id=self._worker_id, assignment_id=assignment_id, failure=failure)
+        try:
+            self._connection.hand_back(result)
+            _log.info("%s: handed back: %s", assignment_id, reason)
+        except LotteryFLError as error:
+            _log.warning("%s: could not be handed back: %s", assignment_id, error)
+
+
+def default_name() -> str:
+    """Return a name that no other process of the cluster has."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def _mask_bytes(masks: Masks) -> int:
+    return sum(mask.nbytes for mask in masks.values())

@@ -1,0 +1,13 @@
+"""A failed call to the coordinator as a sentence for the user."""
+
+import grpc
+
+
+def explain(error: grpc.RpcError, address: str) -> str:
+    """Return which coordinator it was, and what is wrong with it or with what was asked of it."""
+    details = error.details() or error.code().name
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return f"coordinator {address}: cannot be reached: {details}"
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"coordinator {address}: does not answer: {details}"
+    return f"coordinator {address}: {details}"

@@ -1,0 +1,1 @@
+"""The coordinator: rounds, leases, aggregation and the run directory."""

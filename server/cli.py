@@ -1,0 +1,160 @@
+"""The coordinator's commands, and those about a run."""
+
+import asyncio
+import shlex
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from common.device import choose_device
+from common.errors import LotteryFLError
+from common.experiment import load
+from common.tasks import BUILT_IN, Task, load_task
+from server.localrun import run_locally, serve_at
+from server.progress import RunDisplay
+from server.report import final_table, write_summary
+from server.rundir import RunDirectory
+from server.setup import open_or_create_run
+from server.simulate import Simulation
+
+_overrides = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override the experiment, as training.lr=0.05.",
+)
+_tasks = click.option("--task", "tasks", multiple=True, metavar="FILE|MODULE", help="A task of your own to allow here.")
+_run_dir = click.option("--run-dir", type=click.Path(path_type=Path), help="[default: runs/NAME-TIME]")
+_source = click.argument("source", metavar="EXPERIMENT.toml|DIR", type=click.Path(path_type=Path))
+_device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, …")
+
+
+@dataclass(frozen=True)
+class _OpenRun:
+    """A run, and the tasks of the user's own that may be imported for it."""
+
+    directory: RunDirectory
+    task: Task
+    tasks: tuple[str, ...]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.directory.database.get("state") == "finished"
+
+    def command(self, verb: str, *options: str) -> str:
+        """Return the command that goes on with the run."""
+        tasks = (f"--task={task}" for task in self.tasks)
+        return shlex.join(["lotteryfl", verb, str(self.directory.path), *options, *tasks])
+
+
+@contextmanager
+def _opened(
+    source: Path, run_dir: Path | None, overrides: tuple[str, ...], tasks: tuple[str, ...]
+) -> Iterator[_OpenRun]:
+    """Open the run that the arguments mean: of an experiment file, or the one in a run directory."""
+    if source.is_dir():
+        if overrides or run_dir:
+            raise LotteryFLError(f"{source}: is a run: --set and --run-dir are for new ones")
+        directory = RunDirectory(source)
+    else:
+        experiment = load(source, overrides)
+        # The experiment's author names the task here; a run directory from somebody else must not.
+        if experiment.task.name not in BUILT_IN:
+            tasks = (experiment.task.name, *tasks)
+        path = run_dir or Path("runs") / f"{source.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+        directory = open_or_create_run(path, experiment, tasks)
+    with directory:
+        yield _OpenRun(directory, load_task(directory.experiment, tasks), tasks)
+
+
+def _drive(opened: _OpenRun, again: str, driver: Callable[[RunDisplay], None]) -> None:
+    """Drive a run to its end, and say how it went; when interrupted, how to go on."""
+    click.echo(f"run directory: {opened.directory.path}")
+    try:
+        if not opened.is_finished:
+            with RunDisplay(Console(stderr=True)) as display:
+                driver(display)
+    except (asyncio.CancelledError, KeyboardInterrupt) as error:
+        click.echo(f"stopped; what was counted is kept. Go on with: {again}", err=True)
+        raise click.Abort from error
+    path = write_summary(opened.directory)
+    click.echo(final_table(opened.directory))
+    click.echo(f"\nsummary: {path}")
+
+
+def _until_signal(serving: Coroutine[object, object, None]) -> None:
+    """Run a coroutine that SIGINT and SIGTERM cancel."""
+
+    async def cancellable() -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        await serving
+
+    asyncio.run(cancellable())
+
+
+@click.command()
+@_source
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Local processes.")
+@_run_dir
+@_overrides
+@_tasks
+@_device
+def run(
+    source: Path,
+    workers: int,
+    run_dir: Path | None,
+    overrides: tuple[str, ...],
+    tasks: tuple[str, ...],
+    device: str,
+) -> None:
+    """Run an experiment with local workers, or continue the run in DIR."""
+    with _opened(source, run_dir, overrides, tasks) as opened:
+        _drive(
+            opened,
+            opened.command("run", f"--workers={workers}", f"--device={device}"),
+            lambda display: _until_signal(run_locally(opened.directory, workers, device, opened.tasks, display)),
+        )
+
+
+@click.command()
+@_source
+@click.option("--listen", required=True, metavar="HOST:PORT", help="Where workers reach the coordinator.")
+@_run_dir
+@_overrides
+@_tasks
+def serve(source: Path, listen: str, run_dir: Path | None, overrides: tuple[str, ...], tasks: tuple[str, ...]) -> None:
+    """Be the coordinator of an experiment, or of the run in DIR."""
+    with _opened(source, run_dir, overrides, tasks) as opened:
+        _drive(
+            opened,
+            opened.command("serve", f"--listen={listen}"),
+            lambda display: _until_signal(serve_at(opened.directory, listen, display)),
+        )
+
+
+@click.command()
+@_source
+@_run_dir
+@_overrides
+@_tasks
+@_device
+def simulate(
+    source: Path, run_dir: Path | None, overrides: tuple[str, ...], tasks: tuple[str, ...], device: str
+) -> None:
+    """Run an experiment in this one process, with the same result as over gRPC."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: at once, not between clients
+    chosen = choose_device(device)
+    with _opened(source, run_dir, overrides, tasks) as opened:
+        simulation = Simulation(opened.directory, opened.task, chosen)
+        _drive(opened, opened.command("simulate", f"--device={device}"), simulation.run)

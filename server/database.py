@@ -1,0 +1,364 @@
+"""run.db: the rounds, assignments, results and metrics of one run, changed only in whole transactions."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from common.errors import LotteryFLError
+from protos import lotteryfl_pb2 as pb
+from server.leases import AssignmentId
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+
+CREATE TABLE rounds (
+    round INTEGER PRIMARY KEY,
+    state TEXT NOT NULL CHECK (state IN ('open', 'committed')),
+    opened_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')),
+    committed_at TEXT,
+    seconds REAL,
+    reason TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+CREATE TABLE clients (
+    client INTEGER PRIMARY KEY,
+    mask TEXT NOT NULL DEFAULT '',          -- digest of the mask in force; '': dense
+    ticket TEXT NOT NULL DEFAULT ''         -- file of the last committed result; '': never took part
+) STRICT;
+
+CREATE TABLE assignments (
+    round INTEGER NOT NULL REFERENCES rounds,
+    client INTEGER NOT NULL REFERENCES clients,
+    plan BLOB NOT NULL,                     -- protos: Plan
+    mask TEXT NOT NULL,                     -- digest of the mask that the client starts from
+    source TEXT NOT NULL,                   -- file of the tensors that the client starts from
+    state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'leased', 'done', 'dropped')),
+    attempt INTEGER NOT NULL DEFAULT 0,     -- of the last lease: the fencing token
+    worker TEXT NOT NULL DEFAULT '',
+    reason TEXT NOT NULL DEFAULT '',
+    bytes_down INTEGER NOT NULL DEFAULT 0,
+    bytes_up INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (round, client)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE results (
+    round INTEGER NOT NULL,
+    client INTEGER NOT NULL,
+    examples INTEGER NOT NULL,
+    mask TEXT NOT NULL,
+    file TEXT NOT NULL,
+    density REAL NOT NULL,
+    train_loss REAL NOT NULL,
+    seconds REAL NOT NULL,
+    PRIMARY KEY (round, client),
+    FOREIGN KEY (round, client) REFERENCES assignments
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE metrics (
+    round INTEGER NOT NULL,
+    client INTEGER NOT NULL,
+    phase TEXT NOT NULL CHECK (phase IN ('validation', 'downloaded', 'personalised')),
+    examples INTEGER NOT NULL,
+    loss REAL NOT NULL,
+    accuracy REAL NOT NULL,
+    balanced_accuracy REAL NOT NULL,
+    micro_precision REAL NOT NULL,
+    micro_recall REAL NOT NULL,
+    macro_precision REAL NOT NULL,
+    macro_recall REAL NOT NULL,
+    PRIMARY KEY (round, client, phase),
+    FOREIGN KEY (round, client) REFERENCES results
+) STRICT, WITHOUT ROWID;
+"""
+
+_PHASES: tuple[Literal["validation", "downloaded", "personalised"], ...] = (
+    "validation",
+    "downloaded",
+    "personalised",
+)
+
+
+@dataclass(frozen=True)
+class ClientRow:
+    """What a client brings into its next round."""
+
+    client: int
+    mask: str
+    ticket: str
+
+
+@dataclass(frozen=True)
+class AssignmentRow:
+    """One client's work in one round."""
+
+    round: int
+    client: int
+    plan: pb.Plan
+    mask: str
+    source: str
+    state: str = "waiting"
+    attempt: int = 0
+    worker: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Received:
+    """A checked result, ready to be counted."""
+
+    assignment_id: str
+    examples: int
+    mask_digest: str
+    file: str
+    density: float
+    metrics: pb.ClientMetrics
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """A counted result, ready to be aggregated."""
+
+    round: int
+    client: int
+    examples: int
+    mask: str
+    file: str
+
+
+@dataclass(frozen=True)
+class ClientSummary:
+    """One client in one committed round, for the tables people read."""
+
+    client: int
+    accuracy_downloaded: float
+    accuracy_personalised: float
+    density: float
+    bytes_down: int
+    bytes_up: int
+
+
+class Database:
+    """The queries of a run, by what they mean. One thread at a time may use it."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open run.db, creating it where it is missing.
+
+        Raises:
+            LotteryFLError: the file is no run database, or one of another version.
+        """
+        try:
+            self._connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}",
+                uri=True,
+                check_same_thread=False,
+                isolation_level=None,
+            )
+            self._connection.execute("PRAGMA foreign_keys = ON")
+            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0 and not read_only:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
+                version = SCHEMA_VERSION
+            self._connection.execute("PRAGMA synchronous = FULL")
+        except sqlite3.Error as error:
+            raise LotteryFLError(f"{path}: cannot be used as a run database: {error}") from error
+        if version != SCHEMA_VERSION:
+            raise LotteryFLError(f"{path}: is of version {version}; this program reads {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Close the connection; what was not committed is rolled back."""
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of the block's changes reach the disk, or none."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:  # after some errors SQLite has rolled back by itself
+                self._connection.execute("ROLLBACK")
+            raise
+
+    # -- the run
+
+    def get(self, key: str, default: str = "") -> str:
+        """Return a fact about the run."""
+        row = self._connection.execute("SELECT value FROM run WHERE key = ?", (key,)).fetchone()
+        return default if row is None else str(row[0])
+
+    def put(self, key: str, value: str) -> None:
+        """Set a fact about the run."""
+        self._connection.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (key, value))
+
+    # -- clients
+
+    def add_clients(self, count: int) -> None:
+        """Add clients 0 … count-1, dense and without a ticket."""
+        self._connection.executemany("INSERT INTO clients (client) VALUES (?)", ((k,) for k in range(count)))
+
+    def clients(self) -> list[ClientRow]:
+        """Return all clients, in order."""
+        rows = self._connection.execute("SELECT client, mask, ticket FROM clients ORDER BY client")
+        return [ClientRow(*row) for row in rows]
+
+    # -- rounds and assignments
+
+    def committed_rounds(self) -> int:
+        """Return how many rounds are committed."""
+        return int(self._scalar("SELECT count(*) FROM rounds WHERE state = 'committed'"))
+
+    def is_open(self, round_: int) -> bool:
+        """Tell whether the round has been opened and not yet committed."""
+        return bool(self._scalar("SELECT count(*) FROM rounds WHERE round = ? AND state = 'open'", round_))
+
+    def open_round(self, round_: int, assignments: Iterable[AssignmentRow]) -> None:
+        """Write a round and its assignments."""
+        self._connection.execute("INSERT INTO rounds (round, state) VALUES (?, 'open')", (round_,))
+        self._connection.executemany(
+            "INSERT INTO assignments (round, client, plan, mask, source) VALUES (?, ?, ?, ?, ?)",
+            ((a.round, a.client, a.plan.SerializeToString(), a.mask, a.source) for a in assignments),
+        )
+
+    def assignments(self, round_: int) -> list[AssignmentRow]:
+        """Return the assignments of a round, in client order."""
+        rows = self._connection.execute(
+            "SELECT round, client, plan, mask, source, state, attempt, worker, reason FROM assignments "
+            "WHERE round = ? ORDER BY client",
+            (round_,),
+        )
+        return [AssignmentRow(r, k, pb.Plan.FromString(plan), *rest) for r, k, plan, *rest in rows]
+
+    def set_assignment(self, id_: AssignmentId, state: str, *, worker: str = "", reason: str = "") -> None:
+        """Move an assignment to another state; the id's attempt is its newest."""
+        self._connection.execute(
+            "UPDATE assignments SET state = ?, attempt = ?, worker = ?, reason = ? WHERE round = ? AND client = ?",
+            (state, id_.attempt, worker, reason, id_.round, id_.client),
+        )
+
+    def is_done(self, id_: AssignmentId, worker: str) -> bool:
+        """Tell whether this attempt of this worker is the one that counted."""
+        return bool(
+            self._scalar(
+                "SELECT count(*) FROM assignments WHERE state = 'done' "
+                "AND (round, client, attempt, worker) = (?, ?, ?, ?)",
+                *(*id_, worker),
+            )
+        )
+
+    def give_dropped_another_chance(self) -> None:
+        """Make the given-up assignments of the open round wait again."""
+        self._connection.execute(
+            "UPDATE assignments SET state = 'waiting', reason = '' WHERE state = 'dropped' "
+            "AND round IN (SELECT round FROM rounds WHERE state = 'open')"
+        )
+
+    def count_bytes(self, round_: int, client: int, down: int, up: int) -> None:
+        """Add to an assignment's traffic."""
+        self._connection.execute(
+            "UPDATE assignments SET bytes_down = bytes_down + ?, bytes_up = bytes_up + ? "
+            "WHERE round = ? AND client = ?",
+            (down, up, round_, client),
+        )
+
+    def total_bytes(self) -> tuple[int, int]:
+        """Return the bytes of all assignments, down and up."""
+        down, up = self._connection.execute(
+            "SELECT coalesce(sum(bytes_down), 0), coalesce(sum(bytes_up), 0) FROM assignments"
+        ).fetchone()
+        return int(down), int(up)
+
+    def commit_round(self, round_: int, seconds: float, reason: str) -> None:
+        """Close a round; its results become the clients' masks and tickets."""
+        self._connection.execute(
+            "UPDATE rounds SET state = 'committed', seconds = ?, reason = ?, "
+            "committed_at = strftime('%Y-%m-%dT%H:%M:%fZ') WHERE round = ?",
+            (seconds, reason, round_),
+        )
+        self._connection.execute(
+            "UPDATE clients SET mask = results.mask, "
+            "ticket = results.file "
+            "FROM results WHERE results.round = ? AND results.client = clients.client",
+            (round_,),
+        )
+
+    # -- results
+
+    def add_result(self, id_: AssignmentId, received: Received) -> None:
+        """Write a result and its metrics."""
+        metrics = received.metrics
+        self._connection.execute(
+            "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(id_.round, id_.client, received.examples, received.mask_digest, received.file),
+                *(received.density, metrics.train_loss, metrics.seconds),
+            ),
+        )
+        evaluations = ((phase, getattr(metrics, phase)) for phase in _PHASES if metrics.HasField(phase))
+        self._connection.executemany(
+            "INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    *(id_.round, id_.client, phase, e.examples, e.loss, e.accuracy, e.balanced_accuracy),
+                    *(e.micro_precision, e.micro_recall, e.macro_precision, e.macro_recall),
+                )
+                for phase, e in evaluations
+            ),
+        )
+
+    def results(self, round_: int) -> list[ResultRow]:
+        """Return the results of a round, in client order."""
+        rows = self._connection.execute(
+            "SELECT round, client, examples, mask, file FROM results WHERE round = ? ORDER BY client",
+            (round_,),
+        )
+        return [ResultRow(*row) for row in rows]
+
+    def round_summaries(self) -> list[pb.RoundSummary]:
+        """Return the means over clients of every committed round, in order."""
+        rows = self._connection.execute(
+            """
+            SELECT r.round, count(*), avg(d.accuracy), avg(p.accuracy), avg(r.density), avg(r.train_loss), o.seconds
+            FROM rounds o JOIN results r USING (round)
+            JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
+            JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')
+            WHERE o.state = 'committed' GROUP BY r.round ORDER BY r.round
+            """
+        )
+        names = pb.RoundSummary.DESCRIPTOR.fields_by_name.keys()
+        return [pb.RoundSummary(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def client_summaries(self, round_: int) -> list[ClientSummary]:
+        """Return every client of a round with its accuracies and density, and its traffic in the whole run."""
+        rows = self._connection.execute(
+            """
+            SELECT r.client, d.accuracy, p.accuracy, r.density, sum(a.bytes_down), sum(a.bytes_up)
+            FROM results r JOIN assignments a ON a.client = r.client
+            JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
+            JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')
+            WHERE r.round = ? GROUP BY r.client ORDER BY r.client
+            """,
+            (round_,),
+        )
+        return [ClientSummary(*row) for row in rows]
+
+    def files_in_use(self) -> tuple[set[str], set[str]]:
+        """Return the result files and the mask digests that the run still needs."""
+        files = self._connection.execute(
+            "SELECT ticket FROM clients UNION SELECT file FROM results JOIN rounds USING (round) WHERE state = 'open'"
+            " UNION SELECT source FROM assignments JOIN rounds USING (round) WHERE rounds.state = 'open'"
+        )
+        masks = self._connection.execute(
+            "SELECT mask FROM clients UNION SELECT results.mask FROM results JOIN rounds USING (round) "
+            "WHERE state = 'open'"
+        )
+        return {row[0] for row in files}, {row[0] for row in masks}
+
+    def _scalar(self, query: str, *parameters: object) -> int:
+        return int(self._connection.execute(query, parameters).fetchone()[0])

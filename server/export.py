@@ -1,0 +1,34 @@
+"""A client's ticket as a plain state dict in a safetensors file."""
+
+from pathlib import Path
+
+from common.errors import LotteryFLError
+from common.payload import unpack_tensors
+from common.tensorfile import open_file, save
+from server.rundir import RunDirectory, model_file
+
+
+def export_ticket(run: RunDirectory, client: int, out: Path) -> None:
+    """Write the model that a client last returned: personalised, exactly 0 where its mask prunes.
+
+    A client that never took part has the global model. The file has all names of the plain model's state
+    dict, those of tied tensors too: `model.load_state_dict(safetensors.torch.load_file(out))`.
+
+    Raises:
+        LotteryFLError: there is no such client, or the file cannot be written.
+    """
+    clients = run.database.clients()
+    if not 0 <= client < len(clients):
+        raise LotteryFLError(f"--client {client}: the run's clients are 0 to {len(clients) - 1}")
+    row = clients[client]
+    if row.ticket:
+        entries = open_file(run.path / row.ticket)
+        values = {name: tensor for name, tensor in entries.items() if not name.startswith("mask/")}
+        tensors = unpack_tensors(run.table, values, run.load_masks(row.mask))
+    else:
+        tensors = open_file(run.path / model_file(run.model_round))
+    aliases = {alias: tensors[spec.name] for spec in run.table for alias in spec.aliases}
+    try:
+        save(out, tensors | aliases)
+    except OSError as error:
+        raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror}") from error

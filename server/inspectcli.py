@@ -1,0 +1,71 @@
+"""Commands that look at a run.
+
+What needs torch is imported where it is used: asking a coordinator for its status, as health checks do every
+few seconds, must not cost the seconds that importing torch takes.
+"""
+
+from pathlib import Path
+
+import click
+import grpc
+from rich.filesize import decimal
+
+from common.channel import CALL_SECONDS, CLIENT_OPTIONS
+from common.errors import LotteryFLError
+from common.rpcerror import explain
+from protos import lotteryfl_pb2 as pb
+from protos import lotteryfl_pb2_grpc as pb_grpc
+from server.progress import describe_round
+
+
+@click.command()
+@click.argument("where", metavar="DIR|HOST:PORT")
+def status(where: str) -> None:
+    """Say where a run stands, from its directory or its coordinator."""
+    if Path(where).is_dir():
+        from server.report import status_of
+        from server.rundir import RunDirectory
+
+        with RunDirectory(Path(where), read_only=True) as run:
+            click.echo(_describe(status_of(run)))
+    elif ":" in where:
+        click.echo(_describe(_ask(where)))
+    else:
+        raise LotteryFLError(f"{where}: neither a run directory nor HOST:PORT")
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--client", required=True, type=click.IntRange(min=0))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A .safetensors file.")
+def export(directory: Path, client: int, out: Path) -> None:
+    """Write a client's ticket as a plain state dict."""
+    from server.export import export_ticket
+    from server.rundir import RunDirectory
+
+    with RunDirectory(directory, read_only=True) as run:
+        export_ticket(run, client, out)
+    click.echo(f"{out} written")
+
+
+def _ask(address: str) -> pb.RunStatus:
+    with grpc.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
+        try:
+            reply: pb.RunStatus = pb_grpc.CoordinatorStub(channel).GetRun(pb.GetRunRequest(), timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            raise LotteryFLError(explain(error, address)) from error
+    return reply
+
+
+def _describe(status: pb.RunStatus) -> str:
+    state = pb.RunStatus.State.Name(status.state).lower()
+    lines = [
+        f"{status.strategy}, {status.clients} clients: {state}{': ' if status.reason else ''}{status.reason}",
+        f"rounds: {status.round} of {status.rounds} committed",
+        f"open round: {status.results} of {status.assignments} results, {len(status.in_flight)} in flight",
+        *(f"  {line}" for line in status.in_flight),
+        f"traffic: {decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up",
+    ]
+    if status.HasField("last"):
+        lines.append(describe_round(status))
+    return "\n".join(lines)

@@ -1,0 +1,101 @@
+"""Who works on what, and until when: leases over the assignments of one round. The clock is passed in."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
+
+
+class AssignmentId(NamedTuple):
+    """Names one attempt at one client's work in one round: a fencing token."""
+
+    round: int
+    client: int
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"r{self.round}-c{self.client}-a{self.attempt}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the id that `str` wrote; None for anything else."""
+        match = re.fullmatch(r"r(\d{1,9})-c(\d{1,9})-a(\d{1,9})", text, re.ASCII)
+        return cls(*map(int, match.groups())) if match else None
+
+
+@dataclass(frozen=True)
+class Lease:
+    """One worker's right to one attempt, until it expires."""
+
+    id: AssignmentId
+    worker: str
+    expires: float
+
+
+class LeaseTable:
+    """The unsettled assignments of a round: waiting or leased. Pure memory: the caller makes grants durable."""
+
+    def __init__(self, round_: int, lease_seconds: float) -> None:
+        self._round = round_
+        self._lease_seconds = lease_seconds
+        self._waiting: dict[int, int] = {}  # client -> attempts so far; in order of service
+        self._leases: dict[int, Lease] = {}
+
+    def add(self, client: int, attempt: int) -> None:
+        """Put a client's assignment at the end of the waiting; `attempt` counts the leases it was given."""
+        self._waiting[client] = attempt
+
+    def restore(self, id_: AssignmentId, worker: str, now: float) -> None:
+        """Bring back a lease from before a restart, for a whole lease time from now."""
+        self._leases[id_.client] = Lease(id_, worker, now + self._lease_seconds)
+
+    def grant(self, worker: str, clients: Collection[int] | None, now: float) -> Lease | None:
+        """Lease the first waiting assignment among the worker's clients (None: of any client).
+
+        A worker does one thing at a time: what it holds already, its last fetch did not bring, and it gets again.
+        """
+        for lease in self._leases.values():
+            if lease.worker == worker:
+                self.renew(lease.id, worker, now)
+                return lease
+        for client, attempt in self._waiting.items():
+            if clients is None or client in clients:
+                del self._waiting[client]
+                id_ = AssignmentId(self._round, client, attempt + 1)
+                self._leases[client] = Lease(id_, worker, now + self._lease_seconds)
+                return self._leases[client]
+        return None
+
+    def held(self, id_: AssignmentId, worker: str) -> Lease | None:
+        """Return the lease with this id if it stands and is this worker's."""
+        lease = self._leases.get(id_.client)
+        return lease if lease is not None and (lease.id, lease.worker) == (id_, worker) else None
+
+    def renew(self, id_: AssignmentId, worker: str, now: float) -> bool:
+        """Extend a lease; False where it is not this worker's (any more)."""
+        lease = self.held(id_, worker)
+        if lease is None:
+            return False
+        self._leases[id_.client] = replace(lease, expires=now + self._lease_seconds)
+        return True
+
+    def settle(self, client: int) -> None:
+        """Take out a leased assignment: it is done or given up."""
+        del self._leases[client]
+
+    def take_back(self, client: int) -> None:
+        """Put a leased assignment at the head of the waiting."""
+        lease = self._leases.pop(client)
+        self._waiting = {client: lease.id.attempt} | self._waiting
+
+    def expired(self, now: float) -> list[Lease]:
+        """Return the leases whose time is over."""
+        return [lease for lease in self._leases.values() if lease.expires <= now]
+
+    def leases(self) -> list[Lease]:
+        """Return all leases, the oldest first."""
+        return list(self._leases.values())
+
+    def __len__(self) -> int:
+        """Return how many assignments are not settled."""
+        return len(self._waiting) + len(self._leases)

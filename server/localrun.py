@@ -1,0 +1,48 @@
+"""A coordinator for other machines' workers, or together with workers of its own."""
+
+import asyncio
+from collections.abc import Sequence
+
+from server.localworkers import LocalWorkers
+from server.progress import Display, RunDisplay
+from server.rundir import RunDirectory
+from server.serve import CoordinatorServer
+
+
+async def serve_at(run: RunDirectory, address: str, display: RunDisplay) -> None:
+    """Drive a run with whatever workers come to the address.
+
+    Raises:
+        LotteryFLError: the address cannot be listened at, or the run failed.
+    """
+    server = CoordinatorServer(run, display)
+    async with server.listening(address) as port:
+        display.note(f"listening at {address.rpartition(':')[0]}:{port}")
+        await server.run()
+
+
+async def run_locally(run: RunDirectory, workers: int, device: str, tasks: Sequence[str], display: Display) -> None:
+    """Drive a run with worker processes on this machine.
+
+    Raises:
+        LotteryFLError: the run failed, or all its workers ended before it.
+    """
+    server = CoordinatorServer(run, display)
+    local = LocalWorkers(run.path / "logs")
+    await server.take_back_all("the run was started anew")
+    async with server.listening("127.0.0.1:0") as port:
+        arguments = [f"--coordinator=127.0.0.1:{port}", f"--device={device}"]
+        arguments += [f"--data-dir={run.experiment.task.data_dir}"]
+        arguments += [f"--task={task}" for task in tasks]
+        async with local.started(workers, arguments):
+            rounds = asyncio.create_task(server.run())
+            ended = asyncio.create_task(local.all_ended())
+            try:
+                await asyncio.wait((rounds, ended), return_when=asyncio.FIRST_COMPLETED)
+                if not rounds.done():
+                    await server.fail(f"no worker is left: {ended.result()}")
+                    await asyncio.wait((rounds,))
+            finally:
+                rounds.cancel()
+                ended.cancel()
+        await rounds  # which may have failed; its workers know, and have left by themselves

@@ -1,0 +1,104 @@
+"""Payloads between the run directory and the wire: what an assignment carries, and whether a result may count."""
+
+import math
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from common import masks as packed_masks
+from common.errors import PayloadError
+from common.payload import check_entries, mask_digest, pack_tensors, unpack_mask_update
+from common.tensorfile import open_file
+from common.tensorstream import CHUNK_BYTES, TensorStream, Trailer
+from protos import lotteryfl_pb2 as pb
+from server.coordinator import Work
+from server.database import Received
+from server.rundir import RunDirectory
+
+MAX_EXAMPLES = 2**40
+"""A client's training examples beyond this are not believed: they are weights in a mean."""
+
+_MOST = {"examples": MAX_EXAMPLES, "loss": math.inf}
+"""Of an evaluation's numbers; all others are shares, of at most 1."""
+
+
+class FileStream:
+    """A file's bytes from an offset on, as a payload."""
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        """Look at the file.
+
+        Raises:
+            PayloadError: the offset is beyond its end.
+        """
+        self._path = path
+        self._offset = offset
+        self._crc32 = 0
+        self.size = path.stat().st_size - offset
+        if self.size < 0:
+            raise PayloadError(f"offset {offset}: the content ends at {self.size + offset}")
+
+    def __iter__(self) -> Iterator[memoryview]:
+        self._crc32 = 0
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            while chunk := file.read(CHUNK_BYTES):
+                self._crc32 = zlib.crc32(chunk, self._crc32)
+                yield memoryview(chunk)
+
+    @property
+    def trailer(self) -> Trailer:
+        """Size and checksum of what was iterated."""
+        return Trailer(self.size, self._crc32)
+
+
+def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:
+    """Return the values that an assignment starts from: the shared model's under its mask, or its own last result's."""
+    entries = open_file(run.path / work.source)
+    if work.is_own_result:
+        return TensorStream({name: t for name, t in entries.items() if not name.startswith("mask/")})
+    return TensorStream(pack_tensors(run.table, entries, run.load_masks(work.assignment.mask_digest)))
+
+
+def check_result(run: RunDirectory, result: pb.Result, file: str, mask_before: str) -> Received:
+    """Check a result whole before it may count, and keep its new mask.
+
+    Args:
+        run: the run directory.
+        result: its header.
+        file: its tensors in the run directory.
+        mask_before: digest of the mask that the client started from.
+
+    Raises:
+        PayloadError: naming what is wrong with it.
+    """
+    if not 1 <= result.examples <= MAX_EXAMPLES:
+        raise PayloadError(f"examples = {result.examples}: expected 1 to {MAX_EXAMPLES}")
+    _check_metrics(result.metrics)
+    entries = open_file(run.path / file)
+    masks = unpack_mask_update(run.table, entries, run.load_masks(mask_before))
+    check_entries(run.table, entries, masks)
+    digest = mask_digest(masks)
+    if result.mask_digest != digest:
+        raise PayloadError(f"mask_digest = {result.mask_digest!r}: the mask sent has {digest!r}")
+    run.save_masks(masks, digest)
+    prunable = [spec for spec in run.table if spec.prunable]
+    kept = sum(packed_masks.count(masks[s.name]) if s.name in masks else s.numel for s in prunable)
+    density = kept / sum(spec.numel for spec in prunable) if prunable else 1.0
+    return Received(result.assignment_id, result.examples, digest, file, density, result.metrics)
+
+
+def _check_metrics(metrics: pb.ClientMetrics) -> None:
+    for phase in ("downloaded", "personalised"):
+        if not metrics.HasField(phase):
+            raise PayloadError(f"metrics.{phase}: missing")
+    _check_number("train_loss", metrics.train_loss)
+    _check_number("seconds", metrics.seconds)
+    for phase in ("validation", "downloaded", "personalised"):
+        for field, value in getattr(metrics, phase).ListFields():
+            _check_number(f"{phase}.{field.name}", value, most=_MOST.get(field.name, 1))
+
+
+def _check_number(name: str, value: float, *, most: float = math.inf) -> None:
+    if not (math.isfinite(value) and 0 <= value <= most):
+        raise PayloadError(f"metrics.{name} = {value}: expected a finite number from 0 to {most}")

@@ -1,0 +1,77 @@
+"""How a run shows where it stands: a live line on a terminal, one plain line a round in a log."""
+
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from protos import lotteryfl_pb2 as pb
+
+
+class Display(Protocol):
+    """Shows a run's status whenever it has changed."""
+
+    def show(self, status: pb.RunStatus) -> None:
+        """Show the status."""
+
+
+def describe_round(status: pb.RunStatus) -> str:
+    """Return the last committed round in one line."""
+    last = status.last
+    name = f"round {last.round}/{status.rounds}" if last.round <= status.rounds else "every client, once more"
+    return (
+        f"{name}: {last.clients} clients, accuracy {last.accuracy_downloaded:.3f} downloaded, "
+        f"{last.accuracy_personalised:.3f} personalised, density {last.density:.3f}, "
+        f"{decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up"
+    )
+
+
+class RunDisplay(AbstractContextManager["RunDisplay"]):
+    """Live progress where the console is a terminal, otherwise a line for each committed round."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last_round: int | None = None
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("starting", detail="", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def note(self, text: str) -> None:
+        """Print a line beside the progress."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def show(self, status: pb.RunStatus) -> None:
+        """Show the status: a line for every round that is committed under our eyes."""
+        if self._last_round not in (None, status.last.round):
+            self.note(describe_round(status))
+        self._last_round = status.last.round
+        # After the training rounds, every client is measured once more; then nothing is assigned.
+        share = status.results / status.assignments if status.assignments else 1.0
+        self._progress.update(
+            self._task,
+            description=f"round {min(status.round + 1, status.rounds)}/{status.rounds}",
+            total=status.rounds + 1,
+            completed=status.round + share,
+            detail=(
+                f"{status.results}/{status.assignments} clients, {len(status.in_flight)} in flight on "
+                f"{status.workers} workers, {decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up"
+            ),
+        )

@@ -1,0 +1,117 @@
+"""What a run has come to: summary.json and the table at its end."""
+
+import json
+from pathlib import Path
+from typing import TypedDict
+
+from tabulate import tabulate
+
+from protos import lotteryfl_pb2 as pb
+from server.rundir import RunDirectory
+from server.traffic import Traffic
+from server.workers import name_of
+
+
+class Accuracy(TypedDict):
+    """Test accuracies in [0, 1], each a mean over clients."""
+
+    downloaded_last: float
+    personalised_last: float
+    personalised_best: float
+
+
+class Density(TypedDict):
+    """Kept share of the prunable weights in [0, 1]."""
+
+    mean: float
+
+
+class Bytes(TypedDict):
+    """Traffic of all assignments: to the workers and from them. θ_0, once to each worker, is not in it."""
+
+    down: int
+    up: int
+
+
+class Summary(TypedDict):
+    """summary.json. `last` is measured on every client after the last round, `best` over all rounds."""
+
+    strategy: str
+    rounds: int
+    clients: int
+    seed: int
+    accuracy: Accuracy
+    density: Density
+    bytes: Bytes
+    model_sha256: str
+    tickets_sha256: str
+
+
+def summarise(run: RunDirectory) -> Summary:
+    """Return the summary of a finished run."""
+    rounds = run.database.round_summaries()
+    last, experiment = rounds[-1], run.experiment
+    down, up = run.database.total_bytes()
+    return Summary(
+        strategy=experiment.strategy.name,
+        rounds=experiment.rounds,
+        clients=experiment.clients,
+        seed=experiment.seed,
+        accuracy=Accuracy(
+            downloaded_last=last.accuracy_downloaded,
+            personalised_last=last.accuracy_personalised,
+            personalised_best=max(summary.accuracy_personalised for summary in rounds),
+        ),
+        density=Density(mean=last.density),
+        bytes=Bytes(down=down, up=up),
+        model_sha256=run.database.get("model_sha256"),
+        tickets_sha256=run.tickets_sha256(),
+    )
+
+
+def write_summary(run: RunDirectory) -> Path:
+    """Write summary.json into the run directory, whole or not at all."""
+    path = run.path / "summary.json"
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(summarise(run), indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
+    return path
+
+
+def final_table(run: RunDirectory) -> str:
+    """Return the table of all clients after the last round, and their means."""
+    clients = run.database.client_summaries(run.experiment.rounds + 1)
+    rows: list[list[object]] = [
+        [c.client, c.accuracy_downloaded, c.accuracy_personalised, c.density, c.bytes_down, c.bytes_up] for c in clients
+    ]
+    columns = list(zip(*(row[1:] for row in rows), strict=True))
+    rows.append(["mean", *(sum(column) / len(column) for column in columns)])
+    return tabulate(
+        rows,
+        headers=["client", "accuracy downloaded", "personalised", "density", "bytes down", "bytes up"],
+        floatfmt=("", ".3f", ".3f", ".3f", ",.0f", ",.0f"),
+        intfmt=",",
+    )
+
+
+def status_of(run: RunDirectory) -> pb.RunStatus:
+    """Return where a run stands by its directory alone, whether or not somebody is running it."""
+    database = run.database
+    committed = database.committed_rounds()
+    assignments = database.assignments(committed + 1)
+    traffic = Traffic(database)
+    summaries = database.round_summaries()
+    return pb.RunStatus(
+        state=pb.RunStatus.State.Value(database.get("state").upper()),
+        reason=database.get("reason"),
+        strategy=run.experiment.strategy.name,
+        round=min(committed, run.experiment.rounds),
+        rounds=run.experiment.rounds,
+        clients=run.experiment.clients,
+        assignments=len(assignments),
+        results=sum(row.state == "done" for row in assignments),
+        in_flight=[f"client {a.client} on {name_of(a.worker)}" for a in assignments if a.state == "leased"],
+        bytes_down=traffic.down,
+        bytes_up=traffic.up,
+        last=summaries[-1] if summaries else None,
+    )

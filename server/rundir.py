@@ -1,0 +1,199 @@
+"""The run directory: everything a run must not forget, in files that any SQLite and safetensors reader opens.
+
+experiment.toml       the experiment as resolved
+run.db                rounds, assignments, results, metrics
+models/round-NNNN.safetensors    the global model after round NNNN (0000: θ_0)
+masks/DIGEST.safetensors         packed masks, named by content
+results/ASSIGNMENT.N.safetensors what clients returned; the last of each client is its ticket
+summary.json          written when the run has finished
+"""
+
+import fcntl
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Self
+
+from torch import Tensor
+
+from common import tensorfile
+from common.errors import LotteryFLError
+from common.experiment import Experiment, load, to_toml
+from common.masks import PackedMask
+from common.parameters import digest
+from common.payload import mask_tensors, masks_from_entries
+from common.tasks import task_id
+from common.tensortable import TensorTable
+from server.aggregation import Update, aggregate
+from server.database import Database, ResultRow
+
+Masks = Mapping[str, PackedMask]
+
+_FOLDERS = ("models", "masks", "results")
+
+
+class RunDirectory:
+    """An open run directory; the process that may change it holds its lock."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open a run directory.
+
+        Raises:
+            LotteryFLError: there is no run, or another process is running it.
+        """
+        if not (path / "run.db").is_file():
+            raise LotteryFLError(f"{path}: is no run directory: it has no run.db")
+        self.path = path
+        self._lock = None if read_only else _lock(path)
+        self.database = Database(path / "run.db", read_only=read_only)
+        if not self.database.get("table"):
+            raise LotteryFLError(f"{path}: was never finished being set up: remove it and start again")
+        self.table = TensorTable.from_json(self.database.get("table"))
+        self.experiment = load(path / "experiment.toml")
+
+    @classmethod
+    def create(cls, path: Path, experiment: Experiment, table: TensorTable, initial: Mapping[str, Tensor]) -> Self:
+        """Set up a run in a new or empty folder.
+
+        Args:
+            path: the folder; made where it is missing.
+            experiment: the resolved experiment.
+            table: the model's tensor table.
+            initial: θ_0 by plain name, as the table says.
+
+        Raises:
+            LotteryFLError: the folder cannot be written or holds something already.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise LotteryFLError(f"{path}: is not empty; choose another run directory")
+            for folder in _FOLDERS:
+                (path / folder).mkdir()
+        except OSError as error:
+            raise LotteryFLError(f"{path}: cannot be written: {error.strerror}") from error
+        (path / "experiment.toml").write_text(to_toml(experiment), encoding="utf-8")
+        initial_digest = tensorfile.save(path / model_file(0), initial)
+        database = Database(path / "run.db")
+        with database.transaction():
+            database.put("initial_digest", initial_digest)
+            database.put("model_sha256", digest(initial))
+            database.put("state", "running")
+            database.add_clients(experiment.clients)
+            database.put("table", table.to_json())  # last: its presence says that the set-up is whole
+        database.close()
+        return cls(path)
+
+    def close(self) -> None:
+        """Close the database and let go of the lock."""
+        self.database.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def initial_digest(self) -> str:
+        """SHA-256 of θ_0's file."""
+        return self.database.get("initial_digest")
+
+    @property
+    def model_round(self) -> int:
+        """The round whose aggregation made the current global model; 0: it is θ_0."""
+        return int(self.database.get("model_round", "0"))
+
+    def mask_path(self, mask_digest: str) -> Path:
+        """Return where the mask with this digest is kept."""
+        return self.path / "masks" / f"{mask_digest}.safetensors"
+
+    def blob_path(self, digest: str) -> Path | None:
+        """Return the file with this content that workers may ask for: θ_0 or a mask."""
+        if digest == self.initial_digest:
+            return self.path / model_file(0)
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            return None
+        path = self.mask_path(digest)
+        return path if path.exists() else None
+
+    def save_masks(self, masks: Masks, mask_digest: str) -> None:
+        """Keep a client's masks under their digest; empty masks (a dense client) need no file."""
+        path = self.mask_path(mask_digest)
+        if masks and not path.exists():
+            tensorfile.save(path, mask_tensors(masks))
+
+    def load_masks(self, mask_digest: str) -> Masks:
+        """Return the masks with this digest, mapped from their file; '' is a dense client's."""
+        if not mask_digest:
+            return {}
+        return masks_from_entries(self.table, tensorfile.open_file(self.mask_path(mask_digest)))
+
+    def aggregate(self, round_: int, results: Sequence[ResultRow], model_round: int) -> str:
+        """Write the round's global model from its results, tensor by tensor; return its `model_sha256`.
+
+        Touches files only, so that it may run beside the database's thread.
+        """
+        updates = [
+            Update(
+                row.client,
+                row.examples,
+                self.load_masks(row.mask),
+                tensorfile.open_file(self.path / row.file),
+            )
+            for row in results
+        ]
+        old = tensorfile.open_file(self.path / model_file(model_round))
+        path = self.path / model_file(round_)
+        tensorfile.save_stream(path, self.table, aggregate(self.table, old, updates))
+        return digest(tensorfile.open_file(path))
+
+    def experiment_for_workers(self) -> str:
+        """Return the experiment as JSON, without what concerns this machine alone: a task's path becomes its name."""
+        local = self.experiment.task
+        task = local.model_copy(update={"name": task_id(local.name), "data_dir": ""})
+        return self.experiment.model_copy(update={"task": task}).model_dump_json()
+
+    def tickets_sha256(self) -> str:
+        """Return one digest over every client's ticket and mask: equal runs have equal tickets."""
+        whole = hashlib.sha256()
+        for row in self.database.clients():
+            whole.update(f"{row.client} {row.mask} ".encode())
+            if row.ticket:
+                whole.update((self.path / row.ticket).read_bytes())
+        return whole.hexdigest()
+
+    def files_in_use(self) -> set[Path]:
+        """Return the files with tensors that the run still needs: θ_0, the global model, tickets, results, masks."""
+        files, masks = self.database.files_in_use()
+        needed = {self.path / name for name in files if name}
+        needed |= {self.mask_path(mask) for mask in masks if mask}
+        return needed | {self.path / model_file(0), self.path / model_file(self.model_round)}
+
+    def remove(self, paths: Iterable[Path]) -> None:
+        """Delete files that the run no longer needs."""
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+    def remove_leftovers(self) -> None:
+        """Delete what a process that was killed left behind; not while uploads are under way."""
+        found = {path for folder in _FOLDERS for path in (self.path / folder).iterdir()}
+        self.remove(found - self.files_in_use())
+
+
+def model_file(round_: int) -> str:
+    """Return the global model's file after a round, relative to the run directory."""
+    return f"models/round-{round_:04d}.safetensors"
+
+
+def _lock(path: Path) -> IO[bytes]:
+    handle = (path / "run.lock").open("wb")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise LotteryFLError(f"{path}: another process is running this run") from error
+    return handle

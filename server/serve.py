@@ -1,0 +1,109 @@
+"""A coordinator at work: the gRPC server with health and reflection, the rounds behind it, its goodbye."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from common.channel import CALL_SECONDS, SERVER_OPTIONS
+from common.errors import LotteryFLError
+from protos import lotteryfl_pb2 as pb
+from protos import lotteryfl_pb2_grpc as pb_grpc
+from server.bell import wait_for
+from server.coordinator import Coordinator, Step
+from server.progress import Display
+from server.rundir import RunDirectory
+from server.service import CoordinatorService
+
+_STOP_SECONDS = 2.0
+
+
+class CoordinatorServer:
+    """One run behind one address."""
+
+    def __init__(self, run: RunDirectory, display: Display) -> None:
+        self._run = run
+        self._display = display
+        self._coordinator = Coordinator(run)
+        self._service = CoordinatorService(run, self._coordinator)
+        self._health = health.aio.HealthServicer()
+
+    @contextlib.asynccontextmanager
+    async def listening(self, address: str) -> AsyncIterator[int]:
+        """Answer calls at HOST:PORT while the block runs; yields the port, which matters when it was 0.
+
+        Raises:
+            LotteryFLError: the address cannot be listened at.
+        """
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        pb_grpc.add_CoordinatorServicer_to_server(self._service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        name = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
+        reflection.enable_server_reflection((name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        try:
+            port = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise LotteryFLError(f"{address}: cannot listen there: the address is in use or not this host's") from error
+        await server.start()
+        for service in ("", name):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        try:
+            yield port
+        finally:
+            await self._health.enter_graceful_shutdown()
+            await server.stop(_STOP_SECONDS)
+
+    async def run(self) -> None:
+        """Drive the rounds to the run's end, then wait until its workers know of it.
+
+        Raises:
+            LotteryFLError: the run failed; the reason is its message.
+        """
+        while await self._step():
+            pass
+        await self._say_goodbye()
+        self._coordinator.raise_if_failed()
+
+    async def take_back_all(self, reason: str) -> None:
+        """Give out again what workers had before this start; they are known to be gone."""
+        await self._service.call(self._coordinator.take_back_all, reason)
+
+    async def fail(self, reason: str) -> None:
+        """End the run, unless it has ended, when no worker is left to be told."""
+        await self._service.call(self._coordinator.fail, reason)
+        self._service.departed |= await self._service.call(self._coordinator.alive_workers)
+        self._service.announce()
+
+    async def _step(self) -> bool:
+        call, coordinator = self._service.call, self._coordinator
+        changed = self._service.changed.listen()
+        step = await call(coordinator.advance)
+        self._display.show(await call(coordinator.status))
+        if step is Step.WAIT:
+            if not await wait_for(changed, await call(coordinator.seconds_until_check)):
+                await call(coordinator.advance)  # takes back the leases that have expired
+                self._service.announce()
+        elif step is Step.COMMIT:
+            results = await call(coordinator.results_to_aggregate)
+            model_sha256 = None
+            if results:
+                model_round = await call(lambda: coordinator.model_round)
+                model_sha256 = await asyncio.to_thread(self._run.aggregate, coordinator.round, results, model_round)
+            await call(coordinator.commit, model_sha256)
+            self._service.announce()
+        return step is not Step.ENDED
+
+    async def _say_goodbye(self) -> None:
+        """Keep answering until every living worker has been told, but not for ever."""
+        self._service.announce()
+        deadline = asyncio.get_running_loop().time() + CALL_SECONDS
+        while True:
+            changed = self._service.changed.listen()
+            untold = await self._service.call(self._coordinator.alive_workers) - self._service.departed
+            remaining = deadline - asyncio.get_running_loop().time()
+            if not untold or remaining <= 0:
+                return
+            await wait_for(changed, remaining)

@@ -1,0 +1,275 @@
+"""The gRPC face of the coordinator: framing, waiting and status codes; it decides nothing."""
+# ruff: noqa: ARG002, N802 - the methods' names and parameters are the contract's
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import grpc
+
+from common.channel import POLL_SECONDS, PROTOCOL_VERSION, STREAM_IDLE_SECONDS
+from common.errors import PayloadError
+from common.framing import Part, frames, take
+from common.payload import max_payload_bytes
+from common.receiver import FileReceiver
+from protos import lotteryfl_pb2 as pb
+from protos import lotteryfl_pb2_grpc as pb_grpc
+from server.bell import Bell, wait_for
+from server.coordinator import Coordinator, Work
+from server.payloads import FileStream, assignment_payload, check_result
+from server.rundir import RunDirectory, model_file
+from server.workers import ReplacedError, UnknownWorkerError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class CoordinatorService(pb_grpc.CoordinatorServicer):
+    """Serves one run. The coordinator works in one thread of its own; files are read in others."""
+
+    def __init__(self, run: RunDirectory, coordinator: Coordinator) -> None:
+        self._run = run
+        self._coordinator = coordinator
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="coordinator")
+        self._payload_limit = max_payload_bytes(run.table)
+        self._uploads = itertools.count()
+        self.work = Bell()
+        """Rings when there may be new work, or the run has ended: for the workers that wait."""
+        self.changed = Bell()
+        """Rings after every change of the run's status: for the rounds and for observers."""
+        self.departed: set[str] = set()
+        """The workers that leave: they were told that the run has ended, or handed their work back."""
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one of the coordinator's functions in its thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: function(*args, **kwargs))
+
+    def announce(self) -> None:
+        """Wake everyone: there may be new work, or the run has ended."""
+        self.work.ring()
+        self.changed.ring()
+
+    # -- workers
+
+    async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterReply:
+        """Answer a worker that announces itself."""
+        if request.protocol != PROTOCOL_VERSION:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"the worker speaks protocol {request.protocol}, the coordinator {PROTOCOL_VERSION}: "
+                "install the same version of lotteryfl on both",
+            )
+        held = set(request.clients.clients) if request.HasField("clients") else None
+        clients = self._run.experiment.clients
+        if held and max(held) >= clients:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"client {max(held)}: the experiment's clients are 0 to {clients - 1}",
+            )
+        try:
+            worker_id = await self.call(self._coordinator.register, request.name, request.incarnation, held)
+        except ReplacedError:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"a worker named {request.name!r} was started after this one: every worker needs its own --name",
+            )
+        self.announce()  # an older incarnation's work is given out again
+        return pb.RegisterReply(
+            worker_id=worker_id,
+            lease_seconds=self._run.experiment.round.lease,
+            experiment_json=self._run.experiment_for_workers(),
+            table_json=self._run.table.to_json(),
+            initial_digest=await self.call(lambda: self._run.initial_digest),
+        )
+
+    async def FetchAssignment(
+        self, request: pb.FetchAssignmentRequest, context: Context
+    ) -> AsyncIterator[pb.AssignmentPart]:
+        """Hold the poll until there is work, then send it with its payload."""
+        self.departed.discard(request.worker_id)
+        work = await self._wait_for_work(request, context)
+        if work is None:
+            yield pb.AssignmentPart(none=self._no_work(request.worker_id))
+            return
+        self.changed.ring()
+        try:
+            payload = await asyncio.to_thread(assignment_payload, self._run, work)
+        except FileNotFoundError:
+            await context.abort(grpc.StatusCode.ABORTED, "the round has just ended: ask again")
+        work.assignment.payload.size = payload.size
+        first = pb.AssignmentPart(assignment=work.assignment)
+        async for part in self._send(frames(first, payload), work.assignment.assignment_id):
+            yield part
+
+    async def SubmitResult(self, request_iterator: AsyncIterator[pb.ResultPart], context: Context) -> pb.SubmitReply:
+        """Read a result into the run directory, check it, count it; only then say so."""
+        first = await _next(request_iterator, context)
+        result = first.result
+        early, mask_before = await self.call(self._before_body, result)
+        if early is not None:
+            return early
+        if result.HasField("failure"):
+            return await self._take_failure(result)
+        # Two uploads of one result may be under way at once: each has its own file.
+        file = f"results/{result.assignment_id}.{next(self._uploads)}.safetensors"
+        reply = await self._take_result(first, mask_before, file, request_iterator, context)
+        if reply.verdict == pb.SubmitReply.ACCEPTED:
+            self.changed.ring()
+        else:
+            (self._run.path / file).unlink(missing_ok=True)
+            self.announce()
+        return reply
+
+    async def _take_result(
+        self,
+        first: pb.ResultPart,
+        mask_before: str,
+        file: str,
+        parts: AsyncIterator[pb.ResultPart],
+        context: Context,
+    ) -> pb.SubmitReply:
+        result = first.result
+        bytes_up = first.ByteSize()
+        try:
+            receiver = await asyncio.to_thread(
+                FileReceiver,
+                self._run.path / file,
+                result.payload.size,
+                self._payload_limit,
+                result.assignment_id,
+            )
+            with receiver:
+                path = None
+                while path is None:
+                    part = await _next(parts, context)
+                    bytes_up += part.ByteSize()
+                    path = await asyncio.to_thread(take, receiver, part)
+            received = await asyncio.to_thread(check_result, self._run, result, file, mask_before)
+        except (PayloadError, FileNotFoundError) as error:
+            # Files are missing where the round has ended meanwhile, without this result.
+            return await self.call(self._refuse, result, str(error))
+        finally:
+            await self.call(self._coordinator.count_bytes, result.assignment_id, up=bytes_up)
+        return await self.call(self._coordinator.record, result.worker_id, received)
+
+    async def _take_failure(self, result: pb.Result) -> pb.SubmitReply:
+        reason = result.failure.reason
+        if result.failure.hopeless:
+            await self.call(self._coordinator.fail, reason)
+        else:
+            await self.call(self._coordinator.release, result.worker_id, result.assignment_id, reason)
+        self.departed.add(result.worker_id)
+        self.announce()
+        return pb.SubmitReply(verdict=pb.SubmitReply.ACCEPTED)
+
+    def _before_body(self, result: pb.Result) -> tuple[pb.SubmitReply | None, str]:
+        """Return the verdict on a result not worth reading; or None, and the mask its client started from."""
+        early = self._coordinator.verdict_before_body(result.worker_id, result.assignment_id)
+        return early, "" if early else self._coordinator.mask_before(result.assignment_id)
+
+    def _refuse(self, result: pb.Result, reason: str) -> pb.SubmitReply:
+        """Give the work out again, unless the result came too late anyway."""
+        late = self._coordinator.verdict_before_body(result.worker_id, result.assignment_id)
+        self._coordinator.release(result.worker_id, result.assignment_id, f"refused: {reason}")
+        return late or pb.SubmitReply(verdict=pb.SubmitReply.REFUSED, reason=reason)
+
+    async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:
+        """Renew leases and take note of progress."""
+        cancel = await self._known(context, self._coordinator.heartbeat, request.worker_id, list(request.progress))
+        self.changed.ring()
+        return pb.HeartbeatReply(cancel=cancel)
+
+    async def FetchBlob(self, request: pb.FetchBlobRequest, context: Context) -> AsyncIterator[pb.BlobPart]:
+        """Send content by digest, from an offset on."""
+        path = await self.call(self._run.blob_path, request.digest)
+        if path is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no content with digest {request.digest!r}")
+        async for part in self._send_file(path, request.offset, request.assignment_id, context):
+            yield part
+
+    # -- observers
+
+    async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.RunStatus:
+        """Say where the run stands."""
+        return await self.call(self._coordinator.status)
+
+    async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.RunStatus]:
+        """Say where the run stands now and after every change, until it has ended."""
+        while True:
+            changed = self.changed.listen()
+            status = await self.call(self._coordinator.status)
+            yield status
+            if status.state != pb.RunStatus.RUNNING:
+                return
+            await wait_for(changed, None)
+
+    async def FetchModel(self, request: pb.FetchModelRequest, context: Context) -> AsyncIterator[pb.BlobPart]:
+        """Send the global model of the last committed round."""
+        model_round = await self.call(lambda: self._coordinator.model_round)
+        async for part in self._send_file(self._run.path / model_file(model_round), 0, "", context):
+            yield part
+
+    # -- helpers
+
+    async def _wait_for_work(self, request: pb.FetchAssignmentRequest, context: Context) -> Work | None:
+        now = asyncio.get_running_loop().time
+        deadline = now() + min(POLL_SECONDS, request.wait_seconds)  # in this order NaN counts for nothing
+        while True:
+            rung = self.work.listen()
+            work = await self._known(context, self._coordinator.lease, request.worker_id)
+            if work is not None or self._coordinator.state != "running" or now() >= deadline:
+                return work
+            await wait_for(rung, deadline - now())
+
+    def _no_work(self, worker_id: str) -> pb.NoWork:
+        state = self._coordinator.state
+        if state != "running":
+            self.departed.add(worker_id)
+            self.changed.ring()
+        return pb.NoWork(finished=state == "finished", failed=state == "failed", reason=self._coordinator.reason)
+
+    async def _known(self, context: Context, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await self.call(function, *args, **kwargs)
+        except UnknownWorkerError as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"worker {error}: register first")
+            raise
+
+    async def _send_file(
+        self, path: Path, offset: int, assignment_id: str, context: Context
+    ) -> AsyncIterator[pb.BlobPart]:
+        try:
+            payload = FileStream(path, offset)
+            first = pb.BlobPart(header=pb.PayloadHeader(size=payload.size))
+            async for part in self._send(frames(first, payload), assignment_id):
+                yield part
+        except PayloadError as error:
+            await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
+        except FileNotFoundError:
+            await context.abort(grpc.StatusCode.ABORTED, "a round has just ended: ask again")
+
+    async def _send(self, parts: Iterator[Part], assignment_id: str) -> AsyncIterator[Part]:
+        sent = 0
+        try:
+            for part in parts:
+                sent += part.ByteSize()
+                yield part
+        finally:
+            await self.call(self._coordinator.count_bytes, assignment_id, down=sent)
+
+
+async def _next(parts: AsyncIterator[pb.ResultPart], context: Context) -> pb.ResultPart:
+    """Return the next message of an upload; its sender tries again when none came, or no trailer."""
+    try:
+        return await asyncio.wait_for(anext(parts), STREAM_IDLE_SECONDS)
+    except StopAsyncIteration:
+        reason = "the stream ended before its trailer"
+    except TimeoutError:
+        reason = f"nothing came for {STREAM_IDLE_SECONDS:g} s"
+    await context.abort(grpc.StatusCode.ABORTED, f"upload: {reason}")
+    raise AssertionError

@@ -1,0 +1,56 @@
+"""From an experiment to a run directory: the model's table and θ_0, or a run that is taken up again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from common.errors import ExperimentError, LotteryFLError, TaskError
+from common.experiment import Experiment
+from common.parameters import named_tensors
+from common.randomness import derive_seed
+from common.tasks import load_task
+from common.tensortable import TensorTable
+from server.rundir import RunDirectory
+from server.strategies import create_strategy
+
+
+def create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunDirectory:
+    """Set up a run: the task's model, freshly initialised from the run's seed, is θ_0.
+
+    Raises:
+        LotteryFLError: the experiment, its task or the folder cannot be used.
+    """
+    strategy = create_strategy(experiment)
+    task = load_task(experiment, tasks)
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(experiment.seed, "initial model"))
+        model = task.model()
+    try:
+        table = TensorTable.of(model, experiment.strategy.prunable)
+    except ValueError as error:
+        raise TaskError(f"task {task.name}: its model cannot travel: {error}") from error
+    if strategy.prunes and not any(spec.prunable for spec in table):
+        raise ExperimentError(
+            f"task.name = {experiment.task.name!r}: its model has nothing to prune "
+            f"(strategy.prunable = {experiment.strategy.prunable!r}), which strategy.name = {strategy.name!r} needs"
+        )
+    return RunDirectory.create(path, experiment, table, named_tensors(model))
+
+
+def open_or_create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunDirectory:
+    """Take up the run in `path` if there is one, of the same experiment; otherwise set it up.
+
+    Raises:
+        LotteryFLError: the folder holds the run of another experiment, or cannot be used.
+    """
+    if not (path / "run.db").exists():
+        return create_run(path, experiment, tasks)
+    run = RunDirectory(path)
+    if run.experiment != experiment:
+        run.close()
+        raise LotteryFLError(
+            f"{path}: holds the run of another experiment (see its experiment.toml); "
+            "choose another --run-dir, or continue that one by naming the folder in place of the experiment"
+        )
+    return run

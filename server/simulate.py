@@ -1,0 +1,76 @@
+"""A whole run in one process: the coordinator's rounds and the worker's work without a network, with the same bits."""
+
+import torch
+
+from client.assignment import AssignmentRunner
+from common.errors import PayloadError, TaskError
+from common.tasks import Task
+from common.tensorfile import open_file, parse, save
+from protos import lotteryfl_pb2 as pb
+from server.coordinator import Coordinator, Step, Work
+from server.payloads import assignment_payload, check_result
+from server.progress import Display
+from server.rundir import RunDirectory, model_file
+
+
+class Simulation:
+    """One run and its only worker."""
+
+    def __init__(self, run: RunDirectory, task: Task, device: torch.device) -> None:
+        self._run = run
+        # A clock that stands still: where one thing is done after the other, no lease or round is ever late.
+        self._coordinator = Coordinator(run, clock=lambda: 0.0)
+        self._coordinator.take_back_all("the run goes on in one process")
+        self._worker_id = self._coordinator.register("simulate", "0", None)
+        torch.set_num_threads(run.experiment.training.threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        initial = open_file(run.path / model_file(0))
+        self._runner = AssignmentRunner(task, run.experiment, run.table, initial, device)
+
+    def run(self, display: Display) -> None:
+        """Do what is left of the run.
+
+        Raises:
+            LotteryFLError: the run failed; the reason is its message.
+        """
+        coordinator = self._coordinator
+        while (step := coordinator.advance()) is not Step.ENDED:
+            display.show(coordinator.status())
+            if step is Step.COMMIT:
+                self._commit()
+            elif work := coordinator.lease(self._worker_id):
+                self._do(work)
+        display.show(coordinator.status())
+        coordinator.raise_if_failed()
+
+    def _commit(self) -> None:
+        coordinator, model_sha256 = self._coordinator, None
+        if results := coordinator.results_to_aggregate():
+            model_sha256 = self._run.aggregate(coordinator.round, results, coordinator.model_round)
+        coordinator.commit(model_sha256)
+
+    def _do(self, work: Work) -> None:
+        assignment = work.assignment
+        id_ = assignment.assignment_id
+        download = bytearray().join(assignment_payload(self._run, work))
+        masks = self._run.load_masks(assignment.mask_digest)
+        try:
+            outcome = self._runner.run(assignment, parse(download, id_), masks)
+        except TaskError as error:
+            self._coordinator.fail(str(error))
+            return
+        file = f"results/{id_}.safetensors"
+        save(self._run.path / file, outcome.entries)
+        result = pb.Result(
+            assignment_id=id_,
+            examples=outcome.examples,
+            metrics=outcome.metrics,
+            mask_digest=outcome.mask_digest,
+        )
+        self._coordinator.count_bytes(id_, down=len(download), up=(self._run.path / file).stat().st_size)
+        try:
+            received = check_result(self._run, result, file, assignment.mask_digest)
+        except PayloadError as error:
+            self._coordinator.release(self._worker_id, id_, f"refused: {error}")
+        else:
+            self._coordinator.record(self._worker_id, received)

@@ -1,0 +1,40 @@
+"""Bytes that were really sent and received, by round and client."""
+
+from collections import Counter
+
+from server.database import Database
+from server.leases import AssignmentId
+
+_SHARED = "shared_bytes_down"
+
+
+class Traffic:
+    """Counts in memory; `flush` writes them inside the caller's next transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        down, up = database.total_bytes()
+        self.down = down + int(database.get(_SHARED, "0"))
+        self.up = up
+        self._pending_down: Counter[tuple[int, int]] = Counter()
+        self._pending_up: Counter[tuple[int, int]] = Counter()
+        self._pending_shared = 0
+
+    def count(self, assignment_id: AssignmentId | None, *, down: int = 0, up: int = 0) -> None:
+        """Count bytes of an assignment; None: of none in particular, such as θ_0 on its way to a worker."""
+        self.down += down
+        self.up += up
+        if assignment_id is None:
+            self._pending_shared += down
+        else:
+            self._pending_down[assignment_id[:2]] += down
+            self._pending_up[assignment_id[:2]] += up
+
+    def flush(self) -> None:
+        """Write what was counted since the last flush."""
+        for key in self._pending_down.keys() | self._pending_up.keys():
+            self._database.count_bytes(*key, self._pending_down[key], self._pending_up[key])
+        self._database.put(_SHARED, str(int(self._database.get(_SHARED, "0")) + self._pending_shared))
+        self._pending_down.clear()
+        self._pending_up.clear()
+        self._pending_shared = 0

@@ -1,0 +1,77 @@
+"""The workers that have registered, and what each is doing. Memory only: after a restart they register again."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from protos import lotteryfl_pb2 as pb
+
+
+class UnknownWorkerError(Exception):
+    """The worker must register (again): the coordinator was restarted, or a new incarnation took its name."""
+
+
+class ReplacedError(Exception):
+    """A worker of the same name was started later: if both came back, they would take turns for ever."""
+
+
+@dataclass
+class Worker:
+    """A registered worker process."""
+
+    worker_id: str
+    clients: frozenset[int] | None
+    """The clients whose data it holds; None: every client's."""
+    seen: float
+    progress: dict[str, pb.AssignmentProgress] = field(default_factory=dict)
+
+
+def name_of(worker_id: str) -> str:
+    """Return the name part of `name:incarnation`."""
+    return worker_id.rpartition(":")[0]
+
+
+class WorkerRegistry:
+    """Workers by id. The clock is passed in."""
+
+    def __init__(self) -> None:
+        self._workers: dict[str, Worker] = {}
+        self._replaced: set[str] = set()
+
+    def register(self, name: str, incarnation: str, clients: Collection[int] | None, now: float) -> str:
+        """Add a worker in the place of older incarnations of its name; return its id.
+
+        Raises:
+            ReplacedError: it is such an older incarnation itself.
+        """
+        worker_id = f"{name}:{incarnation}"
+        if worker_id in self._replaced:
+            raise ReplacedError(worker_id)
+        self._replaced |= {known for known in self._workers if name_of(known) == name and known != worker_id}
+        self._workers = {known: w for known, w in self._workers.items() if name_of(known) != name}
+        self._workers[worker_id] = Worker(worker_id, None if clients is None else frozenset(clients), now)
+        return worker_id
+
+    def seen(self, worker_id: str, now: float) -> Worker:
+        """Return a worker and note that it is alive.
+
+        Raises:
+            UnknownWorkerError: it is not registered.
+        """
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            raise UnknownWorkerError(worker_id)
+        worker.seen = now
+        return worker
+
+    def alive(self, since: float) -> list[Worker]:
+        """Return the workers heard of since then."""
+        return [worker for worker in self._workers.values() if worker.seen >= since]
+
+    def report(self, worker: Worker, progress: Iterable[pb.AssignmentProgress]) -> None:
+        """Replace what the worker says that it is doing."""
+        worker.progress = {item.assignment_id: item for item in progress}
+
+    def progress(self, worker_id: str, assignment_id: str) -> pb.AssignmentProgress | None:
+        """Return how far a worker is with an assignment, if it said so."""
+        worker = self._workers.get(worker_id)
+        return worker.progress.get(assignment_id) if worker else None

@@ -1,0 +1,35 @@
+"""What all tests share: one torch thread, hypothesis without deadlines, and runs on a tiny task."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+from driving import Bench, TinyTask, tiny_experiment
+from hypothesis import settings
+
+from common.experiment import Experiment
+
+settings.register_profile("lotteryfl", deadline=None)  # a busy machine is no failure
+settings.load_profile("lotteryfl")
+
+Drive = Callable[..., Bench]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Iterator[Drive]:
+    """Open runs by hand: `drive(experiment, task, name)`; all are closed in the end."""
+    with ExitStack() as stack:
+
+        def open_(experiment: Experiment | None = None, task: TinyTask | None = None, name: str = "run") -> Bench:
+            bench = Bench(tmp_path / name, experiment or tiny_experiment(), task or TinyTask())
+            stack.callback(bench.close)
+            return bench
+
+        yield open_

@@ -1,0 +1,102 @@
+"""Runs of tiny experiments: as processes, as a coordinator in this process, and as the oracle of their bits."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+import torch
+from coordinator_thread import CoordinatorThread
+from driving import Silent
+from processes import Gate, Process
+
+from common.experiment import load
+from common.tasks import load_task
+from server.report import Summary, summarise
+from server.setup import create_run
+from server.simulate import Simulation
+
+GATED_TASK = Path(__file__).with_name("gated_task.py")
+Start = Callable[..., Process]
+Write = Callable[..., Path]
+Coordinate = Callable[..., CoordinatorThread]
+Expect = Callable[[Path], Summary]
+
+GATED: dict[str, Any] = {
+    "seed": 7,
+    "rounds": 3,
+    "clients": 4,
+    "clients_per_round": 3,
+    "task": {"name": str(GATED_TASK)},
+    "training": {"epochs": 2, "batch_size": 8, "lr": 0.1, "momentum": 0.5},
+    "strategy": {"prune_rate": 0.3, "target_density": 0.5, "accuracy_threshold": 0.0},
+    "round": {"lease": 600.0},
+}
+"""Every client prunes every time, and meets its target in the second."""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start processes: `start("run", path, …, env={…})`; all are ended with the test."""
+    with ExitStack() as stack:
+
+        def start_(*arguments: object, cwd: Path = tmp_path, env: dict[str, str] | None = None) -> Process:
+            process = Process(*arguments, cwd=cwd, env=env or {})
+            stack.callback(process.end)
+            return process
+
+        yield start_
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write an experiment file: GATED with changes, sections key by key."""
+
+    def write_(base: dict[str, Any] = GATED, name: str = "tiny.toml", **changes: Any) -> Path:
+        table = dict(base)
+        for key, value in changes.items():
+            table[key] = table.get(key, {}) | value if isinstance(value, dict) else value
+        path = tmp_path / name
+        path.write_text(tomli_w.dumps(table))
+        return path
+
+    return write_
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    with Gate() as gate_:
+        yield gate_
+
+
+@pytest.fixture
+def coordinate(tmp_path: Path) -> Iterator[Coordinate]:
+    """Serve experiment files in this process: `coordinate(path)`."""
+    with ExitStack() as stack:
+
+        def coordinate_(path: Path, name: str = "served") -> CoordinatorThread:
+            experiment = load(path)
+            run = stack.enter_context(create_run(tmp_path / name, experiment, (experiment.task.name,)))
+            return stack.enter_context(CoordinatorThread(run))
+
+        yield coordinate_
+
+
+@pytest.fixture(scope="session")
+def expect(tmp_path_factory: pytest.TempPathFactory) -> Expect:
+    """Return the summary that a run of the experiment file must come to."""
+
+    @cache
+    def simulated(text: str, folder: Path) -> Summary:
+        path = tmp_path_factory.mktemp("expected")
+        (folder / "expected.toml").write_text(text)
+        experiment = load(folder / "expected.toml")
+        task = load_task(experiment, (experiment.task.name,))
+        with create_run(path / "run", experiment, (experiment.task.name,)) as run:
+            Simulation(run, task, torch.device("cpu")).run(Silent())
+            return summarise(run)
+
+    return lambda path: simulated(path.read_text(), path.parent)

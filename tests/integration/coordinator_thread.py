@@ -1,0 +1,60 @@
+"""A coordinator behind a real socket, in a thread of the test's own process."""
+
+import asyncio
+import threading
+from types import TracebackType
+from typing import Self
+
+import grpc
+from driving import Silent
+
+from common.channel import CLIENT_OPTIONS
+from common.errors import LotteryFLError
+from protos import lotteryfl_pb2_grpc as pb_grpc
+from server.rundir import RunDirectory
+from server.serve import CoordinatorServer
+
+
+class CoordinatorThread:
+    """Serves a run until it ends or the block is left."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        self.error = ""
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        server = CoordinatorServer(self.run, Silent())
+        try:
+            async with server.listening("127.0.0.1:0") as port:
+                self.address = f"127.0.0.1:{port}"
+                self._ready.set()
+                await server.run()
+        except asyncio.CancelledError:
+            pass
+        except LotteryFLError as error:
+            self.error = str(error)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10)
+        self.channel = grpc.insecure_channel(self.address, options=CLIENT_OPTIONS)
+        self.stub = pb_grpc.CoordinatorStub(self.channel)
+        return self
+
+    def ended(self, seconds: float = 30) -> str:
+        """Wait for the run's end; return why it failed, if it did."""
+        self._thread.join(seconds)
+        assert not self._thread.is_alive()
+        return self.error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.channel.close()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join(30)

@@ -1,0 +1,90 @@
+"""A worker by hand: real work, and every message of its uploads in the test's own hands."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from coordinator_thread import CoordinatorThread
+
+from client.assignment import AssignmentRunner
+from common.channel import PROTOCOL_VERSION
+from common.framing import frames
+from common.payload import masks_from_entries
+from common.tasks import load_task
+from common.tensorfile import open_file, parse
+from common.tensorstream import TensorStream
+from protos import lotteryfl_pb2 as pb
+from server.rundir import model_file
+
+
+class Done(NamedTuple):
+    """An assignment's outcome, ready to be sent."""
+
+    result: pb.Result
+    entries: dict[str, torch.Tensor]
+
+    def messages(self) -> list[pb.ResultPart]:
+        """Return header, chunks and trailer, as the worker would send them."""
+        payload = TensorStream(self.entries)
+        self.result.payload.size = payload.size
+        return list(frames(pb.ResultPart(result=self.result), payload))
+
+
+class HandWorker:
+    """A registered worker of a coordinator in this process."""
+
+    def __init__(self, server: CoordinatorThread, name: str = "hand") -> None:
+        self._server = server
+        self._stub = server.stub
+        run = server.run
+        task = load_task(run.experiment, (run.experiment.task.name,))
+        initial = open_file(run.path / model_file(0))
+        self._runner = AssignmentRunner(task, run.experiment, run.table, initial, torch.device("cpu"))
+        self.id = self._stub.Register(
+            pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation="1", device="cpu")
+        ).worker_id
+
+    def poll(self, wait_seconds: float = 5.0) -> list[pb.AssignmentPart]:
+        """Return all messages of one long poll."""
+        request = pb.FetchAssignmentRequest(worker_id=self.id, wait_seconds=wait_seconds)
+        return list(self._stub.FetchAssignment(request, timeout=30))
+
+    def work(self) -> Done:
+        """Fetch an assignment and do it."""
+        assignment, *chunks, trailer = self.poll()
+        payload = b"".join(part.chunk for part in chunks)
+        assert assignment.assignment.payload.size == trailer.trailer.size == len(payload)
+        outcome = self._runner.run(
+            assignment.assignment,
+            parse(bytearray(payload), "payload"),
+            self._masks(assignment.assignment.mask_digest),
+        )
+        result = pb.Result(
+            worker_id=self.id,
+            assignment_id=assignment.assignment.assignment_id,
+            examples=outcome.examples,
+            metrics=outcome.metrics,
+            mask_digest=outcome.mask_digest,
+        )
+        return Done(result, {name: tensor.clone() for name, tensor in outcome.entries.items()})
+
+    def submit(self, messages: Iterable[pb.ResultPart]) -> pb.SubmitReply:
+        reply: pb.SubmitReply = self._stub.SubmitResult(iter(messages), timeout=30)
+        return reply
+
+    def hand_back(self, assignment_id: str) -> pb.SubmitReply:
+        failure = pb.Failure(reason="stopped")
+        result = pb.Result(worker_id=self.id, assignment_id=assignment_id, failure=failure)
+        return self.submit([pb.ResultPart(result=result)])
+
+    def finish(self) -> Iterator[pb.SubmitReply]:
+        """Do all that is left of the run, one assignment a step."""
+        while self._server.stub.GetRun(pb.GetRunRequest()).state == pb.RunStatus.RUNNING:
+            yield self.submit(self.work().messages())
+
+    def _masks(self, digest: str) -> dict[str, object]:
+        if not digest:
+            return {}
+        _, *chunks, _ = self._stub.FetchBlob(pb.FetchBlobRequest(digest=digest), timeout=30)
+        payload = bytearray().join(part.chunk for part in chunks)
+        return masks_from_entries(self._server.run.table, parse(payload, "mask"))

@@ -1,0 +1,141 @@
+"""Workers and the coordinator as processes of their own, killed, stopped and restarted: the bits stay the same."""
+
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import GATED_TASK, Expect, Start, Write
+from processes import PROMPT, Gate, Process, free_port
+
+from server.report import summarise
+from server.rundir import RunDirectory
+
+LISTENING = r"^listening at (127\.0\.0\.1:\d+)$"
+
+
+@pytest.fixture
+def work(start: Start, gate: Gate) -> Iterator[Start]:
+    """Start a worker that stops at the gate."""
+
+    def work_(address: str, name: str, *options: str) -> Process:
+        arguments = (f"--coordinator={address}", f"--name={name}", f"--task={GATED_TASK}", *options)
+        return start("work", *arguments, env=gate.env)
+
+    return work_
+
+
+def attempts(folder: Path) -> dict[tuple[int, int], tuple[int, str]]:
+    """Return (round, client) → number of leases, name of the worker that did it."""
+    with closing(sqlite3.connect(f"file:{folder / 'run.db'}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT round, client, attempt, worker FROM assignments")
+        return {(round_, k): (attempt, worker.partition(":")[0]) for round_, k, attempt, worker in rows}
+
+
+def assert_same_bits(folder: Path, expected: object) -> None:
+    with RunDirectory(folder, read_only=True) as run:
+        found = summarise(run)
+    for key in ("model_sha256", "tickets_sha256", "accuracy"):
+        assert found[key] == expected[key], key
+
+
+def test_pinned_workers_get_their_own_clients_only(
+    tmp_path: Path, start: Start, work: Start, write: Write, gate: Gate, expect: Expect
+) -> None:
+    """While it runs, both kinds of `status` say who does what."""
+    path = write()
+    serve = start("serve", path, "--listen", "127.0.0.1:0", "--run-dir", "run")
+    address = serve.said(LISTENING)[1]
+    low = work(address, "low", "--clients=0-1")
+    high = work(address, "high", "--clients=2,3")
+    held = {gate.arrival().client, gate.arrival().client}
+    assert len(held & {0, 1}) == len(held & {2, 3}) == 1
+    for where in (address, tmp_path / "run"):
+        status = start("status", where)
+        assert status.exit_code() == 0, status.stderr
+        assert status.stdout.startswith("lotteryfl, 4 clients: running\nrounds: 0 of 3 committed\n")
+        assert "open round: 0 of 3 results, 2 in flight" in status.stdout
+        for client in held:
+            assert f"client {client} on {'low' if client < 2 else 'high'}" in status.stdout
+    gate.open()
+    for process in (serve, low, high):
+        assert process.exit_code() == 0, process.stderr
+    for (_, client), (_, worker) in attempts(tmp_path / "run").items():
+        assert worker == ("low" if client < 2 else "high")
+    assert_same_bits(tmp_path / "run", expect(path))
+
+
+def test_a_killed_workers_assignment_goes_to_one_that_waits(
+    tmp_path: Path, start: Start, work: Start, write: Write, gate: Gate, expect: Expect
+) -> None:
+    path = write(clients=2, clients_per_round=2, round={"lease": 3.0})
+    serve = start("serve", path, "--listen", "127.0.0.1:0", "--run-dir", "run")
+    address = serve.said(LISTENING)[1]
+    victim = work(address, "victim")
+    held = gate.arrival()
+    other = work(address, "other")
+    gate.arrival().let_go()
+    other.said("r1-c1-a1: accepted")
+    victim.send(signal.SIGKILL)
+    again = gate.arrival(PROMPT)
+    assert again.client == held.client
+    assert again.pid != held.pid
+    gate.open()
+    for process in (serve, other):
+        assert process.exit_code() == 0, process.stderr
+    assert attempts(tmp_path / "run")[1, held.client] == (2, "other")
+    assert_same_bits(tmp_path / "run", expect(path))
+
+
+def test_a_killed_coordinator_resumes(
+    tmp_path: Path, start: Start, work: Start, write: Write, gate: Gate, expect: Expect
+) -> None:
+    """The worker goes on with what it has: its lease of 600 s holds over the restart."""
+    path = write()
+    command = ("serve", path, "--listen", f"127.0.0.1:{free_port()}", "--run-dir", "run")
+    serve = start(*command)
+    worker = work(serve.said(LISTENING)[1], "w")
+    for _ in range(4):
+        gate.arrival().let_go()
+    gate.arrival()  # in the middle of round 2
+    serve.send(signal.SIGKILL)
+    serve.exit_code()
+    again = start(*command)
+    again.said(LISTENING)
+    gate.open()
+    for process in (again, worker):
+        assert process.exit_code() == 0, process.stderr
+    assert again.stderr.splitlines()[1].startswith("round 2/3: 3 clients")
+    assert set(attempts(tmp_path / "run").values()) == {(1, "w")}
+    assert_same_bits(tmp_path / "run", expect(path))
+
+
+def test_a_stopped_worker_hands_its_assignment_back_at_once(
+    tmp_path: Path, start: Start, work: Start, write: Write, gate: Gate, expect: Expect
+) -> None:
+    """Then one comes back under the name of one that is frozen, and replaces it."""
+    path = write(clients=1, clients_per_round=1)
+    serve = start("serve", path, "--listen", "127.0.0.1:0", "--run-dir", "run")
+    address = serve.said(LISTENING)[1]
+    stopped, other = work(address, "a"), work(address, "b")
+    held = gate.arrival()
+    first, second = (stopped, other) if held.pid == stopped.pid else (other, stopped)
+    second.said("registered")
+    first.send(signal.SIGTERM)
+    assert first.exit_code() == 130
+    assert "Traceback" not in first.stderr
+    assert gate.arrival(PROMPT).pid == second.pid
+
+    second.send(signal.SIGSTOP)
+    successor = work(address, "b" if second is other else "a")
+    assert gate.arrival().pid == successor.pid
+    second.send(signal.SIGCONT)
+    gate.open()
+    assert second.exit_code() == 1
+    assert "was started after this one: every worker needs its own --name" in second.error_line
+    for process in (serve, successor):
+        assert process.exit_code() == 0, process.stderr
+    assert attempts(tmp_path / "run")[1, 0][0] == 3
+    assert_same_bits(tmp_path / "run", expect(path))

@@ -1,0 +1,325 @@
+"""The contract over a real socket, with messages made by hand: what counts, what is refused, who waits for what."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+import torch
+from conftest import Coordinate, Expect, Write
+from coordinator_thread import CoordinatorThread
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+from handworker import HandWorker
+
+from common.channel import PROTOCOL_VERSION
+from protos import lotteryfl_pb2 as pb
+from server.report import summarise
+
+SERVICE = "lotteryfl.v1.Coordinator"
+Verdict = pb.SubmitReply.Verdict
+Messages = list[pb.ResultPart]
+
+
+@pytest.fixture
+def server(coordinate: Coordinate, write: Write) -> CoordinatorThread:
+    return coordinate(write())
+
+
+@pytest.fixture
+def worker(server: CoordinatorThread) -> HandWorker:
+    return HandWorker(server)
+
+
+def status(server: CoordinatorThread) -> pb.RunStatus:
+    answer: pb.RunStatus = server.stub.GetRun(pb.GetRunRequest(), timeout=5)
+    return answer
+
+
+def stored(server: CoordinatorThread) -> list[str]:
+    """Return the results' files, of uploads under way too."""
+    return sorted(path.name for path in (server.run.path / "results").iterdir())
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for what the coordinator does behind a call that is over."""
+    pause, deadline = threading.Event(), time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        pause.wait(0.01)
+
+
+def fails(call: Callable[[], object]) -> grpc.RpcError:
+    with pytest.raises(grpc.RpcError) as failure:
+        call()
+    return failure.value
+
+
+# -- standard services
+
+
+def test_health_and_reflection_answer(server: CoordinatorThread) -> None:
+    health = health_pb2_grpc.HealthStub(server.channel)
+    for service in ("", SERVICE):
+        reply = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+        assert reply.status == health_pb2.HealthCheckResponse.SERVING
+    reflection = ProtoReflectionDescriptorDatabase(server.channel)
+    services = set(reflection.get_services())
+    assert services == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    file = reflection.FindFileContainingSymbol(SERVICE)
+    assert [method.name for method in file.service[0].method][:3] == [
+        "Register",
+        "FetchAssignment",
+        "SubmitResult",
+    ]
+
+
+# -- registration
+
+
+def test_another_protocol_version_is_turned_away(server: CoordinatorThread) -> None:
+    request = pb.RegisterRequest(protocol=99, name="new", incarnation="1", device="cpu")
+    error = fails(lambda: server.stub.Register(request, timeout=5))
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert f"the worker speaks protocol 99, the coordinator {PROTOCOL_VERSION}" in error.details()
+
+
+def test_who_is_not_registered_is_told_so(server: CoordinatorThread) -> None:
+    calls = (
+        lambda: server.stub.Heartbeat(pb.HeartbeatRequest(worker_id="ghost:1"), timeout=5),
+        lambda: next(server.stub.FetchAssignment(pb.FetchAssignmentRequest(worker_id="ghost:1"), timeout=5)),
+    )
+    for call in calls:
+        error = fails(call)
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+        assert "ghost:1: register first" in error.details()
+
+
+# -- uploads
+
+
+def without_trailer(messages: Messages) -> Messages:
+    return messages[:-1]
+
+
+def with_wrong_checksum(messages: Messages) -> Messages:
+    messages[-1].trailer.crc32 ^= 1
+    return messages
+
+
+def with_more_than_announced(messages: Messages) -> Messages:
+    return [*messages[:-1], pb.ResultPart(chunk=b"more"), messages[-1]]
+
+
+def with_less_than_announced(messages: Messages) -> Messages:
+    messages[-2].chunk = messages[-2].chunk[:-1]
+    return messages
+
+
+def with_a_second_header(messages: Messages) -> Messages:
+    return [messages[0], *messages]
+
+
+def with_an_empty_message(messages: Messages) -> Messages:
+    return [messages[0], pb.ResultPart(), *messages[1:]]
+
+
+def announcing_too_much(messages: Messages) -> Messages:
+    messages[0].result.payload.size = 2**60
+    return messages
+
+
+def without_examples(messages: Messages) -> Messages:
+    messages[0].result.examples = 0
+    return messages
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (with_wrong_checksum, "checksum"),
+        (with_more_than_announced, "bytes received"),
+        (with_less_than_announced, "bytes received"),
+        (with_a_second_header, "expected a chunk or the trailer, got result"),
+        (with_an_empty_message, "got an empty message"),
+        (announcing_too_much, f"{2**60} bytes announced, at most"),
+        (without_examples, "examples = 0: expected 1 to"),
+    ],
+)
+def test_a_spoilt_upload_is_refused_and_its_work_given_out_again(
+    server: CoordinatorThread,
+    worker: HandWorker,
+    spoil: Callable[[Messages], Messages],
+    reason: str,
+) -> None:
+    done = worker.work()
+    reply = worker.submit(spoil(done.messages()))
+    assert Verdict.Name(reply.verdict) == "REFUSED"
+    assert reason in reply.reason
+    assert (status(server).results, stored(server)) == (0, [])
+    again = worker.work()
+    assert again.result.assignment_id == done.result.assignment_id.replace("-a1", "-a2")
+    assert worker.submit(again.messages()).verdict == pb.SubmitReply.ACCEPTED
+    assert (status(server).results, len(stored(server))) == (1, 1)
+
+
+def test_a_number_that_is_not_finite_is_refused_by_the_tensors_name(
+    server: CoordinatorThread, worker: HandWorker
+) -> None:
+    done = worker.work()
+    done.entries["kept/2.weight"][3] = torch.nan
+    reply = worker.submit(done.messages())
+    assert Verdict.Name(reply.verdict) == "REFUSED"
+    assert "kept/2.weight: value nan at flat index 3" in reply.reason
+    assert (status(server).results, stored(server)) == (0, [])
+
+
+def test_an_upload_without_its_end_does_not_count_and_may_come_again(
+    server: CoordinatorThread, worker: HandWorker
+) -> None:
+    """To an aio server a sender that died looks like one that has finished."""
+    done = worker.work()
+    error = fails(lambda: worker.submit(without_trailer(done.messages())))
+    assert error.code() is grpc.StatusCode.ABORTED
+    assert "the stream ended before its trailer" in error.details()
+    assert (status(server).results, stored(server)) == (0, [])
+    assert worker.submit(done.messages()).verdict == pb.SubmitReply.ACCEPTED
+
+
+def test_an_upload_that_is_cancelled_midway_leaves_nothing(server: CoordinatorThread, worker: HandWorker) -> None:
+    done = worker.work()
+    never = threading.Event()
+
+    def stuck() -> Iterator[pb.ResultPart]:
+        yield from without_trailer(done.messages())
+        never.wait(30)
+
+    call = server.stub.SubmitResult.future(stuck())
+    until(lambda: bool(stored(server)))
+    call.cancel()
+    until(lambda: not stored(server))
+    never.set()
+    assert status(server).results == 0
+    assert worker.submit(done.messages()).verdict == pb.SubmitReply.ACCEPTED
+
+
+def only_the_header(messages: Messages, answered: threading.Event) -> Iterator[pb.ResultPart]:
+    yield messages[0]
+    assert answered.wait(30), "the answer waits for the body"
+
+
+def test_what_need_not_be_read_is_answered_before_the_body(server: CoordinatorThread, worker: HandWorker) -> None:
+    def verdict_on_header(messages: Messages) -> str:
+        answered = threading.Event()
+        reply = worker.submit(only_the_header(messages, answered))
+        answered.set()
+        return Verdict.Name(reply.verdict)
+
+    done = worker.work()
+    assert verdict_on_header(announcing_too_much(done.messages())) == "REFUSED"
+    assert verdict_on_header(done.messages()) == "STALE"
+    done = worker.work()
+    assert worker.submit(done.messages()).verdict == pb.SubmitReply.ACCEPTED
+    files, before = stored(server), status(server)
+    assert verdict_on_header(done.messages()) == "DUPLICATE"
+    assert worker.submit(done.messages()).verdict == pb.SubmitReply.DUPLICATE
+    done.result.worker_id = "somebody:else"
+    assert verdict_on_header(done.messages()) == "STALE"
+    assert verdict_on_header([pb.ResultPart(chunk=b"no header")]) == "STALE"
+    after = status(server)
+    assert (after.results, after.bytes_up, stored(server)) == (1, before.bytes_up, files)
+
+
+# -- waiting
+
+
+def test_a_long_poll_ends_when_work_appears_or_its_time_is_over(server: CoordinatorThread, worker: HandWorker) -> None:
+    held = [HandWorker(server, f"holder-{number}") for number in range(3)]
+    assignments = [holder.poll()[0].assignment for holder in held]
+
+    begin = time.monotonic()
+    (nothing,) = worker.poll(wait_seconds=0.3)
+    assert 0.3 <= time.monotonic() - begin < 5
+    assert nothing.none == pb.NoWork()
+    for impatient in (0.0, -1.0):
+        assert worker.poll(wait_seconds=impatient) == [nothing]
+
+    polled: list[pb.AssignmentPart] = []
+    poll = threading.Thread(target=lambda: polled.extend(worker.poll(wait_seconds=25)))
+    poll.start()
+    until(lambda: status(server).workers == 4)
+    begin = time.monotonic()
+    held[1].hand_back(assignments[1].assignment_id)
+    poll.join(20)
+    assert time.monotonic() - begin < 2
+    assert polled[0].assignment.client == assignments[1].client
+
+
+def test_a_poll_of_no_time_at_all_does_not_wait_for_ever(server: CoordinatorThread, worker: HandWorker) -> None:
+    for number in range(3):
+        HandWorker(server, f"holder-{number}").poll()
+    stream = server.stub.FetchAssignment(
+        pb.FetchAssignmentRequest(worker_id=worker.id, wait_seconds=float("nan")), timeout=1
+    )
+    assert fails(lambda: next(stream)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert worker.poll(wait_seconds=0.1)[0].none == pb.NoWork()
+
+
+# -- content
+
+
+def fetch(stream: Iterator[pb.BlobPart]) -> bytes:
+    header, *chunks, trailer = stream
+    content = b"".join(part.chunk for part in chunks)
+    assert header.header.size == trailer.trailer.size == len(content)
+    return content
+
+
+def test_content_comes_by_digest_and_from_any_offset(server: CoordinatorThread) -> None:
+    digest = server.run.initial_digest
+    whole = fetch(server.stub.FetchBlob(pb.FetchBlobRequest(digest=digest), timeout=5))
+    assert hashlib.sha256(whole).hexdigest() == digest
+    for offset in (1, 1000, len(whole)):
+        rest = fetch(server.stub.FetchBlob(pb.FetchBlobRequest(digest=digest, offset=offset), timeout=5))
+        assert rest == whole[offset:]
+    beyond = pb.FetchBlobRequest(digest=digest, offset=len(whole) + 1)
+    assert fails(lambda: list(server.stub.FetchBlob(beyond))).code() is grpc.StatusCode.OUT_OF_RANGE
+
+
+@pytest.mark.parametrize("digest", ["", "0" * 64, "../run.db", "../" * 20 + "x" * 4, "/etc/passwd", "*"])
+def test_content_that_is_not_there_is_not_found(server: CoordinatorThread, digest: str) -> None:
+    error = fails(lambda: list(server.stub.FetchBlob(pb.FetchBlobRequest(digest=digest), timeout=5)))
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+
+
+# -- a whole run
+
+
+def test_observers_see_the_run_to_its_end(
+    server: CoordinatorThread, write: Write, expect: Expect, tmp_path: Path
+) -> None:
+    seen: list[pb.RunStatus] = []
+    watch = server.stub.WatchRun(pb.WatchRunRequest(), timeout=60)
+    watching = threading.Thread(target=lambda: seen.extend(watch))
+    watching.start()
+    for reply in HandWorker(server).finish():
+        assert reply.verdict == pb.SubmitReply.ACCEPTED
+        now = status(server)
+        file = server.run.path / f"models/round-{now.round:04d}.safetensors"
+        model = fetch(server.stub.FetchModel(pb.FetchModelRequest(), timeout=5))
+        assert status(server).round > now.round or model == file.read_bytes()
+    (goodbye,) = HandWorker(server).poll()
+    assert goodbye.none == pb.NoWork(finished=True)
+    watching.join(10)
+    assert not watching.is_alive()
+    assert seen[0].state == pb.RunStatus.RUNNING
+    assert seen[-1].state == pb.RunStatus.FINISHED
+    assert [s.last.round for s in seen] == sorted(s.last.round for s in seen)
+    assert any(s.in_flight == ["client 0 on hand"] for s in seen)
+    assert server.ended() == ""
+    assert summarise(server.run)["tickets_sha256"] == expect(write())["tickets_sha256"]

@@ -1,0 +1,181 @@
+"""run.db: whole transactions, and the queries against figures worked out by hand."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from common.errors import LotteryFLError
+from protos import lotteryfl_pb2 as pb
+from server.database import AssignmentRow, ClientRow, ClientSummary, Database, Received
+from server.leases import AssignmentId
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = Database(tmp_path / "run.db")
+    database.add_clients(3)
+    return database
+
+
+def open_round(database: Database, round_: int, clients: tuple[int, ...] = (0, 1)) -> None:
+    rows = (AssignmentRow(round_, client, pb.Plan(), "", "models/round-0000.safetensors") for client in clients)
+    database.open_round(round_, rows)
+
+
+def add_result(
+    database: Database, round_: int, client: int, accuracy: tuple[float, float], mask: str = "", density: float = 1.0
+) -> None:
+    id_ = AssignmentId(round_, client, 1)
+    metrics = pb.ClientMetrics(train_loss=client + 1)
+    metrics.downloaded.accuracy, metrics.personalised.accuracy = accuracy
+    database.add_result(id_, Received(str(id_), 10, mask, f"results/{id_}", density, metrics))
+    database.set_assignment(id_, "done", worker="w:1")
+
+
+def test_a_transaction_is_whole_or_nothing(database: Database) -> None:
+    def half_way() -> None:
+        with database.transaction():
+            database.put("state", "running")
+            open_round(database, 1)
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        half_way()
+    assert database.get("state", "none") == "none"
+    assert not database.is_open(1)
+    with database.transaction():
+        database.put("state", "running")
+    assert database.get("state") == "running"
+
+
+def test_a_transaction_that_cannot_be_committed_leaves_the_database_usable(tmp_path: Path, database: Database) -> None:
+    def found_out_by_the_commit() -> None:
+        with database.transaction():
+            database._connection.execute("PRAGMA defer_foreign_keys = ON")
+            database.put("state", "running")
+            open_round(database, 1, clients=(99,))
+
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+        found_out_by_the_commit()
+    assert database.get("state", "none") == "none"
+    with database.transaction():
+        database.put("state", "failed")
+    assert Database(tmp_path / "run.db").get("state") == "failed"
+
+
+def test_what_is_no_run_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    path.write_bytes(b"not SQLite" * 100)
+    with pytest.raises(LotteryFLError, match=r"run\.db: cannot be used as a run database: file is not a database"):
+        Database(path)
+    with pytest.raises(LotteryFLError, match="cannot be used as a run database"):
+        Database(tmp_path / "none.db", read_only=True)
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_another_versions_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    Database(path)._connection.execute("PRAGMA user_version = 9")
+    for read_only in (False, True):
+        with pytest.raises(LotteryFLError, match=r"run\.db: is of version 9; this program reads 1"):
+            Database(path, read_only=read_only)
+
+
+def test_a_path_may_hold_what_a_uri_may_not(tmp_path: Path) -> None:
+    folder = tmp_path / "50% of ?mode=ro #1"
+    folder.mkdir()
+    Database(folder / "run.db").put("a", "b")
+    assert (folder / "run.db").is_file()
+    assert Database(folder / "run.db", read_only=True).get("a") == "b"
+
+
+def test_a_reader_cannot_write(tmp_path: Path, database: Database) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        Database(tmp_path / "run.db", read_only=True).put("state", "failed")
+
+
+def test_an_assignment_comes_back_as_it_was_written(database: Database) -> None:
+    plan = pb.Plan(train=pb.Plan.Train(epochs=3), prune=pb.Plan.Prune(rate=0.2))
+    rows = [AssignmentRow(1, 2, plan, "m", "results/x"), AssignmentRow(1, 0, plan, "", "models/y")]
+    database.open_round(1, rows)
+    assert database.assignments(1) == [rows[1], rows[0]]
+    assert database.is_open(1)
+    assert not database.is_open(2)
+    assert database.committed_rounds() == 0
+
+
+def test_only_the_attempt_and_worker_that_counted_are_done(database: Database) -> None:
+    open_round(database, 1)
+    database.set_assignment(AssignmentId(1, 0, 2), "leased", worker="a:1")
+    assert not database.is_done(AssignmentId(1, 0, 2), "a:1")
+    database.set_assignment(AssignmentId(1, 0, 2), "done", worker="a:1")
+    assert database.is_done(AssignmentId(1, 0, 2), "a:1")
+    assert not database.is_done(AssignmentId(1, 0, 1), "a:1")
+    assert not database.is_done(AssignmentId(1, 0, 2), "b:1")
+
+
+def test_a_result_counts_once_even_for_sqlite(database: Database) -> None:
+    open_round(database, 1)
+    add_result(database, 1, 0, (0.1, 0.2))
+    with pytest.raises(sqlite3.IntegrityError):
+        add_result(database, 1, 0, (0.1, 0.2))
+    with pytest.raises(sqlite3.IntegrityError):
+        add_result(database, 1, 2, (0.1, 0.2))  # client 2 has no assignment
+
+
+def test_a_commit_makes_the_rounds_results_the_clients_masks_and_tickets(database: Database) -> None:
+    open_round(database, 1)
+    add_result(database, 1, 1, (0.1, 0.2), mask="abc")
+    assert [row.ticket for row in database.clients()] == ["", "", ""]
+    assert database.files_in_use() == (
+        {"", "results/r1-c1-a1", "models/round-0000.safetensors"},
+        {"", "abc"},
+    )
+    database.commit_round(1, 2.5, "all results are in")
+    assert database.clients()[1] == ClientRow(1, "abc", "results/r1-c1-a1")
+    assert [row.ticket for row in database.clients()] == ["", "results/r1-c1-a1", ""]
+    assert database.committed_rounds() == 1
+    open_round(database, 2)
+    add_result(database, 2, 1, (0.1, 0.2), mask="def")
+    assert database.files_in_use()[1] == {"", "abc", "def"}
+    database.commit_round(2, 1, "all results are in")
+    assert database.files_in_use() == ({"", "results/r2-c1-a1"}, {"", "def"})
+
+
+def test_a_summary_is_the_mean_over_the_clients_of_a_committed_round(database: Database) -> None:
+    open_round(database, 1)
+    add_result(database, 1, 0, (0.2, 0.9), density=0.5)
+    add_result(database, 1, 1, (0.6, 0.7), density=0.25)
+    assert database.round_summaries() == []
+    database.commit_round(1, 2.5, "all results are in")
+    open_round(database, 2, clients=(1,))
+    add_result(database, 2, 1, (1.0, 0.5))
+    first, *others = database.round_summaries()
+    assert others == []
+    assert (first.round, first.clients, first.seconds) == (1, 2, 2.5)
+    assert (first.accuracy_downloaded, first.accuracy_personalised) == pytest.approx((0.4, 0.8))
+    assert (first.density, first.train_loss) == (0.375, 1.5)
+
+
+def test_a_client_summary_has_one_rounds_accuracy_and_the_whole_runs_traffic(database: Database) -> None:
+    for round_ in (1, 2):
+        open_round(database, round_)
+        add_result(database, round_, 0, (round_ / 10, round_ / 5))
+        database.count_bytes(round_, 0, 100 * round_, round_)
+        database.commit_round(round_, 1, "")
+    assert database.client_summaries(2) == [ClientSummary(0, 0.2, 0.4, 1.0, 300, 3)]
+
+
+def test_the_given_up_of_the_open_round_get_another_chance(database: Database) -> None:
+    for round_ in (1, 2):
+        open_round(database, round_)
+        database.set_assignment(AssignmentId(round_, 0, 3), "dropped", reason="out of memory")
+        if round_ == 1:
+            database.commit_round(1, 1, "")
+    database.give_dropped_another_chance()
+    assert [(row.state, row.attempt, row.reason) for row in database.assignments(2)] == [
+        ("waiting", 3, ""),
+        ("waiting", 0, ""),
+    ]
+    assert database.assignments(1)[0].state == "dropped"

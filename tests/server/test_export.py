@@ -1,0 +1,87 @@
+"""A ticket on its own: a plain state dict that any reader opens and the plain model loads, strictly."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from driving import Bench, Tied, TinyTask, simulated, tiny_experiment
+
+from common.errors import LotteryFLError
+from common.pruning import get_prune_params
+from common.training import evaluate
+from server.export import export_ticket
+from server.rundir import RunDirectory
+
+Drive = Callable[..., Bench]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return simulated(tmp_path_factory.mktemp("export") / "run", tiny_experiment(rounds=4), TinyTask(Tied))
+
+
+def load(path: Path) -> Tied:
+    model = Tied()
+    model.load_state_dict(safetensors.torch.load_file(path), strict=True)
+    return model
+
+
+def test_a_ticket_loads_into_the_plain_model_and_does_what_the_table_says(run: RunDirectory, tmp_path: Path) -> None:
+    summaries = run.database.client_summaries(5)
+    for summary in summaries:
+        export_ticket(run, summary.client, tmp_path / "ticket.safetensors")
+        model = load(tmp_path / "ticket.safetensors")
+        params, total = get_prune_params(model)
+        kept = sum(int(getattr(module, name).count_nonzero()) for module, name in params)
+        assert kept / total == summary.density
+        assert model.decoder.weight is model.encoder.weight
+        assert model.state_dict()["norm.num_batches_tracked"] > 0
+        scores = evaluate(model, TinyTask().client_data(summary.client).test)
+        assert scores.accuracy == summary.accuracy_personalised
+    assert {summary.density for summary in summaries} == {27 / 54}
+
+
+def test_its_names_are_those_of_the_plain_state_dict(run: RunDirectory, tmp_path: Path) -> None:
+    export_ticket(run, 0, tmp_path / "ticket.safetensors")
+    assert safetensors.torch.load_file(tmp_path / "ticket.safetensors").keys() == Tied().state_dict().keys()
+
+
+def test_who_never_took_part_has_the_global_model(tmp_path: Path, drive: Drive) -> None:
+    bench = drive()
+    export_ticket(bench.run, 3, tmp_path / "ticket.safetensors")
+    initial = safetensors.torch.load_file(bench.path / "models/round-0000.safetensors")
+    exported = safetensors.torch.load_file(tmp_path / "ticket.safetensors")
+    assert all(torch.equal(initial[name], exported[name]) for name in initial)
+    bench.do_all(bench.register())
+    bench.commit()
+    (idle,) = [row.client for row in bench.run.database.clients() if not row.ticket]
+    export_ticket(bench.run, idle, tmp_path / "ticket.safetensors")
+    shared = safetensors.torch.load_file(bench.path / "models/round-0001.safetensors")
+    exported = safetensors.torch.load_file(tmp_path / "ticket.safetensors")
+    assert all(torch.equal(shared[name], exported[name]) for name in shared)
+
+
+def test_a_result_of_the_open_round_is_no_ticket_yet(tmp_path: Path, drive: Drive) -> None:
+    bench = drive()
+    worker = bench.register()
+    work = bench.take(worker)
+    bench.submit(worker, bench.do(work))
+    export_ticket(bench.run, work.assignment.client, tmp_path / "ticket.safetensors")
+    initial = safetensors.torch.load_file(bench.path / "models/round-0000.safetensors")
+    exported = safetensors.torch.load_file(tmp_path / "ticket.safetensors")
+    assert torch.equal(initial["0.weight"], exported["0.weight"])
+
+
+@pytest.mark.parametrize("client", [-1, 4, 10**9])
+def test_an_unknown_client_is_named(run: RunDirectory, tmp_path: Path, client: int) -> None:
+    with pytest.raises(LotteryFLError, match=f"--client {client}: the run's clients are 0 to 3"):
+        export_ticket(run, client, tmp_path / "ticket.safetensors")
+
+
+def test_a_place_that_cannot_be_written_is_named(run: RunDirectory, tmp_path: Path) -> None:
+    for out in (tmp_path / "nowhere" / "ticket.safetensors", tmp_path):
+        with pytest.raises(LotteryFLError, match=f"--out {out}: cannot be written"):
+            export_ticket(run, 0, out)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,51 @@
+"""The registry of workers, with the clock passed in."""
+
+import pytest
+
+from protos import lotteryfl_pb2 as pb
+from server.workers import ReplacedError, UnknownWorkerError, WorkerRegistry, name_of
+
+
+def test_a_worker_is_known_by_name_and_incarnation() -> None:
+    registry = WorkerRegistry()
+    worker_id = registry.register("gpu-7", "abc", [3, 1, 3], now=5)
+    assert worker_id == "gpu-7:abc"
+    assert name_of(worker_id) == "gpu-7"
+    assert registry.seen(worker_id, 6).clients == frozenset({1, 3})
+    assert registry.seen(registry.register("all", "x", None, now=5), 6).clients is None
+
+
+def test_a_name_may_hold_colons() -> None:
+    assert name_of(WorkerRegistry().register("[::1]:80", "abc", None, now=0)) == "[::1]:80"
+
+
+def test_a_new_incarnation_replaces_the_old_and_no_other() -> None:
+    registry = WorkerRegistry()
+    old, other = registry.register("a", "1", None, now=0), registry.register("ab", "1", None, now=0)
+    new = registry.register("a", "2", None, now=0)
+    assert [worker.worker_id for worker in registry.alive(0)] == [other, new]
+    with pytest.raises(UnknownWorkerError, match="a:1"):
+        registry.seen(old, 0)
+    with pytest.raises(ReplacedError, match="a:1"):
+        registry.register("a", "1", None, now=0)
+    assert registry.register("a", "2", [4], now=1) == new
+    assert registry.seen(new, 1).clients == frozenset({4})
+
+
+def test_any_sign_of_life_counts() -> None:
+    registry = WorkerRegistry()
+    a, b = registry.register("a", "1", None, now=0), registry.register("b", "1", None, now=10)
+    assert [worker.worker_id for worker in registry.alive(10)] == [b]
+    registry.seen(a, 12)
+    assert {worker.worker_id for worker in registry.alive(10)} == {a, b}
+    assert [worker.worker_id for worker in registry.alive(12)] == [a]
+
+
+def test_progress_is_what_was_said_last() -> None:
+    registry = WorkerRegistry()
+    worker = registry.seen(registry.register("a", "1", None, now=0), 0)
+    registry.report(worker, [pb.AssignmentProgress(assignment_id="x", epoch=1)])
+    registry.report(worker, [pb.AssignmentProgress(assignment_id="y", epoch=2)])
+    assert registry.progress("a:1", "x") is None
+    assert registry.progress("a:1", "y") == pb.AssignmentProgress(assignment_id="y", epoch=2)
+    assert registry.progress("nobody:1", "y") is None
