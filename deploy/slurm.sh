@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# A coordinator and its workers as one Slurm job; requeued or submitted again, the run goes on where it stood.
+#   sbatch --ntasks=8 --gpus-per-task=1 deploy/slurm.sh EXPERIMENT.toml RUN_DIR
+# RUN_DIR is on a file system that the first node can reach; lotteryfl is on the PATH of every node.
+#SBATCH --job-name=lotteryfl
+#SBATCH --ntasks=4
+#SBATCH --time=04:00:00
+#SBATCH --requeue
+set -euo pipefail
+experiment=${1:?the experiment file is missing}
+run_dir=${2:?the run directory is missing}
+host=$(hostname) # this script runs on the first node
+port=$((20000 + SLURM_JOB_ID % 10000))
+
+lotteryfl serve "$experiment" --listen "0.0.0.0:$port" --run-dir "$run_dir" &
+coordinator=$!
+srun --kill-on-bad-exit=0 lotteryfl work --coordinator "$host:$port" --patience 300 ||
+  echo "not every worker ended well" >&2
+
+# Every worker has gone. If the run has ended, so has the coordinator, or is about to.
+sleep 10
+kill "$coordinator" 2>/dev/null || true
+wait "$coordinator" # its exit code is the job's
