@@ -3,7 +3,6 @@
 import logging
 import re
 import signal
-from typing import NoReturn
 
 import click
 
@@ -56,15 +55,12 @@ def work(
 ) -> None:
     """Be a worker: fetch assignments, train, return tickets, until the run is over."""
     logging.getLogger("lotteryfl").setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, _interrupt)
     settings = WorkerSettings(name or default_name(), choose_device(device), clients, tasks, data_dir)
     try:
         with Connection(coordinator, patience) as connection:
             Worker(connection, settings).run()
+    except KeyboardInterrupt:
+        click.echo("stopped; what was under work was handed back", err=True)
+        raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing is left to interrupt but the way out
-
-
-def _interrupt(*_: object) -> NoReturn:
-    """Let SIGTERM (Slurm, Kubernetes, docker stop) end the worker as Ctrl-C does: its work is handed back."""
-    raise KeyboardInterrupt

@@ -52,6 +52,7 @@ class Worker:
         self._connection = connection
         self._settings = settings
         self._incarnation = uuid.uuid4().hex
+        self._run_id = ""
         self._masks: LRUCache[str, Masks] = LRUCache(_CACHED_MASK_BYTES, getsizeof=_mask_bytes)
 
     def run(self) -> None:
@@ -62,6 +63,7 @@ class Worker:
         """
         registration = self._register()
         self._worker_id = registration.worker_id
+        self._run_id = registration.run_id
         self._table = TensorTable.from_json(registration.table_json)
         self._payload_limit = max_payload_bytes(self._table)
         experiment = from_json(registration.experiment_json)
@@ -85,6 +87,7 @@ class Worker:
                 incarnation=self._incarnation,
                 device=str(self._settings.device),
                 clients=None if held is None else pb.ClientRange(clients=sorted(held)),
+                run_id=self._run_id,
             )
         )
 

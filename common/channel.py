@@ -29,6 +29,8 @@ _BOTH_SIDES: list[tuple[str, int]] = [
 
 CLIENT_OPTIONS = [
     *_BOTH_SIDES,
+    # A web proxy of the environment knows nothing of a cluster's hosts, and less of localhost.
+    ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
@@ -38,7 +40,6 @@ SERVER_OPTIONS = [
     *_BOTH_SIDES,
     # An occupied port is an error, not a second listener that takes every other connection.
     ("grpc.so_reuseport", 0),
-    # Allows the clients' keepalive: otherwise "too many pings" ends idle connections.
+    # Below the clients' keepalive time: otherwise "too many pings" ends idle connections.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.http2.max_ping_strikes", 0),
 ]

@@ -1,7 +1,9 @@
 """The program `lotteryfl`: finds its commands in server/ and client/, and turns errors into one line."""
 
 import logging
+import os
 import shlex
+import signal
 import sys
 from importlib import import_module, resources
 from pathlib import Path
@@ -63,6 +65,9 @@ def init(path: Path) -> None:
 
 def main() -> None:
     """Run the program: exit code 0 on success, 1 on an error, 2 on wrong usage, 130 when interrupted."""
+    # As Ctrl-C: Slurm, Kubernetes and `docker stop` send SIGTERM, perhaps while torch is still being imported.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what the user needs of its errors, ours say
     try:
         program.main(standalone_mode=False)
     except click.ClickException as error:

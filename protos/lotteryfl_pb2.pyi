@@ -85,6 +85,7 @@ class RegisterRequest(_message.Message):
     INCARNATION_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     CLIENTS_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """must equal the coordinator's"""
     name: _builtins.str
@@ -93,6 +94,8 @@ class RegisterRequest(_message.Message):
     """new with every start of the process"""
     device: _builtins.str
     """as torch names it: cpu, cuda:0"""
+    run_id: _builtins.str
+    """the run it works for; empty: whichever is here (a worker's first registration)"""
     @_builtins.property
     def clients(self) -> Global___ClientRange:
         """what it holds; absent: every client"""
@@ -105,10 +108,11 @@ class RegisterRequest(_message.Message):
         incarnation: _builtins.str = ...,
         device: _builtins.str = ...,
         clients: Global___ClientRange | None = ...,
+        run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clients", b"clients"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clients", b"clients", "device", b"device", "incarnation", b"incarnation", "name", b"name", "protocol", b"protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clients", b"clients", "device", b"device", "incarnation", b"incarnation", "name", b"name", "protocol", b"protocol", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -141,33 +145,33 @@ class RegisterReply(_message.Message):
     WORKER_ID_FIELD_NUMBER: _builtins.int
     LEASE_SECONDS_FIELD_NUMBER: _builtins.int
     EXPERIMENT_JSON_FIELD_NUMBER: _builtins.int
-    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     TABLE_JSON_FIELD_NUMBER: _builtins.int
     INITIAL_DIGEST_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """name:incarnation"""
     lease_seconds: _builtins.float
     experiment_json: _builtins.str
     """common.experiment.Experiment, resolved"""
-    model_digest: _builtins.str
-    """of the model's tensor table: a worker with another model stops here"""
     table_json: _builtins.str
-    """the table itself, to name the difference"""
+    """the model's tensor table: a worker with another model stops here, and can say why"""
     initial_digest: _builtins.str
     """θ_0, by FetchBlob"""
+    run_id: _builtins.str
+    """of this very run: another one of the same experiment has another id"""
     def __init__(
         self,
         *,
         worker_id: _builtins.str = ...,
         lease_seconds: _builtins.float = ...,
         experiment_json: _builtins.str = ...,
-        model_digest: _builtins.str = ...,
         table_json: _builtins.str = ...,
         initial_digest: _builtins.str = ...,
+        run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_json", b"experiment_json", "initial_digest", b"initial_digest", "lease_seconds", b"lease_seconds", "model_digest", b"model_digest", "table_json", b"table_json", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_json", b"experiment_json", "initial_digest", b"initial_digest", "lease_seconds", b"lease_seconds", "run_id", b"run_id", "table_json", b"table_json", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -75,11 +75,11 @@ def _opened(
         yield _OpenRun(directory, load_task(directory.experiment, tasks), tasks)
 
 
-def _drive(opened: _OpenRun, again: str, driver: Callable[[RunDisplay], None]) -> None:
+def _drive(opened: _OpenRun, again: str, driver: Callable[[RunDisplay], None], *, even_finished: bool = False) -> None:
     """Drive a run to its end, and say how it went; when interrupted, how to go on."""
     click.echo(f"run directory: {opened.directory.path}")
     try:
-        if not opened.is_finished:
+        if even_finished or not opened.is_finished:
             with RunDisplay(Console(stderr=True)) as display:
                 driver(display)
     except (asyncio.CancelledError, KeyboardInterrupt) as error:
@@ -140,6 +140,7 @@ def serve(source: Path, listen: str, run_dir: Path | None, overrides: tuple[str,
             opened,
             opened.command("serve", f"--listen={listen}"),
             lambda display: _until_signal(serve_at(opened.directory, listen, display)),
+            even_finished=True,
         )
 
 
@@ -153,7 +154,6 @@ def simulate(
     source: Path, run_dir: Path | None, overrides: tuple[str, ...], tasks: tuple[str, ...], device: str
 ) -> None:
     """Run an experiment in this one process, with the same result as over gRPC."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: at once, not between clients
     chosen = choose_device(device)
     with _opened(source, run_dir, overrides, tasks) as opened:
         simulation = Simulation(opened.directory, opened.task, chosen)

@@ -8,9 +8,14 @@ from server.progress import Display, RunDisplay
 from server.rundir import RunDirectory
 from server.serve import CoordinatorServer
 
+_LATE_SECONDS = 60.0
+
 
 async def serve_at(run: RunDirectory, address: str, display: RunDisplay) -> None:
     """Drive a run with whatever workers come to the address.
+
+    A run that had finished before is still answered for, for a minute: workers that Compose or a scheduler started
+    again together with the coordinator hear that it is over.
 
     Raises:
         LotteryFLError: the address cannot be listened at, or the run failed.
@@ -18,6 +23,9 @@ async def serve_at(run: RunDirectory, address: str, display: RunDisplay) -> None
     server = CoordinatorServer(run, display)
     async with server.listening(address) as port:
         display.note(f"listening at {address.rpartition(':')[0]}:{port}")
+        if run.database.get("state") == "finished":
+            display.note(f"the run had finished: workers are told so for {_LATE_SECONDS:g} s")
+            await asyncio.sleep(_LATE_SECONDS)
         await server.run()
 
 

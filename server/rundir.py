@@ -11,6 +11,7 @@ summary.json          written when the run has finished
 import fcntl
 import hashlib
 import re
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Self
@@ -77,6 +78,7 @@ class RunDirectory:
         initial_digest = tensorfile.save(path / model_file(0), initial)
         database = Database(path / "run.db")
         with database.transaction():
+            database.put("run_id", uuid.uuid4().hex)
             database.put("initial_digest", initial_digest)
             database.put("model_sha256", digest(initial))
             database.put("state", "running")
@@ -96,6 +98,11 @@ class RunDirectory:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def run_id(self) -> str:
+        """What tells this run from every other, of the same experiment too."""
+        return self.database.get("run_id")
 
     @property
     def initial_digest(self) -> str:

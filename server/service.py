@@ -64,6 +64,12 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
                 f"the worker speaks protocol {request.protocol}, the coordinator {PROTOCOL_VERSION}: "
                 "install the same version of lotteryfl on both",
             )
+        run_id = await self.call(lambda: self._run.run_id)
+        if request.run_id not in ("", run_id):
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "another run is here now than the one that this worker works for: start the worker anew",
+            )
         held = set(request.clients.clients) if request.HasField("clients") else None
         clients = self._run.experiment.clients
         if held and max(held) >= clients:
@@ -85,6 +91,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             experiment_json=self._run.experiment_for_workers(),
             table_json=self._run.table.to_json(),
             initial_digest=await self.call(lambda: self._run.initial_digest),
+            run_id=run_id,
         )
 
     async def FetchAssignment(
