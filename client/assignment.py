@@ -15,7 +15,7 @@ from common.experiment import Experiment
 from common.masks import PackedMask
 from common.parameters import load_tensors, named_masks, named_tensors
 from common.payload import mask_digest, pack_mask_update, pack_tensors, unpack_tensors
-from common.pruning import apply_masks, density, make_permanent, rewind
+from common.pruning import apply_masks, density, rewind
 from common.tasks import ClientData, Task
 from common.tensortable import TensorTable
 from common.training import OnStep, TrainResult, evaluate, train
@@ -97,7 +97,6 @@ class AssignmentRunner:
         return Outcome(trained.examples, metrics, new_masks, mask_digest(new_masks), values | update)
 
     def _load(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> None:
-        make_permanent(self._model)
         load_tensors(self._model, unpack_tensors(self._table, entries, masks))
         unpacked = {name: packed_masks.unpack(mask, self._table[name].shape) for name, mask in masks.items()}
         apply_masks(self._model, unpacked)

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from common.masks import BLOCK, Indices, PackedMask, block_indices
 from common.payload import DENSE, KEPT
 from common.tensortable import TensorTable
+
+Array = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +79,7 @@ def _weighted_mean(name: str, old: Tensor, updates: Sequence[Update], block: "_B
         block.clear(len(old_block))
         for update, source in zip(updates, sources, strict=True):
             block.add(*source.take(start), update.examples)
-        new_flat[start : start + BLOCK] = block.mean(old_block)
+        _write(new_flat[start : start + BLOCK], block.mean(old_block))
     return new
 
 
@@ -118,16 +122,31 @@ class _Block:
     def add(self, positions: Indices | None, values: Tensor, weight: int) -> None:
         """Add values at distinct positions; None: at all."""
         terms = self._terms[: len(values)]
-        np.multiply(values.double().numpy(), weight, out=terms.real, dtype=terms.real.dtype)
+        np.multiply(_array(values), weight, out=terms.real, dtype=terms.real.dtype)
         terms.imag = weight
         if positions is None:
             np.add(self._sums, terms, out=self._sums)
         else:
             np.add.at(self._sums, positions, terms)
 
-    def mean(self, old: Tensor) -> Tensor:
-        """Return the means in double precision, the old value where nothing was added."""
-        kept = torch.from_numpy(self._sums.imag > 0)
-        with np.errstate(invalid="ignore"):  # 0 / 0 where nothing was added
+    def mean(self, old: Tensor) -> Array:
+        """Return the means, still wide; the old value where nothing was added."""
+        with np.errstate(invalid="ignore"):  # 0 / 0
             means = self._sums.real / self._sums.imag
-        return torch.where(kept, torch.from_numpy(means.astype(np.float64, copy=False)), old.double())
+        return np.where(self._sums.imag > 0, means, _array(old))
+
+
+# A block is worked on by numpy, in one thread: torch would share it out among threads, at whose end it waits
+# for the slowest, for milliseconds where workers keep all cores busy. But bfloat16 is known to torch alone.
+
+
+def _array(block: Tensor) -> Array:
+    array: Array = (block.float() if block.dtype is torch.bfloat16 else block).numpy()
+    return array
+
+
+def _write(block: Tensor, values: Array) -> None:
+    if block.dtype is torch.bfloat16:
+        block.copy_(torch.from_numpy(values))
+    else:
+        block.numpy()[:] = values

@@ -22,7 +22,9 @@ class Bell:
 async def wait_for(event: asyncio.Event, seconds: float | None) -> bool:
     """Wait until the event is set; False where the time ran out first."""
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        # Not asyncio.wait_for: up to Python 3.11 that forgets a cancellation, such as Ctrl-C, that meets a ring.
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return False
     return True

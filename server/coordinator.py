@@ -56,6 +56,7 @@ class Coordinator:
         self.experiment = run.experiment
         self.strategy = create_strategy(run.experiment)
         self._workers = WorkerRegistry()
+        self._homes: dict[int, str] = {}  # by client, the worker that served it last: it has mask and data at hand
         self._closed: Decision | None = None
         self._traffic = Traffic(run.database)
         self.state = self._database.get("state")
@@ -220,7 +221,7 @@ class Coordinator:
         worker = self._workers.seen(worker_id, self._clock())
         if not self._takes_results:
             return None
-        lease = self._leases.grant(worker_id, worker.clients, self._clock())
+        lease = self._leases.grant(worker_id, worker.clients, self._clock(), self._homes)
         if lease is None:
             return None
         with self._database.transaction():
@@ -304,6 +305,7 @@ class Coordinator:
             self._database.add_result(lease.id, received)
             self._database.set_assignment(lease.id, "done", worker=worker_id)
         self._leases.settle(lease.id.client)
+        self._homes[lease.id.client] = worker_id
         self._results += 1
         return pb.SubmitReply(verdict=pb.SubmitReply.ACCEPTED)
 
@@ -323,7 +325,7 @@ class Coordinator:
 
     def status(self) -> pb.RunStatus:
         """Return where the run stands."""
-        summaries = self._database.round_summaries()
+        summaries = self._database.round_summaries(self.round - 1)
         return pb.RunStatus(
             state=pb.RunStatus.State.Value(self.state.upper()),
             reason=self.reason,

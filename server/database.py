@@ -320,16 +320,17 @@ class Database:
         )
         return [ResultRow(*row) for row in rows]
 
-    def round_summaries(self) -> list[pb.RoundSummary]:
-        """Return the means over clients of every committed round, in order."""
+    def round_summaries(self, first: int = 1) -> list[pb.RoundSummary]:
+        """Return the means over clients of every committed round from `first` on, in order."""
         rows = self._connection.execute(
             """
             SELECT r.round, count(*), avg(d.accuracy), avg(p.accuracy), avg(r.density), avg(r.train_loss), o.seconds
             FROM rounds o JOIN results r USING (round)
             JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
             JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')
-            WHERE o.state = 'committed' GROUP BY r.round ORDER BY r.round
-            """
+            WHERE o.state = 'committed' AND r.round >= ? GROUP BY r.round ORDER BY r.round
+            """,
+            (first,),
         )
         names = pb.RoundSummary.DESCRIPTOR.fields_by_name.keys()
         return [pb.RoundSummary(**dict(zip(names, row, strict=True))) for row in rows]

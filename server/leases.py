@@ -1,9 +1,14 @@
 """Who works on what, and until when: leases over the assignments of one round. The clock is passed in."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple, Self
+
+
+_LOOK_AHEAD = 1000
+"""Waiting assignments among which a worker's own clients are looked for."""
 
 
 class AssignmentId(NamedTuple):
@@ -49,22 +54,32 @@ class LeaseTable:
         """Bring back a lease from before a restart, for a whole lease time from now."""
         self._leases[id_.client] = Lease(id_, worker, now + self._lease_seconds)
 
-    def grant(self, worker: str, clients: Collection[int] | None, now: float) -> Lease | None:
-        """Lease the first waiting assignment among the worker's clients (None: of any client).
+    def grant(
+        self, worker: str, clients: Collection[int] | None, now: float, homes: Mapping[int, str] | None = None
+    ) -> Lease | None:
+        """Lease a waiting assignment among the worker's clients (None: of any client).
 
-        A worker does one thing at a time: what it holds already, its last fetch did not bring, and it gets again.
+        Among the first in line a worker gets a client that it served last, whose mask and data it has; else one
+        that nobody has served; else any. A worker does one thing at a time: what it holds already, its last fetch
+        did not bring, and it gets again.
+
+        Args:
+            worker: who asks.
+            clients: whose data it holds.
+            now: the time.
+            homes: by client, the worker that served it last.
         """
         for lease in self._leases.values():
             if lease.worker == worker:
                 self.renew(lease.id, worker, now)
                 return lease
-        for client, attempt in self._waiting.items():
-            if clients is None or client in clients:
-                del self._waiting[client]
-                id_ = AssignmentId(self._round, client, attempt + 1)
-                self._leases[client] = Lease(id_, worker, now + self._lease_seconds)
-                return self._leases[client]
-        return None
+        allowed = (client for client in self._waiting if clients is None or client in clients)
+        client = _closest(islice(allowed, _LOOK_AHEAD), worker, homes or {})
+        if client is None:
+            return None
+        id_ = AssignmentId(self._round, client, self._waiting.pop(client) + 1)
+        self._leases[client] = Lease(id_, worker, now + self._lease_seconds)
+        return self._leases[client]
 
     def held(self, id_: AssignmentId, worker: str) -> Lease | None:
         """Return the lease with this id if it stands and is this worker's."""
@@ -99,3 +114,15 @@ class LeaseTable:
     def __len__(self) -> int:
         """Return how many assignments are not settled."""
         return len(self._waiting) + len(self._leases)
+
+
+def _closest(clients: Iterable[int], worker: str, homes: Mapping[int, str]) -> int | None:
+    """Return the first client at home with the worker, else the first at home nowhere, else the first."""
+    ranked = ((0 if homes.get(client) == worker else 1 if client not in homes else 2, client) for client in clients)
+    best: tuple[int, int] | None = None
+    for rank, client in ranked:
+        if best is None or rank < best[0]:
+            best = rank, client
+        if rank == 0:
+            break
+    return None if best is None else best[1]

@@ -27,7 +27,7 @@ class Density(TypedDict):
 
 
 class Bytes(TypedDict):
-    """Traffic of all assignments: to the workers and from them. θ_0, once to each worker, is not in it."""
+    """All that was sent of tensors, frames included: to the workers (θ_0 too, once to each) and from them."""
 
     down: int
     up: int
@@ -51,7 +51,7 @@ def summarise(run: RunDirectory) -> Summary:
     """Return the summary of a finished run."""
     rounds = run.database.round_summaries()
     last, experiment = rounds[-1], run.experiment
-    down, up = run.database.total_bytes()
+    traffic = Traffic(run.database)
     return Summary(
         strategy=experiment.strategy.name,
         rounds=experiment.rounds,
@@ -63,7 +63,7 @@ def summarise(run: RunDirectory) -> Summary:
             personalised_best=max(summary.accuracy_personalised for summary in rounds),
         ),
         density=Density(mean=last.density),
-        bytes=Bytes(down=down, up=up),
+        bytes=Bytes(down=traffic.down, up=traffic.up),
         model_sha256=run.database.get("model_sha256"),
         tickets_sha256=run.tickets_sha256(),
     )
@@ -100,7 +100,7 @@ def status_of(run: RunDirectory) -> pb.RunStatus:
     committed = database.committed_rounds()
     assignments = database.assignments(committed + 1)
     traffic = Traffic(database)
-    summaries = database.round_summaries()
+    summaries = database.round_summaries(committed)
     return pb.RunStatus(
         state=pb.RunStatus.State.Value(database.get("state").upper()),
         reason=database.get("reason"),

@@ -106,4 +106,4 @@ class CoordinatorServer:
             remaining = deadline - asyncio.get_running_loop().time()
             if not untold or remaining <= 0:
                 return
-            await wait_for(changed, remaining)
+            await wait_for(changed, min(remaining, self._run.experiment.round.lease))  # then the silent count as dead

@@ -273,7 +273,8 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
 async def _next(parts: AsyncIterator[pb.ResultPart], context: Context) -> pb.ResultPart:
     """Return the next message of an upload; its sender tries again when none came, or no trailer."""
     try:
-        return await asyncio.wait_for(anext(parts), STREAM_IDLE_SECONDS)
+        async with asyncio.timeout(STREAM_IDLE_SECONDS):
+            return await anext(parts)
     except StopAsyncIteration:
         reason = "the stream ended before its trailer"
     except TimeoutError:

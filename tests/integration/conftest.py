@@ -1,5 +1,6 @@
 """Runs of tiny experiments: as processes, as a coordinator in this process, and as the oracle of their bits."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -36,6 +37,13 @@ GATED: dict[str, Any] = {
     "round": {"lease": 600.0},
 }
 """Every client prunes every time, and meets its target in the second."""
+
+
+def assert_same_bits(folder: Path, expected: Summary) -> None:
+    """Compare the summary of a run's folder; bytes may differ, as messages have frames."""
+    found = json.loads((folder / "summary.json").read_text())
+    for key, value in expected.items():
+        assert key == "bytes" or found[key] == value, key
 
 
 @pytest.fixture

@@ -26,7 +26,9 @@ class CoordinatorThread:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
+        task = asyncio.current_task()
+        assert task
+        self._cancel = task.cancel
         server = CoordinatorServer(self.run, Silent())
         try:
             async with server.listening("127.0.0.1:0") as port:
@@ -56,5 +58,5 @@ class CoordinatorThread:
     ) -> None:
         self.channel.close()
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._task.cancel)
+            self._loop.call_soon_threadsafe(self._cancel)
         self._thread.join(30)

@@ -9,6 +9,7 @@ from coordinator_thread import CoordinatorThread
 from client.assignment import AssignmentRunner
 from common.channel import PROTOCOL_VERSION
 from common.framing import frames
+from common.masks import PackedMask
 from common.payload import masks_from_entries
 from common.tasks import load_task
 from common.tensorfile import open_file, parse
@@ -82,7 +83,7 @@ class HandWorker:
         while self._server.stub.GetRun(pb.GetRunRequest()).state == pb.RunStatus.RUNNING:
             yield self.submit(self.work().messages())
 
-    def _masks(self, digest: str) -> dict[str, object]:
+    def _masks(self, digest: str) -> dict[str, PackedMask]:
         if not digest:
             return {}
         _, *chunks, _ = self._stub.FetchBlob(pb.FetchBlobRequest(digest=digest), timeout=30)

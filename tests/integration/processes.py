@@ -29,7 +29,7 @@ class Process:
         self._popen = subprocess.Popen(
             [PROGRAM, *map(str, arguments)],
             cwd=cwd,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"} | env,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

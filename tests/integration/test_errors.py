@@ -9,6 +9,7 @@ from handworker import HandWorker
 from processes import PROMPT, Process, free_port
 
 from common.experiment import load
+from protos import lotteryfl_pb2 as pb
 from server.setup import create_run
 from server.strategies.lotteryfl import LotteryFL
 
@@ -155,13 +156,15 @@ def test_a_model_with_nothing_to_prune(start: Start, write: Write, tmp_path: Pat
 
 def test_a_failed_run_fails_its_workers_with_its_reason(start: Start, write: Write, coordinate: Coordinate) -> None:
     """Also one that waits for work, which never comes: it has none of the sampled clients."""
-    path = write(clients_per_round=1, round={"max_attempts": 1})
-    (sampled,) = LotteryFL(load(path)).sample(1)
+    path = write(clients_per_round=2, round={"max_attempts": 1, "min_results": 2})
+    idle = min(set(range(4)) - set(LotteryFL(load(path)).sample(1)))
     server = coordinate(path)
-    worker = start(*("work", "--coordinator", server.address, "--task", GATED_TASK, "--clients", (sampled + 1) % 4))
+    worker = start("work", "--coordinator", server.address, "--task", GATED_TASK, "--clients", idle)
     worker.said("registered")
     hand = HandWorker(server)
     hand.hand_back(hand.poll()[0].assignment.assignment_id)
-    reason = "the run failed: round 1: 0 of 1 results, 1 needed: clients were given up; stopped"
-    assert error_of(worker, PROMPT) == reason
-    assert server.ended() == reason
+    assert hand.submit(hand.work().messages()).verdict == pb.SubmitReply.ACCEPTED
+    reason = "round 1: 1 of 2 results, 2 needed: clients were given up; stopped"
+    assert hand.poll()[0].none == pb.NoWork(failed=True, reason=reason)
+    assert error_of(worker, PROMPT) == f"the run failed: {reason}"
+    assert server.ended() == f"the run failed: {reason}"

@@ -1,6 +1,5 @@
 """Ctrl-C ends a run cleanly and says how to go on; going on gives the same bits; a finished run shows its table."""
 
-import json
 import os
 import shlex
 import signal
@@ -8,7 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from conftest import GATED_TASK, Expect, Start, Write
+from conftest import GATED_TASK, Expect, Start, Write, assert_same_bits
 from processes import Gate, Process, free_port
 
 
@@ -20,12 +19,6 @@ def command_to_go_on(process: Process) -> list[str]:
     program, *arguments = shlex.split(command)
     assert program == "lotteryfl"
     return arguments
-
-
-def assert_summary(folder: Path, expected: object) -> None:
-    found = json.loads((folder / "summary.json").read_text())
-    for key in ("model_sha256", "tickets_sha256", "accuracy"):
-        assert found[key] == expected[key], key
 
 
 def is_running(pid: int) -> bool:
@@ -40,7 +33,8 @@ def test_a_run_is_interrupted_and_goes_on(
     tmp_path: Path, start: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
     path = write()
-    run = start("run", path, "--workers", 2, "--run-dir", "run", env=gate.env)
+    env = gate.env | {"FORKS": str(tmp_path / "forks")}
+    run = start("run", path, "--workers", 2, "--run-dir", "run", env=env)
     gate.arrival().let_go()
     held = [gate.arrival(), gate.arrival()]
     run.send(signal.SIGINT)
@@ -55,9 +49,10 @@ def test_a_run_is_interrupted_and_goes_on(
         assert sum("was stopped" in reason for _, reason in rows) == 2
     gate.open()
 
-    again = start(*command_to_go_on(run))
+    again = start(*command_to_go_on(run), env=env)
     assert again.exit_code() == 0, again.stderr
-    assert_summary(tmp_path / "run", expect(path))
+    assert_same_bits(tmp_path / "run", expect(path))
+    assert (tmp_path / "forks").read_bytes() == b"", "a process with gRPC in it has forked"
 
     finished = start("run", "run", "--task", GATED_TASK)
     assert finished.exit_code() == 0, finished.stderr
@@ -81,27 +76,38 @@ def test_a_simulation_is_interrupted_and_goes_on(
     again = start(*command_to_go_on(simulation))
     assert again.exit_code() == 0, again.stderr
     assert "round 1/3" not in again.stderr
-    assert_summary(tmp_path / "run", expect(path))
+    assert_same_bits(tmp_path / "run", expect(path))
 
 
-def test_a_coordinator_is_stopped_and_goes_on(
+def test_a_coordinator_is_stopped_and_killed_and_goes_on(
     tmp_path: Path, start: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
-    """By SIGTERM, as containers are; its worker waits for it to come back, and ends well."""
+    """Its worker waits for it to come back, each time, goes on with what it has, and ends well."""
     path = write()
-    address = f"127.0.0.1:{free_port()}"
-    serve = start("serve", path, "--listen", address, "--run-dir", "run")
-    serve.said("listening at")
-    worker = start("work", "--coordinator", address, "--task", GATED_TASK, env=gate.env)
+    command = ("serve", path, "--listen", f"127.0.0.1:{free_port()}", "--run-dir", "run")
+    serve = start(*command)
+    address = serve.said(r"listening at (\S+)")[1]
+    worker = start("work", "--coordinator", address, "--name", "w", "--task", GATED_TASK, env=gate.env)
     gate.arrival().let_go()
     held = gate.arrival()
     serve.send(signal.SIGTERM)
     assert serve.exit_code(15) == 130
     assert "Traceback" not in serve.stderr
-    again = start(*command_to_go_on(serve))
+    second = start(*command_to_go_on(serve))
     held.let_go()
     worker.said("trying again for 60 s")
+    gate.arrival().let_go()
+    second.said("round 1/3: 3 clients")
+    gate.arrival()
+    second.send(signal.SIGKILL)
+    second.exit_code()
+    third = start(*command)
+    third.said("listening at")
     gate.open()
-    for process in (again, worker):
+    for process in (third, worker):
         assert process.exit_code() == 0, process.stderr
-    assert_summary(tmp_path / "run", expect(path))
+    assert third.stderr.splitlines()[1].startswith("round 2/3: 3 clients")
+    assert_same_bits(tmp_path / "run", expect(path))
+    with closing(sqlite3.connect(tmp_path / "run" / "run.db")) as database:
+        (most,) = database.execute("SELECT max(attempt) FROM assignments").fetchone()
+        assert most == 1, "a lease of 600 s did not outlive a restart"

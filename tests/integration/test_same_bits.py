@@ -1,11 +1,11 @@
 """One experiment, one result: in one process, with one worker, with three; for every strategy and one's own task."""
 
-import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Expect, Start, Write
+from conftest import Expect, Start, Write, assert_same_bits
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -21,11 +21,6 @@ DIGITS: dict[str, Any] = {
 }
 
 
-def summary(folder: Path) -> dict[str, Any]:
-    text: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return text
-
-
 def test_simulate_and_run_give_the_same_tickets(tmp_path: Path, start: Start, write: Write, expect: Expect) -> None:
     path = write(DIGITS)
     expected = expect(path)
@@ -35,8 +30,7 @@ def test_simulate_and_run_give_the_same_tickets(tmp_path: Path, start: Start, wr
     }
     for name, process in runs.items():
         assert process.exit_code() == 0, process.stderr
-        assert summary(tmp_path / name)["model_sha256"] == expected["model_sha256"]
-        assert summary(tmp_path / name)["tickets_sha256"] == expected["tickets_sha256"]
+        assert_same_bits(tmp_path / name, expected)
     assert 0.5 <= expected["density"]["mean"] < 0.6
     unrewound = expect(write(DIGITS, strategy={"rewind": "none"}))
     assert unrewound["model_sha256"] != expected["model_sha256"], "the experiment shows no rewinding"
@@ -53,34 +47,25 @@ def test_many_workers_give_the_same_bits_as_one_process(
         (tmp_path / "here" / name / "__init__.py").write_text("raise SystemExit('the wrong package')")
     run = start("run", path, "--workers", workers, "--run-dir", "run", cwd=tmp_path / "here")
     assert run.exit_code() == 0, run.stderr
-    expected, found = expect(path), summary(tmp_path / "here" / "run")
-    for key in ("model_sha256", "tickets_sha256", "accuracy", "density"):
-        assert found[key] == expected[key], key  # type: ignore[literal-required]
-    assert (found["density"]["mean"] < 1) == (strategy == "lotteryfl")
+    expected = expect(path)
+    assert_same_bits(tmp_path / "here" / "run", expected)
+    assert (expected["density"]["mean"] < 1) == (strategy == "lotteryfl")
 
 
-def test_ones_own_task_over_grpc_without_a_fork(tmp_path: Path, start: Start, write: Write, expect: Expect) -> None:
-    """And what a log of it looks like."""
-    path = EXAMPLES / "custom_task.toml"
-    forks = tmp_path / "forks"
-    gated = start("run", write(), "--workers", 1, "--run-dir", "gated", env={"FORKS": str(forks)})
-    short = ("--set", "rounds=2", "--set", "strategy.accuracy_threshold=0.0")
-    own = start("run", path, *short, "--run-dir", "own")
-    alone = start("simulate", path, *short, "--run-dir", "alone")
-    for process in (gated, own, alone):
-        assert process.exit_code() == 0, process.stderr
-    assert summary(tmp_path / "own")["tickets_sha256"] == summary(tmp_path / "alone")["tickets_sha256"]
-    assert summary(tmp_path / "own")["model_sha256"] == summary(tmp_path / "alone")["model_sha256"]
-    assert summary(tmp_path / "own")["density"]["mean"] < 1
-
-    assert summary(tmp_path / "gated")["tickets_sha256"] == expect(write())["tickets_sha256"]
-    assert forks.read_bytes() == b""
-    lines = gated.stderr.splitlines()
-    assert [line.partition(":")[0] for line in lines] == [
-        "round 1/3",
-        "round 2/3",
-        "round 3/3",
-        "every client, once more",
+def test_ones_own_task(tmp_path: Path, start: Start, write: Write, expect: Expect) -> None:
+    """And what its log looks like."""
+    example = tomllib.loads((EXAMPLES / "custom_task.toml").read_text())
+    task = {"name": str(EXAMPLES / example["task"]["name"])}
+    path = write(example, rounds=2, task=task, strategy={"accuracy_threshold": 0.0})
+    run = start("run", path, "--workers", 1, "--run-dir", "run")
+    assert run.exit_code() == 0, run.stderr
+    expected = expect(path)
+    assert expected["density"]["mean"] < 1
+    assert_same_bits(tmp_path / "run", expected)
+    lines = run.stderr.splitlines()
+    assert [line.split(" clients, ")[0] for line in lines] == [
+        "round 1/2: 10",
+        "round 2/2: 10",
+        "every client, once more: 10",
     ]
-    assert lines[-1].startswith("every client, once more: 4 clients, accuracy 0.")
-    assert "\x1b" not in gated.stderr + gated.stdout
+    assert "\x1b" not in run.stderr + run.stdout

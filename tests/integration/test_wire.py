@@ -66,7 +66,7 @@ def fails(call: Callable[[], object]) -> grpc.RpcError:
 def test_health_and_reflection_answer(server: CoordinatorThread) -> None:
     health = health_pb2_grpc.HealthStub(server.channel)
     for service in ("", SERVICE):
-        reply = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+        reply = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)  # type: ignore[attr-defined]
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
     reflection = ProtoReflectionDescriptorDatabase(server.channel)
     services = set(reflection.get_services())
@@ -86,7 +86,19 @@ def test_another_protocol_version_is_turned_away(server: CoordinatorThread) -> N
     request = pb.RegisterRequest(protocol=99, name="new", incarnation="1", device="cpu")
     error = fails(lambda: server.stub.Register(request, timeout=5))
     assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert f"the worker speaks protocol 99, the coordinator {PROTOCOL_VERSION}" in error.details()
+    assert f"the worker speaks protocol 99, the coordinator {PROTOCOL_VERSION}" in (error.details() or "")
+
+
+def test_a_worker_of_another_run_is_turned_away(server: CoordinatorThread) -> None:
+    """It would go on with the other run's model and settings."""
+    request = pb.RegisterRequest(protocol=PROTOCOL_VERSION, name="w", incarnation="1", device="cpu")
+    request.run_id = server.stub.Register(request, timeout=5).run_id
+    assert request.run_id
+    assert server.stub.Register(request, timeout=5).worker_id == "w:1"
+    request.run_id = "another"
+    error = fails(lambda: server.stub.Register(request, timeout=5))
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "another run is here now" in (error.details() or "")
 
 
 def test_who_is_not_registered_is_told_so(server: CoordinatorThread) -> None:
@@ -97,7 +109,7 @@ def test_who_is_not_registered_is_told_so(server: CoordinatorThread) -> None:
     for call in calls:
         error = fails(call)
         assert error.code() is grpc.StatusCode.NOT_FOUND
-        assert "ghost:1: register first" in error.details()
+        assert "ghost:1: register first" in (error.details() or "")
 
 
 # -- uploads
@@ -186,7 +198,7 @@ def test_an_upload_without_its_end_does_not_count_and_may_come_again(
     done = worker.work()
     error = fails(lambda: worker.submit(without_trailer(done.messages())))
     assert error.code() is grpc.StatusCode.ABORTED
-    assert "the stream ended before its trailer" in error.details()
+    assert "the stream ended before its trailer" in (error.details() or "")
     assert (status(server).results, stored(server)) == (0, [])
     assert worker.submit(done.messages()).verdict == pb.SubmitReply.ACCEPTED
 
@@ -260,14 +272,15 @@ def test_a_long_poll_ends_when_work_appears_or_its_time_is_over(server: Coordina
     assert polled[0].assignment.client == assignments[1].client
 
 
-def test_a_poll_of_no_time_at_all_does_not_wait_for_ever(server: CoordinatorThread, worker: HandWorker) -> None:
+@pytest.mark.parametrize("wait_seconds", [30.0, float("nan")])
+def test_waiting_for_work_costs_nothing(server: CoordinatorThread, worker: HandWorker, wait_seconds: float) -> None:
     for number in range(3):
         HandWorker(server, f"holder-{number}").poll()
-    stream = server.stub.FetchAssignment(
-        pb.FetchAssignmentRequest(worker_id=worker.id, wait_seconds=float("nan")), timeout=1
-    )
-    assert fails(lambda: next(stream)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert worker.poll(wait_seconds=0.1)[0].none == pb.NoWork()
+    request = pb.FetchAssignmentRequest(worker_id=worker.id, wait_seconds=wait_seconds)
+    begin = time.process_time()
+    error = fails(lambda: next(server.stub.FetchAssignment(request, timeout=1)))
+    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert time.process_time() - begin < 0.2
 
 
 # -- content

@@ -164,7 +164,9 @@ def test_whatever_happens_the_run_ends_with_the_same_bits(
     for event in events:
         worker = bench.register()
         step = bench.coordinator.advance()
-        if step is not Step.WAIT:
+        if step is Step.ENDED:
+            break
+        if step is Step.COMMIT:
             bench.commit()
             continue
         answer = bench.do(bench.take(worker))

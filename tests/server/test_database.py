@@ -153,6 +153,7 @@ def test_a_summary_is_the_mean_over_the_clients_of_a_committed_round(database: D
     add_result(database, 2, 1, (1.0, 0.5))
     first, *others = database.round_summaries()
     assert others == []
+    assert database.round_summaries(2) == []
     assert (first.round, first.clients, first.seconds) == (1, 2, 2.5)
     assert (first.accuracy_downloaded, first.accuracy_personalised) == pytest.approx((0.4, 0.8))
     assert (first.density, first.train_loss) == (0.375, 1.5)

@@ -183,3 +183,18 @@ class LeasesAgainstAModel(RuleBasedStateMachine):
 
 TestLeasesAgainstAModel = LeasesAgainstAModel.TestCase
 TestLeasesAgainstAModel.settings = settings(max_examples=60, stateful_step_count=30)
+
+
+def test_a_worker_gets_the_client_it_served_last_and_nobody_idles() -> None:
+    table = LeaseTable(1, 10)
+    for client in range(5):
+        table.add(client, 0)
+    homes = {0: "a", 1: "a", 3: "b"}
+    leased = []
+    for _ in range(5):
+        lease = table.grant("b", None, 0.0, homes)
+        assert lease
+        leased.append(lease.id.client)
+        table.settle(lease.id.client)
+    # Its own before the first in line; nobody's before another's; another's rather than nothing.
+    assert leased == [3, 2, 4, 0, 1]

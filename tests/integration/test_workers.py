@@ -1,23 +1,23 @@
-"""Workers and the coordinator as processes of their own, killed, stopped and restarted: the bits stay the same."""
+"""Workers as processes of their own: pinned, killed, stopped and replaced; the bits stay the same."""
 
 import signal
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import GATED_TASK, Expect, Start, Write
-from processes import PROMPT, Gate, Process, free_port
+from conftest import GATED_TASK, Coordinate, Expect, Start, Write, assert_same_bits
+from handworker import HandWorker
+from processes import PROMPT, Gate, Process
 
+from protos import lotteryfl_pb2 as pb
 from server.report import summarise
-from server.rundir import RunDirectory
 
 LISTENING = r"^listening at (127\.0\.0\.1:\d+)$"
 
 
 @pytest.fixture
-def work(start: Start, gate: Gate) -> Iterator[Start]:
+def work(start: Start, gate: Gate) -> Start:
     """Start a worker that stops at the gate."""
 
     def work_(address: str, name: str, *options: str) -> Process:
@@ -32,13 +32,6 @@ def attempts(folder: Path) -> dict[tuple[int, int], tuple[int, str]]:
     with closing(sqlite3.connect(f"file:{folder / 'run.db'}?mode=ro", uri=True)) as database:
         rows = database.execute("SELECT round, client, attempt, worker FROM assignments")
         return {(round_, k): (attempt, worker.partition(":")[0]) for round_, k, attempt, worker in rows}
-
-
-def assert_same_bits(folder: Path, expected: object) -> None:
-    with RunDirectory(folder, read_only=True) as run:
-        found = summarise(run)
-    for key in ("model_sha256", "tickets_sha256", "accuracy"):
-        assert found[key] == expected[key], key
 
 
 def test_pinned_workers_get_their_own_clients_only(
@@ -89,29 +82,6 @@ def test_a_killed_workers_assignment_goes_to_one_that_waits(
     assert_same_bits(tmp_path / "run", expect(path))
 
 
-def test_a_killed_coordinator_resumes(
-    tmp_path: Path, start: Start, work: Start, write: Write, gate: Gate, expect: Expect
-) -> None:
-    """The worker goes on with what it has: its lease of 600 s holds over the restart."""
-    path = write()
-    command = ("serve", path, "--listen", f"127.0.0.1:{free_port()}", "--run-dir", "run")
-    serve = start(*command)
-    worker = work(serve.said(LISTENING)[1], "w")
-    for _ in range(4):
-        gate.arrival().let_go()
-    gate.arrival()  # in the middle of round 2
-    serve.send(signal.SIGKILL)
-    serve.exit_code()
-    again = start(*command)
-    again.said(LISTENING)
-    gate.open()
-    for process in (again, worker):
-        assert process.exit_code() == 0, process.stderr
-    assert again.stderr.splitlines()[1].startswith("round 2/3: 3 clients")
-    assert set(attempts(tmp_path / "run").values()) == {(1, "w")}
-    assert_same_bits(tmp_path / "run", expect(path))
-
-
 def test_a_stopped_worker_hands_its_assignment_back_at_once(
     tmp_path: Path, start: Start, work: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
@@ -139,3 +109,34 @@ def test_a_stopped_worker_hands_its_assignment_back_at_once(
         assert process.exit_code() == 0, process.stderr
     assert attempts(tmp_path / "run")[1, 0][0] == 3
     assert_same_bits(tmp_path / "run", expect(path))
+
+
+def test_a_worker_that_was_frozen_for_too_long_drops_its_work_and_goes_on(
+    work: Start, write: Write, gate: Gate, coordinate: Coordinate, expect: Expect
+) -> None:
+    path = write(clients=1, clients_per_round=1, round={"lease": 2.0})
+    server = coordinate(path)
+    worker = work(server.address, "w")
+    held = gate.arrival()
+    worker.send(signal.SIGSTOP)
+    hand = HandWorker(server)
+    done = hand.work()
+    assert done.result.assignment_id == "r1-c0-a2"
+    assert hand.submit(done.messages()).verdict == pb.SubmitReply.ACCEPTED
+    worker.send(signal.SIGCONT)
+    held.let_go()
+    worker.said("r1-c0-a1: (lease lost|stale)")
+    gate.open()
+    assert worker.exit_code() == 0, worker.stderr
+    assert server.ended() == ""
+    assert summarise(server.run)["tickets_sha256"] == expect(path)["tickets_sha256"]
+
+
+def test_a_worker_that_waits_for_work_stops_at_once(work: Start, write: Write, coordinate: Coordinate) -> None:
+    server = coordinate(write(clients=1, clients_per_round=1))
+    HandWorker(server).poll()
+    worker = work(server.address, "w")
+    worker.said("registered")
+    worker.send(signal.SIGTERM)
+    assert worker.exit_code(PROMPT) == 130
+    assert "Traceback" not in worker.stderr
