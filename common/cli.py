@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from common.allocator import keep_freed_memory
 from common.errors import LotteryFLError
 
 _COMMANDS = {
@@ -68,6 +69,7 @@ def main() -> None:
     # As Ctrl-C: Slurm, Kubernetes and `docker stop` send SIGTERM, perhaps while torch is still being imported.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what the user needs of its errors, ours say
+    keep_freed_memory()
     try:
         program.main(standalone_mode=False)
     except click.ClickException as error:

@@ -205,7 +205,11 @@ class Coordinator:
     # -- workers
 
     def register(self, name: str, incarnation: str, clients: Collection[int] | None) -> str:
-        """Add a worker; a new incarnation of a name replaces the old one, whose leases go back at once."""
+        """Add a worker; a new incarnation of a name replaces the old one, whose leases go back at once.
+
+        Raises:
+            ReplacedError: it is such an old one itself.
+        """
         worker_id = self._workers.register(name, incarnation, clients, self._clock())
         for lease in self._leases.leases():
             if name_of(lease.worker) == name and lease.worker != worker_id:

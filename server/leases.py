@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple, Self
 
-
 _LOOK_AHEAD = 1000
 """Waiting assignments among which a worker's own clients are looked for."""
 

@@ -104,15 +104,15 @@ def test_a_run_directory_that_is_not_what_was_meant(tmp_path: Path, start: Start
     path = write()
     create_run(tmp_path / "run", load(path), (str(GATED_TASK),)).close()
     (tmp_path / "empty").mkdir()
-    another = start("run", path, "--run-dir", "run", "--set", "seed=8")
-    no_task = start("run", "run")
+    export = start("export", "run", "--client", 4, "--out", "ticket.safetensors")
     for process in (start("run", "empty"), start("status", "empty")):
         assert error_of(process) == "empty: is no run directory: it has no run.db"
-    export = start("export", "run", "--client", 4, "--out", "ticket.safetensors")
-    assert error_of(another).startswith("run: holds the run of another experiment")
-    assert error_of(no_task).startswith("task 'gated_task' is not installed here: name its file with --task")
     assert error_of(export) == "--client 4: the run's clients are 0 to 3"
     assert not (tmp_path / "ticket.safetensors").exists()
+    another = error_of(start("run", path, "--run-dir", "run", "--set", "seed=8"))
+    assert another.startswith("run: holds the run of another experiment")
+    no_task = error_of(start("run", "run"))
+    assert no_task.startswith("task 'gated_task' is not installed here: name its file with --task")
 
 
 def test_a_device_that_is_not_there(start: Start, write: Write, tmp_path: Path) -> None:

@@ -1,0 +1,25 @@
+"""A worker that outlives its coordinator must not work for whichever run comes next at the same address."""
+
+import grpc
+import pytest
+from conftest import Coordinate, Write
+
+from common.channel import PROTOCOL_VERSION
+from protos import lotteryfl_pb2 as pb
+
+
+def registration(run_id: str = "") -> pb.RegisterRequest:
+    return pb.RegisterRequest(protocol=PROTOCOL_VERSION, name="w", incarnation="1", device="cpu", run_id=run_id)
+
+
+def test_a_worker_of_another_run_is_turned_away(coordinate: Coordinate, write: Write) -> None:
+    path = write()
+    one, other = coordinate(path, name="one"), coordinate(path, name="other")
+    ids = {server.stub.Register(registration(), timeout=10).run_id for server in (one, other)}
+    assert len(ids) == 2  # though the experiment is the same
+    own = one.stub.Register(registration(), timeout=10).run_id
+    assert one.stub.Register(registration(own), timeout=10).worker_id == "w:1"
+    with pytest.raises(grpc.RpcError) as failure:
+        other.stub.Register(registration(own), timeout=10)
+    assert failure.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "another run is here now" in failure.value.details()
