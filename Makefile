@@ -46,5 +46,8 @@ protos-check: $(READY)
 	  cmp -s "$$file" "protos/$${file##*/}" || { echo "protos/$${file##*/} is stale: run 'make protos'"; exit 1; }; \
 	done
 
+bench: $(READY) ## every figure beside its baseline, in under 20 minutes; ONLY=pruning for one part
+	$(BIN)/python -m benchmarks $(ONLY)
+
 clean: ## remove .venv and caches
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -6,14 +6,16 @@ from that. The sample decides how much is collected, never the result.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
 """Elements worked on at a time: temporaries stay in the processor's cache."""
 
 _SAMPLE = 1 << 16
@@ -29,35 +31,47 @@ class Weight(NamedTuple):
     """1 = kept, 0 = pruned already; None: all kept."""
 
 
-def masks_without_smallest(weights: Sequence[Weight], count: int) -> list[Tensor]:
-    """Return masks that prune the `count` smallest magnitudes, on top of what is pruned already.
+def count_pruned(mask: Tensor | None) -> int:
+    """Return how many entries a mask of ones and zeros prunes."""
+    if mask is None:
+        return 0
+    # Sums of up to 2^24 ones are exact in float32, and take a thirtieth of the time of count_nonzero.
+    parts = torch.split(mask.reshape(-1), 1 << 24)
+    return mask.numel() - sum(int(part.sum(dtype=torch.float32)) for part in parts)
+
+
+def masks_without_smallest(weights: Iterable[Weight], count: int) -> Iterator[Tensor]:
+    """Yield masks that prune the `count` smallest magnitudes, on top of what is pruned already.
 
     Of equal magnitudes at the threshold the lowest flat index goes first. Non-finite magnitudes count
-    as equal, and as the largest.
+    as the largest finite one.
 
     Args:
-        weights: the tensors, in flat order.
+        weights: the tensors, in flat order. Each is let go when its mask is yielded, so that an old mask's
+            memory can be the next one's.
         count: entries to prune, 0 ... entries that are kept.
 
-    Returns:
+    Yields:
         One contiguous mask for each tensor, of its shape, dtype and device.
     """
-    masks = [_empty_mask(weight.values) for weight in weights]
-    dtype = reduce(torch.promote_types, (weight.values.dtype for weight in weights), torch.float32)
+    waiting = deque(weights)
+    del weights
+    dtype = reduce(torch.promote_types, (weight.values.dtype for weight in waiting), torch.float32)
     # Entries that are pruned already have the magnitude -1: they are the first to go.
-    count += sum(int((weight.mask == 0).sum()) for weight in weights if weight.mask is not None)
-    if count == 0:
-        return [mask.fill_(1) for mask in masks]
-    threshold, ties_to_prune, ties = _threshold(weights, count, dtype)
-    targets = (block for mask in masks for block in torch.split(mask.view(-1), _BLOCK))
-    for target, magnitudes in zip(targets, _magnitudes(weights, dtype), strict=True):
-        torch.gt(magnitudes, threshold, out=target)
-        if ties_to_prune < ties:
-            tied = (magnitudes == threshold).nonzero().flatten()
-            target[tied[ties_to_prune:]] = 1
-            ties_to_prune = max(0, ties_to_prune - tied.numel())
-            ties -= tied.numel()
-    return masks
+    count += sum(count_pruned(weight.mask) for weight in waiting)
+    threshold, ties_to_prune, ties = _threshold(waiting, count, dtype) if count else (-math.inf, 0, 0)
+    while waiting:
+        weight = waiting.popleft()
+        mask = torch.empty_like(weight.values, requires_grad=False, memory_format=torch.contiguous_format)
+        for target, magnitudes in zip(torch.split(mask.view(-1), _BLOCK), _magnitudes(weight, dtype), strict=True):
+            torch.gt(magnitudes, threshold, out=target)
+            if ties_to_prune < ties:
+                tied = (magnitudes == threshold).nonzero().flatten()
+                target[tied[ties_to_prune:]] = 1
+                ties_to_prune = max(0, ties_to_prune - tied.numel())
+                ties -= tied.numel()
+        del weight
+        yield mask
 
 
 def _threshold(weights: Sequence[Weight], count: int, dtype: torch.dtype) -> tuple[float, int, int]:
@@ -90,25 +104,32 @@ def _bracket(weights: Sequence[Weight], count: int, dtype: torch.dtype) -> tuple
     return low, high
 
 
-def _split(weights: Sequence[Weight], low: float, high: float, dtype: torch.dtype) -> tuple[int, Tensor]:
-    """Return how many magnitudes are below `low`, and those in [low, high]."""
-    device = weights[0].values.device
+def _split(weights: Iterable[Weight], low: float, high: float, dtype: torch.dtype) -> tuple[int, Tensor]:
+    """Return how many magnitudes are below `low`, and those in [low, high], on the first tensor's device."""
     below, inside = 0, []
-    for magnitudes in _magnitudes(weights, dtype):
-        small = magnitudes < low
-        below += int(small.sum())
-        inside.append(magnitudes[(small | (magnitudes > high)).logical_not_()].to(device))
-    return below, torch.cat(inside)
-
-
-def _magnitudes(weights: Sequence[Weight], dtype: torch.dtype) -> Iterator[Tensor]:
-    """Yield the magnitudes of all tensors in flat order, block by block."""
     for weight in weights:
-        flat, mask = _flat(weight)
-        values = torch.split(flat, _BLOCK)
-        masks = [None] * len(values) if mask is None else torch.split(mask, _BLOCK)
-        for block, kept in zip(values, masks, strict=True):
-            yield _magnitude(block, kept, dtype)
+        for magnitudes in map(_array, _magnitudes(weight, dtype)):
+            below += int(_count(magnitudes < low))
+            inside.append(torch.as_tensor(magnitudes[(magnitudes >= low) & (magnitudes <= high)]))
+    return below, torch.cat([part.to(inside[0].device) for part in inside])
+
+
+def _array(block: Tensor) -> Any:
+    """Return the block itself; on the CPU as numpy sees it, which compares and selects several times as fast."""
+    return block.numpy() if block.device.type == "cpu" else block
+
+
+def _count(condition: Any) -> Any:
+    return np.count_nonzero(condition) if isinstance(condition, np.ndarray) else condition.sum()
+
+
+def _magnitudes(weight: Weight, dtype: torch.dtype) -> Iterator[Tensor]:
+    """Yield the magnitudes in flat order, block by block."""
+    flat, mask = _flat(weight)
+    values = torch.split(flat, _BLOCK)
+    masks = [None] * len(values) if mask is None else torch.split(mask, _BLOCK)
+    for block, kept in zip(values, masks, strict=True):
+        yield _magnitude(block, kept, dtype)
 
 
 def _flat(weight: Weight, stride: int = 1) -> tuple[Tensor, Tensor | None]:
@@ -117,9 +138,10 @@ def _flat(weight: Weight, stride: int = 1) -> tuple[Tensor, Tensor | None]:
 
 
 def _magnitude(values: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
-    magnitude = values.abs().to(dtype).nan_to_num_(nan=math.inf, posinf=math.inf)
-    return magnitude if mask is None else magnitude.masked_fill_(mask == 0, -1)
-
-
-def _empty_mask(values: Tensor) -> Tensor:
-    return torch.empty_like(values, requires_grad=False, memory_format=torch.contiguous_format)
+    largest = torch.finfo(dtype).max
+    magnitude = values.abs().to(dtype).nan_to_num_(nan=largest, posinf=largest)
+    if mask is None:
+        return magnitude
+    # Arithmetic takes a fraction of the time of masked_fill_: kept, magnitude × 1 + 0; pruned, finite × 0 − 1.
+    kept = mask.to(dtype)
+    return (kept - 1).addcmul_(magnitude, kept)

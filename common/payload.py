@@ -69,15 +69,45 @@ def unpack_tensors(
         ValueError: `masks` names a tensor that the table has not.
     """
     check_entries(table, entries, masks)
-    tensors: dict[str, Tensor] = {}
+    return {spec.name: _whole(spec, entries, masks) for spec in table}
+
+
+def unpack_into(
+    table: TensorTable,
+    entries: Mapping[str, Tensor],
+    masks: Mapping[str, PackedMask],
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """Write all tensors of the table into those of a model, in place, as `unpack_tensors` would return them.
+
+    Nothing is made whole on the way, and only kept values go to another device.
+
+    Args:
+        table: of the model.
+        entries: what arrived.
+        masks: by name.
+        tensors: of the table's names, dtypes and shapes, as `common.parameters.named_tensors` gives them.
+
+    Raises:
+        PayloadError: as `check_entries`; nothing has been written then.
+        ValueError: `masks` names a tensor that the table has not.
+    """
+    check_entries(table, entries, masks)
     for spec in table:
-        packed = masks.get(spec.name)
-        if packed is None:
-            tensors[spec.name] = entries[DENSE + spec.name]
+        tensor, packed = tensors[spec.name], masks.get(spec.name)
+        if packed is not None and tensor.is_contiguous():
+            packed_masks.scatter(entries[KEPT + spec.name].to(tensor.device), packed, tensor)
         else:
-            tensors[spec.name] = torch.empty(spec.shape, dtype=spec.dtype)
-            packed_masks.scatter(entries[KEPT + spec.name], packed, tensors[spec.name])
-    return tensors
+            tensor.copy_(_whole(spec, entries, masks))
+
+
+def _whole(spec: TensorSpec, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> Tensor:
+    packed = masks.get(spec.name)
+    if packed is None:
+        return entries[DENSE + spec.name]
+    whole = torch.empty(spec.shape, dtype=spec.dtype)
+    packed_masks.scatter(entries[KEPT + spec.name], packed, whole)
+    return whole
 
 
 def check_entries(table: TensorTable, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> None:

@@ -1,3 +1,4 @@
+import weakref
 from collections.abc import Iterable
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from common import magnitude
-from common.magnitude import Weight, masks_without_smallest
+from common.magnitude import Weight, count_pruned, masks_without_smallest
 
 SHAPES = st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=3).map(tuple), min_size=1, max_size=4)
 
@@ -83,3 +84,20 @@ def test_flat_order_is_the_logical_one_in_any_memory_format():
     (mask,) = masks_without_smallest([Weight(values, None)], 5)
     assert mask.is_contiguous()
     assert mask.flatten().tolist() == [0] * 5 + [1] * 19
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_pruned_entries_are_counted_exactly(dtype):
+    mask = torch.ones((1 << 24) + 3, dtype=dtype)
+    mask[:: (1 << 23)] = 0
+    assert count_pruned(mask) == 3
+    assert count_pruned(None) == 0
+
+
+def test_an_old_mask_is_let_go_when_the_new_one_is_made():
+    old = [torch.ones(8), torch.ones(8)]
+    alive = [weakref.ref(mask) for mask in old]
+    masks = masks_without_smallest((Weight(torch.rand(8), old.pop(0)) for _ in range(2)), 4)
+    assert next(masks).shape == (8,)
+    assert alive[0]() is None
+    assert alive[1]() is not None

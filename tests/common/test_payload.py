@@ -76,6 +76,27 @@ def test_a_model_arrives_with_exact_zeros_where_it_is_pruned(density: float, see
     assert_same(arrived, expected)
 
 
+@pytest.mark.parametrize("strided", [False, True])
+def test_a_model_is_written_in_place_wherever_its_tensors_lie(strided: bool) -> None:
+    held = model_masks(0.5)
+    entries = payload.pack_tensors(TABLE, model_tensors(1), held)
+    targets = {
+        name: torch.full((*tensor.shape, 2), 7).to(tensor.dtype)[..., 0] if strided else tensor.clone()
+        for name, tensor in model_tensors(2).items()
+    }
+    payload.unpack_into(TABLE, entries, held, targets)
+    assert_same(targets, payload.unpack_tensors(TABLE, entries, held))
+
+
+def test_nothing_is_written_of_entries_that_are_refused() -> None:
+    targets = model_tensors(2)
+    entries = payload.pack_tensors(TABLE, model_tensors(1), {})
+    del entries["dense/" + TABLE.specs[-1].name]
+    with pytest.raises(PayloadError, match="missing"):
+        payload.unpack_into(TABLE, entries, {}, targets)
+    assert_same(targets, model_tensors(2))
+
+
 def test_unpacking_from_a_mapped_file(tmp_path: Path) -> None:
     held = model_masks(0.5)
     save(tmp_path / "result", payload.pack_tensors(TABLE, model_tensors(), held))

@@ -1,0 +1,138 @@
+"""Ten results of 11 M parameters at density 0.2, from files to the new global model."""
+
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from benchmarks.harness import (
+    Row,
+    Spread,
+    at_least,
+    at_most,
+    constant,
+    interleaved,
+    seconds,
+    share,
+    times_less,
+)
+from benchmarks.inputs import MODELS, random_masks, random_tensors
+from benchmarks.peakmemory import MIB, extra_memory
+from common.masks import unpack
+from common.payload import mask_tensors, masks_from_entries, pack_tensors
+from common.tensorfile import open_file, save
+from common.tensortable import TensorTable
+from server.aggregation import Update, aggregate
+
+Bytes = npt.NDArray[np.uint8]
+
+CLIENTS = 10
+DENSITY = 0.2
+
+
+class Spool:
+    """A round's results in files: as the coordinator has them, and as dense models."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.table = TensorTable.of(MODELS["11 M"]())
+
+    def write(self) -> None:
+        """Draw the results at random."""
+        save(self._folder / "old", random_tensors(self.table, seed=CLIENTS))
+        for client in range(CLIENTS):
+            masks, values = random_masks(self.table, DENSITY, client), random_tensors(self.table, client)
+            save(self._folder / f"mask{client}", mask_tensors(masks))
+            save(self._folder / f"result{client}", pack_tensors(self.table, values, masks))
+            dense = {f"{name}_mask": unpack(bits, self.table[name].shape).float() for name, bits in masks.items()}
+            save(self._folder / f"dense{client}", values | dense)
+
+    @property
+    def old(self) -> dict[str, Tensor]:
+        """The global model that the clients started from."""
+        return open_file(self._folder / "old")
+
+    @property
+    def updates(self) -> list[Update]:
+        """The results, mapped."""
+        return [
+            Update(
+                client,
+                1 + client,
+                masks_from_entries(self.table, open_file(self._folder / f"mask{client}")),
+                open_file(self._folder / f"result{client}"),
+            )
+            for client in range(CLIENTS)
+        ]
+
+    @property
+    def dense(self) -> list[dict[str, Tensor]]:
+        """The results as models with float32 masks, mapped."""
+        return [open_file(self._folder / f"dense{client}") for client in range(CLIENTS)]
+
+    def copy(self, buffer: Bytes) -> int:
+        """Copy the bytes of the results through a buffer in the cache; return how many."""
+        copied = 0
+        for path in [*self._folder.glob("mask*"), *self._folder.glob("result*")]:
+            data = np.memmap(path, mode="r")
+            copied += data.size
+            for start in range(0, data.size, buffer.size):
+                part = data[start : start + buffer.size]
+                np.copyto(buffer[: part.size], part)
+        return copied
+
+
+def ours(spool: Spool) -> None:
+    """Aggregate; every tensor is let go as soon as it is there."""
+    deque(aggregate(spool.table, spool.old, spool.updates), maxlen=0)
+
+
+def stacked(spool: Spool) -> dict[str, Tensor]:
+    """Aggregate as it is usually written: stack the dense models, and the masks where there are any."""
+    dense, new = spool.dense, {}
+    examples = torch.arange(1.0, 1 + CLIENTS)
+    for name, old in spool.old.items():
+        weights = examples.view(-1, *[1] * old.dim())
+        if f"{name}_mask" in dense[0]:
+            weights = weights * torch.stack([model[f"{name}_mask"] for model in dense])
+        values, total = torch.stack([model[name] for model in dense]), weights.sum(dim=0)
+        new[name] = torch.where(total > 0, (values * weights).sum(dim=0) / total, old).to(old.dtype)
+    return new
+
+
+def rows() -> list[Row]:
+    """Time, share of the memory's speed, memory."""
+    with tempfile.TemporaryDirectory() as name:
+        spool = Spool(Path(name))
+        spool.write()
+        buffer = np.empty(MIB, np.uint8)
+        times = interleaved(
+            5,
+            ours=seconds(partial(ours, spool)),
+            stacked=seconds(partial(stacked, spool)),
+            copied=seconds(partial(spool.copy, buffer)),
+        )
+        gigabytes = spool.copy(buffer) / 1e9
+        speeds = {name: Spread(tuple(gigabytes / time for time in times[name].values)) for name in times}
+        memory, stack_memory = (
+            constant(extra_memory(partial(_prepared, Path(name), work)) / MIB) for work in (ours, stacked)
+        )
+        largest = constant(max(spec.nbytes for spec in spool.table) / MIB)
+    label = f"aggregate {CLIENTS} × 11 M at density {DENSITY}"
+    stack = "torch.stack of dense models"
+    return [
+        times_less(label, times["ours"], times["stacked"], stack, "s", at_least(10)),
+        share(f"{label}: results read", speeds["ours"], speeds["copied"], "copying their bytes", "GB/s"),
+        share(f"{label}: memory", memory, largest, "largest tensor", "MiB", at_most(2)),
+        times_less(f"{label}: memory", memory, stack_memory, stack, "MiB"),
+    ]
+
+
+def _prepared(folder: Path, work: Callable[[Spool], object]) -> Callable[[], object]:
+    return partial(work, Spool(folder))

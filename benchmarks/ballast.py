@@ -1,0 +1,36 @@
+"""A task that moves a model of any size and trains next to nothing: what is left of a round is the system."""
+
+import os
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.inputs import MODELS
+from common.experiment import Experiment
+
+SIZE = "LOTTERYFL_BENCHMARK_MODEL"
+"""Environment variable with one of `MODELS`."""
+
+
+class Ballast(nn.Module):
+    """Carries a model that takes no part in the answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cargo = MODELS[os.environ[SIZE]]()
+        self.answer = nn.Linear(2, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits (batch, 2) of inputs (batch, 2)."""
+        logits: Tensor = self.answer(inputs)
+        return logits
+
+
+def model() -> nn.Module:
+    """Build the model."""
+    return Ballast()
+
+
+def client(_k: int, _experiment: Experiment) -> list[tuple[Tensor, Tensor]]:
+    """Return two examples for training, validation and test."""
+    return [(torch.eye(2), torch.arange(2))] * 3

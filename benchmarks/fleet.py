@@ -1,0 +1,196 @@
+"""A thousand workers at one coordinator: their heartbeats, and a round with the paper's CNN."""
+
+import asyncio
+import multiprocessing as mp
+import os
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import grpc
+
+from benchmarks.coordinators import CoordinatorProcess, answer, messages
+from benchmarks.harness import Row, Spread, constant, share
+from benchmarks.rawserver import RawServer
+from common.channel import CLIENT_OPTIONS, POLL_SECONDS, PROTOCOL_VERSION
+from common.tensorfile import parse
+from common.tensorstream import TensorStream
+from protos import lotteryfl_pb2 as pb
+from protos import lotteryfl_pb2_grpc as pb_grpc
+
+WORKERS = 1000
+LEASE = 60.0
+SECONDS = 20.0
+"""Of heartbeats: one of every worker, as they come every third of a lease."""
+
+_OPTIONS = [*CLIENT_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]  # a connection of its own for every worker
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the load generator has seen."""
+
+    heartbeats: list[float]
+    """Seconds from each call to its answer."""
+    cpu: float
+    """Share of one core that the server took meanwhile."""
+    rounds: list[float]
+    """Seconds from the first call to the last answer."""
+
+
+def rows() -> list[Row]:
+    """Ours beside a bare server that answers as many calls, and as large ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        coordinator = CoordinatorProcess(
+            Path(folder) / "run",
+            "20 k",
+            rounds=3,
+            clients=WORKERS,
+            clients_per_round=WORKERS,
+            strategy={"name": "fedavg"},
+            round={"lease": LEASE},
+        )
+        payload = coordinator.table.nbytes
+        with coordinator:
+            ours = _load(drive_coordinator, coordinator.address, coordinator.pid)
+        with RawServer(payload, keep_memory=True) as raw:
+            bare = _load(drive_raw, raw.address, raw.pid)
+    label = f"{WORKERS} workers"
+    mine, theirs = (quantiles(load.heartbeats, n=100) for load in (ours, bare))
+    against = "bare aio server"
+    return [
+        share(f"{label}: heartbeat, p50", _ms(mine[49]), _ms(theirs[49]), against, "ms"),
+        share(f"{label}: heartbeat, p99", _ms(mine[98]), _ms(theirs[98]), against, "ms"),
+        share(f"{label}: server's share of a core", constant(ours.cpu), constant(bare.cpu), against, "cores"),
+        share(f"{label}: a round of 20 k", Spread(tuple(ours.rounds)), Spread(tuple(bare.rounds)), against, "s"),
+    ]
+
+
+def _ms(seconds: float) -> Spread:
+    return constant(1000 * seconds)
+
+
+def _load(drive: Callable[[str, int], Load], address: str, pid: int) -> Load:
+    """Drive a server from a process of its own."""
+    with ProcessPoolExecutor(1, mp.get_context("spawn")) as generator:
+        return generator.submit(drive, address, pid).result()
+
+
+def drive_coordinator(address: str, pid: int) -> Load:
+    """Be the workers of three rounds; in the first, each keeps its lease by a heartbeat before it answers."""
+    return asyncio.run(_drive_coordinator(address, pid))
+
+
+async def _drive_coordinator(address: str, pid: int) -> Load:
+    async with AsyncExitStack() as stack:
+        workers = [Worker(await _channel(stack, address), number) for number in range(WORKERS)]
+        for worker in workers:
+            await worker.register()
+        await _all(worker.fetch for worker in workers)
+        heartbeats, cpu = await _heartbeats([worker.heartbeat for worker in workers], pid)
+        await _all(worker.submit for worker in workers)
+        rounds = []
+        for _ in range(2):
+            start = time.perf_counter()
+            await _all(worker.fetch_and_submit for worker in workers)
+            rounds.append(time.perf_counter() - start)
+    return Load(heartbeats, cpu, rounds)
+
+
+def drive_raw(address: str, pid: int) -> Load:
+    """Make as many calls with as many bytes at a server that does nothing with them."""
+    return asyncio.run(_drive_raw(address, pid))
+
+
+async def _drive_raw(address: str, pid: int) -> Load:
+    async with AsyncExitStack() as stack:
+        channels = [await _channel(stack, address) for _ in range(WORKERS)]
+
+        def echo(channel: Any) -> Callable[[], Awaitable[object]]:
+            return lambda: channel.unary_unary("/raw/Echo")(bytes(50))
+
+        async def trip(channel: Any) -> None:
+            received = [part async for part in channel.unary_stream("/raw/Down")(b"")]
+            await channel.stream_unary("/raw/Up")(received)
+
+        for channel in channels:
+            await echo(channel)()
+        heartbeats, cpu = await _heartbeats([echo(channel) for channel in channels], pid)
+        rounds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            await asyncio.gather(*(trip(channel) for channel in channels))
+            rounds.append(time.perf_counter() - start)
+    return Load(heartbeats, cpu, rounds[1:])
+
+
+class Worker:
+    """A worker's calls; its result is the model as it came."""
+
+    def __init__(self, channel: Any, number: int) -> None:
+        self._stub: Any = pb_grpc.CoordinatorStub(channel)
+        self._name = f"worker-{number}"
+
+    async def register(self) -> None:
+        """Announce the worker."""
+        request = pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=self._name, incarnation="1", device="cpu")
+        self._id = (await self._stub.Register(request)).worker_id
+
+    async def fetch(self) -> None:
+        """Wait for an assignment, and take its payload."""
+        request = pb.FetchAssignmentRequest(worker_id=self._id, wait_seconds=POLL_SECONDS)
+        parts = [part async for part in self._stub.FetchAssignment(request)]
+        self._assignment = parts[0].assignment
+        self._payload = b"".join(part.chunk for part in parts)
+
+    async def submit(self) -> None:
+        """Return the result."""
+        payload = TensorStream(parse(self._payload, "payload"))
+        result = answer(self._id, self._assignment, payload.size, "")
+        reply = await self._stub.SubmitResult(messages(pb.ResultPart(result=result), payload))
+        if reply.verdict != pb.SubmitReply.ACCEPTED:
+            raise AssertionError(f"{pb.SubmitReply.Verdict.Name(reply.verdict)}: {reply.reason}")
+
+    async def fetch_and_submit(self) -> None:
+        """Do a round's work."""
+        await self.fetch()
+        await self.submit()
+
+    async def heartbeat(self) -> None:
+        """Renew the lease."""
+        progress = [pb.AssignmentProgress(assignment_id=self._assignment.assignment_id, epoch=1, step=1, loss=1.0)]
+        await self._stub.Heartbeat(pb.HeartbeatRequest(worker_id=self._id, progress=progress))
+
+
+async def _channel(stack: AsyncExitStack, address: str) -> Any:
+    return await stack.enter_async_context(grpc.aio.insecure_channel(address, options=_OPTIONS))
+
+
+async def _all(calls: Any) -> None:
+    await asyncio.gather(*(call() for call in calls))
+
+
+async def _heartbeats(calls: Sequence[Callable[[], Awaitable[object]]], pid: int) -> tuple[list[float], float]:
+    """Make the calls spread over SECONDS; return what each took, and the server's share of a core."""
+
+    async def beat(number: int, call: Callable[[], Awaitable[object]]) -> float:
+        await asyncio.sleep(SECONDS * number / len(calls))
+        start = time.perf_counter()
+        await call()
+        return time.perf_counter() - start
+
+    cpu, start = _cpu_seconds(pid), time.perf_counter()
+    taken = await asyncio.gather(*(beat(number, call) for number, call in enumerate(calls)))
+    return list(taken), (_cpu_seconds(pid) - cpu) / (time.perf_counter() - start)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has taken, in and for it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,45 @@
+"""What the benchmarks work on: models of the usual sizes, masks and tickets drawn at random."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.masks import PackedMask, pack
+from common.models import create_model
+from common.models.resnet import Bottleneck, ResNet
+from common.tensortable import TensorTable
+
+
+def _resnet101() -> nn.Module:
+    return ResNet(Bottleneck, (3, 4, 23, 3), channels=3, size=32, classes=1000)
+
+
+def _transformer() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(1024, nhead=16, dim_feedforward=4096, batch_first=True)
+    return nn.TransformerEncoder(layer, 28, enable_nested_tensor=False)
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "20 k": lambda: create_model("mnist", "cnn"),
+    "11 M": lambda: create_model("cifar10", "resnet18"),
+    "45 M": _resnet101,
+    "350 M": _transformer,
+}
+"""Parameters → model: the paper's CNN, ResNet-18, ResNet-101, a transformer encoder."""
+
+
+def random_masks(table: TensorTable, density: float, seed: int) -> dict[str, PackedMask]:
+    """Return masks that keep each prunable weight with the same chance."""
+    generator = torch.Generator().manual_seed(seed)
+    return {spec.name: pack(torch.rand(spec.shape, generator=generator) < density) for spec in table if spec.prunable}
+
+
+def random_tensors(table: TensorTable, seed: int) -> dict[str, Tensor]:
+    """Return values for every tensor of the table."""
+    random = np.random.default_rng(seed)
+    return {
+        spec.name: torch.from_numpy(np.asarray(random.standard_normal(spec.shape, dtype=np.float32))).to(spec.dtype)
+        for spec in table
+    }

@@ -1,0 +1,102 @@
+"""A round of 8 workers that train next to nothing: what it costs to move and put together 11 M parameters."""
+
+import multiprocessing as mp
+import tempfile
+from collections.abc import Mapping
+from itertools import pairwise
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import client.assignment
+from benchmarks.coordinators import TASK, CoordinatorProcess
+from benchmarks.harness import Row, Spread, seconds, share
+from benchmarks.rawserver import RawServer
+from benchmarks.stopwatch import Lap, Laps, Stopwatch, seconds_within
+from client.assignment import AssignmentRunner
+from client.connection import Connection
+from client.worker import Worker, WorkerSettings
+from common.allocator import keep_freed_memory
+
+WORKERS = 8
+SIZE = "11 M"
+ROUNDS = 4
+"""The first starts everything up; the others are measured."""
+
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "dense": {"name": "fedavg"},
+    "at density 0.2": {"prune_rate": 0.8, "target_density": 0.2, "accuracy_threshold": 0.0},
+}
+STEPS = {
+    "dispatch": "lease on disk",
+    "read": "open the file, gather",
+    "download": "first to last byte",
+    "decode": "into the model",
+    "encode": "out of the model",
+    "upload": "first byte to the answer; includes the next three",
+    "spool": "chunks to the file",
+    "fsync": "everyone's, databases' apart",
+    "check": "every value",
+    "aggregate": "all results to the new model's file",
+    "commit": "of the round",
+}
+"""Step → what it is. All but the last two are summed over the workers, which run at the same time."""
+
+
+def rows() -> list[Row]:
+    """Seconds of a round, and of every step in it."""
+    return [row for case, strategy in STRATEGIES.items() for row in _rows(case, strategy)]
+
+
+def _rows(case: str, strategy: Mapping[str, Any]) -> list[Row]:
+    rounds, laps, payload = _run(strategy)
+    with RawServer(payload, keep_memory=True) as raw:
+        down, up = seconds(raw.grpc_down), seconds(raw.grpc_up)
+        streams = [WORKERS * (down() + up()) for _ in range(len(rounds) + 1)][1:]
+    whole = Spread(tuple(lap.seconds for lap in rounds))
+    label = f"round of {WORKERS} × {SIZE}, {case}"
+    steps = {step: Spread(tuple(seconds_within(laps, step, lap) for lap in rounds)) for step in STEPS}
+    return [
+        share(label, whole, Spread(tuple(streams)), "raw gRPC streams of its bytes, one by one", "s"),
+        *(share(f"{label}: {step} ({what})", steps[step], whole, "the round", "s") for step, what in STEPS.items()),
+    ]
+
+
+def _run(strategy: Mapping[str, Any]) -> tuple[list[Lap], Laps, int]:
+    """Return the measured rounds, the laps of all processes, and the bytes that a worker returns."""
+    spawn = mp.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        coordinator = CoordinatorProcess(
+            Path(folder) / "run", SIZE, rounds=ROUNDS, clients=WORKERS, clients_per_round=WORKERS, strategy=strategy
+        )
+        with coordinator:
+            pipes, processes = [], []
+            for number in range(WORKERS):
+                ours, theirs = spawn.Pipe()
+                process = spawn.Process(target=_work, args=(coordinator.address, f"worker-{number}", theirs))
+                process.start()
+                pipes.append(ours)
+                processes.append(process)
+            found: list[Laps] = [pipe.recv() for pipe in pipes]
+            for process in processes:
+                process.join()
+            found.append(coordinator.laps())
+        payload = max(path.stat().st_size for path in (Path(folder) / "run" / "results").iterdir())
+    laps = {step: [lap for one in found for lap in one.get(step, ())] for step in STEPS}
+    ends = [lap.end for lap in laps["commit"][:ROUNDS]]
+    return [Lap(*pair) for pair in pairwise(ends)], laps, payload
+
+
+def _work(address: str, name: str, parent: Pipe) -> None:
+    """Be a worker as `lotteryfl work` is one, with a stopwatch in it."""
+    keep_freed_memory()
+    stopwatch = Stopwatch()
+    stopwatch.wrap("download", Connection, "_receive")
+    stopwatch.wrap("upload", Connection, "submit")
+    stopwatch.wrap("decode", AssignmentRunner, "_load")
+    stopwatch.wrap("encode", client.assignment, "pack_tensors", "pack_mask_update", "mask_digest")
+    with Connection(address, patience=60.0) as connection:
+        Worker(connection, WorkerSettings(name, torch.device("cpu"), None, (TASK,), "")).run()
+    parent.send(stopwatch.take())

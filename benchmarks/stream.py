@@ -1,0 +1,106 @@
+"""A dense model of 45 M: coordinator's file → worker's parameters → coordinator's disk, against raw streams."""
+
+import multiprocessing as mp
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from benchmarks import ballast
+from benchmarks.coordinators import CoordinatorProcess, Hands
+from benchmarks.harness import Row, Spread, at_least, interleaved, seconds, share
+from benchmarks.rawserver import RawServer
+from common.allocator import keep_freed_memory
+from common.parameters import load_tensors, named_tensors
+from common.payload import pack_tensors, unpack_tensors
+from common.tensorfile import parse
+from common.tensortable import TensorTable
+
+SIZE = "45 M"
+REPEATS = 5
+BASELINES = ("grpc_down", "tcp_down", "message_down", "grpc_up", "grpc_up_to_disk", "tcp_up")
+
+
+def rows() -> list[Row]:
+    """Both directions, with malloc as it is and as the system sets it, on both sides."""
+    found = []
+    for keep_memory, malloc in ((False, "malloc's defaults"), (True, "memory kept")):
+        with ProcessPoolExecutor(1, mp.get_context("spawn")) as worker:
+            speeds = worker.submit(measure, keep_memory).result()
+        goal = at_least(0.8) if keep_memory else None
+        label = f"stream {SIZE}, {malloc}"
+        raw, disk = "raw gRPC stream", "the same, into a file"
+        for way, arm, against, baseline, bound in (
+            ("down", "down", raw, "grpc_down", goal),
+            ("down", "down", "TCP", "tcp_down", None),
+            ("down", "down", "one big message", "message_down", None),
+            ("up, fsync included", "up", raw, "grpc_up", goal),
+            ("up, but for fsync", "up_without_fsync", raw, "grpc_up", None),
+            ("up, fsync included", "up", disk, "grpc_up_to_disk", None),
+            ("up, fsync included", "up", "TCP", "tcp_up", None),
+        ):
+            found.append(share(f"{label}: {way}", speeds[arm], speeds[baseline], against, "GB/s", bound))
+    return found
+
+
+def measure(keep_memory: bool) -> dict[str, Spread]:
+    """Return GB/s by arm; this process is the worker."""
+    if keep_memory:
+        keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        coordinator = CoordinatorProcess(
+            Path(folder) / "run",
+            SIZE,
+            keep_memory=keep_memory,
+            clients=2 * REPEATS,
+            clients_per_round=2 * REPEATS,
+            strategy={"name": "fedavg"},
+        )
+        size = coordinator.table.nbytes
+        with coordinator, RawServer(size, keep_memory=keep_memory) as raw:
+            trip = RoundTrip(coordinator.address, coordinator.table)
+            up = Upload(trip, coordinator)
+            times = interleaved(
+                REPEATS,
+                down=seconds(trip.down),
+                up=up.seconds,
+                up_without_fsync=up.last_without_fsync,
+                **{name: seconds(getattr(raw, name)) for name in BASELINES},
+            )
+    return {name: Spread(tuple(size / 1e9 / value for value in spread.values)) for name, spread in times.items()}
+
+
+class RoundTrip:
+    """One assignment after the other: values into a model's parameters, and out of them again."""
+
+    def __init__(self, address: str, table: TensorTable) -> None:
+        self._table = table
+        self._model = ballast.model()
+        self._hands = Hands(address, table)
+
+    def down(self) -> None:
+        """Fetch an assignment and load the model."""
+        self._assignment, payload = self._hands.fetch()
+        load_tensors(self._model, unpack_tensors(self._table, parse(payload, "payload"), {}))
+
+    def up(self) -> None:
+        """Return the model as it is; when this returns, it is on the coordinator's disk."""
+        self._hands.submit(self._assignment, pack_tensors(self._table, named_tensors(self._model), {}))
+
+
+class Upload:
+    """The way up, with and without the time that the coordinator waits for its disk."""
+
+    def __init__(self, trip: RoundTrip, coordinator: CoordinatorProcess) -> None:
+        self._measure = seconds(trip.up)
+        self._coordinator = coordinator
+        self._last = 0.0
+
+    def seconds(self) -> float:
+        """Send a result."""
+        self._coordinator.laps()
+        self._last = self._measure()
+        return self._last
+
+    def last_without_fsync(self) -> float:
+        """Return what the last one took, but for fsync."""
+        return self._last - sum(lap.seconds for lap in self._coordinator.laps()["fsync"])
