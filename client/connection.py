@@ -1,5 +1,6 @@
 """A worker's line to the coordinator: every call with a deadline, retried while the coordinator is away."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -10,7 +11,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 
 from client.idlewatch import IdleWatch
 from common.channel import CALL_SECONDS, CLIENT_OPTIONS, POLL_SECONDS, STREAM_IDLE_SECONDS
-from common.errors import LotteryFLError
+from common.errors import LotteryFLError, PayloadError
 from common.framing import Payload, frames, take
 from common.receiver import MemoryReceiver
 from common.rpcerror import explain
@@ -99,7 +100,7 @@ class Connection:
         return self._retried(fetch)
 
     def fetch_blob(self, digest: str, limit: int, worker_id: str, assignment_id: str = "") -> memoryview:
-        """Fetch content by its digest.
+        """Fetch content by its digest, and check that it has it.
 
         Args:
             digest: SHA-256, hexadecimal.
@@ -109,6 +110,7 @@ class Connection:
 
         Raises:
             ContentGoneError: the coordinator has no such content.
+            PayloadError: what came is other content.
         """
 
         def fetch() -> memoryview:
@@ -121,7 +123,11 @@ class Connection:
                 first = next(parts, pb.BlobPart())
                 return self._receive(parts, first.header.size, limit, f"content {digest[:12]}")
 
-        return self._retried(fetch, missing=ContentGoneError)
+        content = self._retried(fetch, missing=ContentGoneError)
+        found = hashlib.sha256(content).hexdigest()
+        if found != digest:
+            raise PayloadError(f"content {digest[:12]}: what the coordinator sent has the digest {found[:12]}")
+        return content
 
     def submit(self, result: pb.Result, payload: Payload) -> pb.SubmitReply:
         """Send a result; a new stream for every try."""

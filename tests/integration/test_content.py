@@ -1,0 +1,20 @@
+"""Content by digest: a worker takes only what has the digest that it asked for."""
+
+import pytest
+from conftest import Coordinate, Write
+
+from client.connection import Connection
+from common.errors import PayloadError
+from common.tensorfile import open_file, save
+from server.rundir import model_file
+
+
+def test_other_content_under_the_digest_of_the_initial_model_is_refused(coordinate: Coordinate, write: Write) -> None:
+    server = coordinate(write())
+    path = server.run.path / model_file(0)
+    digest, size = server.run.initial_digest, path.stat().st_size
+    with Connection(server.address, patience=5) as connection:
+        assert bytes(connection.fetch_blob(digest, size, "worker")) == path.read_bytes()
+        save(path, {name: tensor + 1 for name, tensor in open_file(path).items()})
+        with pytest.raises(PayloadError, match=f"content {digest[:12]}: what the coordinator sent has the digest"):
+            connection.fetch_blob(digest, size, "worker")
