@@ -51,7 +51,7 @@ class Spool:
             save(self._folder / f"mask{client}", mask_tensors(masks))
             save(self._folder / f"result{client}", pack_tensors(self.table, values, masks))
             dense = {f"{name}_mask": unpack(bits, self.table[name].shape).float() for name, bits in masks.items()}
-            save(self._folder / f"dense{client}", values | dense)
+            torch.save(values | dense, self._folder / f"dense{client}")
 
     @property
     def old(self) -> dict[str, Tensor]:
@@ -71,10 +71,10 @@ class Spool:
             for client in range(CLIENTS)
         ]
 
-    @property
-    def dense(self) -> list[dict[str, Tensor]]:
-        """The results as models with float32 masks, mapped."""
-        return [open_file(self._folder / f"dense{client}") for client in range(CLIENTS)]
+    def dense(self, *, mapped: bool) -> list[dict[str, Tensor]]:
+        """Return the results as models with float32 masks, read or mapped."""
+        paths = (self._folder / f"dense{client}" for client in range(CLIENTS))
+        return [torch.load(path, mmap=mapped, weights_only=True) for path in paths]
 
     def copy(self, buffer: Bytes) -> int:
         """Copy the bytes of the results through a buffer in the cache; return how many."""
@@ -93,9 +93,9 @@ def ours(spool: Spool) -> None:
     deque(aggregate(spool.table, spool.old, spool.updates), maxlen=0)
 
 
-def stacked(spool: Spool) -> dict[str, Tensor]:
+def stacked(spool: Spool, *, mapped: bool = False) -> dict[str, Tensor]:
     """Aggregate as it is usually written: stack the dense models, and the masks where there are any."""
-    dense, new = spool.dense, {}
+    dense, new = spool.dense(mapped=mapped), {}
     examples = torch.arange(1.0, 1 + CLIENTS)
     for name, old in spool.old.items():
         weights = examples.view(-1, *[1] * old.dim())
@@ -116,6 +116,7 @@ def rows() -> list[Row]:
             5,
             ours=seconds(partial(ours, spool)),
             stacked=seconds(partial(stacked, spool)),
+            mapped=seconds(partial(stacked, spool, mapped=True)),
             copied=seconds(partial(spool.copy, buffer)),
         )
         gigabytes = spool.copy(buffer) / 1e9
@@ -125,9 +126,10 @@ def rows() -> list[Row]:
         )
         largest = constant(max(spec.nbytes for spec in spool.table) / MIB)
     label = f"aggregate {CLIENTS} × 11 M at density {DENSITY}"
-    stack = "torch.stack of dense models"
+    stack = "torch.load, torch.stack of dense models"
     return [
         times_less(label, times["ours"], times["stacked"], stack, "s", at_least(10)),
+        times_less(label, times["ours"], times["mapped"], "the same with mmap=True", "s"),
         share(f"{label}: results read", speeds["ours"], speeds["copied"], "copying their bytes", "GB/s"),
         share(f"{label}: memory", memory, largest, "largest tensor", "MiB", at_most(2)),
         times_less(f"{label}: memory", memory, stack_memory, stack, "MiB"),

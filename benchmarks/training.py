@@ -1,6 +1,7 @@
 """One training step of a pruned model against the dense one, and against torch's way, a hook before each forward."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -14,37 +15,48 @@ from common.parameters import copy_model
 from common.pruning import prune_fixed_amount
 from common.training import train
 
-MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int, float]] = {
-    "CNN for MNIST": (partial(create_model, "mnist", "cnn"), (32, 1, 28, 28), 30, 1.05),
-    "CNN for CIFAR-10": (partial(create_model, "cifar10", "cnn"), (32, 3, 32, 32), 30, 1.05),
-    "ResNet-18": (partial(create_model, "cifar10", "resnet18"), (8, 3, 32, 32), 4, 1.05),
-    "MLP of 1.9 M": (partial(mlp, (1024, 1024), 1, 28, 10), (32, 1, 28, 28), 30, 1.15),
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained, and how often."""
+
+    build: Callable[[], nn.Module]
+    batch: tuple[int, ...]
+    steps: int
+    repeats: int
+    most: float
+    """That a pruned step may cost, in dense ones."""
+
+
+CASES = {
+    "CNN for MNIST": Case(partial(create_model, "mnist", "cnn"), (32, 1, 28, 28), 30, 15, most=1.05),
+    "CNN for CIFAR-10": Case(partial(create_model, "cifar10", "cnn"), (32, 3, 32, 32), 30, 15, most=1.05),
+    "ResNet-18": Case(partial(create_model, "cifar10", "resnet18"), (8, 3, 32, 32), 4, 7, most=1.05),
+    "MLP of 1.9 M": Case(partial(mlp, (1024, 1024), 1, 28, 10), (32, 1, 28, 28), 30, 15, most=1.15),
 }
-"""Name → (model, shape of a batch, steps, most that a pruned step may cost in dense ones)."""
 
 
 def rows() -> list[Row]:
     """Every model, pruned to a fifth."""
     torch.set_num_threads(1)
-    return [row for name in MODELS for row in _rows(name)]
+    return [row for name, case in CASES.items() for row in _rows(name, case)]
 
 
-def _rows(name: str) -> list[Row]:
-    build, batch, steps, most = MODELS[name]
+def _rows(name: str, case: Case) -> list[Row]:
     torch.manual_seed(0)
-    dense = build()
+    dense, size = case.build(), case.batch[0]
     pruned = copy_model(dense)
     prune_fixed_amount(pruned, 0.8, verbose=False)
-    data = (torch.randn(steps * batch[0], *batch[1:]), torch.randint(10, (steps * batch[0],)))
+    data = (torch.randn(case.steps * size, *case.batch[1:]), torch.randint(10, (case.steps * size,)))
     times = interleaved(
-        9,
-        ours=seconds(partial(train, pruned, data, epochs=1, lr=1e-4, batch_size=batch[0])),
-        hooks=seconds(partial(_train_with_hooks, pruned, data, batch[0])),
-        dense=seconds(partial(train, dense, data, epochs=1, lr=1e-4, batch_size=batch[0])),
+        case.repeats,
+        ours=seconds(partial(train, pruned, data, epochs=1, lr=1e-4, batch_size=size)),
+        hooks=seconds(partial(_train_with_hooks, pruned, data, size)),
+        dense=seconds(partial(train, dense, data, epochs=1, lr=1e-4, batch_size=size)),
     )
-    label = f"training {name}, batches of {batch[0]}"
+    label = f"training {name}, batches of {size}"
     return [
-        share(f"{label}: pruned", times["ours"], times["dense"], "dense", "s", at_most(most)),
+        share(f"{label}: pruned", times["ours"], times["dense"], "dense", "s", at_most(case.most)),
         share(f"{label}: pruned, torch's hooks", times["hooks"], times["dense"], "dense", "s"),
     ]
 

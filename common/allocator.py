@@ -2,19 +2,20 @@
 
 import ctypes
 
-# Parameter numbers of malloc.h; mallopt is a contract of glibc alone.
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
-
-_MMAP_BYTES = 32 << 20
-_TRIM_BYTES = 128 << 20
+# Parameter numbers of malloc.h, and values; mallopt is a contract of glibc alone.
+_SETTINGS = {
+    -3: 32 << 20,  # M_MMAP_THRESHOLD: smaller blocks come from the heap
+    -1: 128 << 20,  # M_TRIM_THRESHOLD: this much may lie free at the heap's end
+    -8: 1,  # M_ARENA_MAX: one heap, so that a thread finds what another has freed
+}
 
 
 def keep_freed_memory() -> bool:
-    """Let malloc serve blocks of up to 32 MiB from its heap, and keep up to 128 MiB that are free at its end.
+    """Let malloc keep what is freed, up to 128 MiB, and use it again for blocks of up to 32 MiB.
 
-    By default every buffer of a stream goes back to the kernel when it is freed, and the next one costs a page
-    fault for each 4 KiB, several times as much as copying them. Wanted once, at a process's start.
+    By default the buffers of a stream go back to the kernel when they are freed, and the next ones cost a page
+    fault for each 4 KiB, several times as much as copying them; and every thread has a heap of its own, in which
+    others' buffers are of no use. Wanted once, at a process's start.
 
     Returns:
         Whether this process's C library knows of it; where not (musl, macOS, Windows), nothing happens.
@@ -23,5 +24,4 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # no such function; no such library; Windows wants a name
         return False
-    # Both: setting one fixes the other, which otherwise follows the largest buffer freed.
-    return bool(mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)) and bool(mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES))
+    return all(mallopt(parameter, value) for parameter, value in _SETTINGS.items())
