@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from driving import Bench, TinyTask, tiny_experiment
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from common.experiment import Experiment
 
-settings.register_profile("lotteryfl", deadline=None)  # a busy machine is no failure
+# A busy machine is no failure.
+settings.register_profile("lotteryfl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lotteryfl")
 
 Drive = Callable[..., Bench]
