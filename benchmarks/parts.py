@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from benchmarks.harness import Row
 from common.allocator import keep_freed_memory
 
-PARTS = ("pruning", "training", "codec", "traffic", "aggregation", "stream", "memory", "round", "fleet")
+PARTS = ("pruning", "training", "codec", "coding", "traffic", "aggregation", "stream", "memory", "round", "fleet")
 
 
 def subject_of(part: str) -> str:
