@@ -8,14 +8,16 @@ from that. The sample decides how much is collected, never the result.
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import reduce
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 17
 """Elements worked on at a time: temporaries stay in the processor's cache."""
 
 _SAMPLE = 1 << 16
@@ -29,6 +31,8 @@ class Weight(NamedTuple):
     """Floating point, of any shape."""
     mask: Tensor | None
     """1 = kept, 0 = pruned already; None: all kept."""
+    pruned: int
+    """How many the mask prunes."""
 
 
 def count_pruned(mask: Tensor | None) -> int:
@@ -57,51 +61,74 @@ def masks_without_smallest(weights: Iterable[Weight], count: int) -> Iterator[Te
     waiting = deque(weights)
     del weights
     dtype = reduce(torch.promote_types, (weight.values.dtype for weight in waiting), torch.float32)
-    # Entries that are pruned already have the magnitude -1: they are the first to go.
-    count += sum(count_pruned(weight.mask) for weight in waiting)
-    threshold, ties_to_prune, ties = _threshold(waiting, count, dtype) if count else (-math.inf, 0, 0)
+    threshold = _threshold(waiting, count, dtype)
     while waiting:
-        weight = waiting.popleft()
+        yield threshold.mask(waiting.popleft(), dtype)
+
+
+@dataclass
+class _Threshold:
+    """Magnitudes above it are kept; of those that equal it, the last ones are kept, too."""
+
+    value: float
+    ties: int
+    """How many equal it in the tensors still to come; what is pruned already does not count."""
+    ties_to_prune: int
+    """How many of them have to go: those of the lowest flat indices."""
+
+    def mask(self, weight: Weight, dtype: torch.dtype) -> Tensor:
+        """Return the mask of the next tensor in flat order."""
         mask = torch.empty_like(weight.values, requires_grad=False, memory_format=torch.contiguous_format)
-        for target, magnitudes in zip(torch.split(mask.view(-1), _BLOCK), _magnitudes(weight, dtype), strict=True):
-            torch.gt(magnitudes, threshold, out=target)
-            if ties_to_prune < ties:
-                tied = (magnitudes == threshold).nonzero().flatten()
-                target[tied[ties_to_prune:]] = 1
-                ties_to_prune = max(0, ties_to_prune - tied.numel())
-                ties -= tied.numel()
-        del weight
-        yield mask
+        targets = torch.split(mask.view(-1), _BLOCK)
+        for target, (_, kept), magnitudes in zip(targets, _blocks(weight), _magnitudes(weight, dtype), strict=True):
+            torch.gt(magnitudes, self.value, out=target)
+            if self.ties_to_prune < self.ties and (equal := _array(magnitudes) == self.value).any():
+                tied = torch.as_tensor(equal)
+                indices = (tied if kept is None else tied & (kept == 1)).nonzero().flatten()
+                target[indices[self.ties_to_prune :]] = 1
+                self.ties -= indices.numel()
+                self.ties_to_prune = max(0, self.ties_to_prune - indices.numel())
+        return mask
 
 
-def _threshold(weights: Sequence[Weight], count: int, dtype: torch.dtype) -> tuple[float, int, int]:
-    """Return the `count`-th smallest magnitude, how many that equal it have to go, and how many equal it."""
-    low, high = _bracket(weights, count, dtype)
+def _threshold(weights: Sequence[Weight], count: int, dtype: torch.dtype) -> _Threshold:
+    """Return the threshold that prunes `count` more entries."""
+    pruned = sum(weight.pruned for weight in weights)
+    rank = pruned + count  # what is pruned already has the magnitude 0, and nothing is smaller
+    if rank == 0:
+        return _Threshold(-math.inf, 0, 0)
+    low, high = _bracket(weights, rank, dtype)
     while True:
         below, inside = _split(weights, low, high, dtype)
-        if below >= count:
+        if below >= rank:
             low, high = -math.inf, low
-        elif below + inside.numel() < count:
+        elif below + inside.numel() < rank:
             low, high = high, math.inf
         else:
             break
-    threshold = inside.kthvalue(count - below).values
-    smaller = below + int((inside < threshold).sum())
-    return threshold.item(), count - smaller, int((inside == threshold).sum())
+    value = inside.kthvalue(rank - below).values.item()
+    ties = int((inside == value).sum())
+    ties_to_prune = rank - below - int((inside < value).sum())
+    gone = pruned if value == 0 else 0  # they tie, too
+    return _Threshold(value, ties - gone, ties_to_prune - gone)
 
 
-def _bracket(weights: Sequence[Weight], count: int, dtype: torch.dtype) -> tuple[float, float]:
-    """Guess from a sample two magnitudes between which the `count`-th smallest should be."""
+def _bracket(weights: Sequence[Weight], rank: int, dtype: torch.dtype) -> tuple[float, float]:
+    """Guess from a sample two magnitudes between which the `rank`-th smallest should be."""
     total = sum(weight.values.numel() for weight in weights)
     stride = (total // _SAMPLE) | 1  # odd, so that it does not walk down one column of a matrix
-    device = weights[0].values.device
-    parts = [_magnitude(*_flat(weight, stride), dtype).to(device) for weight in weights]
-    sample = torch.cat(parts).sort().values
-    position = count * sample.numel() // total
-    margin = 2 * math.isqrt(sample.numel()) + 1  # four standard deviations of a sampled median's rank
+    sample = np.sort(torch.cat([_sampled(weight, stride, dtype).cpu() for weight in weights]).numpy())
+    position = rank * sample.size // total
+    margin = 2 * math.isqrt(sample.size) + 1  # four standard deviations of a sampled median's rank
     low = sample[position - margin].item() if position >= margin else -math.inf
-    high = sample[position + margin].item() if position + margin < sample.numel() else math.inf
+    high = sample[position + margin].item() if position + margin < sample.size else math.inf
     return low, high
+
+
+def _sampled(weight: Weight, stride: int, dtype: torch.dtype) -> Tensor:
+    """Return every `stride`-th magnitude."""
+    values, kept = _flat(weight, stride)
+    return _magnitude(values, kept, out=torch.empty(values.shape, dtype=dtype, device=values.device))
 
 
 def _split(weights: Iterable[Weight], low: float, high: float, dtype: torch.dtype) -> tuple[int, Tensor]:
@@ -109,8 +136,9 @@ def _split(weights: Iterable[Weight], low: float, high: float, dtype: torch.dtyp
     below, inside = 0, []
     for weight in weights:
         for magnitudes in map(_array, _magnitudes(weight, dtype)):
-            below += int(_count(magnitudes < low))
-            inside.append(torch.as_tensor(magnitudes[(magnitudes >= low) & (magnitudes <= high)]))
+            smaller = magnitudes < low
+            below += int(_count(smaller))
+            inside.append(torch.as_tensor(magnitudes[(magnitudes <= high) ^ smaller]))
     return below, torch.cat([part.to(inside[0].device) for part in inside])
 
 
@@ -124,24 +152,26 @@ def _count(condition: Any) -> Any:
 
 
 def _magnitudes(weight: Weight, dtype: torch.dtype) -> Iterator[Tensor]:
-    """Yield the magnitudes in flat order, block by block."""
+    """Yield the magnitudes in flat order, block by block, each in the memory of the last."""
+    memory = torch.empty(min(_BLOCK, weight.values.numel()), dtype=dtype, device=weight.values.device)
+    for values, kept in _blocks(weight):
+        yield _magnitude(values, kept, out=memory[: values.numel()])
+
+
+def _blocks(weight: Weight) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield values and mask in flat order, block by block."""
     flat, mask = _flat(weight)
     values = torch.split(flat, _BLOCK)
-    masks = [None] * len(values) if mask is None else torch.split(mask, _BLOCK)
-    for block, kept in zip(values, masks, strict=True):
-        yield _magnitude(block, kept, dtype)
+    return zip(values, repeat(None, len(values)) if mask is None else torch.split(mask, _BLOCK), strict=True)
 
 
 def _flat(weight: Weight, stride: int = 1) -> tuple[Tensor, Tensor | None]:
-    values, mask = weight
+    values, mask, _ = weight
     return values.detach().reshape(-1)[::stride], None if mask is None else mask.reshape(-1)[::stride]
 
 
-def _magnitude(values: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
-    largest = torch.finfo(dtype).max
-    magnitude = values.abs().to(dtype).nan_to_num_(nan=largest, posinf=largest)
-    if mask is None:
-        return magnitude
-    # Arithmetic takes a fraction of the time of masked_fill_: kept, magnitude × 1 + 0; pruned, finite × 0 − 1.
-    kept = mask.to(dtype)
-    return (kept - 1).addcmul_(magnitude, kept)
+def _magnitude(values: Tensor, mask: Tensor | None, out: Tensor) -> Tensor:
+    """Write the magnitudes into `out`: finite, and 0 where pruned."""
+    largest = torch.finfo(out.dtype).max
+    torch.abs(values.to(out.dtype), out=out).nan_to_num_(nan=largest, posinf=largest)
+    return out if mask is None else out.mul_(mask)

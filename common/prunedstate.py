@@ -41,6 +41,8 @@ def check_can_wrap(module: nn.Module, name: str) -> None:
 def wrap(module: nn.Module, name: str, mask: Tensor) -> None:
     """Put the parameter into the pruned state, or give an already pruned one another mask.
 
+    The old mask and product are let go, not written to: who holds one sees no change.
+
     Args:
         module: owner of the parameter.
         name: the parameter's plain name there.
@@ -52,7 +54,8 @@ def wrap(module: nn.Module, name: str, mask: Tensor) -> None:
         method._tensor_name = name
         module.register_forward_pre_hook(method, prepend=True)
     module.register_buffer(f"{name}_mask", mask)
-    refresh(module)
+    vars(module).pop(name, None)  # the old product, whose graph holds the old mask, makes room for the new one
+    _renew(module, name)
 
 
 def unwrap(module: nn.Module, name: str) -> None:
@@ -70,9 +73,7 @@ def refresh(module: nn.Module) -> int:
     """Renew the module's own masked products; return how many there are."""
     names = pruned_names(module)
     for name in names:
-        original: Tensor = getattr(module, f"{name}_orig")
-        mask: Tensor = getattr(module, f"{name}_mask")
-        setattr(module, name, mask.to(original.dtype) * original)
+        _renew(module, name)
     return len(names)
 
 
@@ -105,6 +106,12 @@ def settle(model: nn.Module) -> None:
             module.register_forward_pre_hook(RefreshBelow(), prepend=True)
         elif found and not wanted:
             _remove_hook(module, *found)
+
+
+def _renew(module: nn.Module, name: str) -> None:
+    original: Tensor = getattr(module, f"{name}_orig")
+    mask: Tensor = getattr(module, f"{name}_mask")
+    setattr(module, name, mask.to(original.dtype) * original)
 
 
 def _descendants(module: nn.Module) -> Iterator[nn.Module]:

@@ -5,7 +5,7 @@ pruning 20 % twice prunes 36 % of the weights.
 """
 
 import numbers
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from common.entries import Entry, entries, zero_pruned
-from common.magnitude import Weight, masks_without_smallest
+from common.magnitude import Weight, count_pruned, masks_without_smallest
 from common.parameters import set_masks
 from common.prunedstate import refresh_all, settle
 from common.prunesummary import PruneRow, PruneSummary
@@ -87,6 +87,9 @@ def prune_fixed_amount(
     they are now; entries that are pruned never compete. Where equal magnitudes straddle the threshold, the
     lowest flat index in the order of `get_prune_params` goes first. NaN counts as the largest magnitude.
 
+    Masks are new tensors: one that a caller holds stays as it was. One that nobody holds is freed before the
+    next tensor's is made, so that pruning again takes little more memory than the largest tensor.
+
     Args:
         model: any module; it ends in the pruned state in every prunable weight, also with amount 0.
         amount: a float in [0, 1] is a share of the weights that are **left**; an int is a number of weights.
@@ -110,13 +113,14 @@ def prune_fixed_amount(
     for entry in found:
         entry.check_can_prune()
     groups = _groups(found, scope)
-    counts = [_count_to_prune(amount, group) for group in groups]  # all, before anything is changed
+    pruned = {entry: count_pruned(entry.mask) for entry in found}
+    counts = [_count_to_prune(amount, group, pruned) for group in groups]  # all, before anything is changed
     for group, count in zip(groups, counts, strict=True):
-        weights = [Weight(entry.tensor, entry.mask) for entry in group]
+        weights = (Weight(entry.tensor, entry.mask, pruned[entry]) for entry in group)
         for entry, mask in zip(group, masks_without_smallest(weights, count), strict=True):
             entry.put_mask(mask)
     settle(model)
-    summary = get_prune_summary(model, prunable)
+    summary = _summary(found)
     if verbose:
         print(summary)  # noqa: T201 - what verbose asks for
     return summary
@@ -128,7 +132,7 @@ def get_prune_summary(model: nn.Module, prunable: Prunable = "matrices") -> Prun
     Raises:
         ValueError: unknown `prunable`, or a lazy parameter has no shape yet.
     """
-    return PruneSummary(tuple(_row(entry) for entry in prunable_entries(model, prunable)))
+    return _summary(prunable_entries(model, prunable))
 
 
 def density(model: nn.Module, prunable: Prunable = "matrices") -> float:
@@ -241,10 +245,9 @@ def _check_amount(amount: float) -> None:
         raise ValueError(f"amount={amount}: expected a float in [0, 1] or an int that is not negative")
 
 
-def _count_to_prune(amount: float, group: Sequence[Entry]) -> int:
+def _count_to_prune(amount: float, group: Sequence[Entry], pruned: Mapping[Entry, int]) -> int:
     """Return how many more weights of the group have to go."""
-    rows = [_row(entry) for entry in group]
-    left = sum(row.total - row.pruned for row in rows)
+    left = sum(entry.tensor.numel() - pruned[entry] for entry in group)
     if not isinstance(amount, numbers.Integral):
         return round(amount * left)
     if amount > left:
@@ -253,9 +256,12 @@ def _count_to_prune(amount: float, group: Sequence[Entry]) -> int:
     return int(amount)
 
 
+def _summary(found: Iterable[Entry]) -> PruneSummary:
+    return PruneSummary(tuple(map(_row, found)))
+
+
 def _row(entry: Entry) -> PruneRow:
     module, weight_name = entry.owners[0]
     path = entry.name.removesuffix(weight_name).removesuffix(".")
     layer = f"{path} ({type(module).__name__})" if path else type(module).__name__
-    pruned = 0 if entry.mask is None else entry.mask.numel() - int(entry.mask.count_nonzero())
-    return PruneRow(layer, weight_name, total=entry.tensor.numel(), pruned=pruned)
+    return PruneRow(layer, weight_name, total=entry.tensor.numel(), pruned=count_pruned(entry.mask))

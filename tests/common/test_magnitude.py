@@ -14,6 +14,10 @@ from common.magnitude import Weight, count_pruned, masks_without_smallest
 SHAPES = st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=3).map(tuple), min_size=1, max_size=4)
 
 
+def competing(values: Tensor, mask: Tensor | None = None) -> Weight:
+    return Weight(values, mask, count_pruned(mask))
+
+
 def sorted_oracle(weights: list[Weight], count: int) -> list[np.ndarray]:
     """Sort everything by (magnitude, flat index) and cut: the definition."""
     flat = np.concatenate([weight.values.double().abs().numpy().ravel() for weight in weights])
@@ -51,8 +55,8 @@ def test_masks_are_those_of_a_sort(values, block, sample, shapes, share, seed, m
             tensor[tensor == 1] = torch.nan
             tensor[tensor == -2] = -torch.inf
         mask = (torch.rand(shape, generator=generator) < 0.6).float() if masked else None
-        weights.append(Weight(tensor, mask))
-    left = sum(int((torch.ones_like(w.values) if w.mask is None else w.mask).sum()) for w in weights)
+        weights.append(competing(tensor, mask))
+    left = sum(weight.values.numel() - weight.pruned for weight in weights)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(magnitude, "_BLOCK", block)
         patch.setattr(magnitude, "_SAMPLE", sample)
@@ -65,7 +69,7 @@ def test_a_misleading_sample_costs_time_but_not_the_result():
     stride = (200_000 // magnitude._SAMPLE) | 1
     values = torch.rand(200_000)
     values[::stride] += 10
-    for weights in ([Weight(values, None)], [Weight(11 - values, None)]):
+    for weights in ([competing(values)], [competing(11 - values)]):
         for count in (1, 50_000, 100_000, 199_999):
             assert_same(masks_without_smallest(weights, count), sorted_oracle(weights, count))
 
@@ -73,7 +77,7 @@ def test_a_misleading_sample_costs_time_but_not_the_result():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_dtypes_compete_by_value(dtype):
     torch.manual_seed(0)
-    weights = [Weight(torch.randn(40, 3), None), Weight(torch.randn(50).to(dtype), None)]
+    weights = [competing(torch.randn(40, 3)), competing(torch.randn(50).to(dtype))]
     masks = list(masks_without_smallest(weights, 60))
     assert [mask.dtype for mask in masks] == [torch.float32, dtype]
     assert_same(masks, sorted_oracle(weights, 60))
@@ -81,7 +85,7 @@ def test_dtypes_compete_by_value(dtype):
 
 def test_flat_order_is_the_logical_one_in_any_memory_format():
     values = torch.ones(2, 3, 2, 2).contiguous(memory_format=torch.channels_last)
-    (mask,) = masks_without_smallest([Weight(values, None)], 5)
+    (mask,) = masks_without_smallest([competing(values)], 5)
     assert mask.is_contiguous()
     assert mask.flatten().tolist() == [0] * 5 + [1] * 19
 
@@ -94,10 +98,21 @@ def test_pruned_entries_are_counted_exactly(dtype):
     assert count_pruned(None) == 0
 
 
+@pytest.mark.parametrize("held", [0.0, -3.0, torch.nan, torch.inf])
+@pytest.mark.parametrize("count", range(5))
+def test_among_zeros_what_is_pruned_already_counts_for_nothing(held, count):
+    """Whatever it holds: the threshold is 0, the magnitude that stands for pruned."""
+    first = competing(torch.tensor([0.0, held, 0.0]), torch.tensor([1.0, 0.0, 1.0]))
+    second = competing(torch.tensor([held, 0.0, -0.0, 2.0]), torch.tensor([0.0, 1.0, 1.0, 1.0]))
+    zeros = [0.0] * count + [1.0] * (4 - count)
+    masks = [mask.tolist() for mask in masks_without_smallest([first, second], count)]
+    assert masks == [[zeros[0], 0, zeros[1]], [0, zeros[2], zeros[3], 1]]
+
+
 def test_an_old_mask_is_let_go_when_the_new_one_is_made():
     old = [torch.ones(8), torch.ones(8)]
     alive = [weakref.ref(mask) for mask in old]
-    masks = masks_without_smallest((Weight(torch.rand(8), old.pop(0)) for _ in range(2)), 4)
+    masks = masks_without_smallest((competing(torch.rand(8), old.pop(0)) for _ in range(2)), 4)
     assert next(masks).shape == (8,)
     assert alive[0]() is None
     assert alive[1]() is not None

@@ -1,7 +1,11 @@
+import weakref
+from typing import Any
+
 import pytest
 import torch
 from architectures import Residual, Tied, Tree, build
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.parameters import digest, load_tensors, named_masks, named_tensors
 from common.pruning import (
@@ -255,6 +259,41 @@ def test_p18_nan_counts_as_largest():
     model = linear([[torch.nan, 2.0], [torch.inf, -1.0]])
     prune_fixed_amount(model, 2, verbose=False)
     assert model.weight_mask.tolist() == [[1, 0], [1, 0]]
+
+
+# ---- what becomes of the last masks and products
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+@pytest.mark.parametrize("make", [Residual, Tied, lambda: nn.LSTM(3, 5), lambda: nn.MultiheadAttention(4, 2)])
+def test_masks_and_products_that_a_caller_holds_stay_as_they_were(make, scope):
+    model = make()
+    prune_fixed_amount(model, 0.5, verbose=False, scope=scope)
+    held = named_masks(model) | model.state_dict()
+    held |= {f"product {i}": getattr(*place) for i, place in enumerate(get_prune_params(model)[0])}
+    before = {name: tensor.detach().clone() for name, tensor in held.items()}
+    prune_fixed_amount(model, 0.5, verbose=False, scope=scope)
+    assert density(model) == pytest.approx(0.25, abs=0.1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in held.items())
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_masks_and_products_that_nobody_holds_make_room_for_the_next(scope):
+    """When a product is made, the old ones up to its own are gone; what lives longer would cost memory."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Conv2d(2, 3, 3), nn.Linear(5, 2))
+    prune_fixed_amount(model, 0.5, verbose=False, scope=scope)
+    old = [weakref.ref(getattr(layer, name)) for layer in model for name in ("weight_mask", "weight")]
+    alive: list[list[bool]] = []
+
+    class WhenMultiplied(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is torch.ops.aten.mul.Tensor:
+                alive.append([reference() is not None for reference in old])
+            return function(*args, **(kwargs or {}))
+
+    with WhenMultiplied():
+        prune_fixed_amount(model, 0.5, verbose=False, scope=scope)
+    assert alive == [[False] * gone + [True] * (6 - gone) for gone in (2, 4, 6)]
 
 
 # ---- summary
