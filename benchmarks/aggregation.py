@@ -25,9 +25,10 @@ from benchmarks.harness import (
 from benchmarks.inputs import MODELS, random_masks, random_tensors
 from benchmarks.peakmemory import MIB, extra_memory
 from common.masks import unpack
-from common.payload import mask_tensors, masks_from_entries, pack_tensors
+from common.payload import mask_tensors, masks_from_entries
 from common.tensorfile import open_file, save
 from common.tensortable import TensorTable
+from common.wireformat import WireFormat
 from server.aggregation import Update, aggregate
 
 Bytes = npt.NDArray[np.uint8]
@@ -49,7 +50,7 @@ class Spool:
         for client in range(CLIENTS):
             masks, values = random_masks(self.table, DENSITY, client), random_tensors(self.table, client)
             save(self._folder / f"mask{client}", mask_tensors(masks))
-            save(self._folder / f"result{client}", pack_tensors(self.table, values, masks))
+            save(self._folder / f"result{client}", WireFormat(self.table, "float32").pack(values, masks))
             dense = {f"{name}_mask": unpack(bits, self.table[name].shape).float() for name, bits in masks.items()}
             torch.save(values | dense, self._folder / f"dense{client}")
 

@@ -15,8 +15,9 @@ from benchmarks.inputs import random_masks, random_tensors
 from benchmarks.peakmemory import MIB, MemoryWatch, settle_memory
 from benchmarks.stream import RoundTrip
 from common.allocator import keep_freed_memory
-from common.payload import mask_digest, pack_mask_update, pack_tensors
+from common.payload import mask_digest, pack_mask_update
 from common.tensortable import TensorTable
+from common.wireformat import WireFormat
 
 TRANSFERS = ("11 M", "45 M", "350 M")
 FEW, MANY = 4, 64
@@ -93,4 +94,5 @@ def _round(results: int) -> float:
 
 def _answer(table: TensorTable, seed: int) -> tuple[dict[str, Tensor], str]:
     masks = random_masks(table, 0.2, seed)
-    return pack_tensors(table, random_tensors(table, seed), masks) | pack_mask_update(masks, {}), mask_digest(masks)
+    values = WireFormat(table, "float32").pack(random_tensors(table, seed), masks)
+    return values | pack_mask_update(masks, {}), mask_digest(masks)

@@ -19,6 +19,7 @@ from client.assignment import AssignmentRunner
 from client.connection import Connection
 from client.worker import Worker, WorkerSettings
 from common.allocator import keep_freed_memory
+from common.wireformat import WireFormat
 
 WORKERS = 8
 SIZE = "11 M"
@@ -96,7 +97,8 @@ def _work(address: str, name: str, parent: Pipe) -> None:
     stopwatch.wrap("download", Connection, "_receive")
     stopwatch.wrap("upload", Connection, "submit")
     stopwatch.wrap("decode", AssignmentRunner, "_load")
-    stopwatch.wrap("encode", client.assignment, "pack_tensors", "pack_mask_update", "mask_digest")
+    stopwatch.wrap("encode", WireFormat, "pack")
+    stopwatch.wrap("encode", client.assignment, "pack_mask_update", "mask_digest")
     with Connection(address, patience=60.0) as connection:
         Worker(connection, WorkerSettings(name, torch.device("cpu"), None, (TASK,), "")).run()
     parent.send(stopwatch.take())

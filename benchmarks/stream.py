@@ -10,10 +10,10 @@ from benchmarks.coordinators import CoordinatorProcess, Hands
 from benchmarks.harness import Row, Spread, at_least, interleaved, seconds, share
 from benchmarks.rawserver import RawServer
 from common.allocator import keep_freed_memory
-from common.parameters import load_tensors, named_tensors
-from common.payload import pack_tensors, unpack_tensors
+from common.parameters import named_tensors
 from common.tensorfile import parse
 from common.tensortable import TensorTable
+from common.wireformat import WireFormat
 
 SIZE = "45 M"
 REPEATS = 5
@@ -73,18 +73,18 @@ class RoundTrip:
     """One assignment after the other: values into a model's parameters, and out of them again."""
 
     def __init__(self, address: str, table: TensorTable) -> None:
-        self._table = table
+        self._wire = WireFormat(table, "float32")
         self._model = ballast.model()
         self._hands = Hands(address, table)
 
     def down(self) -> None:
         """Fetch an assignment and load the model."""
         self._assignment, payload = self._hands.fetch()
-        load_tensors(self._model, unpack_tensors(self._table, parse(payload, "payload"), {}))
+        self._wire.unpack_into(parse(payload, "payload"), {}, named_tensors(self._model))
 
     def up(self) -> None:
         """Return the model as it is; when this returns, it is on the coordinator's disk."""
-        self._hands.submit(self._assignment, pack_tensors(self._table, named_tensors(self._model), {}))
+        self._hands.submit(self._assignment, self._wire.pack(named_tensors(self._model), {}))
 
 
 class Upload:

@@ -1,6 +1,8 @@
 """Bytes of one client's round at density 0.1 as they are sent, against the model as torch saves it."""
 
 from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -9,40 +11,67 @@ from benchmarks.harness import Goal, Row, Spread, at_least, at_most, constant, s
 from benchmarks.inputs import MODELS, random_masks, random_tensors
 from benchmarks.peakmemory import MIB
 from common.masks import PackedMask, count
-from common.payload import mask_tensors, pack_mask_update, pack_tensors
+from common.payload import mask_tensors, pack_mask_update
+from common.quantization import WireDtype
 from common.tensorstream import TensorStream
 from common.tensortable import TensorTable
+from common.wireformat import WireFormat
 from protos import lotteryfl_pb2 as pb
 
 DENSITY = 0.1
 
 
+class Form(NamedTuple):
+    """What is expected of a wire dtype."""
+
+    bits: float
+    """Of a value as it travels."""
+    unchanged: Goal | None = None
+    """Where the mask stayed."""
+    pruned: Goal | None = None
+    """Where it lost a fifth."""
+
+
+FORMS: dict[WireDtype, Form] = {
+    "float32": Form(32, at_least(18), at_least(18)),
+    "bfloat16": Form(16, at_least(36)),
+    "int8": Form(8 + 32 / 256),
+}
+
+
 def rows() -> list[Row]:
-    """Down and up, with the mask as it was, pruned by a fifth, and new to the worker."""
+    """For every wire dtype down and up, with the mask as it was, pruned by a fifth, and new to the worker."""
     table = TensorTable.of(MODELS["11 M"]())
     values = random_tensors(table, seed=0)
     before = random_masks(table, DENSITY / 0.8, seed=0)
     fifth = random_masks(table, 0.8, seed=1)
     masks = {name: bits & fifth[name] for name, bits in before.items()}
-    kept = _sent(pack_tensors(table, values, masks))
-    update = _sent(pack_tensors(table, values, masks) | pack_mask_update(masks, before))
     blob = _sent(mask_tensors(masks))
     prunable = sum(spec.numel for spec in table if spec.prunable)
-    return [
-        *_rows("down and up, mask unchanged", 2 * kept, _Sizes(table, masks, 2, 0), at_least(18)),
-        *_rows("up, mask pruned by a fifth", update, _Sizes(table, masks, 1, _kept(before)), at_least(18)),
-        *_rows("down, mask new to the worker", kept + blob, _Sizes(table, masks, 1, prunable)),
-    ]
+    found = []
+    for dtype, form in FORMS.items():
+        entries = WireFormat(table, dtype).pack(values, masks)
+        kept, update = _sent(entries), _sent(entries | pack_mask_update(masks, before))
+        sizes = partial(_Sizes, table, masks, form.bits)
+        found += [
+            *_rows(f"{dtype} down and up, mask unchanged", 2 * kept, sizes(2, 0), form.unchanged),
+            *_rows(f"{dtype} up, mask pruned by a fifth", update, sizes(1, _kept(before)), form.pruned),
+            *_rows(f"{dtype} down, mask new to the worker", kept + blob, sizes(1, prunable)),
+        ]
+    return found
 
 
 class _Sizes:
     """What must be sent, by the formula: values of the kept weights, the dense rest, bits of the mask."""
 
-    def __init__(self, table: TensorTable, masks: Mapping[str, PackedMask], directions: int, mask_bits: int) -> None:
+    def __init__(
+        self, table: TensorTable, masks: Mapping[str, PackedMask], bits: float, directions: int, mask_bits: int
+    ) -> None:
         rest = sum(spec.nbytes for spec in table if not spec.prunable)
         prunable = sum(spec.nbytes for spec in table if spec.prunable)
         self.naive = directions * (rest + 2 * prunable)
-        self.bound = 1.02 * (directions * (4 * _kept(masks) + rest) + mask_bits / 8) + (16 << 10)
+        values = bits / 8 * _kept(masks)
+        self.bound = 1.02 * (directions * (values + rest) + mask_bits / 8) + (16 << 10)
 
 
 def _rows(case: str, sent: int, sizes: _Sizes, goal: Goal | None = None) -> list[Row]:

@@ -13,12 +13,13 @@ from client.pruningstep import prune_towards_target
 from common import masks as packed_masks
 from common.experiment import Experiment
 from common.masks import PackedMask
-from common.parameters import load_tensors, named_masks, named_tensors
-from common.payload import mask_digest, pack_mask_update, pack_tensors, unpack_tensors
+from common.parameters import named_masks, named_tensors
+from common.payload import mask_digest, pack_mask_update
 from common.pruning import apply_masks, density, rewind
 from common.tasks import ClientData, Task
 from common.tensortable import TensorTable
 from common.training import OnStep, TrainResult, evaluate, train
+from common.wireformat import WireFormat
 from protos import lotteryfl_pb2 as pb
 
 
@@ -48,7 +49,8 @@ class AssignmentRunner:
 
         Args:
             task: model and data.
-            experiment: the resolved experiment; its `training` section says how to train.
+            experiment: the resolved experiment; its `training` section says how to train, its `wire_dtype` in what
+                the weights travel.
             table: the model's tensor table.
             initial: θ_0 by plain name; read, never changed.
             device: where to evaluate and train.
@@ -57,6 +59,7 @@ class AssignmentRunner:
         self._training = experiment.training
         self._prunable = experiment.strategy.prunable
         self._table = table
+        self._wire = WireFormat(table, experiment.wire_dtype)
         self._initial = initial
         self._device = device
         self._model = task.model().to(device)
@@ -77,7 +80,7 @@ class AssignmentRunner:
             on_step: called after every training step; what it raises ends the work.
 
         Raises:
-            PayloadError: the entries are not what table and masks say.
+            PayloadError: the entries are not what table and masks say, or the trained weights cannot travel.
             TaskError: the task cannot give this client's data.
         """
         started = time.monotonic()
@@ -87,17 +90,17 @@ class AssignmentRunner:
         if assignment.plan.HasField("prune"):
             self._prune(assignment.plan, data, metrics)
         trained = self._train(assignment, data, on_step)
+        new_masks = {name: packed_masks.pack(mask) for name, mask in named_masks(self._model).items()}
+        values = self._pack(new_masks)
         metrics.personalised.CopyFrom(self._evaluate(data.test))
         metrics.train_loss = trained.loss
         metrics.density = density(self._model, self._prunable)
         metrics.seconds = time.monotonic() - started
-        new_masks = {name: packed_masks.pack(mask) for name, mask in named_masks(self._model).items()}
-        values = pack_tensors(self._table, named_tensors(self._model), new_masks)
         update = pack_mask_update(new_masks, masks)
         return Outcome(trained.examples, metrics, new_masks, mask_digest(new_masks), values | update)
 
     def _load(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> None:
-        load_tensors(self._model, unpack_tensors(self._table, entries, masks))
+        self._wire.unpack_into(entries, masks, named_tensors(self._model))
         unpacked = {name: packed_masks.unpack(mask, self._table[name].shape) for name, mask in masks.items()}
         apply_masks(self._model, unpacked)
 
@@ -123,6 +126,14 @@ class AssignmentRunner:
             device=self._device,
             on_step=on_step,
         )
+
+    def _pack(self, masks: Mapping[str, PackedMask]) -> dict[str, Tensor]:
+        """Return the model as it travels; the model is then just that, so that what is measured is what arrives."""
+        tensors = named_tensors(self._model)
+        entries = self._wire.pack(tensors, masks)
+        if not self._wire.is_lossless:
+            self._wire.unpack_into(entries, masks, tensors)
+        return entries
 
     def _evaluate(self, data: Dataset[Any]) -> pb.Evaluation:
         return pb.Evaluation(**asdict(evaluate(self._model, data, device=self._device)))

@@ -14,7 +14,7 @@ from client.assignment import AssignmentRunner, Outcome
 from client.connection import Connection, ContentGoneError, NotRegisteredError
 from client.heartbeat import Heartbeat, LeaseLostError
 from common.channel import PROTOCOL_VERSION
-from common.errors import LotteryFLError, TaskError
+from common.errors import LotteryFLError, PayloadError, TaskError
 from common.experiment import Experiment, from_json
 from common.masks import PackedMask
 from common.payload import masks_from_entries, max_payload_bytes
@@ -135,6 +135,8 @@ class Worker:
         except ContentGoneError as error:
             self._give_up(assignment_id, str(error))
             raise LeaseLostError from error  # its round has ended without us: what it needs is gone
+        except PayloadError as error:
+            self._give_up(assignment_id, str(error))  # like a result that is refused: other work may be fine
         except KeyboardInterrupt:
             self._give_up(assignment_id, f"{self._settings.name} was stopped")
             raise

@@ -9,6 +9,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import ExperimentError
+from common.quantization import WireDtype
 
 TOMLTable = dict[str, Any]
 
@@ -97,6 +98,8 @@ class Experiment(_Section):
     rounds: int = Field(30, ge=1)
     clients: int = Field(20, ge=1, le=1_000_000)
     clients_per_round: int = Field(20, ge=1)
+    wire_dtype: WireDtype = "float32"
+    """In what the prunable weights travel, both ways, and are kept in clients' results; see `common.wireformat`."""
     task: TaskSettings = TaskSettings()
     partition: PartitionSettings = PartitionSettings()
     training: TrainingSettings = TrainingSettings()

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from common.masks import BLOCK, Indices, PackedMask, block_indices
-from common.payload import DENSE, KEPT
+from common.payload import DENSE, KEPT, SCALE
+from common.quantization import dequantize
 from common.tensortable import TensorTable
 
 Array = npt.NDArray[np.floating[Any]]
@@ -18,7 +19,7 @@ Array = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """One client's result, checked by `common.payload.check_entries`."""
+    """One client's result, checked by `common.wireformat.WireFormat.check`."""
 
     client: int
     examples: int
@@ -26,7 +27,7 @@ class Update:
     masks: Mapping[str, PackedMask]
     """In force after the client's work, by tensor name; a tensor without one came dense."""
     entries: Mapping[str, Tensor]
-    """`kept/NAME` and `dense/NAME`, typically views of a mapped file."""
+    """`kept/NAME`, `dense/NAME` and `scale/NAME`, as they travelled; typically views of a mapped file."""
 
 
 def aggregate(table: TensorTable, old: Mapping[str, Tensor], updates: Sequence[Update]) -> Iterator[tuple[str, Tensor]]:
@@ -84,21 +85,26 @@ def _weighted_mean(name: str, old: Tensor, updates: Sequence[Update], block: "_B
 
 
 class _Values:
-    """One client's values of one tensor, taken block by block; nothing of a block is held."""
+    """One client's values of one tensor, taken and widened block by block; nothing of a block is held."""
 
     def __init__(self, name: str, update: Update) -> None:
         self._packed = update.masks.get(name)
         self._flat = update.entries[(DENSE if self._packed is None else KEPT) + name].reshape(-1)
+        self._scales = update.entries.get(SCALE + name)
         self._taken = 0
 
     def take(self, start: int) -> tuple[Indices | None, Tensor]:
         """Return where in the block from element `start` on there are values (None: everywhere), and the values."""
         if self._packed is None:
-            return None, self._flat[start : start + BLOCK]
+            return None, self._part(start, start + BLOCK)
         indices = block_indices(self._packed, start)
         first = self._taken
         self._taken += indices.size
-        return indices, self._flat[first : self._taken]
+        return indices, self._part(first, self._taken)
+
+    def _part(self, first: int, last: int) -> Tensor:
+        part = self._flat[first:last]
+        return part if self._scales is None else dequantize(part, self._scales, first)
 
 
 class _Block:

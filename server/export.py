@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from common.errors import LotteryFLError
-from common.payload import unpack_tensors
 from common.tensorfile import open_file, save
 from server.rundir import RunDirectory, model_file
 
@@ -22,9 +21,7 @@ def export_ticket(run: RunDirectory, client: int, out: Path) -> None:
         raise LotteryFLError(f"--client {client}: the run's clients are 0 to {len(clients) - 1}")
     row = clients[client]
     if row.ticket:
-        entries = open_file(run.path / row.ticket)
-        values = {name: tensor for name, tensor in entries.items() if not name.startswith("mask/")}
-        tensors = unpack_tensors(run.table, values, run.load_masks(row.mask))
+        tensors = run.wire.unpack(open_file(run.path / row.ticket), run.load_masks(row.mask))
     else:
         tensors = open_file(run.path / model_file(run.model_round))
     aliases = {alias: tensors[spec.name] for spec in run.table for alias in spec.aliases}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common import masks as packed_masks
 from common.errors import PayloadError
-from common.payload import check_entries, mask_digest, pack_tensors, unpack_mask_update
+from common.payload import mask_digest, unpack_mask_update
 from common.tensorfile import open_file
 from common.tensorstream import CHUNK_BYTES, TensorStream, Trailer
 from protos import lotteryfl_pb2 as pb
@@ -57,7 +57,7 @@ def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:
     entries = open_file(run.path / work.source)
     if work.is_own_result:
         return TensorStream({name: t for name, t in entries.items() if not name.startswith("mask/")})
-    return TensorStream(pack_tensors(run.table, entries, run.load_masks(work.assignment.mask_digest)))
+    return TensorStream(run.wire.pack(entries, run.load_masks(work.assignment.mask_digest)))
 
 
 def check_result(run: RunDirectory, result: pb.Result, file: str, mask_before: str) -> Received:
@@ -77,7 +77,7 @@ def check_result(run: RunDirectory, result: pb.Result, file: str, mask_before: s
     _check_metrics(result.metrics)
     entries = open_file(run.path / file)
     masks = unpack_mask_update(run.table, entries, run.load_masks(mask_before))
-    check_entries(run.table, entries, masks)
+    run.wire.check(entries, masks)
     digest = mask_digest(masks)
     if result.mask_digest != digest:
         raise PayloadError(f"mask_digest = {result.mask_digest!r}: the mask sent has {digest!r}")

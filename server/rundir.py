@@ -26,6 +26,7 @@ from common.parameters import digest
 from common.payload import mask_tensors, masks_from_entries
 from common.tasks import task_id
 from common.tensortable import TensorTable
+from common.wireformat import WireFormat
 from server.aggregation import Update, aggregate
 from server.database import Database, ResultRow
 
@@ -52,6 +53,7 @@ class RunDirectory:
             raise LotteryFLError(f"{path}: was never finished being set up: remove it and start again")
         self.table = TensorTable.from_json(self.database.get("table"))
         self.experiment = load(path / "experiment.toml")
+        self.wire = WireFormat(self.table, self.experiment.wire_dtype)
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment, table: TensorTable, initial: Mapping[str, Tensor]) -> Self:
@@ -64,8 +66,10 @@ class RunDirectory:
             initial: θ_0 by plain name, as the table says.
 
         Raises:
-            LotteryFLError: the folder cannot be written or holds something already.
+            LotteryFLError: the folder cannot be written or holds something already, or θ_0 is beyond the wire dtype.
         """
+        # Means of values that can travel can travel too: if θ_0 can, so can every model of the run.
+        WireFormat(table, experiment.wire_dtype).pack(initial, {})
         try:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):

@@ -8,6 +8,7 @@ from common.tasks import Task
 from common.tensorfile import open_file, parse, save
 from protos import lotteryfl_pb2 as pb
 from server.coordinator import Coordinator, Step, Work
+from server.database import Received
 from server.payloads import assignment_payload, check_result
 from server.progress import Display
 from server.rundir import RunDirectory, model_file
@@ -50,15 +51,21 @@ class Simulation:
         coordinator.commit(model_sha256)
 
     def _do(self, work: Work) -> None:
+        try:
+            received = self._result(work)
+        except TaskError as error:
+            self._coordinator.fail(str(error))
+        except PayloadError as error:
+            self._coordinator.release(self._worker_id, work.assignment.assignment_id, f"refused: {error}")
+        else:
+            self._coordinator.record(self._worker_id, received)
+
+    def _result(self, work: Work) -> Received:
         assignment = work.assignment
         id_ = assignment.assignment_id
         download = bytearray().join(assignment_payload(self._run, work))
         masks = self._run.load_masks(assignment.mask_digest)
-        try:
-            outcome = self._runner.run(assignment, parse(download, id_), masks)
-        except TaskError as error:
-            self._coordinator.fail(str(error))
-            return
+        outcome = self._runner.run(assignment, parse(download, id_), masks)
         file = f"results/{id_}.safetensors"
         save(self._run.path / file, outcome.entries)
         result = pb.Result(
@@ -68,9 +75,4 @@ class Simulation:
             mask_digest=outcome.mask_digest,
         )
         self._coordinator.count_bytes(id_, down=len(download), up=(self._run.path / file).stat().st_size)
-        try:
-            received = check_result(self._run, result, file, assignment.mask_digest)
-        except PayloadError as error:
-            self._coordinator.release(self._worker_id, id_, f"refused: {error}")
-        else:
-            self._coordinator.record(self._worker_id, received)
+        return check_result(self._run, result, file, assignment.mask_digest)

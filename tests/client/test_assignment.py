@@ -13,10 +13,12 @@ from common import masks as packed_masks
 from common.errors import PayloadError, TaskError
 from common.masks import PackedMask
 from common.parameters import digest, named_tensors
-from common.payload import check_entries, mask_digest, pack_tensors, unpack_mask_update, unpack_tensors
+from common.payload import mask_digest, unpack_mask_update
+from common.quantization import DTYPES, WireDtype
 from common.tasks import ClientData
 from common.tensortable import TensorTable
 from common.training import evaluate
+from common.wireformat import WireFormat
 from protos import lotteryfl_pb2 as pb
 
 W = "0.weight"
@@ -29,27 +31,28 @@ PRUNE = pb.Plan.Prune(rate=0.3, target_density=0.5, accuracy_threshold=0.0)
 class Client:
     """A runner with θ_0 of seed 0, a model of seed 1 to hand out, and masks of half of the weights."""
 
-    def __init__(self, task: TinyTask | None = None, **training: Any) -> None:
+    def __init__(self, task: TinyTask | None = None, wire_dtype: WireDtype = "float32", **training: Any) -> None:
         task = task or TinyTask()
         torch.manual_seed(0)
         self.initial = named_tensors(task.model())
         torch.manual_seed(1)
         self.model = named_tensors(task.model())
         self.table = TensorTable.of(task.model())
+        self.wire = WireFormat(self.table, wire_dtype)
         self.masks: Masks = {
             spec.name: packed_masks.pack(torch.rand(spec.shape) < 0.5) for spec in self.table if spec.prunable
         }
-        experiment = tiny_experiment(training={"lr": 0.1, "momentum": 0.9, **training})
+        experiment = tiny_experiment(wire_dtype=wire_dtype, training={"lr": 0.1, "momentum": 0.9, **training})
         self.runner = AssignmentRunner(task, experiment, self.table, self.initial, CPU)
 
     def run(self, plan: pb.Plan, masks: Masks | None = None, client: int = 0, seed: int = 5, **more: Any) -> Outcome:
         masks = masks or {}
         assignment = pb.Assignment(assignment_id="r1-c0-a1", round=1, client=client, seed=seed, plan=plan)
-        return self.runner.run(assignment, pack_tensors(self.table, self.model, masks), masks, **more)
+        return self.runner.run(assignment, self.wire.pack(self.model, masks), masks, **more)
 
     def returned(self, outcome: Outcome) -> dict[str, Tensor]:
         values = {key: value for key, value in outcome.entries.items() if not key.startswith("mask/")}
-        return unpack_tensors(self.table, values, outcome.masks)
+        return self.wire.unpack(values, outcome.masks)
 
 
 def kept(masks: dict[str, PackedMask] | Any, table: TensorTable) -> dict[str, Tensor]:
@@ -59,15 +62,16 @@ def kept(masks: dict[str, PackedMask] | Any, table: TensorTable) -> dict[str, Te
 STILL: dict[str, Any] = {"lr": 1e-38, "momentum": 0.0}  # trains by steps that change nothing in float32
 
 
-def test_what_comes_back_is_what_a_coordinator_checks() -> None:
-    client = Client()
+@pytest.mark.parametrize("wire_dtype", DTYPES)
+def test_what_comes_back_is_what_a_coordinator_checks(wire_dtype: WireDtype) -> None:
+    client = Client(wire_dtype=wire_dtype)
     for masks in ({}, client.masks):
         outcome = client.run(pb.Plan(prune=PRUNE, train=TRAIN), masks)
         assert outcome.examples == 8
         assert outcome.mask_digest == mask_digest(dict(outcome.masks))
         received = unpack_mask_update(client.table, outcome.entries, masks)
         assert mask_digest(received) == outcome.mask_digest
-        check_entries(client.table, outcome.entries, received)
+        client.wire.check(outcome.entries, received)
 
 
 def test_a_mask_that_stayed_is_not_sent_again() -> None:
@@ -108,11 +112,12 @@ def test_a_mask_has_an_effect_on_what_the_model_says() -> None:
     assert downloaded.loss != client.run(pb.Plan(train=TRAIN)).metrics.downloaded.loss
 
 
-def test_the_metrics_are_of_the_downloaded_and_of_the_trained_model() -> None:
-    client, model, data = Client(), tiny_mlp(), TinyTask().client_data(3)
+@pytest.mark.parametrize("wire_dtype", DTYPES)
+def test_the_metrics_are_of_the_model_as_it_came_and_as_it_goes(wire_dtype: WireDtype) -> None:
+    client, model, data = Client(wire_dtype=wire_dtype), tiny_mlp(), TinyTask().client_data(3)
     outcome = client.run(pb.Plan(prune=PRUNE, train=pb.Plan.Train(epochs=5)), client=3)
     metrics = outcome.metrics
-    model.load_state_dict(client.model)
+    model.load_state_dict(client.wire.unpack(client.wire.pack(client.model, {}), {}))
     assert metrics.downloaded.loss == evaluate(model, data.test).loss  # before the pruning
     assert metrics.validation.loss == evaluate(model, data.validation).loss
     model.load_state_dict(client.returned(outcome))
@@ -199,6 +204,13 @@ def test_tied_weights_travel_once_and_integer_buffers_survive() -> None:
     assert not torch.equal(tensors["norm.running_mean"], client.model["norm.running_mean"])
 
 
+@pytest.mark.parametrize("wire_dtype", ["bfloat16", "float16", "int8"])
+def test_weights_that_cannot_travel_are_named(wire_dtype: WireDtype) -> None:
+    client = Client(wire_dtype=wire_dtype, lr=1e38)
+    with pytest.raises(PayloadError, match=rf"^kept/{W}: value \S+ at flat index \d+: {wire_dtype} carries finite"):
+        client.run(pb.Plan(train=pb.Plan.Train(epochs=3)), client.masks)
+
+
 class NoData(TinyTask):
     def client_data(self, client: int) -> ClientData:
         raise TaskError(f"client {client} holds no training examples")
@@ -211,7 +223,7 @@ def test_an_empty_client_is_named() -> None:
 
 def spoilt(change: Callable[[dict[str, Tensor]], object]) -> None:
     client = Client()
-    entries = pack_tensors(client.table, client.model, client.masks)
+    entries = client.wire.pack(client.model, client.masks)
     change(entries)
     assignment = pb.Assignment(assignment_id="r1-c0-a1", client=0, plan=pb.Plan(train=TRAIN))
     client.runner.run(assignment, entries, client.masks)

@@ -69,6 +69,7 @@ def test_a_task_file_is_found_beside_the_experiment(tmp_path: Path) -> None:
         ("[training]\nlr = -1", "training.lr = -1: input should be greater than 0"),
         ("[training]\nlr = nan", "training.lr = nan: input should be a finite number"),
         ("[training]\nlr = 'fast'", "training.lr = 'fast': input should be a valid number"),
+        ("wire_dtype = 'int4'", "wire_dtype = 'int4': input should be 'float32', 'bfloat16', 'float16' or 'int8'"),
         ("rounds = 0", "rounds = 0: input should be greater than or equal to 1"),
         ("rounds = 2.5", "rounds = 2.5: input should be a valid integer"),
         ("[partition]\nkind = 'odd'", "partition.kind = 'odd': input should be 'n-class', 'dirichlet' or 'iid'"),

@@ -36,11 +36,14 @@ def test_simulate_and_run_give_the_same_tickets(tmp_path: Path, start: Start, wr
     assert unrewound["model_sha256"] != expected["model_sha256"], "the experiment shows no rewinding"
 
 
-@pytest.mark.parametrize(("strategy", "workers"), [("lotteryfl", 3), ("fedavg", 2), ("standalone", 2)])
+@pytest.mark.parametrize(
+    ("strategy", "workers", "wire_dtype"),
+    [("lotteryfl", 3, "int8"), ("fedavg", 2, "float32"), ("standalone", 2, "bfloat16")],
+)
 def test_many_workers_give_the_same_bits_as_one_process(
-    strategy: str, workers: int, tmp_path: Path, start: Start, write: Write, expect: Expect
+    strategy: str, workers: int, wire_dtype: str, tmp_path: Path, start: Start, write: Write, expect: Expect
 ) -> None:
-    path = write(DIGITS, strategy={"name": strategy})
+    path = write(DIGITS, strategy={"name": strategy}, wire_dtype=wire_dtype)
     # Folders of the user's that are named like our packages do not get in the way.
     for name in ("client", "common", "server"):
         (tmp_path / "here" / name).mkdir(parents=True)

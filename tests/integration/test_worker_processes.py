@@ -1,5 +1,6 @@
 """Workers as processes of their own: pinned, killed, stopped and replaced; the bits stay the same."""
 
+import re
 import signal
 import sqlite3
 from contextlib import closing
@@ -130,6 +131,19 @@ def test_a_worker_that_was_frozen_for_too_long_drops_its_work_and_goes_on(
     assert worker.exit_code() == 0, worker.stderr
     assert server.ended() == ""
     assert summarise(server.run)["tickets_sha256"] == expect(path)["tickets_sha256"]
+
+
+def test_a_worker_whose_weights_cannot_travel_hands_its_work_back_and_goes_on(
+    work: Start, write: Write, gate: Gate, coordinate: Coordinate
+) -> None:
+    gate.open()
+    server = coordinate(write(clients=1, clients_per_round=1, wire_dtype="float16", training={"lr": 1e30}))
+    worker = work(server.address, "w")
+    reason = r"\w+/0\.weight: value \S+ at flat index \d+: float16 carries finite values up to ±65504"
+    for attempt in (1, 2, 3):
+        worker.said(f"r1-c0-a{attempt}: handed back: {reason}")
+    assert worker.exit_code() == 1
+    assert re.search(f"the run failed: round 1: .* clients were given up; {reason}", worker.error_line)
 
 
 def test_a_worker_that_waits_for_work_stops_at_once(work: Start, write: Write, coordinate: Coordinate) -> None:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from common import masks
 from common.masks import BLOCK, PackedMask
-from common.payload import pack_tensors
+from common.quantization import WireDtype
 from common.tensortable import TensorSpec, TensorTable
+from common.wireformat import WireFormat
 from server.aggregation import Update, aggregate
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -41,7 +42,7 @@ def update(
     table: TensorTable, client: int, examples: int, tensors: Mapping[str, Tensor], mask: Tensor | None = None
 ) -> Update:
     held = {} if mask is None else {"weight": masks.pack(mask)}
-    return Update(client, examples, held, pack_tensors(table, tensors, held))
+    return Update(client, examples, held, WireFormat(table, "float32").pack(tensors, held))
 
 
 def clients_1_2_3(examples: tuple[int, int, int] = (1, 1, 1)) -> tuple[TensorTable, list[Update]]:
@@ -163,6 +164,31 @@ def test_against_numpy(numel: int, dtype: torch.dtype, clients: list[tuple[int, 
     assert torch.equal(new[nobody], old[nobody])
 
 
+@settings(deadline=None)
+@given(
+    st.sampled_from(["bfloat16", "float16", "int8"]),
+    st.sampled_from([1, 257, BLOCK + 1, 2 * BLOCK + 300]),
+    st.lists(st.sampled_from([0.0, 0.1, 0.6, None]), min_size=1, max_size=4),
+    st.integers(0, 2**32 - 1),
+)
+def test_narrowed_results_count_as_what_they_stand_for(
+    wire_dtype: WireDtype, numel: int, densities: list[float | None], seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    table = table_of(shape=(numel,))
+    wire, whole = WireFormat(table, wire_dtype), WireFormat(table, "float32")
+    narrow, widened = [], []
+    for client, density in enumerate(densities):
+        tensors = {s.name: torch.from_numpy(random.normal(0, 5, s.shape)).to(s.dtype) for s in table}
+        held = {} if density is None else {"weight": masks.pack(torch.from_numpy(random.random(numel) < density))}
+        entries = wire.pack(tensors, held)
+        narrow.append(Update(client, 1 + client, held, entries))
+        widened.append(Update(client, 1 + client, held, whole.pack(wire.unpack(entries, held), held)))
+    old = tensors_of(table, 10)
+    expected = dict(aggregate(table, old, widened))
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in aggregate(table, old, narrow))
+
+
 def test_any_order_of_the_updates_gives_the_same_bits() -> None:
     random = np.random.default_rng(0)
     table = table_of(torch.float64, (1000,))
@@ -177,11 +203,13 @@ def test_any_order_of_the_updates_gives_the_same_bits() -> None:
         assert all(torch.equal(tensor, expected[name]) for name, tensor in aggregate(table, old, order))
 
 
-def test_memory_does_not_grow_with_the_number_of_clients() -> None:
+@pytest.mark.parametrize("wire_dtype", ["float32", "int8"])
+def test_memory_does_not_grow_with_the_number_of_clients(wire_dtype: WireDtype) -> None:
     numel = 4 * BLOCK
     table = TensorTable((TensorSpec("weight", torch.float32, (numel,), "parameter", prunable=True),))
-    one = update(table, 0, 1, {"weight": torch.ones(numel)}, torch.arange(numel) % 8)
-    updates = [Update(client, 1, one.masks, one.entries) for client in range(40)]
+    held = {"weight": masks.pack(torch.arange(numel) % 8)}
+    entries = WireFormat(table, wire_dtype).pack({"weight": torch.ones(numel)}, held)
+    updates = [Update(client, 1, held, entries) for client in range(40)]
 
     def peak(count: int) -> int:
         tracemalloc.start()  # numpy tells it of its arrays

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 import safetensors.torch
 import torch
 from driving import Bench, Tied, TinyTask, simulated, tiny_experiment
@@ -41,6 +43,21 @@ def test_a_ticket_loads_into_the_plain_model_and_does_what_the_table_says(run: R
         scores = evaluate(model, TinyTask().client_data(summary.client).test)
         assert scores.accuracy == summary.accuracy_personalised
     assert {summary.density for summary in summaries} == {27 / 54}
+
+
+def test_an_int8_ticket_is_written_in_the_models_own_dtype(tmp_path: Path) -> None:
+    with simulated(tmp_path / "run", tiny_experiment(rounds=4, wire_dtype="int8"), TinyTask(Tied)) as run:
+        for summary in run.database.client_summaries(5):
+            row = run.database.clients()[summary.client]
+            export_ticket(run, summary.client, tmp_path / "ticket.safetensors")
+            model = load(tmp_path / "ticket.safetensors")
+            scores = evaluate(model, TinyTask().client_data(summary.client).test)
+            assert scores.accuracy == summary.accuracy_personalised
+            result = safetensors.numpy.load_file(run.path / row.ticket)
+            expected = np.zeros(18, np.float32)
+            kept = np.unpackbits(run.load_masks(row.mask)["head.weight"], count=18, bitorder="little").astype(bool)
+            expected[kept] = result["kept/head.weight"] * result["scale/head.weight"]
+            assert np.array_equal(model.head.weight.detach().numpy().reshape(-1), expected)
 
 
 def test_its_names_are_those_of_the_plain_state_dict(run: RunDirectory, tmp_path: Path) -> None:

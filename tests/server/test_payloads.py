@@ -11,7 +11,8 @@ from driving import Answer, Bench, tiny_experiment
 
 from common import masks as packed_masks
 from common.errors import PayloadError
-from common.payload import mask_digest, unpack_tensors
+from common.payload import mask_digest
+from common.quantization import DTYPES, WireDtype
 from common.tensorfile import open_file, parse
 from common.tensorstream import CHUNK_BYTES
 from protos import lotteryfl_pb2 as pb
@@ -53,8 +54,9 @@ def one_round(drive: Drive, **changes: object) -> Bench:
     return bench
 
 
-def test_a_client_starts_from_the_shared_model_under_its_own_mask(drive: Drive) -> None:
-    bench = drive(tiny_experiment(rounds=1))
+@pytest.mark.parametrize("wire_dtype", ["float32", "bfloat16"])
+def test_a_client_starts_from_the_shared_model_under_its_own_mask(drive: Drive, wire_dtype: WireDtype) -> None:
+    bench = drive(tiny_experiment(rounds=1, wire_dtype=wire_dtype))
     bench.do_all(bench.register())
     bench.commit()
     shared = open_file(bench.path / "models/round-0001.safetensors")
@@ -62,30 +64,34 @@ def test_a_client_starts_from_the_shared_model_under_its_own_mask(drive: Drive) 
     sent = [payload(bench, client) for client in range(4)]
     for entries, masks, source in sent:
         assert source == "models/round-0001.safetensors"
-        whole = unpack_tensors(bench.run.table, entries, masks)
+        whole = bench.run.wire.unpack(entries, masks)
         for name, tensor in whole.items():
             mask = packed_masks.unpack(masks[name], tensor.shape) if name in masks else torch.ones_like(tensor)
-            assert torch.equal(tensor, torch.where(mask.bool(), shared[name], 0.0))
+            values = shared[name].to(DTYPES[wire_dtype]).float() if name.endswith("weight") else shared[name]
+            assert torch.equal(tensor, torch.where(mask.bool(), values, 0.0))
+    assert {tensor.dtype for tensor in shared.values()} == {torch.float32}
     assert [client for client, (_, masks, _) in enumerate(sent) if masks] == took_part
 
 
-def test_a_client_that_shares_nothing_starts_from_its_own_last_result(drive: Drive) -> None:
-    bench = one_round(drive, strategy={"name": "standalone"})
+@pytest.mark.parametrize("wire_dtype", ["float32", "int8"])
+def test_a_client_that_shares_nothing_starts_from_its_own_last_result(drive: Drive, wire_dtype: WireDtype) -> None:
+    bench = one_round(drive, strategy={"name": "standalone"}, wire_dtype=wire_dtype)
     for client in (0, 3):
         entries, _, source = payload(bench, client)
         assert source == bench.run.database.clients()[client].ticket
         own = open_file(bench.path / source)
         assert entries.keys() == own.keys()
         assert all(torch.equal(entries[name], own[name]) for name in own)
+        assert own[f"dense/{W}"].dtype == DTYPES[wire_dtype]
         assert not torch.equal(own[f"dense/{W}"], open_file(bench.path / "models/round-0000.safetensors")[W])
 
 
 # ---- refusals
 
 
-def second_round(drive: Drive) -> tuple[Bench, str, Answer]:
+def second_round(drive: Drive, **changes: object) -> tuple[Bench, str, Answer]:
     """A client's answer in its second round: it had a mask, and has lost more of it."""
-    bench = one_round(drive)
+    bench = one_round(drive, **changes)
     worker = bench.register()
     return bench, worker, bench.do(bench.take(worker))
 
@@ -213,6 +219,39 @@ def test_a_spoilt_result_is_refused_by_name_and_leaves_nothing(
     assert reply.reason.startswith(reason)
     assert bench.run.database.results(2) == []
     assert (bench.files("results"), bench.files("masks")) == files
+
+
+def float32_values(answer: Answer) -> None:
+    answer.entries[f"kept/{W}"] = answer.entries[f"kept/{W}"].float()
+
+
+def no_scales(answer: Answer) -> None:
+    del answer.entries[f"scale/{W}"]
+
+
+def infinite_scale(answer: Answer) -> None:
+    answer.entries[f"scale/{W}"][0] = torch.inf
+
+
+def level_128(answer: Answer) -> None:
+    answer.entries[f"kept/{W}"][3] = -128
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (float32_values, f"kept/{W}: torch.float32 of shape ["),
+        (no_scales, f"scale/{W}: missing"),
+        (infinite_scale, f"scale/{W}: value inf at flat index 0, expected finite"),
+        (level_128, f"kept/{W}: value -128, expected -127 to 127"),
+    ],
+)
+def test_a_spoilt_int8_result_is_refused(drive: Drive, spoil: Callable[[Answer], None], reason: str) -> None:
+    bench, worker, answer = second_round(drive, wire_dtype="int8")
+    spoil(answer)
+    reply = bench.submit(worker, answer)
+    assert reply.verdict == REFUSED
+    assert reply.reason.startswith(reason)
 
 
 def test_unspoilt_it_is_accepted_with_the_density_counted_from_its_mask(drive: Drive) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from driving import Bench, TinyTask, create, tiny_experiment, tiny_mlp
+from torch import nn
 
 from common.errors import LotteryFLError
 from common.masks import pack
@@ -39,6 +40,18 @@ def test_a_new_run_holds_its_experiment_and_its_initial_model(path: Path) -> Non
         assert run.database.get("model_sha256") == digest(tensors)
         assert [row.client for row in run.database.clients()] == [0, 1, 2, 3]
         assert run.model_round == 0
+
+
+def test_an_initial_model_that_could_not_travel_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    def large() -> nn.Module:
+        model = tiny_mlp()
+        nn.init.constant_(model[2].weight, 1e6)  # type: ignore[index]
+        return model
+
+    with pytest.raises(LotteryFLError, match=r"dense/2.weight: value 1e\+06 at flat index 0: float16 carries"):
+        create(tmp_path / "run", tiny_experiment(wire_dtype="float16"), TinyTask(large))
+    assert not (tmp_path / "run").exists()
+    create(tmp_path / "run", tiny_experiment(wire_dtype="int8"), TinyTask(large)).close()
 
 
 def test_a_folder_that_holds_anything_is_left_alone(tmp_path: Path) -> None:

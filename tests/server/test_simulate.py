@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 from common import masks as packed_masks
 from common.errors import LotteryFLError, TaskError
 from common.experiment import Experiment
-from common.payload import unpack_tensors
+from common.quantization import WireDtype
 from common.tasks import ClientData, load_task
 from common.tensorfile import open_file, parse
 from protos import lotteryfl_pb2 as pb
@@ -50,8 +50,12 @@ def kept(run: RunDirectory, digest: str) -> dict[str, Tensor]:
 # ---- the promises over a whole run
 
 
-def test_a_mask_only_loses_bits_and_what_is_pruned_is_zero_in_every_model_handed_out(drive: Drive) -> None:
-    bench = drive(tiny_experiment(rounds=4, strategy={"target_density": 0.2}), TinyTask(Tied))
+@pytest.mark.parametrize("wire_dtype", ["float32", "int8"])
+def test_a_mask_only_loses_bits_and_what_is_pruned_is_zero_in_every_model_handed_out(
+    drive: Drive, wire_dtype: WireDtype
+) -> None:
+    experiment = tiny_experiment(rounds=4, strategy={"target_density": 0.2}, wire_dtype=wire_dtype)
+    bench = drive(experiment, TinyTask(Tied))
     worker, run = bench.register(), bench.run
     last = {client: kept(run, "") for client in range(4)}
     losses = 0
@@ -63,7 +67,7 @@ def test_a_mask_only_loses_bits_and_what_is_pruned_is_zero_in_every_model_handed
         client, digest = work.assignment.client, work.assignment.mask_digest
         now = kept(run, digest)
         entries = parse(bytearray().join(assignment_payload(run, work)), "payload")
-        tensors = unpack_tensors(run.table, entries, run.load_masks(digest))
+        tensors = run.wire.unpack(entries, run.load_masks(digest))
         for name, mask in now.items():
             assert torch.equal(mask, last[client][name])
             assert not tensors[name][~mask].any()
@@ -99,8 +103,10 @@ def test_the_initial_model_never_changes(tmp_path: Path) -> None:
         assert bits(run)[0] != create(tmp_path / "fresh", run.experiment, TinyTask()).database.get("model_sha256")
 
 
-def test_every_aggregate_is_the_mean_over_those_who_keep_it(drive: Drive) -> None:
-    bench = drive(tiny_experiment(rounds=4, clients_per_round=2, strategy={"target_density": 0.1}))
+@pytest.mark.parametrize("wire_dtype", ["float32", "float16", "int8"])
+def test_every_aggregate_is_the_mean_over_those_who_keep_it(drive: Drive, wire_dtype: WireDtype) -> None:
+    strategy = {"target_density": 0.1}
+    bench = drive(tiny_experiment(rounds=4, clients_per_round=2, strategy=strategy, wire_dtype=wire_dtype))
     worker, run = bench.register(), bench.run
     disputed = lost = 0
     while not bench.coordinator.is_final:
@@ -112,7 +118,7 @@ def test_every_aggregate_is_the_mean_over_those_who_keep_it(drive: Drive) -> Non
         for row in rows:
             entries = open_file(run.path / row.file)
             values = {key: value for key, value in entries.items() if not key.startswith("mask/")}
-            tensors, masks = unpack_tensors(run.table, values, run.load_masks(row.mask)), kept(run, row.mask)
+            tensors, masks = run.wire.unpack(values, run.load_masks(row.mask)), kept(run, row.mask)
             for name, tensor in tensors.items():
                 share = masks.get(name, torch.ones(tensor.shape)).double() * row.examples
                 total[name] += tensor * share
@@ -296,12 +302,18 @@ class Poisoned(TinyTask):
         return data
 
 
-def test_who_diverges_sits_out_on_record_and_the_others_go_on(tmp_path: Path) -> None:
-    with simulated(tmp_path / "run", tiny_experiment(clients_per_round=4), Poisoned()) as run:
+@pytest.mark.parametrize(
+    ("wire_dtype", "reason"), [("float32", "refused: metrics."), ("float16", "0.weight: value nan at flat index")]
+)
+def test_who_diverges_sits_out_on_record_and_the_others_go_on(
+    tmp_path: Path, wire_dtype: WireDtype, reason: str
+) -> None:
+    experiment = tiny_experiment(clients_per_round=4, wire_dtype=wire_dtype)
+    with simulated(tmp_path / "run", experiment, Poisoned()) as run:
         for round_ in (1, 2, 3):
             (dropped,) = [row for row in run.database.assignments(round_) if row.state == "dropped"]
             assert (dropped.client, dropped.attempt) == (2, 3)
-            assert dropped.reason.startswith("refused: metrics.")
+            assert reason in dropped.reason
             assert "nan" in dropped.reason
         assert all(tensor.isfinite().all() for tensor in open_file(run.path / model_file(2)).values())
         assert [summary.client for summary in run.database.client_summaries(3)] == [0, 1, 3]

@@ -1,0 +1,204 @@
+"""The values of a model as the entries of a payload: kept ones alone, weights in the dtype of the experiment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from common import masks as packed_masks
+from common.errors import PayloadError
+from common.masks import PackedMask
+from common.payload import DENSE, KEPT, MASK, SCALE
+from common.quantization import DTYPES, LEVELS, MAX_SCALE, WireDtype, dequantize, number_of_scales, quantize
+from common.tensorlayout import quoted
+from common.tensortable import TensorSpec, TensorTable
+
+
+@dataclass(frozen=True)
+class WireFormat:
+    """How the tensors of a model are written as entries, and read and checked.
+
+    The prunable float32 tensors travel in the wire dtype, whether a mask is on them or not. All others (biases,
+    norms, buffers, tensors of other dtypes) travel as they are: they are few, and what a running variance loses
+    in int8 is more than it can bear.
+    """
+
+    table: TensorTable
+    """Of the model."""
+    wire_dtype: WireDtype
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether what arrives is what was sent, bit for bit."""
+        return self.wire_dtype == "float32"
+
+    def pack(self, tensors: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> dict[str, Tensor]:
+        """Return the entries for all tensors of the table, in its order: kept values where there is a mask.
+
+        Args:
+            tensors: by name, of the table's dtypes and shapes, on any device; a dense one that is not narrowed
+                is not copied.
+            masks: by name; a tensor without one is sent whole.
+
+        Raises:
+            ValueError: the names, dtypes or shapes are not those of the table.
+            PayloadError: a value is not finite or beyond the range of the dtype that it would be narrowed to.
+        """
+        _check_known(self.table, masks)
+        entries: dict[str, Tensor] = {}
+        for spec in self.table:
+            tensor = tensors.get(spec.name)
+            if tensor is None:
+                raise ValueError(f"{spec.name}: not among the tensors to send")
+            if (tensor.dtype, tuple(tensor.shape)) != (spec.dtype, spec.shape):
+                raise ValueError(f"{spec.name}: {_form(tensor)}, expected {_expected(spec.dtype, spec.shape)}")
+            key, packed = _key(spec, masks), masks.get(spec.name)
+            values = tensor if packed is None else packed_masks.gather(tensor, packed)
+            if self._narrows(spec):
+                try:
+                    values, scales = quantize(values, self.wire_dtype)
+                except ValueError as error:
+                    raise PayloadError(f"{key}: {error}") from error
+                if scales is not None:
+                    entries[SCALE + spec.name] = scales
+            entries[key] = values
+        return entries
+
+    def unpack(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> dict[str, Tensor]:
+        """Return all tensors of the table, whole, with exact zeros where a mask prunes.
+
+        Dense ones that were not narrowed are the entries themselves: views of the payload's memory.
+
+        Raises:
+            PayloadError: as `check`.
+            ValueError: `masks` names a tensor that the table has not.
+        """
+        self.check(entries, masks)
+        return {spec.name: _whole(spec, entries, masks) for spec in self.table}
+
+    def unpack_into(
+        self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask], tensors: Mapping[str, Tensor]
+    ) -> None:
+        """Write all tensors of the table into those of a model, in place, as `unpack` would return them.
+
+        No masked tensor is made whole on the way, and only what has travelled goes to another device.
+
+        Args:
+            entries: what arrived.
+            masks: by name.
+            tensors: of the table's names, dtypes and shapes, as `common.parameters.named_tensors` gives them.
+
+        Raises:
+            PayloadError: as `check`; nothing has been written then.
+            ValueError: `masks` names a tensor that the table has not.
+        """
+        self.check(entries, masks)
+        for spec in self.table:
+            tensor, packed = tensors[spec.name], masks.get(spec.name)
+            if packed is not None and tensor.is_contiguous():
+                packed_masks.scatter(_values(spec, entries, masks, tensor.device), packed, tensor)
+            else:
+                tensor.copy_(_whole(spec, entries, masks))
+
+    def check(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> None:
+        """Check received entries without building a dense tensor: in bounded memory over a mapped file.
+
+        `mask/` entries are left to `unpack_mask_update`.
+
+        Raises:
+            PayloadError: an entry is missing or unexpected, its dtype or shape is not what table, mask and wire
+                dtype say, or a value is not finite or stands for one that is not.
+            ValueError: `masks` names a tensor that the table has not.
+        """
+        _check_known(self.table, masks)
+        expected = self._layout(masks)
+        for key in entries:
+            if key not in expected and not key.startswith(MASK):
+                raise PayloadError(f"{quoted(key)}: unexpected: not what the model's table and the mask say")
+        for key, (dtype, shape) in expected.items():
+            if key not in entries:
+                raise PayloadError(f"{key}: missing")
+            if (entries[key].dtype, tuple(entries[key].shape)) != (dtype, shape):
+                raise PayloadError(f"{key}: {_form(entries[key])}, expected {_expected(dtype, shape)}")
+            _check_finite(key, entries[key])
+        for spec in self.table:
+            scale = SCALE + spec.name
+            if scale in expected:
+                _check_range(scale, entries[scale], 0, MAX_SCALE)
+                _check_range(_key(spec, masks), entries[_key(spec, masks)], -LEVELS, LEVELS)
+
+    def _layout(self, masks: Mapping[str, PackedMask]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """Return dtype and shape of every entry but masks."""
+        layout: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
+        for spec in self.table:
+            packed = masks.get(spec.name)
+            shape = spec.shape if packed is None else (packed_masks.count(packed),)
+            dtype = DTYPES[self.wire_dtype] if self._narrows(spec) else spec.dtype
+            layout[_key(spec, masks)] = (dtype, shape)
+            if self._narrows(spec) and self.wire_dtype == "int8":
+                layout[SCALE + spec.name] = (torch.float32, (number_of_scales(prod(shape)),))
+        return layout
+
+    def _narrows(self, spec: TensorSpec) -> bool:
+        return not self.is_lossless and spec.prunable and spec.dtype is torch.float32
+
+
+def _key(spec: TensorSpec, masks: Mapping[str, PackedMask]) -> str:
+    return (KEPT if spec.name in masks else DENSE) + spec.name
+
+
+def _values(
+    spec: TensorSpec, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask], device: torch.device | str
+) -> Tensor:
+    """Return what has travelled of a tensor, in its own dtype."""
+    values, scales = entries[_key(spec, masks)].to(device), entries.get(SCALE + spec.name)
+    if values.dtype is spec.dtype:
+        return values
+    return dequantize(values, None if scales is None else scales.to(device))
+
+
+def _whole(spec: TensorSpec, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> Tensor:
+    packed, values = masks.get(spec.name), _values(spec, entries, masks, "cpu")
+    if packed is None:
+        return values
+    whole = torch.empty(spec.shape, dtype=spec.dtype)
+    packed_masks.scatter(values, packed, whole)
+    return whole
+
+
+def _check_known(table: TensorTable, masks: Mapping[str, PackedMask]) -> None:
+    unknown = masks.keys() - {spec.name for spec in table}
+    if unknown:
+        raise ValueError(f"{min(unknown)}: has a mask, but is not in the model's table")
+
+
+def _check_finite(key: str, tensor: Tensor) -> None:
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return
+    # The extremes are finite exactly when all values are (NaN propagates), and take one pass and no memory.
+    if all(bool(extreme.isfinite()) for extreme in torch.aminmax(tensor)):
+        return
+    flat = tensor.reshape(-1)
+    for start in range(0, flat.numel(), packed_masks.BLOCK):
+        bad = flat[start : start + packed_masks.BLOCK].isfinite().logical_not_().nonzero()
+        if len(bad):
+            index = start + int(bad[0])
+            raise PayloadError(f"{key}: value {float(flat[index])} at flat index {index}, expected finite")
+
+
+def _check_range(key: str, tensor: Tensor, least: float, most: float) -> None:
+    if tensor.numel() == 0:
+        return
+    for extreme in map(float, torch.aminmax(tensor)):
+        if not least <= extreme <= most:
+            raise PayloadError(f"{key}: value {extreme:g}, expected {least:g} to {most:g}")
+
+
+def _form(tensor: Tensor) -> str:
+    return _expected(tensor.dtype, tensor.shape)
+
+
+def _expected(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
+    return f"{dtype} of shape {list(shape)}"
