@@ -21,6 +21,7 @@ _COMMANDS = {
     "simulate": "server.cli:simulate",
     "status": "server.inspectcli:status",
     "export": "server.inspectcli:export",
+    "verify": "server.inspectcli:verify",
 }
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM, as shells have it."""

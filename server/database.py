@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
@@ -153,7 +153,7 @@ class Database:
         """
         try:
             self._connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}",
+                f"{path.absolute().as_uri()}?{_mode(path, read_only=read_only)}",
                 uri=True,
                 check_same_thread=False,
                 isolation_level=None,
@@ -185,6 +185,20 @@ class Database:
             if self._connection.in_transaction:  # after some errors SQLite has rolled back by itself
                 self._connection.execute("ROLLBACK")
             raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All of the block's reads see one moment of the run, whatever is written meanwhile."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if self._connection.in_transaction:  # after some errors SQLite has rolled back by itself
+                self._connection.execute("ROLLBACK")
+
+    def select(self, query: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
+        """Return the rows of a query that is nobody's but the caller's."""
+        return self._connection.execute(query, parameters)
 
     # -- the run
 
@@ -363,3 +377,10 @@ class Database:
 
     def _scalar(self, query: str, *parameters: object) -> int:
         return int(self._connection.execute(query, parameters).fetchone()[0])
+
+
+def _mode(path: Path, *, read_only: bool) -> str:
+    """Return how SQLite is to open the file: where nobody has it open, a reader leaves no file of its own beside it."""
+    if not read_only:
+        return "mode=rwc"
+    return "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"

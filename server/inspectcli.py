@@ -48,6 +48,20 @@ def export(directory: Path, client: int, out: Path) -> None:
     click.echo(f"{out} written")
 
 
+@click.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+def verify(directory: Path) -> None:
+    """Check a run directory: database, rounds, masks, models, tickets."""
+    from server.verify import verify as verify_run
+
+    report = verify_run(directory)
+    for line in report.lines():
+        click.echo("".join(c if c.isprintable() else "?" for c in line))  # it quotes what others may have written
+    if report.problems:
+        raise LotteryFLError(f"{directory}: {report.problems} problem{'s'[: report.problems > 1]}")
+    click.echo("sound")
+
+
 def _ask(address: str) -> pb.RunStatus:
     with grpc.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
         try:

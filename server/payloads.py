@@ -10,10 +10,11 @@ from common.errors import PayloadError
 from common.payload import mask_digest, unpack_mask_update
 from common.tensorfile import open_file
 from common.tensorstream import CHUNK_BYTES, TensorStream, Trailer
+from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
 from server.coordinator import Work
 from server.database import Received
-from server.rundir import RunDirectory
+from server.rundir import Masks, RunDirectory
 
 MAX_EXAMPLES = 2**40
 """A client's training examples beyond this are not believed: they are weights in a mean."""
@@ -82,10 +83,16 @@ def check_result(run: RunDirectory, result: pb.Result, file: str, mask_before: s
     if result.mask_digest != digest:
         raise PayloadError(f"mask_digest = {result.mask_digest!r}: the mask sent has {digest!r}")
     run.save_masks(masks, digest)
-    prunable = [spec for spec in run.table if spec.prunable]
+    return Received(
+        result.assignment_id, result.examples, digest, file, density_under(run.table, masks), result.metrics
+    )
+
+
+def density_under(table: TensorTable, masks: Masks) -> float:
+    """Return the kept share of the prunable weights; of a model without any, 1."""
+    prunable = [spec for spec in table if spec.prunable]
     kept = sum(packed_masks.count(masks[s.name]) if s.name in masks else s.numel for s in prunable)
-    density = kept / sum(spec.numel for spec in prunable) if prunable else 1.0
-    return Received(result.assignment_id, result.examples, digest, file, density, result.metrics)
+    return kept / sum(spec.numel for spec in prunable) if prunable else 1.0
 
 
 def _check_metrics(metrics: pb.ClientMetrics) -> None:

@@ -25,6 +25,7 @@ from common.masks import PackedMask
 from common.parameters import digest
 from common.payload import mask_tensors, masks_from_entries
 from common.tasks import task_id
+from common.tensorstream import CHUNK_BYTES
 from common.tensortable import TensorTable
 from common.wireformat import WireFormat
 from server.aggregation import Update, aggregate
@@ -32,7 +33,8 @@ from server.database import Database, ResultRow
 
 Masks = Mapping[str, PackedMask]
 
-_FOLDERS = ("models", "masks", "results")
+FOLDERS = ("models", "masks", "results")
+_LOCK = "run.lock"
 
 
 class RunDirectory:
@@ -74,7 +76,7 @@ class RunDirectory:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise LotteryFLError(f"{path}: is not empty; choose another run directory")
-            for folder in _FOLDERS:
+            for folder in FOLDERS:
                 (path / folder).mkdir()
         except OSError as error:
             raise LotteryFLError(f"{path}: cannot be written: {error.strerror}") from error
@@ -174,7 +176,9 @@ class RunDirectory:
         for row in self.database.clients():
             whole.update(f"{row.client} {row.mask} ".encode())
             if row.ticket:
-                whole.update((self.path / row.ticket).read_bytes())
+                with (self.path / row.ticket).open("rb") as file:
+                    while chunk := file.read(CHUNK_BYTES):
+                        whole.update(chunk)
         return whole.hexdigest()
 
     def files_in_use(self) -> set[Path]:
@@ -189,10 +193,14 @@ class RunDirectory:
         for path in paths:
             path.unlink(missing_ok=True)
 
+    def leftovers(self) -> set[Path]:
+        """Return the files with tensors that nothing refers to: uploads under way, and what a killed process left."""
+        found = {path for folder in FOLDERS for path in (self.path / folder).glob("*")}
+        return found - self.files_in_use()
+
     def remove_leftovers(self) -> None:
         """Delete what a process that was killed left behind; not while uploads are under way."""
-        found = {path for folder in _FOLDERS for path in (self.path / folder).iterdir()}
-        self.remove(found - self.files_in_use())
+        self.remove(self.leftovers())
 
 
 def model_file(round_: int) -> str:
@@ -200,8 +208,20 @@ def model_file(round_: int) -> str:
     return f"models/round-{round_:04d}.safetensors"
 
 
+def is_being_run(path: Path) -> bool:
+    """Tell whether a process holds the lock of the run in this folder."""
+    try:
+        with (path / _LOCK).open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant: closing lets go of it
+    except BlockingIOError:
+        return True
+    except OSError:  # nobody ever ran it, or it cannot be told
+        return False
+    return False
+
+
 def _lock(path: Path) -> IO[bytes]:
-    handle = (path / "run.lock").open("wb")
+    handle = (path / _LOCK).open("wb")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

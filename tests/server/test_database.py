@@ -95,6 +95,26 @@ def test_a_reader_cannot_write(tmp_path: Path, database: Database) -> None:
         Database(tmp_path / "run.db", read_only=True).put("state", "failed")
 
 
+def test_a_snapshot_sees_one_moment(tmp_path: Path, database: Database) -> None:
+    database.put("state", "running")
+    reader = Database(tmp_path / "run.db", read_only=True)
+    with reader.snapshot():
+        assert reader.get("state") == "running"
+        database.put("state", "finished")
+        assert reader.get("state") == "running"
+        assert list(reader.select("SELECT value FROM run WHERE key = ?", "state")) == [("running",)]
+    assert reader.get("state") == "finished"
+
+
+def test_a_reader_leaves_no_file_where_nobody_else_has_the_database_open(tmp_path: Path, database: Database) -> None:
+    database.put("state", "finished")
+    database.close()
+    reader = Database(tmp_path / "run.db", read_only=True)
+    assert reader.get("state") == "finished"
+    assert [path.name for path in tmp_path.iterdir()] == ["run.db"]
+    reader.close()
+
+
 def test_an_assignment_comes_back_as_it_was_written(database: Database) -> None:
     plan = pb.Plan(train=pb.Plan.Train(epochs=3), prune=pb.Plan.Prune(rate=0.2))
     rows = [AssignmentRow(1, 2, plan, "m", "results/x"), AssignmentRow(1, 0, plan, "", "models/y")]

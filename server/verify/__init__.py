@@ -1,0 +1,101 @@
+"""Verification of a run directory: reads everything that the run still needs, and changes nothing."""
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from common.errors import LotteryFLError
+from server.database import Database
+from server.rundir import FOLDERS, RunDirectory, is_being_run
+from server.verify.records import (
+    check_clients,
+    check_database,
+    check_experiment,
+    check_history,
+    check_references,
+    check_rounds,
+)
+from server.verify.report import Group, Report
+from server.verify.tensors import check_folders, check_masks, check_models, check_results, check_summary
+
+_Checks = dict[str, Callable[[Group, RunDirectory], None]]
+
+_RECORDS: _Checks = {
+    "references": check_references,
+    "rounds": check_rounds,
+    "clients": check_clients,
+    "history": check_history,
+}
+"""In this order, until one is not sound: what comes after would only repeat it."""
+
+_FILES: _Checks = {"folders": check_folders, "models": check_models, "masks": check_masks}
+
+_KNOWN = {*FOLDERS, "experiment.toml", "run.db", "run.db-shm", "run.db-wal", "run.lock", "summary.json"}
+
+
+def verify(path: Path) -> Report:
+    """Check a run directory, whether the run has finished, was interrupted or is being worked on.
+
+    Tensors are mapped and looked at one by one; in memory are one tensor, and the packed masks of one client.
+
+    Raises:
+        LotteryFLError: there is no run, or somebody took it up meanwhile.
+    """
+    if not (path / "run.db").is_file():
+        raise LotteryFLError(f"{path}: is no run directory: it has no run.db")
+    report = Report(path, is_being_run(path))
+    _check_foundations(report)
+    if report.problems:
+        report.skipped = [*_RECORDS, *_FILES, "results", "summary"]
+    else:
+        with RunDirectory(path, read_only=True) as run, run.database.snapshot():
+            _check_contents(report, run)
+            others = {file for file in path.iterdir() if file.name not in _KNOWN}
+            report.leftovers = sorted(str(file.relative_to(path)) for file in run.leftovers() | others)
+        if report.is_being_run:
+            _forget_replaced(report)
+    if not report.is_being_run and is_being_run(path):
+        raise LotteryFLError(f"{path}: was taken up while it was looked at; verify it again")
+    return report
+
+
+def _check_foundations(report: Report) -> None:
+    """Check what everything else is read by."""
+    with (
+        report.group("database") as group,
+        closing(Database(report.path / "run.db", read_only=True)) as database,
+        database.snapshot(),
+    ):
+        check_database(group, database)
+        if group.is_sound:
+            with report.group("experiment") as group:
+                check_experiment(group, report.path, database)
+
+
+def _check_contents(report: Report, run: RunDirectory) -> None:
+    for name, check in _RECORDS.items():
+        if report.problems:
+            report.skipped.append(name)
+        else:
+            with report.group(name) as group:
+                check(group, run)
+    for name, check in _FILES.items():
+        with report.group(name) as group:
+            check(group, run)
+    broken = {problem.where for group in report.groups for problem in group.problems}
+    with report.group("results") as group:
+        check_results(group, run, broken)
+    if report.problems:
+        report.skipped.append("summary")
+    else:
+        with report.group("summary") as group:
+            check_summary(group, run)
+
+
+def _forget_replaced(report: Report) -> None:
+    """Drop problems with files that a commit meanwhile has replaced and deleted."""
+    with RunDirectory(report.path, read_only=True) as run:
+        in_use = run.files_in_use()
+    files = tuple(f"{folder}/" for folder in FOLDERS)
+    for group in report.groups:
+        group.problems = [p for p in group.problems if report.path / p.where in in_use or not p.where.startswith(files)]

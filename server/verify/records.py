@@ -1,0 +1,199 @@
+"""Whether what run.db says holds together: its pages, its rows, the rounds, every client's history."""
+
+from pathlib import Path
+
+from common.experiment import load
+from common.tensorlayout import quoted
+from common.tensortable import TensorTable
+from server.database import Database
+from server.rundir import RunDirectory, model_file
+from server.strategies import create_strategy
+from server.verify.report import Group
+
+_MOST_ERRORS = 10
+"""Of SQLite's own check that are named."""
+
+_TABLES = ("run", "rounds", "clients", "assignments", "results", "metrics")
+_STATES = ("running", "failed", "finished")
+
+_ORPHANS = {
+    "assignments: round {}": "SELECT round FROM assignments EXCEPT SELECT round FROM rounds",
+    "assignments: client {}": "SELECT client FROM assignments EXCEPT SELECT client FROM clients",
+    "results: round {}, client {}": "SELECT round, client FROM results EXCEPT SELECT round, client FROM assignments",
+    "metrics: round {}, client {}": "SELECT round, client FROM metrics EXCEPT SELECT round, client FROM results",
+}
+"""Rows that refer to none, by what names them."""
+
+_LAST_RESULTS = """
+    SELECT client, mask, file, max(round) FROM results JOIN rounds USING (round)
+    WHERE rounds.state = 'committed' GROUP BY client
+"""
+
+
+def check_database(group: Group, database: Database) -> None:
+    """Check pages, indices and constraints by SQLite's own means."""
+    for (finding,) in database.select(f"PRAGMA integrity_check({_MOST_ERRORS})"):
+        if finding != "ok":
+            group.add("run.db", f"{finding} (integrity check)")
+    if group.is_sound:
+        rows = sum(_count(database, table) for table in _TABLES)
+        group.looked_at = f"{rows} rows in {len(_TABLES)} tables"
+
+
+def check_experiment(group: Group, path: Path, database: Database) -> None:
+    """Check that experiment and tensor table can be read."""
+    if not database.get("table"):
+        group.add("run.db: run, key 'table'", "missing: the run was never finished being set up")
+        return
+    with group.naming("run.db: run, key 'table'"):
+        table = TensorTable.from_json(database.get("table"))
+    with group.naming("experiment.toml"):
+        experiment = load(path / "experiment.toml")
+        strategy = create_strategy(experiment)
+    for key in ("run_id", "initial_digest", "model_sha256"):
+        if not database.get(key):
+            group.add(f"run.db: run, key {key!r}", "missing")
+    if (state := database.get("state")) not in _STATES:
+        group.add("run.db: run, key 'state'", f"{quoted(state)}, expected one of {', '.join(_STATES)}")
+    if not (model_round := database.get("model_round", "0")).isdecimal():
+        group.add("run.db: run, key 'model_round'", f"{quoted(model_round)}, expected a number")
+    if group.is_sound:
+        group.looked_at = (
+            f"{strategy.name}, {experiment.clients} clients, {experiment.rounds} rounds; "
+            f"a model of {sum(spec.numel for spec in table)} values in {len(table)} tensors"
+        )
+
+
+def check_references(group: Group, run: RunDirectory) -> None:
+    """Check that rows refer to rows that are there."""
+    for name, query in _ORPHANS.items():
+        for row in run.database.select(query):
+            group.add(f"run.db: {name.format(*row)}", "refers to a row that is not there")
+    group.looked_at = "of assignments, results and metrics"
+
+
+def check_rounds(group: Group, run: RunDirectory) -> None:
+    """Check that rounds follow each other, and that each has its assignments, and these their results."""
+    database = run.database
+    rounds = list(database.select("SELECT round, state FROM rounds ORDER BY round"))
+    for expected, (round_, _) in enumerate(rounds, start=1):
+        if round_ != expected:
+            group.add(f"run.db: rounds: round {expected}", f"missing, and round {round_} is there")
+            return
+    final = run.experiment.rounds + 1
+    for round_, state in rounds:
+        if round_ > final or (state == "open" and round_ < len(rounds)):
+            what = f"{state!r} of {len(rounds)} rounds, expected only the last to be open, and none after {final}"
+            group.add(f"run.db: rounds: round {round_}", what)
+    committed = sum(state == "committed" for _, state in rounds)
+    if ((state := database.get("state")) == "finished") != (committed == final):
+        group.add("run.db: run, key 'state'", f"{state!r} with {committed} of {final} rounds committed")
+    _check_sizes(group, run)
+    _check_assignments(group, run)
+    assignments, results = _count(database, "assignments"), _count(database, "results")
+    group.looked_at = (
+        f"{committed} committed, {len(rounds) - committed} open; {assignments} assignments, {results} results"
+    )
+
+
+def _check_sizes(group: Group, run: RunDirectory) -> None:
+    experiment = run.experiment
+    for round_, state, assignments, results in run.database.select(
+        "SELECT round, state, (SELECT count(*) FROM assignments a WHERE a.round = rounds.round), "
+        "(SELECT count(*) FROM results r WHERE r.round = rounds.round) FROM rounds"
+    ):
+        where = f"run.db: rounds: round {round_}"
+        expected = experiment.clients if round_ > experiment.rounds else experiment.clients_per_round
+        if assignments != expected:
+            group.add(where, f"{assignments} assignments, expected {expected}")
+        if state == "committed" and results < (least := experiment.round.min_results):
+            group.add(where, f"committed with {results} results, expected at least {least}")
+
+
+def _check_assignments(group: Group, run: RunDirectory) -> None:
+    """Check that work is settled where its round is over, and has a result exactly where it is done."""
+    for round_, client, state in run.database.select(
+        "SELECT round, client, a.state FROM assignments a JOIN rounds USING (round) "
+        "WHERE rounds.state = 'committed' AND a.state NOT IN ('done', 'dropped') AND seconds < ?",
+        run.experiment.round.deadline,
+    ):
+        what = f"{state!r}, expected 'done' or 'dropped': its round was committed before the deadline"
+        group.add(f"run.db: assignments: round {round_}, client {client}", what)
+    for round_, client, state, has_result in run.database.select(
+        "SELECT a.round, a.client, a.state, r.client IS NOT NULL FROM assignments a LEFT JOIN results r "
+        "USING (round, client) WHERE (a.state = 'done') != (r.client IS NOT NULL)"
+    ):
+        what = f"{state!r} with a result, expected 'done'" if has_result else "'done', and has no result"
+        group.add(f"run.db: assignments: round {round_}, client {client}", what)
+    for round_, client, phases in run.database.select(
+        "SELECT round, client, (SELECT count(*) FROM metrics m WHERE (m.round, m.client) = (r.round, r.client) "
+        "AND phase IN ('downloaded', 'personalised')) AS phases FROM results r WHERE phases < 2"
+    ):
+        what = f"{phases} of its metrics, expected 'downloaded' and 'personalised'"
+        group.add(f"run.db: results: round {round_}, client {client}", what)
+
+
+def check_clients(group: Group, run: RunDirectory) -> None:
+    """Check that every client has the mask and the ticket of its last committed result, and starts from them."""
+    database = run.database
+    count, last = run.experiment.clients, -1
+    for last, row in enumerate(database.clients()):
+        if row.client != last:
+            group.add(f"run.db: clients: client {last}", f"missing: client {row.client} is next")
+            return
+    if last + 1 != count:
+        group.add("run.db: clients", f"{last + 1} rows, expected {count} as the experiment says")
+    for client, *found in database.select(
+        "SELECT c.client, c.mask, coalesce(r.mask, ''), c.ticket, coalesce(r.file, '') "  # noqa: S608 - a constant
+        f"FROM clients c LEFT JOIN ({_LAST_RESULTS}) r USING (client)"
+    ):
+        _compare(group, f"run.db: clients: client {client}", *found, of="its last committed result")
+    shared, aggregates = model_file(run.model_round), create_strategy(run.experiment).aggregates
+    for round_, client, *found in database.select(
+        "SELECT round, client, a.mask, c.mask, a.source, iif(? OR c.ticket = '', ?, c.ticket) "
+        "FROM assignments a JOIN clients c USING (client) JOIN rounds USING (round) WHERE rounds.state = 'open'",
+        *(aggregates, shared),
+    ):
+        _compare(group, f"run.db: assignments: round {round_}, client {client}", *found, of="the client's")
+    tickets = _count(database, "clients WHERE ticket != ''")
+    group.looked_at = f"{last + 1}, {tickets} with a ticket"
+
+
+def check_history(group: Group, run: RunDirectory) -> None:
+    """Check that every client went on from the mask of its last result, and only ever lost weights."""
+    database = run.database
+    steps = """
+        SELECT r.round, r.client, a.mask AS mask_before, lag(r.mask, 1, '') OVER past AS mask_last,
+               lag(r.density, 1, 1.0) OVER past AS density_before, r.density AS density, r.mask AS mask
+        FROM results r JOIN assignments a USING (round, client)
+        WINDOW past AS (PARTITION BY r.client ORDER BY r.round)
+    """
+    for round_, client, mask_before, mask_last, density_before, density, mask in database.select(steps):
+        where = f"run.db: results: round {round_}, client {client}"
+        if mask_before != mask_last:
+            what = f"started from mask {_short(mask_before)}, expected {_short(mask_last)} of its last result"
+            group.add(where, what)
+        if not 0 <= density <= density_before:
+            group.add(
+                where, f"density {density:.6g}, expected 0 to {density_before:.6g} as before: a mask only shrinks"
+            )
+        elif mask_before and (mask == mask_before) != (density == density_before):
+            what = f"mask {_short(mask)} after {_short(mask_before)}, density {density:.6g} after {density_before:.6g}"
+            group.add(where, f"{what}: expected both to change, or neither")
+    group.looked_at = f"masks and densities of {_count(database, 'results')} results"
+
+
+def _compare(group: Group, where: str, mask: str, its_mask: str, file: str, its_file: str, *, of: str) -> None:
+    if mask != its_mask:
+        group.add(where, f"mask {_short(mask)}, expected {_short(its_mask)} as {of}")
+    if file != its_file:
+        group.add(where, f"file {quoted(file)}, expected {quoted(its_file)} as {of}")
+
+
+def _short(mask: str) -> str:
+    return quoted(mask[:12]) if mask else "none"
+
+
+def _count(database: Database, table: str) -> int:
+    ((count,),) = database.select(f"SELECT count(*) FROM {table}")  # noqa: S608 - a constant
+    return int(count)

@@ -1,0 +1,158 @@
+"""Whether the tensors on disk are those that run.db speaks of, one file at a time, mapped."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.filesize import decimal
+
+from common import masks as packed_masks
+from common.errors import PayloadError
+from common.parameters import digest
+from common.payload import DENSE, mask_digest, unpack_mask_update
+from common.tensorfile import open_file
+from common.tensorlayout import quoted
+from common.wireformat import WireFormat
+from server.payloads import density_under
+from server.report import summarise
+from server.rundir import FOLDERS, RunDirectory, model_file
+from server.strategies import create_strategy
+from server.verify.report import Group
+
+
+class _Result(NamedTuple):
+    """A result whose file is in use."""
+
+    file: str
+    mask: str
+    mask_before: str
+    density: float
+
+
+def check_folders(group: Group, run: RunDirectory) -> None:
+    """Check that the folders are there."""
+    for folder in FOLDERS:
+        if not (run.path / folder).is_dir():
+            group.add(folder, "missing, expected a folder")
+    files = [path for folder in FOLDERS for path in (run.path / folder).glob("*")]
+    group.looked_at = f"{len(files)} files, {_size(files)}"
+
+
+def check_models(group: Group, run: RunDirectory) -> None:
+    """Check θ_0 and the global model: content, fit to the table, finite values, and the round it is of."""
+    initial, current = model_file(0), model_file(run.model_round)
+    committed, trained = run.database.committed_rounds(), run.experiment.rounds
+    expected = min(committed, trained) if create_strategy(run.experiment).aggregates else 0
+    if run.model_round != expected:
+        what = f"{run.model_round}, expected {expected} after {committed} committed rounds"
+        group.add("run.db: run, key 'model_round'", what)
+    with group.naming(initial):
+        _check_content(run.path / initial, run.initial_digest)
+        _check_model(run, initial)
+    with group.naming(current):
+        sha256, recorded = _check_model(run, current), run.database.get("model_sha256")
+        if sha256 != recorded:
+            raise PayloadError(f"model_sha256 {sha256}, expected {recorded} as recorded")
+    group.looked_at = (
+        f"θ_0 and the model after round {run.model_round}, {_size({run.path / initial, run.path / current})}"
+    )
+
+
+def check_masks(group: Group, run: RunDirectory) -> None:
+    """Check that every mask in use is what its name says."""
+    digests = sorted(mask for mask in run.database.files_in_use()[1] if mask)
+    for mask in digests:
+        with group.naming(_mask_file(mask)):
+            if not re.fullmatch("[0-9a-f]{64}", mask):
+                raise PayloadError("expected to be named by 64 hexadecimal digits")
+            _check_content(run.mask_path(mask), mask)
+            run.load_masks(mask)
+    group.looked_at = f"{len(digests)} in use, {_size(map(run.mask_path, digests))}"
+
+
+def check_results(group: Group, run: RunDirectory, broken: Collection[str]) -> None:
+    """Check tickets and the open round's results as when they came.
+
+    Args:
+        group: takes the problems.
+        run: the run.
+        broken: the mask files that cannot be relied on; results are not judged by them.
+    """
+    rows = run.database.select(
+        "SELECT file, r.mask, a.mask, density FROM results r JOIN assignments a USING (round, client) "
+        "JOIN rounds USING (round) WHERE rounds.state = 'open' OR file IN (SELECT ticket FROM clients)"
+    )
+    files = []
+    for result in map(_Result._make, rows):
+        files.append(result.file)
+        with group.naming(result.file):
+            _check_result(run, result, lambda mask: bool(mask) and _mask_file(mask) in broken)
+    group.looked_at = f"{len(files)} in use, {_size(run.path / file for file in files)}"
+
+
+def check_summary(group: Group, run: RunDirectory) -> None:
+    """Check that a finished run's summary says what database and files say: no byte of a ticket has changed since."""
+    path = run.path / "summary.json"
+    if run.database.get("state") != "finished" or not path.exists():
+        group.looked_at = "not written yet"
+        return
+    with group.naming(path.name):
+        recorded = json.loads(path.read_bytes())
+        if not isinstance(recorded, dict):
+            raise PayloadError(f"{quoted(recorded)}, expected a JSON object")
+        for key, value in summarise(run).items():
+            if recorded.get(key) != value:
+                group.add(
+                    path.name,
+                    f"{key} = {quoted(recorded.get(key))}, expected {quoted(value)} as database and files say",
+                )
+    group.looked_at = "model, tickets, accuracies, densities, traffic"
+
+
+def _check_result(run: RunDirectory, result: _Result, is_broken: Callable[[str], bool]) -> None:
+    if not re.fullmatch(r"results/[^/]+\.safetensors", result.file):
+        raise PayloadError("expected the name of a file in results/")
+    entries = open_file(run.path / result.file)
+    if is_broken(result.mask):
+        return
+    masks = run.load_masks(result.mask)
+    run.wire.check(entries, masks)
+    if (density := density_under(run.table, masks)) != result.density:
+        raise PayloadError(f"density {density:.6g} by its mask, expected {result.density:.6g} as recorded")
+    if is_broken(result.mask_before):
+        return
+    try:
+        before = run.load_masks(result.mask_before)
+    except FileNotFoundError:
+        return  # a mask is deleted when nobody is under it any more
+    for name, packed in before.items():
+        if name not in masks or not packed_masks.is_subset(masks[name], packed):
+            raise PayloadError(f"{quoted(name)}: its mask keeps weights that were pruned before: a mask only shrinks")
+    received = mask_digest(unpack_mask_update(run.table, entries, before))
+    if received != result.mask:
+        raise PayloadError(f"the mask that came with it is {received or 'none'}, expected {result.mask or 'none'}")
+
+
+def _check_model(run: RunDirectory, file: str) -> str:
+    """Return the model's `model_sha256`."""
+    tensors = open_file(run.path / file)
+    WireFormat(run.table, "float32").check({DENSE + name: tensor for name, tensor in tensors.items()}, {})
+    return digest(tensors)
+
+
+def _check_content(path: Path, expected: str) -> None:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 != expected:
+        raise PayloadError(f"SHA-256 {sha256}, expected {expected}")
+
+
+def _mask_file(mask: str) -> str:
+    return f"masks/{mask}.safetensors"
+
+
+def _size(paths: Iterable[Path]) -> str:
+    return decimal(sum(path.stat().st_size for path in paths if path.is_file()))
