@@ -1,15 +1,17 @@
 """What all tests share: one torch thread, hypothesis without deadlines, and runs on a tiny task."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
-from driving import Bench, TinyTask, tiny_experiment
+from driving import Bench, TinyTask, simulated, tiny_experiment
 from hypothesis import HealthCheck, settings
 
 from common.experiment import Experiment
+from server.report import write_summary
 
 # A busy machine is no failure.
 settings.register_profile("lotteryfl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,3 +36,17 @@ def drive(tmp_path: Path) -> Iterator[Drive]:
             return bench
 
         yield open_
+
+
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("finished") / "run"
+    with simulated(path, tiny_experiment()) as run:
+        write_summary(run)
+    return path
+
+
+@pytest.fixture
+def finished_run(_finished: Path, tmp_path: Path) -> Path:
+    """A finished run to damage: 4 clients, 2 rounds of 3 and the final one of all."""
+    return Path(shutil.copytree(_finished, tmp_path / "run"))
