@@ -30,7 +30,7 @@ _RECORDS: _Checks = {
 
 _FILES: _Checks = {"folders": check_folders, "models": check_models, "masks": check_masks}
 
-_KNOWN = {*FOLDERS, "experiment.toml", "run.db", "run.db-shm", "run.db-wal", "run.lock", "summary.json"}
+_KNOWN = {*FOLDERS, "logs", "experiment.toml", "run.db", "run.db-shm", "run.db-wal", "run.lock", "summary.json"}
 
 
 def verify(path: Path) -> Report:

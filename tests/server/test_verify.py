@@ -119,6 +119,7 @@ def test_a_run_that_is_taken_up_meanwhile_is_not_judged(finished_run: Path, monk
 
 
 def test_what_nothing_refers_to_is_harmless(finished_run: Path) -> None:
+    (finished_run / "logs").mkdir()  # of local workers
     names = ["results/.r3-c0-a1.safetensors.0a1b2c3d.part", f"masks/{'0' * 64}.safetensors", "notes.txt"]
     for name in names:
         (finished_run / name).write_text("x")
