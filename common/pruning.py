@@ -5,7 +5,7 @@ pruning 20 % twice prunes 36 % of the weights.
 """
 
 import numbers
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -115,12 +115,14 @@ def prune_fixed_amount(
     groups = _groups(found, scope)
     pruned = {entry: count_pruned(entry.mask) for entry in found}
     counts = [_count_to_prune(amount, group, pruned) for group in groups]  # all, before anything is changed
+    rows = []
     for group, count in zip(groups, counts, strict=True):
         weights = (Weight(entry.tensor, entry.mask, pruned[entry]) for entry in group)
         for entry, mask in zip(group, masks_without_smallest(weights, count), strict=True):
             entry.put_mask(mask)
+            rows.append(_row(entry))
     settle(model)
-    summary = _summary(found)
+    summary = PruneSummary(tuple(rows))
     if verbose:
         print(summary)  # noqa: T201 - what verbose asks for
     return summary
@@ -132,7 +134,7 @@ def get_prune_summary(model: nn.Module, prunable: Prunable = "matrices") -> Prun
     Raises:
         ValueError: unknown `prunable`, or a lazy parameter has no shape yet.
     """
-    return _summary(prunable_entries(model, prunable))
+    return PruneSummary(tuple(map(_row, prunable_entries(model, prunable))))
 
 
 def density(model: nn.Module, prunable: Prunable = "matrices") -> float:
@@ -254,10 +256,6 @@ def _count_to_prune(amount: float, group: Sequence[Entry], pruned: Mapping[Entry
         where = f" in {group[0].name!r}" if len(group) == 1 else ""
         raise ValueError(f"amount={amount}: only {left} weights are left to prune{where}")
     return int(amount)
-
-
-def _summary(found: Iterable[Entry]) -> PruneSummary:
-    return PruneSummary(tuple(map(_row, found)))
 
 
 def _row(entry: Entry) -> PruneRow:
