@@ -19,9 +19,10 @@ from client.connection import Connection
 from common.allocator import keep_freed_memory
 from common.channel import PROTOCOL_VERSION
 from common.experiment import validate
-from common.framing import Part
+from common.framing import Part, frames
 from common.payload import max_payload_bytes
 from common.receiver import FileReceiver
+from common.tensorreceiver import Place, new_tensor
 from common.tensorstream import TensorStream
 from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
@@ -93,9 +94,9 @@ class Hands:
         request = pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation="1", device="cpu")
         self.worker_id = self._connection.register(request).worker_id
 
-    def fetch(self) -> tuple[pb.Assignment, memoryview]:
+    def fetch(self, place: Place = new_tensor) -> tuple[pb.Assignment, dict[str, Tensor]]:
         """Fetch the next assignment; there is one."""
-        fetched = self._connection.fetch_assignment(self.worker_id, self._limit)
+        fetched = self._connection.fetch_assignment(self.worker_id, self._limit, place)
         if isinstance(fetched, pb.NoWork):
             raise AssertionError(f"no work: {fetched.reason}")
         return fetched
@@ -124,12 +125,7 @@ def answer(worker_id: str, assignment: pb.Assignment, size: int, mask_digest: st
 
 def messages(first: Part, payload: TensorStream) -> list[Part]:
     """Return all messages that carry a payload."""
-    part = type(first)
-    found = [first]
-    found += [part(chunk=bytes(chunk)) for chunk in payload]
-    end = payload.trailer
-    found.append(part(trailer=pb.PayloadTrailer(size=end.size, crc32=end.crc32)))
-    return found
+    return [type(first).FromString(message) for message in frames(first, payload)]
 
 
 class Silent:

@@ -11,7 +11,7 @@ from benchmarks.harness import Row, Spread, at_least, interleaved, seconds, shar
 from benchmarks.rawserver import RawServer
 from common.allocator import keep_freed_memory
 from common.parameters import named_tensors
-from common.tensorfile import parse
+from common.payload import DENSE
 from common.tensortable import TensorTable
 from common.wireformat import WireFormat
 
@@ -74,17 +74,17 @@ class RoundTrip:
 
     def __init__(self, address: str, table: TensorTable) -> None:
         self._wire = WireFormat(table, "float32")
-        self._model = ballast.model()
+        self._tensors = named_tensors(ballast.model())
         self._hands = Hands(address, table)
 
     def down(self) -> None:
         """Fetch an assignment and load the model."""
-        self._assignment, payload = self._hands.fetch()
-        self._wire.unpack_into(parse(payload, "payload"), {}, named_tensors(self._model))
+        self._assignment, entries = self._hands.fetch(lambda entry: self._tensors[entry.name.removeprefix(DENSE)])
+        self._wire.unpack_into(entries, {}, self._tensors)
 
     def up(self) -> None:
         """Return the model as it is; when this returns, it is on the coordinator's disk."""
-        self._hands.submit(self._assignment, self._wire.pack(named_tensors(self._model), {}))
+        self._hands.submit(self._assignment, self._wire.pack(self._tensors, {}))
 
 
 class Upload:

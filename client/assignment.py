@@ -14,9 +14,11 @@ from common import masks as packed_masks
 from common.experiment import Experiment
 from common.masks import PackedMask
 from common.parameters import named_masks, named_tensors
-from common.payload import mask_digest, pack_mask_update
+from common.payload import DENSE, mask_digest, pack_mask_update
 from common.pruning import apply_masks, density, rewind
 from common.tasks import ClientData, Task
+from common.tensorlayout import Entry
+from common.tensorreceiver import new_tensor
 from common.tensortable import TensorTable
 from common.training import OnStep, TrainResult, evaluate, train
 from common.wireformat import WireFormat
@@ -63,6 +65,15 @@ class AssignmentRunner:
         self._initial = initial
         self._device = device
         self._model = task.model().to(device)
+        self._tensors = named_tensors(self._model)
+
+    def place(self, entry: Entry) -> Tensor:
+        """Give the tensor to receive an entry into: the model's own where it takes the entry as it comes."""
+        own = self._tensors.get(entry.name.removeprefix(DENSE)) if entry.name.startswith(DENSE) else None
+        fits = own is not None and own.is_contiguous() and own.device.type == "cpu"
+        if own is None or not fits or (own.dtype, tuple(own.shape)) != (entry.dtype, entry.shape):
+            return new_tensor(entry)
+        return own
 
     def run(
         self,
@@ -100,7 +111,7 @@ class AssignmentRunner:
         return Outcome(trained.examples, metrics, new_masks, mask_digest(new_masks), values | update)
 
     def _load(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> None:
-        self._wire.unpack_into(entries, masks, named_tensors(self._model))
+        self._wire.unpack_into(entries, masks, self._tensors)
         unpacked = {name: packed_masks.unpack(mask, self._table[name].shape) for name, mask in masks.items()}
         apply_masks(self._model, unpacked)
 

@@ -4,22 +4,26 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+from torch import Tensor
 
 from client.idlewatch import IdleWatch
 from common.channel import CALL_SECONDS, CLIENT_OPTIONS, POLL_SECONDS, STREAM_IDLE_SECONDS
 from common.errors import LotteryFLError, PayloadError
-from common.framing import Payload, frames, take
-from common.receiver import MemoryReceiver
+from common.framing import Payload, deserializer, frames, serialize, take
+from common.receiver import MemoryReceiver, Receiver
 from common.rpcerror import explain
+from common.tensorreceiver import Place, TensorReceiver, new_tensor
 from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
 
 _log = logging.getLogger("lotteryfl.worker")
 T = TypeVar("T")
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
 
 _TRANSIENT = {
     grpc.StatusCode.UNAVAILABLE,
@@ -51,6 +55,14 @@ class Connection:
         self._patience = patience
         self._channel = grpc.insecure_channel(address, options=CLIENT_OPTIONS)
         self._stub = pb_grpc.CoordinatorStub(self._channel)
+        # Streams of tensors bypass protobuf where it would copy every chunk.
+        self._fetch_assignment: Any = self._channel.unary_stream(
+            _method("FetchAssignment"), serialize, deserializer(pb.AssignmentPart)
+        )
+        self._fetch_blob: Any = self._channel.unary_stream(_method("FetchBlob"), serialize, deserializer(pb.BlobPart))
+        self._submit_result: Any = self._channel.stream_unary(
+            _method("SubmitResult"), serialize, pb.SubmitReply.FromString
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -77,16 +89,18 @@ class Connection:
             raise self._explained(error) from error
         return reply
 
-    def fetch_assignment(self, worker_id: str, payload_limit: int) -> tuple[pb.Assignment, memoryview] | pb.NoWork:
-        """Wait for work, and fetch its payload.
+    def fetch_assignment(
+        self, worker_id: str, payload_limit: int, place: Place = new_tensor
+    ) -> tuple[pb.Assignment, dict[str, Tensor]] | pb.NoWork:
+        """Wait for work, and fetch its payload's entries, each into the tensor that `place` gives for it.
 
         Raises:
             NotRegisteredError: the coordinator was started anew.
         """
 
-        def fetch() -> tuple[pb.Assignment, memoryview] | pb.NoWork:
+        def fetch() -> tuple[pb.Assignment, dict[str, Tensor]] | pb.NoWork:
             request = pb.FetchAssignmentRequest(worker_id=worker_id, wait_seconds=POLL_SECONDS)
-            stream = self._stub.FetchAssignment(request)
+            stream = self._fetch_assignment(request)
             watch = IdleWatch(POLL_SECONDS + STREAM_IDLE_SECONDS)
             with watch.guarding(stream):
                 parts = watch.over(stream)
@@ -95,7 +109,8 @@ class Connection:
                     return first.none
                 assignment = first.assignment
                 size = assignment.payload.size
-                return assignment, self._receive(parts, size, payload_limit, assignment.assignment_id)
+                with TensorReceiver(size, payload_limit, assignment.assignment_id, place) as receiver:
+                    return assignment, _receive(receiver, parts)
 
         return self._retried(fetch)
 
@@ -114,14 +129,14 @@ class Connection:
         """
 
         def fetch() -> memoryview:
-            stream = self._stub.FetchBlob(
-                pb.FetchBlobRequest(digest=digest, worker_id=worker_id, assignment_id=assignment_id)
-            )
+            request = pb.FetchBlobRequest(digest=digest, worker_id=worker_id, assignment_id=assignment_id)
+            stream = self._fetch_blob(request)
             watch = IdleWatch(STREAM_IDLE_SECONDS)
             with watch.guarding(stream):
                 parts = watch.over(stream)
                 first = next(parts, pb.BlobPart())
-                return self._receive(parts, first.header.size, limit, f"content {digest[:12]}")
+                with MemoryReceiver(first.header.size, limit, f"content {digest[:12]}") as receiver:
+                    return _receive(receiver, parts)
 
         content = self._retried(fetch, missing=ContentGoneError)
         found = hashlib.sha256(content).hexdigest()
@@ -135,7 +150,7 @@ class Connection:
         def send() -> pb.SubmitReply:
             watch = IdleWatch(STREAM_IDLE_SECONDS)
             parts = watch.over(frames(pb.ResultPart(result=result), payload))
-            call = self._stub.SubmitResult.future(parts)
+            call = self._submit_result.future(parts)
             with watch.guarding(call):
                 reply: pb.SubmitReply = call.result()
             return reply
@@ -152,16 +167,6 @@ class Connection:
             self._stub.SubmitResult(iter((pb.ResultPart(result=result),)), timeout=CALL_SECONDS)
         except grpc.RpcError as error:
             raise self._explained(error) from error
-
-    @staticmethod
-    def _receive(
-        parts: Iterator[pb.AssignmentPart] | Iterator[pb.BlobPart], size: int, limit: int, what: str
-    ) -> memoryview:
-        whole = None
-        with MemoryReceiver(size, limit, what) as receiver:
-            for part in parts:  # to the stream's end: leaving early would cancel the call
-                whole = take(receiver, part)
-            return receiver.finish(None) if whole is None else whole
 
     def _retried(self, call: Callable[[], T], missing: type[LotteryFLError] = NotRegisteredError) -> T:
         down_since = 0.0
@@ -196,6 +201,17 @@ class Connection:
             return LotteryFLError(f"coordinator {self._address}: a stream stood still for too long")
         kind = missing if error.code() is grpc.StatusCode.NOT_FOUND else LotteryFLError
         return kind(explain(error, self._address))
+
+
+def _receive(receiver: Receiver[T], parts: Iterator[Any]) -> T:
+    whole = None
+    for part in parts:  # to the stream's end: leaving early would cancel the call
+        whole = take(receiver, part)
+    return receiver.finish(None) if whole is None else whole
+
+
+def _method(name: str) -> str:
+    return f"/{_SERVICE}/{name}"
 
 
 def _is_transient(error: BaseException) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from cachetools import LRUCache
+from torch import Tensor
 
 from client.assignment import AssignmentRunner, Outcome
 from client.connection import Connection, ContentGoneError, NotRegisteredError
@@ -103,7 +104,7 @@ class Worker:
 
     def _work_once(self) -> bool:
         try:
-            fetched = self._connection.fetch_assignment(self._worker_id, self._payload_limit)
+            fetched = self._connection.fetch_assignment(self._worker_id, self._payload_limit, self._runner.place)
         except NotRegisteredError:
             self._register()
             return True
@@ -111,20 +112,19 @@ class Worker:
             if fetched.failed:
                 raise LotteryFLError(f"the run failed: {fetched.reason}")
             return not fetched.finished
-        assignment, payload = fetched
+        assignment, entries = fetched
         self._heartbeat.begin(assignment.assignment_id)
         try:
-            self._do(assignment, payload)
+            self._do(assignment, entries)
         except LeaseLostError:
             _log.warning("%s: lease lost, its work is dropped", assignment.assignment_id)
         finally:
             self._heartbeat.end()
         return True
 
-    def _do(self, assignment: pb.Assignment, payload: memoryview) -> None:
+    def _do(self, assignment: pb.Assignment, entries: Mapping[str, Tensor]) -> None:
         assignment_id = assignment.assignment_id
         try:
-            entries = parse(payload, assignment_id)
             masks = self._masks_of(assignment)
             self._return(assignment, self._runner.run(assignment, entries, masks, self._heartbeat.on_step))
         except TaskError as error:

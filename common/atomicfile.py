@@ -12,11 +12,18 @@ class AtomicFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        self.file = self._part.open("x+b")
+        # Unbuffered: tensors come in large pieces, which a buffer would only slow down.
+        self.file = self._part.open("x+b", buffering=0)
+
+    def write(self, data: bytes | memoryview, offset: int) -> None:
+        """Write all of the data from a byte of the file on."""
+        rest = memoryview(data)
+        while rest:
+            written = os.pwrite(self.file.fileno(), rest, offset)
+            rest, offset = rest[written:], offset + written
 
     def commit(self) -> None:
         """Put the file on disk, under its name."""
-        self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
         self._part.replace(self._path)

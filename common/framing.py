@@ -1,10 +1,13 @@
 """Payloads as the messages of a gRPC stream: a first message with the exact size, chunks, and a trailer.
 
-The three streams of the contract differ in their first message alone; both sides use the same two functions.
+The three streams of the contract differ in their first message alone; both sides use the same functions. A chunk's
+message is written and read here, byte for byte as protobuf would, but without its two copies of every chunk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
+
+from google.protobuf.message import Message
 
 from common.errors import PayloadError
 from common.receiver import Receiver
@@ -13,6 +16,9 @@ from protos import lotteryfl_pb2 as pb
 
 Part = TypeVar("Part", pb.AssignmentPart, pb.ResultPart, pb.BlobPart)
 T = TypeVar("T")
+
+_CHUNK_KEY = pb.BlobPart.CHUNK_FIELD_NUMBER << 3 | 2
+"""Protobuf's key of the field `chunk`, which has the same number in all three: wire type 2, bytes with a length."""
 
 
 class Payload(Protocol):
@@ -27,22 +33,45 @@ class Payload(Protocol):
         """Size and checksum, when all chunks have been taken."""
 
 
-def frames(first: Part, payload: Payload) -> Iterator[Part]:
-    """Yield the messages that carry a payload; `first` has announced its size."""
-    part = type(first)
-    yield first
+def frames(first: Part, payload: Payload) -> Iterator[bytes]:
+    """Yield the messages that carry a payload, serialized; `first` has announced its size."""
+    yield first.SerializeToString()
     for chunk in payload:
-        yield part(chunk=bytes(chunk))
+        yield b"".join((_chunk_head(len(chunk)), chunk))
     trailer = payload.trailer
-    yield part(trailer=pb.PayloadTrailer(size=trailer.size, crc32=trailer.crc32))
+    end = type(first)(trailer=pb.PayloadTrailer(size=trailer.size, crc32=trailer.crc32))
+    yield end.SerializeToString()
 
 
-def take(receiver: Receiver[T], part: pb.AssignmentPart | pb.ResultPart | pb.BlobPart) -> T | None:
+def serialize(message: bytes | Message) -> bytes:
+    """Serialize a stream's message; those of `frames` are so already."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
+def deserializer(part: type[Part]) -> Callable[[bytes], Part | memoryview]:
+    """Return the function that reads a stream's messages: a chunk as a view of the message, others as they are."""
+
+    def deserialize(message: bytes) -> Part | memoryview:
+        chunk = _chunk_of(message)
+        return part.FromString(message) if chunk is None else chunk
+
+    return deserialize
+
+
+def message_size(part: Message | memoryview) -> int:
+    """Return the bytes of a message as it was received, a chunk's key and length included."""
+    return memoryview(part.obj).nbytes if isinstance(part, memoryview) else part.ByteSize()
+
+
+def take(receiver: Receiver[T], part: Part | memoryview) -> T | None:
     """Give a message after the first to the receiver; return the payload when it was the last one.
 
     Raises:
         PayloadError: the bytes are not what was announced, or the message has no place here.
     """
+    if isinstance(part, memoryview):
+        receiver.write(part)
+        return None
     kind = part.WhichOneof("part")
     if kind == "chunk":
         receiver.write(part.chunk)
@@ -50,3 +79,26 @@ def take(receiver: Receiver[T], part: pb.AssignmentPart | pb.ResultPart | pb.Blo
     if kind == "trailer":
         return receiver.finish(Trailer(part.trailer.size, part.trailer.crc32))
     raise PayloadError(f"expected a chunk or the trailer, got {kind or 'an empty message'}")
+
+
+def _chunk_head(size: int) -> bytes:
+    """Return a chunk message's bytes before the chunk: the field's key, and the length as a varint."""
+    head = bytearray((_CHUNK_KEY,))
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head)
+
+
+def _chunk_of(message: bytes) -> memoryview | None:
+    """Return the chunk of a message that is just that; None is for protobuf to read."""
+    if not message or message[0] != _CHUNK_KEY:
+        return None
+    size = 0
+    for position in range(1, min(len(message), 6)):
+        size |= (message[position] & 0x7F) << 7 * (position - 1)
+        if message[position] <= 0x7F:
+            chunk = memoryview(message)[position + 1 :]
+            return chunk if len(chunk) == size else None
+    return None

@@ -1,11 +1,11 @@
 """One payload, taken in chunks into memory or a file; whatever is not exactly what was announced is refused."""
 
-import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Generic, NoReturn, Self, TypeVar
 
 import numpy as np
+from zlib_ng import zlib_ng
 
 from common.atomicfile import AtomicFile
 from common.errors import PayloadError
@@ -51,7 +51,7 @@ class Receiver(ABC, Generic[T]):
         if end > self._size:
             self._refuse(f"{end} bytes received, {self._size} announced")
         self._put(view)
-        self._crc32 = zlib.crc32(view, self._crc32)
+        self._crc32 = zlib_ng.crc32(view, self._crc32)
         self._received = end
 
     def finish(self, trailer: Trailer | None) -> T:
@@ -128,7 +128,7 @@ class FileReceiver(Receiver[Path]):
         self._part = AtomicFile(path)
 
     def _put(self, chunk: memoryview) -> None:
-        self._part.file.write(chunk)
+        self._part.write(chunk, self._received)
 
     def _complete(self) -> Path:
         self._part.commit()

@@ -12,7 +12,7 @@ from torch.utils.dlpack import from_dlpack
 
 from common.atomicfile import AtomicFile
 from common.errors import PayloadError
-from common.tensorlayout import ALIGNMENT, Entry, lay_out, quoted, read_layout
+from common.tensorlayout import ALIGNMENT, Entry, data_start, lay_out, quoted, read_layout
 from common.tensorstream import data_of
 
 
@@ -66,7 +66,7 @@ def save_stream(path: Path, specs: Iterable[Spec], tensors: Iterable[tuple[str, 
 def _write(path: Path, header: bytes, entries: list[Entry], tensors: Iterable[tuple[str, Tensor]]) -> str:
     missing = {entry.name: entry for entry in entries}
     with AtomicFile(path) as part:
-        part.file.write(header)
+        part.write(header, 0)
         for name, tensor in tensors:
             entry = missing.pop(name, None)
             if entry is None:
@@ -76,12 +76,10 @@ def _write(path: Path, header: bytes, entries: list[Entry], tensors: Iterable[tu
                     f"{name}: {tensor.dtype} of shape {list(tensor.shape)}, "
                     f"expected {entry.dtype} of shape {list(entry.shape)}"
                 )
-            part.file.seek(len(header) + entry.begin)
-            part.file.write(data_of(tensor))
+            part.write(data_of(tensor), len(header) + entry.begin)
             del tensor  # before the next one is made
         if missing:
             raise ValueError(f"{', '.join(missing)}: not given")
-        part.file.seek(0)
         return hashlib.file_digest(part.file, "sha256").hexdigest()
 
 
@@ -116,11 +114,12 @@ def parse(buffer: bytes | bytearray | memoryview, what: str) -> dict[str, Tensor
         PayloadError: the bytes are not strictly a safetensors file of known dtypes, without holes, overlaps,
             duplicate names or misaligned tensors.
     """
-    view = memoryview(buffer)
+    view = memoryview(buffer).cast("B")
     raw = np.frombuffer(view, np.uint8) if view.nbytes else np.empty(0, np.uint8)
     if raw.ctypes.data % ALIGNMENT:
         raw = raw.copy()
-    entries, start = read_layout(raw, what)
+    start = data_start(view, view.nbytes, what)
+    entries = read_layout(view[:start], view.nbytes, what)
     whole = from_dlpack(raw)  # unlike from_numpy it takes read-only memory without a warning
     return {entry.name: _view(whole, start, entry, what) for entry in entries}
 
@@ -129,6 +128,16 @@ def _view(whole: Tensor, start: int, entry: Entry, what: str) -> Tensor:
     if entry.begin == entry.end:
         return torch.empty(entry.shape, dtype=entry.dtype)
     data = whole[start + entry.begin : start + entry.end]
-    if entry.dtype is torch.bool and (largest := int(data.max())) > 1:
-        raise PayloadError(f"{what}: {quoted(entry.name)}: byte {largest}, expected 0 or 1 in a BOOL tensor")
+    if entry.dtype is torch.bool:
+        check_bool(data, entry.name, what)
     return data.view(entry.dtype).view(entry.shape)
+
+
+def check_bool(data: Tensor, name: str, what: str) -> None:
+    """Refuse bytes (uint8) that torch would not have in a bool tensor.
+
+    Raises:
+        PayloadError: one of them is neither 0 nor 1.
+    """
+    if (largest := int(data.max())) > 1:
+        raise PayloadError(f"{what}: {quoted(name)}: byte {largest}, expected 0 or 1 in a BOOL tensor")

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from common.dtypes import CODES, DTYPES
@@ -26,10 +24,10 @@ MAX_DIMENSIONS = 64
 """Most dimensions of a tensor that is read: as many as numpy has."""
 
 ALIGNMENT = 8
-_LENGTH_BYTES = 8
-_MAX_TENSOR_BYTES = 2**63 - 1  # torch counts in int64
+LENGTH_BYTES = 8
+"""Of the header's length, at the start of every file."""
 
-RawBytes = npt.NDArray[np.uint8]
+_MAX_TENSOR_BYTES = 2**63 - 1  # torch counts in int64
 
 
 class Entry(NamedTuple):
@@ -61,35 +59,48 @@ def lay_out(specs: Iterable[tuple[str, torch.dtype, Sequence[int]]]) -> tuple[by
     text += b" " * (-len(text) % ALIGNMENT)
     if len(text) > MAX_HEADER_BYTES:
         raise ValueError(f"header of {len(text)} bytes for {len(table)} tensors, at most {MAX_HEADER_BYTES}")
-    return len(text).to_bytes(_LENGTH_BYTES, "little") + text, entries
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text, entries
 
 
-def read_layout(raw: RawBytes, what: str) -> tuple[list[Entry], int]:
-    """Return the tensors of a file in the order of their data, and where the data start; all checked.
+def data_start(head: bytes | bytearray | memoryview, size: int, what: str) -> int:
+    """Return where the data of a file of `size` bytes start, from its first `LENGTH_BYTES`.
+
+    Raises:
+        PayloadError: the header is longer than is read, or than the file.
+    """
+    if size < LENGTH_BYTES:
+        raise PayloadError(f"{what}: {size} bytes are too few for a safetensors file")
+    length = int.from_bytes(head[:LENGTH_BYTES], "little")
+    if length > MAX_HEADER_BYTES:
+        raise PayloadError(f"{what}: header of {length} bytes, at most {MAX_HEADER_BYTES} are read")
+    if LENGTH_BYTES + length > size:
+        raise PayloadError(f"{what}: header of {length} bytes in a file of {size}")
+    return LENGTH_BYTES + length
+
+
+def read_layout(head: bytes | bytearray | memoryview, size: int, what: str) -> list[Entry]:
+    """Return the tensors of a file in the order of their data; all checked.
+
+    Args:
+        head: the file's bytes up to its data, see `data_start`.
+        size: bytes of the whole file.
+        what: names the file in errors.
 
     Raises:
         PayloadError: the bytes are not strictly a safetensors file of known dtypes, without holes, overlaps,
             duplicate names or misaligned tensors.
     """
-    table, start = _read_header(raw, what)
+    table = _read_table(bytes(head[LENGTH_BYTES:]), what)
     entries = [_read_entry(name, fields, what) for name, fields in table.items()]
     entries.sort(key=lambda entry: (entry.begin, entry.end))
-    _check_places(entries, start, len(raw), what)
-    return entries, start
+    _check_places(entries, len(head), size, what)
+    return entries
 
 
-def _read_header(raw: RawBytes, what: str) -> tuple[dict[str, Any], int]:
-    """Return the header's entries by name, still unchecked, and where the data start."""
-    if len(raw) < _LENGTH_BYTES:
-        raise PayloadError(f"{what}: {len(raw)} bytes are too few for a safetensors file")
-    length = int.from_bytes(raw[:_LENGTH_BYTES].tobytes(), "little")
-    start = _LENGTH_BYTES + length
-    if length > MAX_HEADER_BYTES:
-        raise PayloadError(f"{what}: header of {length} bytes, at most {MAX_HEADER_BYTES} are read")
-    if start > len(raw):
-        raise PayloadError(f"{what}: header of {length} bytes in a file of {len(raw)}")
+def _read_table(text: bytes, what: str) -> dict[str, Any]:
+    """Return the header's entries by name, still unchecked."""
     try:
-        table = json.loads(raw[_LENGTH_BYTES:start].tobytes().decode(), object_pairs_hook=_unique)
+        table = json.loads(text.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise PayloadError(f"{what}: the header is not valid JSON: {error}") from error
     if not isinstance(table, dict):
@@ -97,7 +108,7 @@ def _read_header(raw: RawBytes, what: str) -> tuple[dict[str, Any], int]:
     metadata = table.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise PayloadError(f"{what}: __metadata__ is {quoted(metadata)}, expected strings by name")
-    return table, start
+    return table
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

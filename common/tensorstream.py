@@ -1,11 +1,11 @@
 """Tensors as the bytes of a safetensors file, in chunks to send, without copying them."""
 
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from zlib_ng import zlib_ng
 
 from common.tensorlayout import lay_out
 
@@ -45,7 +45,7 @@ class TensorStream:
     def __iter__(self) -> Iterator[memoryview]:
         crc32 = 0
         for chunk in _chunks(self._pieces()):
-            crc32 = zlib.crc32(chunk, crc32)
+            crc32 = zlib_ng.crc32(chunk, crc32)
             yield chunk
         self._crc32 = crc32
 

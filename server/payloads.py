@@ -1,15 +1,12 @@
 """Payloads between the run directory and the wire: what an assignment carries, and whether a result may count."""
 
 import math
-import zlib
-from collections.abc import Iterator
-from pathlib import Path
 
 from common import masks as packed_masks
 from common.errors import PayloadError
 from common.payload import mask_digest, unpack_mask_update
 from common.tensorfile import open_file
-from common.tensorstream import CHUNK_BYTES, TensorStream, Trailer
+from common.tensorstream import TensorStream
 from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
 from server.coordinator import Work
@@ -21,36 +18,6 @@ MAX_EXAMPLES = 2**40
 
 _MOST = {"examples": MAX_EXAMPLES, "loss": math.inf}
 """Of an evaluation's numbers; all others are shares, of at most 1."""
-
-
-class FileStream:
-    """A file's bytes from an offset on, as a payload."""
-
-    def __init__(self, path: Path, offset: int = 0) -> None:
-        """Look at the file.
-
-        Raises:
-            PayloadError: the offset is beyond its end.
-        """
-        self._path = path
-        self._offset = offset
-        self._crc32 = 0
-        self.size = path.stat().st_size - offset
-        if self.size < 0:
-            raise PayloadError(f"offset {offset}: the content ends at {self.size + offset}")
-
-    def __iter__(self) -> Iterator[memoryview]:
-        self._crc32 = 0
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            while chunk := file.read(CHUNK_BYTES):
-                self._crc32 = zlib.crc32(chunk, self._crc32)
-                yield memoryview(chunk)
-
-    @property
-    def trailer(self) -> Trailer:
-        """Size and checksum of what was iterated."""
-        return Trailer(self.size, self._crc32)
 
 
 def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:

@@ -14,6 +14,7 @@ from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
 from server.bell import wait_for
 from server.coordinator import Coordinator, Step
+from server.interceptors import TensorStreams
 from server.progress import Display
 from server.rundir import RunDirectory
 from server.service import CoordinatorService
@@ -38,7 +39,7 @@ class CoordinatorServer:
         Raises:
             LotteryFLError: the address cannot be listened at.
         """
-        server = grpc.aio.server(options=SERVER_OPTIONS)
+        server = grpc.aio.server(interceptors=(TensorStreams(),), options=SERVER_OPTIONS)
         pb_grpc.add_CoordinatorServicer_to_server(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         name = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name

@@ -1,24 +1,33 @@
-"""Framing: what the sender yields is what the receiver takes, and nothing else."""
+"""Framing: what the sender yields is what the receiver takes, and what protobuf itself writes and reads."""
+
+import zlib
+from collections.abc import Iterator
 
 import pytest
 import torch
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.errors import PayloadError
-from common.framing import frames, take
+from common.framing import deserializer, frames, message_size, serialize, take
 from common.receiver import MemoryReceiver
 from common.tensorfile import parse
-from common.tensorstream import CHUNK_BYTES, TensorStream
+from common.tensorstream import CHUNK_BYTES, TensorStream, Trailer
 from protos import lotteryfl_pb2 as pb
 
+read = deserializer(pb.BlobPart)
 
-def parts_of(tensors: dict[str, torch.Tensor]) -> list[pb.BlobPart]:
+
+def messages_of(tensors: dict[str, torch.Tensor]) -> list[bytes]:
     payload = TensorStream(tensors)
     return list(frames(pb.BlobPart(header=pb.PayloadHeader(size=payload.size)), payload))
 
 
 def test_a_payload_arrives_as_it_was() -> None:
     tensors = {"w": torch.randn(700_000), "b": torch.arange(3)}
-    first, *rest = parts_of(tensors)
+    first, *rest = map(read, messages_of(tensors))
+    assert isinstance(first, pb.BlobPart)
     assert first.header.size > 2 * CHUNK_BYTES
     receiver = MemoryReceiver(first.header.size, first.header.size, "model")
     taken = [take(receiver, part) for part in rest]
@@ -29,10 +38,68 @@ def test_a_payload_arrives_as_it_was() -> None:
 
 
 def test_no_message_is_larger_than_a_chunk_and_its_tag() -> None:
-    assert max(part.ByteSize() for part in parts_of({"w": torch.zeros(3 * CHUNK_BYTES // 4)})) < CHUNK_BYTES + 16
+    assert max(map(len, messages_of({"w": torch.zeros(3 * CHUNK_BYTES // 4)}))) < CHUNK_BYTES + 16
 
 
 @pytest.mark.parametrize("part", [pb.BlobPart(), pb.BlobPart(header=pb.PayloadHeader(size=3))])
 def test_a_message_out_of_place_is_refused(part: pb.BlobPart) -> None:
     with pytest.raises(PayloadError, match="expected a chunk or the trailer"):
         take(MemoryReceiver(8, 8, "model"), part)
+
+
+@pytest.mark.parametrize("kind", [pb.AssignmentPart, pb.ResultPart, pb.BlobPart])
+@given(size=st.sampled_from([0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152]))
+def test_a_chunk_is_the_message_that_protobuf_makes_of_it(kind: type[pb.BlobPart], size: int) -> None:
+    chunk = bytes(size)
+    by_protobuf = kind(chunk=chunk).SerializeToString()
+    assert chunk_message(kind, chunk) == by_protobuf
+    part = deserializer(kind)(by_protobuf)
+    assert isinstance(part, memoryview)
+    assert part == chunk
+    assert message_size(part) == len(by_protobuf)
+
+
+@given(st.binary(max_size=300).map(lambda tail: bytes([18]) + tail) | st.binary(max_size=40))
+def test_any_bytes_are_read_as_protobuf_reads_them(message: bytes) -> None:
+    try:
+        expected = pb.BlobPart.FromString(message)
+    except DecodeError:
+        with pytest.raises(DecodeError):
+            read(message)
+        return
+    part = read(message)
+    if isinstance(part, memoryview):
+        assert expected == pb.BlobPart(chunk=bytes(part))
+    else:
+        assert part == expected
+
+
+def test_a_chunk_in_a_message_of_another_writer_is_taken() -> None:
+    """Protobuf allows what our sender never does: here, the length in more bytes than it needs."""
+    part = read(b"\x12\x83\x00abc")
+    receiver = MemoryReceiver(3, 3, "model")
+    assert take(receiver, part) is None
+    assert bytes(receiver.finish(Trailer(3, zlib.crc32(b"abc")))) == b"abc"
+
+
+def test_messages_that_are_not_serialized_yet_are() -> None:
+    part = pb.BlobPart(header=pb.PayloadHeader(size=3))
+    assert serialize(part) == part.SerializeToString() == serialize(part.SerializeToString())
+
+
+class OneChunk:
+    """A payload of one chunk, of any size."""
+
+    trailer = Trailer(0, 0)
+
+    def __init__(self, chunk: bytes) -> None:
+        self.size = len(chunk)
+        self._chunk = chunk
+
+    def __iter__(self) -> Iterator[memoryview]:
+        yield memoryview(self._chunk)
+
+
+def chunk_message(kind: type[pb.BlobPart], chunk: bytes) -> bytes:
+    _first, message, _trailer = frames(kind(), OneChunk(chunk))
+    return message

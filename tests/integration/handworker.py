@@ -28,7 +28,7 @@ class Done(NamedTuple):
         """Return header, chunks and trailer, as the worker would send them."""
         payload = TensorStream(self.entries)
         self.result.payload.size = payload.size
-        return list(frames(pb.ResultPart(result=self.result), payload))
+        return [pb.ResultPart.FromString(message) for message in frames(pb.ResultPart(result=self.result), payload)]
 
 
 class HandWorker:

@@ -16,7 +16,8 @@ from common.quantization import DTYPES, WireDtype
 from common.tensorfile import open_file, parse
 from common.tensorstream import CHUNK_BYTES
 from protos import lotteryfl_pb2 as pb
-from server.payloads import MAX_EXAMPLES, FileStream, assignment_payload
+from server.filestream import FileStream
+from server.payloads import MAX_EXAMPLES, assignment_payload
 
 Drive = Callable[..., Bench]
 REFUSED = pb.SubmitReply.REFUSED

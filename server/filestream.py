@@ -1,0 +1,45 @@
+"""A file of the run directory as a payload, sent as it is."""
+
+from collections.abc import Iterator
+from mmap import ACCESS_READ, MADV_WILLNEED, mmap
+from pathlib import Path
+
+from zlib_ng import zlib_ng
+
+from common.errors import PayloadError
+from common.tensorstream import CHUNK_BYTES, Trailer
+
+
+class FileStream:
+    """A file's bytes from an offset on, as a payload: slices of the mapped file."""
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        """Look at the file.
+
+        Raises:
+            PayloadError: the offset is beyond its end.
+        """
+        self._path = path
+        self._offset = offset
+        self._crc32 = 0
+        self.size = path.stat().st_size - offset
+        if self.size < 0:
+            raise PayloadError(f"offset {offset}: the content ends at {self.size + offset}")
+
+    def __iter__(self) -> Iterator[memoryview]:
+        self._crc32 = 0
+        if not self.size:
+            return
+        with self._path.open("rb") as file:
+            mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
+        mapped.madvise(MADV_WILLNEED)  # so that nobody waits for the disk page by page
+        content = memoryview(mapped)[self._offset :]
+        for start in range(0, self.size, CHUNK_BYTES):
+            chunk = content[start : start + CHUNK_BYTES]
+            self._crc32 = zlib_ng.crc32(chunk, self._crc32)
+            yield chunk
+
+    @property
+    def trailer(self) -> Trailer:
+        """Size and checksum of what was iterated."""
+        return Trailer(self.size, self._crc32)
