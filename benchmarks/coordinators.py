@@ -47,7 +47,11 @@ class CoordinatorProcess:
             experiment: keys and sections of the experiment file.
         """
         os.environ[ballast.SIZE] = size  # here, and in the processes that are started from here
-        table: dict[str, Any] = {"task": {"name": TASK}, "training": {"epochs": 1}, "round": {"lease": 600.0}}
+        table: dict[str, Any] = {
+            "task": {"name": TASK},
+            "training": {"epochs": 1},
+            "round": {"lease": 600.0, "broadcasts": False},
+        }
         self.experiment = validate({**table, **experiment}, "benchmark")
         with create_run(path, self.experiment, (TASK,)) as run:
             self.table = run.table

@@ -8,27 +8,23 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from cachetools import LRUCache
 from torch import Tensor
 
 from client.assignment import AssignmentRunner, Outcome
 from client.connection import Connection, ContentGoneError, NotRegisteredError
+from client.content import Content
 from client.heartbeat import Heartbeat, LeaseLostError
 from common.channel import PROTOCOL_VERSION
 from common.errors import LotteryFLError, PayloadError, TaskError
 from common.experiment import Experiment, from_json
-from common.masks import PackedMask
-from common.payload import masks_from_entries, max_payload_bytes
+from common.payload import max_payload_bytes
 from common.tasks import load_task
-from common.tensorfile import parse
 from common.tensorstream import TensorStream
 from common.tensortable import TensorTable
+from common.wireformat import WireFormat
 from protos import lotteryfl_pb2 as pb
 
 _log = logging.getLogger("lotteryfl.worker")
-_CACHED_MASK_BYTES = 256 << 20
-
-Masks = Mapping[str, PackedMask]
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,6 @@ class Worker:
         self._settings = settings
         self._incarnation = uuid.uuid4().hex
         self._run_id = ""
-        self._masks: LRUCache[str, Masks] = LRUCache(_CACHED_MASK_BYTES, getsizeof=_mask_bytes)
 
     def run(self) -> None:
         """Work until the coordinator says that the run has finished.
@@ -70,7 +65,7 @@ class Worker:
         experiment = from_json(registration.experiment_json)
         torch.set_num_threads(experiment.training.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        self._runner = self._create_runner(experiment, registration.initial_digest)
+        self._content, self._runner = self._prepare(experiment, registration.initial_digest)
         _log.info("%s: registered, on %s", self._settings.name, self._settings.device)
         with Heartbeat(
             self._connection, self._worker_id, registration.lease_seconds, self._register
@@ -92,15 +87,16 @@ class Worker:
             )
         )
 
-    def _create_runner(self, experiment: Experiment, initial_digest: str) -> AssignmentRunner:
+    def _prepare(self, experiment: Experiment, initial_digest: str) -> tuple[Content, AssignmentRunner]:
         task_settings = experiment.task.model_copy(update={"data_dir": self._settings.data_dir})
         experiment = experiment.model_copy(update={"task": task_settings})
         task = load_task(experiment, self._settings.tasks)
         difference = TensorTable.of(task.model(), experiment.strategy.prunable).difference(self._table)
         if difference:
             raise TaskError(f"task {task.name}: this worker's model is not the coordinator's: {difference}")
-        initial = self._connection.fetch_blob(initial_digest, self._payload_limit, self._worker_id)
-        return AssignmentRunner(task, experiment, self._table, parse(initial, "θ_0"), self._settings.device)
+        wire = WireFormat(self._table, experiment.wire_dtype)
+        content = Content(self._connection, wire, self._worker_id, initial_digest)
+        return content, AssignmentRunner(task, experiment, self._table, content.initial, self._settings.device)
 
     def _work_once(self) -> bool:
         try:
@@ -125,7 +121,9 @@ class Worker:
     def _do(self, assignment: pb.Assignment, entries: Mapping[str, Tensor]) -> None:
         assignment_id = assignment.assignment_id
         try:
-            masks = self._masks_of(assignment)
+            masks = self._content.masks(assignment)
+            if assignment.base_digest:
+                entries = self._content.values(assignment, masks)
             self._return(assignment, self._runner.run(assignment, entries, masks, self._heartbeat.on_step))
         except TaskError as error:
             self._give_up(assignment_id, str(error), hopeless=True)
@@ -144,21 +142,6 @@ class Worker:
             self._give_up(assignment_id, f"{self._settings.name}: {str(error) or type(error).__name__}")
             raise
 
-    def _masks_of(self, assignment: pb.Assignment) -> Masks:
-        digest = assignment.mask_digest
-        if not digest:
-            return {}
-        masks = self._masks.get(digest)
-        if masks is None:
-            blob = self._connection.fetch_blob(digest, self._payload_limit, self._worker_id, assignment.assignment_id)
-            masks = masks_from_entries(self._table, parse(blob, f"mask {digest[:12]}"))
-            self._remember(digest, masks)
-        return masks
-
-    def _remember(self, digest: str, masks: Masks) -> None:
-        if masks and _mask_bytes(masks) <= self._masks.maxsize:
-            self._masks[digest] = masks
-
     def _return(self, assignment: pb.Assignment, outcome: Outcome) -> None:
         result = pb.Result(
             worker_id=self._worker_id,
@@ -172,7 +155,7 @@ class Worker:
         reply = self._connection.submit(result, payload)
         verdict = pb.SubmitReply.Verdict.Name(reply.verdict)
         if reply.verdict in (pb.SubmitReply.ACCEPTED, pb.SubmitReply.DUPLICATE):
-            self._remember(outcome.mask_digest, outcome.masks)
+            self._content.remember(outcome.mask_digest, outcome.masks)
             _log.info("%s: %s", assignment.assignment_id, verdict.lower())
         else:
             _log.warning("%s: %s: %s", assignment.assignment_id, verdict.lower(), reply.reason)
@@ -191,7 +174,3 @@ class Worker:
 def default_name() -> str:
     """Return a name that no other process of the cluster has."""
     return f"{socket.gethostname()}-{os.getpid()}"
-
-
-def _mask_bytes(masks: Masks) -> int:
-    return sum(mask.nbytes for mask in masks.values())

@@ -89,6 +89,8 @@ class RoundSettings(_Section):
     lease: Seconds = 60.0
     """Seconds without a heartbeat after which an assignment goes to another worker."""
     max_attempts: int = Field(3, ge=1)
+    broadcasts: bool = True
+    """Give a worker of several clients the whole model once where that takes fewer bytes than their kept values."""
 
 
 class Experiment(_Section):

@@ -11,7 +11,16 @@ from common import masks as packed_masks
 from common.errors import PayloadError
 from common.masks import PackedMask
 from common.payload import DENSE, KEPT, MASK, SCALE
-from common.quantization import DTYPES, LEVELS, MAX_SCALE, WireDtype, dequantize, number_of_scales, quantize
+from common.quantization import (
+    DTYPES,
+    LEVELS,
+    MAX_SCALE,
+    SCALE_BLOCK,
+    WireDtype,
+    dequantize,
+    number_of_scales,
+    quantize,
+)
 from common.tensorlayout import quoted
 from common.tensortable import TensorSpec, TensorTable
 
@@ -33,6 +42,12 @@ class WireFormat:
     def is_lossless(self) -> bool:
         """Whether what arrives is what was sent, bit for bit."""
         return self.wire_dtype == "float32"
+
+    def bits(self, spec: TensorSpec) -> float:
+        """Return what a value of the tensor takes on the wire, its share of a scale included."""
+        if not self._narrows(spec):
+            return 8 * spec.dtype.itemsize
+        return 8 * DTYPES[self.wire_dtype].itemsize + (32 / SCALE_BLOCK if self.wire_dtype == "int8" else 0)
 
     def pack(self, tensors: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> dict[str, Tensor]:
         """Return the entries for all tensors of the table, in its order: kept values where there is a mask.

@@ -281,6 +281,7 @@ class Assignment(_message.Message):
     PLAN_FIELD_NUMBER: _builtins.int
     MASK_DIGEST_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    BASE_DIGEST_FIELD_NUMBER: _builtins.int
     assignment_id: _builtins.str
     """round, client and attempt: a fencing token"""
     round: _builtins.int
@@ -288,11 +289,13 @@ class Assignment(_message.Message):
     seed: _builtins.int
     mask_digest: _builtins.str
     """the client's mask, by FetchBlob; empty: dense"""
+    base_digest: _builtins.str
+    """the whole model to start from, by FetchBlob; empty: its values are in the payload"""
     @_builtins.property
     def plan(self) -> Global___Plan: ...
     @_builtins.property
     def payload(self) -> Global___PayloadHeader:
-        """kept/NAME and dense/NAME"""
+        """kept/NAME and dense/NAME; without entries where there is a base"""
 
     def __init__(
         self,
@@ -304,10 +307,11 @@ class Assignment(_message.Message):
         plan: Global___Plan | None = ...,
         mask_digest: _builtins.str = ...,
         payload: Global___PayloadHeader | None = ...,
+        base_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_id", b"assignment_id", "client", b"client", "mask_digest", b"mask_digest", "payload", b"payload", "plan", b"plan", "round", b"round", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_id", b"assignment_id", "base_digest", b"base_digest", "client", b"client", "mask_digest", b"mask_digest", "payload", b"payload", "plan", b"plan", "round", b"round", "seed", b"seed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -938,6 +942,7 @@ class RoundSummary(_message.Message):
     DENSITY_FIELD_NUMBER: _builtins.int
     TRAIN_LOSS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    BROADCASTS_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     clients: _builtins.int
     accuracy_downloaded: _builtins.float
@@ -945,6 +950,8 @@ class RoundSummary(_message.Message):
     density: _builtins.float
     train_loss: _builtins.float
     seconds: _builtins.float
+    broadcasts: _builtins.int
+    """workers that were given the whole model once, not the kept values of each client"""
     def __init__(
         self,
         *,
@@ -955,10 +962,11 @@ class RoundSummary(_message.Message):
         density: _builtins.float = ...,
         train_loss: _builtins.float = ...,
         seconds: _builtins.float = ...,
+        broadcasts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy_downloaded", b"accuracy_downloaded", "accuracy_personalised", b"accuracy_personalised", "clients", b"clients", "density", b"density", "round", b"round", "seconds", b"seconds", "train_loss", b"train_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy_downloaded", b"accuracy_downloaded", "accuracy_personalised", b"accuracy_personalised", "broadcasts", b"broadcasts", "clients", b"clients", "density", b"density", "round", b"round", "seconds", b"seconds", "train_loss", b"train_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -108,7 +108,7 @@ class CoordinatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FetchBlob(self, request, context):
-        """Content by SHA-256 digest, resumable by offset: the initial model, a mask.
+        """Content by SHA-256 digest, resumable by offset: the initial model, the global model, a mask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,7 @@ class CoordinatorStub:
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.HeartbeatRequest, _lotteryfl_pb2.HeartbeatReply]
     """Every third of a lease; carries progress, renews the leases it names."""
     FetchBlob: _grpc.UnaryStreamMultiCallable[_lotteryfl_pb2.FetchBlobRequest, _lotteryfl_pb2.BlobPart]
-    """Content by SHA-256 digest, resumable by offset: the initial model, a mask."""
+    """Content by SHA-256 digest, resumable by offset: the initial model, the global model, a mask."""
     GetRun: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetRunRequest, _lotteryfl_pb2.RunStatus]
     """For observers: command line, dashboards, notebooks."""
     WatchRun: _grpc.UnaryStreamMultiCallable[_lotteryfl_pb2.WatchRunRequest, _lotteryfl_pb2.RunStatus]
@@ -66,7 +66,7 @@ class CoordinatorAsyncStub(CoordinatorStub):
     Heartbeat: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.HeartbeatRequest, _lotteryfl_pb2.HeartbeatReply]  # type: ignore[assignment]
     """Every third of a lease; carries progress, renews the leases it names."""
     FetchBlob: _aio.UnaryStreamMultiCallable[_lotteryfl_pb2.FetchBlobRequest, _lotteryfl_pb2.BlobPart]  # type: ignore[assignment]
-    """Content by SHA-256 digest, resumable by offset: the initial model, a mask."""
+    """Content by SHA-256 digest, resumable by offset: the initial model, the global model, a mask."""
     GetRun: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetRunRequest, _lotteryfl_pb2.RunStatus]  # type: ignore[assignment]
     """For observers: command line, dashboards, notebooks."""
     WatchRun: _aio.UnaryStreamMultiCallable[_lotteryfl_pb2.WatchRunRequest, _lotteryfl_pb2.RunStatus]  # type: ignore[assignment]
@@ -113,7 +113,7 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         request: _lotteryfl_pb2.FetchBlobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_lotteryfl_pb2.BlobPart], _abc.AsyncIterator[_lotteryfl_pb2.BlobPart]]:
-        """Content by SHA-256 digest, resumable by offset: the initial model, a mask."""
+        """Content by SHA-256 digest, resumable by offset: the initial model, the global model, a mask."""
 
     @_abc_1.abstractmethod
     def GetRun(

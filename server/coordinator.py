@@ -5,21 +5,24 @@ payloads and aggregation, is done elsewhere on what it hands out. Everything it 
 the answer.
 """
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 
 from common.errors import LotteryFLError
 from common.randomness import derive_seed
 from protos import lotteryfl_pb2 as pb
+from server.broadcast import TransferSizes
 from server.database import AssignmentRow, Received, ResultRow
 from server.leases import AssignmentId, Lease, LeaseTable
 from server.rounds import Decision, RoundState, Verdict, decide
-from server.rundir import RunDirectory, model_file
+from server.rundir import NewModel, RunDirectory, model_file
 from server.strategies import create_strategy
 from server.traffic import Traffic
-from server.workers import WorkerRegistry, name_of
+from server.workers import Worker, WorkerRegistry, name_of
 
 
 class Step(Enum):
@@ -44,8 +47,16 @@ class Work:
 class Coordinator:
     """The state machine of a run over its directory."""
 
-    def __init__(self, run: RunDirectory, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, run: RunDirectory, clock: Callable[[], float] = time.monotonic, *, broadcasts: bool = True
+    ) -> None:
         """Take up a run where its directory says it stands.
+
+        Args:
+            run: the open run directory.
+            clock: seconds, from any start.
+            broadcasts: let workers start from the whole model where that takes fewer bytes, unless the experiment
+                says otherwise.
 
         Raises:
             ExperimentError: the experiment names an unknown strategy.
@@ -59,6 +70,8 @@ class Coordinator:
         self._homes: dict[int, str] = {}  # by client, the worker that served it last: it has mask and data at hand
         self._closed: Decision | None = None
         self._traffic = Traffic(run.database)
+        self._broadcasts = broadcasts and run.experiment.round.broadcasts
+        self._sizes = TransferSizes.of(run.wire)
         self.state = self._database.get("state")
         self.reason = self._database.get("reason")
         if self.state == "failed":
@@ -109,11 +122,11 @@ class Coordinator:
             return []
         return self._database.results(self.round)
 
-    def commit(self, model_sha256: str | None) -> None:
+    def commit(self, model: NewModel | None) -> None:
         """Commit the closed round, in one transaction, and open the next.
 
         Args:
-            model_sha256: of the new global model, already on disk; None where it stays as it was.
+            model: the new global model; None where it stays as it was.
 
         Raises:
             ValueError: `advance` has not said COMMIT.
@@ -124,8 +137,9 @@ class Coordinator:
         with self._database.transaction():
             self._traffic.flush()
             self._database.commit_round(self.round, self._clock() - self._opened, self._closed.reason)
-            if model_sha256 is not None:
-                self._database.put("model_sha256", model_sha256)
+            if model is not None:
+                self._database.put("model_sha256", model.sha256)
+                self._database.put("model_digest", model.digest)
                 self._database.put("model_round", str(self.round))
             if self.is_final:
                 self._database.put("state", "finished")
@@ -193,7 +207,7 @@ class Coordinator:
         for client in sampled:
             row = clients[client]
             source = shared if self.strategy.aggregates else row.ticket or shared
-            yield AssignmentRow(self.round, client, plan, row.mask, source)
+            yield AssignmentRow(self.round, client, plan, row.mask, source, row.density)
 
     def _reopen_failed(self) -> None:
         self.state, self.reason = "running", ""
@@ -228,9 +242,10 @@ class Coordinator:
         lease = self._leases.grant(worker_id, worker.clients, self._clock(), self._homes)
         if lease is None:
             return None
-        with self._database.transaction():
-            self._database.set_assignment(lease.id, "leased", worker=worker_id)
         row = self._assignments[lease.id.client]
+        base = self._base(worker, row)
+        with self._database.transaction():
+            self._database.lease_assignment(lease.id, worker_id, broadcast=bool(base))
         assignment = pb.Assignment(
             assignment_id=str(lease.id),
             round=row.round,
@@ -238,8 +253,22 @@ class Coordinator:
             seed=derive_seed(self.experiment.seed, "training", row.round, row.client),
             plan=row.plan,
             mask_digest=row.mask,
+            base_digest=base,
         )
         return Work(assignment, row.source, is_own_result=row.source.startswith("results/"))
+
+    def _base(self, worker: Worker, row: AssignmentRow) -> str:
+        """Return the digest of the whole model if the worker is to start from that; '': it gets its client's values."""
+        digest = self._run.model_digest
+        if not self._broadcasts or row.source != model_file(self.model_round):
+            return ""
+        if digest not in (worker.model, self._run.initial_digest):  # it holds neither
+            rows = (self._assignments[client] for client in self._leases.waiting(worker.clients))
+            share = math.ceil(len(self._leases) / max(1, len(self.alive_workers())))
+            if not self._sizes.broadcast_pays(row.density for row in (row, *islice(rows, share - 1))):
+                return ""
+            worker.model = digest
+        return digest
 
     def heartbeat(self, worker_id: str, progress: Collection[pb.AssignmentProgress]) -> list[str]:
         """Renew the leases that the worker works under; return the assignments it has lost.

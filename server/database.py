@@ -11,7 +11,7 @@ from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
 from server.leases import AssignmentId
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -28,6 +28,7 @@ CREATE TABLE rounds (
 CREATE TABLE clients (
     client INTEGER PRIMARY KEY,
     mask TEXT NOT NULL DEFAULT '',          -- digest of the mask in force; '': dense
+    density REAL NOT NULL DEFAULT 1,        -- of that mask
     ticket TEXT NOT NULL DEFAULT ''         -- file of the last committed result; '': never took part
 ) STRICT;
 
@@ -36,10 +37,12 @@ CREATE TABLE assignments (
     client INTEGER NOT NULL REFERENCES clients,
     plan BLOB NOT NULL,                     -- protos: Plan
     mask TEXT NOT NULL,                     -- digest of the mask that the client starts from
+    density REAL NOT NULL,                  -- of that mask
     source TEXT NOT NULL,                   -- file of the tensors that the client starts from
     state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'leased', 'done', 'dropped')),
     attempt INTEGER NOT NULL DEFAULT 0,     -- of the last lease: the fencing token
     worker TEXT NOT NULL DEFAULT '',
+    broadcast INTEGER NOT NULL DEFAULT 0,   -- 1: the worker starts from the whole model, sent once for all its clients
     reason TEXT NOT NULL DEFAULT '',
     bytes_down INTEGER NOT NULL DEFAULT 0,
     bytes_up INTEGER NOT NULL DEFAULT 0,
@@ -90,6 +93,7 @@ class ClientRow:
     client: int
     mask: str
     ticket: str
+    density: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class AssignmentRow:
     plan: pb.Plan
     mask: str
     source: str
+    density: float = 1.0
     state: str = "waiting"
     attempt: int = 0
     worker: str = ""
@@ -219,7 +224,7 @@ class Database:
 
     def clients(self) -> list[ClientRow]:
         """Return all clients, in order."""
-        rows = self._connection.execute("SELECT client, mask, ticket FROM clients ORDER BY client")
+        rows = self._connection.execute("SELECT client, mask, ticket, density FROM clients ORDER BY client")
         return [ClientRow(*row) for row in rows]
 
     # -- rounds and assignments
@@ -236,18 +241,26 @@ class Database:
         """Write a round and its assignments."""
         self._connection.execute("INSERT INTO rounds (round, state) VALUES (?, 'open')", (round_,))
         self._connection.executemany(
-            "INSERT INTO assignments (round, client, plan, mask, source) VALUES (?, ?, ?, ?, ?)",
-            ((a.round, a.client, a.plan.SerializeToString(), a.mask, a.source) for a in assignments),
+            "INSERT INTO assignments (round, client, plan, mask, source, density) VALUES (?, ?, ?, ?, ?, ?)",
+            ((a.round, a.client, a.plan.SerializeToString(), a.mask, a.source, a.density) for a in assignments),
         )
 
     def assignments(self, round_: int) -> list[AssignmentRow]:
         """Return the assignments of a round, in client order."""
         rows = self._connection.execute(
-            "SELECT round, client, plan, mask, source, state, attempt, worker, reason FROM assignments "
+            "SELECT round, client, plan, mask, source, density, state, attempt, worker, reason FROM assignments "
             "WHERE round = ? ORDER BY client",
             (round_,),
         )
         return [AssignmentRow(r, k, pb.Plan.FromString(plan), *rest) for r, k, plan, *rest in rows]
+
+    def lease_assignment(self, id_: AssignmentId, worker: str, *, broadcast: bool) -> None:
+        """Give an assignment to a worker, which starts from the whole model where it is a broadcast."""
+        self._connection.execute(
+            "UPDATE assignments SET state = 'leased', attempt = ?, worker = ?, broadcast = ?, reason = '' "
+            "WHERE round = ? AND client = ?",
+            (id_.attempt, worker, broadcast, id_.round, id_.client),
+        )
 
     def set_assignment(self, id_: AssignmentId, state: str, *, worker: str = "", reason: str = "") -> None:
         """Move an assignment to another state; the id's attempt is its newest."""
@@ -296,8 +309,7 @@ class Database:
             (seconds, reason, round_),
         )
         self._connection.execute(
-            "UPDATE clients SET mask = results.mask, "
-            "ticket = results.file "
+            "UPDATE clients SET mask = results.mask, density = results.density, ticket = results.file "
             "FROM results WHERE results.round = ? AND results.client = clients.client",
             (round_,),
         )
@@ -338,7 +350,8 @@ class Database:
         """Return the means over clients of every committed round from `first` on, in order."""
         rows = self._connection.execute(
             """
-            SELECT r.round, count(*), avg(d.accuracy), avg(p.accuracy), avg(r.density), avg(r.train_loss), o.seconds
+            SELECT r.round, count(*), avg(d.accuracy), avg(p.accuracy), avg(r.density), avg(r.train_loss), o.seconds,
+                (SELECT count(DISTINCT worker) FROM assignments a WHERE a.round = r.round AND a.broadcast)
             FROM rounds o JOIN results r USING (round)
             JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
             JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')

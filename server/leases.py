@@ -1,7 +1,7 @@
 """Who works on what, and until when: leases over the assignments of one round. The clock is passed in."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple, Self
@@ -72,13 +72,16 @@ class LeaseTable:
             if lease.worker == worker:
                 self.renew(lease.id, worker, now)
                 return lease
-        allowed = (client for client in self._waiting if clients is None or client in clients)
-        client = _closest(islice(allowed, _LOOK_AHEAD), worker, homes or {})
+        client = _closest(islice(self.waiting(clients), _LOOK_AHEAD), worker, homes or {})
         if client is None:
             return None
         id_ = AssignmentId(self._round, client, self._waiting.pop(client) + 1)
         self._leases[client] = Lease(id_, worker, now + self._lease_seconds)
         return self._leases[client]
+
+    def waiting(self, clients: Collection[int] | None) -> Iterator[int]:
+        """Yield the waiting clients among these (None: all), in order of service."""
+        return (client for client in self._waiting if clients is None or client in clients)
 
     def held(self, id_: AssignmentId, worker: str) -> Lease | None:
         """Return the lease with this id if it stands and is this worker's."""

@@ -21,7 +21,12 @@ _MOST = {"examples": MAX_EXAMPLES, "loss": math.inf}
 
 
 def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:
-    """Return the values that an assignment starts from: the shared model's under its mask, or its own last result's."""
+    """Return the values that an assignment starts from: the shared model's under its mask, or its own last result's.
+
+    None, where its worker starts from a base.
+    """
+    if work.assignment.base_digest:
+        return TensorStream({})
     entries = open_file(run.path / work.source)
     if work.is_own_result:
         return TensorStream({name: t for name, t in entries.items() if not name.startswith("mask/")})

@@ -22,10 +22,11 @@ def describe_round(status: pb.RunStatus) -> str:
     """Return the last committed round in one line."""
     last = status.last
     name = f"round {last.round}/{status.rounds}" if last.round <= status.rounds else "every client, once more"
+    broadcasts = f", broadcast to {last.broadcasts}" if last.broadcasts else ""
     return (
         f"{name}: {last.clients} clients, accuracy {last.accuracy_downloaded:.3f} downloaded, "
         f"{last.accuracy_personalised:.3f} personalised, density {last.density:.3f}, "
-        f"{decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up"
+        f"{decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up{broadcasts}"
     )
 
 

@@ -14,7 +14,7 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, NamedTuple, Self
 
 from torch import Tensor
 
@@ -35,6 +35,15 @@ Masks = Mapping[str, PackedMask]
 
 FOLDERS = ("models", "masks", "results")
 _LOCK = "run.lock"
+
+
+class NewModel(NamedTuple):
+    """A global model that is on disk."""
+
+    sha256: str
+    """`model_sha256`: over its tensors by name, whatever the file looks like."""
+    digest: str
+    """SHA-256 of its file, by which workers ask for it."""
 
 
 class RunDirectory:
@@ -86,6 +95,7 @@ class RunDirectory:
         with database.transaction():
             database.put("run_id", uuid.uuid4().hex)
             database.put("initial_digest", initial_digest)
+            database.put("model_digest", initial_digest)
             database.put("model_sha256", digest(initial))
             database.put("state", "running")
             database.add_clients(experiment.clients)
@@ -116,6 +126,11 @@ class RunDirectory:
         return self.database.get("initial_digest")
 
     @property
+    def model_digest(self) -> str:
+        """SHA-256 of the global model's file."""
+        return self.database.get("model_digest")
+
+    @property
     def model_round(self) -> int:
         """The round whose aggregation made the current global model; 0: it is θ_0."""
         return int(self.database.get("model_round", "0"))
@@ -125,9 +140,11 @@ class RunDirectory:
         return self.path / "masks" / f"{mask_digest}.safetensors"
 
     def blob_path(self, digest: str) -> Path | None:
-        """Return the file with this content that workers may ask for: θ_0 or a mask."""
+        """Return the file with this content that workers may ask for: θ_0, the global model or a mask."""
         if digest == self.initial_digest:
             return self.path / model_file(0)
+        if digest == self.model_digest:
+            return self.path / model_file(self.model_round)
         if not re.fullmatch("[0-9a-f]{64}", digest):
             return None
         path = self.mask_path(digest)
@@ -145,8 +162,8 @@ class RunDirectory:
             return {}
         return masks_from_entries(self.table, tensorfile.open_file(self.mask_path(mask_digest)))
 
-    def aggregate(self, round_: int, results: Sequence[ResultRow], model_round: int) -> str:
-        """Write the round's global model from its results, tensor by tensor; return its `model_sha256`.
+    def aggregate(self, round_: int, results: Sequence[ResultRow], model_round: int) -> NewModel:
+        """Write the round's global model from its results, tensor by tensor.
 
         Touches files only, so that it may run beside the database's thread.
         """
@@ -161,8 +178,8 @@ class RunDirectory:
         ]
         old = tensorfile.open_file(self.path / model_file(model_round))
         path = self.path / model_file(round_)
-        tensorfile.save_stream(path, self.table, aggregate(self.table, old, updates))
-        return digest(tensorfile.open_file(path))
+        file_digest = tensorfile.save_stream(path, self.table, aggregate(self.table, old, updates))
+        return NewModel(digest(tensorfile.open_file(path)), file_digest)
 
     def experiment_for_workers(self) -> str:
         """Return the experiment as JSON, without what concerns this machine alone: a task's path becomes its name."""

@@ -20,7 +20,8 @@ class Simulation:
     def __init__(self, run: RunDirectory, task: Task, device: torch.device) -> None:
         self._run = run
         # A clock that stands still: where one thing is done after the other, no lease or round is ever late.
-        self._coordinator = Coordinator(run, clock=lambda: 0.0)
+        # No broadcasts either: bytes are counted as if every client were a worker of its own.
+        self._coordinator = Coordinator(run, clock=lambda: 0.0, broadcasts=False)
         self._coordinator.take_back_all("the run goes on in one process")
         self._worker_id = self._coordinator.register("simulate", "0", None)
         torch.set_num_threads(run.experiment.training.threads)

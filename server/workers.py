@@ -22,6 +22,8 @@ class Worker:
     clients: frozenset[int] | None
     """The clients whose data it holds; None: every client's."""
     seen: float
+    model: str = ""
+    """Digest of the whole model that it was given last."""
     progress: dict[str, pb.AssignmentProgress] = field(default_factory=dict)
 
 

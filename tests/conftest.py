@@ -30,8 +30,14 @@ def drive(tmp_path: Path) -> Iterator[Drive]:
     """Open runs by hand: `drive(experiment, task, name)`; all are closed in the end."""
     with ExitStack() as stack:
 
-        def open_(experiment: Experiment | None = None, task: TinyTask | None = None, name: str = "run") -> Bench:
-            bench = Bench(tmp_path / name, experiment or tiny_experiment(), task or TinyTask())
+        def open_(
+            experiment: Experiment | None = None,
+            task: TinyTask | None = None,
+            name: str = "run",
+            *,
+            broadcasts: bool = False,
+        ) -> Bench:
+            bench = Bench(tmp_path / name, experiment or tiny_experiment(), task or TinyTask(), broadcasts=broadcasts)
             stack.callback(bench.close)
             return bench
 

@@ -21,7 +21,7 @@ from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
 from server.coordinator import Coordinator, Step, Work
 from server.payloads import assignment_payload, check_result
-from server.rundir import RunDirectory, model_file
+from server.rundir import NewModel, RunDirectory, model_file
 from server.simulate import Simulation
 
 CPU = torch.device("cpu")
@@ -117,8 +117,9 @@ class Answer:
 class Bench:
     """A coordinator over a run directory, the clock that it looks at, and hands that do its work."""
 
-    def __init__(self, path: Path, experiment: Experiment, task: TinyTask) -> None:
+    def __init__(self, path: Path, experiment: Experiment, task: TinyTask, *, broadcasts: bool = False) -> None:
         self.path = path
+        self._broadcasts = broadcasts
         self.now = 0.0
         self.incarnation = 1
         self._task = task
@@ -127,7 +128,7 @@ class Bench:
 
     def _open(self, run: RunDirectory) -> None:
         self.run = run
-        self.coordinator = Coordinator(run, clock=lambda: self.now)
+        self.coordinator = Coordinator(run, clock=lambda: self.now, broadcasts=self._broadcasts)
         initial = open_file(run.path / model_file(0))
         self._runner = AssignmentRunner(self._task, run.experiment, run.table, initial, CPU)
 
@@ -152,7 +153,11 @@ class Bench:
 
     def outcome(self, work: Work) -> Outcome:
         entries = parse(bytearray().join(assignment_payload(self.run, work)), "payload")
-        return self._runner.run(work.assignment, entries, self.run.load_masks(work.assignment.mask_digest))
+        masks = self.run.load_masks(work.assignment.mask_digest)
+        if work.assignment.base_digest:
+            assert entries == {}
+            entries = self.run.wire.pack(open_file(self.run.path / work.source), masks)
+        return self._runner.run(work.assignment, entries, masks)
 
     def do(self, work: Work) -> Answer:
         outcome = self.outcome(work)
@@ -185,7 +190,7 @@ class Bench:
             (self.run.path / file).unlink()
         return reply
 
-    def aggregate(self) -> str | None:
+    def aggregate(self) -> NewModel | None:
         results = self.coordinator.results_to_aggregate()
         if not results:
             return None

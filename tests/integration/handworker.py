@@ -55,11 +55,11 @@ class HandWorker:
         assignment, *chunks, trailer = self.poll()
         payload = b"".join(part.chunk for part in chunks)
         assert assignment.assignment.payload.size == trailer.trailer.size == len(payload)
-        outcome = self._runner.run(
-            assignment.assignment,
-            parse(bytearray(payload), "payload"),
-            self._masks(assignment.assignment.mask_digest),
-        )
+        masks = self._masks(assignment.assignment.mask_digest)
+        entries = parse(bytearray(payload), "payload")
+        if digest := assignment.assignment.base_digest:
+            entries = self._server.run.wire.pack(parse(self._blob(digest), "base"), masks)
+        outcome = self._runner.run(assignment.assignment, entries, masks)
         result = pb.Result(
             worker_id=self.id,
             assignment_id=assignment.assignment.assignment_id,
@@ -86,6 +86,8 @@ class HandWorker:
     def _masks(self, digest: str) -> dict[str, PackedMask]:
         if not digest:
             return {}
+        return masks_from_entries(self._server.run.table, parse(self._blob(digest), "mask"))
+
+    def _blob(self, digest: str) -> bytearray:
         _, *chunks, _ = self._stub.FetchBlob(pb.FetchBlobRequest(digest=digest), timeout=30)
-        payload = bytearray().join(part.chunk for part in chunks)
-        return masks_from_entries(self._server.run.table, parse(payload, "mask"))
+        return bytearray().join(part.chunk for part in chunks)

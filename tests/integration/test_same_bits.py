@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Expect, Start, Write, assert_same_bits
+from conftest import Expect, Start, Write, assert_same_bits, read_summary
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -31,6 +31,11 @@ def test_simulate_and_run_give_the_same_tickets(tmp_path: Path, start: Start, wr
     for name, process in runs.items():
         assert process.exit_code() == 0, process.stderr
         assert_same_bits(tmp_path / name, expected)
+    by_values = start("run", path, "--workers", 1, "--run-dir", "by-values", "--set", "round.broadcasts=false")
+    assert by_values.exit_code() == 0, by_values.stderr
+    assert_same_bits(tmp_path / "by-values", expected)
+    bytes_down = {name: read_summary(tmp_path / name)["bytes"]["down"] for name in ("by-values", "one-worker")}
+    assert bytes_down["one-worker"] < bytes_down["by-values"], "the model once, not the values of every client"
     assert 0.5 <= expected["density"]["mean"] < 0.6
     unrewound = expect(write(DIGITS, strategy={"rewind": "none"}))
     assert unrewound["model_sha256"] != expected["model_sha256"], "the experiment shows no rewinding"

@@ -138,12 +138,13 @@ def test_the_aggregate_on_disk_is_the_one_in_memory(drive: Drive) -> None:
         Update(row.client, row.examples, run.load_masks(row.mask), open_file(run.path / row.file)) for row in rows
     ]
     expected = dict(aggregate(run.table, open_file(run.path / model_file(0)), updates))
-    sha256 = run.aggregate(1, rows, 0)
+    model = run.aggregate(1, rows, 0)
     stored = open_file(run.path / model_file(1))
     assert stored.keys() == expected.keys()
     assert all(torch.equal(stored[name], expected[name]) for name in expected)
-    assert sha256 == digest(expected)
-    assert run.aggregate(1, rows[::-1], 0) == sha256
+    assert model.sha256 == digest(expected)
+    assert model.digest == hashlib.sha256((run.path / model_file(1)).read_bytes()).hexdigest()
+    assert run.aggregate(1, rows[::-1], 0) == model
 
 
 def test_the_digest_of_the_tickets_sees_every_ticket_and_mask(drive: Drive) -> None:

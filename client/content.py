@@ -1,0 +1,94 @@
+"""What a worker holds by digest: masks, θ_0 and the round's model. All of it can be fetched again."""
+
+from collections.abc import Mapping
+
+from cachetools import LRUCache
+from torch import Tensor
+
+from client.connection import Connection
+from common.masks import PackedMask
+from common.payload import DENSE, masks_from_entries, max_payload_bytes
+from common.tensorfile import parse
+from common.wireformat import WireFormat
+from protos import lotteryfl_pb2 as pb
+
+Masks = Mapping[str, PackedMask]
+
+_MASK_BYTES = 256 << 20
+
+
+class Content:
+    """Fetches what it does not hold."""
+
+    def __init__(self, connection: Connection, wire: WireFormat, worker_id: str, initial_digest: str) -> None:
+        """Fetch θ_0.
+
+        Args:
+            connection: to the coordinator.
+            wire: how the model's tensors travel.
+            worker_id: of this worker.
+            initial_digest: SHA-256 of θ_0's file.
+
+        Raises:
+            PayloadError: what came is not a model as the table says.
+        """
+        self._connection = connection
+        self._wire = wire
+        self._worker_id = worker_id
+        self._limit = max_payload_bytes(wire.table)
+        self._masks: LRUCache[str, Masks] = LRUCache(_MASK_BYTES, getsizeof=_mask_bytes)
+        self._initial_digest = initial_digest
+        self.initial = self._fetch_model(initial_digest, "")
+        """θ_0 by plain name."""
+        self._model_digest = ""
+        self._model: Mapping[str, Tensor] = {}
+
+    def masks(self, assignment: pb.Assignment) -> Masks:
+        """Return the packed masks that an assignment's client has; none: it is dense.
+
+        Raises:
+            ContentGoneError: the coordinator has them no more.
+            PayloadError: what came is not what the table says.
+        """
+        digest = assignment.mask_digest
+        if not digest:
+            return {}
+        masks: Masks | None = self._masks.get(digest)
+        if masks is None:
+            masks = masks_from_entries(self._wire.table, self._fetch(digest, assignment.assignment_id))
+            self.remember(digest, masks)
+        return masks
+
+    def values(self, assignment: pb.Assignment, masks: Masks) -> dict[str, Tensor]:
+        """Return the values of the assignment's base as its payload would have brought them.
+
+        Raises:
+            ContentGoneError: the coordinator has the base no more.
+            PayloadError: what came is not what the table says.
+        """
+        digest = assignment.base_digest
+        if digest == self._initial_digest:
+            return self._wire.pack(self.initial, masks)
+        if digest != self._model_digest:
+            self._model, self._model_digest = {}, ""  # first, so that not both are in memory
+            self._model = self._fetch_model(digest, assignment.assignment_id)
+            self._model_digest = digest
+        return self._wire.pack(self._model, masks)
+
+    def remember(self, digest: str, masks: Masks) -> None:
+        """Keep masks for the client's next assignment."""
+        if masks and _mask_bytes(masks) <= self._masks.maxsize:
+            self._masks[digest] = masks
+
+    def _fetch_model(self, digest: str, assignment_id: str) -> dict[str, Tensor]:
+        tensors = self._fetch(digest, assignment_id)
+        WireFormat(self._wire.table, "float32").check({DENSE + name: tensor for name, tensor in tensors.items()}, {})
+        return tensors
+
+    def _fetch(self, digest: str, assignment_id: str) -> dict[str, Tensor]:
+        content = self._connection.fetch_blob(digest, self._limit, self._worker_id, assignment_id)
+        return parse(content, f"content {digest[:12]}")
+
+
+def _mask_bytes(masks: Masks) -> int:
+    return sum(mask.nbytes for mask in masks.values())

@@ -1,0 +1,45 @@
+"""What a worker gets that serves several clients of a round: the whole model once, or the kept values of each client.
+
+The bits that it works with are the same. Masks travel apart from both, and only to who does not hold them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from common.wireformat import WireFormat
+
+
+@dataclass(frozen=True)
+class TransferSizes:
+    """Bytes on the wire, but for names and frames."""
+
+    whole: int
+    """The whole model, in its own dtypes."""
+    weights: float
+    """Its prunable tensors, as values in the wire dtype."""
+    rest: int
+    """Everything else, which every client gets whole."""
+
+    @classmethod
+    def of(cls, wire: WireFormat) -> Self:
+        """Return the sizes of a model."""
+        weights = [spec for spec in wire.table if spec.prunable]
+        return cls(
+            whole=wire.table.nbytes,
+            weights=sum(spec.numel * wire.bits(spec) for spec in weights) / 8,
+            rest=wire.table.nbytes - sum(spec.nbytes for spec in weights),
+        )
+
+    def values(self, density: float) -> float:
+        """Return the bytes of one client's kept values."""
+        return self.rest + density * self.weights
+
+    def broadcast_pays(self, densities: Iterable[float]) -> bool:
+        """Say whether the whole model takes fewer bytes than the kept values of clients of these densities."""
+        total = 0.0
+        for density in densities:
+            total += self.values(density)
+            if total > self.whole:
+                return True
+        return False
