@@ -50,7 +50,7 @@ def check_experiment(group: Group, path: Path, database: Database) -> None:
     with group.naming("experiment.toml"):
         experiment = load(path / "experiment.toml")
         strategy = create_strategy(experiment)
-    for key in ("run_id", "initial_digest", "model_sha256"):
+    for key in ("run_id", "initial_digest", "model_digest", "model_sha256"):
         if not database.get(key):
             group.add(f"run.db: run, key {key!r}", "missing")
     if (state := database.get("state")) not in _STATES:

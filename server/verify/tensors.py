@@ -56,6 +56,7 @@ def check_models(group: Group, run: RunDirectory) -> None:
         sha256, recorded = _check_model(run, current), run.database.get("model_sha256")
         if sha256 != recorded:
             raise PayloadError(f"model_sha256 {sha256}, expected {recorded} as recorded")
+        _check_content(run.path / current, run.model_digest)
     group.looked_at = (
         f"θ_0 and the model after round {run.model_round}, {_size({run.path / initial, run.path / current})}"
     )
@@ -82,7 +83,7 @@ def check_results(group: Group, run: RunDirectory, broken: Collection[str]) -> N
         broken: the mask files that cannot be relied on; results are not judged by them.
     """
     rows = run.database.select(
-        "SELECT file, r.mask, a.mask, density FROM results r JOIN assignments a USING (round, client) "
+        "SELECT file, r.mask, a.mask, r.density FROM results r JOIN assignments a USING (round, client) "
         "JOIN rounds USING (round) WHERE rounds.state = 'open' OR file IN (SELECT ticket FROM clients)"
     )
     files = []

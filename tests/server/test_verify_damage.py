@@ -121,7 +121,7 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
     ),
     "database, version": (
         lambda path: edit(path, "PRAGMA user_version = 9"),
-        "run.db: is of version 9; this program reads 1",
+        "run.db: is of version 9; this program reads 2",
     ),
     "database, a table": (lambda path: edit(path, "DROP TABLE metrics"), "run.db: no such table: metrics"),
     "experiment, gone": (
