@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_BLOCK = 1 << 18
+_BLOCK = 1 << 17
 """Elements worked on at a time: temporaries stay in the processor's cache."""
 
 _SAMPLE = 1 << 16
