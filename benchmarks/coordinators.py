@@ -25,6 +25,7 @@ from common.receiver import FileReceiver
 from common.tensorreceiver import Place, new_tensor
 from common.tensorstream import TensorStream
 from common.tensortable import TensorTable
+from common.wireformat import WireFormat
 from protos import lotteryfl_pb2 as pb
 from server.coordinator import Coordinator
 from server.rundir import RunDirectory
@@ -144,7 +145,7 @@ def _serve(path: Path, keep_memory: bool, parent: Pipe) -> None:
         keep_freed_memory()
     stopwatch = Stopwatch()
     stopwatch.wrap("dispatch", Coordinator, "lease")
-    stopwatch.wrap("read", server.service, "assignment_payload")
+    stopwatch.wrap("read", WireFormat, "_entry")
     stopwatch.wrap("spool", FileReceiver, "write")
     stopwatch.wrap("fsync", os, "fsync")
     stopwatch.wrap("check", server.service, "check_result")

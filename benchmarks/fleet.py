@@ -54,7 +54,7 @@ def rows() -> list[Row]:
             clients=WORKERS,
             clients_per_round=WORKERS,
             strategy={"name": "fedavg"},
-            round={"lease": LEASE},
+            round={"lease": LEASE, "broadcasts": False},
         )
         payload = coordinator.table.nbytes
         with coordinator:

@@ -24,8 +24,8 @@ FEW, MANY = 4, 64
 
 
 def rows() -> list[Row]:
-    """Transfers of dense models, then whole rounds at density 0.2."""
-    return [row for size in TRANSFERS for row in _transfer(size)] + _rounds()
+    """Transfers of models, then whole rounds at density 0.2."""
+    return [row for size in TRANSFERS for row in _transfer(size)] + [_masked_download("350 M")] + _rounds()
 
 
 def _transfer(size: str) -> list[Row]:
@@ -47,6 +47,22 @@ def _transfer(size: str) -> list[Row]:
         share(f"{label}, worker", constant(worker_memory.extra / MIB), payload, "payload", "MiB", at_most(1.15)),
         share(f"{label}, coordinator", theirs, payload, "payload", "MiB", at_most(32, of="ours")),
     ]
+
+
+def _masked_download(size: str) -> Row:
+    """Watch the coordinator while it takes a client's kept values out of the global model and sends them."""
+    with tempfile.TemporaryDirectory() as folder:
+        coordinator = CoordinatorProcess(Path(folder) / "run", size, rounds=2, clients=1, clients_per_round=1)
+        values, digest = _answer(coordinator.table, 0)
+        with coordinator:
+            hands = Hands(coordinator.address, coordinator.table)
+            hands.submit(hands.fetch()[0], values, digest)
+            coordinator.settle_memory()
+            with MemoryWatch(coordinator.pid) as memory:
+                _, values = hands.fetch()
+    payload = constant(sum(value.nbytes for value in values.values()) / MIB)
+    label = f"memory of a transfer of {size} at density 0.2, coordinator"
+    return share(label, constant(memory.extra / MIB), payload, "payload", "MiB", at_most(32, of="ours"))
 
 
 class Worker:

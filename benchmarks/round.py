@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import client.assignment
+import client.connection
 from benchmarks.coordinators import TASK, CoordinatorProcess
 from benchmarks.harness import Row, Spread, seconds, share
 from benchmarks.rawserver import RawServer
@@ -32,7 +33,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 STEPS = {
     "dispatch": "lease on disk",
-    "read": "open the file, gather",
+    "read": "gather from the file",
     "download": "first to last byte",
     "decode": "into the model",
     "encode": "out of the model",
@@ -94,7 +95,7 @@ def _work(address: str, name: str, parent: Pipe) -> None:
     """Be a worker as `lotteryfl work` is one, with a stopwatch in it."""
     keep_freed_memory()
     stopwatch = Stopwatch()
-    stopwatch.wrap("download", Connection, "_receive")
+    stopwatch.wrap("download", client.connection, "_receive")
     stopwatch.wrap("upload", Connection, "submit")
     stopwatch.wrap("decode", AssignmentRunner, "_load")
     stopwatch.wrap("encode", WireFormat, "pack")

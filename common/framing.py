@@ -25,6 +25,8 @@ class Payload(Protocol):
     """Bytes to stream: `common.tensorstream.TensorStream`, or a part of a file."""
 
     size: int
+    is_at_hand: bool
+    """Whether taking a chunk costs next to nothing."""
 
     def __iter__(self) -> Iterator[memoryview]: ...
 

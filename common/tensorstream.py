@@ -1,6 +1,7 @@
 """Tensors as the bytes of a safetensors file, in chunks to send, without copying them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,16 @@ class Trailer(NamedTuple):
     crc32: int
 
 
+@dataclass(frozen=True)
+class Deferred:
+    """A tensor that is made when its turn comes, and let go when it has been sent."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    make: Callable[[], Tensor]
+    """Returns the tensor, of this dtype and shape; called in every iteration."""
+
+
 class TensorStream:
     """Named tensors as the chunks of a safetensors file, without copying them.
 
@@ -35,12 +46,14 @@ class TensorStream:
         ValueError: a tensor is called `__metadata__`, or there are more names than a header holds.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor | Deferred]) -> None:
         self._header, entries = lay_out((name, t.dtype, t.shape) for name, t in tensors.items())
         self._tensors = [tensors[entry.name] for entry in entries]
         self._crc32: int | None = None
         self.size = len(self._header) + (entries[-1].end if entries else 0)
         """Bytes in all chunks together."""
+        self.is_at_hand = not any(isinstance(tensor, Deferred) for tensor in self._tensors)
+        """Whether taking a chunk costs next to nothing, as no tensor is made for it."""
 
     def __iter__(self) -> Iterator[memoryview]:
         crc32 = 0
@@ -63,7 +76,7 @@ class TensorStream:
     def _pieces(self) -> Iterator[memoryview]:
         yield memoryview(self._header)
         for tensor in self._tensors:
-            yield data_of(tensor)
+            yield data_of(tensor.make() if isinstance(tensor, Deferred) else tensor)
 
 
 def data_of(tensor: Tensor) -> memoryview:

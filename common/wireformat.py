@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import torch
@@ -22,6 +23,7 @@ from common.quantization import (
     quantize,
 )
 from common.tensorlayout import quoted
+from common.tensorstream import Deferred, TensorStream
 from common.tensortable import TensorSpec, TensorTable
 
 
@@ -61,25 +63,51 @@ class WireFormat:
             ValueError: the names, dtypes or shapes are not those of the table.
             PayloadError: a value is not finite or beyond the range of the dtype that it would be narrowed to.
         """
-        _check_known(self.table, masks)
+        self._check_sendable(tensors, masks)
         entries: dict[str, Tensor] = {}
+        for spec in self.table:
+            entries |= self._entries_of(spec, tensors[spec.name], masks.get(spec.name))
+        return entries
+
+    def stream(self, tensors: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> TensorStream:
+        """Return the stream of what `pack` returns, without making more than one tensor's values at a time.
+
+        Raises:
+            ValueError: as `pack`. Its PayloadError comes from the stream.
+        """
+        self._check_sendable(tensors, masks)
+        entries: dict[str, Tensor | Deferred] = {}
+        for spec in self.table:
+            tensor, packed = tensors[spec.name], masks.get(spec.name)
+            for key, (dtype, shape) in self._layout_of(spec, packed).items():
+                travels_as_it_is = packed is None and not self._narrows(spec)
+                make = partial(self._entry, key, spec, tensor, packed)
+                entries[key] = tensor if travels_as_it_is else Deferred(dtype, shape, make)
+        return TensorStream(entries)
+
+    def _check_sendable(self, tensors: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> None:
+        _check_known(self.table, masks)
         for spec in self.table:
             tensor = tensors.get(spec.name)
             if tensor is None:
                 raise ValueError(f"{spec.name}: not among the tensors to send")
             if (tensor.dtype, tuple(tensor.shape)) != (spec.dtype, spec.shape):
                 raise ValueError(f"{spec.name}: {_form(tensor)}, expected {_expected(spec.dtype, spec.shape)}")
-            key, packed = _key(spec, masks), masks.get(spec.name)
-            values = tensor if packed is None else packed_masks.gather(tensor, packed)
-            if self._narrows(spec):
-                try:
-                    values, scales = quantize(values, self.wire_dtype)
-                except ValueError as error:
-                    raise PayloadError(f"{key}: {error}") from error
-                if scales is not None:
-                    entries[SCALE + spec.name] = scales
-            entries[key] = values
-        return entries
+
+    def _entries_of(self, spec: TensorSpec, tensor: Tensor, packed: PackedMask | None) -> dict[str, Tensor]:
+        """Return what travels of a tensor: its values, and their scales if they have some."""
+        key = _key(spec, packed)
+        values = tensor if packed is None else packed_masks.gather(tensor, packed)
+        if not self._narrows(spec):
+            return {key: values}
+        try:
+            values, scales = quantize(values, self.wire_dtype)
+        except ValueError as error:
+            raise PayloadError(f"{key}: {error}") from error
+        return {key: values} if scales is None else {key: values, SCALE + spec.name: scales}
+
+    def _entry(self, key: str, spec: TensorSpec, tensor: Tensor, packed: PackedMask | None) -> Tensor:
+        return self._entries_of(spec, tensor, packed)[key]
 
     def unpack(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> dict[str, Tensor]:
         """Return all tensors of the table, whole, with exact zeros where a mask prunes.
@@ -91,7 +119,7 @@ class WireFormat:
             ValueError: `masks` names a tensor that the table has not.
         """
         self.check(entries, masks)
-        return {spec.name: _whole(spec, entries, masks) for spec in self.table}
+        return {spec.name: _whole(spec, entries, masks.get(spec.name)) for spec in self.table}
 
     def unpack_into(
         self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask], tensors: Mapping[str, Tensor]
@@ -113,9 +141,9 @@ class WireFormat:
         for spec in self.table:
             tensor, packed = tensors[spec.name], masks.get(spec.name)
             if packed is not None and tensor.is_contiguous():
-                packed_masks.scatter(_values(spec, entries, masks, tensor.device), packed, tensor)
+                packed_masks.scatter(_values(spec, entries, packed, tensor.device), packed, tensor)
             else:
-                tensor.copy_(_whole(spec, entries, masks))
+                tensor.copy_(_whole(spec, entries, packed))
 
     def check(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> None:
         """Check received entries without building a dense tensor: in bounded memory over a mapped file.
@@ -142,40 +170,46 @@ class WireFormat:
             scale = SCALE + spec.name
             if scale in expected:
                 _check_range(scale, entries[scale], 0, MAX_SCALE)
-                _check_range(_key(spec, masks), entries[_key(spec, masks)], -LEVELS, LEVELS)
+                key = _key(spec, masks.get(spec.name))
+                _check_range(key, entries[key], -LEVELS, LEVELS)
 
     def _layout(self, masks: Mapping[str, PackedMask]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """Return dtype and shape of every entry but masks."""
         layout: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
         for spec in self.table:
-            packed = masks.get(spec.name)
-            shape = spec.shape if packed is None else (packed_masks.count(packed),)
-            dtype = DTYPES[self.wire_dtype] if self._narrows(spec) else spec.dtype
-            layout[_key(spec, masks)] = (dtype, shape)
-            if self._narrows(spec) and self.wire_dtype == "int8":
-                layout[SCALE + spec.name] = (torch.float32, (number_of_scales(prod(shape)),))
+            layout |= self._layout_of(spec, masks.get(spec.name))
         return layout
+
+    def _layout_of(self, spec: TensorSpec, packed: PackedMask | None) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        shape = spec.shape if packed is None else (packed_masks.count(packed),)
+        key = _key(spec, packed)
+        if not self._narrows(spec):
+            return {key: (spec.dtype, shape)}
+        values = (DTYPES[self.wire_dtype], shape)
+        if self.wire_dtype != "int8":
+            return {key: values}
+        return {key: values, SCALE + spec.name: (torch.float32, (number_of_scales(prod(shape)),))}
 
     def _narrows(self, spec: TensorSpec) -> bool:
         return not self.is_lossless and spec.prunable and spec.dtype is torch.float32
 
 
-def _key(spec: TensorSpec, masks: Mapping[str, PackedMask]) -> str:
-    return (KEPT if spec.name in masks else DENSE) + spec.name
+def _key(spec: TensorSpec, packed: PackedMask | None) -> str:
+    return (DENSE if packed is None else KEPT) + spec.name
 
 
 def _values(
-    spec: TensorSpec, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask], device: torch.device | str
+    spec: TensorSpec, entries: Mapping[str, Tensor], packed: PackedMask | None, device: torch.device | str
 ) -> Tensor:
     """Return what has travelled of a tensor, in its own dtype."""
-    values, scales = entries[_key(spec, masks)].to(device), entries.get(SCALE + spec.name)
+    values, scales = entries[_key(spec, packed)].to(device), entries.get(SCALE + spec.name)
     if values.dtype is spec.dtype:
         return values
     return dequantize(values, None if scales is None else scales.to(device))
 
 
-def _whole(spec: TensorSpec, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> Tensor:
-    packed, values = masks.get(spec.name), _values(spec, entries, masks, "cpu")
+def _whole(spec: TensorSpec, entries: Mapping[str, Tensor], packed: PackedMask | None) -> Tensor:
+    values = _values(spec, entries, packed, "cpu")
     if packed is None:
         return values
     whole = torch.empty(spec.shape, dtype=spec.dtype)

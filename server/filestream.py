@@ -13,6 +13,8 @@ from common.tensorstream import CHUNK_BYTES, Trailer
 class FileStream:
     """A file's bytes from an offset on, as a payload: slices of the mapped file."""
 
+    is_at_hand = True
+
     def __init__(self, path: Path, offset: int = 0) -> None:
         """Look at the file.
 

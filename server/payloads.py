@@ -30,7 +30,7 @@ def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:
     entries = open_file(run.path / work.source)
     if work.is_own_result:
         return TensorStream({name: t for name, t in entries.items() if not name.startswith("mask/")})
-    return TensorStream(run.wire.pack(entries, run.load_masks(work.assignment.mask_digest)))
+    return run.wire.stream(entries, run.load_masks(work.assignment.mask_digest))
 
 
 def check_result(run: RunDirectory, result: pb.Result, file: str, mask_before: str) -> Received:

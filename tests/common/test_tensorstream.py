@@ -1,6 +1,7 @@
 """Golden bytes and chunks: what a stream of tensors is."""
 
 import zlib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,32 @@ from torch import Tensor
 
 from common.tensorfile import open_file, parse
 from common.tensorlayout import MAX_HEADER_BYTES
-from common.tensorstream import CHUNK_BYTES, TensorStream
+from common.tensorstream import CHUNK_BYTES, Deferred, TensorStream
+
+
+def test_a_deferred_tensor_is_made_when_its_turn_comes_and_again_for_a_retry() -> None:
+    made: list[str] = []
+
+    def make(name: str, value: float) -> Tensor:
+        made.append(name)
+        return torch.full((CHUNK_BYTES // 4,), value)
+
+    deferred = {
+        name: Deferred(torch.float32, (CHUNK_BYTES // 4,), partial(make, name, value))
+        for name, value in (("a", 1.0), ("b", 2.0))
+    }
+    stream = TensorStream(deferred)
+    assert not stream.is_at_hand
+    assert made == []
+    chunks = iter(stream)
+    first = bytes(next(chunks))
+    assert made == ["a"]
+    whole = b"".join([first, *chunks])
+    assert made == ["a", "b"]
+    at_hand = TensorStream({name: tensor.make() for name, tensor in deferred.items()})
+    assert at_hand.is_at_hand
+    assert whole == b"".join(at_hand) == b"".join(stream)
+    assert stream.trailer == at_hand.trailer
 
 
 def test_golden_bytes() -> None:

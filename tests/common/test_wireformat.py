@@ -18,6 +18,7 @@ from common.errors import PayloadError
 from common.masks import BLOCK, PackedMask
 from common.quantization import DTYPES, MAX_SCALE, SCALE_BLOCK, WireDtype, dequantize, quantize
 from common.tensorfile import open_file, save
+from common.tensorstream import TensorStream
 from common.tensortable import TensorSpec, TensorTable
 from common.wireformat import WireFormat
 
@@ -52,6 +53,22 @@ def test_a_model_is_written_in_place_wherever_its_tensors_lie(strided: bool) -> 
     }
     WIRE.unpack_into(entries, held, targets)
     assert_same(targets, WIRE.unpack(entries, held))
+
+
+@settings(deadline=None)
+@given(densities, seeds, st.lists(st.sampled_from(["a.weight", "c.weight", "f.weight"]), unique=True))
+@pytest.mark.parametrize("wire_dtype", DTYPES)
+def test_the_stream_is_that_of_the_entries(wire_dtype: WireDtype, density: float, seed: int, masked: list[str]) -> None:
+    wire, tensors, held = WireFormat(TABLE, wire_dtype), model_tensors(seed), model_masks(density, seed, tuple(masked))
+    stream = wire.stream(tensors, held)
+    assert b"".join(stream) == b"".join(TensorStream(wire.pack(tensors, held)))
+
+
+def test_a_stream_that_makes_nothing_is_at_hand() -> None:
+    tensors = model_tensors(1)
+    assert WIRE.stream(tensors, {}).is_at_hand
+    assert not WIRE.stream(tensors, model_masks(0.5)).is_at_hand
+    assert not INT8.stream(tensors, {}).is_at_hand
 
 
 def test_nothing_is_written_of_entries_that_are_refused() -> None:
