@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -10,11 +10,12 @@ import grpc
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 from torch import Tensor
 
+from client.download import CannotResumeError, Download
 from client.idlewatch import IdleWatch
-from common.channel import CALL_SECONDS, CLIENT_OPTIONS, POLL_SECONDS, STREAM_IDLE_SECONDS
+from common.channel import CALL_SECONDS, CLIENT_OPTIONS, GOODBYE_SECONDS, POLL_SECONDS, STREAM_IDLE_SECONDS
 from common.errors import LotteryFLError, PayloadError
-from common.framing import Payload, deserializer, frames, serialize, take
-from common.receiver import MemoryReceiver, Receiver
+from common.framing import Payload, deserializer, frames, serialize
+from common.receiver import MemoryReceiver
 from common.rpcerror import explain
 from common.tensorreceiver import Place, TensorReceiver, new_tensor
 from protos import lotteryfl_pb2 as pb
@@ -54,6 +55,7 @@ class Connection:
         self._address = address
         self._patience = patience
         self._channel = grpc.insecure_channel(address, options=CLIENT_OPTIONS)
+        self._assignment = Download[dict[str, Tensor]]()
         self._stub = pb_grpc.CoordinatorStub(self._channel)
         # Streams of tensors bypass protobuf where it would copy every chunk.
         self._fetch_assignment: Any = self._channel.unary_stream(
@@ -83,11 +85,7 @@ class Connection:
             NotRegisteredError: the coordinator was started anew.
             LotteryFLError: it did not arrive.
         """
-        try:
-            reply: pb.HeartbeatReply = self._stub.Heartbeat(request, timeout=CALL_SECONDS)
-        except grpc.RpcError as error:
-            raise self._explained(error) from error
-        return reply
+        return self._once(lambda: self._stub.Heartbeat(request, timeout=CALL_SECONDS))
 
     def fetch_assignment(
         self, worker_id: str, payload_limit: int, place: Place = new_tensor
@@ -98,8 +96,15 @@ class Connection:
             NotRegisteredError: the coordinator was started anew.
         """
 
+        download = self._assignment
+
         def fetch() -> tuple[pb.Assignment, dict[str, Tensor]] | pb.NoWork:
-            request = pb.FetchAssignmentRequest(worker_id=worker_id, wait_seconds=POLL_SECONDS)
+            request = pb.FetchAssignmentRequest(
+                worker_id=worker_id,
+                wait_seconds=POLL_SECONDS,
+                assignment_id=download.what,
+                offset=download.received,
+            )
             stream = self._fetch_assignment(request)
             watch = IdleWatch(POLL_SECONDS + STREAM_IDLE_SECONDS)
             with watch.guarding(stream):
@@ -108,9 +113,10 @@ class Connection:
                 if first.WhichOneof("part") == "none":
                     return first.none
                 assignment = first.assignment
-                size = assignment.payload.size
-                with TensorReceiver(size, payload_limit, assignment.assignment_id, place) as receiver:
-                    return assignment, _receive(receiver, parts)
+                what = assignment.assignment_id
+                return assignment, download.take(
+                    what, assignment.payload, parts, lambda size: TensorReceiver(size, payload_limit, what, place)
+                )
 
         return self._retried(fetch)
 
@@ -128,28 +134,36 @@ class Connection:
             PayloadError: what came is other content.
         """
 
+        what, download = f"content {digest[:12]}", Download[memoryview]()
+
         def fetch() -> memoryview:
-            request = pb.FetchBlobRequest(digest=digest, worker_id=worker_id, assignment_id=assignment_id)
+            request = pb.FetchBlobRequest(
+                digest=digest, offset=download.received, worker_id=worker_id, assignment_id=assignment_id
+            )
             stream = self._fetch_blob(request)
             watch = IdleWatch(STREAM_IDLE_SECONDS)
             with watch.guarding(stream):
                 parts = watch.over(stream)
-                first = next(parts, pb.BlobPart())
-                with MemoryReceiver(first.header.size, limit, f"content {digest[:12]}") as receiver:
-                    return _receive(receiver, parts)
+                header = next(parts, pb.BlobPart()).header
+                return download.take(what, header, parts, lambda size: MemoryReceiver(size, limit, what))
 
         content = self._retried(fetch, missing=ContentGoneError)
         found = hashlib.sha256(content).hexdigest()
         if found != digest:
-            raise PayloadError(f"content {digest[:12]}: what the coordinator sent has the digest {found[:12]}")
+            raise PayloadError(f"{what}: what the coordinator sent has the digest {found[:12]}")
         return content
 
     def submit(self, result: pb.Result, payload: Payload) -> pb.SubmitReply:
-        """Send a result; a new stream for every try."""
+        """Send a result; a new stream for every try, from where the coordinator has lost the one before."""
+        tried = False
 
         def send() -> pb.SubmitReply:
+            nonlocal tried
+            result.payload.size = payload.size
+            result.payload.offset = self._already_sent(result) if tried else 0
+            tried = True
             watch = IdleWatch(STREAM_IDLE_SECONDS)
-            parts = watch.over(frames(pb.ResultPart(result=result), payload))
+            parts = watch.over(frames(pb.ResultPart(result=result), payload, result.payload.offset))
             call = self._submit_result.future(parts)
             with watch.guarding(call):
                 reply: pb.SubmitReply = call.result()
@@ -158,13 +172,31 @@ class Connection:
         return self._retried(send)
 
     def hand_back(self, result: pb.Result) -> None:
-        """Send a failure, once: whoever hands work back is leaving, and a lease expires by itself.
+        """Send a failure, once: if it does not arrive, the lease expires by itself.
 
         Raises:
             LotteryFLError: it did not arrive.
         """
+        self._once(lambda: self._stub.SubmitResult(iter((pb.ResultPart(result=result),)), timeout=CALL_SECONDS))
+
+    def leave(self, worker_id: str, reason: str) -> None:
+        """Say goodbye before the run has ended, once.
+
+        Raises:
+            LotteryFLError: it did not arrive.
+        """
+        self._once(
+            lambda: self._stub.Leave(pb.LeaveRequest(worker_id=worker_id, reason=reason), timeout=GOODBYE_SECONDS)
+        )
+
+    def _already_sent(self, result: pb.Result) -> int:
+        request = pb.FindUploadRequest(worker_id=result.worker_id, assignment_id=result.assignment_id)
+        reply: pb.FindUploadReply = self._stub.FindUpload(request, timeout=CALL_SECONDS)
+        return reply.received
+
+    def _once(self, call: Callable[[], T]) -> T:
         try:
-            self._stub.SubmitResult(iter((pb.ResultPart(result=result),)), timeout=CALL_SECONDS)
+            return call()
         except grpc.RpcError as error:
             raise self._explained(error) from error
 
@@ -192,7 +224,7 @@ class Connection:
         )
         try:
             return retrying(call)
-        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+        except (grpc.RpcError, grpc.FutureCancelledError, CannotResumeError) as error:
             raise self._explained(error, missing) from error
 
     def _explained(self, error: BaseException, missing: type[LotteryFLError] = NotRegisteredError) -> LotteryFLError:
@@ -203,18 +235,11 @@ class Connection:
         return kind(explain(error, self._address))
 
 
-def _receive(receiver: Receiver[T], parts: Iterator[Any]) -> T:
-    whole = None
-    for part in parts:  # to the stream's end: leaving early would cancel the call
-        whole = take(receiver, part)
-    return receiver.finish(None) if whole is None else whole
-
-
 def _method(name: str) -> str:
     return f"/{_SERVICE}/{name}"
 
 
 def _is_transient(error: BaseException) -> bool:
-    if isinstance(error, grpc.FutureCancelledError):
-        return True  # given up by the stream watch
+    if isinstance(error, grpc.FutureCancelledError | CannotResumeError):
+        return True  # given up by the stream watch; or asked for from the start next time
     return isinstance(error, grpc.RpcError) and error.code() in _TRANSIENT

@@ -60,6 +60,17 @@ class Worker:
         registration = self._register()
         self._worker_id = registration.worker_id
         self._run_id = registration.run_id
+        try:
+            self._take_part(registration)
+        except KeyboardInterrupt:
+            self._leave("was stopped")
+            raise
+        except BaseException as error:
+            self._leave(str(error) or type(error).__name__)
+            raise
+        _log.info("%s: the run has finished", self._settings.name)
+
+    def _take_part(self, registration: pb.RegisterReply) -> None:
         self._table = TensorTable.from_json(registration.table_json)
         self._payload_limit = max_payload_bytes(self._table)
         experiment = from_json(registration.experiment_json)
@@ -72,7 +83,6 @@ class Worker:
         ) as self._heartbeat:
             while self._work_once():
                 pass
-        _log.info("%s: the run has finished", self._settings.name)
 
     def _register(self) -> pb.RegisterReply:
         held = self._settings.clients
@@ -128,19 +138,11 @@ class Worker:
         except TaskError as error:
             self._give_up(assignment_id, str(error), hopeless=True)
             raise
-        except LeaseLostError:
-            raise
         except ContentGoneError as error:
             self._give_up(assignment_id, str(error))
             raise LeaseLostError from error  # its round has ended without us: what it needs is gone
         except PayloadError as error:
             self._give_up(assignment_id, str(error))  # like a result that is refused: other work may be fine
-        except KeyboardInterrupt:
-            self._give_up(assignment_id, f"{self._settings.name} was stopped")
-            raise
-        except BaseException as error:
-            self._give_up(assignment_id, f"{self._settings.name}: {str(error) or type(error).__name__}")
-            raise
 
     def _return(self, assignment: pb.Assignment, outcome: Outcome) -> None:
         result = pb.Result(
@@ -150,9 +152,7 @@ class Worker:
             metrics=outcome.metrics,
             mask_digest=outcome.mask_digest,
         )
-        payload = TensorStream(outcome.entries)
-        result.payload.size = payload.size
-        reply = self._connection.submit(result, payload)
+        reply = self._connection.submit(result, TensorStream(outcome.entries))
         verdict = pb.SubmitReply.Verdict.Name(reply.verdict)
         if reply.verdict in (pb.SubmitReply.ACCEPTED, pb.SubmitReply.DUPLICATE):
             self._content.remember(outcome.mask_digest, outcome.masks)
@@ -161,7 +161,7 @@ class Worker:
             _log.warning("%s: %s: %s", assignment.assignment_id, verdict.lower(), reply.reason)
 
     def _give_up(self, assignment_id: str, reason: str, *, hopeless: bool = False) -> None:
-        """Hand the assignment back at once, so that nobody waits for its lease to run out."""
+        """Hand the assignment back, so that nobody waits for its lease to run out."""
         failure = pb.Failure(reason=reason[:1000], hopeless=hopeless)
         result = pb.Result(worker_id=self._worker_id, assignment_id=assignment_id, failure=failure)
         try:
@@ -169,6 +169,14 @@ class Worker:
             _log.info("%s: handed back: %s", assignment_id, reason)
         except LotteryFLError as error:
             _log.warning("%s: could not be handed back: %s", assignment_id, error)
+
+    def _leave(self, reason: str) -> None:
+        """Say goodbye; what is under work, or on its way here, goes back at once."""
+        try:
+            self._connection.leave(self._worker_id, f"{self._settings.name}: {reason}"[:1000])
+            _log.info("%s: left; what was under work was handed back", self._settings.name)
+        except LotteryFLError as error:
+            _log.debug("no goodbye: %s", error)
 
 
 def default_name() -> str:

@@ -7,7 +7,10 @@ STREAM_IDLE_SECONDS = 60.0
 """A stream that has not moved for so long is given up; streams have no other deadline."""
 
 CALL_SECONDS = 30.0
-"""Deadline of every unary call."""
+"""Deadline of every unary call, but for the goodbye."""
+
+GOODBYE_SECONDS = 5.0
+"""Deadline of a worker's goodbye: whoever sent SIGTERM will soon send SIGKILL."""
 
 POLL_SECONDS = 60.0
 """Longest time that FetchAssignment is held open."""

@@ -35,11 +35,17 @@ class Payload(Protocol):
         """Size and checksum, when all chunks have been taken."""
 
 
-def frames(first: Part, payload: Payload) -> Iterator[bytes]:
-    """Yield the messages that carry a payload, serialized; `first` has announced its size."""
+def frames(first: Part, payload: Payload, offset: int = 0) -> Iterator[bytes]:
+    """Yield the messages that carry a payload, serialized; `first` has announced its size and the offset.
+
+    The chunks before the offset are taken too: size and checksum at the end are those of the whole payload.
+    """
     yield first.SerializeToString()
     for chunk in payload:
-        yield b"".join((_chunk_head(len(chunk)), chunk))
+        rest = chunk[offset:]
+        offset = max(0, offset - len(chunk))
+        if rest:
+            yield b"".join((_chunk_head(len(rest)), rest))
     trailer = payload.trailer
     end = type(first)(trailer=pb.PayloadTrailer(size=trailer.size, crc32=trailer.crc32))
     yield end.SerializeToString()

@@ -32,11 +32,14 @@ class Receiver(ABC, Generic[T]):
     def __init__(self, size: int, limit: int, what: str) -> None:
         if not 0 <= size <= limit:
             raise PayloadError(f"{what}: {size} bytes announced, at most {limit} are taken")
-        self._size = size
+        self.size = size
+        """Bytes announced."""
+        self.received = 0
+        """Bytes taken so far."""
         self._what = what
-        self._received = 0
         self._crc32 = 0
-        self._open = True
+        self.is_open = True
+        """Whether it takes more: it is neither finished nor discarded."""
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take the next chunk.
@@ -47,12 +50,12 @@ class Receiver(ABC, Generic[T]):
         """
         self._require_open()
         view = memoryview(chunk).cast("B")
-        end = self._received + len(view)
-        if end > self._size:
-            self._refuse(f"{end} bytes received, {self._size} announced")
+        end = self.received + len(view)
+        if end > self.size:
+            self._refuse(f"{end} bytes received, {self.size} announced")
         self._put(view)
         self._crc32 = zlib_ng.crc32(view, self._crc32)
-        self._received = end
+        self.received = end
 
     def finish(self, trailer: Trailer | None) -> T:
         """Check the payload against the stream's last message (None: there was none), and return it.
@@ -63,19 +66,19 @@ class Receiver(ABC, Generic[T]):
         """
         self._require_open()
         if trailer is None:
-            self._refuse(f"the stream ended after {self._received} of {self._size} bytes, without a trailer")
-        if not trailer.size == self._received == self._size:
-            self._refuse(f"{self._received} bytes received, {self._size} announced, {trailer.size} in the trailer")
+            self._refuse(f"the stream ended after {self.received} of {self.size} bytes, without a trailer")
+        if not trailer.size == self.received == self.size:
+            self._refuse(f"{self.received} bytes received, {self.size} announced, {trailer.size} in the trailer")
         if trailer.crc32 != self._crc32:
             self._refuse(f"checksum {self._crc32:08x}, expected {trailer.crc32:08x}")
         result = self._complete()
-        self._open = False
+        self.is_open = False
         return result
 
     def discard(self) -> None:
         """Drop what was received; without effect on a finished payload."""
-        if self._open:
-            self._open = False
+        if self.is_open:
+            self.is_open = False
             self._drop()
 
     def __enter__(self) -> Self:
@@ -94,7 +97,7 @@ class Receiver(ABC, Generic[T]):
     def _drop(self) -> None: ...
 
     def _require_open(self) -> None:
-        if not self._open:
+        if not self.is_open:
             raise ValueError(f"{self._what}: this payload is finished, refused or discarded already")
 
     def _refuse(self, reason: str) -> NoReturn:
@@ -110,7 +113,7 @@ class MemoryReceiver(Receiver[memoryview]):
         self._buffer = np.empty(size, np.uint8).data
 
     def _put(self, chunk: memoryview) -> None:
-        self._buffer[self._received : self._received + len(chunk)] = chunk
+        self._buffer[self.received : self.received + len(chunk)] = chunk
 
     def _complete(self) -> memoryview:
         return self._buffer
@@ -124,15 +127,16 @@ class FileReceiver(Receiver[Path]):
 
     def __init__(self, path: Path, size: int, limit: int, what: str) -> None:
         super().__init__(size, limit, what)
-        self._path = path
+        self.path = path
+        """Where it will be."""
         self._part = AtomicFile(path)
 
     def _put(self, chunk: memoryview) -> None:
-        self._part.write(chunk, self._received)
+        self._part.write(chunk, self.received)
 
     def _complete(self) -> Path:
         self._part.commit()
-        return self._path
+        return self.path
 
     def _drop(self) -> None:
         self._part.discard()

@@ -61,17 +61,17 @@ class TensorReceiver(Receiver[dict[str, Tensor]]):
     def _read_head(self) -> None:
         """Learn from what has arrived how long the head is; when it is whole, where its tensors go."""
         if self._head_size == LENGTH_BYTES:
-            self._head_size = data_start(self._head, self._size, self._what)
+            self._head_size = data_start(self._head, self.size, self._what)
         if len(self._head) < self._head_size:
             return
-        for entry in read_layout(self._head, self._size, self._what):
+        for entry in read_layout(self._head, self.size, self._what):
             tensor = self._tensors[entry.name] = self._place(entry)
             if entry.begin < entry.end:
                 self._targets.append(_bytes_of(tensor).numpy().data)
 
     def _complete(self) -> dict[str, Tensor]:
         if len(self._head) < self._head_size:
-            data_start(self._head, self._size, self._what)  # raises: a header that is whole needs more bytes
+            data_start(self._head, self.size, self._what)  # raises: a header that is whole needs more bytes
         for name, tensor in self._tensors.items():
             if tensor.dtype is torch.bool and tensor.numel():
                 check_bool(_bytes_of(tensor), name, self._what)

@@ -49,10 +49,20 @@ class CoordinatorStub:
                 request_serializer=protos_dot_lotteryfl__pb2.ResultPart.SerializeToString,
                 response_deserializer=protos_dot_lotteryfl__pb2.SubmitReply.FromString,
                 _registered_method=True)
+        self.FindUpload = channel.unary_unary(
+                '/lotteryfl.v1.Coordinator/FindUpload',
+                request_serializer=protos_dot_lotteryfl__pb2.FindUploadRequest.SerializeToString,
+                response_deserializer=protos_dot_lotteryfl__pb2.FindUploadReply.FromString,
+                _registered_method=True)
         self.Heartbeat = channel.unary_unary(
                 '/lotteryfl.v1.Coordinator/Heartbeat',
                 request_serializer=protos_dot_lotteryfl__pb2.HeartbeatRequest.SerializeToString,
                 response_deserializer=protos_dot_lotteryfl__pb2.HeartbeatReply.FromString,
+                _registered_method=True)
+        self.Leave = channel.unary_unary(
+                '/lotteryfl.v1.Coordinator/Leave',
+                request_serializer=protos_dot_lotteryfl__pb2.LeaveRequest.SerializeToString,
+                response_deserializer=protos_dot_lotteryfl__pb2.LeaveReply.FromString,
                 _registered_method=True)
         self.FetchBlob = channel.unary_stream(
                 '/lotteryfl.v1.Coordinator/FetchBlob',
@@ -100,8 +110,22 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindUpload(self, request, context):
+        """How much the coordinator has of an upload that was cut, so that the next try goes on from there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Heartbeat(self, request, context):
         """Every third of a lease; carries progress, renews the leases it names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Leave(self, request, context):
+        """A worker says goodbye before the run has ended: what it holds goes back at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,10 +177,20 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_lotteryfl__pb2.ResultPart.FromString,
                     response_serializer=protos_dot_lotteryfl__pb2.SubmitReply.SerializeToString,
             ),
+            'FindUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindUpload,
+                    request_deserializer=protos_dot_lotteryfl__pb2.FindUploadRequest.FromString,
+                    response_serializer=protos_dot_lotteryfl__pb2.FindUploadReply.SerializeToString,
+            ),
             'Heartbeat': grpc.unary_unary_rpc_method_handler(
                     servicer.Heartbeat,
                     request_deserializer=protos_dot_lotteryfl__pb2.HeartbeatRequest.FromString,
                     response_serializer=protos_dot_lotteryfl__pb2.HeartbeatReply.SerializeToString,
+            ),
+            'Leave': grpc.unary_unary_rpc_method_handler(
+                    servicer.Leave,
+                    request_deserializer=protos_dot_lotteryfl__pb2.LeaveRequest.FromString,
+                    response_serializer=protos_dot_lotteryfl__pb2.LeaveReply.SerializeToString,
             ),
             'FetchBlob': grpc.unary_stream_rpc_method_handler(
                     servicer.FetchBlob,
@@ -271,6 +305,33 @@ class Coordinator:
             _registered_method=True)
 
     @staticmethod
+    def FindUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lotteryfl.v1.Coordinator/FindUpload',
+            protos_dot_lotteryfl__pb2.FindUploadRequest.SerializeToString,
+            protos_dot_lotteryfl__pb2.FindUploadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Heartbeat(request,
             target,
             options=(),
@@ -287,6 +348,33 @@ class Coordinator:
             '/lotteryfl.v1.Coordinator/Heartbeat',
             protos_dot_lotteryfl__pb2.HeartbeatRequest.SerializeToString,
             protos_dot_lotteryfl__pb2.HeartbeatReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Leave(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lotteryfl.v1.Coordinator/Leave',
+            protos_dot_lotteryfl__pb2.LeaveRequest.SerializeToString,
+            protos_dot_lotteryfl__pb2.LeaveReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,8 +43,12 @@ class CoordinatorStub:
     """Long poll: answers with one assignment and its payload, or says that there is none yet, or goodbye."""
     SubmitResult: _grpc.StreamUnaryMultiCallable[_lotteryfl_pb2.ResultPart, _lotteryfl_pb2.SubmitReply]
     """Idempotent: at least once on the wire, exactly once in effect; the verdict says which."""
+    FindUpload: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.FindUploadRequest, _lotteryfl_pb2.FindUploadReply]
+    """How much the coordinator has of an upload that was cut, so that the next try goes on from there."""
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.HeartbeatRequest, _lotteryfl_pb2.HeartbeatReply]
     """Every third of a lease; carries progress, renews the leases it names."""
+    Leave: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.LeaveRequest, _lotteryfl_pb2.LeaveReply]
+    """A worker says goodbye before the run has ended: what it holds goes back at once."""
     FetchBlob: _grpc.UnaryStreamMultiCallable[_lotteryfl_pb2.FetchBlobRequest, _lotteryfl_pb2.BlobPart]
     """Content by SHA-256 digest, resumable by offset: the initial model, the global model, a mask."""
     GetRun: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetRunRequest, _lotteryfl_pb2.RunStatus]
@@ -63,8 +67,12 @@ class CoordinatorAsyncStub(CoordinatorStub):
     """Long poll: answers with one assignment and its payload, or says that there is none yet, or goodbye."""
     SubmitResult: _aio.StreamUnaryMultiCallable[_lotteryfl_pb2.ResultPart, _lotteryfl_pb2.SubmitReply]  # type: ignore[assignment]
     """Idempotent: at least once on the wire, exactly once in effect; the verdict says which."""
+    FindUpload: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.FindUploadRequest, _lotteryfl_pb2.FindUploadReply]  # type: ignore[assignment]
+    """How much the coordinator has of an upload that was cut, so that the next try goes on from there."""
     Heartbeat: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.HeartbeatRequest, _lotteryfl_pb2.HeartbeatReply]  # type: ignore[assignment]
     """Every third of a lease; carries progress, renews the leases it names."""
+    Leave: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.LeaveRequest, _lotteryfl_pb2.LeaveReply]  # type: ignore[assignment]
+    """A worker says goodbye before the run has ended: what it holds goes back at once."""
     FetchBlob: _aio.UnaryStreamMultiCallable[_lotteryfl_pb2.FetchBlobRequest, _lotteryfl_pb2.BlobPart]  # type: ignore[assignment]
     """Content by SHA-256 digest, resumable by offset: the initial model, the global model, a mask."""
     GetRun: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetRunRequest, _lotteryfl_pb2.RunStatus]  # type: ignore[assignment]
@@ -100,12 +108,28 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         """Idempotent: at least once on the wire, exactly once in effect; the verdict says which."""
 
     @_abc_1.abstractmethod
+    def FindUpload(
+        self,
+        request: _lotteryfl_pb2.FindUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lotteryfl_pb2.FindUploadReply, _abc.Awaitable[_lotteryfl_pb2.FindUploadReply]]:
+        """How much the coordinator has of an upload that was cut, so that the next try goes on from there."""
+
+    @_abc_1.abstractmethod
     def Heartbeat(
         self,
         request: _lotteryfl_pb2.HeartbeatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lotteryfl_pb2.HeartbeatReply, _abc.Awaitable[_lotteryfl_pb2.HeartbeatReply]]:
         """Every third of a lease; carries progress, renews the leases it names."""
+
+    @_abc_1.abstractmethod
+    def Leave(
+        self,
+        request: _lotteryfl_pb2.LeaveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lotteryfl_pb2.LeaveReply, _abc.Awaitable[_lotteryfl_pb2.LeaveReply]]:
+        """A worker says goodbye before the run has ended: what it holds goes back at once."""
 
     @_abc_1.abstractmethod
     def FetchBlob(

@@ -292,6 +292,12 @@ class Coordinator:
         if lease is not None:
             self._take_back(lease, reason)
 
+    def leave(self, worker_id: str, reason: str) -> None:
+        """Take back what a worker holds that says goodbye."""
+        for lease in self._leases.leases():
+            if lease.worker == worker_id:
+                self._take_back(lease, reason)
+
     def take_back_all(self, reason: str) -> None:
         """Take back every lease, of workers that are known to be gone."""
         for lease in self._leases.leases():

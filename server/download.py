@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from common.framing import Part, Payload, frames
 
 
-async def messages(first: Part, payload: Payload) -> AsyncIterator[bytes]:
-    """Yield the messages of a stream, serialized.
+async def messages(first: Part, payload: Payload, offset: int) -> AsyncIterator[bytes]:
+    """Yield the messages of a stream from an offset of its payload on, serialized.
 
     Those of bytes that are at hand are made right here: handing each to a thread would cost a quarter of the
     stream's speed. Where tensors have to be made first, a thread makes each message while the one before is sent.
     """
-    made = frames(first, payload)
+    made = frames(first, payload, offset)
     if payload.is_at_hand:
         for message in made:
             yield message

@@ -6,27 +6,18 @@ from pathlib import Path
 
 from zlib_ng import zlib_ng
 
-from common.errors import PayloadError
 from common.tensorstream import CHUNK_BYTES, Trailer
 
 
 class FileStream:
-    """A file's bytes from an offset on, as a payload: slices of the mapped file."""
+    """A file as a payload: slices of the mapped file."""
 
     is_at_hand = True
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
-        """Look at the file.
-
-        Raises:
-            PayloadError: the offset is beyond its end.
-        """
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._offset = offset
         self._crc32 = 0
-        self.size = path.stat().st_size - offset
-        if self.size < 0:
-            raise PayloadError(f"offset {offset}: the content ends at {self.size + offset}")
+        self.size = path.stat().st_size
 
     def __iter__(self) -> Iterator[memoryview]:
         self._crc32 = 0
@@ -35,7 +26,7 @@ class FileStream:
         with self._path.open("rb") as file:
             mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
         mapped.madvise(MADV_WILLNEED)  # so that nobody waits for the disk page by page
-        content = memoryview(mapped)[self._offset :]
+        content = memoryview(mapped)
         for start in range(0, self.size, CHUNK_BYTES):
             chunk = content[start : start + CHUNK_BYTES]
             self._crc32 = zlib_ng.crc32(chunk, self._crc32)

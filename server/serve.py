@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 
 import grpc
@@ -63,8 +64,13 @@ class CoordinatorServer:
         Raises:
             LotteryFLError: the run failed; the reason is its message.
         """
-        while await self._step():
-            pass
+        try:
+            while await self._step():
+                pass
+        except (OSError, sqlite3.Error) as error:
+            raise LotteryFLError(
+                f"{self._run.path}: {error}; nothing that was accepted is lost: see to it and start again"
+            ) from error
         await self._say_goodbye()
         self._coordinator.raise_if_failed()
 
@@ -81,6 +87,8 @@ class CoordinatorServer:
     async def _step(self) -> bool:
         call, coordinator = self._service.call, self._coordinator
         changed = self._service.changed.listen()
+        if self._service.storage_error is not None:
+            raise self._service.storage_error
         step = await call(coordinator.advance)
         self._display.show(await call(coordinator.status))
         if step is Step.WAIT:
@@ -89,11 +97,12 @@ class CoordinatorServer:
                 self._service.announce()
         elif step is Step.COMMIT:
             results = await call(coordinator.results_to_aggregate)
-            model_sha256 = None
+            model = None
             if results:
                 model_round = await call(lambda: coordinator.model_round)
-                model_sha256 = await asyncio.to_thread(self._run.aggregate, coordinator.round, results, model_round)
-            await call(coordinator.commit, model_sha256)
+                model = await asyncio.to_thread(self._run.aggregate, coordinator.round, results, model_round)
+            await call(coordinator.commit, model)
+            self._service.forget_cut_uploads()
             self._service.announce()
         return step is not Step.ENDED
 

@@ -2,7 +2,9 @@
 # ruff: noqa: ARG002, N802 - the methods' names and parameters are the contract's
 
 import asyncio
+import contextlib
 import itertools
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +25,7 @@ from server.download import messages
 from server.filestream import FileStream
 from server.payloads import assignment_payload, check_result
 from server.rundir import RunDirectory, model_file
-from server.upload import Upload
+from server.upload import CutUploads, Upload
 from server.workers import ReplacedError, UnknownWorkerError
 
 P = ParamSpec("P")
@@ -40,10 +42,13 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="coordinator")
         self._payload_limit = max_payload_bytes(run.table)
         self._uploads = itertools.count()
+        self._cut = CutUploads()
         self.work = Bell()
         """Rings when there may be new work, or the run has ended: for the workers that wait."""
         self.changed = Bell()
         """Rings after every change of the run's status: for the rounds and for observers."""
+        self.storage_error: OSError | sqlite3.Error | None = None
+        """Why the run directory cannot be written, when that has been met."""
         self.departed: set[str] = set()
         """The workers that leave: they were told that the run has ended, or handed their work back."""
 
@@ -51,6 +56,10 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         """Run one of the coordinator's functions in its thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: function(*args, **kwargs))
+
+    def forget_cut_uploads(self) -> None:
+        """Drop what has arrived of uploads that were cut: their round is over."""
+        self._cut.discard()
 
     def announce(self) -> None:
         """Wake everyone: there may be new work, or the run has ended."""
@@ -111,9 +120,11 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             payload = await asyncio.to_thread(assignment_payload, self._run, work)
         except FileNotFoundError:
             await context.abort(grpc.StatusCode.ABORTED, "the round has just ended: ask again")
-        work.assignment.payload.size = payload.size
+        goes_on = request.assignment_id == work.assignment.assignment_id and request.offset <= payload.size
+        offset = request.offset if goes_on else 0
+        work.assignment.payload.CopyFrom(pb.PayloadHeader(size=payload.size, offset=offset))
         first = pb.AssignmentPart(assignment=work.assignment)
-        async for message in self._send(first, payload, work.assignment.assignment_id):
+        async for message in self._send(first, payload, offset, work.assignment.assignment_id):
             yield message
 
     async def SubmitResult(self, request_iterator: AsyncIterator[Any], context: Context) -> pb.SubmitReply:
@@ -125,34 +136,53 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             return early
         if result.HasField("failure"):
             return await self._take_failure(result)
-        # Two uploads of one result may be under way at once: each has its own file.
-        file = f"results/{result.assignment_id}.{next(self._uploads)}.safetensors"
-        reply = await self._take_result(result, mask_before, file, upload)
+        async with self._stopping_if_unwritable(context):
+            reply = await self._take_result(result, mask_before, upload)
         if reply.verdict == pb.SubmitReply.ACCEPTED:
             self.changed.ring()
         else:
-            (self._run.path / file).unlink(missing_ok=True)
             self.announce()
         return reply
 
-    async def _take_result(self, result: pb.Result, mask_before: str, file: str, upload: Upload) -> pb.SubmitReply:
+    async def FindUpload(self, request: pb.FindUploadRequest, context: Context) -> pb.FindUploadReply:
+        """Say how much has arrived of an upload that was cut."""
+        return pb.FindUploadReply(received=self._cut.received(request.worker_id, request.assignment_id))
+
+    async def _take_result(self, result: pb.Result, mask_before: str, upload: Upload) -> pb.SubmitReply:
+        file = None
         try:
-            receiver = await asyncio.to_thread(
-                FileReceiver,
-                self._run.path / file,
-                result.payload.size,
-                self._payload_limit,
-                result.assignment_id,
-            )
-            with receiver:
-                await upload.into(receiver)
-            received = await asyncio.to_thread(check_result, self._run, result, file, mask_before)
+            file = await self._spool(result, upload)
+            received = await asyncio.to_thread(check_result, self._run, result, f"results/{file.name}", mask_before)
         except (PayloadError, FileNotFoundError) as error:
             # Files are missing where the round has ended meanwhile, without this result.
-            return await self.call(self._refuse, result, str(error))
+            reply = await self.call(self._refuse, result, str(error))
+        else:
+            reply = await self.call(self._coordinator.record, result.worker_id, received)
         finally:
             await self.call(self._coordinator.count_bytes, result.assignment_id, up=upload.received)
-        return await self.call(self._coordinator.record, result.worker_id, received)
+        if file is not None and reply.verdict != pb.SubmitReply.ACCEPTED:
+            file.unlink(missing_ok=True)
+        return reply
+
+    async def _spool(self, result: pb.Result, upload: Upload) -> Path:
+        """Write an upload to a file of its own; where its stream is cut, the next one goes on from there."""
+        receiver = self._cut.take(result)
+        if receiver is None:
+            if result.payload.offset:
+                await upload.abort(f"nothing is here of its first {result.payload.offset} bytes")
+            # Two uploads of one result may be under way at once.
+            file = self._run.path / f"results/{result.assignment_id}.{next(self._uploads)}.safetensors"
+            size, limit = result.payload.size, self._payload_limit
+            receiver = await asyncio.to_thread(FileReceiver, file, size, limit, result.assignment_id)
+        try:
+            await upload.into(receiver)
+        except (PayloadError, OSError):
+            receiver.discard()
+            raise
+        except BaseException:
+            self._cut.keep(result, receiver)
+            raise
+        return receiver.path
 
     async def _take_failure(self, result: pb.Result) -> pb.SubmitReply:
         reason = result.failure.reason
@@ -160,9 +190,15 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             await self.call(self._coordinator.fail, reason)
         else:
             await self.call(self._coordinator.release, result.worker_id, result.assignment_id, reason)
-        self.departed.add(result.worker_id)
         self.announce()
         return pb.SubmitReply(verdict=pb.SubmitReply.ACCEPTED)
+
+    async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
+        """Take back what a worker holds that leaves before the run has ended."""
+        await self.call(self._coordinator.leave, request.worker_id, request.reason)
+        self.departed.add(request.worker_id)
+        self.announce()
+        return pb.LeaveReply()
 
     def _before_body(self, result: pb.Result) -> tuple[pb.SubmitReply | None, str]:
         """Return the verdict on a result not worth reading; or None, and the mask its client started from."""
@@ -186,8 +222,8 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         path = await self.call(self._run.blob_path, request.digest)
         if path is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no content with digest {request.digest!r}")
-        async for part in self._send_file(path, request.offset, request.assignment_id, context):
-            yield part
+        async for message in self._send_file(path, request.offset, request.assignment_id, context):
+            yield message
 
     # -- observers
 
@@ -208,8 +244,8 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
     async def FetchModel(self, request: pb.FetchModelRequest, context: Context) -> AsyncIterator[pb.BlobPart]:
         """Send the global model of the last committed round."""
         model_round = await self.call(lambda: self._coordinator.model_round)
-        async for part in self._send_file(self._run.path / model_file(model_round), 0, "", context):
-            yield part
+        async for message in self._send_file(self._run.path / model_file(model_round), 0, "", context):
+            yield message
 
     # -- helpers
 
@@ -218,10 +254,21 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         deadline = now() + min(POLL_SECONDS, request.wait_seconds)  # in this order NaN counts for nothing
         while True:
             rung = self.work.listen()
-            work = await self._known(context, self._coordinator.lease, request.worker_id)
+            async with self._stopping_if_unwritable(context):
+                work = await self._known(context, self._coordinator.lease, request.worker_id)
             if work is not None or self._coordinator.state != "running" or now() >= deadline:
                 return work
             await wait_for(rung, deadline - now())
+
+    @contextlib.asynccontextmanager
+    async def _stopping_if_unwritable(self, context: Context) -> AsyncIterator[None]:
+        """Have the coordinator stop when its disk is full or fails; the caller comes again when it is back."""
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            self.storage_error = error
+            self.changed.ring()
+            await context.abort(grpc.StatusCode.UNAVAILABLE, f"the coordinator stops: {error}")
 
     def _no_work(self, worker_id: str) -> pb.NoWork:
         state = self._coordinator.state
@@ -241,19 +288,20 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         self, path: Path, offset: int, assignment_id: str, context: Context
     ) -> AsyncIterator[pb.BlobPart]:
         try:
-            payload = FileStream(path, offset)
-            first = pb.BlobPart(header=pb.PayloadHeader(size=payload.size))
-            async for message in self._send(first, payload, assignment_id):
+            payload = FileStream(path)
+            if offset > payload.size:
+                what = f"offset {offset}: the content ends at {payload.size}"
+                await context.abort(grpc.StatusCode.OUT_OF_RANGE, what)
+            first = pb.BlobPart(header=pb.PayloadHeader(size=payload.size, offset=offset))
+            async for message in self._send(first, payload, offset, assignment_id):
                 yield message
-        except PayloadError as error:
-            await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
         except FileNotFoundError:
             await context.abort(grpc.StatusCode.ABORTED, "a round has just ended: ask again")
 
-    async def _send(self, first: Part, payload: Payload, assignment_id: str) -> AsyncIterator[Any]:
+    async def _send(self, first: Part, payload: Payload, offset: int, assignment_id: str) -> AsyncIterator[Any]:
         sent = 0
         try:
-            async for message in messages(first, payload):
+            async for message in messages(first, payload, offset):
                 sent += len(message)
                 yield message
         finally:

@@ -1,8 +1,9 @@
-"""An upload's messages, from the network into the run directory."""
+"""Uploads, from the network into the run directory, over as many streams as they take."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NoReturn
 
 import grpc
 
@@ -12,6 +13,45 @@ from common.receiver import FileReceiver
 from protos import lotteryfl_pb2 as pb
 
 Context = grpc.aio.ServicerContext[object, object]
+
+
+_MOST_CUT = 64
+"""Uploads that were cut and are kept, each an open file: the oldest go first."""
+
+
+class CutUploads:
+    """What has arrived of uploads whose stream was cut, until their next stream comes or their round is over."""
+
+    def __init__(self) -> None:
+        self._receivers: dict[tuple[str, str], FileReceiver] = {}
+
+    def keep(self, result: pb.Result, receiver: FileReceiver) -> None:
+        """Keep what has arrived of a result."""
+        self._receivers[_key(result)] = receiver
+        if len(self._receivers) > _MOST_CUT:
+            self._receivers.pop(next(iter(self._receivers))).discard()
+
+    def received(self, worker_id: str, assignment_id: str) -> int:
+        """Return how many bytes have arrived of a worker's result."""
+        receiver = self._receivers.get((worker_id, assignment_id))
+        return 0 if receiver is None else receiver.received
+
+    def take(self, result: pb.Result) -> FileReceiver | None:
+        """Return what has arrived of a result, if that is what its stream leaves out; it is forgotten in any case."""
+        receiver = self._receivers.pop(_key(result), None)
+        if receiver is None or (receiver.received, receiver.size) == (result.payload.offset, result.payload.size):
+            return receiver
+        receiver.discard()
+        return None
+
+    def discard(self) -> None:
+        """Forget all."""
+        while self._receivers:
+            self._receivers.popitem()[1].discard()
+
+
+def _key(result: pb.Result) -> tuple[str, str]:
+    return result.worker_id, result.assignment_id
 
 
 class Upload:
@@ -47,17 +87,19 @@ class Upload:
         finally:
             await asyncio.wait((taking,))  # whoever discards the receiver has it alone
 
+    async def abort(self, reason: str) -> NoReturn:
+        """End the call; its sender tries again."""
+        await self._context.abort(grpc.StatusCode.ABORTED, f"upload: {reason}")
+        raise AssertionError
+
     async def _next(self) -> pb.ResultPart | memoryview:
         """Return the next message; its sender tries again when none came, or no trailer."""
         try:
             async with asyncio.timeout(STREAM_IDLE_SECONDS):
                 part = await anext(self._parts)
         except StopAsyncIteration:
-            reason = "the stream ended before its trailer"
+            await self.abort("the stream ended before its trailer")
         except TimeoutError:
-            reason = f"nothing came for {STREAM_IDLE_SECONDS:g} s"
-        else:
-            self.received += message_size(part)
-            return part
-        await self._context.abort(grpc.StatusCode.ABORTED, f"upload: {reason}")
-        raise AssertionError
+            await self.abort(f"nothing came for {STREAM_IDLE_SECONDS:g} s")
+        self.received += message_size(part)
+        return part

@@ -1,7 +1,7 @@
 """A worker by hand: real work, and every message of its uploads in the test's own hands."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from coordinator_thread import CoordinatorThread
@@ -18,17 +18,19 @@ from protos import lotteryfl_pb2 as pb
 from server.rundir import model_file
 
 
-class Done(NamedTuple):
+@dataclass(frozen=True)
+class Done:
     """An assignment's outcome, ready to be sent."""
 
     result: pb.Result
     entries: dict[str, torch.Tensor]
 
-    def messages(self) -> list[pb.ResultPart]:
+    def messages(self, offset: int = 0) -> list[pb.ResultPart]:
         """Return header, chunks and trailer, as the worker would send them."""
         payload = TensorStream(self.entries)
-        self.result.payload.size = payload.size
-        return [pb.ResultPart.FromString(message) for message in frames(pb.ResultPart(result=self.result), payload)]
+        self.result.payload.CopyFrom(pb.PayloadHeader(size=payload.size, offset=offset))
+        first = pb.ResultPart(result=self.result)
+        return [pb.ResultPart.FromString(message) for message in frames(first, payload, offset)]
 
 
 class HandWorker:
@@ -45,14 +47,19 @@ class HandWorker:
             pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation="1", device="cpu")
         ).worker_id
 
-    def poll(self, wait_seconds: float = 5.0) -> list[pb.AssignmentPart]:
+    def poll(self, wait_seconds: float = 5.0, assignment_id: str = "", offset: int = 0) -> list[pb.AssignmentPart]:
         """Return all messages of one long poll."""
-        request = pb.FetchAssignmentRequest(worker_id=self.id, wait_seconds=wait_seconds)
+        request = pb.FetchAssignmentRequest(
+            worker_id=self.id, wait_seconds=wait_seconds, assignment_id=assignment_id, offset=offset
+        )
         return list(self._stub.FetchAssignment(request, timeout=30))
 
     def work(self) -> Done:
         """Fetch an assignment and do it."""
-        assignment, *chunks, trailer = self.poll()
+        return self._do(self.poll())
+
+    def _do(self, parts: list[pb.AssignmentPart]) -> Done:
+        assignment, *chunks, trailer = parts
         payload = b"".join(part.chunk for part in chunks)
         assert assignment.assignment.payload.size == trailer.trailer.size == len(payload)
         masks = self._masks(assignment.assignment.mask_digest)
@@ -80,8 +87,8 @@ class HandWorker:
 
     def finish(self) -> Iterator[pb.SubmitReply]:
         """Do all that is left of the run, one assignment a step."""
-        while self._server.stub.GetRun(pb.GetRunRequest()).state == pb.RunStatus.RUNNING:
-            yield self.submit(self.work().messages())
+        while not (parts := self.poll(wait_seconds=60))[0].none.finished:
+            yield self.submit(self._do(parts).messages())
 
     def _masks(self, digest: str) -> dict[str, PackedMask]:
         if not digest:

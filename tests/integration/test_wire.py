@@ -4,6 +4,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -15,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from handworker import HandWorker
+from handworker import Done, HandWorker
 
 from common.channel import PROTOCOL_VERSION
 from protos import lotteryfl_pb2 as pb
@@ -199,25 +200,96 @@ def test_an_upload_without_its_end_does_not_count_and_may_come_again(
     error = fails(lambda: worker.submit(without_trailer(done.messages())))
     assert error.code() is grpc.StatusCode.ABORTED
     assert "the stream ended before its trailer" in (error.details() or "")
-    assert (status(server).results, stored(server)) == (0, [])
+    assert status(server).results == 0
     assert worker.submit(done.messages()).verdict == pb.SubmitReply.ACCEPTED
+    assert stored(server) == [f"{done.result.assignment_id}.1.safetensors"], "of the first upload nothing is left"
 
 
-def test_an_upload_that_is_cancelled_midway_leaves_nothing(server: CoordinatorThread, worker: HandWorker) -> None:
+def received(server: CoordinatorThread, done: Done) -> int:
+    """Return how much the coordinator says that it has of a cut upload."""
+    request = pb.FindUploadRequest(worker_id=done.result.worker_id, assignment_id=done.result.assignment_id)
+    reply: pb.FindUploadReply = server.stub.FindUpload(request, timeout=5)
+    return reply.received
+
+
+def test_an_upload_that_was_cut_goes_on_where_it_was_cut(server: CoordinatorThread, worker: HandWorker) -> None:
     done = worker.work()
     never = threading.Event()
+    head, *_ = messages = done.messages()
+    cut = head.result.payload.size // 2
 
     def stuck() -> Iterator[pb.ResultPart]:
-        yield from without_trailer(done.messages())
+        yield head
+        yield pb.ResultPart(chunk=b"".join(part.chunk for part in messages)[:cut])
         never.wait(30)
 
     call = server.stub.SubmitResult.future(stuck())
     until(lambda: bool(stored(server)))
     call.cancel()
-    until(lambda: not stored(server))
+    until(lambda: received(server, done) > 0)
     never.set()
+    assert received(server, done) == cut
     assert status(server).results == 0
+    assert received(server, replace(done, result=pb.Result(worker_id="other:1"))) == 0
+    up_before = status(server).bytes_up
+    assert worker.submit(done.messages(offset=cut)).verdict == pb.SubmitReply.ACCEPTED
+    assert received(server, done) == 0
+    rest = head.result.payload.size - cut
+    assert rest < status(server).bytes_up - up_before < rest + 1000, "the first half has not come again"
+
+
+def test_an_upload_cannot_go_on_where_nothing_was_cut(server: CoordinatorThread, worker: HandWorker) -> None:
+    done = worker.work()
+    error = fails(lambda: worker.submit(done.messages(offset=100)))
+    assert error.code() is grpc.StatusCode.ABORTED
+    assert "nothing is here of its first 100 bytes" in (error.details() or "")
     assert worker.submit(done.messages()).verdict == pb.SubmitReply.ACCEPTED
+
+
+def test_what_was_cut_and_never_came_again_is_gone_with_its_round(
+    server: CoordinatorThread, worker: HandWorker
+) -> None:
+    done = worker.work()
+    fails(lambda: worker.submit(without_trailer(done.messages())))
+    assert received(server, done) == done.result.payload.size
+    assert any(name.endswith(".part") for name in stored(server))
+    for _ in worker.finish():
+        pass
+    assert server.ended() == ""
+    assert not any(name.endswith(".part") for name in stored(server))
+
+
+def test_a_download_goes_on_from_any_offset(server: CoordinatorThread, worker: HandWorker) -> None:
+    whole, rest, another = (
+        worker.poll(assignment_id=id_, offset=offset)
+        for id_, offset in (("", 0), ("r1-c{}-a1", 5), ("r1-c99-a1", 5))
+        for id_ in [id_.format(worker.poll()[0].assignment.client)]
+    )
+    assert whole[0].assignment.assignment_id == rest[0].assignment.assignment_id
+    assert rest[0].assignment.payload == pb.PayloadHeader(size=whole[0].assignment.payload.size, offset=5)
+    assert chunks_of(rest) == chunks_of(whole)[5:]
+    assert rest[-1] == whole[-1], "size and checksum of the whole"
+    assert another == whole
+
+
+def chunks_of(parts: list[pb.AssignmentPart]) -> bytes:
+    return b"".join(part.chunk for part in parts)
+
+
+# -- goodbye
+
+
+def test_who_leaves_hands_back_what_it_holds_and_what_is_on_its_way(
+    server: CoordinatorThread, worker: HandWorker
+) -> None:
+    first = worker.poll()[0].assignment
+    server.stub.Leave(pb.LeaveRequest(worker_id=worker.id, reason="w: was stopped"), timeout=5)
+    assert status(server).in_flight == []
+    (row,) = [row for row in server.run.database.assignments(1) if row.client == first.client]
+    assert (row.state, row.reason) == ("waiting", "w: was stopped")
+    again = HandWorker(server, "other").poll()[0].assignment
+    assert (again.client, again.assignment_id[-3:]) == (first.client, "-a2")
+    server.stub.Leave(pb.LeaveRequest(worker_id="nobody:1"), timeout=5)
 
 
 def only_the_header(messages: Messages, answered: threading.Event) -> Iterator[pb.ResultPart]:
@@ -289,7 +361,7 @@ def test_waiting_for_work_costs_nothing(server: CoordinatorThread, worker: HandW
 def fetch(stream: Iterator[pb.BlobPart]) -> bytes:
     header, *chunks, trailer = stream
     content = b"".join(part.chunk for part in chunks)
-    assert header.header.size == trailer.trailer.size == len(content)
+    assert header.header.size == trailer.trailer.size == header.header.offset + len(content)
     return content
 
 
@@ -326,8 +398,6 @@ def test_observers_see_the_run_to_its_end(
         file = server.run.path / f"models/round-{now.round:04d}.safetensors"
         model = fetch(server.stub.FetchModel(pb.FetchModelRequest(), timeout=5))
         assert status(server).round > now.round or model == file.read_bytes()
-    (goodbye,) = HandWorker(server).poll()
-    assert goodbye.none == pb.NoWork(finished=True)
     watching.join(10)
     assert not watching.is_alive()
     assert seen[0].state == pb.RunStatus.RUNNING
