@@ -17,6 +17,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
+MIN_LEASE_SECONDS = 1.0
+"""A heartbeat is sent every third of a lease; to a busy coordinator it may take a third of a second."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -84,11 +87,15 @@ class RoundSettings(_Section):
     """When a round is complete, and how long a worker may be silent."""
 
     min_results: int = Field(1, ge=1)
-    """Results without which a round fails, when its deadline has passed or clients were given up."""
+    """Results without which a round is tried again, when its deadline has passed or clients were given up."""
+    retries: int = Field(1, ge=0)
+    """How often it is; then the run fails."""
     deadline: Seconds = 3600.0
-    lease: Seconds = 60.0
+    """Seconds after which a round does without the results that are missing; each retry has as many."""
+    lease: float = Field(60.0, ge=MIN_LEASE_SECONDS)
     """Seconds without a heartbeat after which an assignment goes to another worker."""
     max_attempts: int = Field(3, ge=1)
+    """Workers that may fail at an assignment before its client sits the round out."""
     broadcasts: bool = True
     """Give a worker of several clients the whole model once where that takes fewer bytes than their kept values."""
 
@@ -116,6 +123,11 @@ class Experiment(_Section):
             raise ValueError(
                 f"round.min_results = {self.round.min_results}: "
                 f"must be at most clients_per_round = {self.clients_per_round}"
+            )
+        if self.round.deadline < self.round.lease:
+            raise ValueError(
+                f"round.deadline = {self.round.deadline:g}: must be at least round.lease = {self.round.lease:g}: "
+                "a worker that died is noticed no earlier"
             )
         return self
 

@@ -1032,6 +1032,7 @@ class RoundSummary(_message.Message):
     TRAIN_LOSS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     BROADCASTS_FIELD_NUMBER: _builtins.int
+    STRAGGLERS_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     clients: _builtins.int
     accuracy_downloaded: _builtins.float
@@ -1041,6 +1042,10 @@ class RoundSummary(_message.Message):
     seconds: _builtins.float
     broadcasts: _builtins.int
     """workers that were given the whole model once, not the kept values of each client"""
+    @_builtins.property
+    def stragglers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """clients without a result: given up, or too late"""
+
     def __init__(
         self,
         *,
@@ -1052,10 +1057,11 @@ class RoundSummary(_message.Message):
         train_loss: _builtins.float = ...,
         seconds: _builtins.float = ...,
         broadcasts: _builtins.int = ...,
+        stragglers: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy_downloaded", b"accuracy_downloaded", "accuracy_personalised", b"accuracy_personalised", "broadcasts", b"broadcasts", "clients", b"clients", "density", b"density", "round", b"round", "seconds", b"seconds", "train_loss", b"train_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy_downloaded", b"accuracy_downloaded", "accuracy_personalised", b"accuracy_personalised", "broadcasts", b"broadcasts", "clients", b"clients", "density", b"density", "round", b"round", "seconds", b"seconds", "stragglers", b"stragglers", "train_loss", b"train_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from common.wireformat import WireFormat
+from server.database import AssignmentRow
+from server.rundir import RunDirectory, model_file
+from server.workers import Worker
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,29 @@ class TransferSizes:
             if total > self.whole:
                 return True
         return False
+
+
+class Broadcasts:
+    """Chooses what workers start from."""
+
+    def __init__(self, run: RunDirectory, *, allowed: bool) -> None:
+        self._run = run
+        self._allowed = allowed and run.experiment.round.broadcasts
+        self._sizes = TransferSizes.of(run.wire)
+
+    def base(self, worker: Worker, row: AssignmentRow, next_in_line: Iterable[AssignmentRow]) -> str:
+        """Return the digest of the whole model if the worker is to start from that; '': it gets its client's values.
+
+        Args:
+            worker: who gets the assignment.
+            row: the assignment.
+            next_in_line: what the worker is likely to do next in this round.
+        """
+        digest = self._run.model_digest
+        if not self._allowed or row.source != model_file(self._run.model_round):
+            return ""
+        if digest not in (worker.model, self._run.initial_digest):  # it holds neither
+            if not self._sizes.broadcast_pays(each.density for each in (row, *next_in_line)):
+                return ""
+            worker.model = digest
+        return digest

@@ -1,8 +1,8 @@
 """The rounds of one run: who does what, what counts, when a round is over. Knows no transport.
 
+Asks `server.rounds` and `server.leases` what is to be done, and has `server.ledger` write it down before it answers.
 One thread at a time calls it (`server.service` gives it a thread of its own); what takes long, such as reading
-payloads and aggregation, is done elsewhere on what it hands out. Everything it answers for is on disk before
-the answer.
+payloads and aggregation, is done elsewhere on what it hands out.
 """
 
 import math
@@ -15,13 +15,13 @@ from itertools import islice
 from common.errors import LotteryFLError
 from common.randomness import derive_seed
 from protos import lotteryfl_pb2 as pb
-from server.broadcast import TransferSizes
+from server.broadcast import Broadcasts
 from server.database import AssignmentRow, Received, ResultRow
-from server.leases import AssignmentId, Lease, LeaseTable
-from server.rounds import Decision, RoundState, Verdict, decide
-from server.rundir import NewModel, RunDirectory, model_file
+from server.leases import AssignmentId, Lease, LeaseTable, Standing
+from server.ledger import Ledger
+from server.rounds import Decision, Verdict
+from server.rundir import NewModel, RunDirectory
 from server.strategies import create_strategy
-from server.traffic import Traffic
 from server.workers import Worker, WorkerRegistry, name_of
 
 
@@ -29,6 +29,7 @@ class Step(Enum):
     """What a run needs next."""
 
     WAIT = "wait for results"
+    OFFER = "offer assignments that came back to the workers that wait"
     COMMIT = "aggregate and commit the round"
     ENDED = "nothing: the run has finished or failed"
 
@@ -62,29 +63,36 @@ class Coordinator:
             ExperimentError: the experiment names an unknown strategy.
         """
         self._run = run
-        self._database = run.database
         self._clock = clock
         self.experiment = run.experiment
         self.strategy = create_strategy(run.experiment)
+        self._ledger = Ledger(run, self.strategy, clock)
+        self._closed: Decision | None = None
         self._workers = WorkerRegistry()
         self._homes: dict[int, str] = {}  # by client, the worker that served it last: it has mask and data at hand
-        self._closed: Decision | None = None
-        self._traffic = Traffic(run.database)
-        self._broadcasts = broadcasts and run.experiment.round.broadcasts
-        self._sizes = TransferSizes.of(run.wire)
-        self.state = self._database.get("state")
-        self.reason = self._database.get("reason")
-        if self.state == "failed":
-            self._reopen_failed()
-        run.remove_leftovers()
-        self._take_up_round()
+        self._broadcasts = Broadcasts(run, allowed=broadcasts)
 
     # -- rounds
 
     @property
+    def state(self) -> str:
+        """One of running, finished, failed."""
+        return self._ledger.state
+
+    @property
+    def reason(self) -> str:
+        """Why the run failed, or tries its open round again."""
+        return self._ledger.reason
+
+    @property
+    def round(self) -> int:
+        """The open round, from 1."""
+        return self._ledger.round.number
+
+    @property
     def is_final(self) -> bool:
         """Whether the open round is the last: after the training rounds, every client is measured once."""
-        return self.round > self.experiment.rounds
+        return self._ledger.is_final
 
     @property
     def model_round(self) -> int:
@@ -100,27 +108,31 @@ class Coordinator:
             return Step.ENDED
         if self._closed is not None:
             return Step.COMMIT
-        for lease in self._leases.expired(self._clock()):
-            self._take_back(lease, f"{name_of(lease.worker)} was silent for {self.experiment.round.lease:g} s")
-        decision = self._decide()
-        if decision.verdict is Verdict.FAIL:
-            self.fail(f"round {self.round}: {decision.reason}{self._why_given_up()}")
-            return Step.ENDED
+        now, round_ = self._clock(), self._ledger.round
+        expired = round_.expired(now, self._workers.heard)
+        self._ledger.change(expired)
+        decision = round_.decide(now)
         if decision.verdict is Verdict.WAIT:
-            return Step.WAIT
+            return Step.OFFER if expired else Step.WAIT
+        if decision.verdict is Verdict.RETRY:
+            reason = f"trying again: {decision.reason}"
+            self._ledger.start_over(decision.standings, retries=round_.retries + 1, reason=reason)
+            return Step.OFFER
+        if decision.verdict is Verdict.FAIL:
+            self.fail(decision.reason)
+            return Step.ENDED
         self._closed = decision
         return Step.COMMIT
 
     def seconds_until_check(self) -> float:
         """Return for how long nothing changes by the clock alone."""
-        expiries = (lease.expires for lease in self._leases.leases())
-        return max(0.0, min(self._opened + self.experiment.round.deadline, *expiries, float("inf")) - self._clock())
+        return self._ledger.round.seconds_until_check(self._clock())
 
     def results_to_aggregate(self) -> list[ResultRow]:
         """Return the open round's results that change the global model, in client order."""
         if self.is_final or not self.strategy.aggregates:
             return []
-        return self._database.results(self.round)
+        return self._run.database.results(self.round)
 
     def commit(self, model: NewModel | None) -> None:
         """Commit the closed round, in one transaction, and open the next.
@@ -133,88 +145,18 @@ class Coordinator:
         """
         if self._closed is None:
             raise ValueError(f"round {self.round} is still open: expected advance() to say COMMIT before")
-        needed_before = self._run.files_in_use()
-        with self._database.transaction():
-            self._traffic.flush()
-            self._database.commit_round(self.round, self._clock() - self._opened, self._closed.reason)
-            if model is not None:
-                self._database.put("model_sha256", model.sha256)
-                self._database.put("model_digest", model.digest)
-                self._database.put("model_round", str(self.round))
-            if self.is_final:
-                self._database.put("state", "finished")
-                self._database.put("reason", "")
-        self.state, self.reason = self._database.get("state"), self._database.get("reason")
-        self._run.remove(needed_before - self._run.files_in_use())
-        self._take_up_round()
+        self._ledger.commit(self._closed, model)
+        self._closed = None
 
     def fail(self, reason: str) -> None:
         """End the run without a result, unless it has ended; it can be taken up again from its directory."""
-        if self.state != "running":
-            return
-        self.state, self.reason = "failed", reason
-        with self._database.transaction():
-            self._traffic.flush()
-            self._database.put("state", "failed")
-            self._database.put("reason", reason)
+        if self.state == "running":
+            self._ledger.fail(reason)
 
     def raise_if_failed(self) -> None:
         """Raise LotteryFLError with the reason, if the run has failed."""
         if self.state == "failed":
             raise LotteryFLError(f"the run failed: {self.reason}")
-
-    def _decide(self) -> Decision:
-        state = RoundState(
-            assigned=len(self._assignments),
-            results=self._results,
-            unsettled=len(self._leases),
-            age=self._clock() - self._opened,
-        )
-        limits = self.experiment.round
-        return decide(state, min_results=limits.min_results, deadline=limits.deadline)
-
-    def _why_given_up(self) -> str:
-        reasons = sorted({row.reason for row in self._database.assignments(self.round) if row.reason})
-        return "".join(f"; {reason}" for reason in reasons)
-
-    def _take_up_round(self) -> None:
-        self.round = self._database.committed_rounds() + 1
-        self._opened = self._clock()
-        self._closed = None
-        self._leases = LeaseTable(self.round, self.experiment.round.lease)
-        self._assignments: dict[int, AssignmentRow] = {}
-        self._results = 0
-        if self.state == "finished":
-            return
-        if not self._database.is_open(self.round):
-            with self._database.transaction():
-                self._database.open_round(self.round, self._new_assignments())
-        for row in self._database.assignments(self.round):
-            self._assignments[row.client] = row
-            if row.state == "waiting":
-                self._leases.add(row.client, row.attempt)
-            elif row.state == "leased":
-                id_ = AssignmentId(row.round, row.client, row.attempt)
-                self._leases.restore(id_, row.worker, self._opened)
-            elif row.state == "done":
-                self._results += 1
-
-    def _new_assignments(self) -> Iterator[AssignmentRow]:
-        sampled = range(self.experiment.clients) if self.is_final else self.strategy.sample(self.round)
-        plan = self.strategy.final_plan() if self.is_final else self.strategy.plan()
-        clients = self._database.clients()
-        shared = model_file(self.model_round)
-        for client in sampled:
-            row = clients[client]
-            source = shared if self.strategy.aggregates else row.ticket or shared
-            yield AssignmentRow(self.round, client, plan, row.mask, source, row.density)
-
-    def _reopen_failed(self) -> None:
-        self.state, self.reason = "running", ""
-        with self._database.transaction():
-            self._database.put("state", "running")
-            self._database.put("reason", "")
-            self._database.give_dropped_another_chance()
 
     # -- workers
 
@@ -225,9 +167,9 @@ class Coordinator:
             ReplacedError: it is such an old one itself.
         """
         worker_id = self._workers.register(name, incarnation, clients, self._clock())
-        for lease in self._leases.leases():
-            if name_of(lease.worker) == name and lease.worker != worker_id:
-                self._take_back(lease, f"{name} was started anew")
+        holders = ((lease.id.client, lease.worker) for lease in self._table.leases())
+        replaced = [client for client, holder in holders if name_of(holder) == name and holder != worker_id]
+        self._ledger.change([self._table.taken_back(client, f"{name} was started anew") for client in replaced])
         return worker_id
 
     def lease(self, worker_id: str) -> Work | None:
@@ -239,15 +181,14 @@ class Coordinator:
         worker = self._workers.seen(worker_id, self._clock())
         if not self._takes_results:
             return None
-        lease = self._leases.grant(worker_id, worker.clients, self._clock(), self._homes)
-        if lease is None:
+        granted = self._table.grant(worker_id, worker.clients, self._homes)
+        if granted is None:
             return None
-        row = self._assignments[lease.id.client]
-        base = self._base(worker, row)
-        with self._database.transaction():
-            self._database.lease_assignment(lease.id, worker_id, broadcast=bool(base))
+        row = self._ledger.rows[granted.id.client]
+        base = self._broadcasts.base(worker, row, self._next_in_line(worker, row))
+        self._ledger.lease(granted, broadcast=bool(base))
         assignment = pb.Assignment(
-            assignment_id=str(lease.id),
+            assignment_id=str(granted.id),
             round=row.round,
             client=row.client,
             seed=derive_seed(self.experiment.seed, "training", row.round, row.client),
@@ -257,40 +198,31 @@ class Coordinator:
         )
         return Work(assignment, row.source, is_own_result=row.source.startswith("results/"))
 
-    def _base(self, worker: Worker, row: AssignmentRow) -> str:
-        """Return the digest of the whole model if the worker is to start from that; '': it gets its client's values."""
-        digest = self._run.model_digest
-        if not self._broadcasts or row.source != model_file(self.model_round):
-            return ""
-        if digest not in (worker.model, self._run.initial_digest):  # it holds neither
-            rows = (self._assignments[client] for client in self._leases.waiting(worker.clients))
-            share = math.ceil(len(self._leases) / max(1, len(self.alive_workers())))
-            if not self._sizes.broadcast_pays(row.density for row in (row, *islice(rows, share - 1))):
-                return ""
-            worker.model = digest
-        return digest
+    def _next_in_line(self, worker: Worker, row: AssignmentRow) -> Iterator[AssignmentRow]:
+        """Yield what the worker will do after this, if every worker does as much."""
+        share = math.ceil(self._table.unsettled / max(1, len(self.alive_workers())))
+        line = (self._ledger.rows[client] for client in self._table.waiting(worker.clients) if client != row.client)
+        yield from islice(line, share - 1)
 
     def heartbeat(self, worker_id: str, progress: Collection[pb.AssignmentProgress]) -> list[str]:
-        """Renew the leases that the worker works under; return the assignments it has lost.
+        """Renew what the worker holds; return the assignments that it works on in vain.
 
         Raises:
             UnknownWorkerError: it must register first.
         """
         now = self._clock()
-        worker = self._workers.seen(worker_id, now)
-        self._workers.report(worker, progress)
-        lost = []
-        for item in progress:
-            id_ = AssignmentId.parse(item.assignment_id)
-            if self.state != "running" or id_ is None or not self._leases.renew(id_, worker_id, now):
-                lost.append(item.assignment_id)
-        return lost
+        self._workers.report(self._workers.seen(worker_id, now), progress)
+        if self.state != "running":
+            return [item.assignment_id for item in progress]
+        self._table.renew(worker_id, now)
+        ids = ((item.assignment_id, AssignmentId.parse(item.assignment_id)) for item in progress)
+        return [text for text, id_ in ids if id_ is None or self._table.held(id_, worker_id) is None]
 
     def release(self, worker_id: str, assignment_id: str, reason: str) -> None:
         """Put an assignment back that its worker cannot do, or whose result was refused."""
-        lease = self._current(worker_id, assignment_id)
-        if lease is not None:
-            self._take_back(lease, reason)
+        held = self._current(worker_id, assignment_id)
+        if held is not None:
+            self._ledger.change([self._table.taken_back(held.id.client, reason)])
 
     def leave(self, worker_id: str, reason: str) -> None:
         """Take back what a worker holds that says goodbye."""
@@ -299,62 +231,53 @@ class Coordinator:
                 self._take_back(lease, reason)
 
     def take_back_all(self, reason: str) -> None:
-        """Take back every lease, of workers that are known to be gone."""
-        for lease in self._leases.leases():
-            self._take_back(lease, reason)
+        """Take back every lease, of workers that are known to be gone, through no fault of the assignments."""
+        clients = (lease.id.client for lease in self._table.leases())
+        self._ledger.change([self._table.taken_back(client, reason, counts=False) for client in clients])
 
     def alive_workers(self) -> set[str]:
         """Return the ids of the workers heard of within a lease time."""
-        return {w.worker_id for w in self._workers.alive(self._clock() - self.experiment.round.lease)}
-
-    def _take_back(self, lease: Lease, reason: str) -> None:
-        limits, first = self.experiment.round, self._assignments[lease.id.client].attempt
-        dropped = lease.id.attempt - first >= limits.max_attempts
-        with self._database.transaction():
-            self._database.set_assignment(lease.id, "dropped" if dropped else "waiting", reason=reason)
-        if dropped:
-            self._leases.settle(lease.id.client)
-        else:
-            self._leases.take_back(lease.id.client)
+        since = self._clock() - self.experiment.round.lease
+        return {worker_id for worker_id, heard in self._workers.heard.items() if heard >= since}
 
     # -- results
 
     def verdict_before_body(self, worker_id: str, assignment_id: str) -> pb.SubmitReply | None:
         """Answer a submission whose tensors need not be read: a duplicate, or stale. None: it is wanted."""
-        if self._current(worker_id, assignment_id) is not None:
-            return None
+        wanted = self._current(worker_id, assignment_id) is not None
+        return None if wanted else self._unwanted(worker_id, assignment_id)
+
+    def _unwanted(self, worker_id: str, assignment_id: str) -> pb.SubmitReply:
         id_ = AssignmentId.parse(assignment_id)
-        if id_ is not None and self._database.is_done(id_, worker_id):
+        if id_ is not None and self._run.database.is_done(id_, worker_id):
             return pb.SubmitReply(verdict=pb.SubmitReply.DUPLICATE, reason="already counted")
         return pb.SubmitReply(verdict=pb.SubmitReply.STALE, reason="its lease or its round is over")
 
     def mask_before(self, assignment_id: str) -> str:
         """Return the digest of the mask that the client of a current assignment started from."""
         id_ = AssignmentId.parse(assignment_id)
-        return self._assignments[id_.client].mask if id_ else ""
+        return self._ledger.rows[id_.client].mask if id_ else ""
 
     def record(self, worker_id: str, received: Received) -> pb.SubmitReply:
         """Count a checked result, once; on disk before the answer."""
-        early = self.verdict_before_body(worker_id, received.assignment_id)
-        lease = self._current(worker_id, received.assignment_id)
-        if early is not None or lease is None:
-            return early or pb.SubmitReply(verdict=pb.SubmitReply.STALE)
-        with self._database.transaction():
-            self._traffic.flush()
-            self._database.add_result(lease.id, received)
-            self._database.set_assignment(lease.id, "done", worker=worker_id)
-        self._leases.settle(lease.id.client)
-        self._homes[lease.id.client] = worker_id
-        self._results += 1
+        held = self._current(worker_id, received.assignment_id)
+        if held is None:
+            return self._unwanted(worker_id, received.assignment_id)
+        self._ledger.count(held, received)
+        self._homes[held.id.client] = worker_id
         return pb.SubmitReply(verdict=pb.SubmitReply.ACCEPTED)
 
     def count_bytes(self, assignment_id: str, *, down: int = 0, up: int = 0) -> None:
         """Count traffic of an assignment, or of none in particular."""
-        self._traffic.count(AssignmentId.parse(assignment_id), down=down, up=up)
+        self._ledger.traffic.count(AssignmentId.parse(assignment_id), down=down, up=up)
 
-    def _current(self, worker_id: str, assignment_id: str) -> Lease | None:
+    def _current(self, worker_id: str, assignment_id: str) -> Standing | None:
         id_ = AssignmentId.parse(assignment_id)
-        return self._leases.held(id_, worker_id) if id_ and self._takes_results else None
+        return self._table.held(id_, worker_id) if id_ and self._takes_results else None
+
+    @property
+    def _table(self) -> LeaseTable:
+        return self._ledger.round.assignments
 
     @property
     def _takes_results(self) -> bool:
@@ -364,7 +287,6 @@ class Coordinator:
 
     def status(self) -> pb.RunStatus:
         """Return where the run stands."""
-        summaries = self._database.round_summaries(self.round - 1)
         return pb.RunStatus(
             state=pb.RunStatus.State.Value(self.state.upper()),
             reason=self.reason,
@@ -372,13 +294,13 @@ class Coordinator:
             round=min(self.round - 1, self.experiment.rounds),
             rounds=self.experiment.rounds,
             clients=self.experiment.clients,
-            assignments=len(self._assignments),
-            results=self._results,
-            in_flight=[self._describe(lease) for lease in self._leases.leases()],
+            assignments=len(self._table),
+            results=self._table.count("done"),
+            in_flight=[self._describe(lease) for lease in self._table.leases()],
             workers=len(self.alive_workers()),
-            bytes_down=self._traffic.down,
-            bytes_up=self._traffic.up,
-            last=summaries[-1] if summaries else None,
+            bytes_down=self._ledger.traffic.down,
+            bytes_up=self._ledger.traffic.up,
+            last=self._ledger.last,
         )
 
     def _describe(self, lease: Lease) -> str:

@@ -9,75 +9,8 @@ from typing import Any, Literal
 
 from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
-from server.leases import AssignmentId
-
-SCHEMA_VERSION = 2
-
-_SCHEMA = """
-CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-
-CREATE TABLE rounds (
-    round INTEGER PRIMARY KEY,
-    state TEXT NOT NULL CHECK (state IN ('open', 'committed')),
-    opened_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')),
-    committed_at TEXT,
-    seconds REAL,
-    reason TEXT NOT NULL DEFAULT ''
-) STRICT;
-
-CREATE TABLE clients (
-    client INTEGER PRIMARY KEY,
-    mask TEXT NOT NULL DEFAULT '',          -- digest of the mask in force; '': dense
-    density REAL NOT NULL DEFAULT 1,        -- of that mask
-    ticket TEXT NOT NULL DEFAULT ''         -- file of the last committed result; '': never took part
-) STRICT;
-
-CREATE TABLE assignments (
-    round INTEGER NOT NULL REFERENCES rounds,
-    client INTEGER NOT NULL REFERENCES clients,
-    plan BLOB NOT NULL,                     -- protos: Plan
-    mask TEXT NOT NULL,                     -- digest of the mask that the client starts from
-    density REAL NOT NULL,                  -- of that mask
-    source TEXT NOT NULL,                   -- file of the tensors that the client starts from
-    state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'leased', 'done', 'dropped')),
-    attempt INTEGER NOT NULL DEFAULT 0,     -- of the last lease: the fencing token
-    worker TEXT NOT NULL DEFAULT '',
-    broadcast INTEGER NOT NULL DEFAULT 0,   -- 1: the worker starts from the whole model, sent once for all its clients
-    reason TEXT NOT NULL DEFAULT '',
-    bytes_down INTEGER NOT NULL DEFAULT 0,
-    bytes_up INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (round, client)
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE results (
-    round INTEGER NOT NULL,
-    client INTEGER NOT NULL,
-    examples INTEGER NOT NULL,
-    mask TEXT NOT NULL,
-    file TEXT NOT NULL,
-    density REAL NOT NULL,
-    train_loss REAL NOT NULL,
-    seconds REAL NOT NULL,
-    PRIMARY KEY (round, client),
-    FOREIGN KEY (round, client) REFERENCES assignments
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE metrics (
-    round INTEGER NOT NULL,
-    client INTEGER NOT NULL,
-    phase TEXT NOT NULL CHECK (phase IN ('validation', 'downloaded', 'personalised')),
-    examples INTEGER NOT NULL,
-    loss REAL NOT NULL,
-    accuracy REAL NOT NULL,
-    balanced_accuracy REAL NOT NULL,
-    micro_precision REAL NOT NULL,
-    micro_recall REAL NOT NULL,
-    macro_precision REAL NOT NULL,
-    macro_recall REAL NOT NULL,
-    PRIMARY KEY (round, client, phase),
-    FOREIGN KEY (round, client) REFERENCES results
-) STRICT, WITHOUT ROWID;
-"""
+from server.leases import AssignmentId, Standing, State
+from server.schema import SCHEMA, SCHEMA_VERSION
 
 _PHASES: tuple[Literal["validation", "downloaded", "personalised"], ...] = (
     "validation",
@@ -106,10 +39,17 @@ class AssignmentRow:
     mask: str
     source: str
     density: float = 1.0
-    state: str = "waiting"
+    state: State = "waiting"
     attempt: int = 0
     worker: str = ""
     reason: str = ""
+    forgiven: int = 0
+
+    @property
+    def standing(self) -> Standing:
+        """How it stands."""
+        id_ = AssignmentId(self.round, self.client, self.attempt)
+        return Standing(id_, self.state, self.worker, self.reason, self.forgiven)
 
 
 @dataclass(frozen=True)
@@ -167,7 +107,7 @@ class Database:
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
             if version == 0 and not read_only:
                 self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
+                self._connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
                 version = SCHEMA_VERSION
             self._connection.execute("PRAGMA synchronous = FULL")
         except sqlite3.Error as error:
@@ -248,26 +188,33 @@ class Database:
     def assignments(self, round_: int) -> list[AssignmentRow]:
         """Return the assignments of a round, in client order."""
         rows = self._connection.execute(
-            "SELECT round, client, plan, mask, source, density, state, attempt, worker, reason FROM assignments "
-            "WHERE round = ? ORDER BY client",
+            "SELECT round, client, plan, mask, source, density, state, attempt, worker, reason, forgiven "
+            "FROM assignments WHERE round = ? ORDER BY client",
             (round_,),
         )
         return [AssignmentRow(r, k, pb.Plan.FromString(plan), *rest) for r, k, plan, *rest in rows]
 
-    def lease_assignment(self, id_: AssignmentId, worker: str, *, broadcast: bool) -> None:
-        """Give an assignment to a worker, which starts from the whole model where it is a broadcast."""
-        self._connection.execute(
-            "UPDATE assignments SET state = 'leased', attempt = ?, worker = ?, broadcast = ?, reason = '' "
+    def set_standings(self, standings: Iterable[Standing]) -> None:
+        """Write how assignments stand from now on."""
+        self._connection.executemany(
+            "UPDATE assignments SET attempt = ?, state = ?, worker = ?, reason = ?, forgiven = ? "
             "WHERE round = ? AND client = ?",
-            (id_.attempt, worker, broadcast, id_.round, id_.client),
+            ((s.id.attempt, s.state, s.worker, s.reason, s.forgiven, s.id.round, s.id.client) for s in standings),
         )
 
-    def set_assignment(self, id_: AssignmentId, state: str, *, worker: str = "", reason: str = "") -> None:
-        """Move an assignment to another state; the id's attempt is its newest."""
+    def set_broadcast(self, id_: AssignmentId, *, broadcast: bool) -> None:
+        """Note whether an assignment's worker starts from the whole model."""
         self._connection.execute(
-            "UPDATE assignments SET state = ?, attempt = ?, worker = ?, reason = ? WHERE round = ? AND client = ?",
-            (state, id_.attempt, worker, reason, id_.round, id_.client),
+            "UPDATE assignments SET broadcast = ? WHERE round = ? AND client = ?", (broadcast, id_.round, id_.client)
         )
+
+    def retries(self, round_: int) -> int:
+        """Return how often a round was tried again."""
+        return self._scalar("SELECT retries FROM rounds WHERE round = ?", round_)
+
+    def set_retries(self, round_: int, retries: int) -> None:
+        """Write how often a round was tried again."""
+        self._connection.execute("UPDATE rounds SET retries = ? WHERE round = ?", (retries, round_))
 
     def is_done(self, id_: AssignmentId, worker: str) -> bool:
         """Tell whether this attempt of this worker is the one that counted."""
@@ -277,13 +224,6 @@ class Database:
                 "AND (round, client, attempt, worker) = (?, ?, ?, ?)",
                 *(*id_, worker),
             )
-        )
-
-    def give_dropped_another_chance(self) -> None:
-        """Make the given-up assignments of the open round wait again."""
-        self._connection.execute(
-            "UPDATE assignments SET state = 'waiting', reason = '' WHERE state = 'dropped' "
-            "AND round IN (SELECT round FROM rounds WHERE state = 'open')"
         )
 
     def count_bytes(self, round_: int, client: int, down: int, up: int) -> None:
@@ -347,7 +287,7 @@ class Database:
         return [ResultRow(*row) for row in rows]
 
     def round_summaries(self, first: int = 1) -> list[pb.RoundSummary]:
-        """Return the means over clients of every committed round from `first` on, in order."""
+        """Return the means over clients of every committed round from `first` on, in order, with its stragglers."""
         rows = self._connection.execute(
             """
             SELECT r.round, count(*), avg(d.accuracy), avg(p.accuracy), avg(r.density), avg(r.train_loss), o.seconds,
@@ -359,8 +299,17 @@ class Database:
             """,
             (first,),
         )
-        names = pb.RoundSummary.DESCRIPTOR.fields_by_name.keys()
-        return [pb.RoundSummary(**dict(zip(names, row, strict=True))) for row in rows]
+        names = [field.name for field in pb.RoundSummary.DESCRIPTOR.fields if not field.is_repeated]
+        summaries = {row[0]: pb.RoundSummary(**dict(zip(names, row, strict=True))) for row in rows}
+        late = self._connection.execute(
+            "SELECT round, client FROM assignments a JOIN rounds o USING (round) "
+            "WHERE o.state = 'committed' AND a.state != 'done' AND round >= ? ORDER BY round, client",
+            (first,),
+        )
+        for round_, client in late:
+            if round_ in summaries:
+                summaries[round_].stragglers.append(client)
+        return list(summaries.values())
 
     def client_summaries(self, round_: int) -> list[ClientSummary]:
         """Return every client of a round with its accuracies and density, and its traffic in the whole run."""

@@ -1,13 +1,21 @@
-"""Who works on what, and until when: leases over the assignments of one round. The clock is passed in."""
+"""Who works on what, and until when: the assignments of one round. The clock is passed in.
+
+Decisions change nothing: they return how assignments stand from then on, for the caller to write to the disk. Only
+then `apply` makes it so here, and a write that failed has changed nothing anywhere.
+"""
 
 import re
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from itertools import islice
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
+
+from server.workers import name_of
 
 _LOOK_AHEAD = 1000
 """Waiting assignments among which a worker's own clients are looked for."""
+
+State = Literal["waiting", "leased", "done", "dropped"]
 
 
 class AssignmentId(NamedTuple):
@@ -27,8 +35,21 @@ class AssignmentId(NamedTuple):
         return cls(*map(int, match.groups())) if match else None
 
 
-@dataclass(frozen=True)
-class Lease:
+class Standing(NamedTuple):
+    """How an assignment stands."""
+
+    id: AssignmentId
+    """With its newest attempt; 0: it has not been leased yet."""
+    state: State = "waiting"
+    worker: str = ""
+    """Who holds it, or had it last."""
+    reason: str = ""
+    """Why it was taken back or dropped."""
+    forgiven: int = 0
+    """Attempts that do not count towards `max_attempts`: of earlier tries of the round, or lost by the coordinator."""
+
+
+class Lease(NamedTuple):
     """One worker's right to one attempt, until it expires."""
 
     id: AssignmentId
@@ -37,26 +58,51 @@ class Lease:
 
 
 class LeaseTable:
-    """The unsettled assignments of a round: waiting or leased. Pure memory: the caller makes grants durable."""
+    """The assignments of one round: waiting, leased, done or dropped. Pure memory."""
 
-    def __init__(self, round_: int, lease_seconds: float) -> None:
-        self._round = round_
+    def __init__(self, standings: Iterable[Standing], now: float, *, lease_seconds: float, max_attempts: int) -> None:
+        """Take up a round; leases from before a restart stand for a whole lease time from now.
+
+        Args:
+            standings: of all the round's assignments, in order of service.
+            now: the time.
+            lease_seconds: time after which a lease expires that nobody renewed.
+            max_attempts: attempts after which an assignment is dropped.
+        """
         self._lease_seconds = lease_seconds
-        self._waiting: dict[int, int] = {}  # client -> attempts so far; in order of service
-        self._leases: dict[int, Lease] = {}
+        self._max_attempts = max_attempts
+        self._standings: dict[int, Standing] = {}
+        self._waiting: OrderedDict[int, None] = OrderedDict()
+        self._expires: dict[int, float] = {}  # by client; the oldest lease first
+        self._holds: dict[str, int] = {}  # by worker, the client that it works for: one at a time
+        self._counts: Counter[State] = Counter()
+        self.apply(standings, now)
 
-    def add(self, client: int, attempt: int) -> None:
-        """Put a client's assignment at the end of the waiting; `attempt` counts the leases it was given."""
-        self._waiting[client] = attempt
+    def apply(self, standings: Iterable[Standing], now: float) -> None:
+        """Make it so: assignments stand as decided, and leases begin. What is taken back goes first in line."""
+        for standing in standings:
+            client = standing.id.client
+            old = self._standings.get(client)
+            if old is not None:
+                self._counts[old.state] -= 1
+                self._waiting.pop(client, None)
+                if self._expires.pop(client, None) is not None:
+                    del self._holds[old.worker]
+            self._standings[client] = standing
+            self._counts[standing.state] += 1
+            if standing.state == "waiting":
+                self._waiting[client] = None
+                self._waiting.move_to_end(client, last=old is None)
+            elif standing.state == "leased":
+                self._expires[client] = now + self._lease_seconds
+                self._holds[standing.worker] = client
 
-    def restore(self, id_: AssignmentId, worker: str, now: float) -> None:
-        """Bring back a lease from before a restart, for a whole lease time from now."""
-        self._leases[id_.client] = Lease(id_, worker, now + self._lease_seconds)
+    # -- decisions
 
     def grant(
-        self, worker: str, clients: Collection[int] | None, now: float, homes: Mapping[int, str] | None = None
-    ) -> Lease | None:
-        """Lease a waiting assignment among the worker's clients (None: of any client).
+        self, worker: str, clients: Collection[int] | None, homes: Mapping[int, str] | None = None
+    ) -> Standing | None:
+        """Lease a waiting assignment among the worker's clients (None: of any client) to it; None: there is none.
 
         Among the first in line a worker gets a client that it served last, whose mask and data it has; else one
         that nobody has served; else any. A worker does one thing at a time: what it holds already, its last fetch
@@ -65,57 +111,122 @@ class LeaseTable:
         Args:
             worker: who asks.
             clients: whose data it holds.
-            now: the time.
             homes: by client, the worker that served it last.
         """
-        for lease in self._leases.values():
-            if lease.worker == worker:
-                self.renew(lease.id, worker, now)
-                return lease
+        if worker in self._holds:
+            return self._standings[self._holds[worker]]
         client = _closest(islice(self.waiting(clients), _LOOK_AHEAD), worker, homes or {})
         if client is None:
             return None
-        id_ = AssignmentId(self._round, client, self._waiting.pop(client) + 1)
-        self._leases[client] = Lease(id_, worker, now + self._lease_seconds)
-        return self._leases[client]
+        old = self._standings[client]
+        id_ = old.id._replace(attempt=old.id.attempt + 1)
+        return old._replace(id=id_, state="leased", worker=worker, reason="")
+
+    def taken_back(self, client: int, reason: str, *, counts: bool = True) -> Standing:
+        """Put a leased assignment back; drop it where that was its last attempt.
+
+        Args:
+            client: whose.
+            reason: why.
+            counts: towards `max_attempts`.
+        """
+        old = self._standings[client]
+        forgiven = old.forgiven + (not counts)
+        is_over = old.id.attempt - forgiven >= self._max_attempts
+        return old._replace(state="dropped" if is_over else "waiting", reason=reason, forgiven=forgiven)
+
+    def expired(self, now: float, heard: Mapping[str, float]) -> list[Standing]:
+        """Take back the leases whose time is over.
+
+        Where more than half of the workers fell silent at once, the silence is more likely ours than theirs: leases
+        then last for another lease time.
+
+        Args:
+            now: the time.
+            heard: by worker, when it was heard of last.
+        """
+        over = [client for client, expires in self._expires.items() if expires <= now]
+        if over and self._most_are_silent(now, heard):
+            over = [client for client in over if self._expires[client] + self._lease_seconds <= now]
+        return [self.taken_back(client, self._silence(client)) for client in over]
+
+    def dropped_anew(self) -> list[Standing]:
+        """Let the dropped assignments wait again, with all their attempts before them."""
+        return [
+            standing._replace(state="waiting", forgiven=standing.id.attempt)
+            for standing in self._standings.values()
+            if standing.state == "dropped"
+        ]
+
+    def left_out(self, reason: str) -> list[Standing]:
+        """Drop what is neither done nor dropped, for this reason unless there is one already."""
+        return [
+            self._standings[client]._replace(state="dropped", reason=self._standings[client].reason or reason)
+            for client in (*self._waiting, *self._expires)
+        ]
+
+    # -- time
+
+    def renew(self, worker: str, now: float) -> None:
+        """Extend what a worker holds, if anything: it lives."""
+        if worker in self._holds:
+            self._expires[self._holds[worker]] = now + self._lease_seconds
+
+    def renew_all(self, now: float) -> None:
+        """Let every lease stand for a whole lease time from now."""
+        for client in self._expires:
+            self._expires[client] = now + self._lease_seconds
+
+    def next_expiry(self, checked: float) -> float:
+        """Return when the first lease may be over that stood when they were checked; infinite without leases."""
+        ends = (e if e > checked else e + self._lease_seconds for e in self._expires.values())
+        return min(ends, default=float("inf"))
+
+    def _most_are_silent(self, now: float, heard: Mapping[str, float]) -> bool:
+        """Tell whether, of the workers heard of within two lease times, most were not within one."""
+        last = dict(heard)
+        for lease in self.leases():  # after a restart a holder may not have been heard of yet
+            last[lease.worker] = max(last.get(lease.worker, 0.0), lease.expires - self._lease_seconds)
+        silences = [now - moment for moment in last.values() if now - moment < 2 * self._lease_seconds]
+        return 2 * sum(silence >= self._lease_seconds for silence in silences) > len(silences)
+
+    def _silence(self, client: int) -> str:
+        return f"{name_of(self._standings[client].worker)} was silent for {self._lease_seconds:g} s"
+
+    # -- what there is
+
+    def held(self, id_: AssignmentId, worker: str) -> Standing | None:
+        """Return the assignment if this attempt of it is leased to this worker."""
+        standing = self._standings.get(id_.client)
+        if standing is None or (standing.id, standing.state, standing.worker) != (id_, "leased", worker):
+            return None
+        return standing
 
     def waiting(self, clients: Collection[int] | None) -> Iterator[int]:
         """Yield the waiting clients among these (None: all), in order of service."""
         return (client for client in self._waiting if clients is None or client in clients)
 
-    def held(self, id_: AssignmentId, worker: str) -> Lease | None:
-        """Return the lease with this id if it stands and is this worker's."""
-        lease = self._leases.get(id_.client)
-        return lease if lease is not None and (lease.id, lease.worker) == (id_, worker) else None
-
-    def renew(self, id_: AssignmentId, worker: str, now: float) -> bool:
-        """Extend a lease; False where it is not this worker's (any more)."""
-        lease = self.held(id_, worker)
-        if lease is None:
-            return False
-        self._leases[id_.client] = replace(lease, expires=now + self._lease_seconds)
-        return True
-
-    def settle(self, client: int) -> None:
-        """Take out a leased assignment: it is done or given up."""
-        del self._leases[client]
-
-    def take_back(self, client: int) -> None:
-        """Put a leased assignment at the head of the waiting."""
-        lease = self._leases.pop(client)
-        self._waiting = {client: lease.id.attempt} | self._waiting
-
-    def expired(self, now: float) -> list[Lease]:
-        """Return the leases whose time is over."""
-        return [lease for lease in self._leases.values() if lease.expires <= now]
-
     def leases(self) -> list[Lease]:
         """Return all leases, the oldest first."""
-        return list(self._leases.values())
+        holders = ((self._standings[client], expires) for client, expires in self._expires.items())
+        return [Lease(standing.id, standing.worker, expires) for standing, expires in holders]
+
+    def reasons(self) -> list[str]:
+        """Return why assignments were dropped, or wait again; each reason once."""
+        return sorted({standing.reason for standing in self._standings.values() if standing.reason})
+
+    def count(self, state: State) -> int:
+        """Return how many assignments stand so."""
+        return self._counts[state]
+
+    @property
+    def unsettled(self) -> int:
+        """How many assignments are neither done nor dropped."""
+        return len(self._waiting) + len(self._expires)
 
     def __len__(self) -> int:
-        """Return how many assignments are not settled."""
-        return len(self._waiting) + len(self._leases)
+        """Return how many assignments there are."""
+        return len(self._standings)
 
 
 def _closest(clients: Iterable[int], worker: str, homes: Mapping[int, str]) -> int | None:

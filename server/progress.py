@@ -1,5 +1,6 @@
 """How a run shows where it stands: a live line on a terminal, one plain line a round in a log."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self
@@ -9,6 +10,9 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from protos import lotteryfl_pb2 as pb
+
+_MOST_NAMED = 10
+"""Clients that sat a round out."""
 
 
 class Display(Protocol):
@@ -23,11 +27,18 @@ def describe_round(status: pb.RunStatus) -> str:
     last = status.last
     name = f"round {last.round}/{status.rounds}" if last.round <= status.rounds else "every client, once more"
     broadcasts = f", broadcast to {last.broadcasts}" if last.broadcasts else ""
+    stragglers = f", without {_clients(last.stragglers)}" if last.stragglers else ""
     return (
         f"{name}: {last.clients} clients, accuracy {last.accuracy_downloaded:.3f} downloaded, "
         f"{last.accuracy_personalised:.3f} personalised, density {last.density:.3f}, "
-        f"{decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up{broadcasts}"
+        f"{decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up{broadcasts}{stragglers}"
     )
+
+
+def _clients(clients: Sequence[int]) -> str:
+    named = ", ".join(map(str, clients[:_MOST_NAMED]))
+    others = f" and {len(clients) - _MOST_NAMED} more" if len(clients) > _MOST_NAMED else ""
+    return f"client{'s'[: len(clients) > 1]} {named}{others}"
 
 
 class RunDisplay(AbstractContextManager["RunDisplay"]):
@@ -36,6 +47,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._last_round: int | None = None
+        self._reason = ""
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -60,10 +72,13 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, status: pb.RunStatus) -> None:
-        """Show the status: a line for every round that is committed under our eyes."""
+        """Show the status: a line for every round that is committed, or tried again, under our eyes."""
         if self._last_round not in (None, status.last.round):
             self.note(describe_round(status))
         self._last_round = status.last.round
+        if status.state == pb.RunStatus.RUNNING and status.reason not in ("", self._reason):
+            self.note(status.reason)
+        self._reason = status.reason
         # After the training rounds, every client is measured once more; then nothing is assigned.
         share = status.results / status.assignments if status.assignments else 1.0
         self._progress.update(

@@ -92,9 +92,9 @@ class CoordinatorServer:
         step = await call(coordinator.advance)
         self._display.show(await call(coordinator.status))
         if step is Step.WAIT:
-            if not await wait_for(changed, await call(coordinator.seconds_until_check)):
-                await call(coordinator.advance)  # takes back the leases that have expired
-                self._service.announce()
+            await wait_for(changed, await call(coordinator.seconds_until_check))
+        elif step is Step.OFFER:
+            self._service.announce()
         elif step is Step.COMMIT:
             results = await call(coordinator.results_to_aggregate)
             model = None

@@ -21,7 +21,6 @@ class Worker:
     worker_id: str
     clients: frozenset[int] | None
     """The clients whose data it holds; None: every client's."""
-    seen: float
     model: str = ""
     """Digest of the whole model that it was given last."""
     progress: dict[str, pb.AssignmentProgress] = field(default_factory=dict)
@@ -37,6 +36,8 @@ class WorkerRegistry:
 
     def __init__(self) -> None:
         self._workers: dict[str, Worker] = {}
+        self.heard: dict[str, float] = {}
+        """By worker, when it was heard of last."""
         self._replaced: set[str] = set()
 
     def register(self, name: str, incarnation: str, clients: Collection[int] | None, now: float) -> str:
@@ -49,8 +50,10 @@ class WorkerRegistry:
         if worker_id in self._replaced:
             raise ReplacedError(worker_id)
         self._replaced |= {known for known in self._workers if name_of(known) == name and known != worker_id}
-        self._workers = {known: w for known, w in self._workers.items() if name_of(known) != name}
-        self._workers[worker_id] = Worker(worker_id, None if clients is None else frozenset(clients), now)
+        for known in [known for known in self._workers if name_of(known) == name]:
+            del self._workers[known], self.heard[known]
+        self._workers[worker_id] = Worker(worker_id, None if clients is None else frozenset(clients))
+        self.heard[worker_id] = now
         return worker_id
 
     def seen(self, worker_id: str, now: float) -> Worker:
@@ -62,12 +65,8 @@ class WorkerRegistry:
         worker = self._workers.get(worker_id)
         if worker is None:
             raise UnknownWorkerError(worker_id)
-        worker.seen = now
+        self.heard[worker_id] = now
         return worker
-
-    def alive(self, since: float) -> list[Worker]:
-        """Return the workers heard of since then."""
-        return [worker for worker in self._workers.values() if worker.seen >= since]
 
     def report(self, worker: Worker, progress: Iterable[pb.AssignmentProgress]) -> None:
         """Replace what the worker says that it is doing."""

@@ -156,7 +156,7 @@ def test_a_model_with_nothing_to_prune(start: Start, write: Write, tmp_path: Pat
 
 def test_a_failed_run_fails_its_workers_with_its_reason(start: Start, write: Write, coordinate: Coordinate) -> None:
     """Also one that waits for work, which never comes: it has none of the sampled clients."""
-    path = write(clients_per_round=2, round={"max_attempts": 1, "min_results": 2})
+    path = write(clients_per_round=2, round={"max_attempts": 1, "min_results": 2, "retries": 0})
     idle = min(set(range(4)) - set(LotteryFL(load(path)).sample(1)))
     server = coordinate(path)
     worker = start("work", "--coordinator", server.address, "--task", GATED_TASK, "--clients", idle)

@@ -97,8 +97,8 @@ def test_a_reassigned_broadcast_counts_for_who_did_the_work(drive: Drive) -> Non
     assert base_of(bench, bench.register("gone"))
     for name in "abcdefg":
         bench.register(name)
-    bench.now = 11
-    for name in "abcd":
+    bench.now = 10
+    for name in "abcdefg":
         bench.coordinator.heartbeat(bench.register(name), [])
     bench.coordinator.advance()
     for name in "abcd":

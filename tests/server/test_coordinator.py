@@ -111,7 +111,8 @@ def test_a_result_under_an_expired_and_reissued_lease_is_stale(drive: Drive) -> 
     first = bench.take(slow)
     answer = bench.do(first)
     bench.now = 10
-    assert bench.coordinator.advance() is Step.WAIT
+    bench.coordinator.heartbeat(quick, [])
+    assert bench.coordinator.advance() is Step.OFFER
     again = bench.take(quick)
     assert again.assignment.assignment_id == answer.result.assignment_id.replace("a1", "a2")
     assert again.assignment.seed == first.assignment.seed
@@ -125,7 +126,7 @@ def test_a_result_under_an_expired_and_reissued_lease_is_stale(drive: Drive) -> 
 
 
 def test_a_result_of_an_old_round_or_of_nobody_is_stale(drive: Drive) -> None:
-    bench = drive(tiny_experiment(round={"deadline": 8}))
+    bench = drive(tiny_experiment(round={"deadline": 8, "lease": 8}))
     late, worker = bench.register("late"), bench.register()
     answer = bench.do(bench.take(late))
     bench.do_all(worker)
@@ -140,7 +141,7 @@ def test_a_result_of_an_old_round_or_of_nobody_is_stale(drive: Drive) -> None:
 
 
 def test_a_result_that_comes_while_the_round_is_aggregated_is_stale_and_not_half_counted(drive: Drive) -> None:
-    bench = drive(tiny_experiment(round={"deadline": 8}))
+    bench = drive(tiny_experiment(round={"deadline": 8, "lease": 8}))
     late, worker = bench.register("late"), bench.register()
     answer = bench.do(bench.take(late))
     bench.do_all(worker)
@@ -179,6 +180,7 @@ def test_a_heartbeat_keeps_a_lease_and_tells_of_a_lost_one(drive: Drive) -> None
     assert bench.coordinator.heartbeat(other, progress(id_)) == [id_]
     assert bench.coordinator.heartbeat(worker, progress("nonsense")) == ["nonsense"]
     bench.now = 37
+    bench.coordinator.heartbeat(other, [])
     bench.coordinator.advance()
     assert bench.coordinator.heartbeat(worker, progress(id_)) == [id_]
 
@@ -227,6 +229,7 @@ def test_after_max_attempts_a_client_sits_the_round_out_on_record(drive: Drive) 
     bench.commit()
     (row,) = [row for row in bench.run.database.assignments(1) if row.state == "dropped"]
     assert (row.client, row.attempt, row.reason) == (unlucky, 2, "failed 2")
+    assert bench.coordinator.status().last.stragglers == [unlucky]
     reason = bench.run.database._connection.execute("SELECT reason FROM rounds WHERE round = 1").fetchone()[0]
     assert reason == "1 of 3 clients sat it out: clients were given up"
     assert bench.coordinator.round == 2
@@ -263,12 +266,63 @@ def test_leases_of_workers_that_are_known_to_be_gone_are_taken_back(drive: Drive
 def test_how_long_nothing_changes_by_the_clock_alone(drive: Drive) -> None:
     bench = drive()
     worker = bench.register()
-    assert bench.coordinator.seconds_until_check() == 100
+    assert bench.coordinator.seconds_until_check() == 10 / 3  # a third of a lease, at most
     bench.now = 5
     bench.take(worker)
-    assert bench.coordinator.seconds_until_check() == 10
+    bench.now = 14
+    assert bench.coordinator.seconds_until_check() == 1
     bench.now = 16
     assert bench.coordinator.seconds_until_check() == 0
+
+
+def test_attempts_count_over_restarts_but_for_what_the_coordinator_lost(drive: Drive) -> None:
+    bench = drive(tiny_experiment(round={"max_attempts": 2}))
+    unlucky = bench.take(bench.register()).assignment.client
+    bench.restart().coordinator.take_back_all("the run was started anew")
+    states = []
+    for attempt in (2, 3):
+        worker = bench.restart().register()
+        bench.coordinator.lease(worker)
+        bench.coordinator.release(worker, f"r1-c{unlucky}-a{attempt}", "failed")
+        states += [row.state for row in bench.run.database.assignments(1) if row.client == unlucky]
+    assert states == ["waiting", "dropped"]
+
+
+def test_a_heartbeat_renews_also_what_is_still_on_its_way_to_the_worker(drive: Drive) -> None:
+    bench = drive()
+    worker, other = bench.register("w"), bench.register("other")
+    bench.take(worker)
+    for bench.now in (6, 12):
+        bench.coordinator.heartbeat(worker, [])
+        bench.coordinator.heartbeat(other, [])
+        assert bench.coordinator.advance() is Step.WAIT
+
+
+def test_when_most_workers_are_silent_at_once_they_have_one_more_lease_time(drive: Drive) -> None:
+    bench = drive()
+    a, b, idle = (bench.register(name) for name in ("a", "b", "idle"))
+    answers = [bench.do(bench.take(worker)) for worker in (a, b)]
+    for bench.now in (5, 10):
+        bench.coordinator.heartbeat(idle, [])
+        assert bench.coordinator.advance() is Step.WAIT
+    assert bench.submit(a, answers[0]).verdict == ACCEPTED
+    for bench.now in (15, 19.9):
+        bench.coordinator.heartbeat(idle, [])
+        assert bench.coordinator.advance() is Step.WAIT
+    bench.now = 20
+    assert bench.coordinator.advance() is Step.OFFER
+    assert bench.submit(b, answers[1]).verdict == STALE
+
+
+def test_after_a_stop_of_the_coordinator_leases_and_deadline_have_their_time_again(drive: Drive) -> None:
+    bench = drive()
+    worker = bench.register()
+    answer = bench.do(bench.take(worker))
+    bench.now = 5000
+    assert bench.coordinator.advance() is Step.WAIT
+    bench.now = 5009
+    assert bench.coordinator.advance() is Step.WAIT
+    assert bench.submit(worker, answer).verdict == ACCEPTED
 
 
 # ---- refusals

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from driving import Bench, tiny_experiment
@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
 from server.coordinator import Step
+from server.progress import describe_round
+from server.report import status_of
 
 Drive = Callable[..., Bench]
 
@@ -27,7 +29,7 @@ ACCEPTED, DUPLICATE, STALE, REFUSED = (
 
 
 def test_too_few_results_fail_loudly_and_a_restart_takes_the_round_up_again(drive: Drive) -> None:
-    bench = drive(tiny_experiment(round={"min_results": 2, "max_attempts": 1}))
+    bench = drive(tiny_experiment(round={"min_results": 2, "max_attempts": 1, "retries": 0}))
     worker = bench.register()
     bench.submit(worker, bench.do(bench.take(worker)))
     for _ in range(2):
@@ -60,9 +62,64 @@ def test_the_deadline_commits_with_enough_results_and_names_who_was_late(drive: 
     bench.now = 30
     bench.commit()
     (row,) = [row for row in bench.run.database.assignments(1) if row.state != "done"]
-    assert (row.client, row.worker) == (client, late)
+    assert (row.client, row.state, row.worker) == (client, "dropped", late)
+    assert row.reason == "no result by the deadline of 30 s"
+    assert bench.coordinator.status().last.stragglers == [client]
+    assert status_of(bench.run).last.stragglers == [client]
+    assert describe_round(bench.coordinator.status()).endswith(f", without client {client}")
     beat = [pb.AssignmentProgress(assignment_id=f"r1-c{client}-a1")]
     assert bench.coordinator.heartbeat(late, beat) == [f"r1-c{client}-a1"]
+
+
+def test_a_round_with_too_few_results_is_tried_again_and_then_fails(drive: Drive) -> None:
+    bench = drive(tiny_experiment(round={"min_results": 3, "max_attempts": 1, "deadline": 30}))
+    worker = bench.register()
+    unlucky = bench.take(worker).assignment.client
+    bench.coordinator.release(worker, f"r1-c{unlucky}-a1", "out of memory")
+    bench.do_all(worker)
+    assert bench.coordinator.advance() is Step.OFFER
+    reason = "round 1: 2 of 3 results, 3 needed: clients were given up; out of memory"
+    assert (bench.coordinator.state, bench.coordinator.reason) == ("running", f"trying again: {reason}")
+    assert status_of(bench.run).reason == f"trying again: {reason}"
+    assert bench.coordinator.advance() is Step.WAIT
+    bench.restart()  # what was tried stays tried
+    worker = bench.register()
+    assert bench.coordinator.status().results == 2
+    assert bench.take(worker).assignment.assignment_id == f"r1-c{unlucky}-a2"
+    bench.coordinator.release(worker, f"r1-c{unlucky}-a2", "out of memory")
+    assert bench.coordinator.advance() is Step.ENDED
+    assert bench.coordinator.reason == reason.replace("needed", "needed after 2 tries")
+
+
+def test_a_round_that_is_tried_again_has_a_new_deadline_and_the_same_bits(drive: Drive) -> None:
+    experiment = tiny_experiment(round={"min_results": 3, "deadline": 30})
+    bench = drive(experiment)
+    held = bench.do(bench.take(bench.register("slow")))
+    bench.do_all(bench.register())
+    for bench.now in range(5, 30, 5):
+        bench.coordinator.heartbeat("slow:1", [])
+        assert bench.coordinator.advance() is Step.WAIT
+    bench.now = 30
+    assert bench.coordinator.advance() is Step.OFFER
+    for bench.now in range(35, 60, 5):
+        bench.coordinator.heartbeat("slow:1", [])
+        assert bench.coordinator.advance() is Step.WAIT
+    assert bench.submit("slow:1", held).verdict == ACCEPTED
+    bench.commit()
+    assert (bench.coordinator.reason, list(bench.coordinator.status().last.stragglers)) == ("", [])
+    assert bench.finish().bits() == drive(experiment, name="undisturbed").finish().bits()
+
+
+@pytest.mark.parametrize(
+    ("stragglers", "text"),
+    [
+        (range(2), ", without clients 0, 1"),
+        (range(12), ", without clients 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"),
+        ((), " up"),
+    ],
+)
+def test_many_stragglers_are_not_all_named_in_a_line(stragglers: Sequence[int], text: str) -> None:
+    assert describe_round(pb.RunStatus(last=pb.RoundSummary(stragglers=stragglers))).endswith(text)
 
 
 def test_a_finished_run_cannot_fail_any_more(drive: Drive) -> None:
@@ -82,6 +139,26 @@ def test_a_last_round_that_is_over_is_committed_although_the_run_was_failed_mean
     bench.coordinator.fail("no worker is left")
     bench.coordinator.commit(None)
     assert (bench.coordinator.state, bench.coordinator.reason) == ("finished", "")
+
+
+def test_what_cannot_be_written_has_not_happened(drive: Drive) -> None:
+    bench = drive()
+    worker = bench.register()
+    crash_on(bench, "UPDATE ON assignments")
+    with pytest.raises(sqlite3.IntegrityError, match="killed here"):
+        bench.coordinator.lease(worker)
+    assert bench.coordinator.status().in_flight == []
+    bench.run.database._connection.execute("DROP TRIGGER crash")
+    work = bench.take(worker)
+    assert work.assignment.assignment_id.endswith("-a1")
+    crash_on(bench, "UPDATE ON assignments")
+    with pytest.raises(sqlite3.IntegrityError, match="killed here"):
+        bench.submit(worker, bench.do(work))
+    with pytest.raises(sqlite3.IntegrityError, match="killed here"):
+        bench.coordinator.release(worker, work.assignment.assignment_id, "cannot")
+    bench.run.database._connection.execute("DROP TRIGGER crash")
+    assert (bench.coordinator.status().results, len(bench.coordinator.status().in_flight)) == (0, 1)
+    assert bench.submit(worker, bench.do(work)).verdict == ACCEPTED
 
 
 # ---- atomic commits
@@ -175,7 +252,9 @@ def test_whatever_happens_the_run_ends_with_the_same_bits(
             assert bench.submit(worker, answer).verdict == REFUSED
             continue
         if event == "expire":
+            bench.register("witness")
             bench.now += 10
+            bench.coordinator.heartbeat(bench.register("witness"), [])
             bench.coordinator.advance()
             assert bench.submit(worker, answer).verdict == STALE
         elif event == "again":

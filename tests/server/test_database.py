@@ -8,7 +8,7 @@ import pytest
 from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
 from server.database import AssignmentRow, ClientRow, ClientSummary, Database, Received
-from server.leases import AssignmentId
+from server.leases import AssignmentId, Standing
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def add_result(
     metrics = pb.ClientMetrics(train_loss=client + 1)
     metrics.downloaded.accuracy, metrics.personalised.accuracy = accuracy
     database.add_result(id_, Received(str(id_), 10, mask, f"results/{id_}", density, metrics))
-    database.set_assignment(id_, "done", worker="w:1")
+    database.set_standings([Standing(id_, "done", "w:1")])
 
 
 def test_a_transaction_is_whole_or_nothing(database: Database) -> None:
@@ -78,7 +78,7 @@ def test_another_versions_database_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     Database(path)._connection.execute("PRAGMA user_version = 9")
     for read_only in (False, True):
-        with pytest.raises(LotteryFLError, match=r"run\.db: is of version 9; this program reads 2"):
+        with pytest.raises(LotteryFLError, match=r"run\.db: is of version 9; this program reads 3"):
             Database(path, read_only=read_only)
 
 
@@ -127,9 +127,9 @@ def test_an_assignment_comes_back_as_it_was_written(database: Database) -> None:
 
 def test_only_the_attempt_and_worker_that_counted_are_done(database: Database) -> None:
     open_round(database, 1)
-    database.set_assignment(AssignmentId(1, 0, 2), "leased", worker="a:1")
+    database.set_standings([Standing(AssignmentId(1, 0, 2), "leased", "a:1")])
     assert not database.is_done(AssignmentId(1, 0, 2), "a:1")
-    database.set_assignment(AssignmentId(1, 0, 2), "done", worker="a:1")
+    database.set_standings([Standing(AssignmentId(1, 0, 2), "done", "a:1")])
     assert database.is_done(AssignmentId(1, 0, 2), "a:1")
     assert not database.is_done(AssignmentId(1, 0, 1), "a:1")
     assert not database.is_done(AssignmentId(1, 0, 2), "b:1")
@@ -188,15 +188,29 @@ def test_a_client_summary_has_one_rounds_accuracy_and_the_whole_runs_traffic(dat
     assert database.client_summaries(2) == [ClientSummary(0, 0.2, 0.4, 1.0, 300, 3)]
 
 
-def test_the_given_up_of_the_open_round_get_another_chance(database: Database) -> None:
-    for round_ in (1, 2):
-        open_round(database, round_)
-        database.set_assignment(AssignmentId(round_, 0, 3), "dropped", reason="out of memory")
-        if round_ == 1:
-            database.commit_round(1, 1, "")
-    database.give_dropped_another_chance()
-    assert [(row.state, row.attempt, row.reason) for row in database.assignments(2)] == [
-        ("waiting", 3, ""),
-        ("waiting", 0, ""),
-    ]
-    assert database.assignments(1)[0].state == "dropped"
+def test_how_an_assignment_stands_is_kept_whole(database: Database) -> None:
+    open_round(database, 1)
+    assert [row.standing for row in database.assignments(1)] == [Standing(AssignmentId(1, k, 0)) for k in (0, 1)]
+    standing = Standing(AssignmentId(1, 1, 5), "dropped", "a:1", "out of memory", forgiven=2)
+    database.set_standings([standing])
+    assert [row.standing for row in database.assignments(1)] == [Standing(AssignmentId(1, 0, 0)), standing]
+
+
+def test_a_rounds_retries_are_its_own(database: Database) -> None:
+    open_round(database, 1)
+    open_round(database, 2)
+    database.set_retries(2, 3)
+    assert (database.retries(1), database.retries(2)) == (0, 3)
+
+
+def test_a_summary_names_who_has_no_result(database: Database) -> None:
+    for round_, clients in ((1, (0, 1, 2)), (2, (0, 1))):
+        open_round(database, round_, clients)
+        add_result(database, round_, 1, (0.1, 0.2))
+        dropped = (Standing(AssignmentId(round_, client, 1), "dropped") for client in clients if client != 1)
+        database.set_standings(dropped)
+    database.commit_round(1, 1, "")
+    assert [list(summary.stragglers) for summary in database.round_summaries()] == [[0, 2]]
+    database.commit_round(2, 1, "")
+    assert [list(summary.stragglers) for summary in database.round_summaries()] == [[0, 2], [0]]
+    assert [list(summary.stragglers) for summary in database.round_summaries(2)] == [[0]]

@@ -1,97 +1,255 @@
-"""Leases by example, and against a model: never two holders of one client, nothing lost, fencing by attempt."""
+"""Leases by example: who gets what, until when, and whose silence it is."""
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from server.leases import AssignmentId, Lease, LeaseTable
+from server.leases import AssignmentId, Lease, LeaseTable, Standing
 
 LEASE = 10.0
+EVERYONE = dict.fromkeys("abcdef", 1e9)
+"""Workers that have all been heard of lately."""
 
 
-def table_of(*clients: int) -> LeaseTable:
-    table = LeaseTable(7, LEASE)
-    for client in clients:
-        table.add(client, 0)
-    return table
+def table_of(*clients: int, now: float = 0.0, max_attempts: int = 3) -> LeaseTable:
+    standings = (Standing(AssignmentId(7, client, 0)) for client in clients)
+    return LeaseTable(standings, now, lease_seconds=LEASE, max_attempts=max_attempts)
 
 
-def grant(table: LeaseTable, worker: str, clients: set[int] | None = None, now: float = 0.0) -> Lease:
-    lease = table.grant(worker, clients, now)
-    assert lease is not None
-    return lease
+def grant(table: LeaseTable, worker: str, clients: set[int] | None = None, now: float = 0.0) -> Standing:
+    granted = table.grant(worker, clients)
+    assert granted is not None
+    table.apply([granted], now)
+    return granted
+
+
+def expired(table: LeaseTable, now: float, heard: dict[str, float] = EVERYONE) -> list[int]:
+    return [standing.id.client for standing in table.expired(now, heard)]
+
+
+def take_back(table: LeaseTable, client: int, *, counts: bool = True) -> Standing:
+    standing = table.taken_back(client, "why", counts=counts)
+    table.apply([standing], 0)
+    return standing
 
 
 def test_assignments_are_served_in_order_and_each_once() -> None:
     table = table_of(4, 2, 9)
     assert [grant(table, worker).id for worker in "abc"] == [(7, 4, 1), (7, 2, 1), (7, 9, 1)]
-    assert table.grant("d", None, 0) is None
-    assert len(table) == 3
+    assert table.grant("d", None) is None
+    assert (len(table), table.unsettled, table.count("leased"), table.count("waiting")) == (3, 3, 3, 0)
+
+
+def test_a_decision_changes_nothing_until_it_is_applied() -> None:
+    table = table_of(0, 1)
+    assert table.grant("a", None) == table.grant("a", None) == table.grant("b", None)._replace(worker="a")  # type: ignore[union-attr]
+    held = grant(table, "a")
+    table.taken_back(0, "why")
+    table.expired(LEASE, EVERYONE)
+    table.left_out("why")
+    assert table.held(held.id, "a") == held
+    assert (table.count("leased"), table.count("waiting")) == (1, 1)
 
 
 def test_a_worker_gets_only_its_clients() -> None:
     table = table_of(0, 1, 2)
     assert grant(table, "a", {2}).id.client == 2
-    assert table.grant("b", {2}, 0) is None
-    assert table.grant("c", set(), 0) is None
+    assert table.grant("b", {2}) is None
+    assert table.grant("c", set()) is None
     assert grant(table, "d").id.client == 0
+
+
+def test_a_worker_gets_the_client_it_served_last_and_nobody_idles() -> None:
+    table = table_of(*range(5))
+    homes = {0: "a", 1: "a", 3: "b"}
+    leased = []
+    for _ in range(5):
+        granted = table.grant("b", None, homes)
+        assert granted
+        leased.append(granted.id.client)
+        table.apply([granted], 0)
+        table.apply([granted._replace(state="done")], 0)
+    # Its own before the first in line; nobody's before another's; another's rather than nothing.
+    assert leased == [3, 2, 4, 0, 1]
 
 
 def test_a_worker_that_fetches_again_gets_the_assignment_that_it_holds_renewed() -> None:
     table = table_of(0, 1)
     first = grant(table, "a", now=0)
-    again = grant(table, "a", now=8)
-    assert again.id == first.id
-    assert [lease.id.client for lease in table.expired(17.9)] == []
-    assert table.expired(18) == [Lease(first.id, "a", 18)]
+    assert grant(table, "a", now=8) == first
+    assert expired(table, 17.9) == []
+    assert expired(table, 18) == [0]
 
 
-def test_a_lease_ends_a_lease_time_after_its_last_renewal() -> None:
+def test_a_lease_ends_a_lease_time_after_its_holder_was_heard_of_last() -> None:
+    table = table_of(0, 1)
+    grant(table, "a", now=5)
+    grant(table, "gpu-7:1", now=5)
+    table.renew("a", 14)
+    table.renew("nobody", 14)
+    assert table.leases() == [Lease(AssignmentId(7, 0, 1), "a", 24), Lease(AssignmentId(7, 1, 1), "gpu-7:1", 15)]
+    assert expired(table, 14.9) == []
+    assert expired(table, 15) == [1]
+    assert expired(table, 24) == [0, 1]
+    (standing,) = table.expired(15, EVERYONE)
+    assert (standing.state, standing.reason) == ("waiting", "gpu-7 was silent for 10 s")
+
+
+def test_only_the_holder_of_the_newest_attempt_holds() -> None:
     table = table_of(0)
-    id_ = grant(table, "a", now=5).id
-    assert table.expired(14.9) == []
-    assert table.renew(id_, "a", 14)
-    assert table.expired(23.9) == []
-    assert [lease.id for lease in table.expired(24)] == [id_]
-
-
-def test_only_its_holder_renews_a_lease() -> None:
-    table = table_of(0)
-    id_ = grant(table, "a").id
-    assert not table.renew(id_, "b", 5)
-    assert not table.renew(id_._replace(attempt=2), "a", 5)
-    assert not table.renew(id_._replace(round=6), "a", 5)
-    assert [lease.id for lease in table.expired(10)] == [id_]
+    held = grant(table, "a")
+    assert table.held(held.id, "a") == held
+    assert table.held(held.id, "b") is None
+    assert table.held(held.id._replace(attempt=2), "a") is None
+    assert table.held(held.id._replace(round=6), "a") is None
+    assert table.held(held.id._replace(client=1), "a") is None
 
 
 def test_what_is_taken_back_goes_first_in_line_under_a_new_attempt() -> None:
     table = table_of(0, 1, 2)
     old = grant(table, "a").id
-    table.take_back(0)
+    take_back(table, 0)
+    assert table.held(old, "a") is None
     new = grant(table, "b")
     assert new.id == (7, 0, 2)
     assert table.held(old, "a") is None
-    assert not table.renew(old, "a", 1)
     assert table.held(new.id, "b") == new
+    assert grant(table, "a").id == (7, 1, 1)
 
 
 def test_a_settled_assignment_is_gone() -> None:
     table = table_of(0)
-    id_ = grant(table, "a").id
-    table.settle(0)
-    assert (len(table), table.leases(), table.held(id_, "a")) == (0, [], None)
-    assert table.grant("a", None, 0) is None
+    held = grant(table, "a")
+    table.apply([held._replace(state="done")], 0)
+    assert (len(table), table.unsettled, table.count("done")) == (1, 0, 1)
+    assert (table.leases(), table.held(held.id, "a"), table.grant("a", None)) == ([], None, None)
 
 
 def test_a_restored_lease_stands_for_a_whole_lease_time_and_keeps_its_attempt() -> None:
-    table = LeaseTable(7, LEASE)
-    id_ = AssignmentId(7, 3, 2)
-    table.restore(id_, "a", 100)
-    assert grant(table, "a", now=100).id == id_
-    assert table.expired(109.9) == []
-    table.take_back(3)
+    held = Standing(AssignmentId(7, 3, 2), "leased", "a")
+    table = LeaseTable([held], 100, lease_seconds=LEASE, max_attempts=3)
+    assert grant(table, "a", now=100) == held
+    assert expired(table, 109.9) == []
+    assert expired(table, 110) == [3]
+    take_back(table, 3)
     assert grant(table, "b").id.attempt == 3
+
+
+# ---- attempts
+
+
+def test_after_its_last_attempt_an_assignment_is_dropped() -> None:
+    table = table_of(0, max_attempts=2)
+    states = []
+    for worker in "ab":
+        grant(table, worker)
+        states.append(take_back(table, 0).state)
+    assert states == ["waiting", "dropped"]
+    assert (table.unsettled, table.count("dropped"), table.reasons()) == (0, 1, ["why"])
+    assert table.grant("c", None) is None
+
+
+def test_attempts_that_were_lost_by_the_coordinator_do_not_count_and_all_fence() -> None:
+    table = table_of(0, max_attempts=2)
+    attempts = []
+    for counts in (True, False, False, True):
+        attempts.append(grant(table, "a").id.attempt)
+        last = take_back(table, 0, counts=counts)
+    assert attempts == [1, 2, 3, 4]
+    assert (last.state, last.forgiven) == ("dropped", 2)
+
+
+def test_what_was_dropped_may_be_tried_anew_with_all_its_attempts() -> None:
+    table = table_of(0, 1, max_attempts=1)
+    for worker in "ab":
+        grant(table, worker)
+    take_back(table, 0)
+    (again,) = table.dropped_anew()
+    table.apply([again], 0)
+    assert (again.state, again.forgiven) == ("waiting", 1)
+    assert grant(table, "c").id == (7, 0, 2)
+    assert take_back(table, 0).state == "dropped"
+
+
+def test_attempts_count_over_a_restart() -> None:
+    table = table_of(0, max_attempts=2)
+    grant(table, "a")
+    restarted = LeaseTable([take_back(table, 0)], 0, lease_seconds=LEASE, max_attempts=2)
+    grant(restarted, "a")
+    assert take_back(restarted, 0).state == "dropped"
+
+
+def test_what_is_left_out_keeps_the_reason_that_it_had() -> None:
+    table = table_of(0, 1, 2, 3)
+    for worker in "abcd":
+        done = grant(table, worker)
+    table.apply([done._replace(state="done")], 0)
+    take_back(table, 1)
+    left = {standing.id.client: standing for standing in table.left_out("late")}
+    assert {client: (s.state, s.worker, s.reason) for client, s in left.items()} == {
+        0: ("dropped", "a", "late"),
+        1: ("dropped", "b", "why"),
+        2: ("dropped", "c", "late"),
+    }
+
+
+# ---- when most are silent at once, it is probably us
+
+
+@pytest.mark.parametrize(
+    ("silent", "alive", "grace"),
+    [("a", "", True), ("ab", "c", True), ("abc", "def", False), ("ab", "cd", False), ("a", "b", False)],
+)
+def test_leases_outlast_a_silence_of_most_workers_by_one_lease_time(silent: str, alive: str, grace: bool) -> None:
+    table = table_of(*range(len(silent)))
+    for worker in silent:
+        grant(table, worker)
+    everyone = list(range(len(silent)))
+    heard = dict.fromkeys(silent, 0.0)
+    assert expired(table, LEASE, heard | dict.fromkeys(alive, LEASE)) == ([] if grace else everyone)
+    assert expired(table, 2 * LEASE, heard | dict.fromkeys(alive, 2 * LEASE)) == everyone
+
+
+def test_the_grace_is_over_when_the_others_are_back() -> None:
+    table = table_of(0, 1, 2)
+    for worker in "abc":
+        grant(table, worker)
+    heard = dict.fromkeys("abc", 0.0)
+    assert expired(table, 12, heard) == []
+    for worker in "bc":
+        table.renew(worker, 13)
+    assert expired(table, 13, heard | {"b": 13.0, "c": 13.0}) == [0]
+
+
+def test_workers_that_left_long_ago_do_not_count_as_silent() -> None:
+    table = table_of(0)
+    grant(table, "a", now=50)
+    gone = dict.fromkeys("wxyz", 0.0)
+    assert expired(table, 60, gone | {"a": 50.0, "b": 60.0}) == [0]
+
+
+def test_after_a_restart_its_holders_silence_counts_from_then_on() -> None:
+    standings = [Standing(AssignmentId(7, k, 1), "leased", worker) for k, worker in enumerate("abc")]
+    table = LeaseTable(standings, 100, lease_seconds=LEASE, max_attempts=3)
+    assert expired(table, 110, {}) == []
+    assert expired(table, 120, {}) == [0, 1, 2]
+
+
+def test_a_holder_that_lives_but_lost_its_lease_is_no_silence() -> None:
+    table = table_of(0)
+    grant(table, "a")
+    assert expired(table, LEASE, {"a": LEASE}) == [0]
+
+
+def test_when_to_look_again() -> None:
+    table = table_of(0, 1)
+    assert table.next_expiry(0) == float("inf")
+    grant(table, "a", now=0)
+    grant(table, "b", now=4)
+    assert table.next_expiry(9) == 10
+    assert table.next_expiry(10) == 14  # the first is in its grace, until 20
+    assert table.next_expiry(15) == 20
+
+
+# ---- ids
 
 
 @pytest.mark.parametrize("text", ["r1-c2-a3", "r999999999-c0-a1"])
@@ -104,97 +262,3 @@ def test_an_id_is_read_as_it_was_written(text: str) -> None:
 )
 def test_anything_else_is_no_id(text: str) -> None:
     assert AssignmentId.parse(text) is None
-
-
-CLIENTS = st.integers(0, 3)
-WORKERS = st.sampled_from("abc")
-
-
-class LeasesAgainstAModel(RuleBasedStateMachine):
-    """The model: who waits and who holds what; every id that was ever granted stays on record."""
-
-    @initialize()
-    def start(self) -> None:
-        self.now = 0.0
-        self.table = table_of(*range(4))
-        self.waiting = set(range(4))
-        self.holder: dict[int, tuple[AssignmentId, str, float]] = {}
-        self.settled: set[int] = set()
-        self.granted: list[tuple[AssignmentId, str]] = []
-
-    @rule(worker=WORKERS, clients=st.none() | st.sets(CLIENTS))
-    def fetch(self, worker: str, clients: set[int] | None) -> None:
-        holds = {id_ for id_, who, _ in self.holder.values() if who == worker}
-        open_ = self.waiting if clients is None else self.waiting & clients
-        lease = self.table.grant(worker, clients, self.now)
-        if lease is None:
-            assert not holds
-            assert not open_
-            return
-        if holds:
-            assert {lease.id} == holds
-        else:
-            assert lease.id.client in open_
-            earlier = [id_.attempt for id_, _ in self.granted if id_.client == lease.id.client]
-            assert lease.id.attempt > max(earlier, default=0)
-            self.waiting.remove(lease.id.client)
-            self.granted.append((lease.id, worker))
-        self.holder[lease.id.client] = (lease.id, worker, self.now + LEASE)
-
-    @rule(data=st.data())
-    def heartbeat(self, data: st.DataObject) -> None:
-        if self.granted:
-            id_, worker = data.draw(st.sampled_from(self.granted))
-            stands = self.holder.get(id_.client, (None, "", 0.0))[:2] == (id_, worker)
-            assert self.table.renew(id_, worker, self.now) == stands
-            if stands:
-                self.holder[id_.client] = (id_, worker, self.now + LEASE)
-
-    @rule(seconds=st.sampled_from([1.0, 4.0, LEASE]))
-    def time_passes(self, seconds: float) -> None:
-        self.now += seconds
-        expired = {lease.id.client for lease in self.table.expired(self.now)}
-        assert expired == {client for client, (_, _, until) in self.holder.items() if until <= self.now}
-        for client in expired:
-            self.table.take_back(client)
-            del self.holder[client]
-            self.waiting.add(client)
-
-    @rule(client=CLIENTS)
-    def result_comes(self, client: int) -> None:
-        if client in self.holder:
-            self.table.settle(client)
-            del self.holder[client]
-            self.settled.add(client)
-
-    @invariant()
-    def every_assignment_is_waiting_leased_or_settled(self) -> None:
-        leases = self.table.leases()
-        assert {lease.id.client: (lease.id, lease.worker, lease.expires) for lease in leases} == self.holder
-        assert len(self.table) == len(self.waiting) + len(self.holder) == 4 - len(self.settled)
-
-    @invariant()
-    def no_worker_holds_two_and_nobody_but_the_holder_holds(self) -> None:
-        workers = [worker for _, worker, _ in self.holder.values()]
-        assert len(workers) == len(set(workers))
-        standing = {(id_, worker) for id_, worker in self.granted if self.table.held(id_, worker)}
-        assert standing == {(id_, worker) for id_, worker, _ in self.holder.values()}
-
-
-TestLeasesAgainstAModel = LeasesAgainstAModel.TestCase
-TestLeasesAgainstAModel.settings = settings(max_examples=60, stateful_step_count=30)
-
-
-def test_a_worker_gets_the_client_it_served_last_and_nobody_idles() -> None:
-    table = LeaseTable(1, 10)
-    for client in range(5):
-        table.add(client, 0)
-    homes = {0: "a", 1: "a", 3: "b"}
-    leased = []
-    for _ in range(5):
-        lease = table.grant("b", None, 0.0, homes)
-        assert lease
-        leased.append(lease.id.client)
-        table.settle(lease.id.client)
-    # Its own before the first in line; nobody's before another's; another's rather than nothing.
-    assert leased == [3, 2, 4, 0, 1]

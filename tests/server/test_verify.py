@@ -1,6 +1,5 @@
 """`lotteryfl verify`: sound runs are found sound, whatever state they are in, and nothing is changed by looking."""
 
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -72,7 +71,7 @@ def test_a_run_is_sound_wherever_it_is_killed(tmp_path: Path, drive: Drive) -> N
 
 
 def test_clients_that_were_too_late_are_no_fault(drive: Drive) -> None:
-    bench = drive(tiny_experiment(round={"deadline": 5, "max_attempts": 1}))
+    bench = drive(tiny_experiment(round={"deadline": 5, "lease": 5, "max_attempts": 1}))
     worker = bench.register()
     bench.coordinator.release(worker, bench.take(worker).assignment.assignment_id, "cannot")
     bench.submit(worker, bench.do(bench.take(worker)))
@@ -80,14 +79,11 @@ def test_clients_that_were_too_late_are_no_fault(drive: Drive) -> None:
     bench.now = 5.0
     bench.commit()
     states = {row.state for row in bench.run.database.assignments(1)}
-    assert (states, problems(bench.path)) == ({"dropped", "done", "leased"}, [])
-    edit(bench.path, "UPDATE rounds SET seconds = 4.9 WHERE round = 1")
-    (problem,) = problems(bench.path)
-    assert re.fullmatch(r"run.db: assignments: round 1, client \d: 'leased', expected 'done' or 'dropped': .*", problem)
+    assert (states, problems(bench.path)) == ({"dropped", "done"}, [])
 
 
 def test_a_failed_run_is_sound(drive: Drive) -> None:
-    bench = drive(tiny_experiment(round={"max_attempts": 1}))
+    bench = drive(tiny_experiment(round={"max_attempts": 1, "retries": 0}))
     worker = bench.register()
     while work := bench.coordinator.lease(worker):
         bench.coordinator.release(worker, work.assignment.assignment_id, "cannot")

@@ -121,7 +121,7 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
     ),
     "database, version": (
         lambda path: edit(path, "PRAGMA user_version = 9"),
-        "run.db: is of version 9; this program reads 2",
+        "run.db: is of version 9; this program reads 3",
     ),
     "database, a table": (lambda path: edit(path, "DROP TABLE metrics"), "run.db: no such table: metrics"),
     "experiment, gone": (
@@ -174,6 +174,18 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
     "result, gone": (
         lambda path: edit(path, *(f"DELETE FROM {t} WHERE round = 1 AND client = 0" for t in ("metrics", "results"))),
         "run.db: assignments: round 1, client 0: 'done', and has no result",
+    ),
+    "assignment, unsettled in a committed round": (
+        lambda path: edit(
+            path,
+            *(f"DELETE FROM {t} WHERE round = 1 AND client = 0" for t in ("metrics", "results")),
+            "UPDATE assignments SET state = 'leased' WHERE round = 1 AND client = 0",
+        ),
+        "run.db: assignments: round 1, client 0: 'leased', expected 'done' or 'dropped': its round is committed",
+    ),
+    "assignment, more forgiven than tried": (
+        lambda path: edit(path, "UPDATE assignments SET forgiven = 2 WHERE round = 1 AND client = 0"),
+        "run.db: assignments: round 1, client 0: 2 of its attempts forgiven, expected 0 to 1",
     ),
     "result, no personalised accuracy": (
         lambda path: edit(path, "DELETE FROM metrics WHERE round = 1 AND client = 0 AND phase = 'personalised'"),

@@ -1,0 +1,152 @@
+"""The state of a run, in memory as on disk: every change is written before it is gone by.
+
+What a write that fails leaves behind is the state before it, in both.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from protos import lotteryfl_pb2 as pb
+from server.database import AssignmentRow, Received
+from server.leases import Standing
+from server.rounds import Decision, OpenRound
+from server.rundir import NewModel, RunDirectory, model_file
+from server.strategies.base import Strategy
+from server.traffic import Traffic
+
+
+class Ledger:
+    """A run's state and its open round."""
+
+    state: str
+    """One of running, finished, failed."""
+    reason: str
+    """Why the run failed, or tries its open round again."""
+    round: OpenRound
+    rows: dict[int, AssignmentRow]
+    """By client, the open round's assignments as they were when it was taken up; how they stand now, `round` knows."""
+    last: pb.RoundSummary | None
+    """The last committed round."""
+
+    def __init__(self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float]) -> None:
+        """Take up a run where its directory says it stands.
+
+        Args:
+            run: the open run directory.
+            strategy: of the run.
+            clock: seconds, from any start.
+        """
+        self._run = run
+        self._database = run.database
+        self._strategy = strategy
+        self._clock = clock
+        self.traffic = Traffic(run.database)
+        run.remove_leftovers()
+        self._take_up()
+        if self.state == "failed":
+            self.start_over(self.round.assignments.dropped_anew(), retries=0, reason="")
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the open round is the last: after the training rounds, every client is measured once."""
+        return self.round.number > self._run.experiment.rounds
+
+    def change(self, standings: Sequence[Standing]) -> None:
+        """Let assignments stand otherwise."""
+        if standings:
+            with self._database.transaction():
+                self._database.set_standings(standings)
+            self.round.assignments.apply(standings, self._clock())
+
+    def lease(self, granted: Standing, *, broadcast: bool) -> None:
+        """Give an assignment to a worker, which starts from the whole model where it is a broadcast."""
+        with self._database.transaction():
+            self._database.set_standings((granted,))
+            self._database.set_broadcast(granted.id, broadcast=broadcast)
+        self.round.assignments.apply((granted,), self._clock())
+
+    def count(self, held: Standing, received: Received) -> None:
+        """Count a checked result."""
+        done = held._replace(state="done")
+        with self._database.transaction():
+            self.traffic.flush()
+            self._database.add_result(done.id, received)
+            self._database.set_standings((done,))
+        self.round.assignments.apply((done,), self._clock())
+
+    def start_over(self, standings: Sequence[Standing], *, retries: int, reason: str) -> None:
+        """Give the open round its whole time again; results that are there stay.
+
+        Args:
+            standings: of the assignments that are tried anew.
+            retries: how often the round has now been tried again.
+            reason: why; '' where the run goes on as usual.
+        """
+        with self._database.transaction():
+            self._put_state("running", reason)
+            self._database.set_retries(self.round.number, retries)
+            self._database.set_standings(standings)
+        self.state, self.reason = "running", reason
+        self.round.start_over(standings, self._clock(), retries=retries)
+
+    def commit(self, closed: Decision, model: NewModel | None) -> None:
+        """Commit the open round, and open the next.
+
+        Args:
+            closed: why it is over, and what becomes of the assignments without a result.
+            model: the new global model; None where it stays as it was.
+        """
+        number = self.round.number
+        needed_before = self._run.files_in_use()
+        with self._database.transaction():
+            self.traffic.flush()
+            self._database.set_standings(closed.standings)
+            self._database.commit_round(number, self.round.age(self._clock()), closed.reason)
+            if model is not None:
+                self._database.put("model_sha256", model.sha256)
+                self._database.put("model_digest", model.digest)
+                self._database.put("model_round", str(number))
+            if self.is_final:
+                self._put_state("finished", "")
+            elif self.state == "running":
+                self._put_state("running", "")  # there is no reason to try again any more
+        self._run.remove(needed_before - self._run.files_in_use())
+        self._take_up()
+
+    def fail(self, reason: str) -> None:
+        """End the run without a result."""
+        self.state, self.reason = "failed", reason  # also where the disk cannot take it any more
+        with self._database.transaction():
+            self.traffic.flush()
+            self._put_state("failed", reason)
+
+    def _put_state(self, state: str, reason: str) -> None:
+        self._database.put("state", state)
+        self._database.put("reason", reason)
+
+    def _take_up(self) -> None:
+        database = self._database
+        number = database.committed_rounds() + 1
+        self.state, self.reason = database.get("state"), database.get("reason")
+        self.last = next(iter(database.round_summaries(number - 1)), None)
+        rows: list[AssignmentRow] = []
+        retries = 0
+        if self.state != "finished":
+            if not database.is_open(number):
+                with database.transaction():
+                    database.open_round(number, self._new_assignments(number))
+            rows, retries = database.assignments(number), database.retries(number)
+        self.rows = {row.client: row for row in rows}
+        standings = (row.standing for row in rows)
+        self.round = OpenRound(number, self._run.experiment.round, standings, self._clock(), retries=retries)
+
+    def _new_assignments(self, number: int) -> Iterator[AssignmentRow]:
+        experiment, strategy = self._run.experiment, self._strategy
+        is_final = number > experiment.rounds
+        sampled = range(experiment.clients) if is_final else strategy.sample(number)
+        plan = strategy.final_plan() if is_final else strategy.plan()
+        clients = self._database.clients()
+        shared = model_file(self._run.model_round)
+        for client in sampled:
+            row = clients[client]
+            source = shared if strategy.aggregates else row.ticket or shared
+            yield AssignmentRow(number, client, plan, row.mask, source, row.density)

@@ -1,0 +1,72 @@
+"""The tables of run.db."""
+
+SCHEMA_VERSION = 3
+"""Raised with every change of the tables: a run of another version is named, not guessed at."""
+
+SCHEMA = """
+CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+
+CREATE TABLE rounds (
+    round INTEGER PRIMARY KEY,
+    state TEXT NOT NULL CHECK (state IN ('open', 'committed')),
+    opened_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')),
+    committed_at TEXT,
+    seconds REAL,
+    retries INTEGER NOT NULL DEFAULT 0,     -- how often it was tried again for want of results
+    reason TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+CREATE TABLE clients (
+    client INTEGER PRIMARY KEY,
+    mask TEXT NOT NULL DEFAULT '',          -- digest of the mask in force; '': dense
+    density REAL NOT NULL DEFAULT 1,        -- of that mask
+    ticket TEXT NOT NULL DEFAULT ''         -- file of the last committed result; '': never took part
+) STRICT;
+
+CREATE TABLE assignments (
+    round INTEGER NOT NULL REFERENCES rounds,
+    client INTEGER NOT NULL REFERENCES clients,
+    plan BLOB NOT NULL,                     -- protos: Plan
+    mask TEXT NOT NULL,                     -- digest of the mask that the client starts from
+    density REAL NOT NULL,                  -- of that mask
+    source TEXT NOT NULL,                   -- file of the tensors that the client starts from
+    state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'leased', 'done', 'dropped')),
+    attempt INTEGER NOT NULL DEFAULT 0,     -- of the last lease: the fencing token
+    forgiven INTEGER NOT NULL DEFAULT 0,    -- attempts that do not count towards max_attempts
+    worker TEXT NOT NULL DEFAULT '',        -- who holds it, or had it last
+    broadcast INTEGER NOT NULL DEFAULT 0,   -- 1: the worker starts from the whole model, sent once for all its clients
+    reason TEXT NOT NULL DEFAULT '',
+    bytes_down INTEGER NOT NULL DEFAULT 0,
+    bytes_up INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (round, client)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE results (
+    round INTEGER NOT NULL,
+    client INTEGER NOT NULL,
+    examples INTEGER NOT NULL,
+    mask TEXT NOT NULL,
+    file TEXT NOT NULL,
+    density REAL NOT NULL,
+    train_loss REAL NOT NULL,
+    seconds REAL NOT NULL,
+    PRIMARY KEY (round, client),
+    FOREIGN KEY (round, client) REFERENCES assignments
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE metrics (
+    round INTEGER NOT NULL,
+    client INTEGER NOT NULL,
+    phase TEXT NOT NULL CHECK (phase IN ('validation', 'downloaded', 'personalised')),
+    examples INTEGER NOT NULL,
+    loss REAL NOT NULL,
+    accuracy REAL NOT NULL,
+    balanced_accuracy REAL NOT NULL,
+    micro_precision REAL NOT NULL,
+    micro_recall REAL NOT NULL,
+    macro_precision REAL NOT NULL,
+    macro_recall REAL NOT NULL,
+    PRIMARY KEY (round, client, phase),
+    FOREIGN KEY (round, client) REFERENCES results
+) STRICT, WITHOUT ROWID;
+"""
