@@ -1,0 +1,217 @@
+"""The decisions on an open round, driven by random events: against what its workers, its disk and its clock say."""
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from common.experiment import RoundSettings
+from server.leases import AssignmentId, Standing
+from server.rounds import OpenRound, Verdict
+
+CLIENTS = range(5)
+LEASE = 10.0
+WORKERS = st.sampled_from(["a:1", "b:1", "c:1", "d:1"])
+SETTINGS = RoundSettings(min_results=3, retries=2, deadline=60, lease=LEASE, max_attempts=2)
+
+
+class AnyRound(RuleBasedStateMachine):
+    """A coordinator with a dict for a disk, workers that do as they like, and a clock that may jump."""
+
+    @initialize()
+    def start(self) -> None:
+        self.now = self.checked = 0.0
+        self.tried_since = 0.0
+        self.disk = {client: Standing(AssignmentId(1, client, 0)) for client in CLIENTS}
+        self.retries = 0
+        self.heard: dict[str, float] = {}
+        self.renewed: dict[int, float] = {}  # by client with a lease
+        self.issued: dict[AssignmentId, str] = {}
+        self.results: dict[int, AssignmentId] = {}
+        self.tries: Counter[int] = Counter()  # by client, attempts that counted in this try of the round
+        self.is_over = False
+        self.take_up()
+
+    def take_up(self) -> None:
+        self.round = OpenRound(1, SETTINGS, self.disk.values(), self.now, retries=self.retries)
+        self.renewed = {client: self.now for client, standing in self.disk.items() if standing.state == "leased"}
+        self.tried_since = self.checked = self.now
+
+    def write(self, *standings: Standing) -> None:
+        """Only what has been written is applied; results are never written over."""
+        for standing in standings:
+            client = standing.id.client
+            assert client not in self.results
+            assert standing.id.attempt >= self.disk[client].id.attempt
+            self.disk[client] = standing
+            if standing.state != "leased":
+                self.renewed.pop(client, None)
+
+    def apply(self, *standings: Standing) -> None:
+        self.write(*standings)
+        self.round.assignments.apply(standings, self.now)
+
+    def lost(self, *standings: Standing) -> None:
+        """Attempts that came to nothing: given up after as many as are allowed, and not before."""
+        for standing in standings:
+            client = standing.id.client
+            self.tries[client] += 1
+            is_last = self.tries[client] >= SETTINGS.max_attempts
+            assert standing.state == ("dropped" if is_last else "waiting")
+            assert standing.reason
+        self.apply(*standings)
+
+    # -- workers
+
+    @precondition(lambda self: not self.is_over)
+    @rule(worker=WORKERS, clients=st.none() | st.sets(st.sampled_from(CLIENTS)))
+    def fetch(self, worker: str, clients: set[int] | None) -> None:
+        self.heard[worker] = self.now
+        before = dict(self.disk)
+        granted = self.round.assignments.grant(worker, clients)
+        holds = [s for s in before.values() if (s.state, s.worker) == ("leased", worker)]
+        may = [k for k, s in before.items() if s.state == "waiting" and (clients is None or k in clients)]
+        if granted is None:
+            assert not holds
+            assert not may
+            return
+        if holds:
+            assert [granted] == holds
+        else:
+            assert granted.id.client in may
+            assert granted.id not in self.issued, "every attempt has one worker"
+            assert granted.id.attempt > before[granted.id.client].id.attempt
+            self.issued[granted.id] = worker
+        self.apply(granted)
+        self.renewed[granted.id.client] = self.now
+
+    @rule(worker=WORKERS)
+    def heartbeat(self, worker: str) -> None:
+        self.heard[worker] = self.now
+        self.round.assignments.renew(worker, self.now)
+        for client, standing in self.disk.items():
+            if (standing.state, standing.worker) == ("leased", worker):
+                self.renewed[client] = self.now
+
+    @precondition(lambda self: self.issued and not self.is_over)
+    @rule(data=st.data(), worker=WORKERS, hands_back=st.booleans())
+    def answer(self, data: st.DataObject, worker: str, hands_back: bool) -> None:
+        """A result or a failure, of any attempt that was ever issued, by anyone, any number of times."""
+        id_ = data.draw(st.sampled_from(sorted(self.issued)))
+        standing = self.disk[id_.client]
+        stands = (standing.id, standing.state, standing.worker) == (id_, "leased", worker)
+        held = self.round.assignments.held(id_, worker)
+        assert (held is not None) == stands, "only the holder of the newest attempt is listened to"
+        if held is None:
+            return
+        assert self.issued[id_] == worker
+        if hands_back:
+            self.lost(self.round.assignments.taken_back(id_.client, "handed back"))
+        else:
+            self.apply(held._replace(state="done"))
+            self.results[id_.client] = id_
+
+    # -- time and the coordinator
+
+    @precondition(lambda self: not self.is_over)
+    @rule(seconds=st.sampled_from([0.0, 1.0, 3.0, 7.0, LEASE, 1.5 * LEASE, 1000.0]))
+    def look(self, seconds: float) -> None:
+        self.now += seconds
+        was_stopped = self.now - self.checked > LEASE
+        if was_stopped:
+            self.tried_since += self.now - self.checked
+            self.renewed = dict.fromkeys(self.renewed, self.now)
+        self.checked = self.now
+        expired = self.round.expired(self.now, self.heard)
+        self.check_expired({standing.id.client for standing in expired})
+        self.lost(*expired)
+        self.decide()
+
+    def check_expired(self, expired: set[int]) -> None:
+        silences = {client: self.now - renewed for client, renewed in self.renewed.items()}
+        assert all(silences[client] >= LEASE for client in expired)
+        last = dict(self.heard)
+        for client, renewed in self.renewed.items():
+            last[self.disk[client].worker] = max(renewed, last.get(self.disk[client].worker, renewed))
+        lately = {worker for worker, moment in last.items() if self.now - moment < 2 * LEASE}
+        silent = {worker for worker in lately if self.now - last[worker] >= LEASE}
+        patience = 2 * LEASE if len(silent) > len(lately - silent) else LEASE
+        assert expired == {client for client, silence in silences.items() if silence >= patience}
+
+    def decide(self) -> None:
+        verdict, reason, standings = self.round.decide(self.now)
+        open_ = {client for client, s in self.disk.items() if s.state in ("waiting", "leased")}
+        in_time = self.now - self.tried_since < SETTINGS.deadline
+        assert reason
+        assert (verdict is Verdict.WAIT) == bool(open_ and in_time)
+        if verdict is Verdict.WAIT:
+            return
+        enough = len(self.results) >= SETTINGS.min_results
+        assert (verdict is Verdict.COMMIT) == enough
+        if verdict is Verdict.RETRY:
+            assert self.retries < SETTINGS.retries
+            self.try_again(standings)
+            return
+        self.is_over = True
+        if verdict is Verdict.COMMIT:
+            self.apply(*standings)
+            assert {s.state for client, s in self.disk.items() if client not in self.results} <= {"dropped"}
+        else:
+            assert self.retries == SETTINGS.retries
+
+    def try_again(self, standings: tuple[Standing, ...]) -> None:
+        assert {s.id.client for s in standings} == {k for k, s in self.disk.items() if s.state == "dropped"}
+        assert {s.state for s in standings} <= {"waiting"}
+        for standing in standings:
+            self.tries[standing.id.client] = 0
+        self.write(*standings)
+        self.retries += 1
+        self.round.start_over(standings, self.now, retries=self.retries)
+        self.tried_since = self.now
+        assert self.round.decide(self.now).verdict is Verdict.WAIT
+
+    @precondition(lambda self: not self.is_over)
+    @rule(seconds=st.sampled_from([0.0, 5000.0]), knows_them_gone=st.booleans())
+    def coordinator_restarts(self, seconds: float, knows_them_gone: bool) -> None:
+        self.now += seconds
+        self.heard.clear()
+        self.take_up()
+        if knows_them_gone:
+            table = self.round.assignments
+            back = [table.taken_back(lease.id.client, "gone", counts=False) for lease in table.leases()]
+            assert {standing.state for standing in back} <= {"waiting"}
+            self.apply(*back)
+
+    # -- always
+
+    @invariant()
+    def memory_is_as_the_disk(self) -> None:
+        table = self.round.assignments
+        states = Counter(standing.state for standing in self.disk.values())
+        assert {state: table.count(state) for state in ("waiting", "leased", "done", "dropped")} == {
+            state: states[state] for state in ("waiting", "leased", "done", "dropped")
+        }
+        leased = {(s.id, s.worker) for s in self.disk.values() if s.state == "leased"}
+        assert {(lease.id, lease.worker) for lease in table.leases()} == leased
+        assert table.unsettled == states["waiting"] + states["leased"]
+        assert set(table.waiting(None)) == {client for client, s in self.disk.items() if s.state == "waiting"}
+
+    @invariant()
+    def what_was_counted_stays_counted_once(self) -> None:
+        done = {client: s.id for client, s in self.disk.items() if s.state == "done"}
+        assert done == self.results
+
+    @invariant()
+    def no_worker_holds_two(self) -> None:
+        holders = [lease.worker for lease in self.round.assignments.leases()]
+        assert len(holders) == len(set(holders))
+
+    @invariant()
+    def it_is_looked_at_in_time(self) -> None:
+        wait = self.round.seconds_until_check(self.now)
+        assert 0 <= wait <= LEASE / 3
+
+
+TestAnyRound = AnyRound.TestCase
+TestAnyRound.settings = settings(max_examples=150, stateful_step_count=40)
