@@ -226,9 +226,9 @@ class Coordinator:
 
     def leave(self, worker_id: str, reason: str) -> None:
         """Take back what a worker holds that says goodbye."""
-        for lease in self._leases.leases():
-            if lease.worker == worker_id:
-                self._take_back(lease, reason)
+        held = [lease.id.client for lease in self._table.leases() if lease.worker == worker_id]
+        self._ledger.change([self._table.taken_back(client, reason) for client in held])
+        self._workers.forget(worker_id)
 
     def take_back_all(self, reason: str) -> None:
         """Take back every lease, of workers that are known to be gone, through no fault of the assignments."""

@@ -68,6 +68,11 @@ class WorkerRegistry:
         self.heard[worker_id] = now
         return worker
 
+    def forget(self, worker_id: str) -> None:
+        """Take out a worker that left: its silence means nothing."""
+        self._workers.pop(worker_id, None)
+        self.heard.pop(worker_id, None)
+
     def report(self, worker: Worker, progress: Iterable[pb.AssignmentProgress]) -> None:
         """Replace what the worker says that it is doing."""
         worker.progress = {item.assignment_id: item for item in progress}

@@ -218,6 +218,21 @@ def test_what_a_worker_hands_back_is_given_out_at_once_with_the_reason_on_record
     assert bench.take(b).assignment.assignment_id == id_.replace("a1", "a2")
 
 
+def test_who_leaves_holds_nothing_and_its_silence_means_nothing(drive: Drive) -> None:
+    bench = drive()
+    leaving = [bench.register(name) for name in "abc"]
+    ids = [bench.take(worker).assignment.assignment_id for worker in leaving]
+    for worker in leaving[:2]:
+        bench.coordinator.leave(worker, "stopped")
+    assert [row.reason for row in bench.run.database.assignments(1)].count("stopped") == 2
+    assert bench.coordinator.status().workers == 1
+    other = bench.register("other")
+    assert bench.take(other).assignment.assignment_id in {id_.replace("a1", "a2") for id_ in ids[:2]}
+    bench.now = 10
+    bench.coordinator.heartbeat(other, [])
+    assert bench.coordinator.advance() is Step.OFFER  # one of two is silent, not three of four
+
+
 def test_after_max_attempts_a_client_sits_the_round_out_on_record(drive: Drive) -> None:
     bench = drive(tiny_experiment(round={"max_attempts": 2}))
     worker = bench.register()

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 from driving import Bench, tiny_experiment
@@ -108,18 +108,6 @@ def test_a_round_that_is_tried_again_has_a_new_deadline_and_the_same_bits(drive:
     bench.commit()
     assert (bench.coordinator.reason, list(bench.coordinator.status().last.stragglers)) == ("", [])
     assert bench.finish().bits() == drive(experiment, name="undisturbed").finish().bits()
-
-
-@pytest.mark.parametrize(
-    ("stragglers", "text"),
-    [
-        (range(2), ", without clients 0, 1"),
-        (range(12), ", without clients 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"),
-        ((), " up"),
-    ],
-)
-def test_many_stragglers_are_not_all_named_in_a_line(stragglers: Sequence[int], text: str) -> None:
-    assert describe_round(pb.RunStatus(last=pb.RoundSummary(stragglers=stragglers))).endswith(text)
 
 
 def test_a_finished_run_cannot_fail_any_more(drive: Drive) -> None:
