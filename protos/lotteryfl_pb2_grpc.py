@@ -118,7 +118,7 @@ class CoordinatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Heartbeat(self, request, context):
-        """Every third of a lease; carries progress, renews the leases it names.
+        """Every third of a lease; carries progress, renews what the worker holds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,7 @@ class CoordinatorStub:
     FindUpload: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.FindUploadRequest, _lotteryfl_pb2.FindUploadReply]
     """How much the coordinator has of an upload that was cut, so that the next try goes on from there."""
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.HeartbeatRequest, _lotteryfl_pb2.HeartbeatReply]
-    """Every third of a lease; carries progress, renews the leases it names."""
+    """Every third of a lease; carries progress, renews what the worker holds."""
     Leave: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.LeaveRequest, _lotteryfl_pb2.LeaveReply]
     """A worker says goodbye before the run has ended: what it holds goes back at once."""
     FetchBlob: _grpc.UnaryStreamMultiCallable[_lotteryfl_pb2.FetchBlobRequest, _lotteryfl_pb2.BlobPart]
@@ -70,7 +70,7 @@ class CoordinatorAsyncStub(CoordinatorStub):
     FindUpload: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.FindUploadRequest, _lotteryfl_pb2.FindUploadReply]  # type: ignore[assignment]
     """How much the coordinator has of an upload that was cut, so that the next try goes on from there."""
     Heartbeat: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.HeartbeatRequest, _lotteryfl_pb2.HeartbeatReply]  # type: ignore[assignment]
-    """Every third of a lease; carries progress, renews the leases it names."""
+    """Every third of a lease; carries progress, renews what the worker holds."""
     Leave: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.LeaveRequest, _lotteryfl_pb2.LeaveReply]  # type: ignore[assignment]
     """A worker says goodbye before the run has ended: what it holds goes back at once."""
     FetchBlob: _aio.UnaryStreamMultiCallable[_lotteryfl_pb2.FetchBlobRequest, _lotteryfl_pb2.BlobPart]  # type: ignore[assignment]
@@ -121,7 +121,7 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         request: _lotteryfl_pb2.HeartbeatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lotteryfl_pb2.HeartbeatReply, _abc.Awaitable[_lotteryfl_pb2.HeartbeatReply]]:
-        """Every third of a lease; carries progress, renews the leases it names."""
+        """Every third of a lease; carries progress, renews what the worker holds."""
 
     @_abc_1.abstractmethod
     def Leave(
