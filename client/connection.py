@@ -78,14 +78,14 @@ class Connection:
         """Announce the worker."""
         return self._retried(lambda: self._stub.Register(request, timeout=CALL_SECONDS))
 
-    def heartbeat(self, request: pb.HeartbeatRequest) -> pb.HeartbeatReply:
-        """Tell progress, once: the next heartbeat is the retry.
+    def heartbeat(self, request: pb.HeartbeatRequest, interval: float) -> pb.HeartbeatReply:
+        """Tell progress, once and within an interval: the next heartbeat is the retry.
 
         Raises:
             NotRegisteredError: the coordinator was started anew.
             LotteryFLError: it did not arrive.
         """
-        return self._once(lambda: self._stub.Heartbeat(request, timeout=CALL_SECONDS))
+        return self._once(lambda: self._stub.Heartbeat(request, timeout=min(CALL_SECONDS, interval)))
 
     def fetch_assignment(
         self, worker_id: str, payload_limit: int, place: Place = new_tensor
@@ -179,15 +179,13 @@ class Connection:
         """
         self._once(lambda: self._stub.SubmitResult(iter((pb.ResultPart(result=result),)), timeout=CALL_SECONDS))
 
-    def leave(self, worker_id: str, reason: str) -> None:
+    def leave(self, request: pb.LeaveRequest) -> None:
         """Say goodbye before the run has ended, once.
 
         Raises:
             LotteryFLError: it did not arrive.
         """
-        self._once(
-            lambda: self._stub.Leave(pb.LeaveRequest(worker_id=worker_id, reason=reason), timeout=GOODBYE_SECONDS)
-        )
+        self._once(lambda: self._stub.Leave(request, timeout=GOODBYE_SECONDS))
 
     def _already_sent(self, result: pb.Result) -> int:
         request = pb.FindUploadRequest(worker_id=result.worker_id, assignment_id=result.assignment_id)

@@ -85,7 +85,7 @@ class Heartbeat:
         if assignment_id:
             request.progress.append(self._progress(assignment_id))
         try:
-            reply = self._connection.heartbeat(request)
+            reply = self._connection.heartbeat(request, self._interval)
         except NotRegisteredError:
             self._register()
             return

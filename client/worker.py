@@ -63,7 +63,7 @@ class Worker:
         try:
             self._take_part(registration)
         except KeyboardInterrupt:
-            self._leave("was stopped")
+            self._leave("was stopped", told_to_stop=True)
             raise
         except BaseException as error:
             self._leave(str(error) or type(error).__name__)
@@ -170,10 +170,11 @@ class Worker:
         except LotteryFLError as error:
             _log.warning("%s: could not be handed back: %s", assignment_id, error)
 
-    def _leave(self, reason: str) -> None:
+    def _leave(self, reason: str, *, told_to_stop: bool = False) -> None:
         """Say goodbye; what is under work, or on its way here, goes back at once."""
         try:
-            self._connection.leave(self._worker_id, f"{self._settings.name}: {reason}"[:1000])
+            why = f"{self._settings.name}: {reason}"[:1000]
+            self._connection.leave(pb.LeaveRequest(worker_id=self._worker_id, reason=why, told_to_stop=told_to_stop))
             _log.info("%s: left; what was under work was handed back", self._settings.name)
         except LotteryFLError as error:
             _log.debug("no goodbye: %s", error)

@@ -800,17 +800,21 @@ class LeaveRequest(_message.Message):
 
     WORKER_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    TOLD_TO_STOP_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     reason: _builtins.str
+    told_to_stop: _builtins.bool
+    """the worker was, and no fault of its assignment's made it leave"""
     def __init__(
         self,
         *,
         worker_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        told_to_stop: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "told_to_stop", b"told_to_stop", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

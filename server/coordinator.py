@@ -224,10 +224,10 @@ class Coordinator:
         if held is not None:
             self._ledger.change([self._table.taken_back(held.id.client, reason)])
 
-    def leave(self, worker_id: str, reason: str) -> None:
-        """Take back what a worker holds that says goodbye."""
+    def leave(self, worker_id: str, reason: str, *, told_to_stop: bool = False) -> None:
+        """Take back what a worker holds that says goodbye; one that was told to stop has not spent an attempt."""
         held = [lease.id.client for lease in self._table.leases() if lease.worker == worker_id]
-        self._ledger.change([self._table.taken_back(client, reason) for client in held])
+        self._ledger.change([self._table.taken_back(client, reason, counts=not told_to_stop) for client in held])
         self._workers.forget(worker_id)
 
     def take_back_all(self, reason: str) -> None:

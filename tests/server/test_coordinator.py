@@ -250,6 +250,22 @@ def test_after_max_attempts_a_client_sits_the_round_out_on_record(drive: Drive) 
     assert bench.coordinator.round == 2
 
 
+@pytest.mark.parametrize(("told_to_stop", "state"), [(True, "waiting"), (False, "dropped")])
+def test_workers_that_are_told_to_stop_cost_an_assignment_no_attempt(
+    drive: Drive, told_to_stop: bool, state: str
+) -> None:
+    bench = drive(tiny_experiment(round={"max_attempts": 2}))
+    client = bench.take(bench.register("a", clients={0, 1, 2, 3})).assignment.client
+    bench.coordinator.leave("a:1", "a: stopped", told_to_stop=told_to_stop)
+    for name in "bc":
+        worker = bench.register(name, clients={client})
+        if work := bench.coordinator.lease(worker):
+            assert work.assignment.client == client
+            bench.coordinator.leave(worker, f"{name}: stopped", told_to_stop=told_to_stop)
+    (row,) = [row for row in bench.run.database.assignments(1) if row.client == client]
+    assert row.state == state
+
+
 def test_a_restart_continues_the_round_with_its_leases(drive: Drive) -> None:
     bench = drive()
     a, b = bench.register("a"), bench.register("b")
