@@ -13,6 +13,7 @@ from enum import Enum
 from itertools import islice
 
 from common.errors import LotteryFLError
+from common.faults import fault
 from common.randomness import derive_seed
 from protos import lotteryfl_pb2 as pb
 from server.broadcast import TransferSizes
@@ -134,6 +135,7 @@ class Coordinator:
         if self._closed is None:
             raise ValueError(f"round {self.round} is still open: expected advance() to say COMMIT before")
         needed_before = self._run.files_in_use()
+        fault("round-committing")
         with self._database.transaction():
             self._traffic.flush()
             self._database.commit_round(self.round, self._clock() - self._opened, self._closed.reason)
@@ -144,6 +146,7 @@ class Coordinator:
             if self.is_final:
                 self._database.put("state", "finished")
                 self._database.put("reason", "")
+        fault("round-committed")
         self.state, self.reason = self._database.get("state"), self._database.get("reason")
         self._run.remove(needed_before - self._run.files_in_use())
         self._take_up_round()
@@ -244,8 +247,10 @@ class Coordinator:
             return None
         row = self._assignments[lease.id.client]
         base = self._base(worker, row)
+        fault("lease-writing")
         with self._database.transaction():
             self._database.lease_assignment(lease.id, worker_id, broadcast=bool(base))
+        fault("lease-written")
         assignment = pb.Assignment(
             assignment_id=str(lease.id),
             round=row.round,
@@ -339,6 +344,7 @@ class Coordinator:
         lease = self._current(worker_id, received.assignment_id)
         if early is not None or lease is None:
             return early or pb.SubmitReply(verdict=pb.SubmitReply.STALE)
+        fault("result-recording")
         with self._database.transaction():
             self._traffic.flush()
             self._database.add_result(lease.id, received)
@@ -346,6 +352,7 @@ class Coordinator:
         self._leases.settle(lease.id.client)
         self._homes[lease.id.client] = worker_id
         self._results += 1
+        fault("result-recorded")
         return pb.SubmitReply(verdict=pb.SubmitReply.ACCEPTED)
 
     def count_bytes(self, assignment_id: str, *, down: int = 0, up: int = 0) -> None:

@@ -14,6 +14,7 @@ import grpc
 
 from common.channel import POLL_SECONDS, PROTOCOL_VERSION
 from common.errors import PayloadError
+from common.faults import fault
 from common.framing import Part, Payload
 from common.payload import max_payload_bytes
 from common.receiver import FileReceiver
@@ -142,6 +143,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             self.changed.ring()
         else:
             self.announce()
+        fault("ack-sending")
         return reply
 
     async def FindUpload(self, request: pb.FindUploadRequest, context: Context) -> pb.FindUploadReply:
