@@ -137,11 +137,12 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             return early
         if result.HasField("failure"):
             return await self._take_failure(result)
-        async with self._stopping_if_unwritable(context):
-            reply = await self._take_result(result, mask_before, upload)
-        if reply.verdict == pb.SubmitReply.ACCEPTED:
-            self.changed.ring()
-        else:
+        try:
+            async with self._stopping_if_unwritable(context):
+                reply = await self._take_result(result, mask_before, upload)
+        finally:
+            self.changed.ring()  # also where it was counted, and nobody is there any more to be told
+        if reply.verdict != pb.SubmitReply.ACCEPTED:
             self.announce()
         fault("ack-sending")
         return reply
