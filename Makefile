@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format protos protos-check bench clean
+.PHONY: help setup demo test test-slow lint format protos protos-check chaos soak bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,12 @@ protos-check: $(READY)
 	for file in "$$out"/protos/*; do \
 	  cmp -s "$$file" "protos/$${file##*/}" || { echo "protos/$${file##*/} is stale: run 'make protos'"; exit 1; }; \
 	done
+
+chaos: $(READY) ## a run survives 200 faults at every point, in under 15 minutes
+	$(BIN)/python -m pytest tests/chaos/test_chaos.py
+
+soak: $(READY) ## 2,000 rounds: do memory, open files or threads grow?
+	$(BIN)/python -m pytest tests/chaos/test_soak.py
 
 bench: $(READY) ## every figure beside its baseline, in under 20 minutes; ONLY=pruning for one part
 	$(BIN)/python -m benchmarks $(ONLY)

@@ -14,6 +14,7 @@ from client.download import CannotResumeError, Download
 from client.idlewatch import IdleWatch
 from common.channel import CALL_SECONDS, CLIENT_OPTIONS, GOODBYE_SECONDS, POLL_SECONDS, STREAM_IDLE_SECONDS
 from common.errors import LotteryFLError, PayloadError
+from common.faults import fault
 from common.framing import Payload, deserializer, frames, serialize
 from common.receiver import MemoryReceiver
 from common.rpcerror import explain
@@ -167,6 +168,7 @@ class Connection:
             call = self._submit_result.future(parts)
             with watch.guarding(call):
                 reply: pb.SubmitReply = call.result()
+            fault("ack-received")
             return reply
 
         return self._retried(send)

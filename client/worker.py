@@ -17,6 +17,7 @@ from client.heartbeat import Heartbeat, LeaseLostError
 from common.channel import PROTOCOL_VERSION
 from common.errors import LotteryFLError, PayloadError, TaskError
 from common.experiment import Experiment, from_json
+from common.faults import fault
 from common.payload import max_payload_bytes
 from common.tasks import load_task
 from common.tensorstream import TensorStream
@@ -119,6 +120,7 @@ class Worker:
                 raise LotteryFLError(f"the run failed: {fetched.reason}")
             return not fetched.finished
         assignment, entries = fetched
+        fault("assignment-received")
         self._heartbeat.begin(assignment.assignment_id)
         try:
             self._do(assignment, entries)

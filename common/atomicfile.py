@@ -5,6 +5,8 @@ import secrets
 from pathlib import Path
 from typing import Self
 
+from common.faults import fault
+
 
 class AtomicFile:
     """A file that gets its name when it is whole and on disk; left by an exception, it is gone."""
@@ -24,9 +26,13 @@ class AtomicFile:
 
     def commit(self) -> None:
         """Put the file on disk, under its name."""
+        kind = self._path.parent.name
+        fault(f"{kind}-written")
         os.fsync(self.file.fileno())
+        fault(f"{kind}-synced")
         self.file.close()
         self._part.replace(self._path)
+        fault(f"{kind}-renamed")
         folder = os.open(self._path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)  # the new name is on disk only when the folder is

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from google.protobuf.message import Message
 
 from common.errors import PayloadError
+from common.faults import between_chunks
 from common.receiver import Receiver
 from common.tensorstream import Trailer
 from protos import lotteryfl_pb2 as pb
@@ -41,7 +42,7 @@ def frames(first: Part, payload: Payload, offset: int = 0) -> Iterator[bytes]:
     The chunks before the offset are taken too: size and checksum at the end are those of the whole payload.
     """
     yield first.SerializeToString()
-    for chunk in payload:
+    for chunk in between_chunks(payload):
         rest = chunk[offset:]
         offset = max(0, offset - len(chunk))
         if rest:

@@ -5,6 +5,7 @@ What a write that fails leaves behind is the state before it, in both.
 
 from collections.abc import Callable, Iterator, Sequence
 
+from common.faults import fault
 from protos import lotteryfl_pb2 as pb
 from server.database import AssignmentRow, Received
 from server.leases import Standing
@@ -59,18 +60,22 @@ class Ledger:
 
     def lease(self, granted: Standing, *, broadcast: bool) -> None:
         """Give an assignment to a worker, which starts from the whole model where it is a broadcast."""
+        fault("lease-writing")
         with self._database.transaction():
             self._database.set_standings((granted,))
             self._database.set_broadcast(granted.id, broadcast=broadcast)
+        fault("lease-written")
         self.round.assignments.apply((granted,), self._clock())
 
     def count(self, held: Standing, received: Received) -> None:
         """Count a checked result."""
         done = held._replace(state="done")
+        fault("result-recording")
         with self._database.transaction():
             self.traffic.flush()
             self._database.add_result(done.id, received)
             self._database.set_standings((done,))
+        fault("result-recorded")
         self.round.assignments.apply((done,), self._clock())
 
     def start_over(self, standings: Sequence[Standing], *, retries: int, reason: str) -> None:
@@ -97,6 +102,7 @@ class Ledger:
         """
         number = self.round.number
         needed_before = self._run.files_in_use()
+        fault("round-committing")
         with self._database.transaction():
             self.traffic.flush()
             self._database.set_standings(closed.standings)
@@ -109,6 +115,7 @@ class Ledger:
                 self._put_state("finished", "")
             elif self.state == "running":
                 self._put_state("running", "")  # there is no reason to try again any more
+        fault("round-committed")
         self._run.remove(needed_before - self._run.files_in_use())
         self._take_up()
 

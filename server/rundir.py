@@ -6,11 +6,14 @@ models/round-NNNN.safetensors    the global model after round NNNN (0000: θ_0)
 masks/DIGEST.safetensors         packed masks, named by content
 results/ASSIGNMENT.N.safetensors what clients returned; the last of each client is its ticket
 summary.json          written when the run has finished
+.setup                there while it is set up
 """
 
 import fcntl
 import hashlib
 import re
+import shutil
+import sqlite3
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +38,8 @@ Masks = Mapping[str, PackedMask]
 
 FOLDERS = ("models", "masks", "results")
 _LOCK = "run.lock"
+_SETUP = ".setup"
+"""While it is there, what else is in its folder is a set-up's that was not finished, and can go."""
 
 
 class NewModel(NamedTuple):
@@ -60,15 +65,15 @@ class RunDirectory:
         self.path = path
         self._lock = None if read_only else _lock(path)
         self.database = Database(path / "run.db", read_only=read_only)
-        if not self.database.get("table"):
-            raise LotteryFLError(f"{path}: was never finished being set up: remove it and start again")
+        if (path / _SETUP).exists() or not self.database.get("table"):
+            raise LotteryFLError(f"{path}: was never finished being set up: start its experiment there again")
         self.table = TensorTable.from_json(self.database.get("table"))
         self.experiment = load(path / "experiment.toml")
         self.wire = WireFormat(self.table, self.experiment.wire_dtype)
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment, table: TensorTable, initial: Mapping[str, Tensor]) -> Self:
-        """Set up a run in a new or empty folder.
+        """Set up a run in a new or empty folder, or in one where that was begun and never finished.
 
         Args:
             path: the folder; made where it is missing.
@@ -83,12 +88,21 @@ class RunDirectory:
         WireFormat(table, experiment.wire_dtype).pack(initial, {})
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
-                raise LotteryFLError(f"{path}: is not empty; choose another run directory")
-            for folder in FOLDERS:
-                (path / folder).mkdir()
-        except OSError as error:
-            raise LotteryFLError(f"{path}: cannot be written: {error.strerror}") from error
+            _require_free(path)
+            with _lock(path):
+                _require_free(path)  # nobody has set one up meanwhile
+                _clear(path)
+                (path / _SETUP).touch()
+                cls._set_up(path, experiment, table, initial)
+                (path / _SETUP).unlink()
+        except (OSError, sqlite3.Error) as error:
+            raise LotteryFLError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+        return cls(path)
+
+    @staticmethod
+    def _set_up(path: Path, experiment: Experiment, table: TensorTable, initial: Mapping[str, Tensor]) -> None:
+        for folder in FOLDERS:
+            (path / folder).mkdir()
         (path / "experiment.toml").write_text(to_toml(experiment), encoding="utf-8")
         initial_digest = tensorfile.save(path / model_file(0), initial)
         database = Database(path / "run.db")
@@ -99,9 +113,8 @@ class RunDirectory:
             database.put("model_sha256", digest(initial))
             database.put("state", "running")
             database.add_clients(experiment.clients)
-            database.put("table", table.to_json())  # last: its presence says that the set-up is whole
+            database.put("table", table.to_json())
         database.close()
-        return cls(path)
 
     def close(self) -> None:
         """Close the database and let go of the lock."""
@@ -235,6 +248,26 @@ def is_being_run(path: Path) -> bool:
     except OSError:  # nobody ever ran it, or it cannot be told
         return False
     return False
+
+
+def is_set_up(path: Path) -> bool:
+    """Tell whether the folder holds a run, and not one whose set-up was never finished."""
+    return (path / "run.db").exists() and not (path / _SETUP).exists()
+
+
+def _require_free(path: Path) -> None:
+    names = {entry.name for entry in path.iterdir()} - {_LOCK}
+    if names and _SETUP not in names:
+        raise LotteryFLError(f"{path}: is not empty; choose another run directory")
+
+
+def _clear(path: Path) -> None:
+    """Delete what a set-up that was not finished has left, all but what says that it is one."""
+    for entry in path.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name not in (_LOCK, _SETUP):
+            entry.unlink()
 
 
 def _lock(path: Path) -> IO[bytes]:

@@ -14,6 +14,7 @@ import grpc
 
 from common.channel import POLL_SECONDS, PROTOCOL_VERSION
 from common.errors import PayloadError
+from common.faults import fault
 from common.framing import Part, Payload
 from common.payload import max_payload_bytes
 from common.receiver import FileReceiver
@@ -136,12 +137,14 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             return early
         if result.HasField("failure"):
             return await self._take_failure(result)
-        async with self._stopping_if_unwritable(context):
-            reply = await self._take_result(result, mask_before, upload)
-        if reply.verdict == pb.SubmitReply.ACCEPTED:
-            self.changed.ring()
-        else:
+        try:
+            async with self._stopping_if_unwritable(context):
+                reply = await self._take_result(result, mask_before, upload)
+        finally:
+            self.changed.ring()  # also where it was counted, and nobody is there any more to be told
+        if reply.verdict != pb.SubmitReply.ACCEPTED:
             self.announce()
+        fault("ack-sending")
         return reply
 
     async def FindUpload(self, request: pb.FindUploadRequest, context: Context) -> pb.FindUploadReply:

@@ -11,7 +11,7 @@ from common.parameters import named_tensors
 from common.randomness import derive_seed
 from common.tasks import load_task
 from common.tensortable import TensorTable
-from server.rundir import RunDirectory
+from server.rundir import RunDirectory, is_set_up
 from server.strategies import create_strategy
 
 
@@ -44,7 +44,7 @@ def open_or_create_run(path: Path, experiment: Experiment, tasks: Sequence[str])
     Raises:
         LotteryFLError: the folder holds the run of another experiment, or cannot be used.
     """
-    if not (path / "run.db").exists():
+    if not is_set_up(path):
         return create_run(path, experiment, tasks)
     run = RunDirectory(path)
     if run.experiment != experiment:

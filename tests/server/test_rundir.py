@@ -1,5 +1,6 @@
 """The run directory: set up whole, held by one process, readable by anyone, and its files by content."""
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -11,6 +12,7 @@ import torch
 from driving import Bench, TinyTask, create, tiny_experiment, tiny_mlp
 from torch import nn
 
+from common import faults
 from common.errors import LotteryFLError
 from common.masks import pack
 from common.parameters import digest
@@ -18,7 +20,8 @@ from common.payload import mask_digest
 from common.tensorfile import open_file
 from server.aggregation import Update, aggregate
 from server.database import Database
-from server.rundir import RunDirectory, model_file
+from server.rundir import RunDirectory, is_set_up, model_file
+from server.verify import verify
 
 Drive = Callable[..., Bench]
 
@@ -76,8 +79,38 @@ def test_what_is_no_run_is_named(tmp_path: Path, path: Path) -> None:
             RunDirectory(other)
     (path / "run.db").unlink()
     Database(path / "run.db").close()  # a process was killed while it set up the run
-    with pytest.raises(LotteryFLError, match="was never finished being set up: remove it and start again"):
+    with pytest.raises(LotteryFLError, match="was never finished being set up: start its experiment there again"):
         RunDirectory(path)
+
+
+def test_a_set_up_that_was_not_finished_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it ended: each time the disk is full at another point of it."""
+    path, experiment = tmp_path / "run", tiny_experiment()
+    for point in ("models-written", "models-synced", "models-renamed"):
+        monkeypatch.setattr(faults, "_plan", faults.Plan((faults.Fault(point, "raise", 1),)))
+        with pytest.raises(LotteryFLError, match=f"{path}: cannot be written: No space left on device"):
+            create(path, experiment, TinyTask())
+        assert not is_set_up(path)
+    monkeypatch.undo()
+    create(path, experiment, TinyTask()).close()
+    assert is_set_up(path)
+    (path / ".setup").touch()  # killed as the very last thing was to be done
+    assert not is_set_up(path)
+    with pytest.raises(LotteryFLError, match="was never finished being set up"):
+        RunDirectory(path)
+    create(path, experiment, TinyTask()).close()
+    with pytest.raises(LotteryFLError, match="is not empty"):
+        create(path, experiment, TinyTask())
+    assert verify(path).problems == 0
+
+
+def test_a_run_is_set_up_by_one_process_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / ".setup").touch()
+    with (tmp_path / "run.lock").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(LotteryFLError, match="another process is running this run"):
+            create(tmp_path, tiny_experiment(), TinyTask())
+    create(tmp_path, tiny_experiment(), TinyTask()).close()
 
 
 def test_one_process_runs_a_run_and_all_may_read_it(path: Path) -> None:

@@ -1,0 +1,37 @@
+"""A disk that is full when a round is committed ends the coordinator in one sentence, and damages nothing."""
+
+import pytest
+import torch
+from conftest import Coordinate, Expect, Write
+from driving import Silent
+from handworker import HandWorker
+
+from common import faults
+from common.tasks import load_task
+from protos import lotteryfl_pb2 as pb
+from server.report import summarise
+from server.rundir import RunDirectory
+from server.simulate import Simulation
+
+
+@pytest.mark.parametrize("point", ["models-written", "round-committing"])
+def test_a_full_disk_at_the_end_of_a_round(
+    point: str, coordinate: Coordinate, write: Write, expect: Expect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write()
+    server = coordinate(path)
+    monkeypatch.setattr(faults, "_plan", faults.Plan([faults.Fault(point, "raise", 1)]))
+    worker = HandWorker(server)
+    for _ in range(3):
+        assert worker.submit(worker.work().messages()).verdict == pb.SubmitReply.ACCEPTED
+    assert server.ended().startswith(
+        f"{server.run.path}: [Errno 28] No space left on device: '{point}'; nothing that was"
+    )
+    server.run.close()
+    with RunDirectory(server.run.path) as run:
+        assert run.model_round == 0
+        assert len(run.database.results(1)) == 3
+        task = load_task(run.experiment, (run.experiment.task.name,))
+        Simulation(run, task, torch.device("cpu")).run(Silent())
+        assert summarise(run)["tickets_sha256"] == expect(path)["tickets_sha256"]
+        assert summarise(run)["model_sha256"] == expect(path)["model_sha256"]
