@@ -64,8 +64,8 @@ class Ledger:
         with self._database.transaction():
             self._database.set_standings((granted,))
             self._database.set_broadcast(granted.id, broadcast=broadcast)
-        fault("lease-written")
         self.round.assignments.apply((granted,), self._clock())
+        fault("lease-written")
 
     def count(self, held: Standing, received: Received) -> None:
         """Count a checked result."""
@@ -75,8 +75,8 @@ class Ledger:
             self.traffic.flush()
             self._database.add_result(done.id, received)
             self._database.set_standings((done,))
-        fault("result-recorded")
         self.round.assignments.apply((done,), self._clock())
+        fault("result-recorded")
 
     def start_over(self, standings: Sequence[Standing], *, retries: int, reason: str) -> None:
         """Give the open round its whole time again; results that are there stay.
