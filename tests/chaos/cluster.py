@@ -58,12 +58,18 @@ class History:
     restarts: int = 0
     seconds: float = 0.0
 
-    def recoveries(self) -> list[tuple[float, Struck]]:
-        """Return the seconds from every fault to the next result: of the worker that was struck, or of any."""
+    def recoveries(self, *, alone: bool) -> list[tuple[float, Struck]]:
+        """Return the seconds from every fault to the next result: of the worker that was struck, or of any.
+
+        With `alone` those faults only between which and that result nothing else was struck.
+        """
         found = []
         for fault in self.faults:
             after = (a.time for a in self.acks if a.time > fault.time and fault.victim in (COORDINATOR, a.worker))
-            if (first := min(after, default=None)) is not None:  # the run may have ended before
+            first = min(after, default=None)
+            if first is None:
+                continue  # the run has ended before
+            if not alone or not any(fault.time < other.time < first for other in self.faults):
                 found.append((first - fault.time, fault))
         return found
 
@@ -95,8 +101,7 @@ class Cluster:
             proxy = self._proxies[name] = self._stack.enter_context(Proxy(port))
             work = ["work", f"--coordinator=127.0.0.1:{proxy.port}", f"--name={name}", f"--task={task}", "--device=cpu"]
             self._members[name] = Member(name, work, folder, plans.get(name, ()))
-        for member in self._members.values():
-            self._stack.callback(member.kill)
+        self._stack.callback(lambda: [member.kill() for member in self._members.values()])
 
     def __enter__(self) -> Self:
         return self

@@ -23,7 +23,9 @@ def coordinator_faults() -> list[Fault]:
     """Return every point of the coordinator with everything that can happen there."""
     found = [(point, action) for point in COORDINATOR_POINTS for action in _ANYWHERE]
     found += [(point, "raise") for point in _CAN_FAIL] + [(point, "lose") for point in _DONE_BUT]
-    return [Fault(*pair, 1) for pair in found]
+    faults = [Fault(*pair, 1) for pair in found]
+    # The first model is θ_0, the second an aggregate.
+    return faults + [fault._replace(passage=2) for fault in faults if fault.point.startswith("models-")]
 
 
 def worker_faults() -> list[Fault]:

@@ -49,4 +49,5 @@ def test_recovery_is_measured_by_the_next_result_of_who_was_struck() -> None:
         faults=[Struck(1.0, "worker-1", "cut"), Struck(2.0, "coordinator", "kill"), Struck(9.0, "worker-2", "kill")],
         acks=[Ack(1.5, "worker-2", "r1-c0-a1"), Ack(4.0, "worker-1", "r1-c1-a1")],
     )
-    assert [seconds for seconds, _ in history.recoveries()] == [3.0, 2.0]
+    assert [seconds for seconds, _ in history.recoveries(alone=False)] == [3.0, 2.0]
+    assert [seconds for seconds, _ in history.recoveries(alone=True)] == [2.0]
