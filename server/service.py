@@ -118,14 +118,15 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             return
         self.changed.ring()
         try:
-            payload = await asyncio.to_thread(assignment_payload, self._run, work)
+            async with self._stopping_if_disk_fails(context):
+                payload = await asyncio.to_thread(assignment_payload, self._run, work)
         except FileNotFoundError:
             await context.abort(grpc.StatusCode.ABORTED, "the round has just ended: ask again")
         goes_on = request.assignment_id == work.assignment.assignment_id and request.offset <= payload.size
         offset = request.offset if goes_on else 0
         work.assignment.payload.CopyFrom(pb.PayloadHeader(size=payload.size, offset=offset))
         first = pb.AssignmentPart(assignment=work.assignment)
-        async for message in self._send(first, payload, offset, work.assignment.assignment_id):
+        async for message in self._send(first, payload, offset, work.assignment.assignment_id, context):
             yield message
 
     async def SubmitResult(self, request_iterator: AsyncIterator[Any], context: Context) -> pb.SubmitReply:
@@ -138,7 +139,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         if result.HasField("failure"):
             return await self._take_failure(result)
         try:
-            async with self._stopping_if_unwritable(context):
+            async with self._stopping_if_disk_fails(context):
                 reply = await self._take_result(result, mask_before, upload)
         finally:
             self.changed.ring()  # also where it was counted, and nobody is there any more to be told
@@ -257,17 +258,19 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         deadline = now() + min(POLL_SECONDS, request.wait_seconds)  # in this order NaN counts for nothing
         while True:
             rung = self.work.listen()
-            async with self._stopping_if_unwritable(context):
+            async with self._stopping_if_disk_fails(context):
                 work = await self._known(context, self._coordinator.lease, request.worker_id)
             if work is not None or self._coordinator.state != "running" or now() >= deadline:
                 return work
             await wait_for(rung, deadline - now())
 
     @contextlib.asynccontextmanager
-    async def _stopping_if_unwritable(self, context: Context) -> AsyncIterator[None]:
+    async def _stopping_if_disk_fails(self, context: Context) -> AsyncIterator[None]:
         """Have the coordinator stop when its disk is full or fails; the caller comes again when it is back."""
         try:
             yield
+        except FileNotFoundError:
+            raise  # a round has ended meanwhile
         except (OSError, sqlite3.Error) as error:
             self.storage_error = error
             self.changed.ring()
@@ -296,16 +299,19 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
                 what = f"offset {offset}: the content ends at {payload.size}"
                 await context.abort(grpc.StatusCode.OUT_OF_RANGE, what)
             first = pb.BlobPart(header=pb.PayloadHeader(size=payload.size, offset=offset))
-            async for message in self._send(first, payload, offset, assignment_id):
+            async for message in self._send(first, payload, offset, assignment_id, context):
                 yield message
         except FileNotFoundError:
             await context.abort(grpc.StatusCode.ABORTED, "a round has just ended: ask again")
 
-    async def _send(self, first: Part, payload: Payload, offset: int, assignment_id: str) -> AsyncIterator[Any]:
+    async def _send(
+        self, first: Part, payload: Payload, offset: int, assignment_id: str, context: Context
+    ) -> AsyncIterator[Any]:
         sent = 0
         try:
-            async for message in messages(first, payload, offset):
-                sent += len(message)
-                yield message
+            async with self._stopping_if_disk_fails(context):
+                async for message in messages(first, payload, offset):
+                    sent += len(message)
+                    yield message
         finally:
             await self.call(self._coordinator.count_bytes, assignment_id, down=sent)

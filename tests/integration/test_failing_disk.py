@@ -1,5 +1,6 @@
-"""A disk that is full when a round is committed ends the coordinator in one sentence, and damages nothing."""
+"""A disk that fails when a round is committed, or work is sent, ends the coordinator in a word, and damages nothing."""
 
+import grpc
 import pytest
 import torch
 from conftest import Coordinate, Expect, Write
@@ -35,3 +36,17 @@ def test_a_full_disk_at_the_end_of_a_round(
         Simulation(run, task, torch.device("cpu")).run(Silent())
         assert summarise(run)["tickets_sha256"] == expect(path)["tickets_sha256"]
         assert summarise(run)["model_sha256"] == expect(path)["model_sha256"]
+
+
+@pytest.mark.parametrize("point", ["lease-writing", "chunk-last-sent"])
+def test_a_disk_that_fails_when_work_is_given_out(
+    point: str, coordinate: Coordinate, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker hears that the coordinator is away, and so waits for it to come back."""
+    server = coordinate(write())
+    monkeypatch.setattr(faults, "_plan", faults.Plan([faults.Fault(point, "raise", 1)]))
+    worker = HandWorker(server)
+    with pytest.raises(grpc.RpcError) as failure:
+        worker.poll()
+    assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert f"{server.run.path}: [Errno 28] No space left on device: '{point}'; nothing that was" in server.ended()
