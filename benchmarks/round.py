@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 import client.assignment
-import client.connection
 from benchmarks.coordinators import TASK, CoordinatorProcess
 from benchmarks.harness import Row, Spread, seconds, share
 from benchmarks.rawserver import RawServer
 from benchmarks.stopwatch import Lap, Laps, Stopwatch, seconds_within
 from client.assignment import AssignmentRunner
 from client.connection import Connection
+from client.download import Download
 from client.worker import Worker, WorkerSettings
 from common.allocator import keep_freed_memory
 from common.wireformat import WireFormat
@@ -95,7 +95,7 @@ def _work(address: str, name: str, parent: Pipe) -> None:
     """Be a worker as `lotteryfl work` is one, with a stopwatch in it."""
     keep_freed_memory()
     stopwatch = Stopwatch()
-    stopwatch.wrap("download", client.connection, "_receive")
+    stopwatch.wrap("download", Download, "take")
     stopwatch.wrap("upload", Connection, "submit")
     stopwatch.wrap("decode", AssignmentRunner, "_load")
     stopwatch.wrap("encode", WireFormat, "pack")

@@ -4,7 +4,7 @@ The three streams of the contract differ in their first message alone; both side
 message is written and read here, byte for byte as protobuf would, but without its two copies of every chunk.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import Message
@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from common.errors import PayloadError
 from common.faults import between_chunks
 from common.receiver import Receiver
-from common.tensorstream import Trailer
+from common.tensorstream import CHUNK_BYTES, Trailer
 from protos import lotteryfl_pb2 as pb
 
 Part = TypeVar("Part", pb.AssignmentPart, pb.ResultPart, pb.BlobPart)
@@ -27,26 +27,25 @@ class Payload(Protocol):
 
     size: int
     is_at_hand: bool
-    """Whether taking a chunk costs next to nothing."""
+    """Whether taking a piece costs next to nothing."""
 
-    def __iter__(self) -> Iterator[memoryview]: ...
+    def __iter__(self) -> Iterator[memoryview]:
+        """Yield the bytes in pieces of any size."""
 
     @property
     def trailer(self) -> Trailer:
-        """Size and checksum, when all chunks have been taken."""
+        """Size and checksum, when all pieces have been taken."""
 
 
 def frames(first: Part, payload: Payload, offset: int = 0) -> Iterator[bytes]:
     """Yield the messages that carry a payload, serialized; `first` has announced its size and the offset.
 
-    The chunks before the offset are taken too: size and checksum at the end are those of the whole payload.
+    What comes before the offset is taken too: size and checksum at the end are those of the whole payload.
     """
     yield first.SerializeToString()
-    for chunk in between_chunks(payload):
-        rest = chunk[offset:]
-        offset = max(0, offset - len(chunk))
-        if rest:
-            yield b"".join((_chunk_head(len(rest)), rest))
+    chunk: list[memoryview]
+    for chunk in between_chunks(_chunks(_from(offset, payload))):
+        yield b"".join((_chunk_head(sum(map(len, chunk))), *chunk))
     trailer = payload.trailer
     end = type(first)(trailer=pb.PayloadTrailer(size=trailer.size, crc32=trailer.crc32))
     yield end.SerializeToString()
@@ -88,6 +87,29 @@ def take(receiver: Receiver[T], part: Part | memoryview) -> T | None:
     if kind == "trailer":
         return receiver.finish(Trailer(part.trailer.size, part.trailer.crc32))
     raise PayloadError(f"expected a chunk or the trailer, got {kind or 'an empty message'}")
+
+
+def _from(offset: int, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
+    for piece in pieces:
+        yield piece[offset:]
+        offset = max(0, offset - len(piece))
+
+
+def _chunks(pieces: Iterable[memoryview]) -> Iterator[list[memoryview]]:
+    """Put pieces together to chunks of CHUNK_BYTES, the last one shorter; nothing is copied."""
+    chunk: list[memoryview] = []
+    room = CHUNK_BYTES
+    for piece in pieces:
+        while len(piece) >= room:
+            chunk.append(piece[:room])
+            piece = piece[room:]
+            yield chunk
+            chunk, room = [], CHUNK_BYTES
+        if piece:
+            chunk.append(piece)
+            room -= len(piece)
+    if chunk:
+        yield chunk
 
 
 def _chunk_head(size: int) -> bytes:

@@ -1,6 +1,6 @@
 """Tensors as the bytes of a safetensors file, in chunks to send, without copying them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,11 +32,11 @@ class Deferred:
 
 
 class TensorStream:
-    """Named tensors as the chunks of a safetensors file, without copying them.
+    """Named tensors as the bytes of a safetensors file, in pieces of at most CHUNK_BYTES, without copying them.
 
-    Chunks are slices of the tensors' own storage where one tensor fills a chunk, and joined otherwise. Every
-    iteration starts from the first byte, so that a retry sends everything; the tensors must not change
-    meanwhile. A tensor that is not contiguous or not on the CPU is copied when its turn comes.
+    Pieces are slices of the tensors' own storage. Every iteration starts from the first byte, so that a retry sends
+    everything; the tensors must not change meanwhile. A tensor that is not contiguous or not on the CPU is copied
+    when its turn comes.
 
     Args:
         tensors: by name; any shape, also of no dimensions or no elements.
@@ -51,29 +51,31 @@ class TensorStream:
         self._tensors = [tensors[entry.name] for entry in entries]
         self._crc32: int | None = None
         self.size = len(self._header) + (entries[-1].end if entries else 0)
-        """Bytes in all chunks together."""
+        """Bytes in all pieces together."""
         self.is_at_hand = not any(isinstance(tensor, Deferred) for tensor in self._tensors)
-        """Whether taking a chunk costs next to nothing, as no tensor is made for it."""
+        """Whether taking a piece costs next to nothing, as no tensor is made for it."""
 
     def __iter__(self) -> Iterator[memoryview]:
         crc32 = 0
-        for chunk in _chunks(self._pieces()):
-            crc32 = zlib_ng.crc32(chunk, crc32)
-            yield chunk
+        for whole in self._parts():
+            for start in range(0, len(whole), CHUNK_BYTES):
+                piece = whole[start : start + CHUNK_BYTES]
+                crc32 = zlib_ng.crc32(piece, crc32)
+                yield piece
         self._crc32 = crc32
 
     @property
     def trailer(self) -> Trailer:
-        """Size and checksum of the chunks.
+        """Size and checksum of the pieces.
 
         Raises:
             ValueError: no iteration has come to its end yet.
         """
         if self._crc32 is None:
-            raise ValueError("the checksum is known when all chunks have been taken")
+            raise ValueError("the checksum is known when all pieces have been taken")
         return Trailer(self.size, self._crc32)
 
-    def _pieces(self) -> Iterator[memoryview]:
+    def _parts(self) -> Iterator[memoryview]:
         yield memoryview(self._header)
         for tensor in self._tensors:
             yield data_of(tensor.make() if isinstance(tensor, Deferred) else tensor)
@@ -85,22 +87,3 @@ def data_of(tensor: Tensor) -> memoryview:
         return memoryview(b"")
     flat = tensor.detach().cpu().contiguous().view(-1)
     return flat.view(torch.uint8).numpy().data.toreadonly()
-
-
-def _chunks(pieces: Iterable[memoryview]) -> Iterator[memoryview]:
-    """Cut pieces into chunks of CHUNK_BYTES, the last one shorter; only ends are copied, to be joined."""
-    pending = bytearray()
-    for piece in pieces:
-        if pending:
-            room = CHUNK_BYTES - len(pending)
-            pending += piece[:room]
-            piece = piece[room:]
-            if len(pending) == CHUNK_BYTES:
-                yield memoryview(pending)
-                pending = bytearray()
-        whole = len(piece) // CHUNK_BYTES * CHUNK_BYTES
-        for start in range(0, whole, CHUNK_BYTES):
-            yield piece[start : start + CHUNK_BYTES]
-        pending += piece[whole:]
-    if pending:
-        yield memoryview(pending)

@@ -9,24 +9,10 @@ from hypothesis import strategies as st
 
 from client.download import CannotResumeError, Download
 from common.errors import PayloadError
-from common.framing import deserializer, frames
 from common.receiver import MemoryReceiver
-from common.tensorstream import Trailer
 from protos import lotteryfl_pb2 as pb
 
 CONTENT = bytes(range(256)) * 4
-
-
-class Chunks:
-    """A payload in chunks of 100 bytes."""
-
-    is_at_hand = True
-    size = len(CONTENT)
-    trailer = Trailer(len(CONTENT), zlib.crc32(CONTENT))
-
-    def __iter__(self) -> Iterator[memoryview]:
-        for start in range(0, len(CONTENT), 100):
-            yield memoryview(CONTENT)[start : start + 100]
 
 
 class CutError(Exception):
@@ -35,11 +21,11 @@ class CutError(Exception):
 
 def stream(offset: int, messages: int | None = None) -> Iterator[pb.BlobPart | memoryview]:
     """Yield the parts of a stream after its first; it is cut after so many chunks."""
-    _, *chunks, trailer = map(deserializer(pb.BlobPart), frames(pb.BlobPart(), Chunks(), offset))
+    chunks = [memoryview(CONTENT)[start : start + 100] for start in range(offset, len(CONTENT), 100)]
     yield from chunks[:messages]
     if messages is not None:
         raise CutError
-    yield trailer
+    yield pb.BlobPart(trailer=pb.PayloadTrailer(size=len(CONTENT), crc32=zlib.crc32(CONTENT)))
 
 
 def take(download: Download[memoryview], offset: int, messages: int | None = None, what: str = "it") -> memoryview:
