@@ -57,6 +57,7 @@ def _masked_download(size: str) -> Row:
         with coordinator:
             hands = Hands(coordinator.address, coordinator.table)
             hands.submit(hands.fetch()[0], values, digest)
+            hands.fetch()  # of the next round: this one is committed, and the next fetch brings the same once more
             coordinator.settle_memory()
             with MemoryWatch(coordinator.pid) as memory:
                 _, values = hands.fetch()
