@@ -60,7 +60,6 @@ class AssignmentRunner:
         self._task = task
         self._training = experiment.training
         self._prunable = experiment.strategy.prunable
-        self._table = table
         self._wire = WireFormat(table, experiment.wire_dtype)
         self._initial = initial
         self._device = device
@@ -111,8 +110,9 @@ class AssignmentRunner:
         return Outcome(trained.examples, metrics, new_masks, mask_digest(new_masks), values | update)
 
     def _load(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> None:
+        table = self._wire.table
         self._wire.unpack_into(entries, masks, self._tensors)
-        unpacked = {name: packed_masks.unpack(mask, self._table[name].shape) for name, mask in masks.items()}
+        unpacked = {name: packed_masks.unpack(mask, table[name].shape) for name, mask in masks.items()}
         apply_masks(self._model, unpacked)
 
     def _prune(self, plan: pb.Plan, data: ClientData, metrics: pb.ClientMetrics) -> None:

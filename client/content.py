@@ -7,9 +7,9 @@ from torch import Tensor
 
 from client.connection import Connection
 from common.masks import PackedMask
-from common.payload import DENSE, masks_from_entries, max_payload_bytes
+from common.payload import masks_from_entries, max_payload_bytes
 from common.tensorfile import parse
-from common.wireformat import WireFormat
+from common.wireformat import WireFormat, check_model
 from protos import lotteryfl_pb2 as pb
 
 Masks = Mapping[str, PackedMask]
@@ -82,7 +82,7 @@ class Content:
 
     def _fetch_model(self, digest: str, assignment_id: str) -> dict[str, Tensor]:
         tensors = self._fetch(digest, assignment_id)
-        WireFormat(self._wire.table, "float32").check({DENSE + name: tensor for name, tensor in tensors.items()}, {})
+        check_model(self._wire.table, tensors)
         return tensors
 
     def _fetch(self, digest: str, assignment_id: str) -> dict[str, Tensor]:

@@ -194,6 +194,16 @@ class WireFormat:
         return not self.is_lossless and spec.prunable and spec.dtype is torch.float32
 
 
+def check_model(table: TensorTable, tensors: Mapping[str, Tensor]) -> None:
+    """Check a whole model, by plain name, against its table.
+
+    Raises:
+        PayloadError: a tensor is missing or unexpected, its dtype or shape is not the table's, or a value is not
+            finite.
+    """
+    WireFormat(table, "float32").check({DENSE + name: tensor for name, tensor in tensors.items()}, {})
+
+
 def _key(spec: TensorSpec, packed: PackedMask | None) -> str:
     return (DENSE if packed is None else KEPT) + spec.name
 

@@ -4,7 +4,7 @@ import math
 
 from common import masks as packed_masks
 from common.errors import PayloadError
-from common.payload import mask_digest, unpack_mask_update
+from common.payload import MASK, mask_digest, unpack_mask_update
 from common.tensorfile import open_file
 from common.tensorstream import TensorStream
 from common.tensortable import TensorTable
@@ -29,7 +29,7 @@ def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:
         return TensorStream({})
     entries = open_file(run.path / work.source)
     if work.is_own_result:
-        return TensorStream({name: t for name, t in entries.items() if not name.startswith("mask/")})
+        return TensorStream({name: t for name, t in entries.items() if not name.startswith(MASK)})
     return run.wire.stream(entries, run.load_masks(work.assignment.mask_digest))
 
 

@@ -28,7 +28,6 @@ from common.masks import PackedMask
 from common.parameters import digest
 from common.payload import mask_tensors, masks_from_entries
 from common.tasks import task_id
-from common.tensorstream import CHUNK_BYTES
 from common.tensortable import TensorTable
 from common.wireformat import WireFormat
 from server.aggregation import Update, aggregate
@@ -207,8 +206,7 @@ class RunDirectory:
             whole.update(f"{row.client} {row.mask} ".encode())
             if row.ticket:
                 with (self.path / row.ticket).open("rb") as file:
-                    while chunk := file.read(CHUNK_BYTES):
-                        whole.update(chunk)
+                    hashlib.file_digest(file, lambda: whole)
         return whole.hexdigest()
 
     def files_in_use(self) -> set[Path]:

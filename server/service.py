@@ -26,12 +26,11 @@ from server.download import messages
 from server.filestream import FileStream
 from server.payloads import assignment_payload, check_result
 from server.rundir import RunDirectory, model_file
-from server.upload import CutUploads, Upload
+from server.upload import Context, CutUploads, Upload
 from server.workers import ReplacedError, UnknownWorkerError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Context = grpc.aio.ServicerContext[object, object]
 
 
 class CoordinatorService(pb_grpc.CoordinatorServicer):

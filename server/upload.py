@@ -14,7 +14,6 @@ from protos import lotteryfl_pb2 as pb
 
 Context = grpc.aio.ServicerContext[object, object]
 
-
 _MOST_CUT = 64
 """Uploads that were cut and are kept, each an open file: the oldest go first."""
 

@@ -12,10 +12,10 @@ from rich.filesize import decimal
 from common import masks as packed_masks
 from common.errors import PayloadError
 from common.parameters import digest
-from common.payload import DENSE, mask_digest, unpack_mask_update
+from common.payload import mask_digest, unpack_mask_update
 from common.tensorfile import open_file
 from common.tensorlayout import quoted
-from common.wireformat import WireFormat
+from common.wireformat import check_model
 from server.payloads import density_under
 from server.report import summarise
 from server.rundir import FOLDERS, RunDirectory, model_file
@@ -140,7 +140,7 @@ def _check_result(run: RunDirectory, result: _Result, is_broken: Callable[[str],
 def _check_model(run: RunDirectory, file: str) -> str:
     """Return the model's `model_sha256`."""
     tensors = open_file(run.path / file)
-    WireFormat(run.table, "float32").check({DENSE + name: tensor for name, tensor in tensors.items()}, {})
+    check_model(run.table, tensors)
     return digest(tensors)
 
 
