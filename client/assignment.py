@@ -93,6 +93,18 @@ class AssignmentRunner:
             PayloadError: the entries are not what table and masks say, or the trained weights cannot travel.
             TaskError: the task cannot give this client's data.
         """
+        try:
+            return self._follow(assignment, entries, masks, on_step)
+        finally:
+            self._tensors = named_tensors(self._model)  # a forward may have put another tensor in a buffer's place
+
+    def _follow(
+        self,
+        assignment: pb.Assignment,
+        entries: Mapping[str, Tensor],
+        masks: Mapping[str, PackedMask],
+        on_step: OnStep | None,
+    ) -> Outcome:
         started = time.monotonic()
         self._load(entries, masks)
         data = self._task.client_data(assignment.client)

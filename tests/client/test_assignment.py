@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from driving import CPU, Tied, TinyTask, tiny_experiment, tiny_mlp
-from torch import Tensor
+from torch import Tensor, nn
 
 from client.assignment import AssignmentRunner, Outcome
 from common import masks as packed_masks
@@ -72,6 +72,26 @@ def test_what_comes_back_is_what_a_coordinator_checks(wire_dtype: WireDtype) -> 
         received = unpack_mask_update(client.table, outcome.entries, masks)
         assert mask_digest(received) == outcome.mask_digest
         client.wire.check(outcome.entries, received)
+
+
+class Counting(nn.Module):
+    """Puts a new tensor in its buffer's place whenever it is used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+        self.register_buffer("uses", torch.zeros(()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.uses = self.uses + 1
+        output: Tensor = self.linear(inputs) * (1 + self.uses / 100)
+        return output
+
+
+def test_a_model_that_replaces_its_buffers_starts_from_what_was_sent() -> None:
+    client = Client(TinyTask(Counting))
+    first, again = (client.returned(client.run(pb.Plan(train=TRAIN))) for _ in range(2))
+    assert digest(first) == digest(again)
 
 
 def test_a_mask_that_stayed_is_not_sent_again() -> None:
