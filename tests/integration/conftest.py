@@ -12,6 +12,7 @@ import tomli_w
 import torch
 from coordinator_thread import CoordinatorThread
 from driving import Silent
+from handworker import HandWorker
 from processes import Gate, Process
 
 from common.experiment import load
@@ -113,3 +114,13 @@ def expect(tmp_path_factory: pytest.TempPathFactory) -> Expect:
             return summarise(run)
 
     return lambda path: simulated(path.read_text(), path.parent)
+
+
+@pytest.fixture
+def server(coordinate: Coordinate, write: Write) -> CoordinatorThread:
+    return coordinate(write())
+
+
+@pytest.fixture
+def worker(server: CoordinatorThread) -> HandWorker:
+    return HandWorker(server)

@@ -1,22 +1,21 @@
 """The contract over a real socket, with messages made by hand: what counts, what is refused, who waits for what."""
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
 import torch
-from conftest import Coordinate, Expect, Write
+from conftest import Expect, Write
 from coordinator_thread import CoordinatorThread
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from handworker import Done, HandWorker
+from handworker import HandWorker
+from looking import fails, fetch, status, stored, until
 
 from common.channel import PROTOCOL_VERSION
 from protos import lotteryfl_pb2 as pb
@@ -25,40 +24,6 @@ from server.report import summarise
 SERVICE = "lotteryfl.v1.Coordinator"
 Verdict = pb.SubmitReply.Verdict
 Messages = list[pb.ResultPart]
-
-
-@pytest.fixture
-def server(coordinate: Coordinate, write: Write) -> CoordinatorThread:
-    return coordinate(write())
-
-
-@pytest.fixture
-def worker(server: CoordinatorThread) -> HandWorker:
-    return HandWorker(server)
-
-
-def status(server: CoordinatorThread) -> pb.RunStatus:
-    answer: pb.RunStatus = server.stub.GetRun(pb.GetRunRequest(), timeout=5)
-    return answer
-
-
-def stored(server: CoordinatorThread) -> list[str]:
-    """Return the results' files, of uploads under way too."""
-    return sorted(path.name for path in (server.run.path / "results").iterdir())
-
-
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for what the coordinator does behind a call that is over."""
-    pause, deadline = threading.Event(), time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        pause.wait(0.01)
-
-
-def fails(call: Callable[[], object]) -> grpc.RpcError:
-    with pytest.raises(grpc.RpcError) as failure:
-        call()
-    return failure.value
 
 
 # -- standard services
@@ -114,10 +79,6 @@ def test_who_is_not_registered_is_told_so(server: CoordinatorThread) -> None:
 
 
 # -- uploads
-
-
-def without_trailer(messages: Messages) -> Messages:
-    return messages[:-1]
 
 
 def with_wrong_checksum(messages: Messages) -> Messages:
@@ -190,90 +151,6 @@ def test_a_number_that_is_not_finite_is_refused_by_the_tensors_name(
     assert Verdict.Name(reply.verdict) == "REFUSED"
     assert "kept/2.weight: value nan at flat index 3" in reply.reason
     assert (status(server).results, stored(server)) == (0, [])
-
-
-def test_an_upload_without_its_end_does_not_count_and_may_come_again(
-    server: CoordinatorThread, worker: HandWorker
-) -> None:
-    """To an aio server a sender that died looks like one that has finished."""
-    done = worker.work()
-    error = fails(lambda: worker.submit(without_trailer(done.messages())))
-    assert error.code() is grpc.StatusCode.ABORTED
-    assert "the stream ended before its trailer" in (error.details() or "")
-    assert status(server).results == 0
-    assert worker.submit(done.messages()).verdict == pb.SubmitReply.ACCEPTED
-    assert stored(server) == [f"{done.result.assignment_id}.1.safetensors"], "of the first upload nothing is left"
-
-
-def received(server: CoordinatorThread, done: Done) -> int:
-    """Return how much the coordinator says that it has of a cut upload."""
-    request = pb.FindUploadRequest(worker_id=done.result.worker_id, assignment_id=done.result.assignment_id)
-    reply: pb.FindUploadReply = server.stub.FindUpload(request, timeout=5)
-    return reply.received
-
-
-def test_an_upload_that_was_cut_goes_on_where_it_was_cut(server: CoordinatorThread, worker: HandWorker) -> None:
-    done = worker.work()
-    never = threading.Event()
-    head, *_ = messages = done.messages()
-    cut = head.result.payload.size // 2
-
-    def stuck() -> Iterator[pb.ResultPart]:
-        yield head
-        yield pb.ResultPart(chunk=b"".join(part.chunk for part in messages)[:cut])
-        never.wait(30)
-
-    call = server.stub.SubmitResult.future(stuck())
-    until(lambda: bool(stored(server)))
-    call.cancel()
-    until(lambda: received(server, done) > 0)
-    never.set()
-    assert received(server, done) == cut
-    assert status(server).results == 0
-    assert received(server, replace(done, result=pb.Result(worker_id="other:1"))) == 0
-    up_before = status(server).bytes_up
-    assert worker.submit(done.messages(offset=cut)).verdict == pb.SubmitReply.ACCEPTED
-    assert received(server, done) == 0
-    rest = head.result.payload.size - cut
-    assert rest < status(server).bytes_up - up_before < rest + 1000, "the first half has not come again"
-
-
-def test_an_upload_cannot_go_on_where_nothing_was_cut(server: CoordinatorThread, worker: HandWorker) -> None:
-    done = worker.work()
-    error = fails(lambda: worker.submit(done.messages(offset=100)))
-    assert error.code() is grpc.StatusCode.ABORTED
-    assert "nothing is here of its first 100 bytes" in (error.details() or "")
-    assert worker.submit(done.messages()).verdict == pb.SubmitReply.ACCEPTED
-
-
-def test_what_was_cut_and_never_came_again_is_gone_with_its_round(
-    server: CoordinatorThread, worker: HandWorker
-) -> None:
-    done = worker.work()
-    fails(lambda: worker.submit(without_trailer(done.messages())))
-    assert received(server, done) == done.result.payload.size
-    assert any(name.endswith(".part") for name in stored(server))
-    for _ in worker.finish():
-        pass
-    assert server.ended() == ""
-    assert not any(name.endswith(".part") for name in stored(server))
-
-
-def test_a_download_goes_on_from_any_offset(server: CoordinatorThread, worker: HandWorker) -> None:
-    whole, rest, another = (
-        worker.poll(assignment_id=id_, offset=offset)
-        for id_, offset in (("", 0), ("r1-c{}-a1", 5), ("r1-c99-a1", 5))
-        for id_ in [id_.format(worker.poll()[0].assignment.client)]
-    )
-    assert whole[0].assignment.assignment_id == rest[0].assignment.assignment_id
-    assert rest[0].assignment.payload == pb.PayloadHeader(size=whole[0].assignment.payload.size, offset=5)
-    assert chunks_of(rest) == chunks_of(whole)[5:]
-    assert rest[-1] == whole[-1], "size and checksum of the whole"
-    assert another == whole
-
-
-def chunks_of(parts: list[pb.AssignmentPart]) -> bytes:
-    return b"".join(part.chunk for part in parts)
 
 
 # -- goodbye
@@ -353,33 +230,6 @@ def test_waiting_for_work_costs_nothing(server: CoordinatorThread, worker: HandW
     error = fails(lambda: next(server.stub.FetchAssignment(request, timeout=1)))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert time.process_time() - begin < 0.2
-
-
-# -- content
-
-
-def fetch(stream: Iterator[pb.BlobPart]) -> bytes:
-    header, *chunks, trailer = stream
-    content = b"".join(part.chunk for part in chunks)
-    assert header.header.size == trailer.trailer.size == header.header.offset + len(content)
-    return content
-
-
-def test_content_comes_by_digest_and_from_any_offset(server: CoordinatorThread) -> None:
-    digest = server.run.initial_digest
-    whole = fetch(server.stub.FetchBlob(pb.FetchBlobRequest(digest=digest), timeout=5))
-    assert hashlib.sha256(whole).hexdigest() == digest
-    for offset in (1, 1000, len(whole)):
-        rest = fetch(server.stub.FetchBlob(pb.FetchBlobRequest(digest=digest, offset=offset), timeout=5))
-        assert rest == whole[offset:]
-    beyond = pb.FetchBlobRequest(digest=digest, offset=len(whole) + 1)
-    assert fails(lambda: list(server.stub.FetchBlob(beyond))).code() is grpc.StatusCode.OUT_OF_RANGE
-
-
-@pytest.mark.parametrize("digest", ["", "0" * 64, "../run.db", "../" * 20 + "x" * 4, "/etc/passwd", "*"])
-def test_content_that_is_not_there_is_not_found(server: CoordinatorThread, digest: str) -> None:
-    error = fails(lambda: list(server.stub.FetchBlob(pb.FetchBlobRequest(digest=digest), timeout=5)))
-    assert error.code() is grpc.StatusCode.NOT_FOUND
 
 
 # -- a whole run
