@@ -43,10 +43,15 @@ class MemoryWatch:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        if kind is None:
+            self._look()  # on a busy machine the thread may have come too late to see the end
 
     def _watch(self) -> None:
         while not self._stop.wait(_PERIOD):
-            self.peak = max(self.peak, anonymous_memory(self._pid))
+            self._look()
+
+    def _look(self) -> None:
+        self.peak = max(self.peak, anonymous_memory(self._pid))
 
 
 def anonymous_memory(pid: int) -> int:
@@ -77,6 +82,7 @@ def extra_memory(prepare: Callable[[], Callable[[], object]]) -> int:
         with MemoryWatch(process.pid or 0) as watch:
             here.send("go")
             here.recv()
+        here.send("seen")
     finally:
         process.join()
     return watch.extra
@@ -89,4 +95,5 @@ def _work(prepare: Callable[[], Callable[[], object]], parent: Connection) -> No
     parent.recv()
     result = work()
     parent.send("done")
+    parent.recv()
     del result
