@@ -11,6 +11,7 @@ from driving import Silent
 from common.channel import CLIENT_OPTIONS
 from common.errors import LotteryFLError
 from protos import lotteryfl_pb2_grpc as pb_grpc
+from server.endpoint import Endpoint
 from server.rundir import RunDirectory
 from server.serve import CoordinatorServer
 
@@ -18,8 +19,9 @@ from server.serve import CoordinatorServer
 class CoordinatorThread:
     """Serves a run until it ends or the block is left."""
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(self, run: RunDirectory, endpoint: Endpoint | None = None) -> None:
         self.run = run
+        self._endpoint = endpoint or Endpoint("127.0.0.1:0")
         self.error = ""
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
@@ -31,7 +33,7 @@ class CoordinatorThread:
         self._cancel = task.cancel
         server = CoordinatorServer(self.run, Silent())
         try:
-            async with server.listening("127.0.0.1:0") as port:
+            async with server.listening(self._endpoint) as port:
                 self.address = f"127.0.0.1:{port}"
                 self._ready.set()
                 await server.run()

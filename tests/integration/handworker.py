@@ -18,6 +18,9 @@ from protos import lotteryfl_pb2 as pb
 from server.rundir import model_file
 
 
+INCARNATION = "1" * 32
+
+
 @dataclass(frozen=True)
 class Done:
     """An assignment's outcome, ready to be sent."""
@@ -44,7 +47,7 @@ class HandWorker:
         initial = open_file(run.path / model_file(0))
         self._runner = AssignmentRunner(task, run.experiment, run.table, initial, torch.device("cpu"))
         self.id = self._stub.Register(
-            pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation="1", device="cpu")
+            pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation=INCARNATION, device="cpu")
         ).worker_id
 
     def poll(self, wait_seconds: float = 5.0, assignment_id: str = "", offset: int = 0) -> list[pb.AssignmentPart]:
