@@ -38,7 +38,7 @@ class Authentication(grpc.aio.ServerInterceptor):
     """
 
     def __init__(self, identify: Sequence[Identify]) -> None:
-        """Set how callers show who they are: in all of these ways, and the same each time; if there are none, not at all."""
+        """Set how callers show who they are: in all of these ways, each time as the same; none: not at all."""
         self._identify = identify
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Any:

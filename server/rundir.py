@@ -23,7 +23,7 @@ from torch import Tensor
 
 from common import tensorfile
 from common.errors import LotteryFLError
-from common.experiment import AccessSettings, Experiment, load, to_toml
+from common.experiment import Experiment, load, to_toml
 from common.masks import PackedMask
 from common.parameters import digest
 from common.payload import mask_tensors, masks_from_entries
@@ -197,7 +197,7 @@ class RunDirectory:
         """Return the experiment as JSON, without what is this machine's alone: a task's path becomes its name."""
         local = self.experiment.task
         task = local.model_copy(update={"name": task_id(local.name), "data_dir": ""})
-        return self.experiment.model_copy(update={"task": task, "access": AccessSettings()}).model_dump_json()
+        return self.experiment.model_copy(update={"task": task}).model_dump_json(exclude={"access"})
 
     def tickets_sha256(self) -> str:
         """Return one digest over every client's ticket and mask: equal runs have equal tickets."""

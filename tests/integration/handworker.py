@@ -17,7 +17,6 @@ from common.tensorstream import TensorStream
 from protos import lotteryfl_pb2 as pb
 from server.rundir import model_file
 
-
 INCARNATION = "1" * 32
 
 
