@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from conftest import GATED_TASK, Coordinate, Expect, Start, Write, assert_same_bits
 from credentials import Credentials
 from processes import PROMPT, Gate, Process, free_port
 
+from common.errors import LotteryFLError
 from common.security import SecurityError
+from server.cli import serve
 from server.security.certificates import Authority
 
 NAMES = {"cert": "tls.crt", "key": "tls.key", "ca": "ca.crt"}
@@ -46,8 +49,8 @@ def test_a_run_over_mutual_tls_gives_the_same_bits(tmp_path: Path, start: Start,
         return [f"--tls-{key}=certs/{name}/{file}" for key, file in NAMES.items()]
 
     path = write(DIGITS, access={"workers": {"fleet": "0-3"}})
-    serve = start("serve", path, "--listen", "127.0.0.1:0", "--run-dir", "run", *files("coordinator"))
-    address = serve.said(r"listening at (\S+)")[1]
+    coordinator = start("serve", path, "--listen", "127.0.0.1:0", "--run-dir", "run", *files("coordinator"))
+    address = coordinator.said(r"listening at (\S+)")[1]
     status = start("status", address, *files("dash"))
     assert status.exit_code() == 0, status.stderr
     assert "4 clients: running" in status.stdout
@@ -59,7 +62,7 @@ def test_a_run_over_mutual_tls_gives_the_same_bits(tmp_path: Path, start: Start,
     names = [worker.said(r"(\S+): registered, on")[1] for worker in workers]
     assert names[0] == "fleet"
     assert names[1].startswith(f"fleet/{os.uname().nodename}-")
-    for process in (*workers, serve):
+    for process in (*workers, coordinator):
         assert process.exit_code() == 0, process.stderr
     assert_same_bits(tmp_path / "run", expect(path))
 
@@ -76,11 +79,11 @@ def test_a_run_by_tokens_tells_nobody_the_token(
     (tmp_path / "carol.token").write_text(tokens["carol"] + "\n")
     own = credentials.options("coordinator")[:2]
     address = f"127.0.0.1:{free_port()}"
-    serve = start(
+    coordinator = start(
         *("--verbose", "serve", write(), "--listen", address, "--run-dir", "run", "--tokens", "tokens.toml", *own),
         env=gate.env,
     )
-    serve.said("listening at")
+    coordinator.said("listening at")
     ca = credentials.options("dash")[2]
     work = ("--verbose", "work", "--coordinator", address, "--task", GATED_TASK, ca)
     carol = start(*work, "--token-file", "carol.token", env=gate.env)
@@ -88,7 +91,7 @@ def test_a_run_by_tokens_tells_nobody_the_token(
     visits = [gate.arrival(), gate.arrival()]
     assert carol.said("carol: registered")
     assert dave.said("dave/2: registered")
-    shown = [Path(f"/proc/{process.pid}/cmdline").read_text() for process in (serve, carol, dave)]
+    shown = [Path(f"/proc/{process.pid}/cmdline").read_text() for process in (coordinator, carol, dave)]
     assert all("lotteryfl" in line for line in shown)
 
     revoked = start("token", "dave", "--tokens", "tokens.toml", "--revoke")
@@ -100,16 +103,16 @@ def test_a_run_by_tokens_tells_nobody_the_token(
     stranger = start("status", address, ca, env={"LOTTERYFL_TOKEN": tokens["dave"]})
     assert error_of(stranger) == f"coordinator {address}: the token is unknown, or was revoked"
 
-    shown += [process.stdout + process.stderr for process in (serve, carol, dave, revoked, stranger)]
+    shown += [process.stdout + process.stderr for process in (coordinator, carol, dave, revoked, stranger)]
     carol.end()
-    serve.end()
-    shown += [process.stderr for process in (serve, carol)]
+    coordinator.end()
+    shown += [process.stderr for process in (coordinator, carol)]
     shown += [path.read_bytes().decode("latin-1") for path in (tmp_path / "run").rglob("*") if path.is_file()]
     shown.append((tmp_path / "tokens.toml").read_text())
     for token in tokens.values():
         secret = token.rpartition(".")[2]
         assert not [text for text in shown if secret in text]
-    assert "UNAUTHENTICATED: the token is unknown, or was revoked" in serve.stderr
+    assert "UNAUTHENTICATED: the token is unknown, or was revoked" in coordinator.stderr
 
 
 def test_local_workers_are_nobody_else(start: Start, write: Write, credentials: Credentials) -> None:
@@ -134,17 +137,18 @@ def test_both_sides_say_what_keeps_them_apart(
     wrong_authority[2] = other.options("alice")[2]
     stranger = other.options("alice")
     stranger[2] = credentials.options("alice")[2]
+    accepts_none = "it must be valid, for clients, and of an authority that the coordinator knows"
     cases = {
         "its certificate is refused: .*signature|its certificate is refused: .*issuer": (mutual, wrong_authority),
         "hung up: it wants to see a certificate: give --tls-cert and --tls-key": (
             mutual,
             credentials.options("alice")[2:],
         ),
-        "hung up on .*/other/.*tls.crt: it must be valid, for clients, and of an authority that the coordinator knows": (
+        f"hung up on .*/other/.*tls.crt: {accepts_none}": (
             mutual,
             stranger,
         ),
-        "hung up on .*/coordinator/tls.crt: it must be valid, for clients": (
+        f"hung up on .*/coordinator/tls.crt: {accepts_none}": (
             mutual,
             credentials.options("coordinator"),
         ),
@@ -185,45 +189,67 @@ def test_beyond_this_machine_security_is_wanted(start: Start, write: Write, tmp_
     for command in (("work", "--coordinator", address), ("status", address)):
         assert error_of(start(*command)).startswith(f"{address}: is on another machine, and nothing would be encrypted")
 
-    serve = start("serve", path, "--listen", address, "--run-dir", "run", "--insecure")
-    serve.said("listening at")
-    assert serve.said("^warning: .*")[0] == (f"warning: {address}: calls are not encrypted, and anyone may take part")
+    coordinator = start("serve", path, "--listen", address, "--run-dir", "run", "--insecure")
+    coordinator.said("listening at")
+    assert coordinator.said("^warning: .*")[0] == (
+        f"warning: {address}: calls are not encrypted, and anyone may take part"
+    )
     status = start("status", address, "--insecure")
     assert status.exit_code() == 0, status.stderr
     worker = start("work", "--coordinator", address, "--insecure")
     warning = f"warning: calls to {address} are neither encrypted nor is it sure who answers them"
     assert worker.said("^warning: .*")[0] == warning
     assert status.said("^warning: .*")[0] == warning
-    assert worker.exit_code() == 0, worker.stderr
 
 
-def test_files_that_cannot_be_used_are_named_before_anything_begins(
-    tmp_path: Path, start: Start, write: Write, credentials: Credentials
-) -> None:
+@pytest.fixture(scope="module")
+def expired(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The options of a coordinator whose certificate is not valid any more."""
+    folder = tmp_path_factory.mktemp("expired")
     with pytest.raises(SecurityError, match="has expired"):
-        Authority(tmp_path / "certs").issue_to_coordinator(["h"], days=0)
-    expired = [f"--tls-{key}=certs/coordinator/{file}" for key, file in NAMES.items()]
+        Authority(folder).issue_to_coordinator(["h"], days=0)
+    return [f"--tls-{key}={folder}/coordinator/{file}" for key, file in NAMES.items()]
+
+
+def test_what_cannot_secure_a_coordinator_is_named_before_a_run_is_set_up(
+    tmp_path: Path, write: Write, credentials: Credentials, expired: list[str]
+) -> None:
     cert, key, ca = credentials.options("coordinator")
+    cases = {
+        (cert,): "--tls-cert and --tls-key: a certificate and its key are needed together",
+        (ca,): "--tls-ca: is of use only together with --tls-cert and --tls-key",
+        ("--tls-cert=none", key): "none: cannot be read: No such file or directory",
+        (cert, credentials.options("alice")[1]): " is not the key of ",
+        tuple(expired): "/coordinator/tls.crt: has expired on ",
+        ("--tokens=none",): "--tokens: tokens are sent over TLS alone: give --tls-cert and --tls-key",
+        (cert, key, "--tokens=none"): "none: cannot be read: No such file or directory",
+    }
+    folder = tmp_path / "run"
+    for options, error in cases.items():
+        command = [str(write(DIGITS)), "--listen=127.0.0.1:0", f"--run-dir={folder}", *options]
+        with pytest.raises(LotteryFLError) as raised:
+            CliRunner().invoke(serve, command, catch_exceptions=False, standalone_mode=False)
+        assert error in str(raised.value)
+        assert not folder.exists()
+
+
+def test_what_does_not_show_who_a_worker_is_is_named(
+    tmp_path: Path, start: Start, credentials: Credentials, expired: list[str]
+) -> None:
+    (tmp_path / "broken.token").write_text("sssecret")
     alice = credentials.options("alice")
-    (tmp_path / "broken.token").write_text("secret")
-    serve = ("serve", write(DIGITS), "--listen", "127.0.0.1:0", "--run-dir", "run")
     work = ("work", "--coordinator", "127.0.0.1:1")
     cases = {
-        start(*serve, cert): "--tls-cert and --tls-key: a certificate and its key are needed together",
-        start(*serve, ca): "--tls-ca: is of use only together with --tls-cert and --tls-key",
-        start(*serve, "--tls-cert=none", key): "none: cannot be read: No such file or directory",
-        start(*serve, cert, alice[1]): " is not the key of ",
-        start(*serve, *expired): "certs/coordinator/tls.crt: has expired on ",
-        start(*serve, "--tokens=none"): "--tokens: tokens are sent over TLS alone: give --tls-cert and --tls-key",
-        start(*serve, cert, key, "--tokens=none"): "none: cannot be read: No such file or directory",
-        start(*serve, "--set", 'access.workers={alice="0"}'): "access.workers says who may work, and nobody would be",
-        start(*work, *expired): "certs/coordinator/tls.crt: has expired on ",
-        start(*work, *alice[:2]): "--tls-ca: the authority of the coordinator's certificate is missing",
-        start(*work, *alice, "--name=bob"): "--name bob: certificate or token are those of alice",
-        start(*work, ca, "--token-file=broken.token"): "broken.token: holds no token; expected NAME.SECRET",
-        start(*work, ca, "--token-file=none"): "--token-file none: cannot be read: No such file or directory",
-        start(*work, env={"LOTTERYFL_TOKEN": f"a.{'s' * 43}"}): "a token is sent over TLS alone",
+        (*work, *expired): "/coordinator/tls.crt: has expired on ",
+        (*work, *alice, "--name=bob"): "--name bob: certificate or token are those of alice",
+        ("status", "127.0.0.1:1", *alice[:2]): "--tls-ca: the authority of the coordinator's certificate is missing",
+        ("status", "127.0.0.1:1", alice[2], "--token-file=broken.token"): "broken.token: holds no token; expected NAME",
+        ("status", "127.0.0.1:1", "--token-file=none"): "--token-file none: cannot be read: No such file or directory",
     }
-    for process, error in cases.items():
+    asked = [(start(*command), error) for command, error in cases.items()]
+    asked.append(
+        (start("status", "127.0.0.1:1", env={"LOTTERYFL_TOKEN": "sssecret"}), "$LOTTERYFL_TOKEN: holds no tok")
+    )
+    for process, error in asked:
         assert error in error_of(process)
         assert "sss" not in process.stderr
