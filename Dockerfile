@@ -9,7 +9,9 @@ ENV PYTHONUNBUFFERED=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore
 RUN useradd --uid 1000 --create-home lotteryfl \
-    && install --directory --owner=lotteryfl --group=lotteryfl /runs
+    && install --directory --owner=lotteryfl --group=lotteryfl /runs \
+    && install --directory --owner=lotteryfl --group=lotteryfl --mode=0700 \
+        /certs /certs/coordinator /certs/worker /certs/observer
 
 # From what changes least to what changes most, so that a change of the code is an image within seconds.
 # TORCH_INDEX: a package index with another build of torch, for the host's accelerator or for the CPU alone.

@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing as mp
 import os
+import uuid
 from collections.abc import Mapping
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -28,6 +29,7 @@ from common.tensortable import TensorTable
 from common.wireformat import WireFormat
 from protos import lotteryfl_pb2 as pb
 from server.coordinator import Coordinator
+from server.endpoint import Endpoint
 from server.rundir import RunDirectory
 from server.serve import CoordinatorServer
 from server.setup import create_run
@@ -96,7 +98,7 @@ class Hands:
     def __init__(self, address: str, table: TensorTable, name: str = "hands") -> None:
         self._connection = Connection(address, patience=30.0)
         self._limit = max_payload_bytes(table)
-        request = pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation="1", device="cpu")
+        request = pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation=uuid.uuid4().hex, device="cpu")
         self.worker_id = self._connection.register(request).worker_id
 
     def fetch(self, place: Place = new_tensor) -> tuple[pb.Assignment, dict[str, Tensor]]:
@@ -169,7 +171,7 @@ async def _until_stopped(run: RunDirectory, parent: Pipe, stopwatch: Stopwatch) 
                 stopped.set()
 
     server = CoordinatorServer(run, Silent())
-    async with server.listening("127.0.0.1:0") as port:
+    async with server.listening(Endpoint("127.0.0.1:0")) as port:
         rounds = asyncio.create_task(server.run())
         asyncio.get_running_loop().add_reader(parent.fileno(), obey)
         parent.send(port)

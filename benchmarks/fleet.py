@@ -5,6 +5,7 @@ import multiprocessing as mp
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack
@@ -139,7 +140,8 @@ class Worker:
 
     async def register(self) -> None:
         """Announce the worker."""
-        request = pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=self._name, incarnation="1", device="cpu")
+        incarnation = uuid.uuid4().hex
+        request = pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=self._name, incarnation=incarnation, device="cpu")
         self._id = (await self._stub.Register(request)).worker_id
 
     async def fetch(self) -> None:

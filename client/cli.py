@@ -1,40 +1,41 @@
 """The worker's command."""
 
 import logging
-import re
 import signal
 
 import click
 
 from client.connection import Connection
-from client.worker import Worker, WorkerSettings, default_name
+from client.worker import Worker, WorkerSettings, full_name
+from common.clientranges import parse_clients
 from common.device import choose_device
+from common.security import ChannelSecurity
+from common.securityoptions import channel_options
 
 
-class ClientRange(click.ParamType[set[int]]):
+class ClientRange(click.ParamType[frozenset[int]]):
     """Clients as people write them: 0-9 or 0,3,7-9."""
 
     name = "clients"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> set[int]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[int]:
         """Return the set of client numbers."""
-        clients: set[int] = set()
-        for part in str(value).split(","):
-            numbers = re.fullmatch(r"\s*(\d{1,7})(?:-(\d{1,7}))?\s*", part, re.ASCII)
-            if not numbers:
-                self.fail(f"{value!r}: expected numbers and ranges, as in 0-9 or 0,3,7-9", param, ctx)
-            first, last = int(numbers[1]), int(numbers[2] or numbers[1])
-            if last < first:
-                self.fail(f"{part!r}: an empty range", param, ctx)
-            clients.update(range(first, last + 1))
-        return clients
+        try:
+            return parse_clients(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.command()
 @click.option("--coordinator", required=True, metavar="HOST:PORT", help="Where the coordinator listens.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, …")
 @click.option("--clients", type=ClientRange(), help="The clients whose data is here, as 0-9 or 0,3,7-9. [default: all]")
-@click.option("--name", help="Unique in the run. [default: host and process number]")
+@click.option(
+    "--name",
+    default="",
+    help="Unique in the run: what certificate or token say, or that with /SUFFIX; only / at its end is completed with "
+    "host and process number. [default: what certificate or token say, else host and process number]",
+)
 @click.option("--task", "tasks", multiple=True, metavar="FILE|MODULE", help="A task of your own to allow here.")
 @click.option("--data-dir", default="", help="Folder of the built-in tasks' data. [default: the usual places]")
 @click.option(
@@ -44,20 +45,22 @@ class ClientRange(click.ParamType[set[int]]):
     show_default=True,
     help="Seconds to go on trying while the coordinator cannot be reached.",
 )
+@channel_options
 def work(
     coordinator: str,
     device: str,
-    clients: set[int] | None,
-    name: str | None,
+    clients: frozenset[int] | None,
+    name: str,
     tasks: tuple[str, ...],
     data_dir: str,
     patience: float,
+    security: ChannelSecurity,
 ) -> None:
     """Be a worker: fetch assignments, train, return tickets, until the run is over."""
     logging.getLogger("lotteryfl").setLevel(logging.INFO)
-    settings = WorkerSettings(name or default_name(), choose_device(device), clients, tasks, data_dir)
+    settings = WorkerSettings(full_name(name, security), choose_device(device), clients, tasks, data_dir)
     try:
-        with Connection(coordinator, patience) as connection:
+        with Connection(coordinator, patience, security) as connection:
             Worker(connection, settings).run()
     except KeyboardInterrupt:
         click.echo("stopped; what was under work was handed back", err=True)

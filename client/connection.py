@@ -12,12 +12,20 @@ from torch import Tensor
 
 from client.download import CannotResumeError, Download
 from client.idlewatch import IdleWatch
-from common.channel import CALL_SECONDS, CLIENT_OPTIONS, GOODBYE_SECONDS, POLL_SECONDS, STREAM_IDLE_SECONDS
+from common.channel import (
+    CALL_SECONDS,
+    GOODBYE_SECONDS,
+    POLL_SECONDS,
+    STREAM_IDLE_SECONDS,
+    open_channel,
+    raise_if_refused,
+)
 from common.errors import LotteryFLError, PayloadError
 from common.faults import fault
 from common.framing import Payload, deserializer, frames, serialize
 from common.receiver import MemoryReceiver
 from common.rpcerror import explain
+from common.security import ChannelSecurity
 from common.tensorreceiver import Place, TensorReceiver, new_tensor
 from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
@@ -46,16 +54,21 @@ class ContentGoneError(LotteryFLError):
 class Connection:
     """One channel to one coordinator."""
 
-    def __init__(self, address: str, patience: float) -> None:
+    def __init__(self, address: str, patience: float, security: ChannelSecurity | None = None) -> None:
         """Open the channel; nothing is sent yet.
 
         Args:
             address: HOST:PORT of the coordinator.
             patience: seconds for which a call is tried again while the coordinator cannot be reached.
+            security: how the channel is secured; None: not at all, which is enough on this machine alone.
+
+        Raises:
+            SecurityError: it cannot be secured so.
         """
         self._address = address
         self._patience = patience
-        self._channel = grpc.insecure_channel(address, options=CLIENT_OPTIONS)
+        self._security = security or ChannelSecurity()
+        self._channel = open_channel(address, self._security)
         self._assignment = Download[dict[str, Tensor]]()
         self._stub = pb_grpc.CoordinatorStub(self._channel)
         # Streams of tensors bypass protobuf where it would copy every chunk.
@@ -203,6 +216,13 @@ class Connection:
     def _retried(self, call: Callable[[], T], missing: type[LotteryFLError] = NotRegisteredError) -> T:
         down_since = 0.0
 
+        def attempt() -> T:
+            try:
+                return call()
+            except grpc.RpcError as error:
+                raise_if_refused(error, self._address, self._security)
+                raise
+
         def out_of_patience(state: RetryCallState) -> bool:
             nonlocal down_since
             failed_at = state.outcome_timestamp or 0.0
@@ -223,7 +243,7 @@ class Connection:
             reraise=True,
         )
         try:
-            return retrying(call)
+            return retrying(attempt)
         except (grpc.RpcError, grpc.FutureCancelledError, CannotResumeError) as error:
             raise self._explained(error, missing) from error
 

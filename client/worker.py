@@ -14,11 +14,14 @@ from client.assignment import AssignmentRunner, Outcome
 from client.connection import Connection, ContentGoneError, NotRegisteredError
 from client.content import Content
 from client.heartbeat import Heartbeat, LeaseLostError
+from common.certificate import identity_of, load_certificate
 from common.channel import PROTOCOL_VERSION
 from common.errors import LotteryFLError, PayloadError, TaskError
 from common.experiment import Experiment, from_json
 from common.faults import fault
+from common.identity import Identity, Role, check_name
 from common.payload import max_payload_bytes
+from common.security import ChannelSecurity, token_name
 from common.tasks import load_task
 from common.tensorstream import TensorStream
 from common.tensortable import TensorTable
@@ -182,6 +185,26 @@ class Worker:
             _log.debug("no goodbye: %s", error)
 
 
-def default_name() -> str:
-    """Return a name that no other process of the cluster has."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+def full_name(name: str, security: ChannelSecurity) -> str:
+    """Return the name to go by.
+
+    Args:
+        name: as it was given; with a / at its end it is completed, so that no other process has it. Empty: what
+            certificate or token say, or else the name of host and process.
+        security: certificate and token.
+
+    Raises:
+        LotteryFLError: certificate or token are another's, or cannot be used.
+    """
+    process = f"{socket.gethostname()}-{os.getpid()}"
+    own = [Identity(token_name(security.token), Role.WORKER)] if security.token else []
+    if security.tls.cert is not None:
+        own.append(identity_of(load_certificate(security.tls.cert)))
+    name = name or (own[0].name if own else process)
+    if name.endswith("/"):
+        name += process
+    check_name(name)
+    for identity in own:
+        if not identity.owns(name):
+            raise LotteryFLError(f"--name {name}: certificate or token are those of {identity.name}")
+    return name

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -11,11 +12,12 @@ from common.faults import fault
 class AtomicFile:
     """A file that gets its name when it is whole and on disk; left by an exception, it is gone."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: int = 0o666) -> None:
+        """Make the file, with these permissions less the process's umask, under a name of its own."""
         self._path = path
         self._part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         # Unbuffered: tensors come in large pieces, which a buffer would only slow down.
-        self.file = self._part.open("x+b", buffering=0)
+        self.file = open(self._part, "x+b", buffering=0, opener=partial(os.open, mode=mode))  # noqa: SIM115
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
         """Write all of the data from a byte of the file on."""

@@ -1,4 +1,13 @@
-"""gRPC channel options of both sides. gRPC ignores unknown names silently: tests show their effect."""
+"""How a channel to a coordinator is opened, and the options of both sides.
+
+gRPC ignores unknown names of options silently: tests show their effect.
+"""
+
+import click
+import grpc
+
+from common.handshake import refusal
+from common.security import ChannelSecurity, SecurityError
 
 PROTOCOL_VERSION = 1
 """Raised with every change of protos/lotteryfl.proto that an older peer would misread."""
@@ -46,3 +55,36 @@ SERVER_OPTIONS = [
     # Below the clients' keepalive time: otherwise "too many pings" ends idle connections.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 ]
+
+
+def open_channel(address: str, security: ChannelSecurity) -> grpc.Channel:
+    """Open a channel to a coordinator; nothing is sent yet. Plaintext beyond this machine is warned of.
+
+    Args:
+        address: HOST:PORT.
+        security: how it is secured.
+
+    Raises:
+        SecurityError: a file cannot be used, or plaintext is not allowed there.
+    """
+    warning = security.check(address)
+    if warning:
+        click.echo(warning, err=True)
+    if not security.tls:
+        return grpc.insecure_channel(address, options=CLIENT_OPTIONS)
+    key, certificate = security.tls.pair() or (None, None)
+    credentials = grpc.ssl_channel_credentials(security.tls.authorities(), key, certificate)
+    if security.token:
+        bearer = grpc.access_token_call_credentials(security.token)
+        credentials = grpc.composite_channel_credentials(credentials, bearer)
+    return grpc.secure_channel(address, credentials, options=CLIENT_OPTIONS)
+
+
+def raise_if_refused(error: grpc.RpcError, address: str, security: ChannelSecurity) -> None:
+    """Find out whether a call has failed because the two sides will never agree about TLS.
+
+    Raises:
+        SecurityError: so it is, and why.
+    """
+    if error.code() is grpc.StatusCode.UNAVAILABLE and (reason := refusal(address, security.tls)):
+        raise SecurityError(f"coordinator {address}: {reason}") from error

@@ -22,6 +22,8 @@ _COMMANDS = {
     "status": "server.inspectcli:status",
     "export": "server.inspectcli:export",
     "verify": "server.inspectcli:verify",
+    "certs": "server.securitycli:certs",
+    "token": "server.securitycli:token",
 }
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM, as shells have it."""

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from common.clientranges import parse_clients
 from common.errors import ExperimentError
+from common.identity import IdentityError, check_name
 from common.quantization import WireDtype
 
 TOMLTable = dict[str, Any]
@@ -100,6 +102,28 @@ class RoundSettings(_Section):
     """Give a worker of several clients the whole model once where that takes fewer bytes than their kept values."""
 
 
+class AccessSettings(_Section):
+    """Who may work, for which clients; only the coordinator knows of it."""
+
+    workers: dict[str, str] = {}
+    """By the name in a worker's certificate or token, clients as 0-9 or 0,3,7-9; empty: everyone, for all."""
+
+    @field_validator("workers")
+    @classmethod
+    def _readable(cls, workers: dict[str, str]) -> dict[str, str]:
+        for name, clients in workers.items():
+            try:
+                check_name(name)
+                parse_clients(clients)
+            except (IdentityError, ValueError) as error:
+                raise ValueError(f"access.workers.{name}: {error}") from error
+        return workers
+
+    def clients_of(self, name: str) -> frozenset[int] | None:
+        """Return the clients that a worker may hold; None: it may not work at all."""
+        return parse_clients(self.workers[name]) if name in self.workers else None
+
+
 class Experiment(_Section):
     """One run, whole: the same file and seed give the same bits."""
 
@@ -114,6 +138,7 @@ class Experiment(_Section):
     training: TrainingSettings = TrainingSettings()
     strategy: StrategySettings = StrategySettings()
     round: RoundSettings = RoundSettings()
+    access: AccessSettings = AccessSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
@@ -129,6 +154,11 @@ class Experiment(_Section):
                 f"round.deadline = {self.round.deadline:g}: must be at least round.lease = {self.round.lease:g}: "
                 "a worker that died is noticed no earlier"
             )
+        for name, clients in self.access.workers.items():
+            if max(parse_clients(clients)) >= self.clients:
+                raise ValueError(
+                    f"access.workers.{name} = {clients!r}: the experiment's clients are 0 to {self.clients - 1}"
+                )
         return self
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A coordinator and its workers as one Slurm job; requeued or submitted again, the run goes on where it stood.
 #   sbatch --ntasks=8 --gpus-per-task=1 deploy/slurm.sh EXPERIMENT.toml RUN_DIR
-# RUN_DIR is on a file system that the first node can reach; lotteryfl is on the PATH of every node.
+# RUN_DIR is on a file system that all nodes share, and beside it, in RUN_DIR.certs, are the certificates that they
+# show each other; lotteryfl is on the PATH of every node.
 #SBATCH --job-name=lotteryfl
 #SBATCH --ntasks=4
 #SBATCH --time=04:00:00
@@ -11,10 +12,16 @@ experiment=${1:?the experiment file is missing}
 run_dir=${2:?the run directory is missing}
 host=$(hostname) # this script runs on the first node
 port=$((20000 + SLURM_JOB_ID % 10000))
+certs=${run_dir%/}.certs
 
-lotteryfl serve "$experiment" --listen "0.0.0.0:$port" --run-dir "$run_dir" &
+rm -f "$certs/coordinator/tls.crt" # may be for another node, where the job was before
+lotteryfl certs --out "$certs" --coordinator "$host" --worker worker
+
+lotteryfl serve "$experiment" --listen "0.0.0.0:$port" --run-dir "$run_dir" \
+  --tls-cert "$certs/coordinator/tls.crt" --tls-key "$certs/coordinator/tls.key" --tls-ca "$certs/ca.crt" &
 coordinator=$!
-srun --kill-on-bad-exit=0 lotteryfl work --coordinator "$host:$port" --patience 300 ||
+srun --kill-on-bad-exit=0 lotteryfl work --coordinator "$host:$port" --patience 300 --name worker/ \
+  --tls-cert "$certs/worker/tls.crt" --tls-key "$certs/worker/tls.key" --tls-ca "$certs/ca.crt" ||
   echo "not every worker ended well" >&2
 
 # Every worker has gone. If the run has ended, so has the coordinator, or is about to.

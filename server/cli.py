@@ -15,7 +15,10 @@ from rich.console import Console
 from common.device import choose_device
 from common.errors import LotteryFLError
 from common.experiment import load
+from common.security import TLSFiles
+from common.securityoptions import insecure_option, tls_options
 from common.tasks import BUILT_IN, Task, load_task
+from server.endpoint import Endpoint
 from server.localrun import run_locally, serve_at
 from server.progress import RunDisplay
 from server.report import final_table, write_summary
@@ -130,16 +133,43 @@ def run(
 @click.command()
 @_source
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where workers reach the coordinator.")
+@tls_options
+@click.option(
+    "--tokens",
+    type=click.Path(path_type=Path),
+    help="A file of `lotteryfl token`: callers need one of its tokens.",
+)
+@insecure_option
+@click.option(
+    "--health-listen", "health", default="", metavar="HOST:PORT", help="Health alone, in plaintext: for probes."
+)
+@click.option("--reflection", is_flag=True, help="Let callers ask which calls there are.")
 @_run_dir
 @_overrides
 @_tasks
-def serve(source: Path, listen: str, run_dir: Path | None, overrides: tuple[str, ...], tasks: tuple[str, ...]) -> None:
+def serve(
+    source: Path,
+    listen: str,
+    tls: TLSFiles,
+    tokens: Path | None,
+    insecure: bool,
+    health: str,
+    reflection: bool,
+    run_dir: Path | None,
+    overrides: tuple[str, ...],
+    tasks: tuple[str, ...],
+) -> None:
     """Be the coordinator of an experiment, or of the run in DIR."""
+    endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health)
+    warning = endpoint.check()
+    if warning:
+        click.echo(warning, err=True)
     with _opened(source, run_dir, overrides, tasks) as opened:
+        endpoint.check_access(opened.directory.experiment.access)
         _drive(
             opened,
-            opened.command("serve", f"--listen={listen}"),
-            lambda display: _until_signal(serve_at(opened.directory, listen, display)),
+            opened.command("serve", *endpoint.options()),
+            lambda display: _until_signal(serve_at(opened.directory, endpoint, display)),
             even_finished=True,
         )
 

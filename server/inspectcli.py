@@ -10,9 +10,11 @@ import click
 import grpc
 from rich.filesize import decimal
 
-from common.channel import CALL_SECONDS, CLIENT_OPTIONS
+from common.channel import CALL_SECONDS, open_channel, raise_if_refused
 from common.errors import LotteryFLError
 from common.rpcerror import explain
+from common.security import ChannelSecurity
+from common.securityoptions import channel_options
 from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
 from server.progress import describe_round
@@ -20,7 +22,8 @@ from server.progress import describe_round
 
 @click.command()
 @click.argument("where", metavar="DIR|HOST:PORT")
-def status(where: str) -> None:
+@channel_options
+def status(where: str, security: ChannelSecurity) -> None:
     """Say where a run stands, from its directory or its coordinator."""
     if Path(where).is_dir():
         from server.report import status_of
@@ -29,7 +32,7 @@ def status(where: str) -> None:
         with RunDirectory(Path(where), read_only=True) as run:
             click.echo(_describe(status_of(run)))
     elif ":" in where:
-        click.echo(_describe(_ask(where)))
+        click.echo(_describe(_ask(where, security)))
     else:
         raise LotteryFLError(f"{where}: neither a run directory nor HOST:PORT")
 
@@ -62,11 +65,12 @@ def verify(directory: Path) -> None:
     click.echo("sound")
 
 
-def _ask(address: str) -> pb.RunStatus:
-    with grpc.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
+def _ask(address: str, security: ChannelSecurity) -> pb.RunStatus:
+    with open_channel(address, security) as channel:
         try:
             reply: pb.RunStatus = pb_grpc.CoordinatorStub(channel).GetRun(pb.GetRunRequest(), timeout=CALL_SECONDS)
         except grpc.RpcError as error:
+            raise_if_refused(error, address, security)
             raise LotteryFLError(explain(error, address)) from error
     return reply
 

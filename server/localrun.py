@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from server.endpoint import Endpoint
 from server.localworkers import LocalWorkers
 from server.progress import Display, RunDisplay
 from server.rundir import RunDirectory
@@ -11,18 +12,19 @@ from server.serve import CoordinatorServer
 _LATE_SECONDS = 60.0
 
 
-async def serve_at(run: RunDirectory, address: str, display: RunDisplay) -> None:
-    """Drive a run with whatever workers come to the address.
+async def serve_at(run: RunDirectory, endpoint: Endpoint, display: RunDisplay) -> None:
+    """Drive a run with whatever workers come to the endpoint.
 
     A run that had finished before is still answered for, for a minute: workers that Compose or a scheduler started
     again together with the coordinator hear that it is over.
 
     Raises:
-        LotteryFLError: the address cannot be listened at, or the run failed.
+        LotteryFLError: the address cannot be listened at or not be secured, or the run failed.
     """
     server = CoordinatorServer(run, display)
-    async with server.listening(address) as port:
-        display.note(f"listening at {address.rpartition(':')[0]}:{port}")
+    async with server.listening(endpoint) as port:
+        host, _, given = endpoint.address.rpartition(":")
+        display.note(f"listening at {host}:{port if given == '0' else given}")
         if run.database.get("state") == "finished":
             display.note(f"the run had finished: workers are told so for {_LATE_SECONDS:g} s")
             await asyncio.sleep(_LATE_SECONDS)
@@ -38,7 +40,7 @@ async def run_locally(run: RunDirectory, workers: int, device: str, tasks: Seque
     server = CoordinatorServer(run, display)
     local = LocalWorkers(run.path / "logs")
     await server.take_back_all("the run was started anew")
-    async with server.listening("127.0.0.1:0") as port:
+    async with server.listening(Endpoint("127.0.0.1:0")) as port:
         arguments = [f"--coordinator=127.0.0.1:{port}", f"--device={device}"]
         arguments += [f"--data-dir={run.experiment.task.data_dir}"]
         arguments += [f"--task={task}" for task in tasks]

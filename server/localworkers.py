@@ -7,6 +7,8 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from common.securityoptions import VARIABLES
+
 _STOP_SECONDS = 10.0
 
 
@@ -62,7 +64,7 @@ class LocalWorkers:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # a Ctrl-C at the terminal is the coordinator's to handle
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                env=_environment(),
             )
 
     def _running(self) -> list[asyncio.subprocess.Process]:
@@ -81,3 +83,9 @@ class LocalWorkers:
         lines = self._log(name).read_text(errors="replace").strip().splitlines()
         last = lines[-1] if lines else "it said nothing"
         return last.removeprefix("lotteryfl: ") if code == 1 else f"exit code {code}: {last}"
+
+
+def _environment() -> dict[str, str]:
+    """Return ours, without what says in it who we are to another coordinator."""
+    inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    return inherited | {"PYTHONUNBUFFERED": "1"}

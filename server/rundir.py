@@ -194,10 +194,10 @@ class RunDirectory:
         return NewModel(digest(tensorfile.open_file(path)), file_digest)
 
     def experiment_for_workers(self) -> str:
-        """Return the experiment as JSON, without what concerns this machine alone: a task's path becomes its name."""
+        """Return the experiment as JSON, without what is this machine's alone: a task's path becomes its name."""
         local = self.experiment.task
         task = local.model_copy(update={"name": task_id(local.name), "data_dir": ""})
-        return self.experiment.model_copy(update={"task": task}).model_dump_json()
+        return self.experiment.model_copy(update={"task": task}).model_dump_json(exclude={"access"})
 
     def tickets_sha256(self) -> str:
         """Return one digest over every client's ticket and mask: equal runs have equal tickets."""

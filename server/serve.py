@@ -1,4 +1,4 @@
-"""A coordinator at work: the gRPC server with health and reflection, the rounds behind it, its goodbye."""
+"""A coordinator at work: the gRPC server with its standard services, the rounds behind it, its goodbye."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,8 @@ from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
 from server.bell import wait_for
 from server.coordinator import Coordinator, Step
-from server.interceptors import TensorStreams
+from server.endpoint import Endpoint
+from server.interceptors import Authentication, TensorStreams
 from server.progress import Display
 from server.rundir import RunDirectory
 from server.service import CoordinatorService
@@ -34,29 +35,34 @@ class CoordinatorServer:
         self._health = health.aio.HealthServicer()
 
     @contextlib.asynccontextmanager
-    async def listening(self, address: str) -> AsyncIterator[int]:
-        """Answer calls at HOST:PORT while the block runs; yields the port, which matters when it was 0.
+    async def listening(self, endpoint: Endpoint) -> AsyncIterator[int]:
+        """Answer calls while the block runs; yields the port, which matters when it was 0.
 
         Raises:
-            LotteryFLError: the address cannot be listened at.
+            LotteryFLError: the address cannot be listened at, or not be secured.
         """
-        server = grpc.aio.server(interceptors=(TensorStreams(),), options=SERVER_OPTIONS)
+        interceptors = (Authentication(endpoint.identify()), TensorStreams())
+        server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         pb_grpc.add_CoordinatorServicer_to_server(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         name = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
-        reflection.enable_server_reflection((name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        try:
-            port = server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise LotteryFLError(f"{address}: cannot listen there: the address is in use or not this host's") from error
-        await server.start()
+        if endpoint.reflection:
+            reflection.enable_server_reflection((name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        port = _listen(server, endpoint.address, endpoint.credentials())
+        servers = [server]
+        if endpoint.health:
+            servers.append(grpc.aio.server(options=SERVER_OPTIONS))
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, servers[-1])
+            _listen(servers[-1], endpoint.health, None)
+        for started in servers:
+            await started.start()
         for service in ("", name):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         try:
             yield port
         finally:
             await self._health.enter_graceful_shutdown()
-            await server.stop(_STOP_SECONDS)
+            await asyncio.gather(*(started.stop(_STOP_SECONDS) for started in servers))
 
     async def run(self) -> None:
         """Drive the rounds to the run's end, then wait until its workers know of it.
@@ -117,3 +123,12 @@ class CoordinatorServer:
             if not untold or remaining <= 0:
                 return
             await wait_for(changed, min(remaining, self._run.experiment.round.lease))  # then the silent count as dead
+
+
+def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    try:
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise LotteryFLError(f"{address}: cannot listen there: the address is in use or not this host's") from error

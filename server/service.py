@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import itertools
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -16,6 +16,7 @@ from common.channel import POLL_SECONDS, PROTOCOL_VERSION
 from common.errors import PayloadError
 from common.faults import fault
 from common.framing import Part, Payload
+from common.identity import IdentityError, check_incarnation, check_name, printable
 from common.payload import max_payload_bytes
 from common.receiver import FileReceiver
 from protos import lotteryfl_pb2 as pb
@@ -24,8 +25,10 @@ from server.bell import Bell, wait_for
 from server.coordinator import Coordinator, Work
 from server.download import messages
 from server.filestream import FileStream
+from server.interceptors import CALLER
 from server.payloads import assignment_payload, check_result
 from server.rundir import RunDirectory, model_file
+from server.security.access import AccessError, clients_held
 from server.upload import Context, CutUploads, Upload
 from server.workers import ReplacedError, UnknownWorkerError
 
@@ -82,13 +85,18 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
                 grpc.StatusCode.FAILED_PRECONDITION,
                 "another run is here now than the one that this worker works for: start the worker anew",
             )
-        held = set(request.clients.clients) if request.HasField("clients") else None
+        await self._check_names(request, context)
+        held: Collection[int] | None = set(request.clients.clients) if request.HasField("clients") else None
         clients = self._run.experiment.clients
         if held and max(held) >= clients:
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"client {max(held)}: the experiment's clients are 0 to {clients - 1}",
             )
+        try:
+            held = clients_held(self._run.experiment.access, CALLER.get(), held)
+        except AccessError as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         try:
             worker_id = await self.call(self._coordinator.register, request.name, request.incarnation, held)
         except ReplacedError:
@@ -188,7 +196,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         return receiver.path
 
     async def _take_failure(self, result: pb.Result) -> pb.SubmitReply:
-        reason = result.failure.reason
+        reason = printable(result.failure.reason)
         if result.failure.hopeless:
             await self.call(self._coordinator.fail, reason)
         else:
@@ -198,7 +206,8 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
 
     async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
         """Take back what a worker holds that leaves before the run has ended."""
-        await self.call(self._coordinator.leave, request.worker_id, request.reason, told_to_stop=request.told_to_stop)
+        reason = printable(request.reason)
+        await self.call(self._coordinator.leave, request.worker_id, reason, told_to_stop=request.told_to_stop)
         self.departed.add(request.worker_id)
         self.announce()
         return pb.LeaveReply()
@@ -251,6 +260,14 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             yield message
 
     # -- helpers
+
+    async def _check_names(self, request: pb.RegisterRequest, context: Context) -> None:
+        """End the call where a worker's id, NAME:INCARNATION, could be read in another way, or not be printed."""
+        try:
+            check_name(request.name)
+            check_incarnation(request.incarnation)
+        except IdentityError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
     async def _wait_for_work(self, request: pb.FetchAssignmentRequest, context: Context) -> Work | None:
         now = asyncio.get_running_loop().time

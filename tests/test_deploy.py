@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -12,10 +13,12 @@ import pytest
 import yaml
 
 from common.cli import program
+from common.security import is_loopback
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 KUBERNETES = list(yaml.safe_load_all((ROOT / "deploy/kubernetes.yaml").read_text()))
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 DOCKERFILE = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if line and line[0].isupper()]
 
 
@@ -70,20 +73,59 @@ def test_build_context_is_what_the_package_is_made_of():
 # -- Compose
 
 
+def files(parameters: dict[str, object]) -> dict[str, Path]:
+    """Return the files of TLS that a command names."""
+    return {name: Path(str(parameters[f"tls_{name}"])) for name in ("cert", "key", "ca")}
+
+
+def mounts(service: dict[str, object]) -> dict[Path, str]:
+    """Return by folder the volume that is there."""
+    return {Path(folder): volume for volume, folder, *_ in (entry.split(":") for entry in service["volumes"])}
+
+
 def test_compose_commands_fit_together():
     coordinator, worker = COMPOSE["coordinator"], COMPOSE["worker"]
     serve, work = parse(coordinator["command"]), parse(worker["command"])
     assert (ROOT / str(serve["source"])).is_file()
     assert work["coordinator"] == f"coordinator:{port(serve['listen'])}"
     assert worker["depends_on"] == {"coordinator": {"condition": "service_healthy"}}
+    assert coordinator["depends_on"] == {"certs": {"condition": "service_completed_successfully"}}
     assert worker["scale"] == 3
 
 
-def test_compose_keeps_the_run_directory_on_a_volume_of_the_user():
-    (volume,) = COMPOSE["coordinator"]["volumes"]
-    folder = volume.partition(":")[2]
-    assert Path(str(parse(COMPOSE["coordinator"]["command"])["run_dir"])).parent == Path(folder)
-    assert f"--owner=lotteryfl --group=lotteryfl {folder}\n" in (ROOT / "Dockerfile").read_text()
+def test_compose_makes_the_certificates_that_its_services_show(tmp_path):
+    """`certs` is run as it is there; everyone sees their own folder, and nobody else the authority's key."""
+    service = COMPOSE["certs"]
+    made = parse(service["command"])
+    places = mounts(service)
+    out = Path(str(made["out"]))
+    subprocess.run(
+        [sys.executable, "-m", "common.cli", *(tmp_path if word == str(out) else word for word in service["command"])],
+        cwd=ROOT,
+        check=True,
+    )
+    health = COMPOSE["coordinator"]["healthcheck"]["test"][2:]
+    holders = {"coordinator": COMPOSE["coordinator"]["command"], "worker": COMPOSE["worker"]["command"]}
+    for name, command in {**holders, "observer": health}.items():
+        for kind, file in files(parse(command)).items():
+            assert file.parent == out / name, kind
+            assert (tmp_path / file.relative_to(out)).is_file()
+        seen = mounts(COMPOSE["worker" if name == "worker" else "coordinator"])
+        assert seen[out / name] == places[out / name]
+        assert not {"authority"} & set(seen.values())
+    assert "worker-certs" not in mounts(COMPOSE["coordinator"]).values()
+    assert parse(COMPOSE["worker"]["command"])["coordinator"].partition(":")[0] in str(made["hosts"]).split(",")
+    assert parse(COMPOSE["worker"]["command"])["name"] == f"{made['workers'][0]}/"
+
+
+def test_compose_keeps_everything_on_volumes_of_the_user():
+    run_dir = Path(str(parse(COMPOSE["coordinator"]["command"])["run_dir"]))
+    assert run_dir.parent in mounts(COMPOSE["coordinator"])
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
+    owned = " ".join(re.findall(r"install --directory --owner=lotteryfl --group=lotteryfl ([^\n&]*)", text)).split()
+    assert {str(folder) for name in ("certs", "coordinator", "worker") for folder in mounts(COMPOSE[name])} <= set(
+        owned
+    )
 
 
 def test_compose_health_check_asks_the_coordinator():
@@ -104,6 +146,8 @@ def test_gpu_override_changes_the_worker_alone():
     assert list(override) == ["worker"]
     assert work["coordinator"] == parse(COMPOSE["worker"]["command"])["coordinator"]
     assert work["device"] == "cuda:0"
+    plain = parse(COMPOSE["worker"]["command"])
+    assert {**work, "device": plain["device"]} == plain
 
 
 # -- Kubernetes
@@ -117,17 +161,36 @@ def test_kubernetes_objects_fit_together():
     (serving,), (working,) = coordinator["spec"]["containers"], worker["spec"]["containers"]
     serve, work = parse(serving["args"]), parse(working["args"])
 
-    (listen,) = {int(port(serve["listen"])), serving["readinessProbe"]["grpc"]["port"], service["ports"][0]["port"]}
+    (listen,) = {int(port(serve["listen"])), service["ports"][0]["port"]}
+    assert serving["readinessProbe"]["grpc"]["port"] == int(port(serve["health"]))
     assert work["coordinator"] == f"lotteryfl-coordinator:{listen}"
     assert service["selector"].items() <= coordinator["metadata"]["labels"].items()
-    (mount,), (volume,) = serving["volumeMounts"], coordinator["spec"]["volumes"]
-    assert Path(str(serve["run_dir"])).parent == Path(mount["mountPath"])
-    assert mount["name"] == volume["name"]
-    assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in objects
+    paths = {mount["mountPath"]: mount["name"] for mount in serving["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in coordinator["spec"]["volumes"]}
+    runs = volumes[paths[str(Path(str(serve["run_dir"])).parent)]]
+    assert ("PersistentVolumeClaim", runs["persistentVolumeClaim"]["claimName"]) in objects
     policy = objects["NetworkPolicy", "lotteryfl-coordinator"]["spec"]
     (source,) = policy["ingress"][0]["from"]
     assert policy["podSelector"]["matchLabels"] == coordinator["metadata"]["labels"]
     assert source["podSelector"]["matchLabels"] == worker["metadata"]["labels"]
+
+
+def test_kubernetes_secrets_are_made_as_its_first_lines_say(tmp_path):
+    head = [line[1:].split() for line in (ROOT / "deploy/kubernetes.yaml").read_text().splitlines() if line[:1] == "#"]
+    (certs,) = (line[1:] for line in head if line[:2] == ["lotteryfl", "certs"])
+    subprocess.run([sys.executable, "-m", "common.cli", *certs], cwd=tmp_path, check=True, env=ENVIRONMENT)
+    secrets = {line[4]: line[5].removeprefix("--from-file=") for line in head if line[1:3] == ["create", "secret"]}
+    jobs = [item["spec"]["template"]["spec"] for item in KUBERNETES if item["kind"] == "Job"]
+    assert len(jobs) == len(secrets) == 2
+    for job in jobs:
+        (container,) = job["containers"]
+        (volume,) = (volume for volume in job["volumes"] if "secret" in volume)
+        (place,) = (mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == volume["name"])
+        folder = tmp_path / secrets[volume["secret"]["secretName"]]
+        for file in files(parse(container["args"])).values():
+            assert (folder / file.relative_to(place)).is_file()
+    coordinator = next(item["metadata"]["name"] for item in KUBERNETES if item["kind"] == "Service")
+    assert parse(certs)["hosts"] == coordinator
 
 
 # -- scripts
@@ -166,10 +229,22 @@ def test_script_starts_coordinator_and_workers(call_script, script, hosts):
     assert code == 0
     (serve,) = (parse(call) for call in calls if call[0] == "serve")
     work = [parse(call) for call in calls if call[0] == "work"]
+    certs = [parse(call) for call in calls if call[0] == "certs"]
     assert (str(serve["source"]), str(serve["run_dir"])) == ("e.toml", "run")
     assert {port(worker["coordinator"]) for worker in work} == {port(serve["listen"])}
-    assert sorted(worker["name"] for worker in work if worker["name"]) == hosts
     assert len(work) == max(1, len(hosts))
+    if hosts:
+        assert sorted(str(worker["name"]) for worker in work) == hosts
+        assert is_loopback(str(serve["listen"]))
+        assert all(is_loopback(str(worker["coordinator"])) for worker in work)
+    else:
+        ((made,), (worker,)) = certs, work
+        assert str(worker["coordinator"]).partition(":")[0] == made["hosts"]
+        assert worker["name"] == f"{made['workers'][0]}/"
+        for holder, parameters in (("coordinator", serve), (made["workers"][0], worker)):
+            shown = files(parameters)
+            assert {shown["cert"].parent, shown["key"].parent} == {Path(str(made["out"])) / str(holder)}
+            assert shown["ca"] == Path(str(made["out"])) / "ca.crt"
 
 
 @pytest.mark.parametrize(("script", "hosts"), [("slurm.sh", []), ("ssh.sh", ["alpha"])])

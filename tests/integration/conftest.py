@@ -16,7 +16,9 @@ from handworker import HandWorker
 from processes import Gate, Process
 
 from common.experiment import load
+from common.security import ChannelSecurity
 from common.tasks import load_task
+from server.endpoint import Endpoint
 from server.report import Summary, summarise
 from server.setup import create_run
 from server.simulate import Simulation
@@ -91,10 +93,15 @@ def coordinate(tmp_path: Path) -> Iterator[Coordinate]:
     """Serve experiment files in this process: `coordinate(path)`."""
     with ExitStack() as stack:
 
-        def coordinate_(path: Path, name: str = "served") -> CoordinatorThread:
+        def coordinate_(
+            path: Path,
+            name: str = "served",
+            endpoint: Endpoint | None = None,
+            security: ChannelSecurity | None = None,
+        ) -> CoordinatorThread:
             experiment = load(path)
             run = stack.enter_context(create_run(tmp_path / name, experiment, (experiment.task.name,)))
-            return stack.enter_context(CoordinatorThread(run))
+            return stack.enter_context(CoordinatorThread(run, endpoint, security))
 
         yield coordinate_
 

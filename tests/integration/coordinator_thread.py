@@ -5,12 +5,13 @@ import threading
 from types import TracebackType
 from typing import Self
 
-import grpc
 from driving import Silent
 
-from common.channel import CLIENT_OPTIONS
+from common.channel import open_channel
 from common.errors import LotteryFLError
+from common.security import ChannelSecurity
 from protos import lotteryfl_pb2_grpc as pb_grpc
+from server.endpoint import Endpoint
 from server.rundir import RunDirectory
 from server.serve import CoordinatorServer
 
@@ -18,8 +19,13 @@ from server.serve import CoordinatorServer
 class CoordinatorThread:
     """Serves a run until it ends or the block is left."""
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(
+        self, run: RunDirectory, endpoint: Endpoint | None = None, security: ChannelSecurity | None = None
+    ) -> None:
+        """Set where the coordinator listens, and how `stub` and `channel` call it."""
         self.run = run
+        self._security = security or ChannelSecurity()
+        self._endpoint = endpoint or Endpoint("127.0.0.1:0")
         self.error = ""
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
@@ -31,7 +37,7 @@ class CoordinatorThread:
         self._cancel = task.cancel
         server = CoordinatorServer(self.run, Silent())
         try:
-            async with server.listening("127.0.0.1:0") as port:
+            async with server.listening(self._endpoint) as port:
                 self.address = f"127.0.0.1:{port}"
                 self._ready.set()
                 await server.run()
@@ -43,7 +49,7 @@ class CoordinatorThread:
     def __enter__(self) -> Self:
         self._thread.start()
         assert self._ready.wait(10)
-        self.channel = grpc.insecure_channel(self.address, options=CLIENT_OPTIONS)
+        self.channel = open_channel(self.address, self._security)
         self.stub = pb_grpc.CoordinatorStub(self.channel)
         return self
 

@@ -17,6 +17,8 @@ from common.tensorstream import TensorStream
 from protos import lotteryfl_pb2 as pb
 from server.rundir import model_file
 
+INCARNATION = "1" * 32
+
 
 @dataclass(frozen=True)
 class Done:
@@ -44,7 +46,7 @@ class HandWorker:
         initial = open_file(run.path / model_file(0))
         self._runner = AssignmentRunner(task, run.experiment, run.table, initial, torch.device("cpu"))
         self.id = self._stub.Register(
-            pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation="1", device="cpu")
+            pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation=INCARNATION, device="cpu")
         ).worker_id
 
     def poll(self, wait_seconds: float = 5.0, assignment_id: str = "", offset: int = 0) -> list[pb.AssignmentPart]:
@@ -56,9 +58,9 @@ class HandWorker:
 
     def work(self) -> Done:
         """Fetch an assignment and do it."""
-        return self._do(self.poll())
+        return self.do(self.poll())
 
-    def _do(self, parts: list[pb.AssignmentPart]) -> Done:
+    def do(self, parts: list[pb.AssignmentPart]) -> Done:
         assignment, *chunks, trailer = parts
         payload = b"".join(part.chunk for part in chunks)
         assert assignment.assignment.payload.size == trailer.trailer.size == len(payload)
@@ -88,7 +90,7 @@ class HandWorker:
     def finish(self) -> Iterator[pb.SubmitReply]:
         """Do all that is left of the run, one assignment a step."""
         while not (parts := self.poll(wait_seconds=60))[0].none.finished:
-            yield self.submit(self._do(parts).messages())
+            yield self.submit(self.do(parts).messages())
 
     def _masks(self, digest: str) -> dict[str, PackedMask]:
         if not digest:
@@ -96,5 +98,5 @@ class HandWorker:
         return masks_from_entries(self._server.run.table, parse(self._blob(digest), "mask"))
 
     def _blob(self, digest: str) -> bytearray:
-        _, *chunks, _ = self._stub.FetchBlob(pb.FetchBlobRequest(digest=digest), timeout=30)
+        _, *chunks, _ = self._stub.FetchBlob(pb.FetchBlobRequest(digest=digest, worker_id=self.id), timeout=30)
         return bytearray().join(part.chunk for part in chunks)

@@ -3,13 +3,14 @@
 import grpc
 import pytest
 from conftest import Coordinate, Write
+from handworker import INCARNATION
 
 from common.channel import PROTOCOL_VERSION
 from protos import lotteryfl_pb2 as pb
 
 
 def registration(run_id: str = "") -> pb.RegisterRequest:
-    return pb.RegisterRequest(protocol=PROTOCOL_VERSION, name="w", incarnation="1", device="cpu", run_id=run_id)
+    return pb.RegisterRequest(protocol=PROTOCOL_VERSION, name="w", incarnation=INCARNATION, device="cpu", run_id=run_id)
 
 
 def test_a_worker_of_another_run_is_turned_away(coordinate: Coordinate, write: Write) -> None:
@@ -18,7 +19,7 @@ def test_a_worker_of_another_run_is_turned_away(coordinate: Coordinate, write: W
     ids = {server.stub.Register(registration(), timeout=10).run_id for server in (one, other)}
     assert len(ids) == 2  # though the experiment is the same
     own = one.stub.Register(registration(), timeout=10).run_id
-    assert one.stub.Register(registration(own), timeout=10).worker_id == "w:1"
+    assert one.stub.Register(registration(own), timeout=10).worker_id == f"w:{INCARNATION}"
     with pytest.raises(grpc.RpcError) as failure:
         other.stub.Register(registration(own), timeout=10)
     assert failure.value.code() is grpc.StatusCode.FAILED_PRECONDITION

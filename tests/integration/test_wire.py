@@ -8,17 +8,18 @@ from pathlib import Path
 import grpc
 import pytest
 import torch
-from conftest import Expect, Write
+from conftest import Coordinate, Expect, Write
 from coordinator_thread import CoordinatorThread
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from handworker import HandWorker
+from handworker import INCARNATION, HandWorker
 from looking import fails, fetch, status, stored, until
 
 from common.channel import PROTOCOL_VERSION
 from protos import lotteryfl_pb2 as pb
+from server.endpoint import Endpoint
 from server.report import summarise
 
 SERVICE = "lotteryfl.v1.Coordinator"
@@ -29,11 +30,17 @@ Messages = list[pb.ResultPart]
 # -- standard services
 
 
-def test_health_and_reflection_answer(server: CoordinatorThread) -> None:
+def test_health_answers_and_reflection_does_not(server: CoordinatorThread) -> None:
     health = health_pb2_grpc.HealthStub(server.channel)
     for service in ("", SERVICE):
         reply = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)  # type: ignore[attr-defined]
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
+    error = fails(lambda: ProtoReflectionDescriptorDatabase(server.channel).get_services())
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_reflection_answers_where_it_is_wanted(coordinate: Coordinate, write: Write) -> None:
+    server = coordinate(write(), endpoint=Endpoint("127.0.0.1:0", reflection=True))
     reflection = ProtoReflectionDescriptorDatabase(server.channel)
     services = set(reflection.get_services())
     assert services == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
@@ -49,7 +56,7 @@ def test_health_and_reflection_answer(server: CoordinatorThread) -> None:
 
 
 def test_another_protocol_version_is_turned_away(server: CoordinatorThread) -> None:
-    request = pb.RegisterRequest(protocol=99, name="new", incarnation="1", device="cpu")
+    request = pb.RegisterRequest(protocol=99, name="new", incarnation=INCARNATION, device="cpu")
     error = fails(lambda: server.stub.Register(request, timeout=5))
     assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert f"the worker speaks protocol 99, the coordinator {PROTOCOL_VERSION}" in (error.details() or "")
@@ -57,10 +64,10 @@ def test_another_protocol_version_is_turned_away(server: CoordinatorThread) -> N
 
 def test_a_worker_of_another_run_is_turned_away(server: CoordinatorThread) -> None:
     """It would go on with the other run's model and settings."""
-    request = pb.RegisterRequest(protocol=PROTOCOL_VERSION, name="w", incarnation="1", device="cpu")
+    request = pb.RegisterRequest(protocol=PROTOCOL_VERSION, name="w", incarnation=INCARNATION, device="cpu")
     request.run_id = server.stub.Register(request, timeout=5).run_id
     assert request.run_id
-    assert server.stub.Register(request, timeout=5).worker_id == "w:1"
+    assert server.stub.Register(request, timeout=5).worker_id == f"w:{INCARNATION}"
     request.run_id = "another"
     error = fails(lambda: server.stub.Register(request, timeout=5))
     assert error.code() is grpc.StatusCode.FAILED_PRECONDITION

@@ -1,0 +1,110 @@
+"""Where a coordinator listens, how that is secured, and what it answers there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from common.certificate import load_certificate
+from common.experiment import AccessSettings
+from common.security import HELP, SecurityError, TLSFiles, is_loopback
+from server.interceptors import Identify, by_certificate, by_token
+from server.security.tokens import TokenFile
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address to listen at."""
+
+    address: str
+    """HOST:PORT; with port 0 a free one is taken."""
+    tls: TLSFiles = field(default_factory=TLSFiles)
+    """With an authority, callers need a certificate of it."""
+    tokens: Path | None = None
+    """File of the tokens of which callers need one."""
+    insecure: bool = False
+    """Whether less than TLS and knowing who calls is wanted beyond this machine."""
+    reflection: bool = False
+    """Whether callers may ask which calls there are."""
+    health: str = ""
+    """Another HOST:PORT, where the health service alone is answered in plaintext; empty: nowhere."""
+
+    @property
+    def asks_who_calls(self) -> bool:
+        """Whether callers have to show who they are."""
+        return self.tls.ca is not None or self.tokens is not None
+
+    def options(self) -> list[str]:
+        """Return the options of `lotteryfl serve` that mean this endpoint."""
+        values = {
+            "listen": self.address,
+            "tls-cert": self.tls.cert,
+            "tls-key": self.tls.key,
+            "tls-ca": self.tls.ca,
+            "tokens": self.tokens,
+            "health-listen": self.health,
+        }
+        flags = {"insecure": self.insecure, "reflection": self.reflection}
+        return [
+            *(f"--{name}={value}" for name, value in values.items() if value),
+            *(f"--{name}" for name, is_set in flags.items() if is_set),
+        ]
+
+    def check(self) -> str:
+        """Check that everything can be used and is enough for the address; return a warning, if one is due.
+
+        Raises:
+            SecurityError: it cannot, or is not.
+        """
+        if self.tls and self.tls.pair() is None:
+            raise SecurityError("--tls-ca: is of use only together with --tls-cert and --tls-key")
+        if self.tokens and not self.tls:
+            raise SecurityError(f"--tokens: tokens are sent over TLS alone: give --tls-cert and --tls-key; {HELP}")
+        self.credentials()
+        self.identify()
+        if is_loopback(self.address) or (self.tls and self.asks_who_calls):
+            return ""
+        missing = "nobody is asked who they are" if self.tls else "calls are not encrypted, and anyone may take part"
+        if self.insecure:
+            return f"warning: {self.address}: {missing}"
+        raise SecurityError(
+            f"{self.address}: other machines can reach it, and {missing}: give --tls-cert and --tls-key with --tls-ca "
+            f"or --tokens ({HELP}), or allow it with --insecure"
+        )
+
+    def check_access(self, access: AccessSettings) -> None:
+        """Check that what an experiment says about access can be kept.
+
+        Raises:
+            SecurityError: it cannot.
+        """
+        if access.workers and not self.asks_who_calls:
+            raise SecurityError(
+                "access.workers says who may work, and nobody would be asked who they are: "
+                f"give --tls-ca or --tokens; {HELP}"
+            )
+
+    def credentials(self) -> grpc.ServerCredentials | None:
+        """Return what the port is secured with; None: nothing.
+
+        Raises:
+            SecurityError: a file cannot be used, or a certificate has expired.
+        """
+        pair = self.tls.pair()
+        if pair is None or self.tls.cert is None:
+            return None
+        load_certificate(self.tls.cert)
+        authorities = self.tls.authorities()
+        return grpc.ssl_server_credentials([pair], authorities, require_client_auth=authorities is not None)
+
+    def identify(self) -> Sequence[Identify]:
+        """Return how callers show who they are.
+
+        Raises:
+            SecurityError: the tokens cannot be read.
+        """
+        ways: list[Identify] = [by_certificate] if self.tls.ca else []
+        if self.tokens is not None:
+            ways.append(by_token(TokenFile(self.tokens).identify))
+        return ways

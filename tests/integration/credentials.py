@@ -1,0 +1,61 @@
+"""Certificates and tokens of everyone in a test."""
+
+from pathlib import Path
+
+from common.identity import Identity, Role
+from common.security import ChannelSecurity, TLSFiles
+from server.endpoint import Endpoint
+from server.security.certificates import COORDINATOR, Authority
+from server.security.tokens import add_token
+
+HERE = "127.0.0.1:0"
+
+
+class Credentials:
+    """An authority with certificates of a coordinator, the workers alice and bob, and the observer dash."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        authority = Authority(folder / "certs")
+        authority.issue_to_coordinator(["coordinator.example.org"], days=1)
+        for name in ("alice", "bob"):
+            authority.issue(Identity(name, Role.WORKER), days=1)
+        authority.issue(Identity("dash", Role.OBSERVER), days=1)
+        self.tokens = folder / "tokens.toml"
+
+    def files(self, name: str) -> TLSFiles:
+        own = self.folder / "certs" / name
+        return TLSFiles(own / "tls.crt", own / "tls.key", own / "ca.crt")
+
+    def of(self, name: str) -> ChannelSecurity:
+        """Return what shows the coordinator that it is called by this name."""
+        return ChannelSecurity(self.files(name))
+
+    @property
+    def authority(self) -> TLSFiles:
+        """The authority alone: without a certificate of one's own."""
+        return TLSFiles(ca=self.folder / "certs/ca.crt")
+
+    def options(self, name: str) -> list[str]:
+        """Return the options that name the files."""
+        files = self.files(name)
+        return [f"--tls-cert={files.cert}", f"--tls-key={files.key}", f"--tls-ca={files.ca}"]
+
+    @property
+    def mutual(self) -> Endpoint:
+        """An endpoint that wants certificates."""
+        return Endpoint(HERE, self.files(COORDINATOR))
+
+    @property
+    def with_tokens(self) -> Endpoint:
+        """An endpoint that wants tokens; there is one of `first` from the start."""
+        own = self.files(COORDINATOR)
+        if not self.tokens.exists():
+            self.new_token("first")
+        return Endpoint(HERE, TLSFiles(own.cert, own.key), self.tokens)
+
+    def new_token(self, name: str, role: Role = Role.WORKER) -> str:
+        return add_token(self.tokens, name, role)
+
+    def by_token(self, token: str) -> ChannelSecurity:
+        return ChannelSecurity(self.authority, token)
