@@ -7,6 +7,7 @@ import signal
 import click
 
 from client.connection import Connection
+from client.limits import DEFAULT_MAX_EPOCHS, Limits, half_of_the_memory
 from client.worker import Worker, WorkerSettings, default_name
 from common.device import choose_device
 
@@ -44,6 +45,19 @@ class ClientRange(click.ParamType[set[int]]):
     show_default=True,
     help="Seconds to go on trying while the coordinator cannot be reached.",
 )
+@click.option(
+    "--max-epochs",
+    type=click.IntRange(min=1),
+    default=DEFAULT_MAX_EPOCHS,
+    show_default=True,
+    help="Refuse assignments of more epochs.",
+)
+@click.option(
+    "--max-memory",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GIB",
+    help="Refuse models that take more. [default: half of the machine's]",
+)
 def work(
     coordinator: str,
     device: str,
@@ -52,10 +66,13 @@ def work(
     tasks: tuple[str, ...],
     data_dir: str,
     patience: float,
+    max_epochs: int,
+    max_memory: float | None,
 ) -> None:
     """Be a worker: fetch assignments, train, return tickets, until the run is over."""
     logging.getLogger("lotteryfl").setLevel(logging.INFO)
-    settings = WorkerSettings(name or default_name(), choose_device(device), clients, tasks, data_dir)
+    limits = Limits(max_epochs, half_of_the_memory() if max_memory is None else int(max_memory * 2**30))
+    settings = WorkerSettings(name or default_name(), choose_device(device), clients, tasks, data_dir, limits)
     try:
         with Connection(coordinator, patience) as connection:
             Worker(connection, settings).run()

@@ -25,13 +25,13 @@ from common.errors import LotteryFLError
 from common.experiment import Experiment, load, to_toml
 from common.masks import PackedMask
 from common.parameters import digest
-from common.payload import mask_tensors, masks_from_entries
+from common.payload import is_digest, mask_tensors, masks_from_entries
 from common.tasks import task_id
 from common.tensortable import TensorTable
 from common.wireformat import WireFormat
 from server.aggregation import Update, aggregate
 from server.database import Database, ResultRow
-from server.runfiles import is_digest, is_tensor_file, mask_file, model_file, require_no_links, tensor_file
+from server.runfiles import is_tensor_file, mask_file, model_file, require_no_links, tensor_file
 
 Masks = Mapping[str, PackedMask]
 

@@ -4,13 +4,13 @@ import re
 from pathlib import Path
 
 from common.errors import LotteryFLError, PayloadError
+from common.payload import is_digest
 from common.tensorlayout import quoted
 from server.leases import AssignmentId
 
 _TENSORS = re.compile(
     r"models/round-\d{4,9}\.safetensors|results/r\d{1,9}-c\d{1,9}-a\d{1,9}(\.\d{1,9})?\.safetensors", re.ASCII
 )
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def model_file(round_: int) -> str:
@@ -26,11 +26,6 @@ def result_file(id_: AssignmentId, upload: int | None = None) -> str:
 def is_tensor_file(name: str) -> bool:
     """Tell whether `model_file` or `result_file` gave this name."""
     return _TENSORS.fullmatch(name) is not None
-
-
-def is_digest(text: str) -> bool:
-    """Tell whether this is a SHA-256, hexadecimal."""
-    return _DIGEST.fullmatch(text) is not None
 
 
 def tensor_file(run: Path, name: str) -> Path:

@@ -11,14 +11,14 @@ from rich.filesize import decimal
 from common import masks as packed_masks
 from common.errors import PayloadError
 from common.parameters import digest
-from common.payload import mask_digest, unpack_mask_update
+from common.payload import is_digest, mask_digest, unpack_mask_update
 from common.tensorfile import open_file
 from common.tensorlayout import quoted
 from common.wireformat import check_model
 from server.plancheck import density_of, kept_weights
 from server.report import summarise
 from server.rundir import FOLDERS, RunDirectory
-from server.runfiles import is_digest, is_tensor_file, model_file
+from server.runfiles import is_tensor_file, model_file
 from server.strategies import create_strategy
 from server.verify.report import Group
 
