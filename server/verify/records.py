@@ -186,6 +186,10 @@ def check_history(group: Group, run: RunDirectory) -> None:
         elif mask_before and (mask == mask_before) != (density == density_before):
             what = f"mask {_short(mask)} after {_short(mask_before)}, density {density:.6g} after {density_before:.6g}"
             group.add(where, f"{what}: expected both to change, or neither")
+    for round_, client, scale in database.select(
+        "SELECT round, client, scale FROM results WHERE scale <= 0 OR scale > 1"
+    ):
+        group.add(f"run.db: results: round {round_}, client {client}", f"scale {scale:.6g}, expected more than 0 to 1")
     group.looked_at = f"masks and densities of {_count(database, 'results')} results"
 
 

@@ -145,6 +145,14 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
         lambda path: edit(path, "UPDATE run SET value = replace(value, '[12]', '[13]') WHERE key = 'table'"),
         *[r"\w+/[\w-]+.safetensors: dense/0.bias: torch.float32 of shape \[12\], expected .* \[13\]"] * 6,
     ),
+    "results, a scale": (
+        lambda path: edit(path, "UPDATE results SET scale = 2 WHERE (round, client) = (3, 0)"),
+        "run.db: results: round 3, client 0: scale 2, expected more than 0 to 1",
+    ),
+    "refusals, of nobody": (
+        lambda path: edit(path, "INSERT INTO refusals VALUES (1, 9, 0, 1, 'w', 'why')"),
+        "run.db: refusals: round 9, client 0: refers to a row that is not there",
+    ),
     "state": (
         lambda path: edit(path, "UPDATE run SET value = 'running' WHERE key = 'state'"),
         "run.db: run, key 'state': 'running' with 3 of 3 rounds committed",
