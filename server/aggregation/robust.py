@@ -91,8 +91,10 @@ class TrimmedMean(SortedRule):
         self._cut = np.array([floor(exact * count) for count in range(clients + 1)])
 
     def _of_sorted(self, cells: Array, counts: Indices) -> Array:
-        cut = self._cut[counts]
-        ranks = np.arange(cells.shape[1])
-        inside = (ranks >= cut[:, None]) & (ranks < (counts - cut)[:, None])
-        means: Array = np.where(inside, cells, 0).sum(axis=1, dtype=self._wide) / (counts - 2 * cut)
+        first = self._cut[counts]
+        end = counts - first
+        sums = np.zeros(len(cells), self._wide)
+        for rank in range(cells.shape[1]):
+            sums += np.where((first <= rank) & (rank < end), cells[:, rank], 0)
+        means: Array = sums / (end - first)
         return means
