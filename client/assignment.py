@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from client.pruningstep import prune_towards_target
 from common import masks as packed_masks
+from common.clientmetrics import check_metrics
 from common.experiment import Experiment
 from common.masks import PackedMask
 from common.parameters import named_masks, named_tensors
@@ -90,7 +91,8 @@ class AssignmentRunner:
             on_step: called after every training step; what it raises ends the work.
 
         Raises:
-            PayloadError: the entries are not what table and masks say, or the trained weights cannot travel.
+            PayloadError: the entries are not what table and masks say, or the trained weights are not finite or
+                cannot travel: a coordinator would refuse the result, which is none.
             TaskError: the task cannot give this client's data.
         """
         try:
@@ -118,6 +120,8 @@ class AssignmentRunner:
         metrics.train_loss = trained.loss
         metrics.density = density(self._model, self._prunable)
         metrics.seconds = time.monotonic() - started
+        check_metrics(metrics)
+        self._wire.check(values, new_masks)
         update = pack_mask_update(new_masks, masks)
         return Outcome(trained.examples, metrics, new_masks, mask_digest(new_masks), values | update)
 

@@ -6,6 +6,7 @@ import signal
 import click
 
 from client.connection import Connection
+from client.limits import DEFAULT_MAX_EPOCHS, Limits, half_of_the_memory
 from client.worker import Worker, WorkerSettings, full_name
 from common.clientranges import parse_clients
 from common.device import choose_device
@@ -45,6 +46,19 @@ class ClientRange(click.ParamType[frozenset[int]]):
     show_default=True,
     help="Seconds to go on trying while the coordinator cannot be reached.",
 )
+@click.option(
+    "--max-epochs",
+    type=click.IntRange(min=1),
+    default=DEFAULT_MAX_EPOCHS,
+    show_default=True,
+    help="Refuse assignments of more epochs.",
+)
+@click.option(
+    "--max-memory",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GIB",
+    help="Refuse models that take more. [default: half of the machine's]",
+)
 @channel_options
 def work(
     coordinator: str,
@@ -54,11 +68,14 @@ def work(
     tasks: tuple[str, ...],
     data_dir: str,
     patience: float,
+    max_epochs: int,
+    max_memory: float | None,
     security: ChannelSecurity,
 ) -> None:
     """Be a worker: fetch assignments, train, return tickets, until the run is over."""
     logging.getLogger("lotteryfl").setLevel(logging.INFO)
-    settings = WorkerSettings(full_name(name, security), choose_device(device), clients, tasks, data_dir)
+    limits = Limits(max_epochs, half_of_the_memory() if max_memory is None else int(max_memory * 2**30))
+    settings = WorkerSettings(full_name(name, security), choose_device(device), clients, tasks, data_dir, limits)
     try:
         with Connection(coordinator, patience, security) as connection:
             Worker(connection, settings).run()

@@ -102,9 +102,15 @@ class Connection:
         return self._once(lambda: self._stub.Heartbeat(request, timeout=min(CALL_SECONDS, interval)))
 
     def fetch_assignment(
-        self, worker_id: str, payload_limit: int, place: Place = new_tensor
+        self,
+        worker_id: str,
+        payload_limit: int,
+        place: Place = new_tensor,
+        check: Callable[[pb.Assignment], None] = lambda _: None,
     ) -> tuple[pb.Assignment, dict[str, Tensor]] | pb.NoWork:
         """Wait for work, and fetch its payload's entries, each into the tensor that `place` gives for it.
+
+        `check` is asked before, and may refuse the assignment by an exception, which passes through.
 
         Raises:
             NotRegisteredError: the coordinator was started anew.
@@ -127,6 +133,7 @@ class Connection:
                 if first.WhichOneof("part") == "none":
                     return first.none
                 assignment = first.assignment
+                check(assignment)
                 what = assignment.assignment_id
                 return assignment, download.take(
                     what, assignment.payload, parts, lambda size: TensorReceiver(size, payload_limit, what, place)

@@ -1,8 +1,9 @@
-"""How far one pruning goes: rate r_p of what is left, the last one trimmed to meet the target exactly."""
+"""One step of pruning, as the plan says."""
 
 from torch import nn
 
 from common.pruning import Prunable, get_prune_summary, prune_fixed_amount
+from common.pruningplan import weights_to_prune
 from protos import lotteryfl_pb2 as pb
 
 
@@ -19,14 +20,10 @@ def prune_towards_target(model: nn.Module, prune: pb.Plan.Prune, prunable: Pruna
         whole weights of every tensor's equal share allow.
     """
     summary = get_prune_summary(model, prunable)
-    target = round(prune.target_density * summary.total)
     left = summary.total - summary.pruned
-    excess = left - target
-    if excess <= 0:
+    amount = weights_to_prune(prune, summary.total, left)
+    if amount == 0:
         return False
-    amount = round(prune.rate * left)
-    if not prune.overshoot:
-        amount = min(amount, excess)
     if prune.scope == pb.Plan.GLOBAL:
         after = prune_fixed_amount(model, amount, verbose=False, prunable=prunable)
     else:

@@ -5,7 +5,7 @@ import os
 import socket
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -14,10 +14,11 @@ from client.assignment import AssignmentRunner, Outcome
 from client.connection import Connection, ContentGoneError, NotRegisteredError
 from client.content import Content
 from client.heartbeat import Heartbeat, LeaseLostError
+from client.limits import Limits
 from common.certificate import identity_of, load_certificate
 from common.channel import PROTOCOL_VERSION
 from common.errors import LotteryFLError, PayloadError, TaskError
-from common.experiment import Experiment, from_json
+from common.experiment import Experiment
 from common.faults import fault
 from common.identity import Identity, Role, check_name
 from common.payload import max_payload_bytes
@@ -44,6 +45,8 @@ class WorkerSettings:
     """The task files and modules, beside the built-in ones, that it is willing to run."""
     data_dir: str
     """Folder of the built-in tasks' data; empty: the usual places."""
+    limits: Limits = field(default_factory=Limits)
+    """What it takes on."""
 
 
 class Worker:
@@ -75,9 +78,9 @@ class Worker:
         _log.info("%s: the run has finished", self._settings.name)
 
     def _take_part(self, registration: pb.RegisterReply) -> None:
-        self._table = TensorTable.from_json(registration.table_json)
+        experiment, self._table = self._settings.limits.check_registration(registration)
+        self._experiment = experiment
         self._payload_limit = max_payload_bytes(self._table)
-        experiment = from_json(registration.experiment_json)
         torch.set_num_threads(experiment.training.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         self._content, self._runner = self._prepare(experiment, registration.initial_digest)
@@ -114,7 +117,9 @@ class Worker:
 
     def _work_once(self) -> bool:
         try:
-            fetched = self._connection.fetch_assignment(self._worker_id, self._payload_limit, self._runner.place)
+            fetched = self._connection.fetch_assignment(
+                self._worker_id, self._payload_limit, self._runner.place, self._check_assignment
+            )
         except NotRegisteredError:
             self._register()
             return True
@@ -132,6 +137,10 @@ class Worker:
         finally:
             self._heartbeat.end()
         return True
+
+    def _check_assignment(self, assignment: pb.Assignment) -> None:
+        """Refuse what this worker does not take on; its goodbye hands the assignment back."""
+        self._settings.limits.check_assignment(assignment, self._experiment, self._settings.clients)
 
     def _do(self, assignment: pb.Assignment, entries: Mapping[str, Tensor]) -> None:
         assignment_id = assignment.assignment_id

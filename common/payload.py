@@ -8,6 +8,7 @@ it keeps. What is received is checked against the model's own tensor table.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -113,6 +114,11 @@ def mask_digest(masks: Mapping[str, PackedMask]) -> str:
     for chunk in TensorStream(mask_tensors(masks)):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether this is a SHA-256, hexadecimal, as content is named by."""
+    return re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
 def max_payload_bytes(table: TensorTable) -> int:

@@ -8,10 +8,11 @@ from common.tasks import Task
 from common.tensorfile import open_file, parse, save
 from protos import lotteryfl_pb2 as pb
 from server.coordinator import Coordinator, Step, Work
-from server.database import Received
 from server.payloads import assignment_payload, check_result
 from server.progress import Display
-from server.rundir import RunDirectory, model_file
+from server.rundir import RunDirectory
+from server.runfiles import model_file, result_file
+from server.workers import AsideError
 
 
 class Simulation:
@@ -40,8 +41,8 @@ class Simulation:
             display.show(coordinator.status())
             if step is Step.COMMIT:
                 self._commit()
-            elif work := coordinator.lease(self._worker_id):
-                self._do(work)
+            else:
+                self._work()
         display.show(coordinator.status())
         coordinator.raise_if_failed()
 
@@ -51,23 +52,39 @@ class Simulation:
             model_sha256 = self._run.aggregate(coordinator.round, results, coordinator.model_round)
         coordinator.commit(model_sha256)
 
-    def _do(self, work: Work) -> None:
+    def _work(self) -> None:
         try:
-            received = self._result(work)
-        except TaskError as error:
-            self._coordinator.fail(str(error))
-        except PayloadError as error:
-            self._coordinator.release(self._worker_id, work.assignment.assignment_id, f"refused: {error}")
-        else:
-            self._coordinator.record(self._worker_id, received)
+            work = self._coordinator.lease(self._worker_id)
+        except AsideError as error:
+            self._coordinator.fail(f"no worker is left: {error}")
+            return
+        if work is not None:
+            self._do(work)
 
-    def _result(self, work: Work) -> Received:
+    def _do(self, work: Work) -> None:
+        coordinator, worker, id_ = self._coordinator, self._worker_id, work.assignment.assignment_id
+        try:
+            file, result = self._result(work)
+        except TaskError as error:
+            coordinator.fail(str(error))
+            return
+        except PayloadError as error:
+            coordinator.release(worker, id_, str(error))
+            return
+        try:
+            received = check_result(self._run, result, file, work.row)
+        except PayloadError as error:
+            coordinator.refuse(worker, id_, str(error))
+        else:
+            coordinator.record(worker, received)
+
+    def _result(self, work: Work) -> tuple[str, pb.Result]:
         assignment = work.assignment
         id_ = assignment.assignment_id
         download = bytearray().join(assignment_payload(self._run, work))
         masks = self._run.load_masks(assignment.mask_digest)
         outcome = self._runner.run(assignment, parse(download, id_), masks)
-        file = f"results/{id_}.safetensors"
+        file = result_file(work.row.standing.id)
         save(self._run.path / file, outcome.entries)
         result = pb.Result(
             assignment_id=id_,
@@ -76,4 +93,4 @@ class Simulation:
             mask_digest=outcome.mask_digest,
         )
         self._coordinator.count_bytes(id_, down=len(download), up=(self._run.path / file).stat().st_size)
-        return check_result(self._run, result, file, assignment.mask_digest)
+        return file, result

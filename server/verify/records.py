@@ -6,20 +6,22 @@ from common.experiment import load
 from common.tensorlayout import quoted
 from common.tensortable import TensorTable
 from server.database import Database
-from server.rundir import RunDirectory, model_file
+from server.rundir import RunDirectory
+from server.runfiles import model_file
 from server.strategies import create_strategy
 from server.verify.report import Group
 
 _MOST_ERRORS = 10
 """Of SQLite's own check that are named."""
 
-_TABLES = ("run", "rounds", "clients", "assignments", "results", "metrics")
+_TABLES = ("run", "rounds", "clients", "assignments", "results", "refusals", "metrics")
 _STATES = ("running", "failed", "finished")
 
 _ORPHANS = {
     "assignments: round {}": "SELECT round FROM assignments EXCEPT SELECT round FROM rounds",
     "assignments: client {}": "SELECT client FROM assignments EXCEPT SELECT client FROM clients",
     "results: round {}, client {}": "SELECT round, client FROM results EXCEPT SELECT round, client FROM assignments",
+    "refusals: round {}, client {}": "SELECT round, client FROM refusals EXCEPT SELECT round, client FROM assignments",
     "metrics: round {}, client {}": "SELECT round, client FROM metrics EXCEPT SELECT round, client FROM results",
 }
 """Rows that refer to none, by what names them."""
@@ -184,6 +186,10 @@ def check_history(group: Group, run: RunDirectory) -> None:
         elif mask_before and (mask == mask_before) != (density == density_before):
             what = f"mask {_short(mask)} after {_short(mask_before)}, density {density:.6g} after {density_before:.6g}"
             group.add(where, f"{what}: expected both to change, or neither")
+    for round_, client, scale in database.select(
+        "SELECT round, client, scale FROM results WHERE scale <= 0 OR scale > 1"
+    ):
+        group.add(f"run.db: results: round {round_}, client {client}", f"scale {scale:.6g}, expected more than 0 to 1")
     group.looked_at = f"masks and densities of {_count(database, 'results')} results"
 
 

@@ -223,7 +223,13 @@ EVENTS = ["expire", "restart", "again", "twice", "refuse"]
 def test_whatever_happens_the_run_ends_with_the_same_bits(
     drive: Drive, numbers: Counter[str], events: list[str]
 ) -> None:
-    experiment = tiny_experiment(rounds=1, clients=3, clients_per_round=2, round={"max_attempts": 100, "deadline": 1e6})
+    experiment = tiny_experiment(
+        rounds=1,
+        clients=3,
+        clients_per_round=2,
+        round={"max_attempts": 100, "deadline": 1e6},
+        checks={"max_refusals": 100},
+    )
     numbers["runs"] += 1
     bench = drive(experiment, name=f"run{numbers['runs']}")
     for event in events:

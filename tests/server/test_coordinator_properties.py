@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 from driving import Answer, Bench, TinyTask, tiny_experiment
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from protos import lotteryfl_pb2 as pb
 from server.coordinator import Step
 from server.leases import AssignmentId
 from server.verify import verify
-from server.workers import UnknownWorkerError
+from server.workers import AsideError, UnknownWorkerError, name_of
 
 LEASE = 10.0
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -46,6 +47,7 @@ class AnyRun(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.bench = Bench(Path(self.folder.name) / "run", experiment, TinyTask())
         self.incarnations: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()  # by worker's name
         self.known: set[str] = set()  # worker ids that the coordinator answers
         self.answers: list[tuple[str, Answer]] = []
         self.issued: dict[AssignmentId, str] = {}
@@ -71,18 +73,25 @@ class AnyRun(RuleBasedStateMachine):
         (row,) = [row for row in self.bench.run.database.assignments(id_.round) if row.client == id_.client]
         return row.standing
 
+    def is_aside(self, name: str) -> bool:
+        return self.refused[name] >= self.bench.run.experiment.checks.max_refusals
+
     def worker(self, name: str) -> str:
         return f"{name}:{self.incarnations[name]}"
 
     def everything(self) -> list[list[tuple[object, ...]]]:
         """The run on the disk, as long as nothing was answered for."""
-        tables = ("run", "rounds", "clients", "assignments", "results", "metrics")
+        tables = ("run", "rounds", "clients", "assignments", "results", "refusals", "metrics")
         return [list(self.bench.run.database.select(f"SELECT * FROM {table}")) for table in tables]  # noqa: S608
 
     # -- workers
 
     @rule(name=NAMES, anew=st.booleans())
     def register(self, name: str, anew: bool) -> None:
+        if self.is_aside(name):
+            with pytest.raises(AsideError, match=f"^worker {name} is put aside for the rest of this run: 3 of its"):
+                self.bench.register(name, str(self.incarnations[name] + anew))
+            return
         held = {id_ for id_ in self.issued if self.holds(id_, self.worker(name))}
         self.incarnations[name] += anew
         self.known.discard(f"{name}:{self.incarnations[name] - 1}")
@@ -111,6 +120,10 @@ class AnyRun(RuleBasedStateMachine):
         except UnknownWorkerError:
             assert worker not in self.known
             return
+        except AsideError:
+            assert self.is_aside(name)
+            return
+        assert not self.is_aside(name)
         if work is None:
             return
         assert not self.is_closed
@@ -163,6 +176,9 @@ class AnyRun(RuleBasedStateMachine):
             assert self.everything() == before, "neither changes anything"
         elif spoilt:
             assert verdict == SubmitReply.REFUSED
+            self.refused[name_of(worker)] += 1
+            if self.is_aside(name_of(worker)):
+                self.known.discard(worker)
             assert self.row(id_).state in ("waiting", "dropped")
         else:
             assert verdict == SubmitReply.ACCEPTED

@@ -20,7 +20,8 @@ from common.masks import PackedMask, count
 from common.parameters import digest
 from common.payload import mask_digest
 from common.tensorfile import open_file
-from server.rundir import RunDirectory, model_file
+from server.rundir import RunDirectory
+from server.runfiles import model_file
 
 Drive = Callable[..., Bench]
 
@@ -121,7 +122,7 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
     ),
     "database, version": (
         lambda path: edit(path, "PRAGMA user_version = 9"),
-        "run.db: is of version 9; this program reads 3",
+        "run.db: is of version 9; this program reads 4",
     ),
     "database, a table": (lambda path: edit(path, "DROP TABLE metrics"), "run.db: no such table: metrics"),
     "experiment, gone": (
@@ -143,6 +144,14 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
     "table, of another model": (
         lambda path: edit(path, "UPDATE run SET value = replace(value, '[12]', '[13]') WHERE key = 'table'"),
         *[r"\w+/[\w-]+.safetensors: dense/0.bias: torch.float32 of shape \[12\], expected .* \[13\]"] * 6,
+    ),
+    "results, a scale": (
+        lambda path: edit(path, "UPDATE results SET scale = 2 WHERE (round, client) = (3, 0)"),
+        "run.db: results: round 3, client 0: scale 2, expected more than 0 to 1",
+    ),
+    "refusals, of nobody": (
+        lambda path: edit(path, "INSERT INTO refusals VALUES (1, 9, 0, 1, 'w', 'why')"),
+        "run.db: refusals: round 9, client 0: refers to a row that is not there",
     ),
     "state": (
         lambda path: edit(path, "UPDATE run SET value = 'running' WHERE key = 'state'"),

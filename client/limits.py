@@ -1,0 +1,105 @@
+"""What a worker takes on: its coordinator's word is checked before any memory or time is spent on it."""
+
+import os
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from rich.filesize import decimal
+
+from common.errors import LotteryFLError
+from common.experiment import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS, Experiment, from_json
+from common.payload import is_digest, max_payload_bytes
+from common.tensorlayout import quoted
+from common.tensortable import TensorTable
+from protos import lotteryfl_pb2 as pb
+
+DEFAULT_MAX_EPOCHS = 1000
+
+_MOST_ID = 300
+"""Characters of what the coordinator calls a worker or a run."""
+
+_ASSIGNMENT_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+
+
+class RefusedError(LotteryFLError):
+    """The coordinator asks for what this worker does not take on; the message names it, and the bound."""
+
+
+def half_of_the_memory() -> int:
+    """Return half of the machine's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that one assignment may ask for.
+
+    Training steps need no bound of their own: they are at most epochs times the examples that the worker holds.
+    """
+
+    max_epochs: int = DEFAULT_MAX_EPOCHS
+    max_memory: int = field(default_factory=half_of_the_memory)
+    """Bytes of a model, which are those of its largest payload."""
+
+    def check_registration(self, reply: pb.RegisterReply) -> tuple[Experiment, TensorTable]:
+        """Read what a registration was answered with.
+
+        Raises:
+            RefusedError: a value makes no sense, or the model is larger than is taken on.
+            ExperimentError: the experiment is not one that this version understands.
+            PayloadError: the tensor table is none.
+        """
+        if not MIN_LEASE_SECONDS <= reply.lease_seconds <= MAX_LEASE_SECONDS:  # NaN is refused too
+            raise _refused("lease_seconds", reply.lease_seconds, f"{MIN_LEASE_SECONDS:g} to {MAX_LEASE_SECONDS:g}")
+        if not is_digest(reply.initial_digest):
+            raise _refused("initial_digest", reply.initial_digest, "64 hexadecimal digits")
+        for name in ("worker_id", "run_id"):
+            if len(value := getattr(reply, name)) > _MOST_ID:
+                raise _refused(name, value, f"at most {_MOST_ID} characters")
+        table = TensorTable.from_json(reply.table_json)
+        if (needed := max_payload_bytes(table)) > self.max_memory:
+            raise RefusedError(
+                f"the coordinator's model takes {decimal(needed)}, and this worker takes on {decimal(self.max_memory)} "
+                "(--max-memory)"
+            )
+        return from_json(reply.experiment_json), table
+
+    def check_assignment(self, assignment: pb.Assignment, experiment: Experiment, held: Collection[int] | None) -> None:
+        """Check what is to be done, when nothing of it has been received but this.
+
+        Args:
+            assignment: the header.
+            experiment: of the run.
+            held: the clients whose data the worker has; None: every client's.
+
+        Raises:
+            RefusedError: it is not this worker's to do, asks for too much, or for what this version does not know.
+        """
+        if not _ASSIGNMENT_ID.fullmatch(assignment.assignment_id):
+            raise _refused("assignment_id", assignment.assignment_id, "up to 64 letters, digits and hyphens")
+        client = assignment.client
+        if client >= experiment.clients or (held is not None and client not in held):
+            raise _refused("client", client, "one of this worker's")
+        for name in ("mask_digest", "base_digest"):
+            if (digest := getattr(assignment, name)) and not is_digest(digest):
+                raise _refused(name, digest, "64 hexadecimal digits, or none")
+        self._check_plan(assignment.plan)
+
+    def _check_plan(self, plan: pb.Plan) -> None:
+        if not 1 <= plan.train.epochs <= self.max_epochs:
+            raise _refused("plan.train.epochs", plan.train.epochs, f"1 to {self.max_epochs} (--max-epochs)")
+        if plan.rewind not in pb.Plan.Rewind.values():
+            raise _refused("plan.rewind", plan.rewind, f"one of {', '.join(pb.Plan.Rewind.keys())}")
+        if not plan.HasField("prune"):
+            return
+        if plan.prune.scope not in pb.Plan.Scope.values():
+            raise _refused("plan.prune.scope", plan.prune.scope, f"one of {', '.join(pb.Plan.Scope.keys())}")
+        for name in ("rate", "target_density", "accuracy_threshold"):
+            value = getattr(plan.prune, name)
+            if not 0 <= value <= 1 or (value == 0 and name != "accuracy_threshold"):  # NaN is refused too
+                raise _refused(f"plan.prune.{name}", value, "a share")
+
+
+def _refused(name: str, value: object, expected: str) -> RefusedError:
+    return RefusedError(f"the coordinator's {name} = {quoted(value)}: expected {expected}")
