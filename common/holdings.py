@@ -41,9 +41,8 @@ def holdings(task: Task, clients: int) -> Holdings:
         train, validation, test = _labels(task, client)
         held.append(np.concatenate([train, validation]))
         sizes.append((len(train), len(validation), len(test)))
-    classes = np.unique(np.concatenate(held))
-    columns = [np.bincount(np.searchsorted(classes, labels), minlength=len(classes)) for labels in held]
-    return Holdings(np.stack(columns), np.array(sizes))
+    classes = 1 + max(int(labels.max()) for labels in held)
+    return Holdings(np.stack([np.bincount(labels, minlength=classes) for labels in held]), np.array(sizes))
 
 
 def describe(experiment: Experiment, held: Holdings) -> str:
@@ -69,7 +68,8 @@ def heading(experiment: Experiment) -> str:
         "dirichlet": f", α = {partition.alpha:g}",
         "feature-skew": f", {partition.rotations} rotations",
     }.get(partition.kind, "")
-    return f"{task_id(experiment.task.name)}, {partition.kind}{detail}: {experiment.clients} clients, seed {experiment.seed}"
+    name = task_id(experiment.task.name)
+    return f"{name}, {partition.kind}{detail}: {experiment.clients} clients, seed {experiment.seed}"
 
 
 def _skew(experiment: Experiment, held: Holdings) -> str:
