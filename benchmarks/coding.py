@@ -93,7 +93,7 @@ def _mask_cases() -> list[Case]:
 def _value_cases() -> list[Case]:
     """Kept values of an MLP of 1.1 M that was trained on digits, pruned to a fifth, and trained on."""
     torch.manual_seed(0)
-    model, digits = mlp((1024, 1024), 1, 8, 10), load_digits()
+    model, digits = mlp((1024, 1024), 64, 10), load_digits()
     data = torch.from_numpy(digits.images).float() / 16, torch.from_numpy(digits.target).long()
     train(model, data, epochs=4, lr=0.1, momentum=0.9)
     prune_fixed_amount(model, 0.8, verbose=False)

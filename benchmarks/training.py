@@ -32,7 +32,7 @@ CASES = {
     "CNN for MNIST": Case(partial(create_model, "mnist", "cnn"), (32, 1, 28, 28), 30, 15, most=1.05),
     "CNN for CIFAR-10": Case(partial(create_model, "cifar10", "cnn"), (32, 3, 32, 32), 30, 15, most=1.05),
     "ResNet-18": Case(partial(create_model, "cifar10", "resnet18"), (8, 3, 32, 32), 4, 7, most=1.05),
-    "MLP of 1.9 M": Case(partial(mlp, (1024, 1024), 1, 28, 10), (32, 1, 28, 28), 30, 15, most=1.15),
+    "MLP of 1.9 M": Case(partial(mlp, (1024, 1024), 784, 10), (32, 1, 28, 28), 30, 15, most=1.15),
 }
 
 

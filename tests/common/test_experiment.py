@@ -72,7 +72,7 @@ def test_a_task_file_is_found_beside_the_experiment(tmp_path: Path) -> None:
         ("wire_dtype = 'int4'", "wire_dtype = 'int4': input should be 'float32', 'bfloat16', 'float16' or 'int8'"),
         ("rounds = 0", "rounds = 0: input should be greater than or equal to 1"),
         ("rounds = 2.5", "rounds = 2.5: input should be a valid integer"),
-        ("[partition]\nkind = 'odd'", "partition.kind = 'odd': input should be 'n-class', 'dirichlet' or 'iid'"),
+        ("[partition]\nkind = 'odd'", "partition.kind = 'odd': input should be 'n-class', 'dirichlet', 'iid', "),
         ("clients = 5", "clients_per_round = 20: must be at most clients = 5"),
         ("[round]\nmin_results = 21", "round.min_results = 21: must be at most clients_per_round = 20"),
         ("[round]\nretries = -1", "round.retries = -1: input should be greater than or equal to 0"),

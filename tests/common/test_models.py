@@ -2,23 +2,35 @@ import pytest
 import torch
 from torch import nn
 
-from common.models import ARCHITECTURES, DATASETS, create_model
+from common.models import DATASETS, FEATURES, IMAGES, SEQUENCES, architectures, create_model
+from common.models.pooling import max_pool
+from common.pruning import get_prune_params, make_permanent, prune_fixed_amount
+
+EVERY_MODEL = [(dataset, name) for dataset in DATASETS for name in architectures(dataset)]
+
+
+def inputs_of(dataset: str, count: int) -> torch.Tensor:
+    if dataset in IMAGES:
+        channels, size, _ = IMAGES[dataset]
+        return torch.randn(count, channels, size, size)
+    if dataset in FEATURES:
+        return torch.randn(count, FEATURES[dataset][0])
+    symbols, length, _ = SEQUENCES[dataset]
+    return torch.randint(symbols, (count, length))
 
 
 def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_architecture_learns_from_every_image_size(dataset: str, architecture: str) -> None:
-    channels, size, classes = DATASETS[dataset]
+@pytest.mark.parametrize(("dataset", "architecture"), EVERY_MODEL)
+def test_every_architecture_learns_from_every_data_set_of_its_kind(dataset: str, architecture: str) -> None:
     torch.manual_seed(0)
     model = create_model(dataset, architecture)
 
-    logits = model(torch.randn(3, channels, size, size))
+    logits = model(inputs_of(dataset, 3))
 
-    assert logits.shape == (3, classes)
+    assert logits.shape == (3, DATASETS[dataset][-1])
     nn.functional.cross_entropy(logits, torch.arange(3)).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -75,11 +87,13 @@ def test_a_residual_block_adds_its_input() -> None:
     torch.testing.assert_close(block(maps), maps.relu())
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_initial_values_come_from_the_global_generator_alone(architecture: str) -> None:
+@pytest.mark.parametrize(
+    ("dataset", "architecture"), [pair for pair in EVERY_MODEL if pair[0] in ("digits", "har", "languages")]
+)
+def test_initial_values_come_from_the_global_generator_alone(dataset: str, architecture: str) -> None:
     def build(seed: int) -> dict[str, torch.Tensor]:
         torch.manual_seed(seed)
-        return create_model("digits", architecture).state_dict()
+        return create_model(dataset, architecture).state_dict()
 
     first, again, other = build(1), build(1), build(2)
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -88,8 +102,62 @@ def test_initial_values_come_from_the_global_generator_alone(architecture: str) 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(
-        ValueError, match=r"dataset = 'imagenet': expected one of digits, mnist, fashion-mnist, cifar10"
+        ValueError, match=r"dataset = 'imagenet': expected one of digits, mnist, .*cifar10, .*languages"
     ):
         create_model("imagenet", "mlp")
     with pytest.raises(ValueError, match=r"architecture = 'alexnet': expected one of mlp, .*lenet5.*resnet50"):
         create_model("digits", "alexnet")
+    with pytest.raises(ValueError, match=r"architecture = 'vgg11': expected one of mlp, lenet-300-100 for har"):
+        create_model("har", "vgg11")
+
+
+def test_without_dropout_the_papers_cnn_is_the_same_network() -> None:
+    def build(architecture: str) -> nn.Module:
+        torch.manual_seed(4)
+        return create_model("fashion-mnist", architecture)
+
+    dropped, plain = build("cnn"), build("cnn-nodrop")
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(dropped.state_dict().values(), plain.state_dict().values(), strict=True)
+    )
+    images = torch.randn(8, 1, 28, 28)
+    assert torch.equal(plain.train()(images), dropped.eval()(images))
+    assert not torch.equal(dropped.train()(images), plain(images))
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 8, 8), (1, 1, 7, 5), (2, 3, 2, 9)])
+def test_pooling_without_gradients_is_torchs(shape: tuple[int, ...]) -> None:
+    maps = torch.randn(shape)
+    maps[0, 0, 0, 0] = float("nan")
+    expected = nn.functional.max_pool2d(maps, 2)
+    assert torch.equal(max_pool(maps).nan_to_num(9), expected.nan_to_num(9))
+    assert torch.equal(max_pool(maps.clone().requires_grad_()).nan_to_num(9), expected.nan_to_num(9))
+
+
+def test_every_matrix_of_the_transformers_attention_is_pruned_and_its_masks_count() -> None:
+    torch.manual_seed(0)
+    model = create_model("languages", "transformer")
+    names = {f"{type(module).__name__}.{name}" for module, name in get_prune_params(model)[0]}
+    assert names == {
+        "MultiheadAttention.in_proj_weight",
+        "NonDynamicallyQuantizableLinear.weight",
+        "Linear.weight",
+    }
+    texts = inputs_of("languages", 4)
+    with torch.no_grad():
+        for training in (True, False):  # in eval mode torch takes another way through its encoder layers
+            model.train(training)
+            before = model(texts)
+            prune_fixed_amount(model, 0.5, verbose=False)
+            pruned = model(texts)
+            assert not torch.allclose(before, pruned)
+        make_permanent(model)
+        torch.testing.assert_close(model(texts), pruned)
+
+
+def test_a_transformer_sees_the_order_of_its_symbols() -> None:
+    torch.manual_seed(0)
+    model = create_model("languages", "transformer").eval()
+    texts = inputs_of("languages", 4)
+    assert not torch.allclose(model(texts), model(texts.flip(1)))

@@ -11,7 +11,7 @@ from common.experiment import PartitionSettings
 from common.partition import ClientIndices, Partition, stratified_split
 from common.randomness import generator
 
-KINDS = ("n-class", "dirichlet", "iid")
+KINDS = ("n-class", "dirichlet", "iid", "feature-skew", "natural")
 
 
 def labels_of(per_class: int, classes: int = 10) -> np.ndarray:
@@ -22,9 +22,19 @@ def labels_of(per_class: int, classes: int = 10) -> np.ndarray:
 TRAIN, TEST = labels_of(100), labels_of(25)
 
 
+def owners_of(labels: np.ndarray, owners: int = 60) -> np.ndarray:
+    """Everybody owns a share of every class."""
+    return (np.random.default_rng(8).permutation(len(labels)) % owners) * 7
+
+
 def deal(clients: int = 20, seed: int = 0, train: Any = TRAIN, test: Any = TEST, **keys: Any) -> list[ClientIndices]:
-    partition = Partition(train, test, PartitionSettings(**keys), clients, seed)
+    partition = make(train, test, clients, seed, **keys)
     return [partition.client(client) for client in range(clients)]
+
+
+def make(train: np.ndarray, test: np.ndarray, clients: int, seed: int, **keys: Any) -> Partition:
+    owners = (owners_of(train), owners_of(test)) if keys.get("kind") == "natural" else None
+    return Partition(train, test, PartitionSettings(**keys), clients, seed, owners)
 
 
 def held(client: ClientIndices) -> np.ndarray:
@@ -148,7 +158,7 @@ def test_iid_deals_everyone_the_same_number_and_tests_on_everything() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_gives_the_same_data_in_any_order_of_asking(kind: Any) -> None:
     reference = deal(12, 3, kind=kind)
-    partition = Partition(TRAIN, TEST, PartitionSettings(kind=kind), 12, 3)
+    partition = make(TRAIN, TEST, 12, 3, kind=kind)
     for client in reversed(range(12)):
         assert same(partition.client(client), reference[client])
     assert not any(same(one, other) for one, other in zip(deal(12, 4, kind=kind), reference, strict=True))
@@ -169,7 +179,7 @@ def test_forty_clients_with_two_classes_of_digits() -> None:
     assert all(len(held(client)) == 40 and len(client.validation) == 8 for client in clients)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["n-class", "dirichlet", "iid", "feature-skew"])
 def test_four_hundred_clients_of_sixty_thousand_examples_take_under_two_seconds(kind: Any) -> None:
     train, test = labels_of(6000), labels_of(1000)
     start = time.process_time()
@@ -228,3 +238,62 @@ def test_a_stratified_split_is_exact_in_every_class(labels: list[int], share: fl
     for label in set(labels):
         count, drawn = labels.count(label), int(np.sum(array[second] == label))
         assert drawn == (0 if count == 1 else min(max(1, round(share * count)), count - 1))
+
+
+# ---- natural
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(4, 20), min_size=1, max_size=12),
+    seed=st.integers(0, 100),
+    data=st.data(),
+)
+def test_a_natural_client_is_one_owner_with_all_that_it_owns(sizes: list[int], seed: int, data: st.DataObject) -> None:
+    rng = np.random.default_rng(seed)
+    owners = rng.permutation(np.repeat(10 * np.arange(len(sizes)) - 5, sizes))
+    labels = rng.permutation(np.arange(len(owners)) % 2)
+    clients = data.draw(st.integers(1, len(sizes)))
+    partition = Partition(labels, labels, PartitionSettings(kind="natural"), clients, seed, (owners, owners))
+    seen = set()
+    for client in map(partition.client, range(clients)):
+        (owner,) = set(owners[held(client)])
+        np.testing.assert_array_equal(np.sort(held(client)), np.flatnonzero(owners == owner))
+        np.testing.assert_array_equal(client.test, np.flatnonzero(owners == owner))
+        seen.add(owner)
+    assert len(seen) == clients
+
+
+def test_seeds_choose_other_owners() -> None:
+    assert len({tuple(owners_of(TRAIN)[held(deal(1, seed, kind="natural")[0])][:1]) for seed in range(20)}) > 5
+
+
+def test_natural_needs_owners_and_enough_of_them() -> None:
+    with pytest.raises(TaskError, match=r"partition.kind = 'natural': this data does not say who owns which example"):
+        Partition(TRAIN, TEST, PartitionSettings(kind="natural"), 2, 0)
+    with pytest.raises(TaskError, match=r"clients = 61: partition.kind = 'natural' has one for each of the 60 owners"):
+        deal(61, kind="natural")
+    with pytest.raises(ValueError, match=r"owners of the test data: shape \(249,\), expected \(250,\)"):
+        Partition(TRAIN, TEST, PartitionSettings(kind="natural"), 2, 0, (owners_of(TRAIN), owners_of(TEST[1:])))
+
+
+# ---- feature skew
+
+
+@given(rotations=st.integers(1, 360), clients=st.integers(1, 50))
+def test_angles_go_round_the_circle(rotations: int, clients: int) -> None:
+    partition = make(TRAIN, TEST, clients, 0, kind="feature-skew", rotations=rotations)
+    for client in range(clients):
+        angle = partition.angle(client)
+        assert 0 <= angle < 360
+        assert angle * rotations == pytest.approx(360 * (client % rotations))
+    angles = {partition.angle(client) for client in range(clients)}
+    assert len(angles) == min(rotations, clients)
+
+
+def test_only_feature_skew_turns_anything() -> None:
+    assert make(TRAIN, TEST, 4, 0, kind="iid").angle(1) == 0
+
+
+def test_feature_skew_deals_as_iid_does() -> None:
+    assert all(map(same, deal(kind="iid"), deal(kind="feature-skew")))

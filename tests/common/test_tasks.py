@@ -1,6 +1,7 @@
 import gzip
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from common.errors import TaskError
 from common.experiment import Experiment, validate
+from common.models import DATASETS
 from common.partition import Partition
 from common.tasks import BUILT_IN, ClientData, Task, load_task, mnist
 
@@ -97,6 +99,43 @@ def test_a_client_out_of_range_is_refused(client: int) -> None:
 def test_an_unknown_architecture_is_refused_at_once() -> None:
     with pytest.raises(TaskError, match=r"task.model = 'alexnet': expected one of mlp, .*resnet50"):
         load_task(make_experiment(task={"model": "alexnet"}))
+    with pytest.raises(TaskError, match=r"task.model = 'mlp': expected one of transformer for languages"):
+        load_task(make_experiment(task={"name": "languages"}))
+
+
+def test_every_built_in_task_has_models() -> None:
+    assert set(BUILT_IN) == set(DATASETS)
+
+
+def test_feature_skew_turns_every_part_of_a_clients_images() -> None:
+    """Against the iid client of the same seed, which holds the same examples upright."""
+    upright = load_task(make_experiment(partition={"kind": "iid"}))
+    turned = load_task(make_experiment(partition={"kind": "feature-skew"}))
+    for client, quarters in ((0, 0), (1, 1), (6, 2), (7, 3)):
+        expected, found = upright.client_data(client), turned.client_data(client)
+        for part in ("train", "validation", "test"):
+            images, labels = tensors(getattr(expected, part))
+            assert torch.equal(tensors(getattr(found, part))[0], torch.rot90(images, quarters, (2, 3)))
+            assert torch.equal(tensors(getattr(found, part))[1], labels)
+
+
+def test_corners_that_turn_in_are_background() -> None:
+    task = load_task(make_experiment(partition={"kind": "feature-skew", "rotations": 8}))
+    images, _ = tensors(task.client_data(1).train)
+    assert images.min() == 0
+    assert images[:, :, 0, 0].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "message"),
+    [
+        ({"name": "tabular"}, "feature-skew", "'feature-skew': turns images, and task tabular has none"),
+        ({"name": "digits"}, "natural", "'natural': task digits does not say who owns which example"),
+    ],
+)
+def test_partitions_that_the_data_cannot_have_are_refused(task: dict[str, Any], kind: str, message: str) -> None:
+    with pytest.raises(TaskError, match=f"partition.kind = {message}"):
+        load_task(make_experiment(task=task, partition={"kind": kind})).client_data(0)
 
 
 def test_data_is_the_callers_to_change() -> None:
@@ -140,7 +179,7 @@ def write_mnist(folder: Path, packed: bool = False, side: int = 28) -> Path:
 def empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No data installed, an empty cache, no torchvision; returns the cache folder."""
     for name, source in mnist._SOURCES.items():
-        bare = type(source)(**{**vars(source), "system": tuple(tmp_path / "system" / name for _ in source.system)})
+        bare = replace(source, system=tuple(tmp_path / "system" / name for _ in source.system))
         monkeypatch.setitem(mnist._SOURCES, name, bare)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setitem(sys.modules, "torchvision", None)
@@ -191,8 +230,8 @@ DEBIAN = mnist._SOURCES["fashion-mnist"].system[0]
 def test_the_debian_package_is_read() -> None:
     train, test = BUILT_IN["fashion-mnist"](make_experiment(task={"name": "fashion-mnist"}))
     assert (len(train.labels), len(test.labels)) == (60_000, 10_000)
-    assert train.images.float().mean().item() == pytest.approx(train.mean, abs=0.02)
-    assert train.images.float().std().item() == pytest.approx(train.std, abs=0.02)
+    assert train.stored.float().mean().item() == pytest.approx(train.mean, abs=0.02)
+    assert train.stored.float().std().item() == pytest.approx(train.std, abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +265,11 @@ class MNIST:
 
 class FashionMNIST(MNIST):
     pass
+
+class EMNIST(MNIST):
+    def __init__(self, root, split, **options):
+        assert split == "letters"
+        super().__init__(root, **options)
 '''
 
 
@@ -253,6 +297,12 @@ def test_torchvision_downloads_into_the_cache(
     assert capsys.readouterr().out == ""
 
 
+def test_torchvision_is_told_which_split_of_emnist(torchvision: Path, tmp_path: Path) -> None:
+    write_emnist(tmp_path / "origin", "letters", 1 + np.arange(26).repeat(60))
+    assert_learnable(load_task(make_experiment(task={"name": "emnist-letters"})), 0)
+    assert (torchvision / "EMNIST" / "raw").is_dir()
+
+
 def test_a_failed_download_is_one_clear_error_and_leaves_nothing(
     torchvision: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,3 +327,36 @@ def test_wrong_idx_folders_are_refused_by_name(tmp_path: Path) -> None:
     write_idx(write_mnist(tmp_path / "eleven"), "train-labels-idx1-ubyte", labels + 10)
     with pytest.raises(TaskError, match="train-labels-idx1-ubyte: holds the label 10, expected 0 to 9"):
         reading(tmp_path / "eleven")
+
+
+# ---- EMNIST
+
+
+def write_emnist(folder: Path, split: str, labels: np.ndarray) -> Path:
+    """Images as EMNIST stores them: column by column. The upright image has one line, its third row from above."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = np.zeros((len(labels), 28, 28), dtype=np.uint8)
+    images[:, :, 2] = 255
+    for part in ("train", "test"):
+        write_idx(folder, f"emnist-{split}-{part}-images-idx3-ubyte", images, packed=True)
+        write_idx(folder, f"emnist-{split}-{part}-labels-idx1-ubyte", labels.astype(np.uint8), packed=True)
+    return folder
+
+
+@pytest.mark.parametrize(("split", "classes", "first"), [("balanced", 47, 0), ("letters", 26, 1), ("byclass", 62, 0)])
+def test_emnist_is_upright_and_counted_from_zero(split: str, classes: int, first: int, tmp_path: Path) -> None:
+    name = f"emnist-{split}"
+    folder = write_emnist(tmp_path, split, first + np.arange(classes).repeat(30))
+    task = load_task(make_experiment(task={"name": name, "data_dir": str(folder), "model": "cnn"}))
+    train, _ = BUILT_IN[name](make_experiment(task={"name": name, "data_dir": str(folder)}))
+    assert sorted(train.labels.unique().tolist()) == list(range(classes))
+    inputs, _ = tensors(task.client_data(0).train)
+    line, paper = inputs[:, 0, 2, :], inputs[:, 0, 3:, :]
+    assert line.min() == line.max() > 0 > paper.max() == paper.min()
+    assert_learnable(task, 0)
+
+
+def test_emnist_letters_start_at_one(tmp_path: Path) -> None:
+    folder = write_emnist(tmp_path, "letters", np.arange(26).repeat(30))
+    with pytest.raises(TaskError, match=r"labels-idx1-ubyte.*: holds the label 0, expected 1 to 26"):
+        BUILT_IN["emnist-letters"](make_experiment(task={"name": "emnist-letters", "data_dir": str(folder)}))
