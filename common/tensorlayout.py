@@ -171,4 +171,7 @@ _REPR.maxstring = 200
 
 def quoted(value: object) -> str:
     """Return a `repr` of bounded length: names and values in errors come from the sender."""
-    return _REPR.repr(value)
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "<a number of thousands of digits>"
