@@ -1,5 +1,6 @@
 """Whether what run.db says holds together: its pages, its rows, the rounds, every client's history."""
 
+import re
 from pathlib import Path
 
 from common.experiment import load
@@ -15,6 +16,8 @@ _MOST_ERRORS = 10
 
 _TABLES = ("run", "rounds", "clients", "assignments", "results", "metrics")
 _STATES = ("running", "failed", "finished")
+_MOST_TRAFFIC = 2**50
+"""Bytes of an assignment, one way."""
 
 _ORPHANS = {
     "assignments: round {}": "SELECT round FROM assignments EXCEPT SELECT round FROM rounds",
@@ -55,8 +58,9 @@ def check_experiment(group: Group, path: Path, database: Database) -> None:
             group.add(f"run.db: run, key {key!r}", "missing")
     if (state := database.get("state")) not in _STATES:
         group.add("run.db: run, key 'state'", f"{quoted(state)}, expected one of {', '.join(_STATES)}")
-    if not (model_round := database.get("model_round", "0")).isdecimal():
-        group.add("run.db: run, key 'model_round'", f"{quoted(model_round)}, expected a number")
+    for key in ("model_round", "shared_bytes_down"):
+        if not re.fullmatch("[0-9]{1,18}", number := database.get(key, "0")):
+            group.add(f"run.db: run, key {key!r}", f"{quoted(number)}, expected a number")
     if group.is_sound:
         group.looked_at = (
             f"{strategy.name}, {experiment.clients} clients, {experiment.rounds} rounds; "
@@ -90,6 +94,13 @@ def check_rounds(group: Group, run: RunDirectory) -> None:
         group.add("run.db: run, key 'state'", f"{state!r} with {committed} of {final} rounds committed")
     _check_sizes(group, run)
     _check_assignments(group, run)
+    for round_, client, down, up in database.select(
+        "SELECT round, client, bytes_down, bytes_up FROM assignments "
+        "WHERE min(bytes_down, bytes_up) < 0 OR max(bytes_down, bytes_up) > ?",
+        _MOST_TRAFFIC,
+    ):
+        what = f"{down} bytes down and {up} up, expected 0 to {_MOST_TRAFFIC}"
+        group.add(f"run.db: assignments: round {round_}, client {client}", what)
     assignments, results = _count(database, "assignments"), _count(database, "results")
     group.looked_at = (
         f"{committed} committed, {len(rounds) - committed} open; {assignments} assignments, {results} results"
