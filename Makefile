@@ -32,6 +32,7 @@ lint: $(READY) protos-check ## format, lint, layering and types, and that the ge
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+# What an index does not know, such as a CPU build of torch, is listed and passed over.
 audit: $(READY) ## known vulnerabilities of what is installed, by the Python Package Index's list (network)
 	$(BIN)/pip-audit --local --skip-editable --progress-spinner off
 

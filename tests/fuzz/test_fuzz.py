@@ -30,8 +30,9 @@ def test_the_kept_corpus_gives_only_typed_errors(name: str) -> None:
 def test_valid_inputs_are_read(name: str) -> None:
     """A target that refuses everything finds nothing: its seeds at least pass its header."""
     target = TARGETS[name]
+    first, *_ = target.seeds()
     with memory_capped():
-        target.read(next(iter(target.seeds())))
+        target.read(first)
 
 
 @pytest.mark.parametrize("name", TARGETS)
