@@ -2,9 +2,10 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
+READY_TO_FUZZ := .venv/.ready-to-fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format protos protos-check chaos soak bench clean
+.PHONY: help setup demo test test-slow lint audit format protos protos-check chaos soak fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +32,10 @@ lint: $(READY) protos-check ## format, lint, layering and types, and that the ge
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+# What an index does not know, such as a CPU build of torch, is listed and passed over.
+audit: $(READY) ## known vulnerabilities of what is installed, by the Python Package Index's list (network)
+	$(BIN)/pip-audit --local --skip-editable --progress-spinner off
+
 format: $(READY) ## rewrite the files the way lint wants them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -51,6 +56,13 @@ chaos: $(READY) ## a run survives 200 faults at every point, in under 15 minutes
 
 soak: $(READY) ## 2,000 rounds: do memory, open files or threads grow?
 	$(BIN)/python -m pytest tests/chaos/test_soak.py
+
+fuzz: $(READY_TO_FUZZ) ## a minute of fuzzing over the kept corpus, SECONDS=600 for longer (Linux on x86-64)
+	PYTHONPATH=.:tests $(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(SECONDS),60) $(ONLY)
+
+$(READY_TO_FUZZ): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,fuzz]'
+	touch $(READY_TO_FUZZ)
 
 bench: $(READY) ## every figure beside its baseline, in under 20 minutes; ONLY=pruning for one part
 	$(BIN)/python -m benchmarks $(ONLY)

@@ -12,12 +12,18 @@ from common.clientranges import parse_clients
 from common.errors import ExperimentError
 from common.identity import IdentityError, check_name
 from common.quantization import WireDtype
+from common.tensorlayout import quoted
 
 TOMLTable = dict[str, Any]
+
+_NO_TOML = (ValueError, RecursionError)
+"""Of tomllib: a number of thousands of digits and values nested as deep are no TOMLDecodeError."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+"""Fits into every integer of the contract and of run.db."""
 
 MIN_LEASE_SECONDS = 1.0
 """A heartbeat is sent every third of a lease; to a busy coordinator it may take a third of a second."""
@@ -51,14 +57,14 @@ class PartitionSettings(_Section):
     """Who holds which examples."""
 
     kind: Literal["n-class", "dirichlet", "iid", "feature-skew", "natural"] = "n-class"
-    classes_per_client: int = Field(2, ge=1)
-    examples_per_class: int = Field(20, ge=1)
+    classes_per_client: Count = 2
+    examples_per_class: Count = 20
     """Training + validation examples of a client's first class (n-class)."""
     balance: PositiveShare = 1.0
     """A client's other classes hold round(balance * examples_per_class) examples (n-class)."""
     alpha: float = Field(0.5, gt=0)
     """Concentration of the class proportions; small is more skewed (dirichlet)."""
-    examples_per_client: int = Field(40, ge=1)
+    examples_per_client: Count = 40
     """Training + validation examples of every client (dirichlet, iid, feature-skew)."""
     rotations: int = Field(4, ge=1, le=360)
     """Client k's images are turned by k mod rotations steps of 360 / rotations degrees (feature-skew)."""
@@ -68,8 +74,8 @@ class PartitionSettings(_Section):
 class TrainingSettings(_Section):
     """Local training on a client."""
 
-    epochs: int = Field(5, ge=1)
-    batch_size: int = Field(8, ge=1)
+    epochs: Count = 5
+    batch_size: Count = 8
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(0.1, gt=0)
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -121,15 +127,15 @@ class CheckSettings(_Section):
 class RoundSettings(_Section):
     """When a round is complete, and how long a worker may be silent."""
 
-    min_results: int = Field(1, ge=1)
+    min_results: Count = 1
     """Results without which a round is tried again, when its deadline has passed or clients were given up."""
-    retries: int = Field(1, ge=0)
+    retries: int = Field(1, ge=0, le=2**31 - 1)
     """How often it is; then the run fails."""
     deadline: Seconds = 3600.0
     """Seconds after which a round does without the results that are missing; each retry has as many."""
     lease: float = Field(60.0, ge=MIN_LEASE_SECONDS, le=MAX_LEASE_SECONDS)
     """Seconds without a heartbeat after which an assignment goes to another worker."""
-    max_attempts: int = Field(3, ge=1)
+    max_attempts: Count = 3
     """Workers that may fail at an assignment before its client sits the round out."""
     broadcasts: bool = True
     """Give a worker of several clients the whole model once where that takes fewer bytes than their kept values."""
@@ -161,9 +167,9 @@ class Experiment(_Section):
     """One run, whole: the same file and seed give the same bits."""
 
     seed: int = Field(0, ge=0, lt=2**63)
-    rounds: int = Field(30, ge=1)
+    rounds: Count = 30
     clients: int = Field(20, ge=1, le=1_000_000)
-    clients_per_round: int = Field(20, ge=1)
+    clients_per_round: Count = 20
     wire_dtype: WireDtype = "float32"
     """In what the prunable weights travel, both ways, and are kept in clients' results; see `common.wireformat`."""
     task: TaskSettings = TaskSettings()
@@ -209,7 +215,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ExperimentError(f"{path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except _NO_TOML as error:
         raise ExperimentError(f"{path}: not valid TOML: {error}") from error
     for override in overrides:
         _apply_override(table, override)
@@ -267,7 +273,7 @@ def _apply_override(table: TOMLTable, override: str) -> None:
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except _NO_TOML:
         return text  # a bare word is a string: --set strategy.name=fedavg
 
 
@@ -275,11 +281,11 @@ def _sentences(error: ValidationError) -> Iterable[str]:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            yield f"unknown key {key} = {item['input']!r}; allowed here: {', '.join(_known_keys(item['loc']))}"
+            yield f"unknown key {key} = {quoted(item['input'])}; allowed here: {', '.join(_known_keys(item['loc']))}"
         elif item["type"] == "value_error":
             yield str(item["ctx"]["error"])
         else:
-            yield f"{key} = {item['input']!r}: {item['msg'][:1].lower()}{item['msg'][1:]}"
+            yield f"{key} = {quoted(item['input'])}: {item['msg'][:1].lower()}{item['msg'][1:]}"
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:

@@ -7,7 +7,7 @@ message is written and read here, byte for byte as protobuf would, but without i
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from common.errors import PayloadError
 from common.faults import between_chunks
@@ -57,11 +57,19 @@ def serialize(message: bytes | Message) -> bytes:
 
 
 def deserializer(part: type[Part]) -> Callable[[bytes], Part | memoryview]:
-    """Return the function that reads a stream's messages: a chunk as a view of the message, others as they are."""
+    """Return the function that reads a stream's messages: a chunk as a view of the message, others as they are.
+
+    That function raises a `PayloadError` for bytes that are no such message.
+    """
 
     def deserialize(message: bytes) -> Part | memoryview:
         chunk = _chunk_of(message)
-        return part.FromString(message) if chunk is None else chunk
+        if chunk is not None:
+            return chunk
+        try:
+            return part.FromString(message)
+        except DecodeError as error:
+            raise PayloadError(f"a message of {len(message)} bytes is not one of the stream: {error}") from error
 
     return deserialize
 
@@ -77,6 +85,8 @@ def take(receiver: Receiver[T], part: Part | memoryview) -> T | None:
     Raises:
         PayloadError: the bytes are not what was announced, or the message has no place here.
     """
+    if not receiver.is_open:
+        raise PayloadError("expected the stream to end with its trailer, got another message")
     if isinstance(part, memoryview):
         receiver.write(part)
         return None

@@ -100,11 +100,11 @@ def read_layout(head: bytes | bytearray | memoryview, size: int, what: str) -> l
 def _read_table(text: bytes, what: str) -> dict[str, Any]:
     """Return the header's entries by name, still unchecked."""
     try:
-        table = json.loads(text.decode(), object_pairs_hook=_unique)
+        table = json.loads(text.decode(), object_pairs_hook=_unique, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         raise PayloadError(f"{what}: the header is not valid JSON: {error}") from error
-    if not isinstance(table, dict):
-        raise PayloadError(f"{what}: the header is {quoted(table)}, expected a JSON object")
+    if not isinstance(table, dict) or not text.startswith(b"{"):
+        raise PayloadError(f"{what}: the header is {quoted(table)}, expected a JSON object, from its first byte on")
     metadata = table.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise PayloadError(f"{what}: __metadata__ is {quoted(metadata)}, expected strings by name")
@@ -119,6 +119,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         name.encode()  # fails for half a surrogate pair, which JSON can write and UTF-8 cannot
         found[name] = value
     return found
+
+
+def _whole(digits: str) -> int:
+    if digits == "-0":  # to other readers of such files it is no size
+        raise ValueError("number -0, expected 0")
+    return int(digits)
 
 
 def _read_entry(name: str, fields: Any, what: str) -> Entry:
@@ -171,4 +177,7 @@ _REPR.maxstring = 200
 
 def quoted(value: object) -> str:
     """Return a `repr` of bounded length: names and values in errors come from the sender."""
-    return _REPR.repr(value)
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "<a number of thousands of digits>"

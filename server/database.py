@@ -2,8 +2,9 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,7 +99,7 @@ class Database:
         """Open run.db, creating it where it is missing.
 
         Raises:
-            LotteryFLError: the file is no run database, or one of another version.
+            LotteryFLError: the file is no run database, or one of another version or with other tables.
         """
         try:
             self._connection = sqlite3.connect(
@@ -114,10 +115,13 @@ class Database:
                 self._connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
                 version = SCHEMA_VERSION
             self._connection.execute("PRAGMA synchronous = FULL")
-        except sqlite3.Error as error:
+            tables = _tables(self._connection) if version == SCHEMA_VERSION else []
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise LotteryFLError(f"{path}: cannot be used as a run database: {error}") from error
         if version != SCHEMA_VERSION:
             raise LotteryFLError(f"{path}: is of version {version}; this program reads {SCHEMA_VERSION}")
+        if tables != _expected_tables():
+            raise LotteryFLError(f"{path}: its tables are not those of version {version}")
 
     def close(self) -> None:
         """Close the connection; what was not committed is rolled back."""
@@ -369,6 +373,18 @@ class Database:
 
     def _scalar(self, query: str, *parameters: object) -> int:
         return int(self._connection.execute(query, parameters).fetchone()[0])
+
+
+def _tables(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """Return all that a database defines: a view of others' making would run their queries in place of a table's."""
+    return connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY name").fetchall()
+
+
+@cache
+def _expected_tables() -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(SCHEMA)
+        return _tables(connection)
 
 
 def _mode(path: Path, *, read_only: bool) -> str:

@@ -27,14 +27,15 @@ def status(where: str, security: ChannelSecurity) -> None:
     """Say where a run stands, from its directory or its coordinator."""
     if Path(where).is_dir():
         from server.report import status_of
-        from server.rundir import RunDirectory
+        from server.rundir import inspected
 
-        with RunDirectory(Path(where), read_only=True) as run:
-            click.echo(_describe(status_of(run)))
+        with inspected(Path(where)) as run:
+            text = _describe(status_of(run))
     elif ":" in where:
-        click.echo(_describe(_ask(where, security)))
+        text = _describe(_ask(where, security))
     else:
         raise LotteryFLError(f"{where}: neither a run directory nor HOST:PORT")
+    click.echo(text)
 
 
 @click.command()
@@ -44,9 +45,9 @@ def status(where: str, security: ChannelSecurity) -> None:
 def export(directory: Path, client: int, out: Path) -> None:
     """Write a client's ticket as a plain state dict."""
     from server.export import export_ticket
-    from server.rundir import RunDirectory
+    from server.rundir import inspected
 
-    with RunDirectory(directory, read_only=True) as run:
+    with inspected(directory) as run:
         export_ticket(run, client, out)
     click.echo(f"{out} written")
 

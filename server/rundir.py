@@ -14,10 +14,12 @@ import hashlib
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple, Self
 
+from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from common import tensorfile
@@ -36,6 +38,9 @@ from server.runfiles import is_tensor_file, mask_file, model_file, require_no_li
 Masks = Mapping[str, PackedMask]
 
 FOLDERS = ("models", "masks", "results")
+UNREADABLE = (OSError, sqlite3.Error, DecodeError, ValueError, TypeError, ArithmeticError, LookupError, RuntimeError)
+"""What comes of reading a run directory that is damaged: SQLite hands out whatever its file holds, of any type."""
+
 _LOCK = "run.lock"
 _SETUP = ".setup"
 """While it is there, what else is in its folder is a set-up's that was not finished, and can go."""
@@ -57,7 +62,7 @@ class RunDirectory:
         """Open a run directory.
 
         Raises:
-            LotteryFLError: there is no run, or another process is running it.
+            LotteryFLError: there is no run, it is damaged, or another process is running it.
         """
         if not (path / "run.db").is_file():
             raise LotteryFLError(f"{path}: is no run directory: it has no run.db")
@@ -65,9 +70,13 @@ class RunDirectory:
         self.path = path
         self._lock = None if read_only else _lock(path)
         self.database = Database(path / "run.db", read_only=read_only)
-        if (path / _SETUP).exists() or not self.database.get("table"):
+        try:
+            table = self.database.get("table")
+        except (sqlite3.Error, ValueError) as error:
+            raise LotteryFLError(f"{path / 'run.db'}: cannot be read: {error}") from error
+        if (path / _SETUP).exists() or not table:
             raise LotteryFLError(f"{path}: was never finished being set up: start its experiment there again")
-        self.table = TensorTable.from_json(self.database.get("table"))
+        self.table = TensorTable.from_json(table)
         self.experiment = load(path / "experiment.toml")
         self.wire = WireFormat(self.table, self.experiment.wire_dtype)
 
@@ -244,6 +253,21 @@ class RunDirectory:
     def remove_leftovers(self) -> None:
         """Delete what a process that was killed left behind; not while uploads are under way."""
         self.remove(self.leftovers())
+
+
+@contextmanager
+def inspected(path: Path) -> Iterator[RunDirectory]:
+    """Open a run directory to look at, whoever it comes from.
+
+    Raises:
+        LotteryFLError: there is no run, or what the block reads of it is damaged.
+    """
+    try:
+        with RunDirectory(path, read_only=True) as run:
+            yield run
+    except UNREADABLE as error:
+        what = f"{type(error).__name__}: {error}"
+        raise LotteryFLError(f"{path}: is damaged ({what}): `lotteryfl verify` names where") from error
 
 
 def is_being_run(path: Path) -> bool:

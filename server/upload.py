@@ -8,6 +8,7 @@ from typing import NoReturn
 import grpc
 
 from common.channel import STREAM_IDLE_SECONDS
+from common.errors import PayloadError
 from common.framing import message_size, take
 from common.receiver import FileReceiver
 from protos import lotteryfl_pb2 as pb
@@ -64,7 +65,10 @@ class Upload:
 
     async def header(self) -> pb.Result:
         """Return what the first message announces; nothing, where it is not a header."""
-        part = await self._next()
+        try:
+            part = await self._next()
+        except PayloadError:
+            return pb.Result()
         return part.result if isinstance(part, pb.ResultPart) else pb.Result()
 
     async def into(self, receiver: FileReceiver) -> None:

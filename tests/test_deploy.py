@@ -217,7 +217,7 @@ def call_script(tmp_path):
         settings = {"CALLS": str(calls), "SERVE_CODE": str(serve_code), "SLURM_JOB_ID": "123456"}
         path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
         environment = os.environ | settings | {"PATH": path}
-        done = subprocess.run(["bash", ROOT / "deploy" / script, *arguments], env=environment, timeout=60)
+        done = subprocess.run(["/bin/bash", ROOT / "deploy" / script, *arguments], env=environment, timeout=60)
         return done.returncode, [line.split() for line in calls.read_text().splitlines()]
 
     return call

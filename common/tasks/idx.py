@@ -61,6 +61,8 @@ def _read(file: IO[bytes] | gzip.GzipFile, path: Path, dimensions: int, most: in
     size = math.prod(shape)
     if size > min(MAX_BYTES, most):
         raise TaskError(f"{path}: its header claims {size} bytes of data, expected {min(MAX_BYTES, most)} at most")
+    if math.prod(max(length, 1) for length in shape) > MAX_BYTES:  # of no bytes, and yet too large for numpy
+        raise TaskError(f"{path}: its header claims an array of shape {shape}")
     data = file.read(size + 1)
     if len(data) != size:
         held = f"more than {size}" if len(data) > size else str(len(data))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common.errors import LotteryFLError
 from server.database import Database
-from server.rundir import FOLDERS, RunDirectory, is_being_run
+from server.rundir import FOLDERS, RunDirectory, inspected, is_being_run
 from server.runfiles import require_no_links
 from server.verify.records import (
     check_clients,
@@ -52,8 +52,9 @@ def verify(path: Path) -> Report:
     else:
         with RunDirectory(path, read_only=True) as run, run.database.snapshot():
             _check_contents(report, run)
-            others = {file for file in path.iterdir() if file.name not in _KNOWN}
-            report.leftovers = sorted(str(file.relative_to(path)) for file in run.leftovers() | others)
+            if not report.problems:  # or what is in use could be taken for a leftover
+                others = {file for file in path.iterdir() if file.name not in _KNOWN}
+                report.leftovers = sorted(str(file.relative_to(path)) for file in run.leftovers() | others)
         if report.is_being_run:
             _forget_replaced(report)
     if not report.is_being_run and is_being_run(path):
@@ -96,7 +97,7 @@ def _check_contents(report: Report, run: RunDirectory) -> None:
 
 def _forget_replaced(report: Report) -> None:
     """Drop problems with files that a commit meanwhile has replaced and deleted."""
-    with RunDirectory(report.path, read_only=True) as run:
+    with inspected(report.path) as run:
         in_use = run.files_in_use()
     files = tuple(f"{folder}/" for folder in FOLDERS)
     for group in report.groups:

@@ -1,5 +1,6 @@
 """Whether what run.db says holds together: its pages, its rows, the rounds, every client's history."""
 
+import re
 from pathlib import Path
 
 from common.experiment import load
@@ -14,8 +15,16 @@ from server.verify.report import Group
 _MOST_ERRORS = 10
 """Of SQLite's own check that are named."""
 
-_TABLES = ("run", "rounds", "clients", "assignments", "results", "refusals", "metrics")
+_ROWS = """
+    SELECT count(*) FROM (
+        SELECT 1 FROM run UNION ALL SELECT 1 FROM rounds UNION ALL SELECT 1 FROM clients UNION ALL
+        SELECT 1 FROM assignments UNION ALL SELECT 1 FROM results UNION ALL SELECT 1 FROM refusals UNION ALL
+        SELECT 1 FROM metrics
+    )
+"""
 _STATES = ("running", "failed", "finished")
+_MOST_TRAFFIC = 2**50
+"""Bytes of an assignment, one way."""
 
 _ORPHANS = {
     "assignments: round {}": "SELECT round FROM assignments EXCEPT SELECT round FROM rounds",
@@ -27,8 +36,11 @@ _ORPHANS = {
 """Rows that refer to none, by what names them."""
 
 _LAST_RESULTS = """
-    SELECT client, mask, file, max(round) FROM results JOIN rounds USING (round)
-    WHERE rounds.state = 'committed' GROUP BY client
+    SELECT c.client, c.mask, coalesce(r.mask, ''), c.ticket, coalesce(r.file, '')
+    FROM clients c LEFT JOIN (
+        SELECT client, mask, file, max(round) FROM results JOIN rounds USING (round)
+        WHERE rounds.state = 'committed' GROUP BY client
+    ) r USING (client)
 """
 
 
@@ -38,8 +50,7 @@ def check_database(group: Group, database: Database) -> None:
         if finding != "ok":
             group.add("run.db", f"{finding} (integrity check)")
     if group.is_sound:
-        rows = sum(_count(database, table) for table in _TABLES)
-        group.looked_at = f"{rows} rows in {len(_TABLES)} tables"
+        group.looked_at = f"{_count(database, _ROWS)} rows in all tables"
 
 
 def check_experiment(group: Group, path: Path, database: Database) -> None:
@@ -57,8 +68,9 @@ def check_experiment(group: Group, path: Path, database: Database) -> None:
             group.add(f"run.db: run, key {key!r}", "missing")
     if (state := database.get("state")) not in _STATES:
         group.add("run.db: run, key 'state'", f"{quoted(state)}, expected one of {', '.join(_STATES)}")
-    if not (model_round := database.get("model_round", "0")).isdecimal():
-        group.add("run.db: run, key 'model_round'", f"{quoted(model_round)}, expected a number")
+    for key in ("model_round", "shared_bytes_down"):
+        if not re.fullmatch("[0-9]{1,18}", number := database.get(key, "0")):
+            group.add(f"run.db: run, key {key!r}", f"{quoted(number)}, expected a number")
     if group.is_sound:
         group.looked_at = (
             f"{strategy.name}, {experiment.clients} clients, {experiment.rounds} rounds; "
@@ -92,7 +104,15 @@ def check_rounds(group: Group, run: RunDirectory) -> None:
         group.add("run.db: run, key 'state'", f"{state!r} with {committed} of {final} rounds committed")
     _check_sizes(group, run)
     _check_assignments(group, run)
-    assignments, results = _count(database, "assignments"), _count(database, "results")
+    for round_, client, down, up in database.select(
+        "SELECT round, client, bytes_down, bytes_up FROM assignments "
+        "WHERE min(bytes_down, bytes_up) < 0 OR max(bytes_down, bytes_up) > ?",
+        _MOST_TRAFFIC,
+    ):
+        what = f"{down} bytes down and {up} up, expected 0 to {_MOST_TRAFFIC}"
+        group.add(f"run.db: assignments: round {round_}, client {client}", what)
+    assignments = _count(database, "SELECT count(*) FROM assignments")
+    results = _count(database, "SELECT count(*) FROM results")
     group.looked_at = (
         f"{committed} committed, {len(rounds) - committed} open; {assignments} assignments, {results} results"
     )
@@ -149,10 +169,7 @@ def check_clients(group: Group, run: RunDirectory) -> None:
             return
     if last + 1 != count:
         group.add("run.db: clients", f"{last + 1} rows, expected {count} as the experiment says")
-    for client, *found in database.select(
-        "SELECT c.client, c.mask, coalesce(r.mask, ''), c.ticket, coalesce(r.file, '') "  # noqa: S608 - a constant
-        f"FROM clients c LEFT JOIN ({_LAST_RESULTS}) r USING (client)"
-    ):
+    for client, *found in database.select(_LAST_RESULTS):
         _compare(group, f"run.db: clients: client {client}", *found, of="its last committed result")
     shared, aggregates = model_file(run.model_round), create_strategy(run.experiment).aggregates
     for round_, client, *found in database.select(
@@ -161,7 +178,7 @@ def check_clients(group: Group, run: RunDirectory) -> None:
         *(aggregates, shared),
     ):
         _compare(group, f"run.db: assignments: round {round_}, client {client}", *found, of="the client's")
-    tickets = _count(database, "clients WHERE ticket != ''")
+    tickets = _count(database, "SELECT count(*) FROM clients WHERE ticket != ''")
     group.looked_at = f"{last + 1}, {tickets} with a ticket"
 
 
@@ -190,7 +207,8 @@ def check_history(group: Group, run: RunDirectory) -> None:
         "SELECT round, client, scale FROM results WHERE scale <= 0 OR scale > 1"
     ):
         group.add(f"run.db: results: round {round_}, client {client}", f"scale {scale:.6g}, expected more than 0 to 1")
-    group.looked_at = f"masks and densities of {_count(database, 'results')} results"
+    results = _count(database, "SELECT count(*) FROM results")
+    group.looked_at = f"masks and densities of {results} results"
 
 
 def _compare(group: Group, where: str, mask: str, its_mask: str, file: str, its_file: str, *, of: str) -> None:
@@ -204,6 +222,6 @@ def _short(mask: str) -> str:
     return quoted(mask[:12]) if mask else "none"
 
 
-def _count(database: Database, table: str) -> int:
-    ((count,),) = database.select(f"SELECT count(*) FROM {table}")  # noqa: S608 - a constant
+def _count(database: Database, query: str) -> int:
+    ((count,),) = database.select(query)
     return int(count)

@@ -1,6 +1,5 @@
 """What a verification looked at, and what it found."""
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import LotteryFLError
+from server.rundir import UNREADABLE
 
 MOST_KEPT = 20
 """Problems of one subject that are named; of a wiped table there would be a million."""
@@ -55,7 +55,7 @@ class Group:
             yield
         except OSError as error:
             self.add(where, f"cannot be read: {error.strerror or error}")
-        except (LotteryFLError, sqlite3.Error, ValueError, RuntimeError) as error:  # RuntimeError: torch cannot map it
+        except (LotteryFLError, *UNREADABLE) as error:
             self.add(where, str(error).removeprefix(f"{self._path / where}: "))
 
 

@@ -81,6 +81,11 @@ def test_a_task_file_is_found_beside_the_experiment(tmp_path: Path) -> None:
         ("[strategy]\ntarget_density = 0", "strategy.target_density = 0: input should be greater than 0"),
         ("training = 3", "training = 3: "),
         ("rounds = ", "not valid TOML"),
+        (f"rounds = {2**31}", f"rounds = {2**31}: input should be less than or equal to {2**31 - 1}"),
+        ("rounds = " + "9" * 5000, "not valid TOML"),
+        ("rounds = 0x" + "f" * 5000, "rounds = <a number of thousands of digits>: "),
+        ("retries = 0x" + "f" * 5000, "unknown key retries = <a number of thousands of digits>; allowed here: "),
+        ("rounds = " + "[" * 5000, "not valid TOML"),
     ],
 )
 def test_an_error_names_the_key_its_value_and_what_is_allowed(tmp_path: Path, text: str, expected: str) -> None:
@@ -89,6 +94,12 @@ def test_an_error_names_the_key_its_value_and_what_is_allowed(tmp_path: Path, te
         load(path)
     assert str(caught.value).startswith(f"{path}: {expected}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000])
+def test_an_override_that_is_no_toml_is_a_word(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ExperimentError, match=r"rounds = .[9[]+"):
+        load(written(tmp_path, ""), [f"rounds={value}"])
 
 
 @pytest.mark.parametrize("override", ["training.lr", "=3", "training..lr=3", "rounds.x=3"])

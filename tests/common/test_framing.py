@@ -72,6 +72,14 @@ def test_a_message_out_of_place_is_refused(part: pb.BlobPart) -> None:
         take(MemoryReceiver(8, 8, "model"), part)
 
 
+@pytest.mark.parametrize("extra", [memoryview(b"more"), pb.BlobPart(trailer=pb.PayloadTrailer()), pb.BlobPart()])
+def test_a_message_after_the_trailer_is_refused(extra: pb.BlobPart | memoryview) -> None:
+    receiver = MemoryReceiver(0, 8, "model")
+    assert take(receiver, pb.BlobPart(trailer=pb.PayloadTrailer())) is not None
+    with pytest.raises(PayloadError, match="expected the stream to end with its trailer, got another message"):
+        take(receiver, extra)
+
+
 @pytest.mark.parametrize("kind", [pb.AssignmentPart, pb.ResultPart, pb.BlobPart])
 @given(size=st.sampled_from([1, 127, 128, 16_383, 16_384, CHUNK_BYTES]))
 def test_a_chunk_is_the_message_that_protobuf_makes_of_it(kind: type[pb.BlobPart], size: int) -> None:
@@ -89,7 +97,7 @@ def test_any_bytes_are_read_as_protobuf_reads_them(message: bytes) -> None:
     try:
         expected = pb.BlobPart.FromString(message)
     except DecodeError:
-        with pytest.raises(DecodeError):
+        with pytest.raises(PayloadError, match=f"a message of {len(message)} bytes is not one of the stream"):
             read(message)
         return
     part = read(message)

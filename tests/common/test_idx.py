@@ -70,6 +70,12 @@ def test_malformed_files_are_refused_by_name(path: Path, content: bytes, message
     assert message in str(caught.value)
 
 
+def test_an_array_of_no_bytes_that_numpy_cannot_make_is_refused(path: Path) -> None:
+    write(path, struct.pack(">HBB3I", 0, 8, 3, 0, 2**32 - 1, 2**32 - 1))
+    with pytest.raises(TaskError, match=r"its header claims an array of shape \[0, 4294967295, 4294967295\]"):
+        read_idx(path, 3)
+
+
 @pytest.mark.parametrize("shape", [(2**32 - 1,) * 3, (60_000, 28, 28), (MAX_BYTES + 1, 1, 1)])
 def test_a_header_that_claims_too_much_is_refused_before_anything_is_read(
     path: Path, shape: tuple[int, int, int]

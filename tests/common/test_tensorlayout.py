@@ -64,6 +64,15 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
         raw_file({"w": entry("F32", 2, 0, 8)}, bytes(8)),
         "'w': shape is 2, expected up to 64",
     ),
+    "size -0": (raw_file(b'{"w":{"dtype":"U8","shape":[-0],"data_offsets":[0,0]}}'), "not valid JSON: number -0"),
+    "space before the header": (
+        raw_file(b" {}"),
+        r"the header is \{\}, expected a JSON object, from its first byte on",
+    ),
+    "size of thousands of digits": (
+        raw_file(b'{"w":{"dtype":"U8","shape":[' + b"9" * 5000 + b'],"data_offsets":[0,0]}}'),
+        "not valid JSON: Exceeds the limit",
+    ),
     "size negative": (raw_file({"w": entry("F32", [-1, -2], 0, 8)}, bytes(8)), r"'w': shape is \[-1, -2\]"),
     "size not whole": (raw_file({"w": entry("F32", [2.0], 0, 8)}, bytes(8)), r"'w': shape is \[2\.0\]"),
     "size true": (raw_file({"w": entry("F32", [True], 0, 4)}, bytes(4)), r"'w': shape is \[True\]"),

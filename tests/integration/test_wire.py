@@ -149,6 +149,20 @@ def test_a_spoilt_upload_is_refused_and_its_work_given_out_again(
     assert (status(server).results, len(stored(server))) == (1, 1)
 
 
+def test_messages_that_are_none_are_refused_and_the_work_given_out_again(
+    server: CoordinatorThread, worker: HandWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    submit = server.channel.stream_unary(f"/{SERVICE}/SubmitResult", response_deserializer=pb.SubmitReply.FromString)
+    garbage = b"\x0a\xff"
+    assert submit(iter([garbage]), timeout=30).verdict == pb.SubmitReply.STALE
+    first, *_ = worker.work().messages()
+    reply = submit(iter([first.SerializeToString(), garbage]), timeout=30)
+    assert reply.verdict == pb.SubmitReply.REFUSED
+    assert "a message of 2 bytes is not one of the stream" in reply.reason
+    assert worker.submit(worker.work().messages()).verdict == pb.SubmitReply.ACCEPTED
+    assert caplog.records == []
+
+
 def test_a_number_that_is_not_finite_is_refused_by_the_tensors_name(
     server: CoordinatorThread, worker: HandWorker
 ) -> None:

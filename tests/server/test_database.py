@@ -82,6 +82,23 @@ def test_another_versions_database_is_named(tmp_path: Path) -> None:
             Database(path, read_only=read_only)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DROP TABLE metrics",
+        "CREATE VIEW other AS SELECT 1",
+        "CREATE TRIGGER other AFTER DELETE ON run BEGIN SELECT 1; END",
+    ],
+)
+def test_a_database_with_other_tables_is_refused(tmp_path: Path, query: str) -> None:
+    """What is in a view would run as soon as it is read: for ever, if its author likes."""
+    path = tmp_path / "run.db"
+    Database(path)._connection.execute(query)
+    for read_only in (True, False):
+        with pytest.raises(LotteryFLError, match=r"run\.db: its tables are not those of version 3"):
+            Database(path, read_only=read_only)
+
+
 def test_a_path_may_hold_what_a_uri_may_not(tmp_path: Path) -> None:
     folder = tmp_path / "50% of ?mode=ro #1"
     folder.mkdir()

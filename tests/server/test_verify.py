@@ -160,3 +160,10 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(LotteryFLError, match=r"is no run directory: it has no run\.db"):
             verify(folder)
+
+
+def test_nothing_is_called_a_leftover_of_a_run_that_is_damaged(finished_run: Path) -> None:
+    """What is in use could not be told from it."""
+    edit(finished_run, "UPDATE clients SET ticket = '' WHERE client = 0")
+    report = verify(finished_run)
+    assert (report.problems, report.leftovers) == (1, [])

@@ -86,6 +86,10 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
         ),
         "run.db: run, key 'model_round': 1, expected 2 after 3 committed rounds",
     ),
+    "model_round, beyond all rounds": (
+        lambda path: edit(path, f"UPDATE run SET value = '{'9' * 5000}' WHERE key = 'model_round'"),
+        "run.db: run, key 'model_round': '9+.*9+', expected a number",
+    ),
     "model_round, no number": (
         lambda path: edit(path, "UPDATE run SET value = '-' WHERE key = 'model_round'"),
         "run.db: run, key 'model_round': '-', expected a number",
@@ -124,7 +128,22 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
         lambda path: edit(path, "PRAGMA user_version = 9"),
         "run.db: is of version 9; this program reads 4",
     ),
-    "database, a table": (lambda path: edit(path, "DROP TABLE metrics"), "run.db: no such table: metrics"),
+    "database, a table": (
+        lambda path: edit(path, "DROP TABLE metrics"),
+        "run.db: its tables are not those of version 3",
+    ),
+    "database, text that is none": (
+        lambda path: edit(path, "UPDATE run SET value = CAST(x'ff' AS TEXT) WHERE key = 'run_id'"),
+        "run.db: Could not decode to UTF-8 column .*",
+    ),
+    "traffic": (
+        lambda path: edit(path, "UPDATE assignments SET bytes_down = -1 WHERE round = 1 AND client = 0"),
+        rf"run.db: assignments: round 1, client 0: -1 bytes down and \d+ up, expected 0 to {2**50}",
+    ),
+    "traffic of none in particular": (
+        lambda path: edit(path, "INSERT OR REPLACE INTO run VALUES ('shared_bytes_down', 'x')"),
+        "run.db: run, key 'shared_bytes_down': 'x', expected a number",
+    ),
     "experiment, gone": (
         lambda path: (path / "experiment.toml").unlink(),
         "experiment.toml: No such file or directory",
