@@ -42,13 +42,14 @@ def test_simulate_and_run_give_the_same_tickets(tmp_path: Path, start: Start, wr
 
 
 @pytest.mark.parametrize(
-    ("strategy", "workers", "wire_dtype"),
-    [("lotteryfl", 3, "int8"), ("fedavg", 2, "float32"), ("standalone", 2, "bfloat16")],
+    ("strategy", "workers", "wire_dtype", "rule"),
+    [("lotteryfl", 3, "int8", "mean"), ("fedavg", 2, "float32", "median"), ("standalone", 2, "bfloat16", "mean")],
 )
 def test_many_workers_give_the_same_bits_as_one_process(
-    strategy: str, workers: int, wire_dtype: str, tmp_path: Path, start: Start, write: Write, expect: Expect
+    strategy: str, workers: int, wire_dtype: str, rule: str, tmp_path: Path, start: Start, write: Write, expect: Expect
 ) -> None:
-    path = write(DIGITS, strategy={"name": strategy}, wire_dtype=wire_dtype)
+    checks = {"max_update_norm": 0.5, "on_large_update": "clip"}
+    path = write(DIGITS, strategy={"name": strategy}, wire_dtype=wire_dtype, aggregation={"rule": rule}, checks=checks)
     # Folders of the user's that are named like our packages do not get in the way.
     for name in ("client", "common", "server"):
         (tmp_path / "here" / name).mkdir(parents=True)
