@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from common import tensorfile
-from common.errors import LotteryFLError
+from common.errors import LotteryFLError, PayloadError
 from common.experiment import Experiment, load, to_toml
 from common.masks import PackedMask
 from common.parameters import digest
@@ -265,8 +265,8 @@ def inspected(path: Path) -> Iterator[RunDirectory]:
     try:
         with RunDirectory(path, read_only=True) as run:
             yield run
-    except UNREADABLE as error:
-        what = f"{type(error).__name__}: {error}"
+    except (PayloadError, *UNREADABLE) as error:
+        what = str(error) if isinstance(error, PayloadError) else f"{type(error).__name__}: {error}"
         raise LotteryFLError(f"{path}: is damaged ({what}): `lotteryfl verify` names where") from error
 
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable
 from contextlib import redirect_stdout
+from inspect import unwrap
 from pathlib import Path
 from random import Random
 
@@ -13,6 +14,7 @@ from fuzzrun import LiveRun, finished, interrupted
 
 from common.errors import LotteryFLError
 from common.framing import deserializer
+from common.security import ChannelSecurity
 from protos import lotteryfl_pb2 as pb
 from server.inspectcli import export, status, verify
 from server.payloads import check_result
@@ -46,7 +48,7 @@ def _look(path: Path, client: int) -> None:
     with redirect_stdout(io.StringIO()) as shown:
         for command in (
             lambda: verify.callback(path),
-            lambda: status.callback(str(path)),
+            lambda: unwrap(status.callback)(str(path), ChannelSecurity()),
             lambda: export.callback(path, client, out),
         ):
             try:
@@ -87,11 +89,12 @@ def result(data: bytes) -> None:
     message = deserializer(pb.ResultPart)(header)
     if not isinstance(message, pb.ResultPart):
         return
-    (live.path / "results/new.safetensors").write_bytes(content)
+    file = "results/r2-c1-a1.safetensors"
+    (live.path / file).write_bytes(content)
     with RunDirectory(live.path, read_only=True) as run:
-        before = run.database.assignments(2)[1].mask
+        assigned = run.database.assignments(2)[1]
         try:
-            received = check_result(run, message.result, "results/new.safetensors", before)
+            received = check_result(run, message.result, file, assigned)
             assert 0 <= received.density <= 1
             run.load_masks(received.mask_digest)
         finally:

@@ -9,6 +9,7 @@ from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
 from server.database import AssignmentRow, ClientRow, ClientSummary, Database, Received
 from server.leases import AssignmentId, Standing
+from server.schema import SCHEMA_VERSION
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_a_database_with_other_tables_is_refused(tmp_path: Path, query: str) -> 
     path = tmp_path / "run.db"
     Database(path)._connection.execute(query)
     for read_only in (True, False):
-        with pytest.raises(LotteryFLError, match=r"run\.db: its tables are not those of version 3"):
+        with pytest.raises(LotteryFLError, match=rf"run\.db: its tables are not those of version {SCHEMA_VERSION}"):
             Database(path, read_only=read_only)
 
 

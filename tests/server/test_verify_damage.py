@@ -22,6 +22,7 @@ from common.payload import mask_digest
 from common.tensorfile import open_file
 from server.rundir import RunDirectory
 from server.runfiles import model_file
+from server.schema import SCHEMA_VERSION
 
 Drive = Callable[..., Bench]
 
@@ -130,7 +131,7 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
     ),
     "database, a table": (
         lambda path: edit(path, "DROP TABLE metrics"),
-        "run.db: its tables are not those of version 3",
+        f"run.db: its tables are not those of version {SCHEMA_VERSION}",
     ),
     "database, text that is none": (
         lambda path: edit(path, "UPDATE run SET value = CAST(x'ff' AS TEXT) WHERE key = 'run_id'"),
