@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -108,19 +108,25 @@ class Database:
                 check_same_thread=False,
                 isolation_level=None,
             )
-            self._connection.execute("PRAGMA foreign_keys = ON")
-            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0 and not read_only:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
-                version = SCHEMA_VERSION
-            self._connection.execute("PRAGMA synchronous = FULL")
-            tables = _tables(self._connection) if version == SCHEMA_VERSION else []
+            with ExitStack() as opened:
+                opened.enter_context(closing(self._connection))
+                self._prepare(path, read_only=read_only)
+                opened.pop_all()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise LotteryFLError(f"{path}: cannot be used as a run database: {error}") from error
+
+    def _prepare(self, path: Path, *, read_only: bool) -> None:
+        """Make the tables where there are none; check that they are those of this program."""
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and not read_only:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
+            version = SCHEMA_VERSION
+        self._connection.execute("PRAGMA synchronous = FULL")
         if version != SCHEMA_VERSION:
             raise LotteryFLError(f"{path}: is of version {version}; this program reads {SCHEMA_VERSION}")
-        if tables != _expected_tables():
+        if _tables(self._connection) != _expected_tables():
             raise LotteryFLError(f"{path}: its tables are not those of version {version}")
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple, Self
 
@@ -68,17 +68,23 @@ class RunDirectory:
             raise LotteryFLError(f"{path}: is no run directory: it has no run.db")
         require_no_links(path)
         self.path = path
-        self._lock = None if read_only else _lock(path)
-        self.database = Database(path / "run.db", read_only=read_only)
+        with ExitStack() as opened:
+            if not read_only:
+                opened.enter_context(_lock(path))
+            self.database = opened.enter_context(closing(Database(path / "run.db", read_only=read_only)))
+            self.table = self._table()
+            self.experiment = load(path / "experiment.toml")
+            self.wire = WireFormat(self.table, self.experiment.wire_dtype)
+            self._opened = opened.pop_all()
+
+    def _table(self) -> TensorTable:
         try:
             table = self.database.get("table")
         except (sqlite3.Error, ValueError) as error:
-            raise LotteryFLError(f"{path / 'run.db'}: cannot be read: {error}") from error
-        if (path / _SETUP).exists() or not table:
-            raise LotteryFLError(f"{path}: was never finished being set up: start its experiment there again")
-        self.table = TensorTable.from_json(table)
-        self.experiment = load(path / "experiment.toml")
-        self.wire = WireFormat(self.table, self.experiment.wire_dtype)
+            raise LotteryFLError(f"{self.path / 'run.db'}: cannot be read: {error}") from error
+        if (self.path / _SETUP).exists() or not table:
+            raise LotteryFLError(f"{self.path}: was never finished being set up: start its experiment there again")
+        return TensorTable.from_json(table)
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment, table: TensorTable, initial: Mapping[str, Tensor]) -> Self:
@@ -128,9 +134,7 @@ class RunDirectory:
 
     def close(self) -> None:
         """Close the database and let go of the lock."""
-        self.database.close()
-        if self._lock is not None:
-            self._lock.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self

@@ -56,9 +56,9 @@ def do_damage(live: LiveRun, message: bytes) -> None:
     kind, which, place, value = Kind(message[0] % len(Kind)), message[1], message[2:5], message[5:]
     with suppress(sqlite3.Error, OSError, ValueError, OverflowError):
         if kind < Kind.SET:
-            _damage_file(live.path / live.names[which % len(live.names)], kind, int.from_bytes(place, "big"), value)
+            _damage_file(live.damaged(live.names[which % len(live.names)]), kind, int.from_bytes(place, "big"), value)
         else:
-            with closing(sqlite3.connect(live.path / "run.db", isolation_level=None)) as connection:
+            with closing(sqlite3.connect(live.damaged("run.db"), isolation_level=None)) as connection:
                 connection.execute("PRAGMA ignore_check_constraints = ON")
                 connection.execute("PRAGMA synchronous = OFF")
                 _damage_table(connection, kind, TABLES[which % len(TABLES)], place, _value(value))

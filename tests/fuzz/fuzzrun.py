@@ -1,6 +1,5 @@
 """Run directories to damage: the same bytes each time, so that an input means the same tomorrow."""
 
-import shutil
 import sqlite3
 from contextlib import closing
 from functools import cache
@@ -36,14 +35,20 @@ class LiveRun:
         """As they are without damage."""
         self.names = (*files, "run.db-wal", ".setup")
         """Those that may be damaged: two that are not there in the beginning too."""
+        self._damaged = set(self.names)
         self.restore()
 
+    def damaged(self, name: str) -> Path:
+        """Return a file that is about to be damaged."""
+        self._damaged.add(name)
+        return self.path / name
+
     def restore(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
-        for name, content in self.files.items():
-            file = self.path / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+        for name in (*self._damaged, "run.db-shm", "run.db-journal"):
+            (self.path / name).unlink(missing_ok=True)  # a new file: the old one may still be open and locked
+            if name in self.files:
+                (self.path / name).write_bytes(self.files[name])
+        self._damaged.clear()
 
 
 @cache

@@ -82,3 +82,13 @@ def test_a_database_whose_tables_have_names_that_are_no_text_is_named(finished_r
     file.write_bytes(file.read_bytes().replace(b"CREATE TABLE metrics", b"CREATE TABLE metri\xff\xff"))
     with pytest.raises(LotteryFLError, match=r"run\.db: cannot be used as a run database"):
         Database(file, read_only=True)
+
+
+def test_a_run_that_could_not_be_opened_is_let_go(finished_run: Path) -> None:
+    experiment = (finished_run / "experiment.toml").read_bytes()
+    (finished_run / "experiment.toml").write_text("rounds =")
+    with pytest.raises(LotteryFLError, match="not valid TOML") as caught:
+        RunDirectory(finished_run)
+    (finished_run / "experiment.toml").write_bytes(experiment)
+    with RunDirectory(finished_run):
+        assert caught.value.__traceback__, "which holds what the constructor had"
