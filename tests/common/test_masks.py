@@ -1,6 +1,7 @@
 """Packed masks against plain boolean arrays, at sizes around the byte and the block."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -44,6 +45,11 @@ def random_values(numel: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
         return random_mask(numel, 0.5, seed)
     data = np.random.default_rng(seed).bytes(numel * dtype.itemsize)
     return torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
+
+
+def raw(values: Tensor) -> npt.NDArray[np.uint8]:
+    """One row of bytes for each value: torch's own indexing changes some NaN of float16."""
+    return values.view(torch.uint8).numpy().reshape(values.numel(), values.itemsize)
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
@@ -120,12 +126,10 @@ def test_gather_is_boolean_indexing_and_scatter_its_inverse(
 ) -> None:
     mask, values = random_mask(numel, density, seed), random_values(numel, dtype, seed)
     kept = masks.gather(values, masks.pack(mask))
-    assert same_bits(kept, values[mask])
+    assert np.array_equal(raw(kept), raw(values)[mask])
     out = random_values(numel, dtype, seed + 1)
     masks.scatter(kept, masks.pack(mask), out)
-    expected = torch.zeros(numel, dtype=dtype)
-    expected[mask] = values[mask]
-    assert same_bits(out, expected)
+    assert np.array_equal(raw(out), np.where(mask[:, None], raw(values), 0))
 
 
 @pytest.mark.parametrize("device", DEVICES)
