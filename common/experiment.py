@@ -13,12 +13,29 @@ from common.quantization import WireDtype
 
 TOMLTable = dict[str, Any]
 
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {
+        "strategy": {"scope": "layer", "gate": "test", "rewind": "everything", "overshoot": True},
+        "aggregation": {"weighting": "equal"},
+    }
+}
+"""What `strategy.preset` sets, section by section, wherever the experiment does not give the key itself."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
 MIN_LEASE_SECONDS = 1.0
 """A heartbeat is sent every third of a lease; to a busy coordinator it may take a third of a second."""
+
+MAX_LEASE_SECONDS = 7 * 86400.0
+"""Longer than anybody waits for a worker that died."""
+
+MAX_EXAMPLES = 2**40
+"""A client's training examples beyond this are not believed: they are weights in a mean."""
+
+_MAX_JSON = 2**20
+"""Characters of an experiment as the coordinator sends it."""
 
 
 class _Section(BaseModel):
@@ -62,7 +79,7 @@ class TrainingSettings(_Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """For sgd; the others keep torch's defaults."""
     weight_decay: float = Field(0.0, ge=0)
-    threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, le=1024)
     """torch threads of a worker: part of the experiment, because it changes the order of sums."""
 
 
@@ -121,6 +138,30 @@ class ServerSettings(_Section):
     """τ, for adam and yogi."""
 
 
+class AggregationSettings(_Section):
+    """How the clients' values become the global model's."""
+
+    rule: Literal["mean", "median", "trimmed_mean"] = "mean"
+    """Of every element, over the clients whose mask keeps it; see `server.aggregation.rules`."""
+    weighting: Literal["examples", "equal"] = "examples"
+    """Of the clients (mean)."""
+    trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
+    """Share of the values that are left out at each end (trimmed_mean)."""
+
+
+class CheckSettings(_Section):
+    """What is believed of a result, and how often a worker may send what is not."""
+
+    max_examples: int = Field(MAX_EXAMPLES, ge=1, le=MAX_EXAMPLES)
+    """Training examples that a client may claim: its weight in the mean."""
+    max_update_norm: float = Field(0.0, ge=0)
+    """Bound of the L2 norm of an update, all floating-point values sent minus the global model's; 0: none."""
+    on_large_update: Literal["refuse", "clip"] = "refuse"
+    """Beyond that bound a result is refused, or its update is scaled down to it where it is aggregated."""
+    max_refusals: int = Field(3, ge=1)
+    """Refused results after which a worker gets no more work in the run."""
+
+
 class RoundSettings(_Section):
     """When a round is complete, and how long a worker may be silent."""
 
@@ -130,7 +171,7 @@ class RoundSettings(_Section):
     """How often it is; then the run fails."""
     deadline: Seconds = 3600.0
     """Seconds after which a round does without the results that are missing; each retry has as many."""
-    lease: float = Field(60.0, ge=MIN_LEASE_SECONDS)
+    lease: float = Field(60.0, ge=MIN_LEASE_SECONDS, le=MAX_LEASE_SECONDS)
     """Seconds without a heartbeat after which an assignment goes to another worker."""
     max_attempts: int = Field(3, ge=1)
     """Workers that may fail at an assignment before its client sits the round out."""
@@ -151,8 +192,19 @@ class Experiment(_Section):
     partition: PartitionSettings = PartitionSettings()
     training: TrainingSettings = TrainingSettings()
     strategy: StrategySettings = StrategySettings()
+    aggregation: AggregationSettings = AggregationSettings()
     server: ServerSettings = ServerSettings()
+    checks: CheckSettings = CheckSettings()
     round: RoundSettings = RoundSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, table: Any) -> Any:
+        if not isinstance(table, dict) or not isinstance(strategy := table.get("strategy", {}), dict):
+            return table  # what is wrong with it is said elsewhere
+        preset = PRESETS.get(str(strategy.get("preset", "")), {})
+        sections = {name: {**keys, **table.get(name, {})} for name, keys in preset.items()}
+        return {**table, **sections}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
@@ -213,6 +265,8 @@ def from_json(text: str) -> Experiment:
     Raises:
         ExperimentError: it is not one that this version understands.
     """
+    if len(text) > _MAX_JSON:
+        raise ExperimentError(f"the coordinator's experiment: {len(text)} characters, expected at most {_MAX_JSON}")
     try:
         return Experiment.model_validate_json(text)
     except ValidationError as error:

@@ -80,14 +80,15 @@ def check(packed: PackedMask, numel: int, name: str) -> None:
         )
 
 
-def block_indices(packed: PackedMask, start: int) -> Indices:
+def block_indices(packed: PackedMask, start: int, size: int = BLOCK) -> Indices:
     """Return the ascending positions, within the block from element `start` on, of the elements kept there.
 
     Args:
         packed: the mask.
-        start: a multiple of `BLOCK`.
+        start: a multiple of 8.
+        size: elements of the block; not a multiple of 8 only where the mask ends.
     """
-    bits = np.unpackbits(packed[start // 8 : (start + BLOCK) // 8], bitorder="little")
+    bits = np.unpackbits(packed[start // 8 : packed_size(start + size)], bitorder="little")
     return np.flatnonzero(bits.view(np.bool_))  # as bool numpy finds them five times as fast
 
 

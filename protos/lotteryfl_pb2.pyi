@@ -1063,6 +1063,7 @@ class RunStatus(_message.Message):
     BYTES_DOWN_FIELD_NUMBER: _builtins.int
     BYTES_UP_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
+    REFUSALS_FIELD_NUMBER: _builtins.int
     state: Global___RunStatus.State.ValueType
     reason: _builtins.str
     strategy: _builtins.str
@@ -1085,6 +1086,10 @@ class RunStatus(_message.Message):
     def last(self) -> Global___RoundSummary:
         """the last committed round"""
 
+    @_builtins.property
+    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerRefusals]:
+        """by worker's name; who is not there had none"""
+
     def __init__(
         self,
         *,
@@ -1101,14 +1106,48 @@ class RunStatus(_message.Message):
         bytes_down: _builtins.int = ...,
         bytes_up: _builtins.int = ...,
         last: Global___RoundSummary | None = ...,
+        refusals: _abc.Iterable[Global___WorkerRefusals] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "in_flight", b"in_flight", "last", b"last", "reason", b"reason", "results", b"results", "round", b"round", "rounds", b"rounds", "state", b"state", "strategy", b"strategy", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "in_flight", b"in_flight", "last", b"last", "reason", b"reason", "refusals", b"refusals", "results", b"results", "round", b"round", "rounds", b"rounds", "state", b"state", "strategy", b"strategy", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015
+
+@_typing.final
+class WorkerRefusals(_message.Message):
+    """Results of one worker that were refused, in the whole run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ASIDE_FIELD_NUMBER: _builtins.int
+    worker: _builtins.str
+    """its name"""
+    results: _builtins.int
+    reason: _builtins.str
+    """of the last one"""
+    aside: _builtins.bool
+    """it gets no more work in this run"""
+    def __init__(
+        self,
+        *,
+        worker: _builtins.str = ...,
+        results: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        aside: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aside", b"aside", "reason", b"reason", "results", b"results", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerRefusals: _TypeAlias = WorkerRefusals  # noqa: Y015
 
 @_typing.final
 class RoundSummary(_message.Message):
@@ -1125,6 +1164,7 @@ class RoundSummary(_message.Message):
     SECONDS_FIELD_NUMBER: _builtins.int
     BROADCASTS_FIELD_NUMBER: _builtins.int
     STRAGGLERS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     clients: _builtins.int
     accuracy_downloaded: _builtins.float
@@ -1134,6 +1174,8 @@ class RoundSummary(_message.Message):
     seconds: _builtins.float
     broadcasts: _builtins.int
     """workers that were given the whole model once, not the kept values of each client"""
+    refused: _builtins.int
+    """results that were refused"""
     @_builtins.property
     def stragglers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """clients without a result: given up, or too late"""
@@ -1150,10 +1192,11 @@ class RoundSummary(_message.Message):
         seconds: _builtins.float = ...,
         broadcasts: _builtins.int = ...,
         stragglers: _abc.Iterable[_builtins.int] | None = ...,
+        refused: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy_downloaded", b"accuracy_downloaded", "accuracy_personalised", b"accuracy_personalised", "broadcasts", b"broadcasts", "clients", b"clients", "density", b"density", "round", b"round", "seconds", b"seconds", "stragglers", b"stragglers", "train_loss", b"train_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy_downloaded", b"accuracy_downloaded", "accuracy_personalised", b"accuracy_personalised", "broadcasts", b"broadcasts", "clients", b"clients", "density", b"density", "refused", b"refused", "round", b"round", "seconds", b"seconds", "stragglers", b"stragglers", "train_loss", b"train_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

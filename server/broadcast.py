@@ -9,7 +9,8 @@ from typing import Self
 
 from common.wireformat import WireFormat
 from server.database import AssignmentRow
-from server.rundir import RunDirectory, model_file
+from server.rundir import RunDirectory
+from server.runfiles import model_file
 from server.workers import Worker
 
 

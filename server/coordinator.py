@@ -8,7 +8,7 @@ payloads and aggregation, is done elsewhere on what it hands out.
 import math
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
 
@@ -22,7 +22,7 @@ from server.ledger import Ledger
 from server.rounds import Decision, Verdict
 from server.rundir import NewModel, RunDirectory
 from server.strategies import create_strategy
-from server.workers import Worker, WorkerRegistry, name_of
+from server.workers import AsideError, Worker, WorkerRegistry, name_of
 
 
 class Step(Enum):
@@ -165,7 +165,9 @@ class Coordinator:
 
         Raises:
             ReplacedError: it is such an old one itself.
+            AsideError: workers of this name get no more work.
         """
+        self._require_not_aside(name)
         worker_id = self._workers.register(name, incarnation, clients, self._clock())
         holders = ((lease.id.client, lease.worker) for lease in self._table.leases())
         replaced = [client for client, holder in holders if name_of(holder) == name and holder != worker_id]
@@ -177,7 +179,9 @@ class Coordinator:
 
         Raises:
             UnknownWorkerError: it must register first.
+            AsideError: it gets none any more.
         """
+        self._require_not_aside(name_of(worker_id))
         worker = self._workers.seen(worker_id, self._clock())
         if not self._takes_results:
             return None
@@ -219,7 +223,7 @@ class Coordinator:
         return [text for text, id_ in ids if id_ is None or self._table.held(id_, worker_id) is None]
 
     def release(self, worker_id: str, assignment_id: str, reason: str) -> None:
-        """Put an assignment back that its worker cannot do, or whose result was refused."""
+        """Put an assignment back that its worker cannot do."""
         held = self._current(worker_id, assignment_id)
         if held is not None:
             self._ledger.change([self._table.taken_back(held.id.client, reason)])
@@ -253,10 +257,27 @@ class Coordinator:
             return pb.SubmitReply(verdict=pb.SubmitReply.DUPLICATE, reason="already counted")
         return pb.SubmitReply(verdict=pb.SubmitReply.STALE, reason="its lease or its round is over")
 
-    def mask_before(self, assignment_id: str) -> str:
-        """Return the digest of the mask that the client of a current assignment started from."""
-        id_ = AssignmentId.parse(assignment_id)
-        return self._ledger.rows[id_.client].mask if id_ else ""
+    def assigned(self, worker_id: str, assignment_id: str) -> AssignmentRow | None:
+        """Return what a worker was told to do that holds this assignment; None: it does not (any more)."""
+        held = self._current(worker_id, assignment_id)
+        return None if held is None else replace(self._ledger.rows[held.id.client], attempt=held.id.attempt)
+
+    def refuse(self, worker_id: str, assignment_id: str, reason: str) -> pb.SubmitReply:
+        """Refuse a result, unless it came too late anyway: on disk before the answer, and its work given out again.
+
+        A worker that has had too many results refused is put aside: it gets no more work, under this name.
+        """
+        held = self._current(worker_id, assignment_id)
+        if held is None:
+            return self._unwanted(worker_id, assignment_id)
+        self._ledger.refuse(held, reason)
+        if self._ledger.refusals.why_aside(name_of(worker_id)):
+            self._workers.forget(worker_id)
+        return pb.SubmitReply(verdict=pb.SubmitReply.REFUSED, reason=reason)
+
+    def _require_not_aside(self, name: str) -> None:
+        if self.state == "running" and (why := self._ledger.refusals.why_aside(name)):
+            raise AsideError(why)
 
     def record(self, worker_id: str, received: Received) -> pb.SubmitReply:
         """Count a checked result, once; on disk before the answer."""
@@ -301,6 +322,7 @@ class Coordinator:
             bytes_down=self._ledger.traffic.down,
             bytes_up=self._ledger.traffic.up,
             last=self._ledger.last,
+            refusals=self._ledger.refusals.messages(),
         )
 
     def _describe(self, lease: Lease) -> str:

@@ -62,6 +62,8 @@ class Received:
     file: str
     density: float
     metrics: pb.ClientMetrics
+    scale: float = 1.0
+    """Share of its update that is aggregated."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class ResultRow:
     examples: int
     mask: str
     file: str
+    scale: float = 1.0
+    """Share of its update that counts."""
 
 
 @dataclass(frozen=True)
@@ -260,10 +264,10 @@ class Database:
         """Write a result and its metrics."""
         metrics = received.metrics
         self._connection.execute(
-            "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(id_.round, id_.client, received.examples, received.mask_digest, received.file),
-                *(received.density, metrics.train_loss, metrics.seconds),
+                *(received.density, metrics.train_loss, metrics.seconds, received.scale),
             ),
         )
         evaluations = ((phase, getattr(metrics, phase)) for phase in _PHASES if metrics.HasField(phase))
@@ -281,17 +285,43 @@ class Database:
     def results(self, round_: int) -> list[ResultRow]:
         """Return the results of a round, in client order."""
         rows = self._connection.execute(
-            "SELECT round, client, examples, mask, file FROM results WHERE round = ? ORDER BY client",
+            "SELECT round, client, examples, mask, file, scale FROM results WHERE round = ? ORDER BY client",
             (round_,),
         )
         return [ResultRow(*row) for row in rows]
+
+    # -- refusals
+
+    def add_refusal(self, id_: AssignmentId, worker: str, reason: str) -> None:
+        """Write that a result of a worker, by its name, was refused."""
+        self._connection.execute(
+            "INSERT INTO refusals (round, client, attempt, worker, reason) VALUES (?, ?, ?, ?, ?)",
+            (*id_, worker, reason),
+        )
+
+    def refusals(self) -> dict[str, tuple[int, str]]:
+        """Return by worker's name how many of its results were refused, and why the last one was."""
+        rows = self._connection.execute(
+            "SELECT worker, count(*), reason, max(number) FROM refusals GROUP BY worker ORDER BY worker"
+        )
+        return {worker: (count, reason) for worker, count, reason, _ in rows}
+
+    def refused_clients(self, round_: int, worker: str) -> dict[int, int]:
+        """Return of how many clients' attempts in a round a worker's results were refused."""
+        rows = self._connection.execute(
+            "SELECT client, count(*) FROM refusals WHERE (round, worker) = (?, ?) GROUP BY client", (round_, worker)
+        )
+        return dict(rows.fetchall())
+
+    # -- summaries
 
     def round_summaries(self, first: int = 1) -> list[pb.RoundSummary]:
         """Return the means over clients of every committed round from `first` on, in order, with its stragglers."""
         rows = self._connection.execute(
             """
             SELECT r.round, count(*), avg(d.accuracy), avg(p.accuracy), avg(r.density), avg(r.train_loss), o.seconds,
-                (SELECT count(DISTINCT worker) FROM assignments a WHERE a.round = r.round AND a.broadcast)
+                (SELECT count(DISTINCT worker) FROM assignments a WHERE a.round = r.round AND a.broadcast),
+                (SELECT count(*) FROM refusals f WHERE f.round = r.round)
             FROM rounds o JOIN results r USING (round)
             JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
             JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from common.errors import LotteryFLError
 from common.tensorfile import open_file, save
-from server.rundir import RunDirectory, model_file
+from server.rundir import RunDirectory
+from server.runfiles import model_file
 
 
 def export_ticket(run: RunDirectory, client: int, out: Path) -> None:
@@ -21,7 +22,7 @@ def export_ticket(run: RunDirectory, client: int, out: Path) -> None:
         raise LotteryFLError(f"--client {client}: the run's clients are 0 to {len(clients) - 1}")
     row = clients[client]
     if row.ticket:
-        tensors = run.wire.unpack(open_file(run.path / row.ticket), run.load_masks(row.mask))
+        tensors = run.wire.unpack(open_file(run.tensor_path(row.ticket)), run.load_masks(row.mask))
     else:
         tensors = open_file(run.path / model_file(run.model_round))
     aliases = {alias: tensors[spec.name] for spec in run.table for alias in spec.aliases}

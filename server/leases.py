@@ -135,6 +135,18 @@ class LeaseTable:
         is_over = old.id.attempt - forgiven >= self._max_attempts
         return old._replace(state="dropped" if is_over else "waiting", reason=reason, forgiven=forgiven)
 
+    def forgiving(self, standing: Standing, attempts: int) -> Standing:
+        """Return a standing with so many attempts less that count; where it was dropped for them, it waits again.
+
+        Args:
+            standing: of one of the assignments, perhaps as it is only about to be.
+            attempts: how many, of those that it had.
+        """
+        forgiven = min(standing.forgiven + attempts, standing.id.attempt)
+        is_over = standing.id.attempt - forgiven >= self._max_attempts
+        state: State = "waiting" if standing.state == "dropped" and not is_over else standing.state
+        return standing._replace(forgiven=forgiven, state=state)
+
     def expired(self, now: float, heard: Mapping[str, float]) -> list[Standing]:
         """Take back the leases whose time is over.
 
@@ -201,6 +213,10 @@ class LeaseTable:
         if standing is None or (standing.id, standing.state, standing.worker) != (id_, "leased", worker):
             return None
         return standing
+
+    def __getitem__(self, client: int) -> Standing:
+        """Return how a client's assignment stands."""
+        return self._standings[client]
 
     def waiting(self, clients: Collection[int] | None) -> Iterator[int]:
         """Yield the waiting clients among these (None: all), in order of service."""

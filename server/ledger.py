@@ -3,16 +3,23 @@
 What a write that fails leaves behind is the state before it, in both.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from common.faults import fault
 from protos import lotteryfl_pb2 as pb
 from server.database import AssignmentRow, Received
 from server.leases import Standing
+from server.refusals import Refusals
 from server.rounds import Decision, OpenRound
-from server.rundir import NewModel, RunDirectory, model_file
+from server.rundir import NewModel, RunDirectory
+from server.runfiles import model_file
 from server.strategies.base import Strategy
 from server.traffic import Traffic
+from server.workers import name_of
+
+_MOST_REASON = 1000
+"""Characters of why a result was refused: it may quote what its worker sent."""
 
 
 class Ledger:
@@ -41,6 +48,7 @@ class Ledger:
         self._strategy = strategy
         self._clock = clock
         self.traffic = Traffic(run.database)
+        self.refusals = Refusals(run.database, run.experiment.checks.max_refusals)
         run.remove_leftovers()
         self._take_up()
         if self.state == "failed":
@@ -77,6 +85,26 @@ class Ledger:
             self._database.set_standings((done,))
         self.round.assignments.apply((done,), self._clock())
         fault("result-recorded")
+
+    def refuse(self, held: Standing, reason: str) -> None:
+        """Count a refused result, and give its work out again.
+
+        With its worker's last chance, none of the worker's refused attempts in this round count any more: those
+        who do its work have all of theirs.
+        """
+        worker, assignments = name_of(held.worker), self.round.assignments
+        refused = self.refusals.with_another(worker, reason[:_MOST_REASON])
+        standings = {held.id.client: assignments.taken_back(held.id.client, f"refused: {refused.reason}")}
+        if self.refusals.is_too_much(refused):
+            wasted = Counter(self._database.refused_clients(held.id.round, worker)) + Counter([held.id.client])
+            for client, attempts in wasted.items():
+                standing = standings.get(client, assignments[client])
+                standings[client] = assignments.forgiving(standing, attempts)
+        with self._database.transaction():
+            self._database.add_refusal(held.id, worker, refused.reason)
+            self._database.set_standings(standings.values())
+        self.refusals.put(worker, refused)
+        assignments.apply(standings.values(), self._clock())
 
     def start_over(self, standings: Sequence[Standing], *, retries: int, reason: str) -> None:
         """Give the open round its whole time again; results that are there stay.

@@ -11,7 +11,6 @@ summary.json          written when the run has finished
 
 import fcntl
 import hashlib
-import re
 import shutil
 import sqlite3
 import uuid
@@ -32,6 +31,7 @@ from common.tensortable import TensorTable
 from common.wireformat import WireFormat
 from server.aggregation import Update, aggregate
 from server.database import Database, ResultRow
+from server.runfiles import is_digest, is_tensor_file, mask_file, model_file, require_no_links, tensor_file
 
 Masks = Mapping[str, PackedMask]
 
@@ -61,6 +61,7 @@ class RunDirectory:
         """
         if not (path / "run.db").is_file():
             raise LotteryFLError(f"{path}: is no run directory: it has no run.db")
+        require_no_links(path)
         self.path = path
         self._lock = None if read_only else _lock(path)
         self.database = Database(path / "run.db", read_only=read_only)
@@ -88,6 +89,7 @@ class RunDirectory:
         try:
             path.mkdir(parents=True, exist_ok=True)
             _require_free(path)
+            require_no_links(path)
             with _lock(path):
                 _require_free(path)  # nobody has set one up meanwhile
                 _clear(path)
@@ -147,9 +149,21 @@ class RunDirectory:
         """The round whose aggregation made the current global model; 0: it is θ_0."""
         return int(self.database.get("model_round", "0"))
 
+    def tensor_path(self, name: str) -> Path:
+        """Return where a model or result is that run.db names.
+
+        Raises:
+            PayloadError: it is not a name of the run's own making.
+        """
+        return tensor_file(self.path, name)
+
     def mask_path(self, mask_digest: str) -> Path:
-        """Return where the mask with this digest is kept."""
-        return self.path / "masks" / f"{mask_digest}.safetensors"
+        """Return where the mask with this digest is kept.
+
+        Raises:
+            PayloadError: it is not a digest.
+        """
+        return mask_file(self.path, mask_digest)
 
     def blob_path(self, digest: str) -> Path | None:
         """Return the file with this content that workers may ask for: θ_0, the global model or a mask."""
@@ -157,15 +171,14 @@ class RunDirectory:
             return self.path / model_file(0)
         if digest == self.model_digest:
             return self.path / model_file(self.model_round)
-        if not re.fullmatch("[0-9a-f]{64}", digest):
+        if not is_digest(digest):
             return None
         path = self.mask_path(digest)
         return path if path.exists() else None
 
     def save_masks(self, masks: Masks, mask_digest: str) -> None:
         """Keep a client's masks under their digest; empty masks (a dense client) need no file."""
-        path = self.mask_path(mask_digest)
-        if masks and not path.exists():
+        if masks and not (path := self.mask_path(mask_digest)).exists():
             tensorfile.save(path, mask_tensors(masks))
 
     def load_masks(self, mask_digest: str) -> Masks:
@@ -184,13 +197,15 @@ class RunDirectory:
                 row.client,
                 row.examples,
                 self.load_masks(row.mask),
-                tensorfile.open_file(self.path / row.file),
+                tensorfile.open_file(self.tensor_path(row.file)),
+                row.scale,
             )
             for row in results
         ]
         old = tensorfile.open_file(self.path / model_file(model_round))
         path = self.path / model_file(round_)
-        file_digest = tensorfile.save_stream(path, self.table, aggregate(self.table, old, updates))
+        new = aggregate(self.table, old, updates, self.experiment.aggregation)
+        file_digest = tensorfile.save_stream(path, self.table, new)
         return NewModel(digest(tensorfile.open_file(path)), file_digest)
 
     def experiment_for_workers(self) -> str:
@@ -205,15 +220,15 @@ class RunDirectory:
         for row in self.database.clients():
             whole.update(f"{row.client} {row.mask} ".encode())
             if row.ticket:
-                with (self.path / row.ticket).open("rb") as file:
+                with self.tensor_path(row.ticket).open("rb") as file:
                     hashlib.file_digest(file, lambda: whole)
         return whole.hexdigest()
 
     def files_in_use(self) -> set[Path]:
         """Return the files with tensors that the run still needs: θ_0, the global model, tickets, results, masks."""
         files, masks = self.database.files_in_use()
-        needed = {self.path / name for name in files if name}
-        needed |= {self.mask_path(mask) for mask in masks if mask}
+        needed = {self.tensor_path(name) for name in files if is_tensor_file(name)}
+        needed |= {self.mask_path(mask) for mask in masks if is_digest(mask)}
         return needed | {self.path / model_file(0), self.path / model_file(self.model_round)}
 
     def remove(self, paths: Iterable[Path]) -> None:
@@ -229,11 +244,6 @@ class RunDirectory:
     def remove_leftovers(self) -> None:
         """Delete what a process that was killed left behind; not while uploads are under way."""
         self.remove(self.leftovers())
-
-
-def model_file(round_: int) -> str:
-    """Return the global model's file after a round, relative to the run directory."""
-    return f"models/round-{round_:04d}.safetensors"
 
 
 def is_being_run(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """The tables of run.db."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised with every change of the tables: a run of another version is named, not guessed at."""
 
 SCHEMA = """
@@ -50,9 +50,20 @@ CREATE TABLE results (
     density REAL NOT NULL,
     train_loss REAL NOT NULL,
     seconds REAL NOT NULL,
+    scale REAL NOT NULL,                    -- share of its update that is aggregated; below 1 where that was clipped
     PRIMARY KEY (round, client),
     FOREIGN KEY (round, client) REFERENCES assignments
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE refusals (
+    number INTEGER PRIMARY KEY,             -- in the order in which they came
+    round INTEGER NOT NULL,
+    client INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    worker TEXT NOT NULL,                   -- its name, without the incarnation
+    reason TEXT NOT NULL,
+    FOREIGN KEY (round, client) REFERENCES assignments
+) STRICT;
 
 CREATE TABLE metrics (
     round INTEGER NOT NULL,

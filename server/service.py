@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import itertools
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,16 +19,25 @@ from common.faults import fault
 from common.framing import Part, Payload
 from common.payload import max_payload_bytes
 from common.receiver import FileReceiver
+from common.tensorlayout import quoted
 from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
 from server.bell import Bell, wait_for
 from server.coordinator import Coordinator, Work
+from server.database import AssignmentRow
 from server.download import messages
 from server.filestream import FileStream
 from server.payloads import assignment_payload, check_result
-from server.rundir import RunDirectory, model_file
+from server.rundir import RunDirectory
+from server.runfiles import model_file, result_file
 from server.upload import Context, CutUploads, Upload
-from server.workers import ReplacedError, UnknownWorkerError
+from server.workers import AsideError, ReplacedError, UnknownWorkerError
+
+_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,200}")
+_INCARNATION = re.compile("[0-9A-Za-z]{1,64}")
+
+_MOST_REASON = 1000
+"""Characters of a worker's reason that are kept."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -82,6 +92,12 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
                 grpc.StatusCode.FAILED_PRECONDITION,
                 "another run is here now than the one that this worker works for: start the worker anew",
             )
+        if not (_NAME.fullmatch(request.name) and _INCARNATION.fullmatch(request.incarnation)):
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"worker {quoted(request.name)}:{quoted(request.incarnation)}: expected a name of 1 to 200 printable "
+                "characters, and up to 64 letters and digits after it",
+            )
         held = set(request.clients.clients) if request.HasField("clients") else None
         clients = self._run.experiment.clients
         if held and max(held) >= clients:
@@ -96,6 +112,8 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"a worker named {request.name!r} was started after this one: every worker needs its own --name",
             )
+        except AsideError as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         self.announce()  # an older incarnation's work is given out again
         return pb.RegisterReply(
             worker_id=worker_id,
@@ -132,14 +150,14 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         """Read a result into the run directory, check it, count it; only then say so."""
         upload = Upload(request_iterator, context)
         result = await upload.header()
-        early, mask_before = await self.call(self._before_body, result)
-        if early is not None:
-            return early
+        assigned = await self.call(self._coordinator.assigned, result.worker_id, result.assignment_id)
+        if assigned is None:
+            return await self.call(self._coordinator.unwanted, result.worker_id, result.assignment_id)
         if result.HasField("failure"):
             return await self._take_failure(result)
         try:
             async with self._stopping_if_disk_fails(context):
-                reply = await self._take_result(result, mask_before, upload)
+                reply = await self._take_result(result, assigned, upload)
         finally:
             self.changed.ring()  # also where it was counted, and nobody is there any more to be told
         if reply.verdict != pb.SubmitReply.ACCEPTED:
@@ -151,14 +169,16 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         """Say how much has arrived of an upload that was cut."""
         return pb.FindUploadReply(received=self._cut.received(request.worker_id, request.assignment_id))
 
-    async def _take_result(self, result: pb.Result, mask_before: str, upload: Upload) -> pb.SubmitReply:
-        file = None
+    async def _take_result(self, result: pb.Result, assigned: AssignmentRow, upload: Upload) -> pb.SubmitReply:
+        coordinator, file = self._coordinator, None
         try:
-            file = await self._spool(result, upload)
-            received = await asyncio.to_thread(check_result, self._run, result, f"results/{file.name}", mask_before)
-        except (PayloadError, FileNotFoundError) as error:
-            # Files are missing where the round has ended meanwhile, without this result.
-            reply = await self.call(self._refuse, result, str(error))
+            file = await self._spool(result, assigned, upload)
+            received = await asyncio.to_thread(check_result, self._run, result, f"results/{file.name}", assigned)
+        except PayloadError as error:
+            reply = await self.call(coordinator.refuse, result.worker_id, result.assignment_id, str(error))
+        except FileNotFoundError as error:  # the round has ended meanwhile, without this result
+            await self.call(coordinator.release, result.worker_id, result.assignment_id, str(error))
+            reply = await self.call(coordinator.unwanted, result.worker_id, result.assignment_id)
         else:
             reply = await self.call(self._coordinator.record, result.worker_id, received)
         finally:
@@ -167,16 +187,17 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             file.unlink(missing_ok=True)
         return reply
 
-    async def _spool(self, result: pb.Result, upload: Upload) -> Path:
+    async def _spool(self, result: pb.Result, assigned: AssignmentRow, upload: Upload) -> Path:
         """Write an upload to a file of its own; where its stream is cut, the next one goes on from there."""
         receiver = self._cut.take(result)
         if receiver is None:
             if result.payload.offset:
                 await upload.abort(f"nothing is here of its first {result.payload.offset} bytes")
             # Two uploads of one result may be under way at once.
-            file = self._run.path / f"results/{result.assignment_id}.{next(self._uploads)}.safetensors"
+            id_ = assigned.standing.id
+            file = self._run.path / result_file(id_, next(self._uploads))
             size, limit = result.payload.size, self._payload_limit
-            receiver = await asyncio.to_thread(FileReceiver, file, size, limit, result.assignment_id)
+            receiver = await asyncio.to_thread(FileReceiver, file, size, limit, str(id_))
         try:
             await upload.into(receiver)
         except (PayloadError, OSError):
@@ -188,7 +209,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         return receiver.path
 
     async def _take_failure(self, result: pb.Result) -> pb.SubmitReply:
-        reason = result.failure.reason
+        reason = result.failure.reason[:_MOST_REASON]
         if result.failure.hopeless:
             await self.call(self._coordinator.fail, reason)
         else:
@@ -198,21 +219,10 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
 
     async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
         """Take back what a worker holds that leaves before the run has ended."""
-        await self.call(self._coordinator.leave, request.worker_id, request.reason, told_to_stop=request.told_to_stop)
+        await self.call(self._coordinator.leave, request.worker_id, request.reason[:_MOST_REASON], told_to_stop=request.told_to_stop)
         self.departed.add(request.worker_id)
         self.announce()
         return pb.LeaveReply()
-
-    def _before_body(self, result: pb.Result) -> tuple[pb.SubmitReply | None, str]:
-        """Return the verdict on a result not worth reading; or None, and the mask its client started from."""
-        early = self._coordinator.verdict_before_body(result.worker_id, result.assignment_id)
-        return early, "" if early else self._coordinator.mask_before(result.assignment_id)
-
-    def _refuse(self, result: pb.Result, reason: str) -> pb.SubmitReply:
-        """Give the work out again, unless the result came too late anyway."""
-        late = self._coordinator.verdict_before_body(result.worker_id, result.assignment_id)
-        self._coordinator.release(result.worker_id, result.assignment_id, f"refused: {reason}")
-        return late or pb.SubmitReply(verdict=pb.SubmitReply.REFUSED, reason=reason)
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:
         """Renew leases and take note of progress."""
@@ -287,6 +297,9 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             return await self.call(function, *args, **kwargs)
         except UnknownWorkerError as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"worker {error}: register first")
+            raise
+        except AsideError as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
             raise
 
     async def _send_file(

@@ -11,7 +11,8 @@ from server.coordinator import Coordinator, Step, Work
 from server.database import Received
 from server.payloads import assignment_payload, check_result
 from server.progress import Display
-from server.rundir import RunDirectory, model_file
+from server.rundir import RunDirectory
+from server.runfiles import model_file
 
 
 class Simulation:
@@ -40,8 +41,8 @@ class Simulation:
             display.show(coordinator.status())
             if step is Step.COMMIT:
                 self._commit()
-            elif work := coordinator.lease(self._worker_id):
-                self._do(work)
+            else:
+                self._work()
         display.show(coordinator.status())
         coordinator.raise_if_failed()
 
@@ -51,19 +52,36 @@ class Simulation:
             model_sha256 = self._run.aggregate(coordinator.round, results, coordinator.model_round)
         coordinator.commit(model_sha256)
 
-    def _do(self, work: Work) -> None:
+    def _work(self) -> None:
         try:
-            received = self._result(work)
-        except TaskError as error:
-            self._coordinator.fail(str(error))
-        except PayloadError as error:
-            self._coordinator.release(self._worker_id, work.assignment.assignment_id, f"refused: {error}")
-        else:
-            self._coordinator.record(self._worker_id, received)
+            work = self._coordinator.lease(self._worker_id)
+        except AsideError as error:
+            self._coordinator.fail(f"no worker is left: {error}")
+            return
+        if work is not None:
+            self._do(work)
 
-    def _result(self, work: Work) -> Received:
+    def _do(self, work: Work) -> None:
+        coordinator, worker, id_ = self._coordinator, self._worker_id, work.assignment.assignment_id
+        assigned = coordinator.assigned(worker, id_)
+        assert assigned  # noqa: S101
+        try:
+            file, result = self._result(work, assigned)
+        except TaskError as error:
+            coordinator.fail(str(error))
+            return
+        except PayloadError as error:
+            coordinator.release(worker, id_, str(error))
+            return
+        try:
+            received = check_result(self._run, result, file, assigned)
+        except PayloadError as error:
+            coordinator.refuse(worker, id_, str(error))
+        else:
+            coordinator.record(worker, received)
+
+    def _result(self, work: Work, id_: AssignmentId) -> tuple[str, pb.Result]:
         assignment = work.assignment
-        id_ = assignment.assignment_id
         download = bytearray().join(assignment_payload(self._run, work))
         masks = self._run.load_masks(assignment.mask_digest)
         outcome = self._runner.run(assignment, parse(download, id_), masks)

@@ -14,6 +14,10 @@ class ReplacedError(Exception):
     """A worker of the same name was started later: if both came back, they would take turns for ever."""
 
 
+class AsideError(Exception):
+    """The worker gets no more work in this run: too many of its results were refused. The message says it."""
+
+
 @dataclass
 class Worker:
     """A registered worker process."""

@@ -21,7 +21,8 @@ from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
 from server.coordinator import Coordinator, Step, Work
 from server.payloads import assignment_payload, check_result
-from server.rundir import NewModel, RunDirectory, model_file
+from server.rundir import NewModel, RunDirectory
+from server.runfiles import model_file
 from server.simulate import Simulation
 
 CPU = torch.device("cpu")

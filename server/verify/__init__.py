@@ -7,6 +7,7 @@ from pathlib import Path
 from common.errors import LotteryFLError
 from server.database import Database
 from server.rundir import FOLDERS, RunDirectory, is_being_run
+from server.runfiles import require_no_links
 from server.verify.records import (
     check_clients,
     check_database,
@@ -43,6 +44,7 @@ def verify(path: Path) -> Report:
     """
     if not (path / "run.db").is_file():
         raise LotteryFLError(f"{path}: is no run directory: it has no run.db")
+    require_no_links(path)
     report = Report(path, is_being_run(path))
     _check_foundations(report)
     if report.problems:

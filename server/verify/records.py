@@ -6,7 +6,8 @@ from common.experiment import load
 from common.tensorlayout import quoted
 from common.tensortable import TensorTable
 from server.database import Database
-from server.rundir import RunDirectory, model_file
+from server.rundir import RunDirectory
+from server.runfiles import model_file
 from server.strategies import create_strategy
 from server.verify.report import Group
 

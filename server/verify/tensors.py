@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,8 @@ from common.tensorlayout import quoted
 from common.wireformat import check_model
 from server.payloads import density_under
 from server.report import summarise
-from server.rundir import FOLDERS, RunDirectory, model_file
+from server.rundir import FOLDERS, RunDirectory
+from server.runfiles import is_digest, is_tensor_file, model_file
 from server.strategies import create_strategy
 from server.verify.report import Group
 
@@ -67,11 +67,11 @@ def check_masks(group: Group, run: RunDirectory) -> None:
     digests = sorted(mask for mask in run.database.files_in_use()[1] if mask)
     for mask in digests:
         with group.naming(_mask_file(mask)):
-            if not re.fullmatch("[0-9a-f]{64}", mask):
+            if not is_digest(mask):
                 raise PayloadError("expected to be named by 64 hexadecimal digits")
             _check_content(run.mask_path(mask), mask)
             run.load_masks(mask)
-    group.looked_at = f"{len(digests)} in use, {_size(map(run.mask_path, digests))}"
+    group.looked_at = f"{len(digests)} in use, {_size(run.path / _mask_file(mask) for mask in digests if is_digest(mask))}"
 
 
 def check_results(group: Group, run: RunDirectory, broken: Collection[str]) -> None:
@@ -91,7 +91,7 @@ def check_results(group: Group, run: RunDirectory, broken: Collection[str]) -> N
         files.append(result.file)
         with group.naming(result.file):
             _check_result(run, result, lambda mask: bool(mask) and _mask_file(mask) in broken)
-    group.looked_at = f"{len(files)} in use, {_size(run.path / file for file in files)}"
+    group.looked_at = f"{len(files)} in use, {_size(run.path / file for file in files if is_tensor_file(file))}"
 
 
 def check_summary(group: Group, run: RunDirectory) -> None:
@@ -114,9 +114,9 @@ def check_summary(group: Group, run: RunDirectory) -> None:
 
 
 def _check_result(run: RunDirectory, result: _Result, is_broken: Callable[[str], bool]) -> None:
-    if not re.fullmatch(r"results/[^/]+\.safetensors", result.file):
+    if not (is_tensor_file(result.file) and result.file.startswith("results/")):
         raise PayloadError("expected the name of a file in results/")
-    entries = open_file(run.path / result.file)
+    entries = open_file(run.tensor_path(result.file))
     if is_broken(result.mask):
         return
     masks = run.load_masks(result.mask)

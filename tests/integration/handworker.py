@@ -15,7 +15,7 @@ from common.tasks import load_task
 from common.tensorfile import open_file, parse
 from common.tensorstream import TensorStream
 from protos import lotteryfl_pb2 as pb
-from server.rundir import model_file
+from server.runfiles import model_file
 
 
 @dataclass(frozen=True)

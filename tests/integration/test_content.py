@@ -6,7 +6,7 @@ from conftest import Coordinate, Write
 from client.connection import Connection
 from common.errors import PayloadError
 from common.tensorfile import open_file, save
-from server.rundir import model_file
+from server.runfiles import model_file
 
 
 def test_other_content_under_the_digest_of_the_initial_model_is_refused(coordinate: Coordinate, write: Write) -> None:

@@ -20,7 +20,8 @@ from common.payload import mask_digest
 from common.tensorfile import open_file
 from server.aggregation import Update, aggregate
 from server.database import Database
-from server.rundir import RunDirectory, is_set_up, model_file
+from server.rundir import RunDirectory, is_set_up
+from server.runfiles import model_file
 from server.verify import verify
 
 Drive = Callable[..., Bench]

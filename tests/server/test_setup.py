@@ -10,7 +10,8 @@ from common.errors import ExperimentError, LotteryFLError, TaskError
 from common.experiment import Experiment
 from common.models import create_model
 from common.tensorfile import open_file
-from server.rundir import RunDirectory, model_file
+from server.rundir import RunDirectory
+from server.runfiles import model_file
 from server.setup import create_run, open_or_create_run
 
 

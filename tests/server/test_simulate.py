@@ -20,7 +20,8 @@ from protos import lotteryfl_pb2 as pb
 from server.coordinator import Step
 from server.payloads import assignment_payload
 from server.report import summarise
-from server.rundir import RunDirectory, model_file
+from server.rundir import RunDirectory
+from server.runfiles import model_file
 from server.setup import create_run
 from server.simulate import Simulation
 

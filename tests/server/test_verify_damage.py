@@ -20,7 +20,8 @@ from common.masks import PackedMask, count
 from common.parameters import digest
 from common.payload import mask_digest
 from common.tensorfile import open_file
-from server.rundir import RunDirectory, model_file
+from server.rundir import RunDirectory
+from server.runfiles import model_file
 
 Drive = Callable[..., Bench]
 

@@ -1,0 +1,10 @@
+"""The global model from the clients' results.
+
+`walk` goes through the model block by block, `rules` and its modules say what becomes of a block, `update` is what
+they work on.
+"""
+
+from server.aggregation.update import Update
+from server.aggregation.walk import aggregate
+
+__all__ = ["Update", "aggregate"]

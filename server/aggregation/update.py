@@ -1,0 +1,107 @@
+"""One client's result as aggregation sees it: the values that it sent, block by block."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from common.masks import BLOCK, Indices, PackedMask, block_indices
+from common.payload import DENSE, KEPT, SCALE
+from common.quantization import dequantize
+from common.tensortable import TensorTable
+
+Array = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """One client's result, checked by `common.wireformat.WireFormat.check`."""
+
+    client: int
+    examples: int
+    """Training examples: the weight of the client."""
+    masks: Mapping[str, PackedMask]
+    """In force after the client's work, by tensor name; a tensor without one came dense."""
+    entries: Mapping[str, Tensor]
+    """`kept/NAME`, `dense/NAME` and `scale/NAME`, as they travelled; typically views of a mapped file."""
+    scale: float = 1.0
+    """Share of its difference from the old global model that counts; less than 1 where that was too large."""
+
+
+class Values:
+    """One client's values of one tensor, taken and widened block by block; nothing of a block is held."""
+
+    def __init__(self, name: str, update: Update) -> None:
+        self._packed = update.masks.get(name)
+        self._flat = update.entries[(DENSE if self._packed is None else KEPT) + name].reshape(-1)
+        self._scales = update.entries.get(SCALE + name)
+        self._scale = update.scale
+        self._taken = 0
+
+    def take(self, start: int, old: Array) -> tuple[Indices | None, Array]:
+        """Return where there are values in a block (None: everywhere), and the values.
+
+        Args:
+            start: of the block, a multiple of 8; blocks are taken one after the other.
+            old: the old global values of the block.
+        """
+        size = len(old)
+        if self._packed is None:
+            return None, self._clipped(array(self._part(start, start + size)), old)
+        indices = block_indices(self._packed, start, size)
+        first = self._taken
+        self._taken += indices.size
+        values = array(self._part(first, self._taken))
+        return indices, values if self._scale == 1 else self._clipped(values, old[indices])
+
+    def _part(self, first: int, last: int) -> Tensor:
+        part = self._flat[first:last]
+        return part if self._scales is None else dequantize(part, self._scales, first)
+
+    def _clipped(self, values: Array, old: Array) -> Array:
+        if self._scale == 1:
+            return values
+        wide = wider(values.dtype)
+        start = old.astype(wide)
+        clipped: Array = (start + self._scale * (values - start)).astype(values.dtype)
+        return clipped
+
+
+def update_norm(table: TensorTable, old: Mapping[str, Tensor], update: Update) -> float:
+    """Return the L2 norm of what an update would change: all floating-point values sent minus the global model's.
+
+    A client that rewound has moved as far as from the shared model to its new values, wherever it began to train.
+    What its mask has lost is not sent, and counts for nothing. The same values give the same bits.
+
+    Args:
+        table: of the model.
+        old: the global model that the client started from, by name, on the CPU.
+        update: the result.
+    """
+    squares = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller sees that the norm is not finite
+        for spec in table:
+            if not spec.dtype.is_floating_point:
+                continue
+            flat, source = old[spec.name].detach().reshape(-1), Values(spec.name, update)
+            for start in range(0, spec.numel, BLOCK):
+                before = array(flat[start : start + BLOCK])
+                positions, values = source.take(start, before)
+                difference = values.astype(np.float64) - (before if positions is None else before[positions])
+                squares += float(np.square(difference).sum())  # no BLAS: its sums depend on the number of cores
+        return float(np.sqrt(squares))
+
+
+def array(block: Tensor) -> Array:
+    """Return a block of floating-point values as numpy has them; bfloat16 is known to torch alone, and widened."""
+    values: Array = (block.float() if block.dtype is torch.bfloat16 else block).numpy()
+    return values
+
+
+def wider(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type in which values of a dtype are summed."""
+    return np.dtype(np.longdouble if dtype == np.float64 else np.float64)

@@ -1,0 +1,92 @@
+"""The walk over a model that all rules share: tensor by tensor, block by block, in client order."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from common.experiment import AggregationSettings
+from common.payload import DENSE
+from common.tensortable import TensorTable
+from server.aggregation.mean import WeightedMean
+from server.aggregation.robust import Median, TrimmedMean
+from server.aggregation.rules import Rule
+from server.aggregation.update import Array, Update, Values, array
+
+_MEAN = AggregationSettings()
+
+
+def aggregate(
+    table: TensorTable, old: Mapping[str, Tensor], updates: Sequence[Update], settings: AggregationSettings = _MEAN
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield the new global model in table order, one tensor at a time.
+
+    Every element is what the rule makes of the values of the clients whose mask keeps it, and the old global value
+    where none does. With the rule `mean` it is their mean, weighted by their examples (Li et al. 2020, "LotteryFL:
+    Empower Edge Intelligence with Personalized and Communication-Efficient Federated Learning", the server's
+    aggregation); `median` and `trimmed_mean` are those of `server.aggregation.robust`. Dense parameters and
+    floating-point buffers are thus put together from all clients. An integer or bool buffer is, under every rule,
+    that of the client with most examples; among equals, of the lowest client number.
+
+    Clients are taken in ascending order, and summed in a wider type, whatever the order of `updates`: the same
+    updates give the same bits. Clients that agree on an element give exactly their value, for any weights.
+
+    Args:
+        table: of the model.
+        old: the global model that the clients started from, by name, on the CPU.
+        updates: at least one, one per client.
+        settings: the rule.
+
+    Raises:
+        ValueError: no updates, two of one client, or one with less than one example.
+    """
+    if not updates:
+        raise ValueError("no updates: there is nothing to aggregate")
+    ordered = sorted(updates, key=lambda update: update.client)
+    for index, update in enumerate(ordered):
+        if update.examples < 1:
+            raise ValueError(f"client {update.client}: {update.examples} examples, expected at least 1")
+        if index and update.client == ordered[index - 1].client:
+            raise ValueError(f"client {update.client}: has two updates, expected one")
+    return _walk(table, old, ordered, settings)
+
+
+def _walk(
+    table: TensorTable, old: Mapping[str, Tensor], updates: Sequence[Update], settings: AggregationSettings
+) -> Iterator[tuple[str, Tensor]]:
+    largest = max(updates, key=lambda update: update.examples)  # the first of equals
+    dtypes = {spec.dtype for spec in table if spec.dtype.is_floating_point}
+    rules = {dtype: _create_rule(settings, dtype, len(updates)) for dtype in dtypes}
+    for spec in table:
+        if spec.dtype.is_floating_point:
+            yield spec.name, _put_together(spec.name, old[spec.name], updates, rules[spec.dtype])
+        else:
+            yield spec.name, largest.entries[DENSE + spec.name].clone()
+
+
+def _create_rule(settings: AggregationSettings, dtype: torch.dtype, clients: int) -> Rule:
+    if settings.rule == "median":
+        return Median(dtype, clients)
+    if settings.rule == "trimmed_mean":
+        return TrimmedMean(dtype, clients, settings.trim)
+    return WeightedMean(dtype)
+
+
+def _put_together(name: str, old: Tensor, updates: Sequence[Update], rule: Rule) -> Tensor:
+    new = torch.empty_like(old, memory_format=torch.contiguous_format)
+    old_flat, new_flat = old.detach().reshape(-1), new.view(-1)
+    sources = [Values(name, update) for update in updates]
+    for start in range(0, old.numel(), rule.block):
+        old_block = array(old_flat[start : start + rule.block])
+        rule.start(len(old_block))
+        for update, source in zip(updates, sources, strict=True):
+            rule.add(*source.take(start, old_block), update.examples)
+        _write(new_flat[start : start + rule.block], rule.result(old_block))
+    return new
+
+
+def _write(block: Tensor, values: Array) -> None:
+    if block.dtype is torch.bfloat16:
+        block.copy_(torch.from_numpy(values))
+    else:
+        block.numpy()[:] = values

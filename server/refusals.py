@@ -1,0 +1,62 @@
+"""Whose results were refused, and who has been put aside for it: for the whole run, over restarts."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from protos import lotteryfl_pb2 as pb
+from server.database import Database
+
+
+class Refused(NamedTuple):
+    """Of one worker's results."""
+
+    results: int
+    reason: str
+    """Of the last one."""
+
+
+class Refusals:
+    """Refused results by worker's name, as they are written."""
+
+    def __init__(self, database: Database, most: int) -> None:
+        """Read how it stands.
+
+        Args:
+            database: of the run.
+            most: refused results with which a worker is put aside.
+        """
+        self._by_worker = {worker: Refused(*row) for worker, row in database.refusals().items()}
+        self._most = most
+
+    def with_another(self, worker: str, reason: str) -> Refused:
+        """Return how a worker stands once another of its results is refused; nothing is changed."""
+        return Refused(self._by_worker.get(worker, Refused(0, "")).results + 1, reason)
+
+    def put(self, worker: str, refused: Refused) -> None:
+        """Note how a worker stands now."""
+        self._by_worker[worker] = refused
+
+    def is_too_much(self, refused: Refused) -> bool:
+        """Tell whether who stands so is put aside."""
+        return refused.results >= self._most
+
+    def why_aside(self, worker: str) -> str:
+        """Return why a worker gets no more work; '': it does."""
+        refused = self._by_worker.get(worker)
+        if refused is None or not self.is_too_much(refused):
+            return ""
+        return (
+            f"worker {worker} is put aside for the rest of this run: "
+            f"{refused.results} of its results were refused, the last for {refused.reason}"
+        )
+
+    @property
+    def total(self) -> int:
+        """Refused results of all workers."""
+        return sum(refused.results for refused in self._by_worker.values())
+
+    def messages(self) -> Iterable[pb.WorkerRefusals]:
+        """Yield how each worker stands that had a result refused, by name."""
+        for worker, refused in sorted(self._by_worker.items()):
+            aside = self.is_too_much(refused)
+            yield pb.WorkerRefusals(worker=worker, results=refused.results, reason=refused.reason, aside=aside)

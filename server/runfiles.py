@@ -1,0 +1,66 @@
+"""Which files a run directory may have: one from somebody else is data, and leads nowhere out of itself."""
+
+import re
+from pathlib import Path
+
+from common.errors import LotteryFLError, PayloadError
+from common.tensorlayout import quoted
+from server.leases import AssignmentId
+
+_TENSORS = re.compile(
+    r"models/round-\d{4,9}\.safetensors|results/r\d{1,9}-c\d{1,9}-a\d{1,9}(\.\d{1,9})?\.safetensors", re.ASCII
+)
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+def model_file(round_: int) -> str:
+    """Return the global model's file after a round, relative to the run directory."""
+    return f"models/round-{round_:04d}.safetensors"
+
+
+def result_file(id_: AssignmentId, upload: int | None = None) -> str:
+    """Return the file of a result, relative to the run directory; of one of its uploads, where there may be several."""
+    return f"results/{id_}{'' if upload is None else f'.{upload}'}.safetensors"
+
+
+def is_tensor_file(name: str) -> bool:
+    """Tell whether `model_file` or `result_file` gave this name."""
+    return _TENSORS.fullmatch(name) is not None
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether this is a SHA-256, hexadecimal."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def tensor_file(run: Path, name: str) -> Path:
+    """Return the path of a file that run.db names.
+
+    Raises:
+        PayloadError: it is not a name that a run gives to its models and results.
+    """
+    if not is_tensor_file(name):
+        raise PayloadError(f"{quoted(name)}: expected the name of a file in models/ or results/")
+    return run / name
+
+
+def mask_file(run: Path, digest: str) -> Path:
+    """Return the path of the mask with this digest.
+
+    Raises:
+        PayloadError: it is not a digest.
+    """
+    if not is_digest(digest):
+        raise PayloadError(f"mask {quoted(digest)}: expected to be named by 64 hexadecimal digits")
+    return run / "masks" / f"{digest}.safetensors"
+
+
+def require_no_links(run: Path) -> None:
+    """Refuse a run directory with links in it: what a run writes, deletes and sends to workers is its own.
+
+    Raises:
+        LotteryFLError: naming the first one.
+    """
+    for path in sorted(run.rglob("*")):
+        if path.is_symlink():
+            raise LotteryFLError(f"{path}: is a link: a run directory holds files and folders of its own only")
