@@ -125,7 +125,7 @@ class StrategySettings(_Section):
 
 
 class ServerSettings(_Section):
-    """What the server makes of the mean of the clients' models (Reddi et al. 2021, "Adaptive Federated Optimization")."""
+    """What the server makes of the mean of the models (Reddi et al. 2021, "Adaptive Federated Optimization")."""
 
     optimizer: Literal["none", "sgd", "adam", "yogi"] = "none"
     """Takes a step against old model - mean as the gradient; none: the mean is the new model."""

@@ -219,7 +219,9 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
 
     async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
         """Take back what a worker holds that leaves before the run has ended."""
-        await self.call(self._coordinator.leave, request.worker_id, request.reason[:_MOST_REASON], told_to_stop=request.told_to_stop)
+        await self.call(
+            self._coordinator.leave, request.worker_id, request.reason[:_MOST_REASON], told_to_stop=request.told_to_stop
+        )
         self.departed.add(request.worker_id)
         self.announce()
         return pb.LeaveReply()

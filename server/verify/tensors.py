@@ -71,7 +71,9 @@ def check_masks(group: Group, run: RunDirectory) -> None:
                 raise PayloadError("expected to be named by 64 hexadecimal digits")
             _check_content(run.mask_path(mask), mask)
             run.load_masks(mask)
-    group.looked_at = f"{len(digests)} in use, {_size(run.path / _mask_file(mask) for mask in digests if is_digest(mask))}"
+    group.looked_at = (
+        f"{len(digests)} in use, {_size(run.path / _mask_file(mask) for mask in digests if is_digest(mask))}"
+    )
 
 
 def check_results(group: Group, run: RunDirectory, broken: Collection[str]) -> None:
