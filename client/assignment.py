@@ -9,6 +9,7 @@ from torch import Tensor
 
 from client.localwork import LocalWork
 from common import masks as packed_masks
+from common.clientmetrics import check_metrics
 from common.experiment import Experiment
 from common.masks import PackedMask
 from common.parameters import named_tensors
@@ -85,7 +86,8 @@ class AssignmentRunner:
             on_step: called after every training step; what it raises ends the work.
 
         Raises:
-            PayloadError: the entries are not what table and masks say, or the trained weights cannot travel.
+            PayloadError: the entries are not what table and masks say, or the trained weights are not finite or
+                cannot travel: a coordinator would refuse the result, which is none.
             TaskError: the task cannot give this client's data.
         """
         try:
@@ -112,6 +114,8 @@ class AssignmentRunner:
         metrics.train_loss = done.trained.loss
         metrics.density = mask_density(self._wire.table, done.masks)
         metrics.seconds = time.monotonic() - started
+        check_metrics(metrics)
+        self._wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
         return Outcome(done.trained.examples, metrics, done.masks, mask_digest(done.masks), values | update)
 

@@ -1,4 +1,4 @@
-"""How far one pruning goes: rate r_p of what is left, the last one trimmed to meet the target exactly."""
+"""One step of pruning, as the plan says."""
 
 from collections.abc import Mapping
 
@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from common.entries import Entry
 from common.magnitude import Weight, count_pruned, masks_without_smallest
-from common.prunesummary import PruneSummary
 from common.pruning import Prunable, get_prune_summary, prunable_entries, prune_fixed_amount
+from common.pruningplan import weights_to_prune
 from common.rowpruning import prune_rows
 from protos import lotteryfl_pb2 as pb
 
@@ -25,10 +25,11 @@ def prune_towards_target(model: nn.Module, prune: pb.Plan.Prune, prunable: Pruna
         whole weights or rows of every tensor's equal share allow.
     """
     summary = get_prune_summary(model, prunable)
-    amount = _amount(summary, prune)
-    if not amount:
+    left = summary.total - summary.pruned
+    amount = weights_to_prune(prune, summary.total, left)
+    if amount == 0:
         return False
-    share = amount / (summary.total - summary.pruned)  # of every tensor, in the other scopes; rounding is its own
+    share = amount / left  # of every tensor, in the other scopes; rounding is its own
     if prune.scope == pb.Plan.GLOBAL:
         after = prune_fixed_amount(model, amount, verbose=False, prunable=prunable)
     elif prune.scope == pb.Plan.LAYER:
@@ -49,24 +50,17 @@ def mask_change(model: nn.Module, earlier: Mapping[str, Tensor], prune: pb.Plan.
     """
     found = prunable_entries(model, prunable)
     summary = get_prune_summary(model, prunable)
-    amount = _amount(summary, prune)
+    total_left = summary.total - summary.pruned
+    amount = weights_to_prune(prune, summary.total, total_left)
     groups = [found] if prune.scope == pb.Plan.GLOBAL else [[entry] for entry in found]
     differing = 0
     for group in groups:
         left = sum(entry.tensor.numel() - count_pruned(entry.mask) for entry in group)
-        count = round(amount * left / (summary.total - summary.pruned))
+        count = round(amount * left / total_left)
         now = _next_masks(group, {entry.name: entry.tensor for entry in group}, count)
         then = _next_masks(group, earlier, count)
         differing += sum(int((a != b).sum()) for a, b in zip(now, then, strict=True))
     return differing / summary.total
-
-
-def _amount(summary: PruneSummary, prune: pb.Plan.Prune) -> int:
-    """Return how many weights have to go; 0 where the target is met."""
-    left = summary.total - summary.pruned
-    excess = max(0, left - round(prune.target_density * summary.total))
-    amount = round(prune.rate * left) if excess else 0
-    return amount if prune.overshoot else min(amount, excess)
 
 
 def _next_masks(group: list[Entry], values: Mapping[str, Tensor], count: int) -> list[Tensor]:

@@ -39,10 +39,18 @@ class Work:
     """A leased assignment and where its tensors are."""
 
     assignment: pb.Assignment
-    source: str
-    """File in the run directory."""
-    is_own_result: bool
-    """The file is the client's own last result, under its mask already; otherwise a dense model."""
+    row: AssignmentRow
+    """As it was leased."""
+
+    @property
+    def source(self) -> str:
+        """File in the run directory."""
+        return self.row.source
+
+    @property
+    def is_own_result(self) -> bool:
+        """The file is the client's own last result, under its mask already; otherwise a dense model."""
+        return self.source.startswith("results/")
 
 
 class Coordinator:
@@ -200,7 +208,7 @@ class Coordinator:
             mask_digest=row.mask,
             base_digest=base,
         )
-        return Work(assignment, row.source, is_own_result=row.source.startswith("results/"))
+        return Work(assignment, replace(row, attempt=granted.id.attempt))
 
     def _next_in_line(self, worker: Worker, row: AssignmentRow) -> Iterator[AssignmentRow]:
         """Yield what the worker will do after this, if every worker does as much."""
@@ -246,21 +254,19 @@ class Coordinator:
 
     # -- results
 
-    def verdict_before_body(self, worker_id: str, assignment_id: str) -> pb.SubmitReply | None:
-        """Answer a submission whose tensors need not be read: a duplicate, or stale. None: it is wanted."""
-        wanted = self._current(worker_id, assignment_id) is not None
-        return None if wanted else self._unwanted(worker_id, assignment_id)
+    def wanted(self, worker_id: str, assignment_id: str) -> AssignmentRow | pb.SubmitReply:
+        """Return what the worker was told to do; or the answer to its result where that need not be read."""
+        held = self._current(worker_id, assignment_id)
+        if held is None:
+            return self.unwanted(worker_id, assignment_id)
+        return replace(self._ledger.rows[held.id.client], attempt=held.id.attempt)
 
-    def _unwanted(self, worker_id: str, assignment_id: str) -> pb.SubmitReply:
+    def unwanted(self, worker_id: str, assignment_id: str) -> pb.SubmitReply:
+        """Answer a result that is not wanted (any more): it is a duplicate, or stale."""
         id_ = AssignmentId.parse(assignment_id)
         if id_ is not None and self._run.database.is_done(id_, worker_id):
             return pb.SubmitReply(verdict=pb.SubmitReply.DUPLICATE, reason="already counted")
         return pb.SubmitReply(verdict=pb.SubmitReply.STALE, reason="its lease or its round is over")
-
-    def assigned(self, worker_id: str, assignment_id: str) -> AssignmentRow | None:
-        """Return what a worker was told to do that holds this assignment; None: it does not (any more)."""
-        held = self._current(worker_id, assignment_id)
-        return None if held is None else replace(self._ledger.rows[held.id.client], attempt=held.id.attempt)
 
     def refuse(self, worker_id: str, assignment_id: str, reason: str) -> pb.SubmitReply:
         """Refuse a result, unless it came too late anyway: on disk before the answer, and its work given out again.
@@ -269,21 +275,21 @@ class Coordinator:
         """
         held = self._current(worker_id, assignment_id)
         if held is None:
-            return self._unwanted(worker_id, assignment_id)
+            return self.unwanted(worker_id, assignment_id)
         self._ledger.refuse(held, reason)
         if self._ledger.refusals.why_aside(name_of(worker_id)):
             self._workers.forget(worker_id)
         return pb.SubmitReply(verdict=pb.SubmitReply.REFUSED, reason=reason)
 
     def _require_not_aside(self, name: str) -> None:
-        if self.state == "running" and (why := self._ledger.refusals.why_aside(name)):
+        if why := self._ledger.refusals.why_aside(name):
             raise AsideError(why)
 
     def record(self, worker_id: str, received: Received) -> pb.SubmitReply:
         """Count a checked result, once; on disk before the answer."""
         held = self._current(worker_id, received.assignment_id)
         if held is None:
-            return self._unwanted(worker_id, received.assignment_id)
+            return self.unwanted(worker_id, received.assignment_id)
         self._ledger.count(held, received)
         self._homes[held.id.client] = worker_id
         return pb.SubmitReply(verdict=pb.SubmitReply.ACCEPTED)

@@ -15,7 +15,7 @@ from common.errors import LotteryFLError
 from common.rpcerror import explain
 from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
-from server.progress import describe_round
+from server.progress import describe_refusals, describe_round, printable
 
 
 @click.command()
@@ -56,7 +56,7 @@ def verify(directory: Path) -> None:
 
     report = verify_run(directory)
     for line in report.lines():
-        click.echo("".join(c if c.isprintable() else "?" for c in line))  # it quotes what others may have written
+        click.echo(printable(line))
     if report.problems:
         raise LotteryFLError(f"{directory}: {report.problems} problem{'s'[: report.problems > 1]}")
     click.echo("sound")
@@ -80,6 +80,7 @@ def _describe(status: pb.RunStatus) -> str:
         *(f"  {line}" for line in status.in_flight),
         f"traffic: {decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up",
     ]
+    lines += map(describe_refusals, status.refusals)
     if status.HasField("last"):
         lines.append(describe_round(status))
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

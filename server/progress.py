@@ -27,12 +27,24 @@ def describe_round(status: pb.RunStatus) -> str:
     last = status.last
     name = f"round {last.round}/{status.rounds}" if last.round <= status.rounds else "every client, once more"
     broadcasts = f", broadcast to {last.broadcasts}" if last.broadcasts else ""
+    refused = f", {last.refused} refused" if last.refused else ""
     stragglers = f", without {_clients(last.stragglers)}" if last.stragglers else ""
     return (
         f"{name}: {last.clients} clients, accuracy {last.accuracy_downloaded:.3f} downloaded, "
         f"{last.accuracy_personalised:.3f} personalised, density {last.density:.3f}, "
-        f"{decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up{broadcasts}{stragglers}"
+        f"{decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up{broadcasts}{refused}{stragglers}"
     )
+
+
+def printable(text: str) -> str:
+    """Return text that workers may have written without what would drive the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def describe_refusals(refusals: pb.WorkerRefusals) -> str:
+    """Return in one line how many results of a worker were refused, and what has become of it."""
+    aside = ", put aside" if refusals.aside else ""
+    return f"refused: {refusals.results} of {refusals.worker}'s results{aside}; the last: {refusals.reason}"
 
 
 def _clients(clients: Sequence[int]) -> str:
@@ -48,6 +60,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         self._console = console
         self._last_round: int | None = None
         self._reason = ""
+        self._aside: set[str] = set()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -69,7 +82,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
 
     def note(self, text: str) -> None:
         """Print a line beside the progress."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def show(self, status: pb.RunStatus) -> None:
         """Show the status: a line for every round that is committed, or tried again, under our eyes."""
@@ -79,6 +92,10 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         if status.state == pb.RunStatus.RUNNING and status.reason not in ("", self._reason):
             self.note(status.reason)
         self._reason = status.reason
+        for refusals in status.refusals:
+            if refusals.aside and refusals.worker not in self._aside:
+                self._aside.add(refusals.worker)
+                self.note(describe_refusals(refusals))
         # After the training rounds, every client is measured once more; then nothing is assigned.
         share = status.results / status.assignments if status.assignments else 1.0
         self._progress.update(

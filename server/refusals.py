@@ -50,11 +50,6 @@ class Refusals:
             f"{refused.results} of its results were refused, the last for {refused.reason}"
         )
 
-    @property
-    def total(self) -> int:
-        """Refused results of all workers."""
-        return sum(refused.results for refused in self._by_worker.values())
-
     def messages(self) -> Iterable[pb.WorkerRefusals]:
         """Yield how each worker stands that had a result refused, by name."""
         for worker, refused in sorted(self._by_worker.items()):

@@ -1,12 +1,14 @@
 """What a run has come to: summary.json and the table at its end."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
 
 from tabulate import tabulate
 
 from protos import lotteryfl_pb2 as pb
+from server.refusals import Refusals
 from server.rundir import RunDirectory
 from server.traffic import Traffic
 from server.workers import name_of
@@ -33,6 +35,14 @@ class Bytes(TypedDict):
     up: int
 
 
+class Refused(TypedDict):
+    """Results that were refused, and the workers that were put aside for theirs."""
+
+    results: int
+    by_worker: dict[str, int]
+    aside: list[str]
+
+
 class Summary(TypedDict):
     """summary.json. `last` is measured on every client after the last round, `best` over all rounds."""
 
@@ -43,6 +53,7 @@ class Summary(TypedDict):
     accuracy: Accuracy
     density: Density
     bytes: Bytes
+    refused: Refused
     model_sha256: str
     tickets_sha256: str
 
@@ -52,6 +63,7 @@ def summarise(run: RunDirectory) -> Summary:
     rounds = run.database.round_summaries()
     last, experiment = rounds[-1], run.experiment
     traffic = Traffic(run.database)
+    refused = list(_refusals(run))
     return Summary(
         strategy=experiment.strategy.name,
         rounds=experiment.rounds,
@@ -64,6 +76,11 @@ def summarise(run: RunDirectory) -> Summary:
         ),
         density=Density(mean=last.density),
         bytes=Bytes(down=traffic.down, up=traffic.up),
+        refused=Refused(
+            results=sum(worker.results for worker in refused),
+            by_worker={worker.worker: worker.results for worker in refused},
+            aside=[worker.worker for worker in refused if worker.aside],
+        ),
         model_sha256=run.database.get("model_sha256"),
         tickets_sha256=run.tickets_sha256(),
     )
@@ -114,4 +131,9 @@ def status_of(run: RunDirectory) -> pb.RunStatus:
         bytes_down=traffic.down,
         bytes_up=traffic.up,
         last=summaries[-1] if summaries else None,
+        refusals=_refusals(run),
     )
+
+
+def _refusals(run: RunDirectory) -> Iterable[pb.WorkerRefusals]:
+    return Refusals(run.database, run.experiment.checks.max_refusals).messages()

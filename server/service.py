@@ -150,9 +150,9 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         """Read a result into the run directory, check it, count it; only then say so."""
         upload = Upload(request_iterator, context)
         result = await upload.header()
-        assigned = await self.call(self._coordinator.assigned, result.worker_id, result.assignment_id)
-        if assigned is None:
-            return await self.call(self._coordinator.unwanted, result.worker_id, result.assignment_id)
+        assigned = await self.call(self._coordinator.wanted, result.worker_id, result.assignment_id)
+        if isinstance(assigned, pb.SubmitReply):
+            return assigned
         if result.HasField("failure"):
             return await self._take_failure(result)
         try:

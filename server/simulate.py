@@ -8,11 +8,11 @@ from common.tasks import Task
 from common.tensorfile import open_file, parse, save
 from protos import lotteryfl_pb2 as pb
 from server.coordinator import Coordinator, Step, Work
-from server.database import Received
 from server.payloads import assignment_payload, check_result
 from server.progress import Display
 from server.rundir import RunDirectory
-from server.runfiles import model_file
+from server.runfiles import model_file, result_file
+from server.workers import AsideError
 
 
 class Simulation:
@@ -63,10 +63,8 @@ class Simulation:
 
     def _do(self, work: Work) -> None:
         coordinator, worker, id_ = self._coordinator, self._worker_id, work.assignment.assignment_id
-        assigned = coordinator.assigned(worker, id_)
-        assert assigned  # noqa: S101
         try:
-            file, result = self._result(work, assigned)
+            file, result = self._result(work)
         except TaskError as error:
             coordinator.fail(str(error))
             return
@@ -74,18 +72,19 @@ class Simulation:
             coordinator.release(worker, id_, str(error))
             return
         try:
-            received = check_result(self._run, result, file, assigned)
+            received = check_result(self._run, result, file, work.row)
         except PayloadError as error:
             coordinator.refuse(worker, id_, str(error))
         else:
             coordinator.record(worker, received)
 
-    def _result(self, work: Work, id_: AssignmentId) -> tuple[str, pb.Result]:
+    def _result(self, work: Work) -> tuple[str, pb.Result]:
         assignment = work.assignment
+        id_ = assignment.assignment_id
         download = bytearray().join(assignment_payload(self._run, work))
         masks = self._run.load_masks(assignment.mask_digest)
         outcome = self._runner.run(assignment, parse(download, id_), masks)
-        file = f"results/{id_}.safetensors"
+        file = result_file(work.row.standing.id)
         save(self._run.path / file, outcome.entries)
         result = pb.Result(
             assignment_id=id_,
@@ -94,4 +93,4 @@ class Simulation:
             mask_digest=outcome.mask_digest,
         )
         self._coordinator.count_bytes(id_, down=len(download), up=(self._run.path / file).stat().st_size)
-        return check_result(self._run, result, file, assignment.mask_digest)
+        return file, result

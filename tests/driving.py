@@ -174,17 +174,15 @@ class Bench:
 
     def submit(self, worker: str, answer: Answer) -> pb.SubmitReply:
         coordinator, result = self.coordinator, answer.result
-        early = coordinator.verdict_before_body(worker, result.assignment_id)
-        if early is not None:
-            return early
+        assigned = coordinator.wanted(worker, result.assignment_id)
+        if isinstance(assigned, pb.SubmitReply):
+            return assigned
         file = f"results/{result.assignment_id}.{next(self._uploads)}.safetensors"
         save(self.run.path / file, answer.entries)
         try:
-            mask_before = coordinator.mask_before(result.assignment_id)
-            received = check_result(self.run, result, file, mask_before)
+            received = check_result(self.run, result, file, assigned)
         except PayloadError as error:
-            coordinator.release(worker, result.assignment_id, f"refused: {error}")
-            reply = pb.SubmitReply(verdict=pb.SubmitReply.REFUSED, reason=str(error))
+            reply = coordinator.refuse(worker, result.assignment_id, str(error))
         else:
             reply = coordinator.record(worker, received)
         if reply.verdict != pb.SubmitReply.ACCEPTED:

@@ -14,13 +14,14 @@ from server.verify.report import Group
 _MOST_ERRORS = 10
 """Of SQLite's own check that are named."""
 
-_TABLES = ("run", "rounds", "clients", "assignments", "results", "metrics")
+_TABLES = ("run", "rounds", "clients", "assignments", "results", "refusals", "metrics")
 _STATES = ("running", "failed", "finished")
 
 _ORPHANS = {
     "assignments: round {}": "SELECT round FROM assignments EXCEPT SELECT round FROM rounds",
     "assignments: client {}": "SELECT client FROM assignments EXCEPT SELECT client FROM clients",
     "results: round {}, client {}": "SELECT round, client FROM results EXCEPT SELECT round, client FROM assignments",
+    "refusals: round {}, client {}": "SELECT round, client FROM refusals EXCEPT SELECT round, client FROM assignments",
     "metrics: round {}, client {}": "SELECT round, client FROM metrics EXCEPT SELECT round, client FROM results",
 }
 """Rows that refer to none, by what names them."""

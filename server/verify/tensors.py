@@ -15,7 +15,7 @@ from common.payload import mask_digest, unpack_mask_update
 from common.tensorfile import open_file
 from common.tensorlayout import quoted
 from common.wireformat import check_model
-from server.payloads import density_under
+from server.plancheck import density_of, kept_weights
 from server.report import summarise
 from server.rundir import FOLDERS, RunDirectory
 from server.runfiles import is_digest, is_tensor_file, model_file
@@ -123,7 +123,7 @@ def _check_result(run: RunDirectory, result: _Result, is_broken: Callable[[str],
         return
     masks = run.load_masks(result.mask)
     run.wire.check(entries, masks)
-    if (density := density_under(run.table, masks)) != result.density:
+    if (density := density_of(kept_weights(run.table, masks), run.table)) != result.density:
         raise PayloadError(f"density {density:.6g} by its mask, expected {result.density:.6g} as recorded")
     if is_broken(result.mask_before):
         return

@@ -9,6 +9,7 @@ from driving import Bench, tiny_experiment
 from common.errors import ExperimentError
 from protos import lotteryfl_pb2 as pb
 from server.coordinator import Step
+from server.database import AssignmentRow
 from server.workers import ReplacedError
 
 Drive = Callable[..., Bench]
@@ -100,8 +101,8 @@ def test_two_uploads_of_one_result_at_once_count_once(drive: Drive) -> None:
     bench = drive()
     worker = bench.register()
     answer = bench.do(bench.take(worker))
-    assert bench.coordinator.verdict_before_body(worker, answer.result.assignment_id) is None
-    assert bench.coordinator.verdict_before_body(worker, answer.result.assignment_id) is None
+    assert isinstance(bench.coordinator.wanted(worker, answer.result.assignment_id), AssignmentRow)
+    assert isinstance(bench.coordinator.wanted(worker, answer.result.assignment_id), AssignmentRow)
     assert [bench.submit(worker, answer).verdict for _ in range(2)] == [ACCEPTED, DUPLICATE]
 
 

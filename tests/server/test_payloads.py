@@ -10,13 +10,15 @@ import torch
 from driving import Answer, Bench, tiny_experiment
 
 from common import masks as packed_masks
+from common.experiment import MAX_EXAMPLES
 from common.payload import mask_digest
 from common.quantization import DTYPES, WireDtype
 from common.tensorfile import open_file, parse
 from common.tensorstream import CHUNK_BYTES
 from protos import lotteryfl_pb2 as pb
+from server.database import AssignmentRow
 from server.filestream import FileStream
-from server.payloads import MAX_EXAMPLES, assignment_payload
+from server.payloads import assignment_payload
 
 Drive = Callable[..., Bench]
 REFUSED = pb.SubmitReply.REFUSED
@@ -86,6 +88,13 @@ def test_a_client_that_shares_nothing_starts_from_its_own_last_result(drive: Dri
 
 
 # ---- refusals
+
+
+def mask_before(bench: Bench, worker: str, answer: Answer) -> str:
+    """Digest of the mask that an answer's client started from."""
+    assigned = bench.coordinator.wanted(worker, answer.result.assignment_id)
+    assert isinstance(assigned, AssignmentRow)
+    return assigned.mask
 
 
 def second_round(drive: Drive, **changes: object) -> tuple[Bench, str, Answer]:
@@ -255,8 +264,7 @@ def test_a_spoilt_int8_result_is_refused(drive: Drive, spoil: Callable[[Answer],
 
 def test_unspoilt_it_is_accepted_with_the_density_counted_from_its_mask(drive: Drive) -> None:
     bench, worker, answer = second_round(drive)
-    old = bench.run.load_masks(bench.coordinator.mask_before(answer.result.assignment_id))
-    answer.result.metrics.density = 0.999  # what a worker says of itself is not what counts
+    old = bench.run.load_masks(mask_before(bench, worker, answer))
     assert bench.submit(worker, answer).verdict == pb.SubmitReply.ACCEPTED
     (row,) = bench.run.database.results(2)
     new = bench.run.load_masks(row.mask)
@@ -269,12 +277,13 @@ def test_unspoilt_it_is_accepted_with_the_density_counted_from_its_mask(drive: D
 
 def test_no_bits_can_make_a_mask_grow(drive: Drive) -> None:
     bench, worker, answer = second_round(drive)
-    old = bench.run.load_masks(bench.coordinator.mask_before(answer.result.assignment_id))
+    old = bench.run.load_masks(mask_before(bench, worker, answer))
     for name, before in old.items():
         kept = packed_masks.count(before)
         answer.entries[f"mask/{name}"] = torch.from_numpy(packed_masks.pack(torch.ones(kept)))  # keep all there is
         answer.entries[f"kept/{name}"] = torch.ones(kept)
     answer.result.mask_digest = mask_digest(dict(old))
+    answer.result.metrics.density = 76 / 108
     assert bench.submit(worker, answer).verdict == pb.SubmitReply.ACCEPTED
     (row,) = bench.run.database.results(2)
     new = bench.run.load_masks(row.mask)

@@ -34,6 +34,7 @@ def test_the_summary_has_these_keys_and_is_valid_json(tmp_path: Path) -> None:
         "accuracy": {"downloaded_last": float, "personalised_last": float, "personalised_best": float},
         "density": {"mean": float},
         "bytes": {"down": int, "up": int},
+        "refused": {"results": int, "by_worker": {}, "aside": list},
         "model_sha256": str,
         "tickets_sha256": str,
     }

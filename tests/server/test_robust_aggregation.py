@@ -224,18 +224,17 @@ def test_a_fifth_of_the_clients_cannot_spoil_the_model(drive: Callable[..., Benc
     accuracy = {}
     for rule in ("mean", "median", "trimmed_mean"):
         experiment = tiny_experiment(
-            rounds=4,
+            rounds=3,
             clients=10,
             clients_per_round=10,
             task={"name": "digits", "model": "mlp"},
             partition={"kind": "iid", "examples_per_client": 60},
-            training={"epochs": 3, "batch_size": 8, "lr": 0.02},
+            training={"epochs": 5, "batch_size": 8, "lr": 0.1},
             strategy={"name": strategy, "rewind": "none", "prune_rate": 0.2, "target_density": 0.8},
             aggregation={"rule": rule, "trim": 0.2},
         )
         bench = drive(experiment, load_task(experiment), rule)
         accuracy[rule] = accuracy_among_poisoners(bench)
-    print(accuracy)
-    assert accuracy["mean"] < 0.4
+    assert accuracy["mean"] < 0.3
     assert accuracy["median"] > 0.8
     assert accuracy["trimmed_mean"] > 0.8

@@ -304,7 +304,8 @@ class Poisoned(TinyTask):
 
 
 @pytest.mark.parametrize(
-    ("wire_dtype", "reason"), [("float32", "refused: metrics."), ("float16", "0.weight: value nan at flat index")]
+    ("wire_dtype", "reason"),
+    [("float32", "metrics.train_loss = nan"), ("float16", "0.weight: value nan at flat index")],
 )
 def test_who_diverges_sits_out_on_record_and_the_others_go_on(
     tmp_path: Path, wire_dtype: WireDtype, reason: str
@@ -323,7 +324,8 @@ def test_who_diverges_sits_out_on_record_and_the_others_go_on(
 def test_when_all_diverge_the_run_fails_with_the_reason(tmp_path: Path) -> None:
     with create(tmp_path / "run", tiny_experiment(training={"lr": 1e38}), TinyTask()) as run:
         with pytest.raises(
-            LotteryFLError, match=r"round 1: 0 of 3 results, 1 needed after 2 tries: clients were given up; refused: "
+            LotteryFLError,
+            match=r"round 1: 0 of 3 results, 1 needed after 2 tries: clients were given up; metrics.train_loss = nan",
         ):
             Simulation(run, TinyTask(), CPU).run(Silent())
         assert run.database.get("state") == "failed"

@@ -122,7 +122,7 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
     ),
     "database, version": (
         lambda path: edit(path, "PRAGMA user_version = 9"),
-        "run.db: is of version 9; this program reads 3",
+        "run.db: is of version 9; this program reads 4",
     ),
     "database, a table": (lambda path: edit(path, "DROP TABLE metrics"), "run.db: no such table: metrics"),
     "experiment, gone": (

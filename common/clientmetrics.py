@@ -1,0 +1,37 @@
+"""What a client says of its work: which numbers can be true."""
+
+import math
+
+from common.errors import PayloadError
+from protos import lotteryfl_pb2 as pb
+
+MAX_TEST_EXAMPLES = 2**40
+"""Examples of an evaluation beyond this are not believed."""
+
+_MOST = {"examples": MAX_TEST_EXAMPLES, "loss": math.inf}
+"""Of an evaluation's numbers; all others are shares, of at most 1."""
+
+
+def check_metrics(metrics: pb.ClientMetrics) -> None:
+    """Check that the evaluations are there, and that all numbers are finite, in range and go together.
+
+    Raises:
+        PayloadError: naming the number.
+    """
+    for phase in ("downloaded", "personalised"):
+        if not metrics.HasField(phase):
+            raise PayloadError(f"metrics.{phase}: missing")
+    for name in ("train_loss", "seconds"):
+        _check_number(name, getattr(metrics, name), math.inf)
+    _check_number("density", metrics.density, 1)
+    for phase in ("validation", "downloaded", "personalised"):
+        for field, value in getattr(metrics, phase).ListFields():
+            _check_number(f"{phase}.{field.name}", value, _MOST.get(field.name, 1))
+    before, after = metrics.downloaded.examples, metrics.personalised.examples
+    if before != after:
+        raise PayloadError(f"metrics.personalised.examples = {after}: expected {before}, as before the training")
+
+
+def _check_number(name: str, value: float, most: float) -> None:
+    if not (math.isfinite(value) and 0 <= value <= most):
+        raise PayloadError(f"metrics.{name} = {value}: expected a finite number from 0 to {most}")
