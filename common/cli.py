@@ -15,6 +15,7 @@ from common.errors import LotteryFLError
 
 _COMMANDS = {
     "init": "common.cli:init",
+    "data": "common.datacli:data",
     "run": "server.cli:run",
     "serve": "server.cli:serve",
     "work": "client.cli:work",

@@ -46,17 +46,17 @@ class TaskSettings(_Section):
     """What is learned: data and model."""
 
     name: str = Field("digits", min_length=1, max_length=256)
-    """A built-in task (digits, fashion-mnist, mnist) or the user's own: a .py file or a module."""
+    """A built-in task (one of `common.tasks.BUILT_IN`) or the user's own: a .py file or a module."""
     model: str = Field("mlp", min_length=1, max_length=64)
     """Architecture for the built-in tasks, as `common.models.create_model` takes it."""
     data_dir: str = ""
-    """Folder with the IDX files of fashion-mnist or mnist; empty: where the system or torchvision keeps them."""
+    """Folder with the task's files; empty: the usual places."""
 
 
 class PartitionSettings(_Section):
     """Who holds which examples."""
 
-    kind: Literal["n-class", "dirichlet", "iid"] = "n-class"
+    kind: Literal["n-class", "dirichlet", "iid", "feature-skew", "natural"] = "n-class"
     classes_per_client: int = Field(2, ge=1)
     examples_per_class: int = Field(20, ge=1)
     """Training + validation examples of a client's first class (n-class)."""
@@ -65,7 +65,9 @@ class PartitionSettings(_Section):
     alpha: float = Field(0.5, gt=0)
     """Concentration of the class proportions; small is more skewed (dirichlet)."""
     examples_per_client: int = Field(40, ge=1)
-    """Training + validation examples of every client (dirichlet, iid)."""
+    """Training + validation examples of every client (dirichlet, iid, feature-skew)."""
+    rotations: int = Field(4, ge=1, le=360)
+    """Client k's images are turned by k mod rotations steps of 360 / rotations degrees (feature-skew)."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
 
 

@@ -1,4 +1,4 @@
-"""Who holds which examples: n-class, Dirichlet and IID partitions with stratified validation.
+"""Who holds which examples: n-class, Dirichlet, IID, feature-skew and natural partitions with stratified validation.
 
 Training examples are dealt like cards: from shuffled pools, without replacement across clients. A pool that
 is used up is shuffled again, so that more clients than the data has room for still get equally many examples;
@@ -17,6 +17,7 @@ from common.experiment import PartitionSettings
 from common.randomness import generator
 
 IntArray = npt.NDArray[np.int64]
+Owners = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,17 @@ class Partition:
 
     iid: `examples_per_client` examples regardless of class. Its test set is the whole test set.
 
+    feature-skew: the examples of iid, but every client sees its own turned by `angle`.
+
+    natural: every client is one of the data's own owners, drawn without replacement, and holds all of its examples.
+
     Args:
         train_labels: integers (examples,), the classes of the training data.
         test_labels: integers (examples,), the classes of the test data.
         settings: kind and sizes.
         clients: how many.
         seed: the run's.
+        owners: integers (examples,) for training and test data: who each example is from. Only natural needs them.
 
     Raises:
         TaskError: the data cannot give a client what the settings ask for.
@@ -58,13 +64,18 @@ class Partition:
         settings: PartitionSettings,
         clients: int,
         seed: int,
+        owners: Owners | None = None,
     ) -> None:
         self._train_labels = np.asarray(train_labels, dtype=np.int64)
         self._test_labels = np.asarray(test_labels, dtype=np.int64)
         self._settings = settings
         self._seed = seed
-        deal = {"n-class": _deal_classes, "dirichlet": _deal_proportions, "iid": _deal_evenly}[settings.kind]
-        self._held = list(deal(self._train_labels, settings, clients, seed))
+        if settings.kind == "natural":
+            train_owners, self._test_owners = _checked_owners(owners, self._train_labels, self._test_labels)
+            self._owner = _choose_owners(train_owners, clients, seed)
+            self._held = [np.flatnonzero(train_owners == owner) for owner in self._owner]
+        else:
+            self._held = list(_DEALERS[settings.kind](self._train_labels, settings, clients, seed))
 
     def client(self, client: int) -> ClientIndices:
         """Return the examples of one client.
@@ -90,9 +101,17 @@ class Partition:
                 raise TaskError(f"client {client} holds no {name} examples; it was dealt {dealt}")
         return indices
 
+    def angle(self, client: int) -> float:
+        """Return by how many degrees a client's inputs are turned, counter-clockwise: 0 unless feature-skew."""
+        if self._settings.kind != "feature-skew":
+            return 0.0
+        return client % self._settings.rotations * 360 / self._settings.rotations
+
     def _test_indices(self, client: int, held_labels: IntArray) -> IntArray:
-        if self._settings.kind == "iid":
+        if self._settings.kind in ("iid", "feature-skew"):
             return np.arange(len(self._test_labels))
+        if self._settings.kind == "natural":
+            return np.flatnonzero(self._test_owners == self._owner[client])
         if self._settings.kind == "n-class":
             return np.flatnonzero(np.isin(self._test_labels, held_labels))
         rng = generator(self._seed, "partition-test", client)
@@ -156,6 +175,31 @@ def _deal_evenly(labels: IntArray, settings: PartitionSettings, clients: int, se
         yield pool.draw(wanted)
 
 
+_DEALERS = {
+    "n-class": _deal_classes,
+    "dirichlet": _deal_proportions,
+    "iid": _deal_evenly,
+    "feature-skew": _deal_evenly,
+}
+
+
+def _checked_owners(owners: Owners | None, train: IntArray, test: IntArray) -> tuple[IntArray, IntArray]:
+    if owners is None:
+        raise TaskError("partition.kind = 'natural': this data does not say who owns which example")
+    train_owners, test_owners = (np.asarray(part, dtype=np.int64) for part in owners)
+    for name, part, labels in (("training", train_owners, train), ("test", test_owners, test)):
+        if part.shape != labels.shape:
+            raise ValueError(f"owners of the {name} data: shape {part.shape}, expected {labels.shape}")
+    return train_owners, test_owners
+
+
+def _choose_owners(owners: IntArray, clients: int, seed: int) -> IntArray:
+    known = np.unique(owners)
+    if clients > len(known):
+        raise TaskError(f"clients = {clients}: partition.kind = 'natural' has one for each of the {len(known)} owners")
+    return generator(seed, "partition-owners").permutation(known)[:clients]
+
+
 class _Pool:
     """Items dealt in random order, again and again; no draw holds an item twice."""
 
@@ -214,4 +258,6 @@ def _apportion(weights: npt.NDArray[np.floating | np.integer], total: int) -> In
 
 
 def _by_class(labels: npt.NDArray[np.integer]) -> dict[int, IntArray]:
-    return {label: np.flatnonzero(labels == label) for label in np.unique(labels).tolist()}
+    order = np.argsort(labels, kind="stable")
+    classes, starts = np.unique(labels[order], return_index=True)
+    return dict(zip(classes.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}

@@ -3,6 +3,8 @@
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
+from common.models.pooling import max_pool
+
 
 class LeNet5(nn.Module):
     """LeCun et al. 1998, section II.B, with ReLU, max pooling and a linear output.
@@ -23,8 +25,8 @@ class LeNet5(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, classes)."""
-        maps = F.max_pool2d(F.relu(self.conv1(images)), 2)
-        maps = F.max_pool2d(F.relu(self.conv2(maps)), 2)
+        maps = max_pool(F.relu(self.conv1(images)))
+        maps = max_pool(F.relu(self.conv2(maps)))
         hidden = F.relu(self.fc2(F.relu(self.fc1(maps.flatten(1)))))
         logits: Tensor = self.fc3(hidden)
         return logits

@@ -4,15 +4,27 @@ from collections.abc import Sequence
 
 from common.errors import TaskError
 from common.experiment import Experiment
-from common.tasks import digits, mnist
+from common.tasks import cifar10, digits, emnist, femnist, har, languages, mnist, tabular
 from common.tasks.base import ClientData, Task, task_id
+from common.tasks.builtin import BuiltInTask, Loader
 from common.tasks.custom import load_custom
-from common.tasks.images import ImageTask
 
-__all__ = ["BUILT_IN", "ClientData", "Task", "load_task", "task_id"]
+__all__ = ["BUILT_IN", "BuiltInTask", "ClientData", "Task", "load_task", "task_id"]
 
-BUILT_IN = {"digits": digits.load, "fashion-mnist": mnist.load, "mnist": mnist.load}
-"""Name → loader of (training images, test images)."""
+BUILT_IN: dict[str, Loader] = {
+    "digits": digits.load,
+    "mnist": mnist.load,
+    "fashion-mnist": mnist.load,
+    "emnist-balanced": emnist.load,
+    "emnist-letters": emnist.load,
+    "emnist-byclass": emnist.load,
+    "femnist": femnist.load,
+    "cifar10": cifar10.load,
+    "har": har.load,
+    "tabular": tabular.load,
+    "languages": languages.load,
+}
+"""Name → loader of (training data, test data)."""
 
 
 def load_task(experiment: Experiment, allowed: Sequence[str] = ()) -> Task:
@@ -33,5 +45,5 @@ def load_task(experiment: Experiment, allowed: Sequence[str] = ()) -> Task:
             raise TaskError(f"task {own}: {task_id(own)!r} is a built-in task; give your own another name")
     name = experiment.task.name
     if name in BUILT_IN:
-        return ImageTask(name, experiment, BUILT_IN[name])
+        return BuiltInTask(name, experiment, BUILT_IN[name])
     return load_custom(experiment, allowed, BUILT_IN)

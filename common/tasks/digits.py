@@ -2,29 +2,35 @@
 
 from functools import cache
 
+import numpy as np
 import torch
 
 from common.experiment import Experiment
-from common.partition import stratified_split
+from common.partition import IntArray, stratified_split
 from common.randomness import generator
-from common.tasks.images import LabelledImages
+from common.tasks.builtin import Examples
 
 _TEST_SHARE = 0.25
 
 
-def load(experiment: Experiment) -> tuple[LabelledImages, LabelledImages]:
+def load(experiment: Experiment) -> tuple[Examples, Examples]:
     """Return training and test images: a stratified quarter, chosen by the run's seed, is for tests."""
-    digits = _digits()
+    _, labels = _digits()
     rng = generator(experiment.seed, "digits-test")
-    train, test = stratified_split(digits.labels.numpy(), _TEST_SHARE, rng)
-    return digits.take(train), digits.take(test)
+    train, test = stratified_split(labels, _TEST_SHARE, rng)
+    return _take(train), _take(test)
+
+
+def _take(indices: IntArray) -> Examples:
+    pixels, labels = _digits()
+    images = torch.from_numpy(pixels[indices]).unsqueeze(1)
+    # Pixels are 0 … 16: inputs are pixel / 16.
+    return Examples(images, torch.from_numpy(labels[indices]), std=16.0)
 
 
 @cache
-def _digits() -> LabelledImages:
+def _digits() -> tuple[np.typing.NDArray[np.uint8], IntArray]:
     from sklearn.datasets import load_digits  # here, because importing it takes a second
 
     bunch = load_digits()
-    images = torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1)
-    # Pixels are 0 … 16: inputs are pixel / 16.
-    return LabelledImages(images, torch.from_numpy(bunch.target).long(), mean=0.0, std=16.0)
+    return bunch.images.astype(np.uint8), bunch.target.astype(np.int64)

@@ -1,0 +1,25 @@
+"""The command that looks at an experiment's data before anything is trained on it."""
+
+from pathlib import Path
+
+import click
+
+from common.experiment import load
+from common.holdings import describe, heading, holdings
+from common.picture import draw_holdings
+from common.tasks import BUILT_IN, load_task
+
+
+@click.command()
+@click.argument("path", metavar="EXPERIMENT.toml", type=click.Path(path_type=Path))
+@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw who holds what.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override the experiment.")
+def data(path: Path, picture: Path | None, overrides: tuple[str, ...]) -> None:
+    """Say which client holds how much of what, and how skewed that is."""
+    experiment = load(path, overrides)
+    own = () if experiment.task.name in BUILT_IN else (experiment.task.name,)
+    held = holdings(load_task(experiment, own), experiment.clients)
+    click.echo(describe(experiment, held))
+    if picture is not None:
+        draw_holdings(held.counts, heading(experiment), held.skew, picture)
+        click.echo(f"{picture} written")

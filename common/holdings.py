@@ -1,0 +1,96 @@
+"""Who holds what: how many examples of each class every client has, in numbers, and how skewed that is."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tabulate import tabulate
+from torch.utils.data import Dataset, TensorDataset
+
+from common.experiment import Experiment
+from common.partition import IntArray
+from common.skew import label_skew
+from common.tasks import BuiltInTask, Task, task_id
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What the clients of an experiment hold."""
+
+    counts: IntArray
+    """(clients, classes): training and validation examples."""
+    sizes: IntArray
+    """(clients, 3): training, validation and test examples."""
+
+    @property
+    def skew(self) -> float:
+        """See `label_skew`."""
+        return label_skew(self.counts)
+
+
+def holdings(task: Task, clients: int) -> Holdings:
+    """Count the examples of every client of a task.
+
+    Raises:
+        TaskError: the task cannot give a client's data.
+    """
+    held, sizes = [], []
+    for client in range(clients):
+        train, validation, test = _labels(task, client)
+        held.append(np.concatenate([train, validation]))
+        sizes.append((len(train), len(validation), len(test)))
+    classes = np.unique(np.concatenate(held))
+    columns = [np.bincount(np.searchsorted(classes, labels), minlength=len(classes)) for labels in held]
+    return Holdings(np.stack(columns), np.array(sizes))
+
+
+def describe(experiment: Experiment, held: Holdings) -> str:
+    """Return the table of `lotteryfl data`: examples and classes of a client, and the skew."""
+    examples = [
+        (f"{name} examples", held.sizes[:, part]) for part, name in enumerate(("training", "validation", "test"))
+    ]
+    rows = [*examples, ("classes", (held.counts > 0).sum(axis=1))]
+    table = tabulate(
+        [(name, column.min(), f"{column.mean():.1f}", column.max()) for name, column in rows],
+        headers=("of a client", "min", "mean", "max"),
+        colalign=("left", "right", "right", "right"),
+        disable_numparse=True,
+    )
+    return f"{heading(experiment)}\n\n{table}\n\n{_skew(experiment, held)}"
+
+
+def heading(experiment: Experiment) -> str:
+    """Return one line: the task, the partition with what it depends on, and the clients."""
+    partition = experiment.partition
+    detail = {
+        "n-class": f", {partition.classes_per_client} classes each",
+        "dirichlet": f", α = {partition.alpha:g}",
+        "feature-skew": f", {partition.rotations} rotations",
+    }.get(partition.kind, "")
+    return f"{task_id(experiment.task.name)}, {partition.kind}{detail}: {experiment.clients} clients, seed {experiment.seed}"
+
+
+def _skew(experiment: Experiment, held: Holdings) -> str:
+    """Return the skew index, and the angles where these are what is skewed."""
+    everybody = held.counts.sum(axis=0) / held.counts.sum()
+    text = f"label skew {held.skew:.3f} (0: all mixes equal; {1 - (everybody**2).sum():.3f}: one class each)"
+    rotations = experiment.partition.rotations
+    if experiment.partition.kind == "feature-skew":
+        angles = [f"{step * 360 / rotations:g}°" for step in range(min(rotations, experiment.clients))]
+        text += f"\nimages turned by {', '.join(angles)}"
+    return text
+
+
+def _labels(task: Task, client: int) -> Iterator[npt.NDArray[np.integer[Any]]]:
+    if isinstance(task, BuiltInTask):
+        return (labels.numpy() for labels in task.client_labels(client))
+    data = task.client_data(client)
+    return (_labels_of(part) for part in (data.train, data.validation, data.test))
+
+
+def _labels_of(data: Dataset[Any]) -> npt.NDArray[np.int64]:
+    if type(data) is TensorDataset:
+        return data.tensors[1].cpu().numpy()
+    return np.array([int(data[index][1]) for index in range(len(data))])  # type: ignore[arg-type]

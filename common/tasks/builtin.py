@@ -1,0 +1,113 @@
+"""The built-in tasks: labelled examples, partitioned by the experiment's settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from common.errors import TaskError
+from common.experiment import Experiment
+from common.models import IMAGES, architectures, create_model
+from common.partition import IntArray, Partition
+from common.rotation import rotate
+from common.tasks.base import ClientData
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled examples as they are stored, images in a quarter of their size as inputs."""
+
+    stored: Tensor
+    """uint8 images (examples, channels, height, width), whose inputs are (pixel - mean) / std in float32; anything
+    else is an input as it stands."""
+    labels: Tensor
+    """int64 (examples,)."""
+    mean: float | Tensor = 0.0
+    """Of the pixels, or (channels, 1, 1)."""
+    std: float | Tensor = 1.0
+    """The same."""
+    owners: IntArray | None = None
+    """(examples,): who each is from, where the data says so."""
+
+    def dataset(self, indices: IntArray, degrees: float = 0.0) -> TensorDataset:
+        """Return the inputs and labels of the chosen examples, copied; images turned counter-clockwise."""
+        chosen = torch.from_numpy(indices)
+        inputs, labels = self.stored[chosen], self.labels[chosen]
+        if inputs.dtype == torch.uint8:
+            pixels = inputs.float()
+            inputs = ((rotate(pixels, degrees) if degrees else pixels) - self.mean) / self.std
+        return TensorDataset(inputs, labels)
+
+
+Loader = Callable[[Experiment], tuple[Examples, Examples]]
+"""Reads (training data, test data) for the experiment."""
+
+
+class BuiltInTask:
+    """A data set of labelled examples, dealt out to the experiment's clients.
+
+    Args:
+        name: of the task, also of its data set in `common.models`.
+        experiment: architecture, partition, clients and seed.
+        load: called when the data is first needed.
+
+    Raises:
+        TaskError: the architecture or the partition is not for this data.
+    """
+
+    def __init__(self, name: str, experiment: Experiment, load: Loader) -> None:
+        known = architectures(name)
+        if experiment.task.model not in known:
+            raise TaskError(f"task.model = {experiment.task.model!r}: expected one of {', '.join(known)} for {name}")
+        if experiment.partition.kind == "feature-skew" and name not in IMAGES:
+            raise TaskError(f"partition.kind = 'feature-skew': turns images, and task {name} has none")
+        self.name = name
+        self._experiment = experiment
+        self._load = load
+
+    def model(self) -> nn.Module:
+        """Build a freshly initialised model."""
+        return create_model(self.name, self._experiment.task.model)
+
+    def client_data(self, client: int) -> ClientData:
+        """Return one client's examples as tensors in memory."""
+        indices, degrees = self._partition.client(client), self._partition.angle(client)
+        train, test = self._examples
+        return ClientData(
+            train.dataset(indices.train, degrees),
+            train.dataset(indices.validation, degrees),
+            test.dataset(indices.test, degrees),
+        )
+
+    def client_labels(self, client: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the labels of `client_data`'s three parts, without building its inputs."""
+        indices = self._partition.client(client)
+        train, test = self._examples
+        return (
+            train.labels[torch.from_numpy(indices.train)],
+            train.labels[torch.from_numpy(indices.validation)],
+            test.labels[torch.from_numpy(indices.test)],
+        )
+
+    @cached_property
+    def _examples(self) -> tuple[Examples, Examples]:
+        return self._load(self._experiment)
+
+    @cached_property
+    def _partition(self) -> Partition:
+        train, test = self._examples
+        experiment = self._experiment
+        owners = None if train.owners is None or test.owners is None else (train.owners, test.owners)
+        if experiment.partition.kind == "natural" and owners is None:
+            raise TaskError(f"partition.kind = 'natural': task {self.name} does not say who owns which example")
+        return Partition(
+            train.labels.numpy(),
+            test.labels.numpy(),
+            experiment.partition,
+            experiment.clients,
+            experiment.seed,
+            owners,
+        )

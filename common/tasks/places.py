@@ -1,0 +1,26 @@
+"""Where data sets lie on a machine."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.errors import TaskError
+
+
+def cache_dir() -> Path:
+    """Return the folder in the user's cache in which data sets are looked for."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lotteryfl"
+
+
+def find_folder(task: str, data_dir: str, usual: Sequence[Path], remedy: str) -> Path:
+    """Return `task.data_dir`, or the first of the usual folders that exists.
+
+    Raises:
+        TaskError: there is none; the message ends with the remedy.
+    """
+    if data_dir:
+        return Path(data_dir).expanduser()
+    for folder in usual:
+        if folder.is_dir():
+            return folder
+    raise TaskError(f"task {task}: no data in {', '.join(map(str, usual))}; {remedy}")
