@@ -32,6 +32,12 @@ _ENTRY_ALLOWANCE = 128
 """Bytes of an entry in the header besides its name and shape: dtype, offsets, punctuation."""
 
 
+def plain_name(key: str) -> str:
+    """Return the name of the tensor whose entry this is; of a mask's entry, ''."""
+    kind, _, name = key.partition("/")
+    return "" if f"{kind}/" == MASK else name
+
+
 def pack_mask_update(new: Mapping[str, PackedMask], old: Mapping[str, PackedMask]) -> dict[str, Tensor]:
     """Return the entries that take a receiver from the old masks to the new.
 

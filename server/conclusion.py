@@ -10,7 +10,8 @@ from common.payload import mask_density, mask_digest
 from common.tensorfile import open_file, save, save_stream
 from server.aggregation import Combination, Update, aggregate
 from server.database import ResultRow
-from server.rundir import NewModel, RunDirectory, SharedMask, model_file, optimizer_file
+from server.rundir import KeptMask, NewModel, RunDirectory
+from server.runfiles import model_file, optimizer_file
 from server.serveroptimizer import ServerOptimizer
 from server.strategies.base import Strategy
 
@@ -20,7 +21,7 @@ class Conclusion(NamedTuple):
 
     model: NewModel | None = None
     """None: the global model stays."""
-    mask: SharedMask | None = None
+    mask: KeptMask | None = None
     """What every client starts from from now on; None: as before."""
 
 
@@ -43,12 +44,13 @@ def conclude_round(
     path = run.path / model_file(round_)
     file_digest = save_stream(path, run.table, _new_model(run, strategy, round_, results, model_round))
     aggregated = open_file(path)
-    outcome = strategy.conclude(round_, run.table, aggregated)
+    masks = strategy.next_masks(round_, run.table, aggregated)
     mask = None
-    if outcome.masks is not None:
-        mask = SharedMask(mask_digest(outcome.masks), mask_density(run.table, outcome.masks))
-        run.save_masks(outcome.masks, mask.digest)
-    return Conclusion(NewModel(digest(aggregated), file_digest) if outcome.keeps_model else None, mask)
+    if masks is not None:
+        mask = KeptMask(mask_digest(masks), mask_density(run.table, masks))
+        run.save_masks(masks, mask.digest)
+    model = NewModel(digest(aggregated), file_digest) if strategy.changes_model(round_) else None
+    return Conclusion(model, mask)
 
 
 def _new_model(

@@ -1,6 +1,6 @@
 """The server's optimizer: old model minus mean of the clients is its gradient (Reddi et al. 2021, Algorithm 2)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import torch
@@ -77,7 +77,7 @@ class ServerOptimizer:
             self.state[f"{name}/{_STEP}"] = torch.tensor(steps)
 
 
-def _factory(settings: ServerSettings) -> "partial[Optimizer]":
+def _factory(settings: ServerSettings) -> Callable[[list[nn.Parameter]], Optimizer]:
     if settings.optimizer == "sgd":
         return partial(SGD, lr=settings.lr, momentum=settings.momentum)
     if settings.optimizer == "adam":

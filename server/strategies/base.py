@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -30,16 +30,6 @@ class ClientState:
         return self.densities[-1] if self.densities else 1.0
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a round has come to, beyond the new global model."""
-
-    masks: Mapping[str, PackedMask] | None = None
-    """Masks that every client starts from from now on; None: as before."""
-    keeps_model: bool = True
-    """False: what was aggregated is no model, and the global one stays."""
-
-
 class Strategy(ABC):
     """The policy of a run. Workers never see it: it reaches them as plans."""
 
@@ -48,10 +38,9 @@ class Strategy(ABC):
     """There are masks: a model with nothing to prune is a mistake."""
     aggregates: ClassVar[bool] = True
     """Results are put together in the global model; False: every client goes on from its own last result."""
-    masks_only_shrink: ClassVar[bool] = True
-    """A client's mask loses bits alone; False: it starts every round from the whole model, or bits come back."""
-    starts_whole: ClassVar[bool] = False
-    """Clients start every round from the whole global model, whatever their last mask was."""
+    starts_under: ClassVar[Literal["own mask", "shared mask", "no mask"]] = "own mask"
+    """What a client's work begins with: its last mask, which then only loses bits; one that `initial_masks` or
+    `next_masks` gave to all; or the whole global model."""
     counts_zeros: ClassVar[bool] = False
     """Pruned weights count as zeros in the mean; otherwise they do not count."""
     owns_unkept: ClassVar[bool] = False
@@ -82,6 +71,24 @@ class Strategy(ABC):
         """Return the experiment's local training."""
         return pb.Plan.Train(epochs=self.experiment.training.epochs)
 
+    def check(self, table: TensorTable) -> None:
+        """Check that the experiment's settings and its model go with the strategy.
+
+        Raises:
+            ExperimentError: they do not.
+        """
+        personal = [spec.name for spec in table if spec.prunable and spec.name in self.personal(table)]
+        if personal and self.starts_under != "own mask":
+            raise ExperimentError(
+                f"strategy.personal: {personal[0]!r} is prunable, and with strategy.name = {self.name!r} a client "
+                "has no mask of its own to keep such a tensor under; expected tensors that are not prunable"
+            )
+        if self.counts_zeros and self.experiment.aggregation.rule != "mean":
+            raise ExperimentError(
+                f"aggregation.rule = {self.experiment.aggregation.rule!r}: with strategy.name = {self.name!r}, "
+                "which counts pruned weights as zeros, expected 'mean'"
+            )
+
     def personal(self, table: TensorTable) -> frozenset[str]:
         """Return the names of the tensors that are each client's own: sent back and forth, never averaged.
 
@@ -97,6 +104,11 @@ class Strategy(ABC):
         patterns = self.experiment.strategy.personal
         return frozenset(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
 
+    def changes_model(self, round_: int) -> bool:
+        """Say whether what the round's results come to is the new global model."""
+        del round_
+        return self.aggregates
+
     def takes_best(self, round_: int) -> bool:
         """Say whether the model of the client of best validation accuracy becomes the global one, not a mean."""
         del round_
@@ -111,13 +123,15 @@ class Strategy(ABC):
         del table
         return {}
 
-    def conclude(self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]) -> Outcome:
-        """Say what else a round has come to, when its results are aggregated.
+    def next_masks(
+        self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]
+    ) -> Mapping[str, PackedMask] | None:
+        """Return masks that every client starts under from the next round on; None: as before.
 
         Args:
-            round_: from 1.
+            round_: whose results are aggregated, from 1.
             table: of the model.
-            aggregated: what the results came to, by name; mapped from its file.
+            aggregated: what they came to, by name; mapped from its file.
         """
         del round_, table, aggregated
-        return Outcome()
+        return None

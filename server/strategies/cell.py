@@ -17,8 +17,7 @@ class Cell(LotteryFL):
     """
 
     name = "cell"
-    masks_only_shrink = False
-    starts_whole = True
+    starts_under = "no mask"
     counts_zeros = True
 
     def plan(self, round_: int, client: ClientState) -> pb.Plan:

@@ -9,7 +9,7 @@ from torch import Tensor
 from common.masks import PackedMask
 from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
-from server.strategies.base import ClientState, Outcome, Strategy
+from server.strategies.base import ClientState, Strategy
 from server.strategies.sharedmask import largest_of_each, random_masks
 
 
@@ -25,7 +25,7 @@ class FedDST(Strategy):
 
     name = "feddst"
     prunes = True
-    masks_only_shrink = False
+    starts_under = "shared mask"
 
     def plan(self, round_: int, client: ClientState) -> pb.Plan:
         """Train, and exchange weights when it is time."""
@@ -39,11 +39,13 @@ class FedDST(Strategy):
         """Return random masks of the target density."""
         return random_masks(table, self.experiment.strategy.target_density, self.experiment.seed)
 
-    def conclude(self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]) -> Outcome:
+    def next_masks(
+        self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]
+    ) -> Mapping[str, PackedMask] | None:
         """Make the next mask, where clients have come back with different ones."""
         if not self._exchanged(round_):
-            return Outcome()
-        return Outcome(largest_of_each(table, aggregated, self.experiment.strategy.target_density))
+            return None
+        return largest_of_each(table, aggregated, self.experiment.strategy.target_density)
 
     def _exchanged(self, round_: int) -> float:
         """Return the share of the kept weights that a round exchanges."""

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from common.masks import PackedMask
 from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
-from server.strategies.base import ClientState, Outcome, Strategy
+from server.strategies.base import ClientState, Strategy
 from server.strategies.sharedmask import largest
 
 
@@ -20,15 +21,19 @@ class SSFL(Strategy):
 
     name = "ssfl"
     prunes = True
+    starts_under = "shared mask"
 
     def plan(self, round_: int, client: ClientState) -> pb.Plan:
         """Measure in round 1, train ever after."""
         del client
         return pb.Plan(measure_saliency=True) if round_ == 1 else pb.Plan(train=self.local_training())
 
-    def conclude(self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]) -> Outcome:
-        """Make the mask of the mean saliencies; θ_0 stays the model."""
-        if round_ > 1:
-            return Outcome()
-        density = self.experiment.strategy.target_density
-        return Outcome(largest(table, aggregated, density), keeps_model=False)
+    def changes_model(self, round_: int) -> bool:
+        """Say that θ_0 stays the model when saliencies come in."""
+        return round_ > 1
+
+    def next_masks(
+        self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]
+    ) -> Mapping[str, PackedMask] | None:
+        """Make the mask of the mean saliencies."""
+        return largest(table, aggregated, self.experiment.strategy.target_density) if round_ == 1 else None
