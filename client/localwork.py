@@ -20,7 +20,7 @@ from common.randomness import derive_seed
 from common.regrowth import exchange_weights
 from common.tasks import ClientData
 from common.tensortable import TensorTable
-from common.training import OnStep, TrainResult, evaluate, train
+from common.training import OnEpoch, OnStep, TrainResult, evaluate, train
 from protos import lotteryfl_pb2 as pb
 
 
@@ -112,33 +112,45 @@ class LocalWork:
     def _train(
         self, assignment: pb.Assignment, data: ClientData, metrics: pb.ClientMetrics, on_step: OnStep | None
     ) -> TrainResult:
-        plan, epochs = assignment.plan, assignment.plan.train.epochs
+        plan = assignment.plan
         if plan.HasField("readjust"):
-            first = max(1, epochs // 2)
-            trained = self._train_for(first, assignment, data, on_step)
-            gradients = mean_gradients(self._model, data.train, device=self._device)
-            exchange_weights(self._model, plan.readjust.rate, gradients)
-            return (
-                self._train_for(epochs - first, assignment, data, on_step, after=first) if first < epochs else trained
-            )
+            return self._train_and_exchange(assignment, data, on_step)
         if not plan.prune.after_training:
-            return self._train_for(epochs, assignment, data, on_step)
-        if not plan.prune.min_mask_change:
-            trained, changed = self._train_for(epochs, assignment, data, on_step), True
-        else:
-            trained = self._train_for(1, assignment, data, on_step)
-            earlier = self._copy()
-            if epochs > 1:
-                trained = self._train_for(epochs - 1, assignment, data, on_step, after=1)
-            change = mask_change(self._model, earlier, plan.prune, self._prunable)
-            changed = change >= plan.prune.min_mask_change
-        if changed:
+            return self._train_for(plan.train.epochs, assignment, data, on_step)
+        first: dict[str, Tensor] = {}
+
+        def keep_first(epoch: int) -> None:
+            if epoch == 1:
+                first.update(self._copy())
+
+        compares = bool(plan.prune.min_mask_change)
+        trained = self._train_for(
+            plan.train.epochs, assignment, data, on_step, on_epoch=keep_first if compares else None
+        )
+        if not compares or mask_change(self._model, first, plan.prune, self._prunable) >= plan.prune.min_mask_change:
             self._prune(assignment, data, metrics)
         return trained
 
+    def _train_and_exchange(self, assignment: pb.Assignment, data: ClientData, on_step: OnStep | None) -> TrainResult:
+        """Exchange weights after half of the epochs, or after the only one; those that come need some to grow in."""
+        epochs = assignment.plan.train.epochs
+        first = max(1, epochs // 2)
+        trained = self._train_for(first, assignment, data, on_step)
+        gradients = mean_gradients(self._model, data.train, device=self._device)
+        exchange_weights(self._model, assignment.plan.readjust.rate, gradients)
+        return self._train_for(epochs - first, assignment, data, on_step, after=first) if first < epochs else trained
+
     def _train_for(
-        self, epochs: int, assignment: pb.Assignment, data: ClientData, on_step: OnStep | None, after: int = 0
+        self,
+        epochs: int,
+        assignment: pb.Assignment,
+        data: ClientData,
+        on_step: OnStep | None,
+        *,
+        after: int = 0,
+        on_epoch: OnEpoch | None = None,
     ) -> TrainResult:
+        """Train, with a fresh optimizer; `after` so many epochs in another shuffling."""
         settings = self._training
         return train(
             self._model,
@@ -153,6 +165,7 @@ class LocalWork:
             seed=derive_seed(assignment.seed, "after", after) if after else assignment.seed,
             device=self._device,
             on_step=on_step,
+            on_epoch=on_epoch,
         )
 
     def _measure_saliency(self, data: ClientData) -> TrainResult:

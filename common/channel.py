@@ -1,6 +1,6 @@
 """gRPC channel options of both sides. gRPC ignores unknown names silently: tests show their effect."""
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised with every change of protos/lotteryfl.proto that an older peer would misread."""
 
 STREAM_IDLE_SECONDS = 60.0

@@ -124,6 +124,8 @@ class StrategySettings(_Section):
     """Share of the kept weights that are exchanged at first (feddst)."""
     readjust_every: int = Field(10, ge=1)
     """Rounds between exchanges (feddst)."""
+    options: dict[str, bool | int | float | str] = {}
+    """Of a strategy of one's own, which says what they are."""
 
 
 class ServerSettings(_Section):
@@ -205,8 +207,8 @@ class Experiment(_Section):
         if not isinstance(table, dict) or not isinstance(strategy := table.get("strategy", {}), dict):
             return table  # what is wrong with it is said elsewhere
         preset = PRESETS.get(str(strategy.get("preset", "")), {})
-        sections = {name: {**keys, **table.get(name, {})} for name, keys in preset.items()}
-        return {**table, **sections}
+        given = {name: table.get(name, {}) for name in preset}
+        return {**table, **{name: {**preset[name], **keys} for name, keys in given.items() if isinstance(keys, dict)}}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":

@@ -24,6 +24,10 @@ OnStep = Callable[[int, int, Tensor], None]
 """(epoch from 1, step from 1 over all epochs, loss of the step, not yet fetched from the device)."""
 
 
+OnEpoch = Callable[[int], None]
+"""(epoch from 1)."""
+
+
 @dataclass(frozen=True)
 class TrainResult:
     """What a training did."""
@@ -51,6 +55,7 @@ def train(
     device: torch.device | str = "cpu",
     loss: Loss = F.cross_entropy,
     on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
     """Train a classifier in place, with a fresh optimizer; what is pruned stays exactly 0.
 
@@ -71,6 +76,7 @@ def train(
         device: where to train.
         loss: see `Loss`.
         on_step: called after every step; cancel the training by raising from it.
+        on_epoch: called after every epoch; the weights are plain then, see `common.pruning.trainable_ticket`.
 
     Raises:
         TypeError: the data set has no length.
@@ -106,6 +112,8 @@ def train(
                 sizes.append(len(labels))
                 if on_step is not None:
                     on_step(epoch, steps, losses[-1])
+            if on_epoch is not None:
+                on_epoch(epoch)
         optim.zero_grad()
     return TrainResult(_weighted_mean(losses, sizes), len(examples), steps)
 

@@ -36,7 +36,7 @@ def conclude_round(
         run: the run directory.
         strategy: of the run.
         round_: that is over.
-        results: that change the global model; none: it stays.
+        results: that are put together; none: the global model stays.
         model_round: the round of the global model that they started from.
     """
     if not results:
@@ -45,12 +45,13 @@ def conclude_round(
     file_digest = save_stream(path, run.table, _new_model(run, strategy, round_, results, model_round))
     aggregated = open_file(path)
     masks = strategy.next_masks(round_, run.table, aggregated)
-    mask = None
-    if masks is not None:
-        mask = KeptMask(mask_digest(masks), mask_density(run.table, masks))
+    mask = None if masks is None else KeptMask(mask_digest(masks), mask_density(run.table, masks))
+    if masks is not None and mask is not None:
         run.save_masks(masks, mask.digest)
-    model = NewModel(digest(aggregated), file_digest) if strategy.changes_model(round_) else None
-    return Conclusion(model, mask)
+    if strategy.trains(round_):
+        return Conclusion(NewModel(digest(aggregated), file_digest), mask)
+    path.unlink()
+    return Conclusion(mask=mask)
 
 
 def _new_model(
@@ -63,13 +64,16 @@ def _new_model(
         Update(row.client, row.examples, run.load_masks(row.mask), open_file(run.tensor_path(row.file)), row.scale)
         for row in results
     ]
-    combination = Combination(strategy.personal(run.table), counts_zeros=strategy.counts_zeros)
+    combination = Combination(
+        strategy.personal(run.table),
+        counts_zeros=strategy.counts_zeros,
+        drops_unkept=strategy.starts_under == "shared mask",
+    )
     means = aggregate(run.table, old, updates, run.experiment.aggregation, combination)
-    settings = strategy.server_optimizer()
-    if settings.optimizer == "none" or strategy.takes_best(round_):
+    if not strategy.optimizes(round_):
         yield from means
         return
     before = run.path / optimizer_file(model_round)
-    optimizer = ServerOptimizer(settings, open_file(before) if before.exists() else {})
+    optimizer = ServerOptimizer(strategy.server_optimizer(), open_file(before) if before.exists() else {})
     yield from optimizer.steps(run.table, old, means)
     save(run.path / optimizer_file(round_), optimizer.state)

@@ -249,13 +249,15 @@ class Database:
         ).fetchone()
         return int(down), int(up)
 
-    def commit_round(self, round_: int, seconds: float, reason: str) -> None:
-        """Close a round; its results become the clients' masks and tickets."""
+    def commit_round(self, round_: int, seconds: float, reason: str, *, tickets: bool = True) -> None:
+        """Close a round; its results become the clients' masks and tickets, if they are models."""
         self._connection.execute(
             "UPDATE rounds SET state = 'committed', seconds = ?, reason = ?, "
             "committed_at = strftime('%Y-%m-%dT%H:%M:%fZ') WHERE round = ?",
             (seconds, reason, round_),
         )
+        if not tickets:
+            return
         self._connection.execute(
             "UPDATE clients SET mask = results.mask, density = results.density, ticket = results.file "
             "FROM results WHERE results.round = ? AND results.client = clients.client",
@@ -377,7 +379,7 @@ class Database:
         )
         masks = self._connection.execute(
             "SELECT mask FROM clients UNION SELECT results.mask FROM results JOIN rounds USING (round) "
-            "WHERE state = 'open'"
+            "WHERE state = 'open' UNION SELECT value FROM run WHERE key = 'shared_mask'"
         )
         return {row[0] for row in files}, {row[0] for row in masks}
 

@@ -4,12 +4,13 @@ What a write that fails leaves behind is the state before it, in both.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 
 from common.faults import fault
 from protos import lotteryfl_pb2 as pb
 from server.conclusion import Conclusion
-from server.database import AssignmentRow, ClientRow, Received
+from server.database import AssignmentRow, Received
 from server.leases import Standing
 from server.refusals import Refusals
 from server.rounds import Decision, OpenRound
@@ -136,7 +137,8 @@ class Ledger:
         with self._database.transaction():
             self.traffic.flush()
             self._database.set_standings(closed.standings)
-            self._database.commit_round(number, self.round.age(self._clock()), closed.reason)
+            tickets = self.is_final or self._strategy.trains(number)
+            self._database.commit_round(number, self.round.age(self._clock()), closed.reason, tickets=tickets)
             if model is not None:
                 self._database.put("model_sha256", model.sha256)
                 self._database.put("model_digest", model.digest)
@@ -182,19 +184,23 @@ class Ledger:
         experiment, strategy = self._run.experiment, self._strategy
         is_final = number > experiment.rounds
         sampled = range(experiment.clients) if is_final else strategy.sample(number)
-        clients, past = self._database.clients(), self._database.densities()
-        shared = model_file(self._run.model_round)
+        clients, past = self._database.clients(), cache(self._database.densities)
+        shared, shared_mask = model_file(self._run.model_round), self._shared_mask()
         has_own = strategy.owns_unkept or bool(strategy.personal(self._run.table))
         for client in sampled:
             row = clients[client]
-            state = ClientState(client, tuple(past.get(client, ())))
+            state = ClientState(client, partial(_densities, past, client))
             plan = strategy.final_plan(state) if is_final else strategy.plan(number, state)
             source = shared if strategy.aggregates else row.ticket or shared
-            mask, density = self._start_mask(row)
+            mask, density = shared_mask or (row.mask, row.density)
             yield AssignmentRow(number, client, plan, mask, source, density, row.ticket if has_own else "")
 
-    def _start_mask(self, client: ClientRow) -> KeptMask:
-        """Return what a client's work begins under."""
+    def _shared_mask(self) -> KeptMask | None:
+        """Return what every client's work begins under; None: each one's own."""
         if self._strategy.starts_under == "own mask":
-            return KeptMask(client.mask, client.density)
+            return None
         return self._run.shared_mask if self._strategy.starts_under == "shared mask" else KeptMask("", 1.0)
+
+
+def _densities(of_all: Callable[[], Mapping[int, Sequence[float]]], client: int) -> Sequence[float]:
+    return of_all().get(client, ())

@@ -72,13 +72,13 @@ def _own_entries(run: RunDirectory, file: str) -> dict[str, Tensor]:
 def _scale(run: RunDirectory, update: Update, assigned: AssignmentRow) -> float:
     """Return which share of an update may be aggregated, by the bound of its norm.
 
-    Results that are not aggregated have none: those of the final round, and of strategies that share nothing.
+    Results that no model is made of have none: those of the final round, measurements, and all where nothing is shared.
     """
-    bound = run.experiment.checks.max_update_norm
+    bound, strategy = run.experiment.checks.max_update_norm, create_strategy(run.experiment)
     if (
         not bound
         or assigned.round > run.experiment.rounds
-        or not create_strategy(run.experiment).changes_model(assigned.round)
+        or not (strategy.aggregates and strategy.trains(assigned.round))
     ):
         return 1.0
     norm = update_norm(run.table, open_file(run.tensor_path(assigned.source)), update)

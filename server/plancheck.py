@@ -37,8 +37,10 @@ def check_plan(table: TensorTable, plan: pb.Plan, before: Masks, after: Masks, m
     elif plan.HasField("prune"):
         _check_pruning(table, plan.prune, kept_before, kept_after, metrics)
     elif before.keys() != after.keys() or kept_before != kept_after:
-        # A subset that keeps as much as before is the mask of before; so is the density where weights are exchanged.
+        # A subset that keeps as much as before is the mask of before.
         raise PayloadError("its mask has changed, but its plan does not prune")
+    elif plan.HasField("readjust"):
+        _check_exchange(plan.readjust, before, after)
 
 
 def kept_weights(table: TensorTable, masks: Masks) -> dict[str, int]:
@@ -80,6 +82,13 @@ def _check_pruning(
             raise PayloadError(
                 f"{name}: lost {kept - after[name]} of {kept} weights, expected at most {share} in one step of its plan"
             )
+
+
+def _check_exchange(readjust: pb.Plan.Readjust, before: Masks, after: Masks) -> None:
+    for name, packed in before.items():
+        kept, new = packed_masks.count(packed), packed_masks.count(after[name] & ~packed)
+        if new > (most := round(readjust.rate * kept)):
+            raise PayloadError(f"{name}: {new} of {kept} weights were exchanged, expected at most {most} by its plan")
 
 
 def _check_selection(

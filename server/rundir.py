@@ -3,6 +3,7 @@
 experiment.toml       the experiment as resolved
 run.db                rounds, assignments, results, metrics
 models/round-NNNN.safetensors    the global model after round NNNN (0000: θ_0)
+models/optimizer-NNNN.safetensors    what the server's optimizer remembers of it, where there is one
 masks/DIGEST.safetensors         packed masks, named by content
 results/ASSIGNMENT.N.safetensors what clients returned; the last of each client is its ticket
 summary.json          written when the run has finished
@@ -243,8 +244,6 @@ class RunDirectory:
         files, masks = self.database.files_in_use()
         needed = {self.tensor_path(name) for name in files if is_tensor_file(name)}
         needed |= {self.mask_path(mask) for mask in masks if is_digest(mask)}
-        if is_digest(self.shared_mask.digest):
-            needed.add(self.mask_path(self.shared_mask.digest))
         of_the_model = (model_file(0), model_file(self.model_round), optimizer_file(self.model_round))
         return needed | {self.path / name for name in of_the_model}
 

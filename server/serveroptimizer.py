@@ -7,11 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from common.errors import ExperimentError
+from common.errors import ExperimentError, PayloadError
 from common.experiment import ServerSettings
-from common.tensortable import TensorTable
+from common.tensorlayout import quoted
+from common.tensortable import TensorSpec, TensorTable
 
 _STEP = "step"
+_MOMENTS = {"sgd": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq"), "yogi": ("exp_avg", "exp_avg_sq")}
+"""What an optimizer keeps in the shape of a parameter."""
 
 
 class ServerOptimizer:
@@ -47,8 +50,7 @@ class ServerOptimizer:
             means: (name, what the clients' values came to), each tensor once.
         """
         for name, mean in means:
-            is_trained = table[name].role == "parameter" and mean.is_floating_point()
-            yield name, self._step(name, old[name], mean) if is_trained else mean
+            yield name, self._step(name, old[name], mean) if _is_trained(table[name]) else mean
 
     def _step(self, name: str, old: Tensor, mean: Tensor) -> Tensor:
         parameter = nn.Parameter(old.detach().clone())
@@ -75,6 +77,38 @@ class ServerOptimizer:
                 self.state[f"{name}/{key}"] = value
         if isinstance(steps := optimizer.param_groups[0].get(_STEP), int):
             self.state[f"{name}/{_STEP}"] = torch.tensor(steps)
+
+
+def check_state(settings: ServerSettings, table: TensorTable, state: Mapping[str, Tensor], steps: int) -> None:
+    """Check what `ServerOptimizer.state` was stored as.
+
+    Args:
+        settings: of the optimizer.
+        table: of the model.
+        state: by name.
+        steps: that the optimizer has made.
+
+    Raises:
+        PayloadError: a tensor is missing or unexpected, has another shape, is not finite, or counts other steps.
+    """
+    moments = _MOMENTS[settings.optimizer] if settings.optimizer != "sgd" or settings.momentum else ()
+    shapes = {f"{spec.name}/{key}": spec.shape for spec in table if _is_trained(spec) for key in moments}
+    counts = settings.optimizer != "sgd"
+    counted = [f"{spec.name}/{_STEP}" for spec in table if counts and _is_trained(spec)]
+    for key in sorted({*shapes, *counted} ^ state.keys()):
+        raise PayloadError(f"{quoted(key)}: {'unexpected' if key in state else 'missing'}")
+    for key, shape in shapes.items():
+        if tuple(state[key].shape) != shape:
+            raise PayloadError(f"{key}: shape {list(state[key].shape)}, expected {list(shape)}")
+        if not bool(state[key].isfinite().all()):
+            raise PayloadError(f"{key}: has values that are not finite")
+    for key in counted:
+        if state[key].numel() != 1 or int(state[key]) != steps:
+            raise PayloadError(f"{key}: {state[key].tolist()}, expected {steps} steps")
+
+
+def _is_trained(spec: TensorSpec) -> bool:
+    return spec.role == "parameter" and spec.dtype.is_floating_point
 
 
 def _factory(settings: ServerSettings) -> Callable[[list[nn.Parameter]], Optimizer]:

@@ -13,17 +13,15 @@ from torch.utils.data import TensorDataset
 from client.assignment import AssignmentRunner, Outcome
 from common.errors import PayloadError
 from common.experiment import Experiment, validate
-from common.parameters import named_tensors
-from common.randomness import derive_seed
 from common.tasks import ClientData
 from common.tensorfile import open_file, parse, save
-from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
 from server.conclusion import Conclusion, conclude_round
 from server.coordinator import Coordinator, Step, Work
 from server.payloads import assignment_payload, check_result
 from server.rundir import RunDirectory
 from server.runfiles import model_file
+from server.setup import set_up
 from server.simulate import Simulation
 
 CPU = torch.device("cpu")
@@ -86,11 +84,7 @@ def tiny_experiment(**changes: Any) -> Experiment:
 
 
 def create(path: Path, experiment: Experiment, task: TinyTask) -> RunDirectory:
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(experiment.seed, "initial model"))
-        model = task.model()
-    table = TensorTable.of(model, experiment.strategy.prunable)
-    return RunDirectory.create(path, experiment, table, named_tensors(model))
+    return set_up(path, experiment, task)
 
 
 class Silent:

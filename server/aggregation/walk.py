@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,8 @@ class Combination:
     """Tensors that are each client's own: the global model keeps its old ones."""
     counts_zeros: bool = False
     """Pruned weights count as zeros; otherwise they do not count."""
+    drops_unkept: bool = False
+    """A weight that no client keeps becomes 0: it is off the mask of all. Otherwise it keeps its old value."""
 
 
 _ALL = Combination()
@@ -40,11 +43,12 @@ def aggregate(
     """Yield the new global model in table order, one tensor at a time.
 
     Every element is what the rule makes of the values of the clients whose mask keeps it, and the old global value
-    where none does. With the rule `mean` it is their mean, weighted by their examples (Li et al. 2020, "LotteryFL:
-    Empower Edge Intelligence with Personalized and Communication-Efficient Federated Learning", the server's
-    aggregation); `median` and `trimmed_mean` are those of `server.aggregation.robust`. Dense parameters and
-    floating-point buffers are thus put together from all clients. An integer or bool buffer is, under every rule,
-    that of the client with most examples; among equals, of the lowest client number.
+    where none does, if `combination` does not say otherwise. With the rule `mean` it is their mean, weighted by their
+    examples (Li et al. 2020, "LotteryFL: Empower Edge Intelligence with Personalized and Communication-Efficient
+    Federated Learning", the server's aggregation); `median` and `trimmed_mean` are those of
+    `server.aggregation.robust`. Dense parameters and floating-point buffers are thus put together from all clients.
+    An integer or bool buffer is, under every rule, that of the client with most examples; among equals, of the lowest
+    client number.
 
     Clients are taken in ascending order, and summed in a wider type, whatever the order of `updates`: the same
     updates give the same bits. Clients that agree on an element give exactly their value, for any weights.
@@ -86,7 +90,8 @@ def _walk(
         if spec.name in combination.personal:
             yield spec.name, old[spec.name].clone()
         elif spec.dtype.is_floating_point:
-            yield spec.name, _put_together(spec.name, old[spec.name], updates, rules[spec.dtype])
+            new = _put_together(spec.name, old[spec.name], updates, rules[spec.dtype], combination)
+            yield spec.name, new
         else:
             yield spec.name, largest.entries[DENSE + spec.name].clone()
 
@@ -99,7 +104,7 @@ def _create_rule(settings: AggregationSettings, dtype: torch.dtype, clients: int
     return MeanWithZeros(dtype) if combination.counts_zeros else WeightedMean(dtype)
 
 
-def _put_together(name: str, old: Tensor, updates: Sequence[Update], rule: Rule) -> Tensor:
+def _put_together(name: str, old: Tensor, updates: Sequence[Update], rule: Rule, combination: Combination) -> Tensor:
     new = torch.empty_like(old, memory_format=torch.contiguous_format)
     old_flat, new_flat = old.detach().reshape(-1), new.view(-1)
     sources = [Values(name, update) for update in updates]
@@ -108,7 +113,8 @@ def _put_together(name: str, old: Tensor, updates: Sequence[Update], rule: Rule)
         rule.start(len(old_block))
         for update, source in zip(updates, sources, strict=True):
             rule.add(*source.take(start, old_block), update.examples)
-        _write(new_flat[start : start + rule.block], rule.result(old_block))
+        unkept = np.zeros_like(old_block) if combination.drops_unkept else old_block
+        _write(new_flat[start : start + rule.block], rule.result(unkept))
     return new
 
 

@@ -1,9 +1,9 @@
 """What a strategy is: who takes part, what each client does (as a plan), and what becomes of the results."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -16,18 +16,23 @@ from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
 
 
-@dataclass(frozen=True)
 class ClientState:
     """What the run knows of a client when it plans the client's work."""
 
-    client: int
-    densities: tuple[float, ...] = ()
-    """Of its ticket after each of its results, in order."""
+    def __init__(self, client: int, history: Callable[[], Sequence[float]] = tuple) -> None:
+        """Take note of a client.
 
-    @property
-    def density(self) -> float:
-        """Of its ticket; 1 before its first result."""
-        return self.densities[-1] if self.densities else 1.0
+        Args:
+            client: its number.
+            history: gives `densities`; called when a strategy first asks for them.
+        """
+        self.client = client
+        self._history = history
+
+    @cached_property
+    def densities(self) -> tuple[float, ...]:
+        """Kept share of its weights after each of its results so far, in order."""
+        return tuple(self._history())
 
 
 class Strategy(ABC):
@@ -59,7 +64,12 @@ class Strategy(ABC):
 
     @abstractmethod
     def plan(self, round_: int, client: ClientState) -> pb.Plan:
-        """Return what a sampled client does in a round, from 1."""
+        """Return what a sampled client does in a round.
+
+        Args:
+            round_: from 1.
+            client: who does it.
+        """
 
     def final_plan(self, client: ClientState) -> pb.Plan:
         """Return what every client does after the last round: personalise its ticket as it is."""
@@ -72,12 +82,18 @@ class Strategy(ABC):
         return pb.Plan.Train(epochs=self.experiment.training.epochs)
 
     def check(self, table: TensorTable) -> None:
-        """Check that the experiment's settings and its model go with the strategy.
+        """Check that the experiment's settings and its model go with the strategy, before a run is set up.
 
         Raises:
             ExperimentError: they do not.
         """
-        personal = [spec.name for spec in table if spec.prunable and spec.name in self.personal(table)]
+        if self.prunes and not any(spec.prunable for spec in table):
+            raise ExperimentError(
+                f"task.name = {self.experiment.task.name!r}: its model has nothing to prune (strategy.prunable = "
+                f"{self.experiment.strategy.prunable!r}), which strategy.name = {self.name!r} needs"
+            )
+        own = self.personal(table)
+        personal = [spec.name for spec in table if spec.prunable and spec.name in own]
         if personal and self.starts_under != "own mask":
             raise ExperimentError(
                 f"strategy.personal: {personal[0]!r} is prunable, and with strategy.name = {self.name!r} a client "
@@ -104,10 +120,13 @@ class Strategy(ABC):
         patterns = self.experiment.strategy.personal
         return frozenset(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
 
-    def changes_model(self, round_: int) -> bool:
-        """Say whether what the round's results come to is the new global model."""
+    def trains(self, round_: int) -> bool:
+        """Say whether a round's results are trained models: its clients' tickets and, together, the global model.
+
+        Otherwise they are measurements in a model's shape: both stay as they are, and `next_masks` has the mean.
+        """
         del round_
-        return self.aggregates
+        return True
 
     def takes_best(self, round_: int) -> bool:
         """Say whether the model of the client of best validation accuracy becomes the global one, not a mean."""
@@ -117,6 +136,10 @@ class Strategy(ABC):
     def server_optimizer(self) -> ServerSettings:
         """Return what the server does with the mean."""
         return self.experiment.server
+
+    def optimizes(self, round_: int) -> bool:
+        """Say whether the server's optimizer makes the global model out of a round's mean."""
+        return self.server_optimizer().optimizer != "none" and self.trains(round_) and not self.takes_best(round_)
 
     def initial_masks(self, table: TensorTable) -> Mapping[str, PackedMask]:
         """Return the masks that all clients start their first round from; none: dense."""
@@ -131,7 +154,8 @@ class Strategy(ABC):
         Args:
             round_: whose results are aggregated, from 1.
             table: of the model.
-            aggregated: what they came to, by name; mapped from its file.
+            aggregated: what they came to, by name; mapped from its file. Under shared masks, a weight that no client
+                kept is 0.
         """
         del round_, table, aggregated
         return None

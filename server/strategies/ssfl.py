@@ -28,8 +28,8 @@ class SSFL(Strategy):
         del client
         return pb.Plan(measure_saliency=True) if round_ == 1 else pb.Plan(train=self.local_training())
 
-    def changes_model(self, round_: int) -> bool:
-        """Say that θ_0 stays the model when saliencies come in."""
+    def trains(self, round_: int) -> bool:
+        """Say that round 1 measures saliencies: θ_0 stays the model."""
         return round_ > 1
 
     def next_masks(

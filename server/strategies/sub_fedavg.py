@@ -1,6 +1,8 @@
 """Sub-FedAvg: pruning after training, no rewinding (Vahidian et al. 2021, "Personalized Federated Learning by
 Structured and Unstructured Pruning under Data Heterogeneity", Algorithm 1)."""
 
+from common.errors import ExperimentError
+from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
 from server.strategies.base import ClientState
 from server.strategies.lotteryfl import LotteryFL
@@ -16,6 +18,19 @@ class SubFedAvg(LotteryFL):
     """
 
     name = "sub-fedavg"
+
+    def check(self, table: TensorTable) -> None:
+        """Check that there are two epochs to compare.
+
+        Raises:
+            ExperimentError: there are not, or as for every strategy.
+        """
+        super().check(table)
+        if self.experiment.training.epochs < 2 and self.experiment.strategy.min_mask_change:
+            raise ExperimentError(
+                f"training.epochs = {self.experiment.training.epochs}: sub-fedavg compares the masks of the first and "
+                "the last epoch: expected at least 2, or strategy.min_mask_change = 0"
+            )
 
     def plan(self, round_: int, client: ClientState) -> pb.Plan:
         """Train, then prune when the masks still change."""
