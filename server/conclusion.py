@@ -1,16 +1,17 @@
 """What a round comes to: the new global model from the results, and what the strategy makes of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
 
+from common import masks as packed_masks
 from common.parameters import digest
 from common.payload import mask_density, mask_digest
 from common.tensorfile import open_file, save, save_stream
 from server.aggregation import Combination, Update, aggregate
 from server.database import ResultRow
-from server.rundir import KeptMask, NewModel, RunDirectory
+from server.rundir import KeptMask, Masks, NewModel, RunDirectory
 from server.runfiles import model_file, optimizer_file
 from server.serveroptimizer import ServerOptimizer
 from server.strategies.base import Strategy
@@ -45,13 +46,21 @@ def conclude_round(
     file_digest = save_stream(path, run.table, _new_model(run, strategy, round_, results, model_round))
     aggregated = open_file(path)
     masks = strategy.next_masks(round_, run.table, aggregated)
-    mask = None if masks is None else KeptMask(mask_digest(masks), mask_density(run.table, masks))
-    if masks is not None and mask is not None:
+    mask = None
+    if masks is not None:
+        mask = KeptMask(mask_digest(masks), mask_density(run.table, masks))
         run.save_masks(masks, mask.digest)
+        file_digest = save_stream(path, run.table, _under(masks, aggregated))
     if strategy.trains(round_):
-        return Conclusion(NewModel(digest(aggregated), file_digest), mask)
+        return Conclusion(NewModel(digest(open_file(path)), file_digest), mask)
     path.unlink()
     return Conclusion(mask=mask)
+
+
+def _under(masks: Masks, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors.items():
+        kept = packed_masks.unpack(masks[name], tensor.shape) if name in masks else None
+        yield name, tensor if kept is None else tensor.masked_fill(~kept, 0)
 
 
 def _new_model(
