@@ -11,8 +11,8 @@ from protos import lotteryfl_pb2 as pb
 from server.conclusion import Conclusion
 from server.coordinator import Step
 from server.database import AssignmentRow
-from server.workers import ReplacedError
 from server.strategies.base import ClientState
+from server.workers import ReplacedError
 
 Drive = Callable[..., Bench]
 

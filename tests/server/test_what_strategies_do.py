@@ -226,7 +226,7 @@ def test_cell_prunes_the_whole_model_anew_and_counts_zeros(drive: Drive) -> None
     best = max(row.validation_accuracy for row in judged)
     assert best > min(row.validation_accuracy for row in judged)
     changes = settings("cell", prune_rate=0.5, accuracy_threshold=best, threshold_decay=1e-9)
-    bench = play(drive(tiny_experiment(**changes, rounds=3)))
+    bench = play(drive(tiny_experiment(**changes, rounds=3, training={"epochs": 10, "lr": 0.3})))
     first = [mask_of(bench, client) for client in range(3)]
     sent = [ticket(bench, client)[W].double().numpy() for client in range(3)]
     expected = np.average(np.stack(sent), axis=0, weights=[8, 9, 10]).astype(np.float32)
