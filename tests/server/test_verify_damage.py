@@ -427,7 +427,7 @@ def test_a_measurement_makes_neither_model_nor_tickets(drive: Drive) -> None:
     assert problems(path) == ["run.db: run, key 'model_round': 1, expected 0 after 1 committed rounds"]
     edit(path, "DELETE FROM run WHERE key = 'model_round'")
     edit(path, f"UPDATE assignments SET source = '{model_file(0)}' WHERE round = 2")
-    edit(path, "UPDATE clients SET ticket = (SELECT file FROM results r WHERE r.client = clients.client AND round = 1)")
+    edit(path, "UPDATE clients SET ticket = file FROM results r WHERE r.client = clients.client AND r.round = 1")
     assert re.fullmatch(
         r"run.db: clients: client \d: file 'results/r1-.*, expected '' as its last .*", problems(path)[0]
     )
