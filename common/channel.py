@@ -9,7 +9,7 @@ import grpc
 from common.handshake import refusal
 from common.security import ChannelSecurity, SecurityError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised with every change of protos/lotteryfl.proto that an older peer would misread."""
 
 STREAM_IDLE_SECONDS = 60.0

@@ -24,6 +24,10 @@ OnStep = Callable[[int, int, Tensor], None]
 """(epoch from 1, step from 1 over all epochs, loss of the step, not yet fetched from the device)."""
 
 
+OnEpoch = Callable[[int], None]
+"""(epoch from 1)."""
+
+
 @dataclass(frozen=True)
 class TrainResult:
     """What a training did."""
@@ -46,10 +50,12 @@ def train(
     optimizer: str = "sgd",
     momentum: float = 0.0,
     weight_decay: float = 0.0,
+    proximal: float = 0.0,
     seed: int = 0,
     device: torch.device | str = "cpu",
     loss: Loss = F.cross_entropy,
     on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
     """Train a classifier in place, with a fresh optimizer; what is pruned stays exactly 0.
 
@@ -65,10 +71,12 @@ def train(
         optimizer: "sgd", "adam" or "adamw".
         momentum: of sgd.
         weight_decay: of the optimizer.
+        proximal: μ of the term μ/2 ‖w − w_start‖² that is added to the loss (Li et al. 2020, "FedProx", section 3.2).
         seed: any int.
         device: where to train.
         loss: see `Loss`.
         on_step: called after every step; cancel the training by raising from it.
+        on_epoch: called after every epoch; the weights are plain then, see `common.pruning.trainable_ticket`.
 
     Raises:
         TypeError: the data set has no length.
@@ -77,17 +85,18 @@ def train(
     if epochs < 1:
         raise ValueError(f"epochs={epochs}: expected at least 1")
     device = torch.device(device)
-    examples = _Examples(data, device)
+    examples = Examples(data, device)
     merge_single = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     shuffler = torch.Generator().manual_seed(derive_seed(seed, "shuffle"))
     model.to(device)
     steps = 0
     with (
-        _mode(model, training=True),
+        mode(model, training=True),
         _seeded(derive_seed(seed, "dropout"), device),
         trainable_ticket(model) as pruned,
     ):
         optim = _make_optimizer(optimizer, model, lr, momentum, weight_decay)
+        start = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad] if proximal else []
         for epoch in range(1, epochs + 1):
             losses, sizes = [], []
             order = torch.randperm(len(examples), generator=shuffler)
@@ -95,6 +104,7 @@ def train(
                 optim.zero_grad()
                 batch_loss = loss(model(inputs), labels)
                 batch_loss.backward()  # type: ignore[no-untyped-call]
+                _pull_back(start, proximal)
                 _mask_gradients(pruned)
                 optim.step()
                 steps += 1
@@ -102,6 +112,8 @@ def train(
                 sizes.append(len(labels))
                 if on_step is not None:
                     on_step(epoch, steps, losses[-1])
+            if on_epoch is not None:
+                on_epoch(epoch)
         optim.zero_grad()
     return TrainResult(_weighted_mean(losses, sizes), len(examples), steps)
 
@@ -128,10 +140,10 @@ def evaluate(
         ValueError: no data, inputs and labels of unequal lengths, or batch_size is not positive.
     """
     device = torch.device(device)
-    examples = _Examples(data, device)
+    examples = Examples(data, device)
     model.to(device)
     losses, predictions, truth = [], [], []
-    with _mode(model, training=False), torch.no_grad():
+    with mode(model, training=False), torch.no_grad():
         for inputs, labels in examples.batches(torch.arange(len(examples)), batch_size):
             logits = model(inputs)
             losses.append(loss(logits, labels))
@@ -141,7 +153,7 @@ def evaluate(
     return classification_metrics(torch.cat(predictions).cpu(), torch.cat(truth).cpu(), mean_loss)
 
 
-class _Examples:
+class Examples:
     """Labelled examples in batches on a device: tensors indexed in bulk, other data sets by a DataLoader."""
 
     def __init__(self, data: Data, device: torch.device) -> None:
@@ -181,7 +193,7 @@ class _Examples:
 
 
 @contextmanager
-def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Set train or eval mode; restore every module's own on leaving."""
     found = [(module, module.training) for module in model.modules()]
     model.train(training)
@@ -217,6 +229,14 @@ def _make_optimizer(
     if name == "adamw":
         return torch.optim.AdamW(parameters, lr, weight_decay=weight_decay)
     raise ValueError(f"optimizer={name!r}: expected 'sgd', 'adam' or 'adamw'")
+
+
+def _pull_back(start: list[tuple[nn.Parameter, Tensor]], proximal: float) -> None:
+    """Add the gradient of the proximal term."""
+    if start:
+        parameters, origins = zip(*((p, origin) for p, origin in start if p.grad is not None), strict=True)
+        away = torch._foreach_sub([p.detach() for p in parameters], origins)
+        torch._foreach_add_([p.grad for p in parameters], away, alpha=proximal)
 
 
 def _mask_gradients(pruned: list[tuple[Tensor, Tensor]]) -> None:

@@ -25,6 +25,7 @@ from server.report import final_table, write_summary
 from server.rundir import RunDirectory
 from server.setup import open_or_create_run
 from server.simulate import Simulation
+from server.strategyoption import strategy_option
 
 _overrides = click.option(
     "--set",
@@ -34,6 +35,7 @@ _overrides = click.option(
     help="Override the experiment, as training.lr=0.05.",
 )
 _tasks = click.option("--task", "tasks", multiple=True, metavar="FILE|MODULE", help="A task of your own to allow here.")
+_strategies = strategy_option(passed_on=True)
 _run_dir = click.option("--run-dir", type=click.Path(path_type=Path), help="[default: runs/NAME-TIME]")
 _source = click.argument("source", metavar="EXPERIMENT.toml|DIR", type=click.Path(path_type=Path))
 _device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, …")
@@ -41,11 +43,12 @@ _device = click.option("--device", default="auto", show_default=True, help="auto
 
 @dataclass(frozen=True)
 class _OpenRun:
-    """A run, and the tasks of the user's own that may be imported for it."""
+    """A run, and the user's own code that it may need."""
 
     directory: RunDirectory
     task: Task
     tasks: tuple[str, ...]
+    strategies: tuple[str, ...]
 
     @property
     def is_finished(self) -> bool:
@@ -54,13 +57,17 @@ class _OpenRun:
 
     def command(self, verb: str, *options: str) -> str:
         """Return the command that goes on with the run."""
-        tasks = (f"--task={task}" for task in self.tasks)
-        return shlex.join(["lotteryfl", verb, str(self.directory.path), *options, *tasks])
+        own = (*(f"--task={task}" for task in self.tasks), *(f"--strategy={each}" for each in self.strategies))
+        return shlex.join(["lotteryfl", verb, str(self.directory.path), *options, *own])
 
 
 @contextmanager
 def _opened(
-    source: Path, run_dir: Path | None, overrides: tuple[str, ...], tasks: tuple[str, ...]
+    source: Path,
+    run_dir: Path | None,
+    overrides: tuple[str, ...],
+    tasks: tuple[str, ...],
+    strategies: tuple[str, ...],
 ) -> Iterator[_OpenRun]:
     """Open the run that the arguments mean: of an experiment file, or the one in a run directory."""
     if source.is_dir():
@@ -75,7 +82,7 @@ def _opened(
         path = run_dir or Path("runs") / f"{source.stem}-{datetime.now():%Y%m%d-%H%M%S}"
         directory = open_or_create_run(path, experiment, tasks)
     with directory:
-        yield _OpenRun(directory, load_task(directory.experiment, tasks), tasks)
+        yield _OpenRun(directory, load_task(directory.experiment, tasks), tasks, strategies)
 
 
 def _drive(opened: _OpenRun, again: str, driver: Callable[[RunDisplay], None], *, even_finished: bool = False) -> None:
@@ -112,6 +119,7 @@ def _until_signal(serving: Coroutine[object, object, None]) -> None:
 @_run_dir
 @_overrides
 @_tasks
+@_strategies
 @_device
 def run(
     source: Path,
@@ -119,10 +127,11 @@ def run(
     run_dir: Path | None,
     overrides: tuple[str, ...],
     tasks: tuple[str, ...],
+    strategies: tuple[str, ...],
     device: str,
 ) -> None:
     """Run an experiment with local workers, or continue the run in DIR."""
-    with _opened(source, run_dir, overrides, tasks) as opened:
+    with _opened(source, run_dir, overrides, tasks, strategies) as opened:
         _drive(
             opened,
             opened.command("run", f"--workers={workers}", f"--device={device}"),
@@ -147,6 +156,7 @@ def run(
 @_run_dir
 @_overrides
 @_tasks
+@_strategies
 def serve(
     source: Path,
     listen: str,
@@ -158,13 +168,14 @@ def serve(
     run_dir: Path | None,
     overrides: tuple[str, ...],
     tasks: tuple[str, ...],
+    strategies: tuple[str, ...],
 ) -> None:
     """Be the coordinator of an experiment, or of the run in DIR."""
     endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health)
     warning = endpoint.check()
     if warning:
         click.echo(warning, err=True)
-    with _opened(source, run_dir, overrides, tasks) as opened:
+    with _opened(source, run_dir, overrides, tasks, strategies) as opened:
         endpoint.check_access(opened.directory.experiment.access)
         _drive(
             opened,
@@ -179,12 +190,18 @@ def serve(
 @_run_dir
 @_overrides
 @_tasks
+@_strategies
 @_device
 def simulate(
-    source: Path, run_dir: Path | None, overrides: tuple[str, ...], tasks: tuple[str, ...], device: str
+    source: Path,
+    run_dir: Path | None,
+    overrides: tuple[str, ...],
+    tasks: tuple[str, ...],
+    strategies: tuple[str, ...],
+    device: str,
 ) -> None:
     """Run an experiment in this one process, with the same result as over gRPC."""
     chosen = choose_device(device)
-    with _opened(source, run_dir, overrides, tasks) as opened:
+    with _opened(source, run_dir, overrides, tasks, strategies) as opened:
         simulation = Simulation(opened.directory, opened.task, chosen)
         _drive(opened, opened.command("simulate", f"--device={device}"), simulation.run)

@@ -1,18 +1,24 @@
 """A client's ticket as a plain state dict in a safetensors file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from torch import Tensor
+
+from common import masks as packed_masks
 from common.errors import LotteryFLError
 from common.tensorfile import open_file, save
 from server.rundir import RunDirectory
 from server.runfiles import model_file
+from server.strategies import create_strategy
 
 
 def export_ticket(run: RunDirectory, client: int, out: Path) -> None:
     """Write the model that a client last returned: personalised, exactly 0 where its mask prunes.
 
-    A client that never took part has the global model. The file has all names of the plain model's state
-    dict, those of tied tensors too: `model.load_state_dict(safetensors.torch.load_file(out))`.
+    A client that never took part has the global model, under the mask that all share if there is one. The file has
+    all names of the plain model's state dict, those of tied tensors too:
+    `model.load_state_dict(safetensors.torch.load_file(out))`.
 
     Raises:
         LotteryFLError: there is no such client, or the file cannot be written.
@@ -21,12 +27,22 @@ def export_ticket(run: RunDirectory, client: int, out: Path) -> None:
     if not 0 <= client < len(clients):
         raise LotteryFLError(f"--client {client}: the run's clients are 0 to {len(clients) - 1}")
     row = clients[client]
+    strategy = create_strategy(run.experiment)
     if row.ticket:
-        tensors = run.wire.unpack(open_file(run.tensor_path(row.ticket)), run.load_masks(row.mask))
+        entries, masks = open_file(run.tensor_path(row.ticket)), run.load_masks(row.mask)
+        tensors = run.wire.unpack(entries, masks, own=strategy.owns_unkept)
     else:
         tensors = open_file(run.path / model_file(run.model_round))
+        if strategy.starts_under == "shared mask":
+            tensors |= _masked(run, tensors)
     aliases = {alias: tensors[spec.name] for spec in run.table for alias in spec.aliases}
     try:
         save(out, tensors | aliases)
     except OSError as error:
         raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror}") from error
+
+
+def _masked(run: RunDirectory, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    masks = run.load_masks(run.shared_mask.digest)
+    kept = {name: packed_masks.unpack(mask, tensors[name].shape) for name, mask in masks.items()}
+    return {name: tensors[name].masked_fill(~mask, 0) for name, mask in kept.items()}

@@ -18,6 +18,7 @@ from common.securityoptions import channel_options
 from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
 from server.progress import describe_refusals, describe_round, printable
+from server.strategyoption import strategy_option
 
 
 @click.command()
@@ -42,6 +43,7 @@ def status(where: str, security: ChannelSecurity) -> None:
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--client", required=True, type=click.IntRange(min=0))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A .safetensors file.")
+@strategy_option(passed_on=False)
 def export(directory: Path, client: int, out: Path) -> None:
     """Write a client's ticket as a plain state dict."""
     from server.export import export_ticket
@@ -54,6 +56,7 @@ def export(directory: Path, client: int, out: Path) -> None:
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@strategy_option(passed_on=False)
 def verify(directory: Path) -> None:
     """Check a run directory: database, rounds, masks, models, tickets."""
     from server.verify import verify as verify_run

@@ -4,17 +4,19 @@ What a write that fails leaves behind is the state before it, in both.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 
 from common.faults import fault
 from protos import lotteryfl_pb2 as pb
+from server.conclusion import Conclusion
 from server.database import AssignmentRow, Received
 from server.leases import Standing
 from server.refusals import Refusals
 from server.rounds import Decision, OpenRound
-from server.rundir import NewModel, RunDirectory
+from server.rundir import KeptMask, RunDirectory, put_shared_mask
 from server.runfiles import model_file
-from server.strategies.base import Strategy
+from server.strategies.base import ClientState, Strategy
 from server.traffic import Traffic
 from server.workers import name_of
 
@@ -121,24 +123,28 @@ class Ledger:
         self.state, self.reason = "running", reason
         self.round.start_over(standings, self._clock(), retries=retries)
 
-    def commit(self, closed: Decision, model: NewModel | None) -> None:
+    def commit(self, closed: Decision, conclusion: Conclusion) -> None:
         """Commit the open round, and open the next.
 
         Args:
             closed: why it is over, and what becomes of the assignments without a result.
-            model: the new global model; None where it stays as it was.
+            conclusion: what its results came to.
         """
+        model = conclusion.model
         number = self.round.number
         needed_before = self._run.files_in_use()
         fault("round-committing")
         with self._database.transaction():
             self.traffic.flush()
             self._database.set_standings(closed.standings)
-            self._database.commit_round(number, self.round.age(self._clock()), closed.reason)
+            tickets = self.is_final or self._strategy.trains(number)
+            self._database.commit_round(number, self.round.age(self._clock()), closed.reason, tickets=tickets)
             if model is not None:
                 self._database.put("model_sha256", model.sha256)
                 self._database.put("model_digest", model.digest)
                 self._database.put("model_round", str(number))
+            if conclusion.mask is not None:
+                put_shared_mask(self._database, conclusion.mask)
             if self.is_final:
                 self._put_state("finished", "")
             elif self.state == "running":
@@ -178,10 +184,23 @@ class Ledger:
         experiment, strategy = self._run.experiment, self._strategy
         is_final = number > experiment.rounds
         sampled = range(experiment.clients) if is_final else strategy.sample(number)
-        plan = strategy.final_plan() if is_final else strategy.plan()
-        clients = self._database.clients()
-        shared = model_file(self._run.model_round)
+        clients, past = self._database.clients(), cache(self._database.densities)
+        shared, shared_mask = model_file(self._run.model_round), self._shared_mask()
+        has_own = strategy.owns_unkept or bool(strategy.personal(self._run.table))
         for client in sampled:
             row = clients[client]
+            state = ClientState(client, partial(_densities, past, client))
+            plan = strategy.final_plan(state) if is_final else strategy.plan(number, state)
             source = shared if strategy.aggregates else row.ticket or shared
-            yield AssignmentRow(number, client, plan, row.mask, source, row.density)
+            mask, density = shared_mask or (row.mask, row.density)
+            yield AssignmentRow(number, client, plan, mask, source, density, row.ticket if has_own else "")
+
+    def _shared_mask(self) -> KeptMask | None:
+        """Return what every client's work begins under; None: each one's own."""
+        if self._strategy.starts_under == "own mask":
+            return None
+        return self._run.shared_mask if self._strategy.starts_under == "shared mask" else KeptMask("", 1.0)
+
+
+def _densities(of_all: Callable[[], Mapping[int, Sequence[float]]], client: int) -> Sequence[float]:
+    return of_all().get(client, ())

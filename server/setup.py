@@ -5,13 +5,14 @@ from pathlib import Path
 
 import torch
 
-from common.errors import ExperimentError, LotteryFLError, TaskError
+from common.errors import LotteryFLError, TaskError
 from common.experiment import Experiment
 from common.parameters import named_tensors
 from common.randomness import derive_seed
-from common.tasks import load_task
+from common.tasks import Task, load_task
 from common.tensortable import TensorTable
 from server.rundir import RunDirectory, is_set_up
+from server.serveroptimizer import ServerOptimizer
 from server.strategies import create_strategy
 
 
@@ -21,8 +22,17 @@ def create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunD
     Raises:
         LotteryFLError: the experiment, its task or the folder cannot be used.
     """
+    create_strategy(experiment)  # is there one of this name?
+    return set_up(path, experiment, load_task(experiment, tasks))
+
+
+def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
+    """Set up a run of a task that is loaded.
+
+    Raises:
+        LotteryFLError: experiment and model do not go together, or the folder cannot be used.
+    """
     strategy = create_strategy(experiment)
-    task = load_task(experiment, tasks)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(experiment.seed, "initial model"))
         model = task.model()
@@ -30,12 +40,10 @@ def create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunD
         table = TensorTable.of(model, experiment.strategy.prunable)
     except ValueError as error:
         raise TaskError(f"task {task.name}: its model cannot travel: {error}") from error
-    if strategy.prunes and not any(spec.prunable for spec in table):
-        raise ExperimentError(
-            f"task.name = {experiment.task.name!r}: its model has nothing to prune "
-            f"(strategy.prunable = {experiment.strategy.prunable!r}), which strategy.name = {strategy.name!r} needs"
-        )
-    return RunDirectory.create(path, experiment, table, named_tensors(model))
+    strategy.check(table)
+    if (settings := strategy.server_optimizer()).optimizer != "none":
+        ServerOptimizer(settings, {})  # is it installed?
+    return RunDirectory.create(path, experiment, table, named_tensors(model), strategy.initial_masks(table))
 
 
 def open_or_create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunDirectory:

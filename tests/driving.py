@@ -13,16 +13,15 @@ from torch.utils.data import TensorDataset
 from client.assignment import AssignmentRunner, Outcome
 from common.errors import PayloadError
 from common.experiment import Experiment, validate
-from common.parameters import named_tensors
-from common.randomness import derive_seed
 from common.tasks import ClientData
 from common.tensorfile import open_file, parse, save
-from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
+from server.conclusion import Conclusion, conclude_round
 from server.coordinator import Coordinator, Step, Work
 from server.payloads import assignment_payload, check_result
-from server.rundir import NewModel, RunDirectory
+from server.rundir import RunDirectory
 from server.runfiles import model_file
+from server.setup import set_up
 from server.simulate import Simulation
 
 CPU = torch.device("cpu")
@@ -85,11 +84,7 @@ def tiny_experiment(**changes: Any) -> Experiment:
 
 
 def create(path: Path, experiment: Experiment, task: TinyTask) -> RunDirectory:
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(experiment.seed, "initial model"))
-        model = task.model()
-    table = TensorTable.of(model, experiment.strategy.prunable)
-    return RunDirectory.create(path, experiment, table, named_tensors(model))
+    return set_up(path, experiment, task)
 
 
 class Silent:
@@ -189,15 +184,14 @@ class Bench:
             (self.run.path / file).unlink()
         return reply
 
-    def aggregate(self) -> NewModel | None:
-        results = self.coordinator.results_to_aggregate()
-        if not results:
-            return None
-        return self.run.aggregate(self.coordinator.round, results, self.coordinator.model_round)
+    def conclude(self) -> Conclusion:
+        coordinator = self.coordinator
+        results = coordinator.results_to_aggregate()
+        return conclude_round(self.run, coordinator.strategy, coordinator.round, results, coordinator.model_round)
 
     def commit(self) -> None:
         assert self.coordinator.advance() is Step.COMMIT
-        self.coordinator.commit(self.aggregate())
+        self.coordinator.commit(self.conclude())
 
     def do_all(self, worker: str) -> None:
         """Do what the open round still has for this worker."""

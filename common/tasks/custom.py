@@ -1,12 +1,6 @@
 """The user's own task: a Python file or module with `model()` and `client(k, experiment)`."""
 
-import contextlib
-import importlib
-import importlib.util
-import sys
-import traceback
-from collections.abc import Iterable, Iterator, Sequence, Sized
-from pathlib import Path
+from collections.abc import Iterable, Sequence, Sized
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +12,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from common.errors import TaskError
 from common.experiment import Experiment
 from common.tasks.base import ClientData, task_id
+from common.usercode import absolute, import_source, located
 
 _FUNCTIONS = {"model": "model()", "client": "client(k, experiment)"}
 _PARTS = {"train": "training", "validation": "validation", "test": "test"}
@@ -30,7 +25,7 @@ def load_custom(experiment: Experiment, allowed: Sequence[str], built_in: Iterab
         TaskError: none or more than one has this name, or it is not a task.
     """
     name = task_id(experiment.task.name)
-    sources = {_absolute(source) for source in allowed if task_id(source) == name}
+    sources = {absolute(source) for source in allowed if task_id(source) == name}
     if not sources:
         raise TaskError(
             f"task {name!r} is not installed here: name its file with --task; built-in tasks are {', '.join(built_in)}"
@@ -38,8 +33,7 @@ def load_custom(experiment: Experiment, allowed: Sequence[str], built_in: Iterab
     if len(sources) > 1:
         raise TaskError(f"task {name!r} is ambiguous: {' and '.join(sorted(sources))} have this name")
     (source,) = sources
-    load = _import_file if source.endswith(".py") else _import_module
-    return CustomTask(name, load(name, source), experiment)
+    return CustomTask(name, import_source(f"task {name}", source, TaskError), experiment)
 
 
 class CustomTask:
@@ -68,7 +62,7 @@ class CustomTask:
         Raises:
             TaskError: the user's function fails, or returns something else.
         """
-        with _located(f"task {self.name}: model() failed", self._file):
+        with located(f"task {self.name}: model() failed", self._file, TaskError):
             model = self._module.model()
         if not isinstance(model, nn.Module):
             raise TaskError(
@@ -86,7 +80,7 @@ class CustomTask:
         if not 0 <= client < self._experiment.clients:
             raise ValueError(f"client = {client}: expected 0 to {self._experiment.clients - 1}")
         who = f"client {client} of task {self.name}"
-        with _located(f"{who}: client() failed", self._file):
+        with located(f"{who}: client() failed", self._file, TaskError):
             parts = self._module.client(client, self._experiment)
         if isinstance(parts, ClientData):
             parts = (parts.train, parts.validation, parts.test)
@@ -128,46 +122,6 @@ def _pair(inputs: Any, labels: Any, what: str) -> TensorDataset:
     if inputs.dim() == 0 or len(inputs) != len(labels):
         raise TaskError(f"{what}: inputs have shape {tuple(inputs.shape)}, labels {tuple(labels.shape)}")
     return TensorDataset(inputs, labels.long())
-
-
-def _absolute(source: str) -> str:
-    return str(Path(source).expanduser().resolve()) if source.endswith(".py") else source
-
-
-def _import_file(name: str, source: str) -> ModuleType:
-    if not Path(source).is_file():
-        raise TaskError(f"task {name}: there is no file {source}")
-    spec = importlib.util.spec_from_file_location(f"lotteryfl_task_{name}", source)
-    if spec is None or spec.loader is None:
-        raise TaskError(f"task {name}: {source} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look their module up there
-    with _located(f"task {name}: import failed", source):
-        spec.loader.exec_module(module)
-    return module
-
-
-def _import_module(name: str, source: str) -> ModuleType:
-    with _located(f"task {name}: import failed", None):
-        spec = importlib.util.find_spec(source)
-    if spec is None or not spec.has_location:
-        raise TaskError(f"task {name}: there is no module {source}")
-    with _located(f"task {name}: import failed", spec.origin):
-        return importlib.import_module(source)
-
-
-@contextlib.contextmanager
-def _located(failure: str, file: str | None) -> Iterator[None]:
-    """Turn any exception of the user's code into a TaskError that says at which line of `file` it arose."""
-    try:
-        yield
-    except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-        if isinstance(error, SyntaxError) and error.filename == file:
-            lines.append(error.lineno)
-        place = f" at {file}:{lines[-1]}" if lines else f" in {file}" if file else ""
-        sentence = str(error).partition("\n")[0]
-        raise TaskError(f"{failure}{place}: {type(error).__name__}: {sentence}") from error
 
 
 def _kind(value: Any) -> str:

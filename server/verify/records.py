@@ -1,5 +1,6 @@
 """Whether what run.db says holds together: its pages, its rows, the rounds, every client's history."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from server.database import Database
 from server.rundir import RunDirectory
 from server.runfiles import model_file
 from server.strategies import create_strategy
+from server.strategies.base import Strategy
 from server.verify.report import Group
 
 _MOST_ERRORS = 10
@@ -39,9 +41,10 @@ _LAST_RESULTS = """
     SELECT c.client, c.mask, coalesce(r.mask, ''), c.ticket, coalesce(r.file, '')
     FROM clients c LEFT JOIN (
         SELECT client, mask, file, max(round) FROM results JOIN rounds USING (round)
-        WHERE rounds.state = 'committed' GROUP BY client
+        WHERE rounds.state = 'committed' AND round NOT IN (SELECT value FROM json_each(?)) GROUP BY client
     ) r USING (client)
 """
+"""But for those of rounds that measure: they are no tickets."""
 
 
 def check_database(group: Group, database: Database) -> None:
@@ -71,6 +74,9 @@ def check_experiment(group: Group, path: Path, database: Database) -> None:
     for key in ("model_round", "shared_bytes_down"):
         if not re.fullmatch("[0-9]{1,18}", number := database.get(key, "0")):
             group.add(f"run.db: run, key {key!r}", f"{quoted(number)}, expected a number")
+    if database.get("shared_mask") and not _is_share(database.get("shared_density")):
+        found = quoted(database.get("shared_density"))
+        group.add("run.db: run, key 'shared_density'", f"{found}, expected a number from 0 to 1")
     if group.is_sound:
         group.looked_at = (
             f"{strategy.name}, {experiment.clients} clients, {experiment.rounds} rounds; "
@@ -161,7 +167,7 @@ def _check_assignments(group: Group, run: RunDirectory) -> None:
 
 def check_clients(group: Group, run: RunDirectory) -> None:
     """Check that every client has the mask and the ticket of its last committed result, and starts from them."""
-    database = run.database
+    database, strategy = run.database, create_strategy(run.experiment)
     count, last = run.experiment.clients, -1
     for last, row in enumerate(database.clients()):
         if row.client != last:
@@ -169,22 +175,63 @@ def check_clients(group: Group, run: RunDirectory) -> None:
             return
     if last + 1 != count:
         group.add("run.db: clients", f"{last + 1} rows, expected {count} as the experiment says")
-    for client, *found in database.select(_LAST_RESULTS):
+    measuring = [round_ for round_ in range(1, run.experiment.rounds + 1) if not strategy.trains(round_)]
+    for client, *found in database.select(_LAST_RESULTS, json.dumps(measuring)):
         _compare(group, f"run.db: clients: client {client}", *found, of="its last committed result")
-    shared, aggregates = model_file(run.model_round), create_strategy(run.experiment).aggregates
-    for round_, client, *found in database.select(
-        "SELECT round, client, a.mask, c.mask, a.source, iif(? OR c.ticket = '', ?, c.ticket) "
+    shared = model_file(run.model_round)
+    for round_, client, mask, its_mask, source, its_source, own, ticket in database.select(
+        "SELECT round, client, a.mask, c.mask, a.source, iif(? OR c.ticket = '', ?, c.ticket), a.own, c.ticket "
         "FROM assignments a JOIN clients c USING (client) JOIN rounds USING (round) WHERE rounds.state = 'open'",
-        *(aggregates, shared),
+        *(strategy.aggregates, shared),
     ):
-        _compare(group, f"run.db: assignments: round {round_}, client {client}", *found, of="the client's")
+        where = f"run.db: assignments: round {round_}, client {client}"
+        if strategy.starts_under == "own mask":
+            _compare(group, where, mask, its_mask, source, its_source, of="the client's")
+        else:
+            _compare(group, where, mask, _mask_of_all(run, strategy), source, its_source, of="all clients have")
+        if own not in ("", ticket):
+            group.add(where, f"own file {quoted(own)}, expected {quoted(ticket)} as the client's")
     tickets = _count(database, "SELECT count(*) FROM clients WHERE ticket != ''")
     group.looked_at = f"{last + 1}, {tickets} with a ticket"
 
 
 def check_history(group: Group, run: RunDirectory) -> None:
-    """Check that every client went on from the mask of its last result, and only ever lost weights."""
-    database = run.database
+    """Check what every client's work began under, and that no result keeps more than that.
+
+    Under masks of its own a client goes on from that of its last result, and only ever loses weights.
+    """
+    database, strategy = run.database, create_strategy(run.experiment)
+    if strategy.starts_under == "own mask":
+        _check_own_masks(group, database)
+    else:
+        _check_masks_of_all(group, run, strategy)
+    for round_, client, scale in database.select(
+        "SELECT round, client, scale FROM results WHERE scale <= 0 OR scale > 1"
+    ):
+        group.add(f"run.db: results: round {round_}, client {client}", f"scale {scale:.6g}, expected more than 0 to 1")
+    results = _count(database, "SELECT count(*) FROM results")
+    group.looked_at = f"masks and densities of {results} results"
+
+
+def _check_masks_of_all(group: Group, run: RunDirectory, strategy: Strategy) -> None:
+    """Check that in every round all clients began under one mask, or none, and that results keep no more than that."""
+    rounds = run.database.select(
+        "SELECT round, count(DISTINCT mask || ' ' || density), max(mask) FROM assignments GROUP BY round"
+    )
+    for round_, different, mask in rounds:
+        if different > 1 or (mask and strategy.starts_under == "no mask"):
+            what = f"{different} masks, as {_short(mask)}, expected {strategy.starts_under} for all clients"
+            group.add(f"run.db: assignments: round {round_}", what)
+    results = run.database.select(
+        "SELECT round, client, r.density, a.density FROM results r JOIN assignments a USING (round, client)"
+    )
+    for round_, client, density, density_before in results:
+        if not 0 <= density <= density_before:
+            what = f"density {density:.6g}, expected 0 to {density_before:.6g} as it started from"
+            group.add(f"run.db: results: round {round_}, client {client}", what)
+
+
+def _check_own_masks(group: Group, database: Database) -> None:
     steps = """
         SELECT r.round, r.client, a.mask AS mask_before, lag(r.mask, 1, '') OVER past AS mask_last,
                lag(r.density, 1, 1.0) OVER past AS density_before, r.density AS density, r.mask AS mask
@@ -203,12 +250,17 @@ def check_history(group: Group, run: RunDirectory) -> None:
         elif mask_before and (mask == mask_before) != (density == density_before):
             what = f"mask {_short(mask)} after {_short(mask_before)}, density {density:.6g} after {density_before:.6g}"
             group.add(where, f"{what}: expected both to change, or neither")
-    for round_, client, scale in database.select(
-        "SELECT round, client, scale FROM results WHERE scale <= 0 OR scale > 1"
-    ):
-        group.add(f"run.db: results: round {round_}, client {client}", f"scale {scale:.6g}, expected more than 0 to 1")
-    results = _count(database, "SELECT count(*) FROM results")
-    group.looked_at = f"masks and densities of {results} results"
+
+
+def _mask_of_all(run: RunDirectory, strategy: Strategy) -> str:
+    return run.database.get("shared_mask") if strategy.starts_under == "shared mask" else ""
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
 
 
 def _compare(group: Group, where: str, mask: str, its_mask: str, file: str, its_file: str, *, of: str) -> None:

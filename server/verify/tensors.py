@@ -6,19 +6,21 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from google.protobuf.message import DecodeError
 from rich.filesize import decimal
 
 from common import masks as packed_masks
 from common.errors import PayloadError
 from common.parameters import digest
-from common.payload import is_digest, mask_digest, unpack_mask_update
+from common.payload import is_digest, mask_density, mask_digest, unpack_mask_update
 from common.tensorfile import open_file
 from common.tensorlayout import quoted
 from common.wireformat import check_model
-from server.plancheck import density_of, kept_weights
+from protos import lotteryfl_pb2 as pb
 from server.report import summarise
 from server.rundir import FOLDERS, RunDirectory
-from server.runfiles import is_tensor_file, model_file
+from server.runfiles import is_tensor_file, model_file, optimizer_file
+from server.serveroptimizer import check_state
 from server.strategies import create_strategy
 from server.verify.report import Group
 
@@ -30,6 +32,7 @@ class _Result(NamedTuple):
     mask: str
     mask_before: str
     density: float
+    plan: bytes
 
 
 def check_folders(group: Group, run: RunDirectory) -> None:
@@ -42,10 +45,14 @@ def check_folders(group: Group, run: RunDirectory) -> None:
 
 
 def check_models(group: Group, run: RunDirectory) -> None:
-    """Check θ_0 and the global model: content, fit to the table, finite values, and the round it is of."""
+    """Check θ_0 and the global model: content, fit to the table, finite values, and the round it is of.
+
+    With the global model goes what the server's optimizer remembers, where there is one.
+    """
     initial, current = model_file(0), model_file(run.model_round)
-    committed, trained = run.database.committed_rounds(), run.experiment.rounds
-    expected = min(committed, trained) if create_strategy(run.experiment).aggregates else 0
+    committed, strategy = run.database.committed_rounds(), create_strategy(run.experiment)
+    rounds = range(1, min(committed, run.experiment.rounds) + 1) if strategy.aggregates else ()
+    expected = max(filter(strategy.trains, rounds), default=0)
     if run.model_round != expected:
         what = f"{run.model_round}, expected {expected} after {committed} committed rounds"
         group.add("run.db: run, key 'model_round'", what)
@@ -57,9 +64,13 @@ def check_models(group: Group, run: RunDirectory) -> None:
         if sha256 != recorded:
             raise PayloadError(f"model_sha256 {sha256}, expected {recorded} as recorded")
         _check_content(run.path / current, run.model_digest)
-    group.looked_at = (
-        f"θ_0 and the model after round {run.model_round}, {_size({run.path / initial, run.path / current})}"
-    )
+    files = {run.path / initial, run.path / current}
+    if steps := sum(map(strategy.optimizes, rounds[: run.model_round])):
+        state = optimizer_file(run.model_round)
+        files.add(run.path / state)
+        with group.naming(state):
+            check_state(strategy.server_optimizer(), run.table, open_file(run.path / state), steps)
+    group.looked_at = f"θ_0 and the model after round {run.model_round}, {_size(files)}"
 
 
 def check_masks(group: Group, run: RunDirectory) -> None:
@@ -70,7 +81,12 @@ def check_masks(group: Group, run: RunDirectory) -> None:
             if not is_digest(mask):
                 raise PayloadError("expected to be named by 64 hexadecimal digits")
             _check_content(run.mask_path(mask), mask)
-            run.load_masks(mask)
+            masks = run.load_masks(mask)
+            if (
+                mask == run.shared_mask.digest
+                and (density := mask_density(run.table, masks)) != run.shared_mask.density
+            ):
+                raise PayloadError(f"density {density:.6g}, expected {run.shared_mask.density:.6g} as all start from")
     group.looked_at = (
         f"{len(digests)} in use, {_size(run.path / _mask_file(mask) for mask in digests if is_digest(mask))}"
     )
@@ -85,7 +101,7 @@ def check_results(group: Group, run: RunDirectory, broken: Collection[str]) -> N
         broken: the mask files that cannot be relied on; results are not judged by them.
     """
     rows = run.database.select(
-        "SELECT file, r.mask, a.mask, r.density FROM results r JOIN assignments a USING (round, client) "
+        "SELECT file, r.mask, a.mask, r.density, a.plan FROM results r JOIN assignments a USING (round, client) "
         "JOIN rounds USING (round) WHERE rounds.state = 'open' OR file IN (SELECT ticket FROM clients)"
     )
     files = []
@@ -121,9 +137,9 @@ def _check_result(run: RunDirectory, result: _Result, is_broken: Callable[[str],
     entries = open_file(run.tensor_path(result.file))
     if is_broken(result.mask):
         return
-    masks = run.load_masks(result.mask)
-    run.wire.check(entries, masks)
-    if (density := density_of(kept_weights(run.table, masks), run.table)) != result.density:
+    masks, plan = run.load_masks(result.mask), _plan(result.plan)
+    run.wire.check(entries, masks, own=plan.owns_unkept)
+    if (density := mask_density(run.table, masks)) != result.density:
         raise PayloadError(f"density {density:.6g} by its mask, expected {result.density:.6g} as recorded")
     if is_broken(result.mask_before):
         return
@@ -131,12 +147,21 @@ def _check_result(run: RunDirectory, result: _Result, is_broken: Callable[[str],
         before = run.load_masks(result.mask_before)
     except FileNotFoundError:
         return  # a mask is deleted when nobody is under it any more
+    if plan.HasField("readjust"):
+        before = {}  # it has come whole
     for name, packed in before.items():
         if name not in masks or not packed_masks.is_subset(masks[name], packed):
             raise PayloadError(f"{quoted(name)}: its mask keeps weights that were pruned before: a mask only shrinks")
     received = mask_digest(unpack_mask_update(run.table, entries, before))
     if received != result.mask:
         raise PayloadError(f"the mask that came with it is {received or 'none'}, expected {result.mask or 'none'}")
+
+
+def _plan(raw: bytes) -> pb.Plan:
+    try:
+        return pb.Plan.FromString(raw)
+    except DecodeError as error:
+        raise PayloadError("the plan of its assignment in run.db cannot be read") from error
 
 
 def _check_model(run: RunDirectory, file: str) -> str:

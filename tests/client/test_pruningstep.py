@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from client.pruningstep import prune_towards_target
-from common.parameters import named_masks
-from common.pruning import get_prune_summary
+from client.pruningstep import mask_change, prune_towards_target
+from common.parameters import copy_model, named_masks
+from common.pruning import get_prune_summary, prunable_entries
 from protos import lotteryfl_pb2 as pb
 
 GLOBAL, LAYER = pb.Plan.GLOBAL, pb.Plan.LAYER
@@ -111,3 +111,28 @@ def test_whatever_the_settings_it_only_prunes_and_comes_to_an_end(
         layers = len(sizes) - 1
         assert excess >= -layers / 2
         assert excess <= layers / 2 or round(rate * left) <= layers / 2
+
+
+@pytest.mark.parametrize("scope", [GLOBAL, LAYER])
+def test_masks_change_by_the_weights_that_one_keeps_and_the_other_does_not(scope: "pb.Plan.Scope.ValueType") -> None:
+    """Against masks that are made of both values, one after the other."""
+    plan = pb.Plan.Prune(rate=0.3, target_density=0.1, scope=scope)
+    net = model(6, 8, 5)
+    step(net, 0.2, 0.1, scope)
+    earlier = {entry.name: entry.tensor.detach().clone() for entry in prunable_entries(net)}
+    assert mask_change(net, earlier, plan, "matrices") == 0
+    with torch.no_grad():
+        for entry in prunable_entries(net):
+            entry.tensor.add_(0.2 * torch.randn_like(entry.tensor))
+    now = {entry.name: entry.tensor.detach().clone() for entry in prunable_entries(net)}
+    change = mask_change(net, earlier, plan, "matrices")
+    assert all(torch.equal(entry.tensor, now[entry.name]) for entry in prunable_entries(net)), "it is looked at only"
+    kept = []
+    for values in (earlier, now):
+        other = copy_model(net)
+        with torch.no_grad():
+            for entry in prunable_entries(other):
+                entry.tensor.copy_(values[entry.name])
+        prune_towards_target(other, plan, "matrices")
+        kept.append(torch.cat([mask.flatten() for mask in named_masks(other).values()]))
+    assert change == int((kept[0] != kept[1]).sum()) / 88 > 0

@@ -197,6 +197,40 @@ def test_dropout_and_order_differ_between_epochs():
     assert not any(torch.equal(one, two) for one, two in itertools.combinations(masks, 2))
 
 
+def test_epochs_are_told_as_they_end():
+    model, data = problem()
+    heard = []
+    result = train(model, data, epochs=3, lr=0.1, on_step=lambda e, s, _: heard.append((e, s)), on_epoch=heard.append)
+    assert heard[-1] == 3
+    assert [heard[heard.index(epoch) - 1] for epoch in (1, 2, 3)] == [
+        (epoch, epoch * result.steps // 3) for epoch in (1, 2, 3)
+    ]
+
+
+def test_a_proximal_term_is_that_of_the_loss_in_a_ticket_too():
+    """Against autograd of the whole sum; what is pruned stays exactly 0."""
+    model, data = problem()
+    prune_fixed_amount(model, 0.5, verbose=False)
+    by_hand = copy_model(model)
+    masks = named_masks(by_hand)
+    make_permanent(by_hand)
+    for module in (model, by_hand):
+        module[2].p = 0.0
+    train(model, data, epochs=3, lr=0.2, batch_size=999, proximal=0.6)
+    parameters = dict(by_hand.named_parameters())
+    start = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    for _ in range(3):
+        away = sum(((parameters[name] - start[name]) ** 2).sum() for name in parameters)
+        loss = F.cross_entropy(by_hand(data[0]), data[1]) + 0.3 * away
+        for name, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):
+            with torch.no_grad():
+                parameters[name] -= 0.2 * gradient * masks.get(name, torch.ones(()))
+    for name, tensor in named_tensors(model).items():
+        torch.testing.assert_close(tensor.detach(), parameters[name].detach())
+        if name in masks:
+            assert not tensor[masks[name] == 0].any()
+
+
 @pytest.mark.parametrize("wrap", [lambda x, y: TensorDataset(x, y), Listed], ids=["TensorDataset", "one by one"])
 def test_every_kind_of_data_set_gives_the_same(wrap):
     model, data = problem()

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from common import masks
+from common.experiment import AggregationSettings
 from common.masks import BLOCK, PackedMask
 from common.quantization import WireDtype
 from common.tensortable import TensorSpec, TensorTable
 from common.wireformat import WireFormat
-from server.aggregation import Update, aggregate
+from server.aggregation import Combination, Update, aggregate
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
@@ -67,6 +68,43 @@ def test_the_first_client_is_weighted() -> None:
     new = dict(aggregate(table, tensors_of(table, 10), updates))
     assert new["weight"].tolist() == pytest.approx([1.3, 10 / 9, 1, 10])
     assert new["bias"].tolist() == pytest.approx([1.3, 1.3])
+
+
+def test_zeros_may_be_counted() -> None:
+    """The means of CELL; a weight that nobody keeps is 0."""
+    zeros = Combination(counts_zeros=True)
+    table, updates = clients_1_2_3()
+    new = dict(aggregate(table, tensors_of(table, 10), updates, combination=zeros))
+    assert new["weight"].tolist() == pytest.approx([2, 1, 1 / 3, 0])
+    assert new["bias"].tolist() == [2, 2]
+    table, updates = clients_1_2_3((8, 1, 1))
+    new = dict(aggregate(table, tensors_of(table, 10), updates, combination=zeros))
+    assert new["weight"].tolist() == pytest.approx([1.3, 1.0, 0.8, 0])
+
+
+@pytest.mark.parametrize("rule", ["mean", "median", "trimmed_mean"])
+def test_what_nobody_keeps_may_be_dropped(rule: str) -> None:
+    table, updates = clients_1_2_3()
+    settings_ = AggregationSettings.model_validate({"rule": rule})
+    new = dict(aggregate(table, tensors_of(table, 10), updates, settings_, Combination(drops_unkept=True)))
+    assert new["weight"].tolist() == [2, 1.5, 1, 0]
+
+
+def test_clients_may_count_alike_but_for_integers() -> None:
+    table, updates = clients_1_2_3((8, 1, 9))
+    new = dict(aggregate(table, tensors_of(table, 10), updates, AggregationSettings(weighting="equal")))
+    assert new["weight"].tolist() == [2, 1.5, 1, 10]
+    assert new["steps"].item() == 3
+
+
+def test_personal_tensors_keep_their_old_values() -> None:
+    table, updates = clients_1_2_3()
+    old = tensors_of(table, 10)
+    new = dict(aggregate(table, old, updates, combination=Combination(personal={"weight", "steps"})))
+    assert new["weight"].tolist() == [10] * 4
+    assert (new["steps"].item(), new["bias"].tolist()) == (10, [2, 2])
+    new["weight"][0] = 5
+    assert old["weight"][0] == 10, "the old model itself was handed out"
 
 
 def test_a_mask_has_an_effect() -> None:

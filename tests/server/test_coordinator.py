@@ -8,8 +8,10 @@ from driving import Bench, tiny_experiment
 
 from common.errors import ExperimentError
 from protos import lotteryfl_pb2 as pb
+from server.conclusion import Conclusion
 from server.coordinator import Step
 from server.database import AssignmentRow
+from server.strategies.base import ClientState
 from server.workers import ReplacedError
 
 Drive = Callable[..., Bench]
@@ -70,7 +72,7 @@ def test_an_assignment_says_what_to_do_from_what_with_which_seed(drive: Drive) -
     assert {work.assignment.round for work in works} == {1}
     for work in works:
         assert work.assignment.assignment_id == f"r1-c{work.assignment.client}-a1"
-        assert work.assignment.plan == bench.coordinator.strategy.plan()
+        assert work.assignment.plan == bench.coordinator.strategy.plan(1, ClientState(work.assignment.client))
         assert (work.source, work.is_own_result) == ("models/round-0000.safetensors", False)
         assert work.assignment.mask_digest == ""
 
@@ -148,10 +150,10 @@ def test_a_result_that_comes_while_the_round_is_aggregated_is_stale_and_not_half
     bench.do_all(worker)
     bench.now = 8
     assert bench.coordinator.advance() is Step.COMMIT
-    model = bench.aggregate()
+    conclusion = bench.conclude()
     assert bench.submit(late, answer).verdict == STALE
     assert bench.coordinator.lease(worker) is None
-    bench.coordinator.commit(model)
+    bench.coordinator.commit(conclusion)
     assert [row.client for row in bench.run.database.results(1)] == sorted(
         {row.client for row in bench.run.database.assignments(1)} - {int(answer.result.assignment_id[4])}
     )
@@ -164,7 +166,7 @@ def test_only_a_round_that_is_over_is_committed(drive: Drive) -> None:
     bench.submit(worker, bench.do(bench.take(worker)))
     assert bench.coordinator.advance() is Step.WAIT
     with pytest.raises(ValueError, match="round 1 is still open"):
-        bench.coordinator.commit(None)
+        bench.coordinator.commit(Conclusion())
 
 
 # ---- refusals
@@ -192,11 +194,11 @@ def test_a_model_file_that_exists_already_is_written_anew(drive: Drive) -> None:
     bench = drive()
     worker = bench.register()
     bench.do_all(worker)
-    model = bench.aggregate()
-    assert bench.aggregate() == model
+    conclusion = bench.conclude()
+    assert bench.conclude() == conclusion
     bench.commit()
-    assert model is not None
-    assert bench.run.database.get("model_sha256") == model.sha256
+    assert conclusion.model is not None
+    assert bench.run.database.get("model_sha256") == conclusion.model.sha256
 
 
 def test_a_status_says_where_the_run_stands(drive: Drive) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
+from server.conclusion import Conclusion
 from server.coordinator import Step
 from server.progress import describe_round
 from server.report import status_of
@@ -125,7 +126,7 @@ def test_a_last_round_that_is_over_is_committed_although_the_run_was_failed_mean
     bench.do_all(worker)
     assert bench.coordinator.advance() is Step.COMMIT
     bench.coordinator.fail("no worker is left")
-    bench.coordinator.commit(None)
+    bench.coordinator.commit(Conclusion())
     assert (bench.coordinator.state, bench.coordinator.reason) == ("finished", "")
 
 
@@ -193,7 +194,7 @@ def test_a_crash_between_the_model_file_and_the_commit_leaves_the_old_model(driv
     bench = drive()
     worker = bench.register()
     bench.do_all(worker)
-    bench.aggregate()
+    bench.conclude()
     assert "round-0001.safetensors" in bench.files("models")
     bench.restart()
     assert bench.coordinator.model_round == 0

@@ -220,7 +220,7 @@ class AnyRun(RuleBasedStateMachine):
     @rule(dies_before=st.booleans())
     def commit(self, dies_before: bool) -> None:
         bench, round_ = self.bench, self.bench.coordinator.round
-        model = bench.aggregate()
+        conclusion = bench.conclude()
         if dies_before:
             self.restart()
             return
@@ -228,10 +228,10 @@ class AnyRun(RuleBasedStateMachine):
         assert results == {client for number, client in self.accepted if number == round_}
         assert len(results) >= bench.run.experiment.round.min_results
         before = [self.masks(row.mask) for row in bench.run.database.clients()]
-        bench.coordinator.commit(model)
+        bench.coordinator.commit(conclusion)
         self.is_closed = False
-        if model is not None:
-            self.model = model.sha256
+        if conclusion.model is not None:
+            self.model = conclusion.model.sha256
         for client, old in enumerate(before):
             new = self.masks(bench.run.database.clients()[client].mask)
             assert client in results or new.keys() == old.keys()

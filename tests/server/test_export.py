@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from driving import Bench, Tied, TinyTask, simulated, tiny_experiment
 
+from common import masks as packed_masks
 from common.errors import LotteryFLError
 from common.pruning import get_prune_params
 from common.training import evaluate
@@ -102,3 +103,37 @@ def test_a_place_that_cannot_be_written_is_named(run: RunDirectory, tmp_path: Pa
         with pytest.raises(LotteryFLError, match=f"--out {out}: cannot be written"):
             export_ticket(run, 0, out)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wire_dtype", ["float32", "int8"])
+def test_a_ticket_holds_the_weights_that_are_the_clients_own(tmp_path: Path, wire_dtype: str) -> None:
+    experiment = tiny_experiment(strategy={"name": "fedselect", "personal_rate": 0.2}, wire_dtype=wire_dtype)
+    with simulated(tmp_path / "run", experiment, TinyTask(Tied)) as run:
+        for summary in run.database.client_summaries(3):
+            export_ticket(run, summary.client, tmp_path / "ticket.safetensors")
+            model = load(tmp_path / "ticket.safetensors")
+            for name, mask in run.load_masks(run.database.clients()[summary.client].mask).items():
+                own = model.get_parameter(name)[~packed_masks.unpack(mask, run.table[name].shape)]
+                assert own.numel() > 0
+                assert own.all()
+            scores = evaluate(model, TinyTask().client_data(summary.client).test)
+            assert scores.accuracy == summary.accuracy_personalised
+
+
+@pytest.mark.parametrize("strategy", ["ssfl", "feddst"])
+def test_who_never_took_part_has_the_global_model_under_the_mask_of_all(
+    tmp_path: Path, drive: Drive, strategy: str
+) -> None:
+    bench = drive(tiny_experiment(rounds=1, strategy={"name": strategy, "target_density": 0.25}))
+    for _ in range(2):
+        export_ticket(bench.run, 3, tmp_path / "ticket.safetensors")
+        exported = safetensors.torch.load_file(tmp_path / "ticket.safetensors")
+        masks = bench.run.load_masks(bench.run.shared_mask.digest)
+        kept = {name: torch.from_numpy(np.unpackbits(mask, bitorder="little")) for name, mask in masks.items()}
+        for name, bits in kept.items():
+            values = exported[name].flatten()
+            assert torch.equal(values != 0, bits[: values.numel()].bool())
+        assert sum(int(bits.sum()) for bits in kept.values()) == (27 if kept else 0)
+        bench.do_all(bench.register())
+        bench.commit()
+    assert masks

@@ -19,6 +19,7 @@ from common.parameters import digest
 from common.payload import mask_digest
 from common.tensorfile import open_file
 from server.aggregation import Update, aggregate
+from server.conclusion import conclude_round
 from server.database import Database
 from server.rundir import RunDirectory, is_set_up
 from server.runfiles import model_file
@@ -172,13 +173,15 @@ def test_the_aggregate_on_disk_is_the_one_in_memory(drive: Drive) -> None:
         Update(row.client, row.examples, run.load_masks(row.mask), open_file(run.path / row.file)) for row in rows
     ]
     expected = dict(aggregate(run.table, open_file(run.path / model_file(0)), updates))
-    model = run.aggregate(1, rows, 0)
+    strategy = bench.coordinator.strategy
+    model = conclude_round(run, strategy, 1, rows, 0).model
+    assert model is not None
     stored = open_file(run.path / model_file(1))
     assert stored.keys() == expected.keys()
     assert all(torch.equal(stored[name], expected[name]) for name in expected)
     assert model.sha256 == digest(expected)
     assert model.digest == hashlib.sha256((run.path / model_file(1)).read_bytes()).hexdigest()
-    assert run.aggregate(1, rows[::-1], 0) == model
+    assert conclude_round(run, strategy, 1, rows[::-1], 0).model == model
 
 
 def test_the_digest_of_the_tickets_sees_every_ticket_and_mask(drive: Drive) -> None:

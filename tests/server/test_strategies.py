@@ -1,32 +1,72 @@
-"""One contract for all strategies, and what each one of them is."""
+"""One contract for all strategies, in whole small runs."""
 
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import simulated, tiny_experiment
+import torch
+from damage import problems
+from driving import Bench, Tied, TinyTask, simulated, tiny_experiment
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
+from common import masks as packed_masks
 from common.errors import ExperimentError
+from common.experiment import Experiment
+from common.masks import PackedMask
 from common.parameters import digest
-from common.tensorfile import open_file
+from common.payload import mask_density
+from common.tensorfile import open_file, parse
 from protos import lotteryfl_pb2 as pb
-from server.report import summarise
+from server.coordinator import Step, Work
+from server.database import AssignmentRow
+from server.export import export_ticket
+from server.payloads import assignment_payload
+from server.report import summarise, write_summary
+from server.runfiles import model_file
 from server.strategies import STRATEGIES, create_strategy
-from server.strategies.base import Strategy
+from server.strategies.base import ClientState, Strategy
+
+Drive = Callable[..., Bench]
+Masks = Mapping[str, PackedMask]
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "lg-fedavg": {"personal": ["encoder.*"]},
+    "fedltn": {"jump_start_epochs": 2},
+    "feddst": {"readjust_every": 1},
+    "fedselect": {"personal_rate": 0.2, "personal_limit": 0.5},
+    "sub-fedavg": {"min_mask_change": 0.01},
+    "cell": {"prune_rate": 0.2},
+}
+"""What the tiny runs need to show what a strategy does."""
+
+REACHED = {
+    **dict.fromkeys(("lotteryfl", "cell", "sub-fedavg", "fedltn", "fedselect", "ssfl", "feddst"), 27 / 54),
+    **dict.fromkeys(("fedavg", "fedavg-finetune", "standalone", "fedprox", "lg-fedavg"), 1.0),
+    "hermes": 30 / 54,  # whole rows, and none of the last layer's
+}
+"""Density of every client's ticket after a run of `experiment_of`."""
+
+
+def experiment_of(name: str, **changes: Any) -> Experiment:
+    settings = {"name": name, **SETTINGS.get(name, {}), **changes.pop("strategy", {})}
+    table = {"rounds": 4, "clients": 3, "clients_per_round": 3, "training": {"epochs": 2}, "strategy": settings}
+    return tiny_experiment(**{**table, **changes})
 
 
 def create(name: str, **changes: Any) -> Strategy:
     return create_strategy(tiny_experiment(strategy={"name": name}, **changes))
 
 
-every = pytest.mark.parametrize("name", sorted(STRATEGIES))
+every = pytest.mark.parametrize("name", list(STRATEGIES))
 
 
 def test_what_there_is() -> None:
-    assert set(STRATEGIES) == {"lotteryfl", "fedavg", "standalone"}
-    with pytest.raises(ExperimentError, match=r"strategy\.name = 'x': must be one of lotteryfl, fedavg, standalone"):
+    assert set(STRATEGIES) == REACHED.keys()
+    with pytest.raises(ExperimentError, match=r"strategy\.name = 'x': must be one of lotteryfl, fedavg, .*--strategy"):
         create("x")
 
 
@@ -51,12 +91,12 @@ def test_a_sample_is_so_many_distinct_clients_in_order(name: str, seed: int, rou
     assert sample == create(name, **changes).sample(round_)
 
 
-@every
-def test_samples_differ_by_round_and_seed_and_reach_everyone_equally(name: str) -> None:
-    strategy = create(name, clients=20, clients_per_round=5)
+def test_samples_differ_by_round_and_seed_and_reach_everyone_equally() -> None:
+    strategy = create("lotteryfl", clients=20, clients_per_round=5)
     samples = [strategy.sample(round_) for round_ in range(1, 401)]
     assert len({tuple(sample) for sample in samples}) > 380
-    assert samples != [create(name, seed=1, clients=20, clients_per_round=5).sample(r) for r in range(1, 401)]
+    other = create("lotteryfl", seed=1, clients=20, clients_per_round=5)
+    assert samples != [other.sample(round_) for round_ in range(1, 401)]
     times = [sum(client in sample for sample in samples) for client in range(20)]
     assert min(times) > 65  # 100 expected, 8.7 standard deviation
     assert max(times) < 135
@@ -65,35 +105,141 @@ def test_samples_differ_by_round_and_seed_and_reach_everyone_equally(name: str) 
 @every
 def test_a_plan_trains_as_the_experiment_says_and_travels(name: str) -> None:
     strategy = create(name, training={"epochs": 7})
-    for plan in (strategy.plan(), strategy.final_plan()):
+    for plan in (strategy.plan(2, ClientState(0)), strategy.final_plan(ClientState(0))):
         assert plan.train.epochs == 7
         assert pb.Plan.FromString(plan.SerializeToString()) == plan
 
 
 @every
-def test_only_those_that_say_so_prune_and_never_at_the_end(name: str) -> None:
-    strategy = create(name)
-    assert strategy.plan().HasField("prune") == strategy.prunes
-    assert not strategy.final_plan().HasField("prune")
-    assert strategy.final_plan().rewind == pb.Plan.NONE
+def test_the_last_round_prunes_nothing_further_and_trains_as_long_as_it_is_told(name: str) -> None:
+    settings = {"name": name, "finetune_epochs": 9}
+    strategy = create_strategy(tiny_experiment(strategy=settings, training={"epochs": 2}))
+    plan = strategy.final_plan(ClientState(0, lambda: [0.7, 0.6]))
+    assert plan.train.epochs == 9
+    assert plan.rewind == pb.Plan.NONE
+    assert not plan.HasField("select")
+    assert not plan.HasField("readjust")
+    assert plan.HasField("prune") == (name == "cell")  # which begins from the whole model
+    assert strategy.plan(2, ClientState(0)).train.epochs == 2
+
+
+# ---- whole runs
+
+
+class Watcher:
+    """Looks at everything that is handed out, counted and committed."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._run = bench.run
+        self._strategy = bench.coordinator.strategy
+        self._target = bench.run.experiment.strategy.target_density
+
+    def handed_out(self, work: Work) -> None:
+        """Whatever a worker is given is exactly 0 off its mask, unless that is the client's own."""
+        masks = self._run.load_masks(work.assignment.mask_digest)
+        entries = parse(bytearray().join(assignment_payload(self._run, work)), "payload")
+        own = work.row.plan.owns_unkept
+        tensors = self._run.wire.unpack(entries, masks, own=own)
+        of_all = {"own mask": work.row.mask, "shared mask": self._run.shared_mask.digest, "no mask": ""}
+        assert work.row.mask == of_all[self._strategy.starts_under]
+        if not own:
+            self._assert_zero_off(masks, tensors)
+
+    def counted(self, row: AssignmentRow) -> None:
+        """A result's mask is within the one it started from, if there was one; whole weights, as the plan allows."""
+        (result,) = [r for r in self._run.database.results(row.round) if r.client == row.client]
+        before, after = self._run.load_masks(row.mask), self._run.load_masks(result.mask)
+        if self._strategy.starts_under == "own mask" or not row.plan.HasField("readjust"):
+            assert all(packed_masks.is_subset(after[name], packed) for name, packed in before.items())
+        plan, had, has = row.plan, mask_density(self._run.table, before), mask_density(self._run.table, after)
+        row_of_every_tensor = 6 * 3 / 54 if plan.prune.scope == pb.Plan.ROWS else 0.0
+        if plan.HasField("prune"):
+            assert has >= min(had, self._target) - row_of_every_tensor / 2
+            assert has >= had * (1 - plan.prune.rate) - 1 / 54 - row_of_every_tensor / 2
+        elif plan.HasField("select"):
+            assert has >= had - plan.select.rate - 1 / 54
+        else:
+            assert has == had
+
+    def committed(self) -> None:
+        assert problems(self._bench.path) == []
+        if self._strategy.starts_under == "shared mask" and self._run.model_round:
+            model = open_file(self._run.path / model_file(self._run.model_round))
+            self._assert_zero_off(self._run.load_masks(self._run.shared_mask.digest), model)
+
+    def _assert_zero_off(self, masks: Masks, tensors: Mapping[str, Tensor]) -> None:
+        for name, mask in masks.items():
+            off = ~packed_masks.unpack(mask, tensors[name].shape)
+            assert not tensors[name][off].view(torch.int32).any(), f"{name}: not exactly +0 off the mask"
+
+
+def finish_watched(bench: Bench) -> None:
+    watcher, worker = Watcher(bench), bench.register()
+    while (step := bench.coordinator.advance()) is not Step.ENDED:
+        if step is Step.COMMIT:
+            bench.commit()
+            watcher.committed()
+        elif work := bench.coordinator.lease(worker):
+            watcher.handed_out(work)
+            reply = bench.submit(worker, bench.do(work))
+            assert reply.verdict == pb.SubmitReply.ACCEPTED, reply.reason
+            watcher.counted(work.row)
+
+
+@pytest.mark.parametrize("wire_dtype", ["float32", "int8", "bfloat16"])
+@every
+def test_the_contract(name: str, wire_dtype: str, tmp_path: Path, drive: Drive) -> None:
+    experiment = experiment_of(name, wire_dtype=wire_dtype)
+    bench = drive(experiment, TinyTask(Tied))
+    strategy = bench.coordinator.strategy
+    finish_watched(bench)
+    summary = summarise(bench.run)
+    assert summary["strategy"] == name
+    initial = digest(open_file(bench.path / model_file(0)))
+    assert (summary["model_sha256"] != initial) == strategy.aggregates
+    assert (summary["density"]["mean"] < 1) == strategy.prunes
+    assert summary["density"]["mean"] == pytest.approx(REACHED[name])
+    for client in range(3):
+        export_ticket(bench.run, client, tmp_path / "ticket.safetensors")
+        assert open_file(tmp_path / "ticket.safetensors").keys() == Tied().state_dict().keys()
+    write_summary(bench.run)
+    assert problems(bench.path) == []
+
+    with simulated(tmp_path / "again", experiment, TinyTask(Tied)) as again:
+        assert (again.database.get("model_sha256"), again.tickets_sha256()) == bench.bits()[:2], "not the same bits"
 
 
 @every
-def test_a_whole_run_does_what_the_strategy_says_of_itself(name: str, tmp_path: Path) -> None:
-    strategy = create(name)
-    with simulated(tmp_path / "run", strategy.experiment) as run:
-        summary = summarise(run)
-        assert summary["strategy"] == name
-        initial = digest(open_file(run.path / "models/round-0000.safetensors"))
-        assert (summary["model_sha256"] != initial) == strategy.aggregates
-        assert (summary["density"]["mean"] < 1) == strategy.prunes
+def test_a_run_that_is_interrupted_anywhere_ends_with_the_same_bits(name: str, drive: Drive) -> None:
+    """Killed in the middle of every round, and between aggregation and commit; some clients sit rounds out."""
+    experiment = experiment_of(name, clients=4, clients_per_round=3, rounds=3)
+    undisturbed = drive(experiment, TinyTask(Tied), "undisturbed").finish()
+    bench = drive(experiment, TinyTask(Tied))
+    while bench.run.database.get("state") != "finished":
+        worker = bench.restart().register()
+        bench.submit(worker, bench.do(bench.take(worker)))
+        bench.take(worker)
+        bench.incarnation += 1
+        bench.restart()
+        worker = bench.register()
+        bench.do_all(worker)
+        assert bench.coordinator.advance() is Step.COMMIT
+        bench.conclude()
+        bench.incarnation += 1
+        bench.restart()
+        assert problems(bench.path) == []
+        bench.commit()
+    assert bench.bits() == undisturbed.bits()
 
 
-def test_lotteryfl_says_its_settings() -> None:
-    plan = create("lotteryfl").plan()
-    assert (plan.prune.rate, plan.prune.target_density, plan.prune.accuracy_threshold) == (0.3, 0.5, 0.0)
-    assert (plan.prune.scope, plan.prune.overshoot, plan.rewind) == (pb.Plan.GLOBAL, False, pb.Plan.INITIAL)
-    settings = {"name": "lotteryfl", "scope": "layer", "overshoot": True, "rewind": "none", "accuracy_threshold": 0.7}
-    plan = create_strategy(tiny_experiment(strategy=settings)).plan()
-    assert (plan.prune.scope, plan.prune.overshoot, plan.rewind) == (pb.Plan.LAYER, True, pb.Plan.NONE)
-    assert plan.prune.accuracy_threshold == 0.7
+@every
+def test_a_copy_of_a_run_in_mid_round_is_sound(name: str, tmp_path: Path, drive: Drive) -> None:
+    """Of its second round, some results of which are there."""
+    bench = drive(experiment_of(name), TinyTask(Tied))
+    worker = bench.register()
+    bench.do_all(worker)
+    bench.commit()
+    bench.submit(worker, bench.do(bench.take(worker)))
+    copy = shutil.copytree(bench.path, tmp_path / "copy")
+    assert problems(copy) == []

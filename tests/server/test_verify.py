@@ -64,9 +64,9 @@ def test_a_run_is_sound_wherever_it_is_killed(tmp_path: Path, drive: Drive) -> N
         bench.submit(worker, bench.do(work))
         check(f"submitted {work.assignment.assignment_id}")
         if bench.coordinator.advance().name == "COMMIT":
-            model_sha256 = bench.aggregate()
+            conclusion = bench.conclude()
             check(f"aggregated {bench.coordinator.round}")
-            bench.coordinator.commit(model_sha256)
+            bench.coordinator.commit(conclusion)
             check(f"committed {bench.coordinator.round}")
 
 
