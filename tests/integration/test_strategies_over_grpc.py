@@ -29,7 +29,7 @@ DIGITS: dict[str, Any] = {
         "jump_start_epochs": 2,
     },
 }
-PERSONAL = dict.fromkeys(("lg-fedavg", "fedselect"), ["*.bias"])
+PERSONAL = {key: ["*.bias"] for key in ("lg-fedavg", "fedselect")}
 
 
 @pytest.mark.parametrize(
