@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
 
 import grpc
@@ -65,7 +65,7 @@ class Limiting(grpc.aio.ServerInterceptor):
                 self._registrations.count(who)
             yield
 
-    async def _answer(self, handler: Any, requests: AsyncIterator[Any], context: Context) -> None:
+    async def _answer(self, handler: Any, requests: AsyncGenerator[Any, None], context: Context) -> None:
         """Have a call answered by its handler, of whichever kind that is."""
         behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         answer = behaviour(requests if handler.request_streaming else await _only(requests, context), context)
@@ -87,14 +87,14 @@ class Limiting(grpc.aio.ServerInterceptor):
         reason = f"nothing of the answer was read for {self._limits.idle_seconds:g} s"
         await abort(context, grpc.StatusCode.DEADLINE_EXCEEDED, reason)
 
-    async def _arriving(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+    async def _arriving(self, requests: AsyncIterator[Any], context: Context) -> AsyncGenerator[Any, None]:
         """Pass a call's messages on that come in time and are within bounds.
 
         Only waiting for the caller counts, not what is done between its messages. A chunk's worth of bytes gives it
         the whole time again: a trickle of tiny messages does not.
         """
         now = asyncio.get_running_loop().time
-        left, due = self._limits.request_seconds, 0
+        left, due, is_first = self._limits.request_seconds, 0, True
         while True:
             waiting_since = now()
             try:
@@ -107,20 +107,23 @@ class Limiting(grpc.aio.ServerInterceptor):
             except TimeoutError:
                 await abort(context, grpc.StatusCode.DEADLINE_EXCEEDED, "the call's messages come too slowly")
             except MessageSizeError as error:
-                raise LimitError(str(error)) from error
+                if is_first:
+                    raise LimitError(str(error)) from error
+                raise  # the handler has begun to answer, and knows what such a message means
             except ValueError as error:
                 await abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
             left -= now() - waiting_since
             due -= message_size(message)
-            if due <= 0:
-                left, due = self._limits.idle_seconds, CHUNK_BYTES
+            if due <= 0 or is_first:
+                left, due, is_first = self._limits.idle_seconds, CHUNK_BYTES, False
             yield message
 
 
-async def _only(requests: AsyncIterator[Any], context: Context) -> Any:
+async def _only(requests: AsyncGenerator[Any, None], context: Context) -> Any:
     """Return the message of a call that has but one."""
     try:
-        return await anext(requests)
+        async with contextlib.aclosing(requests):
+            return await anext(requests)
     except StopAsyncIteration:
         await abort(context, grpc.StatusCode.INVALID_ARGUMENT, "the call brought no message")
     except DecodeError as error:

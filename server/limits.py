@@ -116,8 +116,9 @@ class Rate:
         """
         now = self._clock()
         self._done_until = {known: until for known, until in self._done_until.items() if until > now}
-        until = self._done_until.get(who, now) + 60 / self._most
-        if until > now + 60:
+        each = 60 / self._most
+        until = self._done_until.get(who, now) + each
+        if until - now > 60 + each / 2:  # half of one is for rounding
             raise LimitError(f"{who} has come to {self._most} {self._what} in a minute: try again later")
         self._done_until[who] = until
 
