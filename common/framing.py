@@ -18,8 +18,21 @@ from protos import lotteryfl_pb2 as pb
 Part = TypeVar("Part", pb.AssignmentPart, pb.ResultPart, pb.BlobPart)
 T = TypeVar("T")
 
+HEADER_BYTES = 1 << 20
+"""Most bytes of a message that is not a chunk."""
+
 _CHUNK_KEY = pb.BlobPart.CHUNK_FIELD_NUMBER << 3 | 2
 """Protobuf's key of the field `chunk`, which has the same number in all three: wire type 2, bytes with a length."""
+
+
+class MessageSizeError(PayloadError):
+    """A message is too large to be looked at."""
+
+    @classmethod
+    def check(cls, message: bytes, most: int) -> None:
+        """Raise where a message has more than so many bytes."""
+        if len(message) > most:
+            raise cls(f"a message has {len(message)} bytes: at most {most} are taken")
 
 
 class Payload(Protocol):
@@ -56,16 +69,18 @@ def serialize(message: bytes | Message) -> bytes:
     return message if isinstance(message, bytes) else message.SerializeToString()
 
 
-def deserializer(part: type[Part]) -> Callable[[bytes], Part | memoryview]:
+def deserializer(part: type[Part], header_bytes: int = HEADER_BYTES) -> Callable[[bytes], Part | memoryview]:
     """Return the function that reads a stream's messages: a chunk as a view of the message, others as they are.
 
-    That function raises a `PayloadError` for bytes that are no such message.
+    That function raises a `PayloadError` for bytes that are no such message, and a `MessageSizeError` where it would
+    have to read more than `header_bytes` of them.
     """
 
     def deserialize(message: bytes) -> Part | memoryview:
         chunk = _chunk_of(message)
         if chunk is not None:
             return chunk
+        MessageSizeError.check(message, header_bytes)
         try:
             return part.FromString(message)
         except DecodeError as error:

@@ -224,12 +224,14 @@ class Coordinator:
             UnknownWorkerError: it must register first.
         """
         now = self._clock()
-        self._workers.report(self._workers.seen(worker_id, now), progress)
+        worker = self._workers.seen(worker_id, now)
         if self.state != "running":
             return [item.assignment_id for item in progress]
         self._table.renew(worker_id, now)
-        ids = ((item.assignment_id, AssignmentId.parse(item.assignment_id)) for item in progress)
-        return [text for text, id_ in ids if id_ is None or self._table.held(id_, worker_id) is None]
+        ids = {item.assignment_id: AssignmentId.parse(item.assignment_id) for item in progress}
+        held = {text for text, id_ in ids.items() if id_ is not None and self._table.held(id_, worker_id)}
+        self._workers.report(worker, (item for item in progress if item.assignment_id in held))
+        return [text for text in ids if text not in held]
 
     def release(self, worker_id: str, assignment_id: str, reason: str) -> None:
         """Put an assignment back that its worker cannot do."""
@@ -296,8 +298,10 @@ class Coordinator:
         return pb.SubmitReply(verdict=pb.SubmitReply.ACCEPTED)
 
     def count_bytes(self, assignment_id: str, *, down: int = 0, up: int = 0) -> None:
-        """Count traffic of an assignment, or of none in particular."""
-        self._ledger.traffic.count(AssignmentId.parse(assignment_id), down=down, up=up)
+        """Count traffic of an assignment; or of none in particular, where its round has been over for long."""
+        id_ = AssignmentId.parse(assignment_id)
+        is_recent = id_ and self.round - 1 <= id_.round <= self.round and id_.client < self.experiment.clients
+        self._ledger.traffic.count(id_ if is_recent else None, down=down, up=up)
 
     def _current(self, worker_id: str, assignment_id: str) -> Standing | None:
         id_ = AssignmentId.parse(assignment_id)

@@ -18,6 +18,8 @@ from server.conclusion import conclude_round
 from server.coordinator import Coordinator, Step
 from server.endpoint import Endpoint
 from server.interceptors import Authentication, TensorStreams
+from server.limiting import Limiting
+from server.limits import Limits
 from server.progress import Display
 from server.rundir import RunDirectory
 from server.service import CoordinatorService
@@ -28,11 +30,12 @@ _STOP_SECONDS = 2.0
 class CoordinatorServer:
     """One run behind one address."""
 
-    def __init__(self, run: RunDirectory, display: Display) -> None:
+    def __init__(self, run: RunDirectory, display: Display, limits: Limits | None = None) -> None:
         self._run = run
+        self._limits = limits or Limits()
         self._display = display
         self._coordinator = Coordinator(run)
-        self._service = CoordinatorService(run, self._coordinator)
+        self._service = CoordinatorService(run, self._coordinator, self._limits)
         self._health = health.aio.HealthServicer()
 
     @contextlib.asynccontextmanager
@@ -42,8 +45,7 @@ class CoordinatorServer:
         Raises:
             LotteryFLError: the address cannot be listened at, or not be secured.
         """
-        interceptors = (Authentication(endpoint.identify()), TensorStreams())
-        server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+        server = self._server(Authentication(endpoint.identify()))
         pb_grpc.add_CoordinatorServicer_to_server(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         name = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
@@ -52,7 +54,7 @@ class CoordinatorServer:
         port = _listen(server, endpoint.address, endpoint.credentials())
         servers = [server]
         if endpoint.health:
-            servers.append(grpc.aio.server(options=SERVER_OPTIONS))
+            servers.append(self._server())
             health_pb2_grpc.add_HealthServicer_to_server(self._health, servers[-1])
             _listen(servers[-1], endpoint.health, None)
         for started in servers:
@@ -64,6 +66,13 @@ class CoordinatorServer:
         finally:
             await self._health.enter_graceful_shutdown()
             await asyncio.gather(*(started.stop(_STOP_SECONDS) for started in servers))
+
+    def _server(self, *first: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
+        return grpc.aio.server(
+            interceptors=(*first, Limiting(self._limits), TensorStreams(self._limits.header_bytes)),
+            options=[*SERVER_OPTIONS, *self._limits.options()],
+            maximum_concurrent_rpcs=self._limits.calls,
+        )
 
     async def run(self) -> None:
         """Drive the rounds to the run's end, then wait until its workers know of it.
@@ -88,7 +97,8 @@ class CoordinatorServer:
     async def fail(self, reason: str) -> None:
         """End the run, unless it has ended, when no worker is left to be told."""
         await self._service.call(self._coordinator.fail, reason)
-        self._service.departed |= await self._service.call(self._coordinator.alive_workers)
+        for worker_id in await self._service.call(self._coordinator.alive_workers):
+            self._service.departed.add(worker_id)
         self._service.announce()
 
     async def _step(self) -> bool:
@@ -119,7 +129,8 @@ class CoordinatorServer:
         deadline = asyncio.get_running_loop().time() + CALL_SECONDS
         while True:
             changed = self._service.changed.listen()
-            untold = await self._service.call(self._coordinator.alive_workers) - self._service.departed
+            alive = await self._service.call(self._coordinator.alive_workers)
+            untold = any(worker_id not in self._service.departed for worker_id in alive)
             remaining = deadline - asyncio.get_running_loop().time()
             if not untold or remaining <= 0:
                 return

@@ -22,16 +22,17 @@ from common.receiver import FileReceiver
 from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
 from server.bell import Bell, wait_for
+from server.calls import CALLER, Context
 from server.coordinator import Coordinator, Work
 from server.database import AssignmentRow
 from server.download import messages
 from server.filestream import FileStream
-from server.interceptors import CALLER
+from server.limits import Limits, Recent, Shares
 from server.payloads import assignment_payload, check_result
 from server.rundir import RunDirectory
 from server.runfiles import model_file, result_file
 from server.security.access import AccessError, clients_held
-from server.upload import Context, CutUploads, Upload
+from server.upload import CutUploads, Upload
 from server.workers import AsideError, ReplacedError, UnknownWorkerError
 
 _MOST_REASON = 1000
@@ -44,20 +45,21 @@ T = TypeVar("T")
 class CoordinatorService(pb_grpc.CoordinatorServicer):
     """Serves one run. The coordinator works in one thread of its own; files are read in others."""
 
-    def __init__(self, run: RunDirectory, coordinator: Coordinator) -> None:
+    def __init__(self, run: RunDirectory, coordinator: Coordinator, limits: Limits) -> None:
         self._run = run
         self._coordinator = coordinator
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="coordinator")
         self._payload_limit = max_payload_bytes(run.table)
         self._uploads = itertools.count()
-        self._cut = CutUploads()
+        self._cut = CutUploads(limits.cut_uploads)
+        self._under_way = Shares("uploads", limits.uploads_per_worker)
         self.work = Bell()
         """Rings when there may be new work, or the run has ended: for the workers that wait."""
         self.changed = Bell()
         """Rings after every change of the run's status: for the rounds and for observers."""
         self.storage_error: OSError | sqlite3.Error | None = None
         """Why the run directory cannot be written, when that has been met."""
-        self.departed: set[str] = set()
+        self.departed = Recent(limits.calls)
         """The workers that leave: they were told that the run has ended, or handed their work back."""
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -98,6 +100,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"client {max(held)}: the experiment's clients are 0 to {clients - 1}",
             )
+        await self._check_entries("clients", len(request.clients.clients), context)
         try:
             held = clients_held(self._run.experiment.access, CALLER.get(), held)
         except AccessError as error:
@@ -169,7 +172,8 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
     async def _take_result(self, result: pb.Result, assigned: AssignmentRow, upload: Upload) -> pb.SubmitReply:
         coordinator, file = self._coordinator, None
         try:
-            file = await self._spool(result, assigned, upload)
+            with self._under_way.one(result.worker_id):
+                file = await self._spool(result, assigned, upload)
             received = await asyncio.to_thread(check_result, self._run, result, f"results/{file.name}", assigned)
         except PayloadError as error:
             reply = await self.call(coordinator.refuse, result.worker_id, result.assignment_id, str(error))
@@ -224,6 +228,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:
         """Renew leases and take note of progress."""
+        await self._check_entries("progress", len(request.progress), context)
         cancel = await self._known(context, self._coordinator.heartbeat, request.worker_id, list(request.progress))
         self.changed.ring()
         return pb.HeartbeatReply(cancel=cancel)
@@ -267,6 +272,12 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             check_incarnation(request.incarnation)
         except IdentityError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+    async def _check_entries(self, name: str, count: int, context: Context) -> None:
+        """End the call where a list is longer than there are clients."""
+        if count > (clients := self._run.experiment.clients):
+            reason = f"{name} has {count} entries: the experiment has {clients} clients"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
 
     async def _wait_for_work(self, request: pb.FetchAssignmentRequest, context: Context) -> Work | None:
         now = asyncio.get_running_loop().time

@@ -7,28 +7,27 @@ from typing import NoReturn
 
 import grpc
 
-from common.channel import STREAM_IDLE_SECONDS
 from common.errors import PayloadError
 from common.framing import message_size, take
 from common.receiver import FileReceiver
 from protos import lotteryfl_pb2 as pb
-
-Context = grpc.aio.ServicerContext[object, object]
-
-_MOST_CUT = 64
-"""Uploads that were cut and are kept, each an open file: the oldest go first."""
+from server.calls import Context
 
 
 class CutUploads:
     """What has arrived of uploads whose stream was cut, until their next stream comes or their round is over."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        """Set how many are kept, each an open file: the oldest go first."""
+        self._most = most
         self._receivers: dict[tuple[str, str], FileReceiver] = {}
 
     def keep(self, result: pb.Result, receiver: FileReceiver) -> None:
-        """Keep what has arrived of a result."""
+        """Keep what has arrived of a result, in the place of what an earlier stream of it has brought."""
+        if older := self._receivers.pop(_key(result), None):
+            older.discard()
         self._receivers[_key(result)] = receiver
-        if len(self._receivers) > _MOST_CUT:
+        if len(self._receivers) > self._most:
             self._receivers.pop(next(iter(self._receivers))).discard()
 
     def received(self, worker_id: str, assignment_id: str) -> int:
@@ -98,11 +97,8 @@ class Upload:
     async def _next(self) -> pb.ResultPart | memoryview:
         """Return the next message; its sender tries again when none came, or no trailer."""
         try:
-            async with asyncio.timeout(STREAM_IDLE_SECONDS):
-                part = await anext(self._parts)
+            part = await anext(self._parts)
         except StopAsyncIteration:
             await self.abort("the stream ended before its trailer")
-        except TimeoutError:
-            await self.abort(f"nothing came for {STREAM_IDLE_SECONDS:g} s")
         self.received += message_size(part)
         return part

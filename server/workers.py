@@ -4,6 +4,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from protos import lotteryfl_pb2 as pb
+from server.limits import Recent
+
+MOST_WORKERS = 10_000
+"""That are known at once. Whoever is forgotten for others has to register again."""
 
 
 class UnknownWorkerError(Exception):
@@ -38,11 +42,13 @@ def name_of(worker_id: str) -> str:
 class WorkerRegistry:
     """Workers by id. The clock is passed in."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_WORKERS) -> None:
+        """Set how many are known at once; who was not heard of for longest is forgotten first."""
+        self._most = most
         self._workers: dict[str, Worker] = {}
         self.heard: dict[str, float] = {}
         """By worker, when it was heard of last."""
-        self._replaced: set[str] = set()
+        self._replaced = Recent(most)
 
     def register(self, name: str, incarnation: str, clients: Collection[int] | None, now: float) -> str:
         """Add a worker in the place of older incarnations of its name; return its id.
@@ -53,9 +59,12 @@ class WorkerRegistry:
         worker_id = f"{name}:{incarnation}"
         if worker_id in self._replaced:
             raise ReplacedError(worker_id)
-        self._replaced |= {known for known in self._workers if name_of(known) == name and known != worker_id}
         for known in [known for known in self._workers if name_of(known) == name]:
-            del self._workers[known], self.heard[known]
+            self.forget(known)
+            if known != worker_id:
+                self._replaced.add(known)
+        if len(self._workers) >= self._most:
+            self.forget(min(self.heard, key=self.heard.__getitem__))
         self._workers[worker_id] = Worker(worker_id, None if clients is None else frozenset(clients))
         self.heard[worker_id] = now
         return worker_id

@@ -19,6 +19,7 @@ from common.experiment import load
 from common.security import ChannelSecurity
 from common.tasks import load_task
 from server.endpoint import Endpoint
+from server.limits import Limits
 from server.report import Summary, summarise
 from server.setup import create_run
 from server.simulate import Simulation
@@ -98,10 +99,11 @@ def coordinate(tmp_path: Path) -> Iterator[Coordinate]:
             name: str = "served",
             endpoint: Endpoint | None = None,
             security: ChannelSecurity | None = None,
+            limits: Limits | None = None,
         ) -> CoordinatorThread:
             experiment = load(path)
             run = stack.enter_context(create_run(tmp_path / name, experiment, (experiment.task.name,)))
-            return stack.enter_context(CoordinatorThread(run, endpoint, security))
+            return stack.enter_context(CoordinatorThread(run, endpoint, security, limits))
 
         yield coordinate_
 

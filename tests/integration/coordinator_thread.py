@@ -12,6 +12,7 @@ from common.errors import LotteryFLError
 from common.security import ChannelSecurity
 from protos import lotteryfl_pb2_grpc as pb_grpc
 from server.endpoint import Endpoint
+from server.limits import Limits
 from server.rundir import RunDirectory
 from server.serve import CoordinatorServer
 
@@ -20,10 +21,15 @@ class CoordinatorThread:
     """Serves a run until it ends or the block is left."""
 
     def __init__(
-        self, run: RunDirectory, endpoint: Endpoint | None = None, security: ChannelSecurity | None = None
+        self,
+        run: RunDirectory,
+        endpoint: Endpoint | None = None,
+        security: ChannelSecurity | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        """Set where the coordinator listens, and how `stub` and `channel` call it."""
+        """Set where the coordinator listens, how `stub` and `channel` call it, and what it takes."""
         self.run = run
+        self._limits = limits
         self._security = security or ChannelSecurity()
         self._endpoint = endpoint or Endpoint("127.0.0.1:0")
         self.error = ""
@@ -35,7 +41,7 @@ class CoordinatorThread:
         task = asyncio.current_task()
         assert task
         self._cancel = task.cancel
-        server = CoordinatorServer(self.run, Silent())
+        server = CoordinatorServer(self.run, Silent(), self._limits)
         try:
             async with server.listening(self._endpoint) as port:
                 self.address = f"127.0.0.1:{port}"

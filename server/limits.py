@@ -1,0 +1,162 @@
+"""The most that callers take of a coordinator. Honest workers are far below; who is not is told which limit it met."""
+
+import resource
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from google.protobuf.message import Message
+
+from common.channel import CALL_SECONDS, STREAM_IDLE_SECONDS
+from common.errors import LotteryFLError
+from common.framing import HEADER_BYTES
+
+_MOST_CONNECTIONS = 4096
+
+
+class LimitError(LotteryFLError):
+    """A caller wants more than its share; the message names the limit."""
+
+
+def half_of_the_files() -> int:
+    """Return half of the files that the process may open, so that connections leave the run directory its own."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_CONNECTIONS if files == resource.RLIM_INFINITY else min(_MOST_CONNECTIONS, files // 2)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is taken from whom, at once or in time.
+
+    A caller is the name in a certificate or token; where nobody is asked who calls, an address without its port. Many
+    workers may share either, and each has up to three calls under way: its poll or upload, a heartbeat, a download.
+    """
+
+    connections: int = field(default_factory=half_of_the_files)
+    calls: int = 4096
+    """At once, of all callers."""
+    calls_per_connection: int = 512
+    """At once; more wait on the caller's side."""
+    calls_per_caller: int = 512
+    """At once."""
+    watches_per_caller: int = 32
+    """Of these, calls that wait for news: each costs something at every change."""
+    registrations_per_minute: int = 600
+    """Of one caller, at once or one after the other."""
+    uploads_per_worker: int = 3
+    """At once, each of at most a payload's bytes. An honest one has a second while its first, dead, is not noticed."""
+    cut_uploads: int = 64
+    """Uploads that were cut and are kept, each an open file and at most a payload's bytes: the oldest go first."""
+    header_bytes: int = HEADER_BYTES
+    """Of a message that is not a chunk; it is not parsed otherwise."""
+    text: int = 1024
+    """Characters of a text in a message."""
+    request_seconds: float = CALL_SECONDS
+    """Until a call has brought its first message."""
+    idle_seconds: float = STREAM_IDLE_SECONDS
+    """For each further chunk, or as many bytes in smaller ones; and for the caller to read a message."""
+    handshake_seconds: float = 20.0
+    unused_seconds: float = 600.0
+    """For which a connection without a call is kept."""
+
+    def options(self) -> list[tuple[str, int]]:
+        """Return those that gRPC keeps by itself, as options of a server."""
+        return [
+            ("grpc.max_allowed_incoming_connections", self.connections),
+            ("grpc.max_concurrent_streams", self.calls_per_connection),
+            ("grpc.server_handshake_timeout_ms", round(1000 * self.handshake_seconds)),
+            ("grpc.max_connection_idle_ms", round(1000 * self.unused_seconds)),
+        ]
+
+
+class Shares:
+    """How many of something each has at once."""
+
+    def __init__(self, what: str, most: int) -> None:
+        """Set how many of what each may have."""
+        self._what = what
+        self._most = most
+        self._counts: Counter[str] = Counter()
+
+    @contextmanager
+    def one(self, who: str) -> Iterator[None]:
+        """Count one more while the block runs.
+
+        Raises:
+            LimitError: that is more than its share.
+        """
+        if self._counts[who] >= self._most:
+            raise LimitError(f"{who} has {self._most} {self._what} under way, and may not have more at once")
+        self._counts[who] += 1
+        try:
+            yield
+        finally:
+            self._counts[who] -= 1
+            if not self._counts[who]:
+                del self._counts[who]
+
+
+class Rate:
+    """How much each does in a minute (the generic cell rate algorithm: one number for each)."""
+
+    def __init__(self, what: str, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Set how much of what each may do; all of a minute's may come at once."""
+        self._what = what
+        self._most = per_minute
+        self._clock = clock
+        self._done_until: dict[str, float] = {}  # by who, when what it did would be done one after the other
+
+    def count(self, who: str) -> None:
+        """Count one more.
+
+        Raises:
+            LimitError: that is too much for now; it does not count.
+        """
+        now = self._clock()
+        self._done_until = {known: until for known, until in self._done_until.items() if until > now}
+        each = 60 / self._most
+        until = self._done_until.get(who, now) + each
+        if until - now > 60 + each / 2:  # half of one is for rounding
+            raise LimitError(f"{who} has come to {self._most} {self._what} in a minute: try again later")
+        self._done_until[who] = until
+
+
+class Recent:
+    """The texts that were added last."""
+
+    def __init__(self, most: int) -> None:
+        """Set how many are kept."""
+        self._most = most
+        self._texts: dict[str, None] = {}
+
+    def __contains__(self, text: str) -> bool:
+        return text in self._texts
+
+    def add(self, text: str) -> None:
+        """Add one, in the place of the oldest where there are too many."""
+        self.discard(text)
+        self._texts[text] = None
+        if len(self._texts) > self._most:
+            del self._texts[next(iter(self._texts))]
+
+    def discard(self, text: str) -> None:
+        """Take one out, if it is there."""
+        self._texts.pop(text, None)
+
+
+def check_texts(message: Message, most: int) -> None:
+    """Check the lengths of a message's texts, and of those within it.
+
+    Raises:
+        ValueError: one has more characters than that.
+    """
+    for descriptor, value in message.ListFields():
+        values = value if descriptor.is_repeated else (value,)
+        if descriptor.type == descriptor.TYPE_MESSAGE:
+            for inner in values:
+                check_texts(inner, most)
+        elif descriptor.type == descriptor.TYPE_STRING and (longest := max(map(len, values))) > most:
+            name = f"{message.DESCRIPTOR.name}.{descriptor.name}"
+            raise ValueError(f"{name} has {longest} characters: at most {most} are taken")
