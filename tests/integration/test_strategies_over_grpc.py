@@ -29,7 +29,7 @@ DIGITS: dict[str, Any] = {
         "jump_start_epochs": 2,
     },
 }
-PERSONAL = dict.fromkeys(("lg-fedavg", "fedselect"), ["*.bias"])
+PERSONAL = {"lg-fedavg": ["*.bias"], "fedselect": ["*.bias"]}
 
 
 @pytest.mark.parametrize(
