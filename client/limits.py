@@ -1,9 +1,11 @@
 """What a worker takes on: its coordinator's word is checked before any memory or time is spent on it."""
 
+import math
 import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from rich.filesize import decimal
 
@@ -18,6 +20,17 @@ DEFAULT_MAX_EPOCHS = 1000
 
 _MOST_ID = 300
 """Characters of what the coordinator calls a worker or a run."""
+
+_SHARES = (
+    "prune.rate",
+    "prune.target_density",
+    "prune.accuracy_threshold",
+    "prune.min_mask_change",
+    "readjust.rate",
+    "select.rate",
+    "select.limit",
+)
+"""Of a plan; what it leaves out is 0."""
 
 _ASSIGNMENT_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 
@@ -87,18 +100,20 @@ class Limits:
         self._check_plan(assignment.plan)
 
     def _check_plan(self, plan: pb.Plan) -> None:
-        if not 1 <= plan.train.epochs <= self.max_epochs:
+        if not plan.measure_saliency and not 1 <= plan.train.epochs <= self.max_epochs:
             raise _refused("plan.train.epochs", plan.train.epochs, f"1 to {self.max_epochs} (--max-epochs)")
+        if not 0 <= plan.train.proximal < math.inf:  # NaN is refused too
+            raise _refused("plan.train.proximal", plan.train.proximal, "a finite number, not below 0")
         if plan.rewind not in pb.Plan.Rewind.values():
             raise _refused("plan.rewind", plan.rewind, f"one of {', '.join(pb.Plan.Rewind.keys())}")
-        if not plan.HasField("prune"):
-            return
         if plan.prune.scope not in pb.Plan.Scope.values():
             raise _refused("plan.prune.scope", plan.prune.scope, f"one of {', '.join(pb.Plan.Scope.keys())}")
-        for name in ("rate", "target_density", "accuracy_threshold"):
-            value = getattr(plan.prune, name)
-            if not 0 <= value <= 1 or (value == 0 and name != "accuracy_threshold"):  # NaN is refused too
-                raise _refused(f"plan.prune.{name}", value, "a share")
+        for path in _SHARES:
+            value = attrgetter(path)(plan)
+            if not 0 <= value <= 1:
+                raise _refused(f"plan.{path}", value, "a share")
+        if plan.HasField("prune") and plan.prune.target_density == 0:
+            raise _refused("plan.prune.target_density", 0.0, "more than 0: a model")
 
 
 def _refused(name: str, value: object, expected: str) -> RefusedError:

@@ -110,6 +110,9 @@ def test_an_assignment_within_the_bounds_is_taken_on() -> None:
     Limits().check_assignment(assignment(), EXPERIMENT, None)
     Limits(max_epochs=5).check_assignment(assignment(), EXPERIMENT, {2})
     Limits().check_assignment(pb.Assignment(assignment_id="r1-c0-a1", plan=assignment().plan), EXPERIMENT, None)
+    Limits().check_assignment(
+        pb.Assignment(assignment_id="r1-c0-a1", plan=pb.Plan(measure_saliency=True)), EXPERIMENT, None
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,11 +121,15 @@ def test_an_assignment_within_the_bounds_is_taken_on() -> None:
         ("plan.train.epochs", 1001, r"plan\.train\.epochs = 1001: expected 1 to 1000 \(--max-epochs\)"),
         ("plan.train.epochs", 0, r"plan\.train\.epochs = 0: "),
         ("plan.rewind", 7, r"plan\.rewind = 7: expected one of NONE, INITIAL"),
-        ("plan.prune.scope", 2, r"plan\.prune\.scope = 2: expected one of GLOBAL, LAYER"),
+        ("plan.prune.scope", 3, r"plan\.prune\.scope = 3: expected one of GLOBAL, LAYER, ROWS"),
         ("plan.prune.rate", float("nan"), r"plan\.prune\.rate = nan: expected a share"),
         ("plan.prune.rate", 1.5, r"plan\.prune\.rate = 1\.5: "),
         ("plan.prune.target_density", 0.0, r"plan\.prune\.target_density = 0\.0: "),
         ("plan.prune.accuracy_threshold", -0.1, r"plan\.prune\.accuracy_threshold = -0\.1: "),
+        ("plan.prune.min_mask_change", 2.0, r"plan\.prune\.min_mask_change = 2\.0: expected a share"),
+        ("plan.readjust.rate", 1.5, r"plan\.readjust\.rate = 1\.5: expected a share"),
+        ("plan.select.limit", float("nan"), r"plan\.select\.limit = nan: expected a share"),
+        ("plan.train.proximal", float("inf"), r"plan\.train\.proximal = inf: expected a finite number"),
         ("client", 4, "client = 4: expected one of this worker's"),
         ("mask_digest", "../mask", "mask_digest = '../mask': expected 64 hexadecimal digits, or none"),
         ("base_digest", DIGEST[1:], "base_digest = "),

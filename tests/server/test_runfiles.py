@@ -82,7 +82,7 @@ def test_a_result_elsewhere_is_not_aggregated_or_deleted(drive: Drive) -> None:
     bench.restart()
     assert secret.exists()
     with pytest.raises(PayloadError, match="expected the name of a file in models/ or results/"):
-        bench.aggregate()
+        bench.conclude()
 
 
 @pytest.mark.parametrize("mask", ["../x", "/x", "0" * 63, "A" * 64])
