@@ -29,11 +29,7 @@ DIGITS: dict[str, Any] = {
         "jump_start_epochs": 2,
     },
 }
-<<<<<<< HEAD
-PERSONAL = {key: ["*.bias"] for key in ("lg-fedavg", "fedselect")}
-=======
 PERSONAL = {"lg-fedavg": ["*.bias"], "fedselect": ["*.bias"]}
->>>>>>> wip-st
 
 
 @pytest.mark.parametrize(
