@@ -13,6 +13,7 @@ from enum import Enum
 from itertools import islice
 
 from common.errors import LotteryFLError
+from common.identity import owner_of
 from common.randomness import derive_seed
 from protos import lotteryfl_pb2 as pb
 from server.broadcast import Broadcasts
@@ -22,7 +23,7 @@ from server.ledger import Ledger
 from server.rounds import Decision, Verdict
 from server.rundir import NewModel, RunDirectory
 from server.strategies import create_strategy
-from server.workers import AsideError, Worker, WorkerRegistry, name_of
+from server.workers import AsideError, Worker, WorkerRegistry, name_of, owner
 
 
 class Step(Enum):
@@ -223,12 +224,14 @@ class Coordinator:
             UnknownWorkerError: it must register first.
         """
         now = self._clock()
-        self._workers.report(self._workers.seen(worker_id, now), progress)
-        if self.state != "running":
-            return [item.assignment_id for item in progress]
-        self._table.renew(worker_id, now)
-        ids = ((item.assignment_id, AssignmentId.parse(item.assignment_id)) for item in progress)
-        return [text for text, id_ in ids if id_ is None or self._table.held(id_, worker_id) is None]
+        worker = self._workers.seen(worker_id, now)
+        held: dict[str, pb.AssignmentProgress] = {}
+        if self.state == "running":
+            self._table.renew(worker_id, now)
+            ids = ((item, AssignmentId.parse(item.assignment_id)) for item in progress)
+            held = {str(id_): item for item, id_ in ids if id_ and self._table.held(id_, worker_id)}
+        self._workers.report(worker, held.values())  # no more: what is kept of a worker is bounded
+        return [item.assignment_id for item in progress if item.assignment_id not in held]
 
     def release(self, worker_id: str, assignment_id: str, reason: str) -> None:
         """Put an assignment back that its worker cannot do."""
@@ -236,11 +239,15 @@ class Coordinator:
         if held is not None:
             self._ledger.change([self._table.taken_back(held.id.client, reason)])
 
-    def leave(self, worker_id: str, reason: str, *, told_to_stop: bool = False) -> None:
-        """Take back what a worker holds that says goodbye; one that was told to stop has not spent an attempt."""
+    def leave(self, worker_id: str, reason: str, *, told_to_stop: bool = False) -> bool:
+        """Take back what a worker holds that says goodbye; one that was told to stop has not spent an attempt.
+
+        Returns:
+            Whether the worker was known.
+        """
         held = [lease.id.client for lease in self._table.leases() if lease.worker == worker_id]
         self._ledger.change([self._table.taken_back(client, reason, counts=not told_to_stop) for client in held])
-        self._workers.forget(worker_id)
+        return self._workers.forget(worker_id)
 
     def take_back_all(self, reason: str) -> None:
         """Take back every lease, of workers that are known to be gone, through no fault of the assignments."""
@@ -271,18 +278,20 @@ class Coordinator:
     def refuse(self, worker_id: str, assignment_id: str, reason: str) -> pb.SubmitReply:
         """Refuse a result, unless it came too late anyway: on disk before the answer, and its work given out again.
 
-        A worker that has had too many results refused is put aside: it gets no more work, under this name.
+        A worker that has had too many results refused is put aside, and with it all that share its certificate or
+        token: they get no more work, and what they hold goes back.
         """
         held = self._current(worker_id, assignment_id)
         if held is None:
             return self.unwanted(worker_id, assignment_id)
         self._ledger.refuse(held, reason)
-        if self._ledger.refusals.why_aside(name_of(worker_id)):
-            self._workers.forget(worker_id)
+        if why := self._ledger.refusals.why_aside(owner(worker_id)):
+            for known in self._workers.of(owner(worker_id)):
+                self.leave(known, why, told_to_stop=True)
         return pb.SubmitReply(verdict=pb.SubmitReply.REFUSED, reason=reason)
 
     def _require_not_aside(self, name: str) -> None:
-        if why := self._ledger.refusals.why_aside(name):
+        if why := self._ledger.refusals.why_aside(owner_of(name)):
             raise AsideError(why)
 
     def record(self, worker_id: str, received: Received) -> pb.SubmitReply:

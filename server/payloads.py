@@ -6,6 +6,7 @@ from common.clientmetrics import check_metrics
 from common.errors import PayloadError
 from common.payload import MASK, mask_digest, unpack_mask_update
 from common.tensorfile import open_file
+from common.tensorlayout import quoted
 from common.tensorstream import TensorStream
 from protos import lotteryfl_pb2 as pb
 from server.aggregation import Update
@@ -51,7 +52,7 @@ def check_result(run: RunDirectory, result: pb.Result, file: str, assigned: Assi
     run.wire.check(entries, masks)
     digest = mask_digest(masks)
     if result.mask_digest != digest:
-        raise PayloadError(f"mask_digest = {result.mask_digest!r}: the mask sent has {digest!r}")
+        raise PayloadError(f"mask_digest = {quoted(result.mask_digest)}: the mask sent has {digest!r}")
     check_plan(run.table, assigned.plan, before, masks, result.metrics)
     scale = _scale(run, Update(assigned.client, result.examples, masks, entries), assigned)
     run.save_masks(masks, digest)

@@ -17,11 +17,14 @@ from server.bell import wait_for
 from server.coordinator import Coordinator, Step
 from server.endpoint import Endpoint
 from server.interceptors import Authentication, TensorStreams
+from server.openfiles import connection_limit
 from server.progress import Display
 from server.rundir import RunDirectory
 from server.service import CoordinatorService
 
 _STOP_SECONDS = 2.0
+
+_FEW_CONNECTIONS = ("grpc.max_allowed_incoming_connections", 64)
 
 
 class CoordinatorServer:
@@ -42,7 +45,8 @@ class CoordinatorServer:
             LotteryFLError: the address cannot be listened at, or not be secured.
         """
         interceptors = (Authentication(endpoint.identify()), TensorStreams())
-        server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+        options = [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", connection_limit())]
+        server = grpc.aio.server(interceptors=interceptors, options=options)
         pb_grpc.add_CoordinatorServicer_to_server(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         name = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
@@ -51,7 +55,7 @@ class CoordinatorServer:
         port = _listen(server, endpoint.address, endpoint.credentials())
         servers = [server]
         if endpoint.health:
-            servers.append(grpc.aio.server(options=SERVER_OPTIONS))
+            servers.append(grpc.aio.server(options=[*SERVER_OPTIONS, _FEW_CONNECTIONS]))
             health_pb2_grpc.add_HealthServicer_to_server(self._health, servers[-1])
             _listen(servers[-1], endpoint.health, None)
         for started in servers:
