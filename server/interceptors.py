@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health
 
 from common.framing import deserializer, serialize
@@ -82,6 +82,8 @@ class Authentication(grpc.aio.ServerInterceptor):
                 return await anext(own)
             except StopAsyncIteration:
                 await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "the call brought no message")
+            except DecodeError:
+                await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "the call's message is not one of the contract")
 
         return admitted
 

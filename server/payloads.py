@@ -47,7 +47,7 @@ def check_result(run: RunDirectory, result: pb.Result, file: str, assigned: Assi
     if not 1 <= result.examples <= most:
         raise PayloadError(f"examples = {result.examples}: expected 1 to {most}")
     check_metrics(result.metrics)
-    entries, before = open_file(run.tensor_path(file)), run.load_masks(assigned.mask)
+    entries, before = open_file(run.tensor_path(file), "the payload"), run.load_masks(assigned.mask)
     masks = unpack_mask_update(run.table, entries, before)
     run.wire.check(entries, masks)
     digest = mask_digest(masks)

@@ -66,6 +66,7 @@ class CoordinatorServer:
             yield port
         finally:
             await self._health.enter_graceful_shutdown()
+            self._service.close()
             await asyncio.gather(*(started.stop(_STOP_SECONDS) for started in servers))
 
     async def run(self) -> None:

@@ -70,6 +70,10 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         """Drop what has arrived of uploads that were cut: their round is over."""
         self._cut.discard()
 
+    def close(self) -> None:
+        """Keep nothing of uploads that are cut from now on, as by the end of the server."""
+        self._cut.close()
+
     def announce(self) -> None:
         """Wake everyone: there may be new work, or the run has ended."""
         self.work.ring()

@@ -24,11 +24,12 @@ class CutUploads:
 
     def __init__(self) -> None:
         self._receivers: dict[tuple[str, str], FileReceiver] = {}
+        self._most = _MOST_CUT
 
     def keep(self, result: pb.Result, receiver: FileReceiver) -> None:
         """Keep what has arrived of a result."""
         self._receivers[_key(result)] = receiver
-        if len(self._receivers) > _MOST_CUT:
+        if len(self._receivers) > self._most:
             self._receivers.pop(next(iter(self._receivers))).discard()
 
     def received(self, worker_id: str, assignment_id: str) -> int:
@@ -48,6 +49,11 @@ class CutUploads:
         """Forget all."""
         while self._receivers:
             self._receivers.popitem()[1].discard()
+
+    def close(self) -> None:
+        """Forget all, and keep no more."""
+        self._most = 0
+        self.discard()
 
 
 def _key(result: pb.Result) -> tuple[str, str]:
