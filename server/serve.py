@@ -13,6 +13,7 @@ from common.channel import CALL_SECONDS, SERVER_OPTIONS
 from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
+from server.aborts import ForgottenAborts
 from server.bell import wait_for
 from server.coordinator import Coordinator, Step
 from server.endpoint import Endpoint
@@ -44,7 +45,7 @@ class CoordinatorServer:
         Raises:
             LotteryFLError: the address cannot be listened at, or not be secured.
         """
-        interceptors = (Authentication(endpoint.identify()), TensorStreams())
+        interceptors = (ForgottenAborts(), Authentication(endpoint.identify()), TensorStreams())
         options = [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", connection_limit())]
         server = grpc.aio.server(interceptors=interceptors, options=options)
         pb_grpc.add_CoordinatorServicer_to_server(self._service, server)
@@ -55,7 +56,7 @@ class CoordinatorServer:
         port = _listen(server, endpoint.address, endpoint.credentials())
         servers = [server]
         if endpoint.health:
-            servers.append(grpc.aio.server(options=[*SERVER_OPTIONS, _FEW_CONNECTIONS]))
+            servers.append(grpc.aio.server(interceptors=interceptors[:1], options=[*SERVER_OPTIONS, _FEW_CONNECTIONS]))
             health_pb2_grpc.add_HealthServicer_to_server(self._health, servers[-1])
             _listen(servers[-1], endpoint.health, None)
         for started in servers:
