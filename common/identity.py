@@ -11,6 +11,9 @@ from common.errors import LotteryFLError
 MAX_NAME = 256
 """Characters of a name that a worker goes by."""
 
+MAX_ID = MAX_NAME + 33
+"""Characters of a worker's id, NAME:INCARNATION."""
+
 _URI = "urn:lotteryfl:"
 _ISSUED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _INCARNATION = re.compile(r"[0-9a-f]{32}")
@@ -43,7 +46,7 @@ class Identity:
 
     def owns(self, name: str) -> bool:
         """Tell whether it may go by the name: its own, or NAME/SUFFIX for one of several processes."""
-        return name == self.name or name.startswith(f"{self.name}/")
+        return owner_of(name) == self.name
 
     @classmethod
     def of_certificate(cls, uris: Sequence[str], common_names: Sequence[str]) -> Self:
@@ -67,6 +70,11 @@ class Identity:
         if "/" in name:
             raise IdentityError(f"the certificate's name {name!r}: must be without /")
         return cls(name, Role(role))
+
+
+def owner_of(name: str) -> str:
+    """Return the name in the certificate or token of whoever may go by a name: what comes before the first /."""
+    return name.partition("/")[0]
 
 
 def check_name(name: str) -> None:

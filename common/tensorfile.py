@@ -83,22 +83,26 @@ def _write(path: Path, header: bytes, entries: list[Entry], tensors: Iterable[tu
         return hashlib.file_digest(part.file, "sha256").hexdigest()
 
 
-def open_file(path: Path) -> dict[str, Tensor]:
+def open_file(path: Path, what: str = "") -> dict[str, Tensor]:
     """Map a safetensors file into memory and return its tensors, zero-copy.
 
     The mapping is private and lives as long as any of the tensors: what is written to one does not reach the
     file, and the file may be renamed or unlinked, but not truncated, meanwhile.
 
+    Args:
+        path: of the file.
+        what: names it in errors that others are to read; without, it is the path.
+
     Raises:
         PayloadError: the file is not strictly a safetensors file.
         OSError: it cannot be read.
     """
-    size = path.stat().st_size
+    what, size = what or str(path), path.stat().st_size
     if size == 0:
-        raise PayloadError(f"{path}: the file is empty")
+        raise PayloadError(f"{what}: the file is empty")
     # Unlike Python's own mmap this holds no file descriptor, of which a round's results would need many.
     mapping = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
-    return parse(mapping.numpy().data, str(path))
+    return parse(mapping.numpy().data, what)
 
 
 def parse(buffer: bytes | bytearray | memoryview, what: str) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from enum import Enum
 from itertools import islice
 
 from common.errors import LotteryFLError
+from common.identity import owner_of
 from common.randomness import derive_seed
 from protos import lotteryfl_pb2 as pb
 from server.broadcast import Broadcasts
@@ -23,7 +24,7 @@ from server.ledger import Ledger
 from server.rounds import Decision, Verdict
 from server.rundir import RunDirectory
 from server.strategies import create_strategy
-from server.workers import AsideError, Worker, WorkerRegistry, name_of
+from server.workers import AsideError, Worker, WorkerRegistry, name_of, owner
 
 
 class Step(Enum):
@@ -239,11 +240,15 @@ class Coordinator:
         if held is not None:
             self._ledger.change([self._table.taken_back(held.id.client, reason)])
 
-    def leave(self, worker_id: str, reason: str, *, told_to_stop: bool = False) -> None:
-        """Take back what a worker holds that says goodbye; one that was told to stop has not spent an attempt."""
+    def leave(self, worker_id: str, reason: str, *, told_to_stop: bool = False) -> bool:
+        """Take back what a worker holds that says goodbye; one that was told to stop has not spent an attempt.
+
+        Returns:
+            Whether the worker was known.
+        """
         held = [lease.id.client for lease in self._table.leases() if lease.worker == worker_id]
         self._ledger.change([self._table.taken_back(client, reason, counts=not told_to_stop) for client in held])
-        self._workers.forget(worker_id)
+        return self._workers.forget(worker_id)
 
     def take_back_all(self, reason: str) -> None:
         """Take back every lease, of workers that are known to be gone, through no fault of the assignments."""
@@ -274,18 +279,20 @@ class Coordinator:
     def refuse(self, worker_id: str, assignment_id: str, reason: str) -> pb.SubmitReply:
         """Refuse a result, unless it came too late anyway: on disk before the answer, and its work given out again.
 
-        A worker that has had too many results refused is put aside: it gets no more work, under this name.
+        A worker that has had too many results refused is put aside, and with it all that share its certificate or
+        token: they get no more work, and what they hold goes back.
         """
         held = self._current(worker_id, assignment_id)
         if held is None:
             return self.unwanted(worker_id, assignment_id)
         self._ledger.refuse(held, reason)
-        if self._ledger.refusals.why_aside(name_of(worker_id)):
-            self._workers.forget(worker_id)
+        if why := self._ledger.refusals.why_aside(owner(worker_id)):
+            for known in self._workers.of(owner(worker_id)):
+                self.leave(known, why, told_to_stop=True)
         return pb.SubmitReply(verdict=pb.SubmitReply.REFUSED, reason=reason)
 
     def _require_not_aside(self, name: str) -> None:
-        if why := self._ledger.refusals.why_aside(name):
+        if why := self._ledger.refusals.why_aside(owner_of(name)):
             raise AsideError(why)
 
     def record(self, worker_id: str, received: Received) -> pb.SubmitReply:

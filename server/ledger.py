@@ -18,7 +18,7 @@ from server.rundir import KeptMask, RunDirectory, put_shared_mask
 from server.runfiles import model_file
 from server.strategies.base import ClientState, Strategy
 from server.traffic import Traffic
-from server.workers import name_of
+from server.workers import owner
 
 _MOST_REASON = 1000
 """Characters of why a result was refused: it may quote what its worker sent."""
@@ -92,9 +92,9 @@ class Ledger:
         """Count a refused result, and give its work out again.
 
         With its worker's last chance, none of the worker's refused attempts in this round count any more: those
-        who do its work have all of theirs.
+        who do its work have all of theirs. All processes of one certificate or token are one worker here.
         """
-        worker, assignments = name_of(held.worker), self.round.assignments
+        worker, assignments = owner(held.worker), self.round.assignments
         refused = self.refusals.with_another(worker, reason[:_MOST_REASON])
         standings = {held.id.client: assignments.taken_back(held.id.client, f"refused: {refused.reason}")}
         if self.refusals.is_too_much(refused):

@@ -1,29 +1,21 @@
 """The most that callers take of a coordinator. Honest workers are far below; who is not is told which limit it met."""
 
-import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
 from common.channel import CALL_SECONDS, STREAM_IDLE_SECONDS
 from common.errors import LotteryFLError
 from common.framing import HEADER_BYTES
-
-_MOST_CONNECTIONS = 4096
+from server.openfiles import open_files
 
 
 class LimitError(LotteryFLError):
     """A caller wants more than its share; the message names the limit."""
-
-
-def half_of_the_files() -> int:
-    """Return half of the files that the process may open, so that connections leave the run directory its own."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MOST_CONNECTIONS if files == resource.RLIM_INFINITY else min(_MOST_CONNECTIONS, files // 2)
 
 
 @dataclass(frozen=True)
@@ -34,7 +26,8 @@ class Limits:
     workers may share either, and each has up to three calls under way: its poll or upload, a heartbeat, a download.
     """
 
-    connections: int = field(default_factory=half_of_the_files)
+    connections: int = 4096
+    """At once, of all callers; but no more than half of the files that the process may open."""
     calls: int = 4096
     """At once, of all callers."""
     calls_per_connection: int = 512
@@ -64,7 +57,7 @@ class Limits:
     def options(self) -> list[tuple[str, int]]:
         """Return those that gRPC keeps by itself, as options of a server."""
         return [
-            ("grpc.max_allowed_incoming_connections", self.connections),
+            ("grpc.max_allowed_incoming_connections", min(self.connections, open_files() // 2)),
             ("grpc.max_concurrent_streams", self.calls_per_connection),
             ("grpc.server_handshake_timeout_ms", round(1000 * self.handshake_seconds)),
             ("grpc.max_connection_idle_ms", round(1000 * self.unused_seconds)),

@@ -8,6 +8,7 @@ from common.clientmetrics import check_metrics
 from common.errors import PayloadError
 from common.payload import MASK, OWN, mask_density, mask_digest, plain_name, unpack_mask_update
 from common.tensorfile import open_file
+from common.tensorlayout import quoted
 from common.tensorstream import TensorStream
 from protos import lotteryfl_pb2 as pb
 from server.aggregation import Update
@@ -49,12 +50,12 @@ def check_result(run: RunDirectory, result: pb.Result, file: str, assigned: Assi
     if not 1 <= result.examples <= most:
         raise PayloadError(f"examples = {result.examples}: expected 1 to {most}")
     check_metrics(result.metrics)
-    entries, before = open_file(run.tensor_path(file)), run.load_masks(assigned.mask)
+    entries, before = open_file(run.tensor_path(file), "the payload"), run.load_masks(assigned.mask)
     masks = unpack_mask_update(run.table, entries, {} if assigned.plan.HasField("readjust") else before)
     run.wire.check(entries, masks, own=assigned.plan.owns_unkept)
     digest = mask_digest(masks)
     if result.mask_digest != digest:
-        raise PayloadError(f"mask_digest = {result.mask_digest!r}: the mask sent has {digest!r}")
+        raise PayloadError(f"mask_digest = {quoted(result.mask_digest)}: the mask sent has {digest!r}")
     check_plan(run.table, assigned.plan, before, masks, result.metrics)
     scale = _scale(run, Update(assigned.client, result.examples, masks, entries), assigned)
     run.save_masks(masks, digest)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -13,6 +14,7 @@ from common.channel import CALL_SECONDS, SERVER_OPTIONS
 from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
+from server.aborts import ForgottenAborts
 from server.bell import wait_for
 from server.conclusion import conclude_round
 from server.coordinator import Coordinator, Step
@@ -20,11 +22,15 @@ from server.endpoint import Endpoint
 from server.interceptors import Authentication, TensorStreams
 from server.limiting import Limiting
 from server.limits import Limits
+from server.openfiles import allow_more_files
 from server.progress import Display
 from server.rundir import RunDirectory
 from server.service import CoordinatorService
 
 _STOP_SECONDS = 2.0
+
+_FEW_CONNECTIONS = 64
+"""Where the health service alone is answered."""
 
 
 class CoordinatorServer:
@@ -45,7 +51,8 @@ class CoordinatorServer:
         Raises:
             LotteryFLError: the address cannot be listened at, or not be secured.
         """
-        server = self._server(Authentication(endpoint.identify()))
+        allow_more_files()
+        server = self._server(self._limits, Authentication(endpoint.identify()))
         pb_grpc.add_CoordinatorServicer_to_server(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         name = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
@@ -54,7 +61,7 @@ class CoordinatorServer:
         port = _listen(server, endpoint.address, endpoint.credentials())
         servers = [server]
         if endpoint.health:
-            servers.append(self._server())
+            servers.append(self._server(replace(self._limits, connections=_FEW_CONNECTIONS)))
             health_pb2_grpc.add_HealthServicer_to_server(self._health, servers[-1])
             _listen(servers[-1], endpoint.health, None)
         for started in servers:
@@ -65,13 +72,14 @@ class CoordinatorServer:
             yield port
         finally:
             await self._health.enter_graceful_shutdown()
+            self._service.close()
             await asyncio.gather(*(started.stop(_STOP_SECONDS) for started in servers))
 
-    def _server(self, *first: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
+    def _server(self, limits: Limits, *guards: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
         return grpc.aio.server(
-            interceptors=(*first, Limiting(self._limits), TensorStreams(self._limits.header_bytes)),
-            options=[*SERVER_OPTIONS, *self._limits.options()],
-            maximum_concurrent_rpcs=self._limits.calls,
+            interceptors=(ForgottenAborts(), *guards, Limiting(limits), TensorStreams(limits.header_bytes)),
+            options=[*SERVER_OPTIONS, *limits.options()],
+            maximum_concurrent_rpcs=limits.calls,
         )
 
     async def run(self) -> None:

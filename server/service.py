@@ -16,9 +16,10 @@ from common.channel import POLL_SECONDS, PROTOCOL_VERSION
 from common.errors import PayloadError
 from common.faults import fault
 from common.framing import Part, Payload
-from common.identity import IdentityError, check_incarnation, check_name, printable
+from common.identity import MAX_ID, IdentityError, check_incarnation, check_name, printable
 from common.payload import max_payload_bytes
 from common.receiver import FileReceiver
+from common.tensorlayout import quoted
 from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
 from server.bell import Bell, wait_for
@@ -71,6 +72,10 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         """Drop what has arrived of uploads that were cut: their round is over."""
         self._cut.discard()
 
+    def close(self) -> None:
+        """Keep nothing of uploads that are cut from now on, as by the end of the server."""
+        self._cut.close()
+
     def announce(self) -> None:
         """Wake everyone: there may be new work, or the run has ended."""
         self.work.ring()
@@ -93,14 +98,14 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
                 "another run is here now than the one that this worker works for: start the worker anew",
             )
         await self._check_names(request, context)
-        held: Collection[int] | None = set(request.clients.clients) if request.HasField("clients") else None
-        clients = self._run.experiment.clients
-        if held and max(held) >= clients:
+        clients, most = self._run.experiment.clients, max(request.clients.clients, default=0)
+        if most >= clients:
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT,
-                f"client {max(held)}: the experiment's clients are 0 to {clients - 1}",
+                f"client {most}: the experiment's clients are 0 to {clients - 1}",
             )
         await self._check_entries("clients", len(request.clients.clients), context)
+        held: Collection[int] | None = set(request.clients.clients) if request.HasField("clients") else None
         try:
             held = clients_held(self._run.experiment.access, CALLER.get(), held)
         except AccessError as error:
@@ -210,8 +215,9 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         return receiver.path
 
     async def _take_failure(self, result: pb.Result) -> pb.SubmitReply:
+        """Give the work out again; where callers need not show who they are, all are one, and its word ends the run."""
         reason = printable(result.failure.reason[:_MOST_REASON])
-        if result.failure.hopeless:
+        if result.failure.hopeless and CALLER.get() is None:
             await self.call(self._coordinator.fail, reason)
         else:
             await self.call(self._coordinator.release, result.worker_id, result.assignment_id, reason)
@@ -221,9 +227,9 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
     async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
         """Take back what a worker holds that leaves before the run has ended."""
         reason = printable(request.reason[:_MOST_REASON])
-        await self.call(self._coordinator.leave, request.worker_id, reason, told_to_stop=request.told_to_stop)
-        self.departed.add(request.worker_id)
-        self.announce()
+        if await self.call(self._coordinator.leave, request.worker_id, reason, told_to_stop=request.told_to_stop):
+            self.departed.add(request.worker_id)
+            self.announce()
         return pb.LeaveReply()
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:
@@ -237,7 +243,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         """Send content by digest, from an offset on."""
         path = await self.call(self._run.blob_path, request.digest)
         if path is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no content with digest {request.digest!r}")
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no content with digest {quoted(request.digest)}")
         async for message in self._send_file(path, request.offset, request.assignment_id, context):
             yield message
 
@@ -313,7 +319,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         try:
             return await self.call(function, *args, **kwargs)
         except UnknownWorkerError as error:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"worker {error}: register first")
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"worker {printable(str(error)[:MAX_ID])}: register first")
             raise
         except AsideError as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))

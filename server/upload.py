@@ -48,6 +48,11 @@ class CutUploads:
         while self._receivers:
             self._receivers.popitem()[1].discard()
 
+    def close(self) -> None:
+        """Forget all, and keep no more."""
+        self._most = 0
+        self.discard()
+
 
 def _key(result: pb.Result) -> tuple[str, str]:
     return result.worker_id, result.assignment_id

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from common.identity import owner_of
 from protos import lotteryfl_pb2 as pb
 from server.limits import Recent
 
@@ -37,6 +38,11 @@ class Worker:
 def name_of(worker_id: str) -> str:
     """Return the name part of `name:incarnation`."""
     return worker_id.rpartition(":")[0]
+
+
+def owner(worker_id: str) -> str:
+    """Return who answers for a worker: the one name of all processes that share a certificate or token."""
+    return owner_of(name_of(worker_id))
 
 
 class WorkerRegistry:
@@ -81,10 +87,14 @@ class WorkerRegistry:
         self.heard[worker_id] = now
         return worker
 
-    def forget(self, worker_id: str) -> None:
-        """Take out a worker that left: its silence means nothing."""
-        self._workers.pop(worker_id, None)
+    def of(self, name: str) -> list[str]:
+        """Return the workers that somebody answers for, see `owner`."""
+        return [worker_id for worker_id in self._workers if owner(worker_id) == name]
+
+    def forget(self, worker_id: str) -> bool:
+        """Take out a worker that left: its silence means nothing. Tell whether it was known."""
         self.heard.pop(worker_id, None)
+        return self._workers.pop(worker_id, None) is not None
 
     def report(self, worker: Worker, progress: Iterable[pb.AssignmentProgress]) -> None:
         """Replace what the worker says that it is doing."""

@@ -36,6 +36,11 @@ class CoordinatorThread:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
 
+    @property
+    def task(self) -> str:
+        """File of the run's task."""
+        return self.run.experiment.task.name
+
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         task = asyncio.current_task()

@@ -2,20 +2,23 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from coordinator_thread import CoordinatorThread
 
 from client.assignment import AssignmentRunner
 from common.channel import PROTOCOL_VERSION
+from common.experiment import from_json
 from common.framing import frames
 from common.masks import PackedMask
 from common.payload import masks_from_entries
 from common.tasks import load_task
-from common.tensorfile import open_file, parse
+from common.tensorfile import parse
 from common.tensorstream import TensorStream
+from common.tensortable import TensorTable
+from common.wireformat import WireFormat
 from protos import lotteryfl_pb2 as pb
-from server.runfiles import model_file
+from protos import lotteryfl_pb2_grpc as pb_grpc
 
 INCARNATION = "1" * 32
 
@@ -35,19 +38,31 @@ class Done:
         return [pb.ResultPart.FromString(message) for message in frames(first, payload, offset)]
 
 
-class HandWorker:
-    """A registered worker of a coordinator in this process."""
+class Served(Protocol):
+    """A coordinator in this process or another, as a worker knows it."""
 
-    def __init__(self, server: CoordinatorThread, name: str = "hand") -> None:
-        self._server = server
+    stub: pb_grpc.CoordinatorStub
+
+    @property
+    def task(self) -> str:
+        """File of the task."""
+
+
+class HandWorker:
+    """A registered worker."""
+
+    def __init__(self, server: Served, name: str = "hand") -> None:
         self._stub = server.stub
-        run = server.run
-        task = load_task(run.experiment, (run.experiment.task.name,))
-        initial = open_file(run.path / model_file(0))
-        self._runner = AssignmentRunner(task, run.experiment, run.table, initial, torch.device("cpu"))
-        self.id = self._stub.Register(
+        registration = self._stub.Register(
             pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation=INCARNATION, device="cpu")
-        ).worker_id
+        )
+        self.id = registration.worker_id
+        experiment = from_json(registration.experiment_json)
+        self._table = TensorTable.from_json(registration.table_json)
+        self._wire = WireFormat(self._table, experiment.wire_dtype)
+        initial = parse(self._blob(registration.initial_digest), "θ_0")
+        task = load_task(experiment, (server.task,))
+        self._runner = AssignmentRunner(task, experiment, self._table, initial, torch.device("cpu"))
 
     def poll(self, wait_seconds: float = 5.0, assignment_id: str = "", offset: int = 0) -> list[pb.AssignmentPart]:
         """Return all messages of one long poll."""
@@ -67,7 +82,7 @@ class HandWorker:
         masks = self._masks(assignment.assignment.mask_digest)
         entries = parse(bytearray(payload), "payload")
         if digest := assignment.assignment.base_digest:
-            entries = self._server.run.wire.pack(parse(self._blob(digest), "base"), masks)
+            entries = self._wire.pack(parse(self._blob(digest), "base"), masks)
         outcome = self._runner.run(assignment.assignment, entries, masks)
         result = pb.Result(
             worker_id=self.id,
@@ -95,7 +110,7 @@ class HandWorker:
     def _masks(self, digest: str) -> dict[str, PackedMask]:
         if not digest:
             return {}
-        return masks_from_entries(self._server.run.table, parse(self._blob(digest), "mask"))
+        return masks_from_entries(self._table, parse(self._blob(digest), "mask"))
 
     def _blob(self, digest: str) -> bytearray:
         _, *chunks, _ = self._stub.FetchBlob(pb.FetchBlobRequest(digest=digest, worker_id=self.id), timeout=30)

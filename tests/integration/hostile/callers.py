@@ -1,0 +1,217 @@
+"""Calls that must come to nothing, each made by a worker with a certificate of its own, and the answer to each."""
+
+import math
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from google.protobuf.message import Message
+from rawpeer import Code, RawPeer
+
+from protos import lotteryfl_pb2 as pb
+
+
+class Victim(NamedTuple):
+    """What an attacker has found out of another worker, who is at work."""
+
+    id: str
+    assignment_id: str
+    replay: list[bytes]
+    """A result that counted in a round that is over."""
+
+
+Attack = Callable[[RawPeer, Victim], None]
+ATTACKS: dict[str, Attack] = {}
+
+HUGE = "x" * 3_900_000
+"""Just below what a message may weigh."""
+
+
+def attack(function: Attack) -> Attack:
+    ATTACKS[function.__name__.replace("_", " ")] = function
+    return function
+
+
+def expect(peer: RawPeer, code: Code, details: str, method: str, *messages: Message | bytes) -> None:
+    """Make a call and look at its refusal, whole."""
+    answer = peer.call(method, *messages)
+    assert isinstance(answer, tuple), f"{method} was answered"
+    assert answer[0] is code, answer
+    assert re.fullmatch(details, answer[1]), answer
+    assert len(answer[1]) < 1000
+
+
+def result_of(worker_id: str, assignment_id: str) -> pb.ResultPart:
+    return pb.ResultPart(result=pb.Result(worker_id=worker_id, assignment_id=assignment_id))
+
+
+def verdict(peer: RawPeer, *messages: Message | bytes) -> str:
+    reply = peer.submit([each if isinstance(each, bytes) else each.SerializeToString() for each in messages])
+    return pb.SubmitReply.Verdict.Name(reply.verdict)
+
+
+@attack
+def acting_as_the_victim(peer: RawPeer, victim: Victim) -> None:
+    name = re.escape(victim.id.partition(":")[0])
+    me = re.escape(peer.name)
+    denied = f"{me} may act as {me} or {me}/…, not as '{name}'"
+    requests: dict[str, Message] = {
+        "Register": pb.RegisterRequest(protocol=1, name=victim.id.partition(":")[0], incarnation="2" * 32),
+        "FetchAssignment": pb.FetchAssignmentRequest(worker_id=victim.id),
+        "SubmitResult": result_of(victim.id, victim.assignment_id),
+        "FindUpload": pb.FindUploadRequest(worker_id=victim.id, assignment_id=victim.assignment_id),
+        "Heartbeat": pb.HeartbeatRequest(worker_id=victim.id),
+        "Leave": pb.LeaveRequest(worker_id=victim.id, told_to_stop=True),
+        "FetchBlob": pb.FetchBlobRequest(worker_id=victim.id, digest="0" * 64),
+    }
+    for method, request in requests.items():
+        expect(peer, Code.PERMISSION_DENIED, denied, method, request)
+
+
+@attack
+def the_victims_assignment_in_ones_own_name(peer: RawPeer, victim: Victim) -> None:
+    peer.worker()
+    hopeless = pb.Failure(reason="there is no hope", hopeless=True)
+    failed = pb.Result(worker_id=peer.id, assignment_id=victim.assignment_id, failure=hopeless)
+    assert verdict(peer, result_of(peer.id, victim.assignment_id), pb.ResultPart(chunk=b"x")) == "STALE"
+    assert verdict(peer, pb.ResultPart(result=failed)) == "STALE"
+    progress = pb.AssignmentProgress(assignment_id=victim.assignment_id, epoch=9)
+    (beat,) = peer.call("Heartbeat", pb.HeartbeatRequest(worker_id=peer.id, progress=[progress]))
+    assert pb.HeartbeatReply.FromString(beat).cancel == [victim.assignment_id]  # type: ignore[arg-type]
+
+
+@attack
+def a_past_result_in_ones_own_name(peer: RawPeer, victim: Victim) -> None:
+    first = pb.ResultPart.FromString(victim.replay[0])
+    first.result.worker_id = peer.id
+    assert verdict(peer, first, *victim.replay[1:]) == "STALE"
+
+
+@attack
+def a_past_result_as_it_was(peer: RawPeer, victim: Victim) -> None:
+    answer = peer.call("SubmitResult", *victim.replay)
+    assert isinstance(answer, tuple)
+    assert answer[0] is Code.PERMISSION_DENIED
+
+
+@attack
+def assignments_that_nobody_has(peer: RawPeer, victim: Victim) -> None:
+    for assignment_id in ("", "r2-c0-a99", "r99-c0-a1", "../../run.db", "r1-c0-a1\0", HUGE):
+        assert verdict(peer, result_of(peer.id, assignment_id)) == "STALE"
+    assert verdict(peer, pb.ResultPart(chunk=b"no header")) == "STALE"
+
+
+@attack
+def an_upload_cut_at_its_header(peer: RawPeer, victim: Victim) -> None:
+    assigned = take(peer)
+    head = result_of(peer.id, assigned.assignment_id)
+    head.result.payload.size = 1000
+    expect(peer, Code.ABORTED, "upload: the stream ended before its trailer", "SubmitResult", head)
+    head.result.payload.offset = 900
+    expect(peer, Code.ABORTED, "upload: nothing is here of its first 900 bytes", "SubmitResult", head)
+    leave(peer)
+
+
+@attack
+def a_word_that_would_end_the_run(peer: RawPeer, victim: Victim) -> None:
+    """It is believed of whoever has the coordinator's own trust alone; here it hands the work back."""
+    assigned = take(peer)
+    failure = pb.Failure(reason="there is no hope\n\x1b[2J", hopeless=True)
+    failed = pb.Result(worker_id=peer.id, assignment_id=assigned.assignment_id, failure=failure)
+    assert verdict(peer, pb.ResultPart(result=failed)) == "ACCEPTED"
+    (status,) = peer.call("GetRun", pb.GetRunRequest())
+    assert pb.RunStatus.FromString(status).state == pb.RunStatus.RUNNING  # type: ignore[arg-type]
+
+
+@attack
+def numbers_that_are_none(peer: RawPeer, victim: Victim) -> None:
+    peer.worker()
+    for loss in (math.nan, -math.inf):
+        progress = pb.AssignmentProgress(assignment_id=victim.assignment_id, loss=loss, step=2**64 - 1)
+        assert len(peer.call("Heartbeat", pb.HeartbeatRequest(worker_id=peer.id, progress=[progress]))) == 1
+    for offset in (1, 2**63, 2**64 - 1):
+        digest = pb.FetchBlobRequest(worker_id=peer.id, digest="0" * 64, offset=offset)
+        expect(peer, Code.NOT_FOUND, "no content with digest '0{64}'", "FetchBlob", digest)
+    for seconds in (math.nan, -math.inf, -1.0):
+        request = pb.FetchAssignmentRequest(worker_id=peer.id, wait_seconds=seconds, offset=2**64 - 1)
+        answer = peer.call("FetchAssignment", request)
+        assert isinstance(answer, list)
+    leave(peer)
+
+
+@attack
+def a_heartbeat_of_a_hundred_thousand_lines(peer: RawPeer, victim: Victim) -> None:
+    peer.worker()
+    progress = [pb.AssignmentProgress(assignment_id=f"r2-c{number}-a1") for number in range(100_000)]
+    (beat,) = peer.call("Heartbeat", pb.HeartbeatRequest(worker_id=peer.id, progress=progress))
+    assert len(pb.HeartbeatReply.FromString(beat).cancel) == 100_000  # type: ignore[arg-type]
+
+
+@attack
+def words_without_end(peer: RawPeer, victim: Victim) -> None:
+    """What is said at length is neither kept nor said back."""
+    name, ghost = re.escape(peer.name), f"{peer.name}:{HUGE}"
+    register = pb.RegisterRequest(protocol=1, name=peer.name, incarnation=HUGE)
+    expect(peer, Code.INVALID_ARGUMENT, "incarnation 'x{40}': expected 32 hexadecimal digits", "Register", register)
+    owned = pb.RegisterRequest(protocol=1, name=f"{peer.name}/{HUGE}", incarnation="1" * 32)
+    expect(peer, Code.INVALID_ARGUMENT, f"name '{name}/x+': expected 1 to 256 .*", "Register", owned)
+    expect(peer, Code.NOT_FOUND, f"worker {name}:x+: register first", "Heartbeat", pb.HeartbeatRequest(worker_id=ghost))
+    for _ in range(5):
+        assert len(peer.call("Leave", pb.LeaveRequest(worker_id=ghost, reason=HUGE[:100]))) == 1
+    blob = pb.FetchBlobRequest(worker_id=peer.id, digest=HUGE)
+    expect(peer, Code.NOT_FOUND, r"no content with digest 'x+\.\.\.x+'", "FetchBlob", blob)
+
+
+@attack
+def a_million_clients(peer: RawPeer, victim: Victim) -> None:
+    clients = pb.ClientRange(clients=range(1_000_000))
+    register = pb.RegisterRequest(protocol=1, name=peer.name, incarnation="1" * 32, clients=clients)
+    expect(peer, Code.INVALID_ARGUMENT, "client 999999: the experiment's clients are 0 to 3", "Register", register)
+
+
+@attack
+def content_that_is_no_content(peer: RawPeer, victim: Victim) -> None:
+    for digest in ("", "../run.db", "models/round-0000.safetensors", "A" * 64, "0" * 63):
+        blob = pb.FetchBlobRequest(worker_id=peer.id, digest=digest)
+        expect(peer, Code.NOT_FOUND, f"no content with digest '{re.escape(digest)}'", "FetchBlob", blob)
+
+
+@attack
+def methods_that_there_are_not(peer: RawPeer, victim: Victim) -> None:
+    for method in ("Shutdown", "/lotteryfl.v1.Admin/Stop", "/grpc.reflection.v1alpha.ServerReflection/X", "/../x"):
+        expect(peer, Code.UNIMPLEMENTED, "Method not found!", method, b"")
+
+
+@attack
+def metadata_without_end(peer: RawPeer, victim: Victim) -> None:
+    answer = peer.call("GetRun", b"", metadata=[("x-hostile", "x" * 100_000)])
+    assert isinstance(answer, tuple)
+    assert answer[0] is Code.RESOURCE_EXHAUSTED
+
+
+@attack
+def messages_that_are_none(peer: RawPeer, victim: Victim) -> None:
+    for method in ("Register", "Heartbeat", "GetRun", "FetchAssignment"):
+        expect(peer, Code.INVALID_ARGUMENT, "the call's message is not one of the contract", method, b"\x0a\xff")
+        expect(peer, Code.INVALID_ARGUMENT, "the call brought no message", method)
+
+
+@attack
+def a_message_of_five_million_bytes(peer: RawPeer, victim: Victim) -> None:
+    message = pb.HeartbeatRequest(worker_id=f"{peer.name}:{HUGE}{HUGE}")
+    details = r"CLIENT: Received message larger than max \(\d+ vs\. 4194304\)|.*larger than max.*"
+    expect(peer, Code.RESOURCE_EXHAUSTED, details, "Heartbeat", message)
+
+
+def take(peer: RawPeer) -> pb.Assignment:
+    peer.worker()
+    answer = peer.call("FetchAssignment", pb.FetchAssignmentRequest(worker_id=peer.id, wait_seconds=10))
+    assert isinstance(answer, list), answer
+    assignment = pb.AssignmentPart.FromString(answer[0]).assignment
+    assert assignment.assignment_id
+    return assignment
+
+
+def leave(peer: RawPeer) -> None:
+    """Hand back what is held, as one that was told to stop."""
+    assert len(peer.call("Leave", pb.LeaveRequest(worker_id=peer.id, told_to_stop=True))) == 1

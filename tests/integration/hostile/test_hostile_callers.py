@@ -1,0 +1,208 @@
+"""Over mutual TLS: a worker with a certificate can do nothing as another, and its words are not kept or repeated."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from callers import ATTACKS, Victim
+from coordinator_thread import CoordinatorThread
+from credentials import Credentials
+from handworker import HandWorker
+from hostilerun import HOSTILE, write_experiment
+from looking import fails, status, stored
+from rawpeer import Code, RawPeer
+from sockets import GARBAGE, connect, first_and_wait, hung_up, many_connections, say
+
+from common.experiment import load
+from common.security import ChannelSecurity, TLSFiles
+from protos import lotteryfl_pb2 as pb
+from server.endpoint import Endpoint
+from server.setup import create_run
+from server.verify import verify
+
+HERE = "127.0.0.1:0"
+
+
+@pytest.fixture(scope="module")
+def credentials(tmp_path_factory: pytest.TempPathFactory) -> Credentials:
+    return Credentials(tmp_path_factory.mktemp("credentials"))
+
+
+def serving(folder: Path, endpoint: Endpoint, security: ChannelSecurity) -> Iterator[CoordinatorThread]:
+    experiment = load(write_experiment(folder, HOSTILE))
+    with (
+        create_run(folder / "run", experiment, (experiment.task.name,)) as run,
+        CoordinatorThread(run, endpoint, security) as server,
+    ):
+        yield server
+
+
+@pytest.fixture(scope="module")
+def mutual(tmp_path_factory: pytest.TempPathFactory, credentials: Credentials) -> Iterator[CoordinatorThread]:
+    yield from serving(tmp_path_factory.mktemp("mutual"), credentials.mutual, credentials.of("alice"))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorThread]:
+    yield from serving(tmp_path_factory.mktemp("plain"), Endpoint(HERE), ChannelSecurity())
+
+
+@pytest.fixture(scope="module")
+def alice(mutual: CoordinatorThread) -> Victim:
+    """At work in the second round."""
+    worker = HandWorker(mutual, "alice")
+    for _ in range(HOSTILE["clients"]):
+        done = worker.work()
+        assert worker.submit(done.messages()).verdict == pb.SubmitReply.ACCEPTED
+    replay = [part.SerializeToString() for part in done.messages()]
+    return Victim(worker.id, worker.poll()[0].assignment.assignment_id, replay)
+
+
+def as_bob(server: CoordinatorThread, credentials: Credentials) -> RawPeer:
+    return RawPeer(server.address, server.task, credentials.of("bob"), "bob")
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_call_comes_to_nothing(
+    mutual: CoordinatorThread, credentials: Credentials, alice: Victim, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def standing() -> tuple[object, ...]:
+        now = status(mutual)
+        return now.round, now.results, list(now.in_flight), list(now.refusals), stored(mutual)
+
+    before = standing()
+    bob = as_bob(mutual, credentials)
+    ATTACKS[name](bob, alice)
+    bob.close()
+    assert standing() == before
+    assert not [record for record in caplog.records if record.levelname != "INFO"]
+
+
+def test_a_past_result_of_ones_own_counts_once(mutual: CoordinatorThread, alice: Victim) -> None:
+    before = status(mutual)
+    reply = mutual.stub.SubmitResult(iter(map(pb.ResultPart.FromString, alice.replay)), timeout=10)
+    assert reply.verdict == pb.SubmitReply.DUPLICATE
+    assert status(mutual).bytes_up == before.bytes_up
+
+
+# -- without a certificate or a token
+
+
+def test_who_does_not_show_who_they_are_gets_no_call_through(
+    mutual: CoordinatorThread, plain: CoordinatorThread, credentials: Credentials, tmp_path: Path
+) -> None:
+    stranger = Credentials(tmp_path)
+    tls = {
+        "plaintext on a TLS port": (mutual, ChannelSecurity()),
+        "no certificate": (mutual, ChannelSecurity(credentials.authority)),
+        "a certificate of another authority": (
+            mutual,
+            ChannelSecurity(replace(stranger.files("alice"), ca=credentials.authority.ca)),
+        ),
+        "TLS on a plaintext port": (plain, ChannelSecurity(TLSFiles(ca=credentials.authority.ca))),
+    }
+    for name, (server, security) in tls.items():
+        peer = RawPeer(server.address, server.task, security, "alice")
+        answer = peer.call("GetRun", b"")
+        peer.close()
+        assert isinstance(answer, tuple), name
+        assert answer[0] is Code.UNAVAILABLE, name
+        assert status(server).state == pb.RunStatus.RUNNING
+
+
+def test_no_token_and_a_wrong_one(credentials: Credentials, tmp_path: Path) -> None:
+    tokens = credentials.with_tokens
+    known = credentials.new_token("carol")
+    unknown = "the token is unknown, or was revoked"
+    wanted = "a token is wanted: give --token-file, or LOTTERYFL_TOKEN in the environment"
+    name, _, secret = known.rpartition(".")
+    for server in serving(tmp_path, tokens, credentials.by_token(known)):
+        for token, reason in ((f"{name}.{'s' * 43}", unknown), (f"dave.{secret}", unknown), ("", wanted)):
+            peer = RawPeer(server.address, server.task, credentials.by_token(token), "carol")
+            assert peer.call("GetRun", b"") == (Code.UNAUTHENTICATED, reason)
+            peer.close()
+        assert status(server).workers == 0
+
+
+# -- put aside
+
+
+def test_who_is_put_aside_is_so_under_every_name_of_its_certificate(
+    mutual: CoordinatorThread, credentials: Credentials, alice: Victim
+) -> None:
+    """And what its other processes hold goes back."""
+    peers = [RawPeer(mutual.address, mutual.task, credentials.of("bob"), f"bob/{number}") for number in range(4)]
+    idle, *_ = peers
+    assert len(idle.worker().poll()) > 1
+    for peer in peers[1:]:
+        done = peer.worker().work()
+        done.result.examples = 0
+        assert peer.submit(part.SerializeToString() for part in done.messages()).verdict == pb.SubmitReply.REFUSED
+    (refusals,) = status(mutual).refusals
+    assert (refusals.worker, refusals.results, refusals.aside) == ("bob", 3, True)
+    assert len(status(mutual).in_flight) == 1
+    assert status(mutual).in_flight[0].endswith(" on alice")
+    again = RawPeer(mutual.address, mutual.task, credentials.of("bob"), "bob/new")
+    register = pb.RegisterRequest(protocol=1, name="bob/new", incarnation="1" * 32)
+    answer = again.call("Register", register)
+    assert isinstance(answer, tuple)
+    assert answer[0] is Code.PERMISSION_DENIED
+    assert answer[1].startswith("worker bob is put aside for the rest of this run: 3 of its results were refused")
+    for peer in (*peers, again):
+        peer.close()
+
+
+# -- what is no call
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_garbage_on_the_port_is_hung_up_on(mutual: CoordinatorThread, plain: CoordinatorThread, name: str) -> None:
+    for server in (mutual, plain):
+        say(server.address, GARBAGE[name])
+        assert status(server).state == pb.RunStatus.RUNNING
+
+
+def test_a_thousand_connections_at_once(mutual: CoordinatorThread) -> None:
+    with many_connections(mutual.address) as connections:
+        assert len(connections) == 1000
+        assert status(mutual).state == pb.RunStatus.RUNNING
+
+
+def test_connections_leave_open_files_for_the_run(
+    tmp_path: Path, credentials: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those beyond the limit are hung up on; whoever is connected already is served."""
+    monkeypatch.setattr("server.serve.connection_limit", lambda: 10)
+    for server in serving(tmp_path, Endpoint(HERE), ChannelSecurity()):
+        assert status(server).state == pb.RunStatus.RUNNING
+        connections = [connect(server.address) for _ in range(30)]
+        assert all(hung_up(connection) for connection in connections[10:])
+        worker = HandWorker(server)
+        assert worker.submit(worker.work().messages()).verdict == pb.SubmitReply.ACCEPTED
+        for connection in connections:
+            connection.close()
+
+
+# -- streams that stand still
+
+
+def test_an_upload_that_stands_still_is_given_up(plain: CoordinatorThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.upload.STREAM_IDLE_SECONDS", 0.2)
+    peer = RawPeer(plain.address, plain.task, ChannelSecurity(), "slow")
+    done = peer.worker().work()
+    answered = threading.Event()
+    stream = peer.stream("SubmitResult", first_and_wait(done.messages()[0].SerializeToString(), answered))
+    error = fails(lambda: next(stream))
+    answered.set()
+    assert (error.code(), error.details()) == (Code.ABORTED, "upload: nothing came for 0.2 s")
+    assert [file for file in stored(plain) if file.endswith(".part")] != [], "it may go on from there"
+    assert peer.submit(part.SerializeToString() for part in done.messages()).verdict == pb.SubmitReply.ACCEPTED
+    peer.close()
+
+
+def test_nothing_is_left_of_it_all(mutual: CoordinatorThread, plain: CoordinatorThread) -> None:
+    for server in (mutual, plain):
+        assert [str(problem) for group in verify(server.run.path).groups for problem in group.problems] == []
+        assert [file for file in stored(server) if file.endswith(".part")] == []
