@@ -1,27 +1,25 @@
-"""One client's work in one round, as the plan says: evaluate, prune, rewind, train, evaluate."""
+"""One client's work in one round: what arrives into the model, what the plan says, the model into what returns."""
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from client.pruningstep import prune_towards_target
+from client.localwork import LocalWork
 from common import masks as packed_masks
 from common.clientmetrics import check_metrics
 from common.experiment import Experiment
 from common.masks import PackedMask
-from common.parameters import named_masks, named_tensors
-from common.payload import DENSE, mask_digest, pack_mask_update
-from common.pruning import apply_masks, density, rewind
-from common.tasks import ClientData, Task
+from common.parameters import named_tensors
+from common.payload import DENSE, mask_density, mask_digest, pack_mask_update
+from common.pruning import apply_masks
+from common.tasks import Task
 from common.tensorlayout import Entry
 from common.tensorreceiver import new_tensor
 from common.tensortable import TensorTable
-from common.training import OnStep, TrainResult, evaluate, train
+from common.training import OnStep
 from common.wireformat import WireFormat
 from protos import lotteryfl_pb2 as pb
 
@@ -59,12 +57,9 @@ class AssignmentRunner:
             device: where to evaluate and train.
         """
         self._task = task
-        self._training = experiment.training
-        self._prunable = experiment.strategy.prunable
         self._wire = WireFormat(table, experiment.wire_dtype)
-        self._initial = initial
-        self._device = device
         self._model = task.model().to(device)
+        self._work = LocalWork(self._model, table, experiment, initial, device)
         self._tensors = named_tensors(self._model)
 
     def place(self, entry: Entry) -> Tensor:
@@ -108,59 +103,34 @@ class AssignmentRunner:
         on_step: OnStep | None,
     ) -> Outcome:
         started = time.monotonic()
-        self._load(entries, masks)
+        plan = assignment.plan
+        self._load(entries, masks, own=plan.owns_unkept)
         data = self._task.client_data(assignment.client)
-        metrics = pb.ClientMetrics(downloaded=self._evaluate(data.test))
-        if assignment.plan.HasField("prune"):
-            self._prune(assignment.plan, data, metrics)
-        trained = self._train(assignment, data, on_step)
-        new_masks = {name: packed_masks.pack(mask) for name, mask in named_masks(self._model).items()}
-        values = self._pack(new_masks)
-        metrics.personalised.CopyFrom(self._evaluate(data.test))
-        metrics.train_loss = trained.loss
-        metrics.density = density(self._model, self._prunable)
+        metrics = pb.ClientMetrics(downloaded=self._work.evaluate(data.test))
+        done = self._work.follow(assignment, data, masks, metrics, on_step)
+        values = self._pack(done.masks, own=plan.owns_unkept)
+        saliencies = plan.measure_saliency  # in the model's place: there is nothing to evaluate
+        metrics.personalised.CopyFrom(metrics.downloaded if saliencies else self._work.evaluate(data.test))
+        metrics.train_loss = done.trained.loss
+        metrics.density = mask_density(self._wire.table, done.masks)
         metrics.seconds = time.monotonic() - started
         check_metrics(metrics)
-        self._wire.check(values, new_masks)
-        update = pack_mask_update(new_masks, masks)
-        return Outcome(trained.examples, metrics, new_masks, mask_digest(new_masks), values | update)
+        self._wire.check(values, done.masks, own=plan.owns_unkept)
+        update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
+        return Outcome(done.trained.examples, metrics, done.masks, mask_digest(done.masks), values | update)
 
-    def _load(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> None:
+    def _load(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask], *, own: bool) -> None:
         table = self._wire.table
-        self._wire.unpack_into(entries, masks, self._tensors)
-        unpacked = {name: packed_masks.unpack(mask, table[name].shape) for name, mask in masks.items()}
-        apply_masks(self._model, unpacked)
-
-    def _prune(self, plan: pb.Plan, data: ClientData, metrics: pb.ClientMetrics) -> None:
-        metrics.validation.CopyFrom(self._evaluate(data.validation))
-        good_enough = metrics.validation.accuracy >= plan.prune.accuracy_threshold
-        pruned = good_enough and prune_towards_target(self._model, plan.prune, self._prunable)
-        if pruned and plan.rewind == pb.Plan.INITIAL:
-            rewind(self._model, self._initial)
-
-    def _train(self, assignment: pb.Assignment, data: ClientData, on_step: OnStep | None) -> TrainResult:
-        settings = self._training
-        return train(
-            self._model,
-            data.train,
-            epochs=assignment.plan.train.epochs,
-            lr=settings.lr,
-            batch_size=settings.batch_size,
-            optimizer=settings.optimizer,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            seed=assignment.seed,
-            device=self._device,
-            on_step=on_step,
+        self._wire.unpack_into(entries, masks, self._tensors, own=own)
+        in_force = {} if own else masks
+        apply_masks(
+            self._model, {name: packed_masks.unpack(mask, table[name].shape) for name, mask in in_force.items()}
         )
 
-    def _pack(self, masks: Mapping[str, PackedMask]) -> dict[str, Tensor]:
+    def _pack(self, masks: Mapping[str, PackedMask], *, own: bool) -> dict[str, Tensor]:
         """Return the model as it travels; the model is then just that, so that what is measured is what arrives."""
         tensors = named_tensors(self._model)
-        entries = self._wire.pack(tensors, masks)
+        entries = self._wire.pack(tensors, masks, own=own)
         if not self._wire.is_lossless:
-            self._wire.unpack_into(entries, masks, tensors)
+            self._wire.unpack_into(entries, masks, tensors, own=own)
         return entries
-
-    def _evaluate(self, data: Dataset[Any]) -> pb.Evaluation:
-        return pb.Evaluation(**asdict(evaluate(self._model, data, device=self._device)))

@@ -1,9 +1,14 @@
 """One step of pruning, as the plan says."""
 
-from torch import nn
+from collections.abc import Mapping
 
-from common.pruning import Prunable, get_prune_summary, prune_fixed_amount
+from torch import Tensor, nn
+
+from common.entries import Entry
+from common.magnitude import Weight, count_pruned, masks_without_smallest
+from common.pruning import Prunable, get_prune_summary, prunable_entries, prune_fixed_amount
 from common.pruningplan import weights_to_prune
+from common.rowpruning import prune_rows
 from protos import lotteryfl_pb2 as pb
 
 
@@ -16,18 +21,48 @@ def prune_towards_target(model: nn.Module, prune: pb.Plan.Prune, prunable: Pruna
         prunable: which weights count.
 
     Returns:
-        False where nothing was pruned: the target is met or, with one threshold for each tensor, nearer than
-        whole weights of every tensor's equal share allow.
+        False where nothing was pruned: the target is met or, with a threshold or rows for each tensor, nearer than
+        whole weights or rows of every tensor's equal share allow.
     """
     summary = get_prune_summary(model, prunable)
     left = summary.total - summary.pruned
     amount = weights_to_prune(prune, summary.total, left)
     if amount == 0:
         return False
+    share = amount / left  # of every tensor, in the other scopes; rounding is its own
     if prune.scope == pb.Plan.GLOBAL:
         after = prune_fixed_amount(model, amount, verbose=False, prunable=prunable)
-    else:
-        # Every tensor loses the same share of what it has left; rounding is each tensor's own.
-        share = amount / left
+    elif prune.scope == pb.Plan.LAYER:
         after = prune_fixed_amount(model, share, verbose=False, scope="layer", prunable=prunable)
+    else:
+        after = prune_rows(model, share, prunable=prunable)
     return after.pruned > summary.pruned
+
+
+def mask_change(model: nn.Module, earlier: Mapping[str, Tensor], prune: pb.Plan.Prune, prunable: Prunable) -> float:
+    """Return in which share of the prunable weights the next masks differ, made from now and from earlier values.
+
+    Args:
+        model: the client's ticket, trained.
+        earlier: its prunable tensors by plain name, as they were under the same masks.
+        prune: how the next masks would be made, by a global threshold or one for each tensor.
+        prunable: which weights count.
+    """
+    found = prunable_entries(model, prunable)
+    summary = get_prune_summary(model, prunable)
+    total_left = summary.total - summary.pruned
+    amount = weights_to_prune(prune, summary.total, total_left)
+    groups = [found] if prune.scope == pb.Plan.GLOBAL else [[entry] for entry in found]
+    differing = 0
+    for group in groups:
+        left = sum(entry.tensor.numel() - count_pruned(entry.mask) for entry in group)
+        count = round(amount * left / total_left)
+        now = _next_masks(group, {entry.name: entry.tensor for entry in group}, count)
+        then = _next_masks(group, earlier, count)
+        differing += sum(int((a != b).sum()) for a, b in zip(now, then, strict=True))
+    return differing / summary.total
+
+
+def _next_masks(group: list[Entry], values: Mapping[str, Tensor], count: int) -> list[Tensor]:
+    weights = [Weight(values[entry.name], entry.mask, count_pruned(entry.mask)) for entry in group]
+    return list(masks_without_smallest(weights, count))

@@ -19,6 +19,14 @@ TOMLTable = dict[str, Any]
 _NO_TOML = (ValueError, RecursionError)
 """Of tomllib: a number of thousands of digits and values nested as deep are no TOMLDecodeError."""
 
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {
+        "strategy": {"scope": "layer", "gate": "test", "rewind": "everything", "overshoot": True},
+        "aggregation": {"weighting": "equal"},
+    }
+}
+"""What `strategy.preset` sets, section by section, wherever the experiment does not give the key itself."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -86,20 +94,58 @@ class TrainingSettings(_Section):
 
 
 class StrategySettings(_Section):
-    """How clients' work is planned and put together."""
+    """How clients' work is planned; which keys matter to a strategy, its file says."""
 
     name: str = Field("lotteryfl", min_length=1, max_length=64)
     """A file of `server.strategies`; the coordinator checks the name."""
+    preset: Literal["", "paper"] = ""
+    """"paper": what LotteryFL's official code does, wherever a key is not given; see `PRESETS`."""
     prune_rate: PositiveShare = 0.2
     target_density: PositiveShare = 0.1
     """The kept fraction of the prunable weights at which pruning stops."""
     accuracy_threshold: Share = 0.5
-    """Validation accuracy from which a client prunes."""
-    rewind: Literal["initial", "none"] = "initial"
+    """Accuracy from which a client prunes."""
+    gate: Literal["validation", "test"] = "validation"
+    """What it is measured on: the client's validation data, or up to 80 of its test examples, as the official code."""
+    rewind: Literal["initial", "everything", "none"] = "initial"
     scope: Literal["global", "layer"] = "global"
     prunable: Literal["matrices", "every-weight"] = "matrices"
     overshoot: bool = False
     """Let the last pruning keep its full rate and land below the target, as the official code does."""
+    finetune_epochs: int = Field(0, ge=0)
+    """Local epochs of the last round, in which every client personalises; 0: as in every round."""
+    personal: tuple[str, ...] = ()
+    """Names of tensors that are each client's own, as shell patterns; needed by lg-fedavg, allowed in all."""
+    proximal: float = Field(0.01, gt=0)
+    """μ (fedprox)."""
+    threshold_decay: PositiveShare = 0.9
+    """Of the accuracy threshold, for every round in which a client did not prune (cell)."""
+    min_mask_change: Share = 1e-4
+    """Share of the weights in which the masks of the first and the last epoch must differ (sub-fedavg)."""
+    jump_start_epochs: int = Field(0, ge=0)
+    """Local epochs of round 1, whose best client gives the first model; 0: no jump start (fedltn)."""
+    personal_rate: Share = 0.05
+    """Share of the weights that a round makes a client's own (fedselect)."""
+    personal_limit: Share = 0.3
+    """Most that a client owns (fedselect)."""
+    readjust_rate: Share = 0.5
+    """Share of the kept weights that are exchanged at first (feddst)."""
+    readjust_every: int = Field(10, ge=1)
+    """Rounds between exchanges (feddst)."""
+
+
+class ServerSettings(_Section):
+    """What the server makes of the mean of the models (Reddi et al. 2021, "Adaptive Federated Optimization")."""
+
+    optimizer: Literal["none", "sgd", "adam", "yogi"] = "none"
+    """Takes a step against old model - mean as the gradient; none: the mean is the new model."""
+    lr: float = Field(1.0, gt=0)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """For sgd."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
+    """For adam and yogi."""
+    eps: float = Field(1e-3, gt=0)
+    """τ, for adam and yogi."""
 
 
 class AggregationSettings(_Section):
@@ -107,6 +153,8 @@ class AggregationSettings(_Section):
 
     rule: Literal["mean", "median", "trimmed_mean"] = "mean"
     """Of every element, over the clients whose mask keeps it; see `server.aggregation.rules`."""
+    weighting: Literal["examples", "equal"] = "examples"
+    """Of the clients (mean)."""
     trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
     """Share of the values that are left out at each end (trimmed_mean)."""
 
@@ -177,9 +225,19 @@ class Experiment(_Section):
     training: TrainingSettings = TrainingSettings()
     strategy: StrategySettings = StrategySettings()
     aggregation: AggregationSettings = AggregationSettings()
+    server: ServerSettings = ServerSettings()
     checks: CheckSettings = CheckSettings()
     round: RoundSettings = RoundSettings()
     access: AccessSettings = AccessSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, table: Any) -> Any:
+        if not isinstance(table, dict) or not isinstance(strategy := table.get("strategy", {}), dict):
+            return table  # what is wrong with it is said elsewhere
+        preset = PRESETS.get(str(strategy.get("preset", "")), {})
+        sections = {name: {**keys, **table.get(name, {})} for name, keys in preset.items()}
+        return {**table, **sections}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":

@@ -50,6 +50,19 @@ def count(packed: PackedMask) -> int:
     return int(np.bitwise_count(packed).sum(dtype=np.int64))
 
 
+def complement(packed: PackedMask, numel: int) -> PackedMask:
+    """Return the mask over `numel` elements that keeps exactly what `packed` does not.
+
+    Raises:
+        ValueError: `packed` is not a mask over that many elements.
+    """
+    _check_length(packed, numel)
+    inverted = ~packed
+    if numel % 8:
+        inverted[-1] &= (1 << numel % 8) - 1
+    return inverted
+
+
 def check(packed: PackedMask, numel: int, name: str) -> None:
     """Refuse received bytes that are not a packed mask over `numel` elements.
 

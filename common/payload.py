@@ -1,9 +1,10 @@
 """The entries of a payload, a safetensors file: their names, masks among them, and how large it can be.
 
 `kept/NAME` holds the kept values of a masked tensor in flat order, `dense/NAME` a tensor without a mask,
-whole, `scale/NAME` the scales of either where it is int8 (all three: `common.wireformat`), and `mask/NAME` the
-packed bits of a mask: all of them, or, where the receiver has a mask already, only those at the positions that
-it keeps. What is received is checked against the model's own tensor table.
+whole, `scale/NAME` the scales of either where it is int8, `own/NAME` the values off a mask where these are not
+pruned but the client's own (all four: `common.wireformat`), and `mask/NAME` the packed bits of a mask: all of them,
+or, where the receiver has a mask already, only those at the positions that it keeps. What is received is checked
+against the model's own tensor table.
 """
 
 import hashlib
@@ -25,10 +26,17 @@ from common.tensortable import TensorSpec, TensorTable
 KEPT = "kept/"
 DENSE = "dense/"
 SCALE = "scale/"
+OWN = "own/"
 MASK = "mask/"
 
 _ENTRY_ALLOWANCE = 128
 """Bytes of an entry in the header besides its name and shape: dtype, offsets, punctuation."""
+
+
+def plain_name(key: str) -> str:
+    """Return the name of the tensor whose entry this is; of a mask's entry, ''."""
+    kind, _, name = key.partition("/")
+    return "" if f"{kind}/" == MASK else name
 
 
 def pack_mask_update(new: Mapping[str, PackedMask], old: Mapping[str, PackedMask]) -> dict[str, Tensor]:
@@ -121,6 +129,13 @@ def is_digest(text: str) -> bool:
     return re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
+def mask_density(table: TensorTable, masks: Mapping[str, PackedMask]) -> float:
+    """Return the kept share of the prunable weights; of a model without any, 1."""
+    prunable = [spec for spec in table if spec.prunable]
+    kept = sum(packed_masks.count(masks[s.name]) if s.name in masks else s.numel for s in prunable)
+    return kept / sum(spec.numel for spec in prunable) if prunable else 1.0
+
+
 def max_payload_bytes(table: TensorTable) -> int:
     """Return an upper bound of any payload for the table, in any wire dtype: every tensor dense, every mask whole."""
     size = 16  # the header's length and padding
@@ -130,6 +145,7 @@ def max_payload_bytes(table: TensorTable) -> int:
             size += packed_masks.packed_size(spec.numel) + _header_allowance(MASK + spec.name, spec)
             # Values as int8 and their scales are together smaller than as float32, but for one scale of a tiny tensor.
             size += torch.float32.itemsize + _header_allowance(SCALE + spec.name, spec)
+            size += _header_allowance(OWN + spec.name, spec)  # its values are those that are not among the kept
     return size
 
 

@@ -46,6 +46,7 @@ def train(
     optimizer: str = "sgd",
     momentum: float = 0.0,
     weight_decay: float = 0.0,
+    proximal: float = 0.0,
     seed: int = 0,
     device: torch.device | str = "cpu",
     loss: Loss = F.cross_entropy,
@@ -65,6 +66,7 @@ def train(
         optimizer: "sgd", "adam" or "adamw".
         momentum: of sgd.
         weight_decay: of the optimizer.
+        proximal: μ of the term μ/2 ‖w − w_start‖² that is added to the loss (Li et al. 2020, "FedProx", section 3.2).
         seed: any int.
         device: where to train.
         loss: see `Loss`.
@@ -77,17 +79,18 @@ def train(
     if epochs < 1:
         raise ValueError(f"epochs={epochs}: expected at least 1")
     device = torch.device(device)
-    examples = _Examples(data, device)
+    examples = Examples(data, device)
     merge_single = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     shuffler = torch.Generator().manual_seed(derive_seed(seed, "shuffle"))
     model.to(device)
     steps = 0
     with (
-        _mode(model, training=True),
+        mode(model, training=True),
         _seeded(derive_seed(seed, "dropout"), device),
         trainable_ticket(model) as pruned,
     ):
         optim = _make_optimizer(optimizer, model, lr, momentum, weight_decay)
+        start = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad] if proximal else []
         for epoch in range(1, epochs + 1):
             losses, sizes = [], []
             order = torch.randperm(len(examples), generator=shuffler)
@@ -95,6 +98,7 @@ def train(
                 optim.zero_grad()
                 batch_loss = loss(model(inputs), labels)
                 batch_loss.backward()  # type: ignore[no-untyped-call]
+                _pull_back(start, proximal)
                 _mask_gradients(pruned)
                 optim.step()
                 steps += 1
@@ -128,10 +132,10 @@ def evaluate(
         ValueError: no data, inputs and labels of unequal lengths, or batch_size is not positive.
     """
     device = torch.device(device)
-    examples = _Examples(data, device)
+    examples = Examples(data, device)
     model.to(device)
     losses, predictions, truth = [], [], []
-    with _mode(model, training=False), torch.no_grad():
+    with mode(model, training=False), torch.no_grad():
         for inputs, labels in examples.batches(torch.arange(len(examples)), batch_size):
             logits = model(inputs)
             losses.append(loss(logits, labels))
@@ -141,7 +145,7 @@ def evaluate(
     return classification_metrics(torch.cat(predictions).cpu(), torch.cat(truth).cpu(), mean_loss)
 
 
-class _Examples:
+class Examples:
     """Labelled examples in batches on a device: tensors indexed in bulk, other data sets by a DataLoader."""
 
     def __init__(self, data: Data, device: torch.device) -> None:
@@ -181,7 +185,7 @@ class _Examples:
 
 
 @contextmanager
-def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Set train or eval mode; restore every module's own on leaving."""
     found = [(module, module.training) for module in model.modules()]
     model.train(training)
@@ -217,6 +221,14 @@ def _make_optimizer(
     if name == "adamw":
         return torch.optim.AdamW(parameters, lr, weight_decay=weight_decay)
     raise ValueError(f"optimizer={name!r}: expected 'sgd', 'adam' or 'adamw'")
+
+
+def _pull_back(start: list[tuple[nn.Parameter, Tensor]], proximal: float) -> None:
+    """Add the gradient of the proximal term."""
+    if start:
+        parameters, origins = zip(*((p, origin) for p, origin in start if p.grad is not None), strict=True)
+        away = torch._foreach_sub([p.detach() for p in parameters], origins)
+        torch._foreach_add_([p.grad for p in parameters], away, alpha=proximal)
 
 
 def _mask_gradients(pruned: list[tuple[Tensor, Tensor]]) -> None:

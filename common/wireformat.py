@@ -11,7 +11,7 @@ from torch import Tensor
 from common import masks as packed_masks
 from common.errors import PayloadError
 from common.masks import PackedMask
-from common.payload import DENSE, KEPT, MASK, SCALE
+from common.payload import DENSE, KEPT, MASK, OWN, SCALE
 from common.quantization import (
     DTYPES,
     LEVELS,
@@ -34,6 +34,8 @@ class WireFormat:
     The prunable float32 tensors travel in the wire dtype, whether a mask is on them or not. All others (biases,
     norms, buffers, tensors of other dtypes) travel as they are: they are few, and what a running variance loses
     in int8 is more than it can bear.
+
+    Where a client owns the weights off its mask (`own`), they travel too, as they are; otherwise they are 0.
     """
 
     table: TensorTable
@@ -51,13 +53,16 @@ class WireFormat:
             return 8 * spec.dtype.itemsize
         return 8 * DTYPES[self.wire_dtype].itemsize + (32 / SCALE_BLOCK if self.wire_dtype == "int8" else 0)
 
-    def pack(self, tensors: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> dict[str, Tensor]:
+    def pack(
+        self, tensors: Mapping[str, Tensor], masks: Mapping[str, PackedMask], *, own: bool = False
+    ) -> dict[str, Tensor]:
         """Return the entries for all tensors of the table, in its order: kept values where there is a mask.
 
         Args:
             tensors: by name, of the table's dtypes and shapes, on any device; a dense one that is not narrowed
                 is not copied.
             masks: by name; a tensor without one is sent whole.
+            own: send the values off the masks, too.
 
         Raises:
             ValueError: the names, dtypes or shapes are not those of the table.
@@ -66,18 +71,37 @@ class WireFormat:
         self._check_sendable(tensors, masks)
         entries: dict[str, Tensor] = {}
         for spec in self.table:
-            entries |= self._entries_of(spec, tensors[spec.name], masks.get(spec.name))
+            packed = masks.get(spec.name)
+            entries |= self._entries_of(spec, tensors[spec.name], packed)
+            if own and packed is not None:
+                off = packed_masks.complement(packed, spec.numel)
+                entries[OWN + spec.name] = packed_masks.gather(tensors[spec.name], off)
         return entries
 
-    def stream(self, tensors: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> TensorStream:
+    def stream(
+        self,
+        tensors: Mapping[str, Tensor],
+        masks: Mapping[str, PackedMask],
+        ready: Mapping[str, Tensor] | None = None,
+    ) -> TensorStream:
         """Return the stream of what `pack` returns, without making more than one tensor's values at a time.
+
+        Args:
+            tensors: as for `pack`.
+            masks: as for `pack`.
+            ready: entries that are there already, which go in place of those of their tensors.
 
         Raises:
             ValueError: as `pack`. Its PayloadError comes from the stream.
         """
         self._check_sendable(tensors, masks)
+        ready = ready or {}
         entries: dict[str, Tensor | Deferred] = {}
         for spec in self.table:
+            there = {key: ready[key] for key in _keys(spec) if key in ready}
+            entries |= there
+            if there.keys() - {OWN + spec.name}:
+                continue  # all of the tensor is there
             tensor, packed = tensors[spec.name], masks.get(spec.name)
             for key, (dtype, shape) in self._layout_of(spec, packed).items():
                 travels_as_it_is = packed is None and not self._narrows(spec)
@@ -109,7 +133,9 @@ class WireFormat:
     def _entry(self, key: str, spec: TensorSpec, tensor: Tensor, packed: PackedMask | None) -> Tensor:
         return self._entries_of(spec, tensor, packed)[key]
 
-    def unpack(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> dict[str, Tensor]:
+    def unpack(
+        self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask], *, own: bool = False
+    ) -> dict[str, Tensor]:
         """Return all tensors of the table, whole, with exact zeros where a mask prunes.
 
         Dense ones that were not narrowed are the entries themselves: views of the payload's memory.
@@ -118,11 +144,16 @@ class WireFormat:
             PayloadError: as `check`.
             ValueError: `masks` names a tensor that the table has not.
         """
-        self.check(entries, masks)
+        self.check(entries, masks, own=own)
         return {spec.name: _whole(spec, entries, masks.get(spec.name)) for spec in self.table}
 
     def unpack_into(
-        self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask], tensors: Mapping[str, Tensor]
+        self,
+        entries: Mapping[str, Tensor],
+        masks: Mapping[str, PackedMask],
+        tensors: Mapping[str, Tensor],
+        *,
+        own: bool = False,
     ) -> None:
         """Write all tensors of the table into those of a model, in place, as `unpack` would return them.
 
@@ -132,20 +163,21 @@ class WireFormat:
             entries: what arrived.
             masks: by name.
             tensors: of the table's names, dtypes and shapes, as `common.parameters.named_tensors` gives them.
+            own: the values off the masks have come, too.
 
         Raises:
             PayloadError: as `check`; nothing has been written then.
             ValueError: `masks` names a tensor that the table has not.
         """
-        self.check(entries, masks)
+        self.check(entries, masks, own=own)
         for spec in self.table:
             tensor, packed = tensors[spec.name], masks.get(spec.name)
-            if packed is not None and tensor.is_contiguous():
+            if packed is not None and not own and tensor.is_contiguous():
                 packed_masks.scatter(_values(spec, entries, packed, tensor.device), packed, tensor)
             else:
                 tensor.copy_(_whole(spec, entries, packed))
 
-    def check(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> None:
+    def check(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask], *, own: bool = False) -> None:
         """Check received entries without building a dense tensor: in bounded memory over a mapped file.
 
         `mask/` entries are left to `unpack_mask_update`.
@@ -156,7 +188,7 @@ class WireFormat:
             ValueError: `masks` names a tensor that the table has not.
         """
         _check_known(self.table, masks)
-        expected = self._layout(masks)
+        expected = self._layout(masks, own=own)
         for key in entries:
             if key not in expected and not key.startswith(MASK):
                 raise PayloadError(f"{quoted(key)}: unexpected: not what the model's table and the mask say")
@@ -173,11 +205,14 @@ class WireFormat:
                 key = _key(spec, masks.get(spec.name))
                 _check_range(key, entries[key], -LEVELS, LEVELS)
 
-    def _layout(self, masks: Mapping[str, PackedMask]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    def _layout(self, masks: Mapping[str, PackedMask], *, own: bool) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """Return dtype and shape of every entry but masks."""
         layout: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
         for spec in self.table:
-            layout |= self._layout_of(spec, masks.get(spec.name))
+            packed = masks.get(spec.name)
+            layout |= self._layout_of(spec, packed)
+            if own and packed is not None:
+                layout[OWN + spec.name] = (spec.dtype, (spec.numel - packed_masks.count(packed),))
         return layout
 
     def _layout_of(self, spec: TensorSpec, packed: PackedMask | None) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
@@ -208,6 +243,10 @@ def _key(spec: TensorSpec, packed: PackedMask | None) -> str:
     return (DENSE if packed is None else KEPT) + spec.name
 
 
+def _keys(spec: TensorSpec) -> tuple[str, ...]:
+    return tuple(prefix + spec.name for prefix in (KEPT, DENSE, SCALE, OWN))
+
+
 def _values(
     spec: TensorSpec, entries: Mapping[str, Tensor], packed: PackedMask | None, device: torch.device | str
 ) -> Tensor:
@@ -224,6 +263,9 @@ def _whole(spec: TensorSpec, entries: Mapping[str, Tensor], packed: PackedMask |
         return values
     whole = torch.empty(spec.shape, dtype=spec.dtype)
     packed_masks.scatter(values, packed, whole)
+    if (own := entries.get(OWN + spec.name)) is not None:
+        off = packed_masks.unpack(packed_masks.complement(packed, spec.numel), spec.shape)
+        whole[off] = own
     return whole
 
 

@@ -345,12 +345,16 @@ class Plan(_message.Message):
         """one threshold over all prunable tensors"""
         LAYER: Plan._Scope.ValueType  # 1
         """one threshold for each tensor"""
+        ROWS: Plan._Scope.ValueType  # 2
+        """whole rows or filters of every tensor but the last, by their L1 norm within the tensor"""
 
     class Scope(_Scope, metaclass=_ScopeEnumTypeWrapper): ...
     GLOBAL: Plan.Scope.ValueType  # 0
     """one threshold over all prunable tensors"""
     LAYER: Plan.Scope.ValueType  # 1
     """one threshold for each tensor"""
+    ROWS: Plan.Scope.ValueType  # 2
+    """whole rows or filters of every tensor but the last, by their L1 norm within the tensor"""
 
     class _Rewind:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -361,15 +365,19 @@ class Plan(_message.Message):
         NONE: Plan._Rewind.ValueType  # 0
         INITIAL: Plan._Rewind.ValueType  # 1
         """kept weights back to θ_0 whenever a pruning happened"""
+        EVERYTHING: Plan._Rewind.ValueType  # 2
+        """biases and norms too"""
 
     class Rewind(_Rewind, metaclass=_RewindEnumTypeWrapper): ...
     NONE: Plan.Rewind.ValueType  # 0
     INITIAL: Plan.Rewind.ValueType  # 1
     """kept weights back to θ_0 whenever a pruning happened"""
+    EVERYTHING: Plan.Rewind.ValueType  # 2
+    """biases and norms too"""
 
     @_typing.final
     class Prune(_message.Message):
-        """Prunes before training, when validation accuracy >= accuracy_threshold and density > target_density."""
+        """Prunes when validation accuracy >= accuracy_threshold and density > target_density."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -378,6 +386,9 @@ class Plan(_message.Message):
         ACCURACY_THRESHOLD_FIELD_NUMBER: _builtins.int
         SCOPE_FIELD_NUMBER: _builtins.int
         OVERSHOOT_FIELD_NUMBER: _builtins.int
+        AFTER_TRAINING_FIELD_NUMBER: _builtins.int
+        MIN_MASK_CHANGE_FIELD_NUMBER: _builtins.int
+        GATE_TEST_EXAMPLES_FIELD_NUMBER: _builtins.int
         rate: _builtins.float
         """share of the kept weights"""
         target_density: _builtins.float
@@ -386,6 +397,12 @@ class Plan(_message.Message):
         scope: Global___Plan.Scope.ValueType
         overshoot: _builtins.bool
         """the last step keeps its full rate and lands below the target"""
+        after_training: _builtins.bool
+        """judged and pruned after training, not before"""
+        min_mask_change: _builtins.float
+        """after training: least share of weights in which this mask and that of epoch 1 differ"""
+        gate_test_examples: _builtins.int
+        """judge on so many test examples in place of the validation data; 0: do not"""
         def __init__(
             self,
             *,
@@ -394,10 +411,13 @@ class Plan(_message.Message):
             accuracy_threshold: _builtins.float = ...,
             scope: Global___Plan.Scope.ValueType = ...,
             overshoot: _builtins.bool = ...,
+            after_training: _builtins.bool = ...,
+            min_mask_change: _builtins.float = ...,
+            gate_test_examples: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy_threshold", b"accuracy_threshold", "overshoot", b"overshoot", "rate", b"rate", "scope", b"scope", "target_density", b"target_density"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy_threshold", b"accuracy_threshold", "after_training", b"after_training", "gate_test_examples", b"gate_test_examples", "min_mask_change", b"min_mask_change", "overshoot", b"overshoot", "rate", b"rate", "scope", b"scope", "target_density", b"target_density"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -406,38 +426,106 @@ class Plan(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         EPOCHS_FIELD_NUMBER: _builtins.int
+        PROXIMAL_FIELD_NUMBER: _builtins.int
         epochs: _builtins.int
+        proximal: _builtins.float
+        """μ of FedProx: pulls towards the model as downloaded; 0: does not"""
         def __init__(
             self,
             *,
             epochs: _builtins.int = ...,
+            proximal: _builtins.float = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["epochs", b"epochs"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["epochs", b"epochs", "proximal", b"proximal"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Readjust(_message.Message):
+        """Half of the epochs, then in every tensor the smallest weights go and as many others come, then the rest."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        RATE_FIELD_NUMBER: _builtins.int
+        rate: _builtins.float
+        """share of the kept weights that are exchanged"""
+        def __init__(
+            self,
+            *,
+            rate: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["rate", b"rate"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Select(_message.Message):
+        """After training, the shared weights that have moved most become the client's own."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        RATE_FIELD_NUMBER: _builtins.int
+        LIMIT_FIELD_NUMBER: _builtins.int
+        rate: _builtins.float
+        """share of all prunable weights that go over"""
+        limit: _builtins.float
+        """most that the client may own"""
+        def __init__(
+            self,
+            *,
+            rate: _builtins.float = ...,
+            limit: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "rate", b"rate"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     PRUNE_FIELD_NUMBER: _builtins.int
     REWIND_FIELD_NUMBER: _builtins.int
     TRAIN_FIELD_NUMBER: _builtins.int
+    READJUST_FIELD_NUMBER: _builtins.int
+    SELECT_FIELD_NUMBER: _builtins.int
+    OWNS_UNKEPT_FIELD_NUMBER: _builtins.int
+    MEASURE_SALIENCY_FIELD_NUMBER: _builtins.int
     rewind: Global___Plan.Rewind.ValueType
+    owns_unkept: _builtins.bool
+    """weights off the mask are not pruned but the client's own: own/NAME, trained, never averaged"""
+    measure_saliency: _builtins.bool
+    """instead of training: the weights that come back are their saliencies |gradient x weight|"""
     @_builtins.property
     def prune(self) -> Global___Plan.Prune:
         """absent: the mask stays"""
 
     @_builtins.property
     def train(self) -> Global___Plan.Train: ...
+    @_builtins.property
+    def readjust(self) -> Global___Plan.Readjust:
+        """absent: what is pruned stays pruned"""
+
+    @_builtins.property
+    def select(self) -> Global___Plan.Select:
+        """absent: no weight becomes the client's own"""
+
     def __init__(
         self,
         *,
         prune: Global___Plan.Prune | None = ...,
         rewind: Global___Plan.Rewind.ValueType = ...,
         train: Global___Plan.Train | None = ...,
+        readjust: Global___Plan.Readjust | None = ...,
+        select: Global___Plan.Select | None = ...,
+        owns_unkept: _builtins.bool = ...,
+        measure_saliency: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["prune", b"prune", "train", b"train"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prune", b"prune", "readjust", b"readjust", "select", b"select", "train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["prune", b"prune", "rewind", b"rewind", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["measure_saliency", b"measure_saliency", "owns_unkept", b"owns_unkept", "prune", b"prune", "readjust", b"readjust", "rewind", b"rewind", "select", b"select", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,11 +16,12 @@ from common.errors import LotteryFLError
 from common.randomness import derive_seed
 from protos import lotteryfl_pb2 as pb
 from server.broadcast import Broadcasts
+from server.conclusion import Conclusion
 from server.database import AssignmentRow, Received, ResultRow
 from server.leases import AssignmentId, Lease, LeaseTable, Standing
 from server.ledger import Ledger
 from server.rounds import Decision, Verdict
-from server.rundir import NewModel, RunDirectory
+from server.rundir import RunDirectory
 from server.strategies import create_strategy
 from server.workers import AsideError, Worker, WorkerRegistry, name_of
 
@@ -137,23 +138,23 @@ class Coordinator:
         return self._ledger.round.seconds_until_check(self._clock())
 
     def results_to_aggregate(self) -> list[ResultRow]:
-        """Return the open round's results that change the global model, in client order."""
+        """Return the open round's results that are put together, in client order."""
         if self.is_final or not self.strategy.aggregates:
             return []
         return self._run.database.results(self.round)
 
-    def commit(self, model: NewModel | None) -> None:
+    def commit(self, conclusion: Conclusion) -> None:
         """Commit the closed round, in one transaction, and open the next.
 
         Args:
-            model: the new global model; None where it stays as it was.
+            conclusion: what `conclude_round` made of `results_to_aggregate`.
 
         Raises:
             ValueError: `advance` has not said COMMIT.
         """
         if self._closed is None:
             raise ValueError(f"round {self.round} is still open: expected advance() to say COMMIT before")
-        self._ledger.commit(self._closed, model)
+        self._ledger.commit(self._closed, conclusion)
         self._closed = None
 
     def fail(self, reason: str) -> None:

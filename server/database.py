@@ -40,6 +40,8 @@ class AssignmentRow:
     mask: str
     source: str
     density: float = 1.0
+    own: str = ""
+    """File of the tensors or weights that are the client's own; '': none."""
     state: State = "waiting"
     attempt: int = 0
     worker: str = ""
@@ -78,6 +80,8 @@ class ResultRow:
     file: str
     scale: float = 1.0
     """Share of its update that counts."""
+    validation_accuracy: float = 0.0
+    """Of the model that its plan judged; 0 where it judged none."""
 
 
 @dataclass(frozen=True)
@@ -189,14 +193,14 @@ class Database:
         """Write a round and its assignments."""
         self._connection.execute("INSERT INTO rounds (round, state) VALUES (?, 'open')", (round_,))
         self._connection.executemany(
-            "INSERT INTO assignments (round, client, plan, mask, source, density) VALUES (?, ?, ?, ?, ?, ?)",
-            ((a.round, a.client, a.plan.SerializeToString(), a.mask, a.source, a.density) for a in assignments),
+            "INSERT INTO assignments (round, client, plan, mask, source, density, own) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            ((a.round, a.client, a.plan.SerializeToString(), a.mask, a.source, a.density, a.own) for a in assignments),
         )
 
     def assignments(self, round_: int) -> list[AssignmentRow]:
         """Return the assignments of a round, in client order."""
         rows = self._connection.execute(
-            "SELECT round, client, plan, mask, source, density, state, attempt, worker, reason, forgiven "
+            "SELECT round, client, plan, mask, source, density, own, state, attempt, worker, reason, forgiven "
             "FROM assignments WHERE round = ? ORDER BY client",
             (round_,),
         )
@@ -289,10 +293,19 @@ class Database:
     def results(self, round_: int) -> list[ResultRow]:
         """Return the results of a round, in client order."""
         rows = self._connection.execute(
-            "SELECT round, client, examples, mask, file, scale FROM results WHERE round = ? ORDER BY client",
+            "SELECT r.round, r.client, r.examples, r.mask, r.file, r.scale, coalesce(v.accuracy, 0) FROM results r "
+            "LEFT JOIN metrics v ON (v.round, v.client, v.phase) = (r.round, r.client, 'validation') "
+            "WHERE r.round = ? ORDER BY r.client",
             (round_,),
         )
         return [ResultRow(*row) for row in rows]
+
+    def densities(self) -> dict[int, list[float]]:
+        """Return by client the densities of all its tickets so far, in order."""
+        found: dict[int, list[float]] = {}
+        for client, density in self._connection.execute("SELECT client, density FROM results ORDER BY round"):
+            found.setdefault(client, []).append(density)
+        return found
 
     # -- refusals
 
@@ -364,6 +377,7 @@ class Database:
         files = self._connection.execute(
             "SELECT ticket FROM clients UNION SELECT file FROM results JOIN rounds USING (round) WHERE state = 'open'"
             " UNION SELECT source FROM assignments JOIN rounds USING (round) WHERE rounds.state = 'open'"
+            " UNION SELECT own FROM assignments JOIN rounds USING (round) WHERE rounds.state = 'open'"
         )
         masks = self._connection.execute(
             "SELECT mask FROM clients UNION SELECT results.mask FROM results JOIN rounds USING (round) "

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from common.faults import fault
 from protos import lotteryfl_pb2 as pb
-from server.database import AssignmentRow, Received
+from server.conclusion import Conclusion
+from server.database import AssignmentRow, ClientRow, Received
 from server.leases import Standing
 from server.refusals import Refusals
 from server.rounds import Decision, OpenRound
-from server.rundir import NewModel, RunDirectory
+from server.rundir import KeptMask, RunDirectory, put_shared_mask
 from server.runfiles import model_file
-from server.strategies.base import Strategy
+from server.strategies.base import ClientState, Strategy
 from server.traffic import Traffic
 from server.workers import name_of
 
@@ -121,13 +122,14 @@ class Ledger:
         self.state, self.reason = "running", reason
         self.round.start_over(standings, self._clock(), retries=retries)
 
-    def commit(self, closed: Decision, model: NewModel | None) -> None:
+    def commit(self, closed: Decision, conclusion: Conclusion) -> None:
         """Commit the open round, and open the next.
 
         Args:
             closed: why it is over, and what becomes of the assignments without a result.
-            model: the new global model; None where it stays as it was.
+            conclusion: what its results came to.
         """
+        model = conclusion.model
         number = self.round.number
         needed_before = self._run.files_in_use()
         fault("round-committing")
@@ -139,6 +141,8 @@ class Ledger:
                 self._database.put("model_sha256", model.sha256)
                 self._database.put("model_digest", model.digest)
                 self._database.put("model_round", str(number))
+            if conclusion.mask is not None:
+                put_shared_mask(self._database, conclusion.mask)
             if self.is_final:
                 self._put_state("finished", "")
             elif self.state == "running":
@@ -178,10 +182,19 @@ class Ledger:
         experiment, strategy = self._run.experiment, self._strategy
         is_final = number > experiment.rounds
         sampled = range(experiment.clients) if is_final else strategy.sample(number)
-        plan = strategy.final_plan() if is_final else strategy.plan()
-        clients = self._database.clients()
+        clients, past = self._database.clients(), self._database.densities()
         shared = model_file(self._run.model_round)
+        has_own = strategy.owns_unkept or bool(strategy.personal(self._run.table))
         for client in sampled:
             row = clients[client]
+            state = ClientState(client, tuple(past.get(client, ())))
+            plan = strategy.final_plan(state) if is_final else strategy.plan(number, state)
             source = shared if strategy.aggregates else row.ticket or shared
-            yield AssignmentRow(number, client, plan, row.mask, source, row.density)
+            mask, density = self._start_mask(row)
+            yield AssignmentRow(number, client, plan, mask, source, density, row.ticket if has_own else "")
+
+    def _start_mask(self, client: ClientRow) -> KeptMask:
+        """Return what a client's work begins under."""
+        if self._strategy.starts_under == "own mask":
+            return KeptMask(client.mask, client.density)
+        return self._run.shared_mask if self._strategy.starts_under == "shared mask" else KeptMask("", 1.0)

@@ -2,9 +2,11 @@
 
 import math
 
+from torch import Tensor
+
 from common.clientmetrics import check_metrics
 from common.errors import PayloadError
-from common.payload import MASK, mask_digest, unpack_mask_update
+from common.payload import MASK, OWN, mask_density, mask_digest, plain_name, unpack_mask_update
 from common.tensorfile import open_file
 from common.tensorstream import TensorStream
 from protos import lotteryfl_pb2 as pb
@@ -12,7 +14,7 @@ from server.aggregation import Update
 from server.aggregation.update import update_norm
 from server.coordinator import Work
 from server.database import AssignmentRow, Received
-from server.plancheck import check_plan, density_of, kept_weights
+from server.plancheck import check_plan
 from server.rundir import RunDirectory
 from server.strategies import create_strategy
 
@@ -27,7 +29,8 @@ def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:
     entries = open_file(run.tensor_path(work.source))
     if work.is_own_result:
         return TensorStream({name: t for name, t in entries.items() if not name.startswith(MASK)})
-    return run.wire.stream(entries, run.load_masks(work.assignment.mask_digest))
+    own = _own_entries(run, work.row.own) if work.row.own else {}
+    return run.wire.stream(entries, run.load_masks(work.assignment.mask_digest), own)
 
 
 def check_result(run: RunDirectory, result: pb.Result, file: str, assigned: AssignmentRow) -> Received:
@@ -47,16 +50,23 @@ def check_result(run: RunDirectory, result: pb.Result, file: str, assigned: Assi
         raise PayloadError(f"examples = {result.examples}: expected 1 to {most}")
     check_metrics(result.metrics)
     entries, before = open_file(run.tensor_path(file)), run.load_masks(assigned.mask)
-    masks = unpack_mask_update(run.table, entries, before)
-    run.wire.check(entries, masks)
+    masks = unpack_mask_update(run.table, entries, {} if assigned.plan.HasField("readjust") else before)
+    run.wire.check(entries, masks, own=assigned.plan.owns_unkept)
     digest = mask_digest(masks)
     if result.mask_digest != digest:
         raise PayloadError(f"mask_digest = {result.mask_digest!r}: the mask sent has {digest!r}")
     check_plan(run.table, assigned.plan, before, masks, result.metrics)
     scale = _scale(run, Update(assigned.client, result.examples, masks, entries), assigned)
     run.save_masks(masks, digest)
-    density = density_of(kept_weights(run.table, masks), run.table)
+    density = mask_density(run.table, masks)
     return Received(result.assignment_id, result.examples, digest, file, density, result.metrics, scale)
+
+
+def _own_entries(run: RunDirectory, file: str) -> dict[str, Tensor]:
+    """Return what of a client's last result is its own: whole tensors, or the weights off its mask."""
+    personal = create_strategy(run.experiment).personal(run.table)
+    entries = open_file(run.tensor_path(file)).items()
+    return {key: t for key, t in entries if key.startswith(OWN) or plain_name(key) in personal}
 
 
 def _scale(run: RunDirectory, update: Update, assigned: AssignmentRow) -> float:
@@ -65,7 +75,11 @@ def _scale(run: RunDirectory, update: Update, assigned: AssignmentRow) -> float:
     Results that are not aggregated have none: those of the final round, and of strategies that share nothing.
     """
     bound = run.experiment.checks.max_update_norm
-    if not bound or assigned.round > run.experiment.rounds or not create_strategy(run.experiment).aggregates:
+    if (
+        not bound
+        or assigned.round > run.experiment.rounds
+        or not create_strategy(run.experiment).changes_model(assigned.round)
+    ):
         return 1.0
     norm = update_norm(run.table, open_file(run.tensor_path(assigned.source)), update)
     if norm <= bound:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from common import masks as packed_masks
 from common.errors import PayloadError
+from common.payload import mask_density
 from common.pruningplan import weights_to_prune
 from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
@@ -21,34 +22,29 @@ def check_plan(table: TensorTable, plan: pb.Plan, before: Masks, after: Masks, m
         table: of the model.
         plan: of the assignment.
         before: the masks that the client started from.
-        after: those it sent, subsets of `before`.
+        after: those it sent, subsets of `before` unless the plan exchanges weights.
         metrics: what it says of its work; checked by `check_metrics`.
 
     Raises:
         PayloadError: the mask changed and the plan does not say so, or lost more than the plan allows.
     """
-    density = density_of(kept_weights(table, after), table)
+    density = mask_density(table, after)
     if not math.isclose(metrics.density, density, rel_tol=0, abs_tol=_ROUNDING):
         raise PayloadError(f"metrics.density = {metrics.density}: the mask sent has {density}")
-    if not plan.HasField("prune"):
-        # What keeps as much as before, and nothing else, is the mask of before.
-        if before.keys() != after.keys() or kept_weights(table, before) != kept_weights(table, after):
-            raise PayloadError("its mask has changed, but its plan does not prune")
-        return
-    if not metrics.HasField("validation"):
-        raise PayloadError("metrics.validation: missing, and on it depends what its plan prunes")
-    _check_pruning(table, plan.prune, kept_weights(table, before), kept_weights(table, after), metrics)
+    kept_before, kept_after = kept_weights(table, before), kept_weights(table, after)
+    if plan.HasField("select"):
+        _check_selection(table, plan.select, kept_before, kept_after)
+    elif plan.HasField("prune"):
+        _check_pruning(table, plan.prune, kept_before, kept_after, metrics)
+    elif before.keys() != after.keys() or kept_before != kept_after:
+        # A subset that keeps as much as before is the mask of before; so is the density where weights are exchanged.
+        raise PayloadError("its mask has changed, but its plan does not prune")
 
 
 def kept_weights(table: TensorTable, masks: Masks) -> dict[str, int]:
     """Return by name of the prunable tensors how many weights are kept."""
     prunable = (spec for spec in table if spec.prunable)
     return {s.name: packed_masks.count(masks[s.name]) if s.name in masks else s.numel for s in prunable}
-
-
-def density_of(kept: Mapping[str, int], table: TensorTable) -> float:
-    """Return the kept share of the prunable weights; of a model without any, 1."""
-    return sum(kept.values()) / _total(table) if kept else 1.0
 
 
 def _total(table: TensorTable) -> int:
@@ -63,6 +59,9 @@ def _check_pruning(
     metrics: pb.ClientMetrics,
 ) -> None:
     left, lost = sum(before.values()), sum(before.values()) - sum(after.values())
+    # Where the masks of two epochs have to differ first, nothing was judged if they did not.
+    if not metrics.HasField("validation") and (lost or not prune.min_mask_change):
+        raise PayloadError("metrics.validation: missing, and on it depends what its plan prunes")
     accuracy = metrics.validation.accuracy
     if lost and accuracy < prune.accuracy_threshold:
         raise PayloadError(
@@ -75,8 +74,21 @@ def _check_pruning(
             raise PayloadError(f"it lost {lost} of {left} weights, expected at most {most} in one step of its plan")
         return
     for name, kept in before.items():
-        share = round(most / left * kept) + 1 if most else 0  # every tensor rounds by itself
+        rounding = table[name].numel // table[name].shape[0] if prune.scope == pb.Plan.ROWS else 1
+        share = round(most / left * kept) + rounding if most else 0  # every tensor rounds by itself
         if kept - after[name] > share:
             raise PayloadError(
                 f"{name}: lost {kept - after[name]} of {kept} weights, expected at most {share} in one step of its plan"
             )
+
+
+def _check_selection(
+    table: TensorTable, select: pb.Plan.Select, before: Mapping[str, int], after: Mapping[str, int]
+) -> None:
+    total = _total(table)
+    taken, owned = sum(before.values()) - sum(after.values()), total - sum(after.values())
+    if taken > round(select.rate * total) or (taken and owned > round(select.limit * total)):
+        raise PayloadError(
+            f"it made {taken} of {total} weights its own and has {owned} now, expected at most "
+            f"{round(select.rate * total)} in one step and {round(select.limit * total)} in all"
+        )

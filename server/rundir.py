@@ -14,7 +14,7 @@ import hashlib
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple, Self
@@ -27,13 +27,12 @@ from common.errors import LotteryFLError
 from common.experiment import Experiment, load, to_toml
 from common.masks import PackedMask
 from common.parameters import digest
-from common.payload import is_digest, mask_tensors, masks_from_entries
+from common.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from common.tasks import task_id
 from common.tensortable import TensorTable
 from common.wireformat import WireFormat
-from server.aggregation import Update, aggregate
-from server.database import Database, ResultRow
-from server.runfiles import is_tensor_file, mask_file, model_file, require_no_links, tensor_file
+from server.database import Database
+from server.runfiles import is_tensor_file, mask_file, model_file, optimizer_file, require_no_links, tensor_file
 
 Masks = Mapping[str, PackedMask]
 
@@ -53,6 +52,15 @@ class NewModel(NamedTuple):
     """`model_sha256`: over its tensors by name, whatever the file looks like."""
     digest: str
     """SHA-256 of its file, by which workers ask for it."""
+
+
+class KeptMask(NamedTuple):
+    """Masks that are on disk."""
+
+    digest: str
+    """By which workers ask for them; '': there is none, the model is dense."""
+    density: float
+    """Kept share of the prunable weights."""
 
 
 class RunDirectory:
@@ -81,7 +89,14 @@ class RunDirectory:
         self.wire = WireFormat(self.table, self.experiment.wire_dtype)
 
     @classmethod
-    def create(cls, path: Path, experiment: Experiment, table: TensorTable, initial: Mapping[str, Tensor]) -> Self:
+    def create(
+        cls,
+        path: Path,
+        experiment: Experiment,
+        table: TensorTable,
+        initial: Mapping[str, Tensor],
+        masks: Masks | None = None,
+    ) -> Self:
         """Set up a run in a new or empty folder, or in one where that was begun and never finished.
 
         Args:
@@ -89,6 +104,7 @@ class RunDirectory:
             experiment: the resolved experiment.
             table: the model's tensor table.
             initial: θ_0 by plain name, as the table says.
+            masks: what all clients start under; none: they are dense.
 
         Raises:
             LotteryFLError: the folder cannot be written or holds something already, or θ_0 is beyond the wire dtype.
@@ -103,14 +119,16 @@ class RunDirectory:
                 _require_free(path)  # nobody has set one up meanwhile
                 _clear(path)
                 (path / _SETUP).touch()
-                cls._set_up(path, experiment, table, initial)
+                cls._set_up(path, experiment, table, initial, masks or {})
                 (path / _SETUP).unlink()
         except (OSError, sqlite3.Error) as error:
             raise LotteryFLError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
         return cls(path)
 
     @staticmethod
-    def _set_up(path: Path, experiment: Experiment, table: TensorTable, initial: Mapping[str, Tensor]) -> None:
+    def _set_up(
+        path: Path, experiment: Experiment, table: TensorTable, initial: Mapping[str, Tensor], masks: Masks
+    ) -> None:
         for folder in FOLDERS:
             (path / folder).mkdir()
         (path / "experiment.toml").write_text(to_toml(experiment), encoding="utf-8")
@@ -123,6 +141,10 @@ class RunDirectory:
             database.put("model_sha256", digest(initial))
             database.put("state", "running")
             database.add_clients(experiment.clients)
+            if masks:
+                shared = KeptMask(mask_digest(masks), mask_density(table, masks))
+                tensorfile.save(mask_file(path, shared.digest), mask_tensors(masks))
+                put_shared_mask(database, shared)
             database.put("table", table.to_json())
         database.close()
 
@@ -166,6 +188,11 @@ class RunDirectory:
         """
         return tensor_file(self.path, name)
 
+    @property
+    def shared_mask(self) -> KeptMask:
+        """What all clients start under, where the strategy has it so."""
+        return KeptMask(self.database.get("shared_mask"), float(self.database.get("shared_density", "1")))
+
     def mask_path(self, mask_digest: str) -> Path:
         """Return where the mask with this digest is kept.
 
@@ -196,27 +223,6 @@ class RunDirectory:
             return {}
         return masks_from_entries(self.table, tensorfile.open_file(self.mask_path(mask_digest)))
 
-    def aggregate(self, round_: int, results: Sequence[ResultRow], model_round: int) -> NewModel:
-        """Write the round's global model from its results, tensor by tensor.
-
-        Touches files only, so that it may run beside the database's thread.
-        """
-        updates = [
-            Update(
-                row.client,
-                row.examples,
-                self.load_masks(row.mask),
-                tensorfile.open_file(self.tensor_path(row.file)),
-                row.scale,
-            )
-            for row in results
-        ]
-        old = tensorfile.open_file(self.path / model_file(model_round))
-        path = self.path / model_file(round_)
-        new = aggregate(self.table, old, updates, self.experiment.aggregation)
-        file_digest = tensorfile.save_stream(path, self.table, new)
-        return NewModel(digest(tensorfile.open_file(path)), file_digest)
-
     def experiment_for_workers(self) -> str:
         """Return the experiment as JSON, without what is this machine's alone: a task's path becomes its name."""
         local = self.experiment.task
@@ -238,7 +244,10 @@ class RunDirectory:
         files, masks = self.database.files_in_use()
         needed = {self.tensor_path(name) for name in files if is_tensor_file(name)}
         needed |= {self.mask_path(mask) for mask in masks if is_digest(mask)}
-        return needed | {self.path / model_file(0), self.path / model_file(self.model_round)}
+        if is_digest(self.shared_mask.digest):
+            needed.add(self.mask_path(self.shared_mask.digest))
+        of_the_model = (model_file(0), model_file(self.model_round), optimizer_file(self.model_round))
+        return needed | {self.path / name for name in of_the_model}
 
     def remove(self, paths: Iterable[Path]) -> None:
         """Delete files that the run no longer needs."""
@@ -268,6 +277,12 @@ def inspected(path: Path) -> Iterator[RunDirectory]:
     except UNREADABLE as error:
         what = f"{type(error).__name__}: {error}"
         raise LotteryFLError(f"{path}: is damaged ({what}): `lotteryfl verify` names where") from error
+
+
+def put_shared_mask(database: Database, mask: KeptMask) -> None:
+    """Note what all clients start under from now on."""
+    database.put("shared_mask", mask.digest)
+    database.put("shared_density", repr(mask.density))
 
 
 def is_being_run(path: Path) -> bool:

@@ -18,6 +18,11 @@ def model_file(round_: int) -> str:
     return f"models/round-{round_:04d}.safetensors"
 
 
+def optimizer_file(round_: int) -> str:
+    """Return the file of the server optimizer's state after a round, relative to the run directory."""
+    return f"models/optimizer-{round_:04d}.safetensors"
+
+
 def result_file(id_: AssignmentId, upload: int | None = None) -> str:
     """Return the file of a result, relative to the run directory; of one of its uploads, where there may be several."""
     return f"results/{id_}{'' if upload is None else f'.{upload}'}.safetensors"

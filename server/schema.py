@@ -29,6 +29,7 @@ CREATE TABLE assignments (
     plan BLOB NOT NULL,                     -- protos: Plan
     mask TEXT NOT NULL,                     -- digest of the mask that the client starts from
     density REAL NOT NULL,                  -- of that mask
+    own TEXT NOT NULL,                      -- file of the tensors or weights that are the client's own; '': none
     source TEXT NOT NULL,                   -- file of the tensors that the client starts from
     state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'leased', 'done', 'dropped')),
     attempt INTEGER NOT NULL DEFAULT 0,     -- of the last lease: the fencing token

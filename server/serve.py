@@ -14,6 +14,7 @@ from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
 from server.bell import wait_for
+from server.conclusion import conclude_round
 from server.coordinator import Coordinator, Step
 from server.endpoint import Endpoint
 from server.interceptors import Authentication, TensorStreams
@@ -103,11 +104,11 @@ class CoordinatorServer:
             self._service.announce()
         elif step is Step.COMMIT:
             results = await call(coordinator.results_to_aggregate)
-            model = None
-            if results:
-                model_round = await call(lambda: coordinator.model_round)
-                model = await asyncio.to_thread(self._run.aggregate, coordinator.round, results, model_round)
-            await call(coordinator.commit, model)
+            model_round = await call(lambda: coordinator.model_round)
+            conclusion = await asyncio.to_thread(
+                conclude_round, self._run, coordinator.strategy, coordinator.round, results, model_round
+            )
+            await call(coordinator.commit, conclusion)
             self._service.forget_cut_uploads()
             self._service.announce()
         return step is not Step.ENDED

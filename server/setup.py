@@ -12,6 +12,7 @@ from common.randomness import derive_seed
 from common.tasks import load_task
 from common.tensortable import TensorTable
 from server.rundir import RunDirectory, is_set_up
+from server.serveroptimizer import ServerOptimizer
 from server.strategies import create_strategy
 
 
@@ -35,7 +36,10 @@ def create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunD
             f"task.name = {experiment.task.name!r}: its model has nothing to prune "
             f"(strategy.prunable = {experiment.strategy.prunable!r}), which strategy.name = {strategy.name!r} needs"
         )
-    return RunDirectory.create(path, experiment, table, named_tensors(model))
+    strategy.check(table)
+    if experiment.server.optimizer != "none":
+        ServerOptimizer(experiment.server, {})  # is it installed?
+    return RunDirectory.create(path, experiment, table, named_tensors(model), strategy.initial_masks(table))
 
 
 def open_or_create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunDirectory:

@@ -7,6 +7,7 @@ from common.errors import PayloadError, TaskError
 from common.tasks import Task
 from common.tensorfile import open_file, parse, save
 from protos import lotteryfl_pb2 as pb
+from server.conclusion import conclude_round
 from server.coordinator import Coordinator, Step, Work
 from server.payloads import assignment_payload, check_result
 from server.progress import Display
@@ -47,10 +48,11 @@ class Simulation:
         coordinator.raise_if_failed()
 
     def _commit(self) -> None:
-        coordinator, model_sha256 = self._coordinator, None
-        if results := coordinator.results_to_aggregate():
-            model_sha256 = self._run.aggregate(coordinator.round, results, coordinator.model_round)
-        coordinator.commit(model_sha256)
+        coordinator = self._coordinator
+        results = coordinator.results_to_aggregate()
+        coordinator.commit(
+            conclude_round(self._run, coordinator.strategy, coordinator.round, results, coordinator.model_round)
+        )
 
     def _work(self) -> None:
         try:

@@ -19,9 +19,10 @@ from common.tasks import ClientData
 from common.tensorfile import open_file, parse, save
 from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
+from server.conclusion import Conclusion, conclude_round
 from server.coordinator import Coordinator, Step, Work
 from server.payloads import assignment_payload, check_result
-from server.rundir import NewModel, RunDirectory
+from server.rundir import RunDirectory
 from server.runfiles import model_file
 from server.simulate import Simulation
 
@@ -189,15 +190,14 @@ class Bench:
             (self.run.path / file).unlink()
         return reply
 
-    def aggregate(self) -> NewModel | None:
-        results = self.coordinator.results_to_aggregate()
-        if not results:
-            return None
-        return self.run.aggregate(self.coordinator.round, results, self.coordinator.model_round)
+    def conclude(self) -> Conclusion:
+        coordinator = self.coordinator
+        results = coordinator.results_to_aggregate()
+        return conclude_round(self.run, coordinator.strategy, coordinator.round, results, coordinator.model_round)
 
     def commit(self) -> None:
         assert self.coordinator.advance() is Step.COMMIT
-        self.coordinator.commit(self.aggregate())
+        self.coordinator.commit(self.conclude())
 
     def do_all(self, worker: str) -> None:
         """Do what the open round still has for this worker."""

@@ -5,6 +5,6 @@ they work on.
 """
 
 from server.aggregation.update import Update
-from server.aggregation.walk import aggregate
+from server.aggregation.walk import Combination, aggregate
 
-__all__ = ["Update", "aggregate"]
+__all__ = ["Combination", "Update", "aggregate"]

@@ -42,3 +42,23 @@ class WeightedMean(Rule):
         with np.errstate(invalid="ignore"):  # 0 / 0
             means = self._sums.real / self._sums.imag
         return np.where(self._sums.imag > 0, means, old)
+
+
+class MeanWithZeros(WeightedMean):
+    """The same over all clients: a weight that a client has pruned counts as a zero of it."""
+
+    def start(self, size: int) -> None:
+        """Start a block of `size` elements."""
+        super().start(size)
+        self._examples = 0
+
+    def add(self, positions: Indices | None, values: Array, examples: int) -> None:
+        """Add a client's values at distinct positions of the block; None: at all."""
+        super().add(positions, values, examples)
+        self._examples += examples
+
+    def result(self, old: Array) -> Array:
+        """Return the means, still wide."""
+        del old
+        means: Array = self._sums.real / self._examples
+        return means

@@ -1,6 +1,7 @@
 """The walk over a model that all rules share: tensor by tensor, block by block, in client order."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from common.experiment import AggregationSettings
 from common.payload import DENSE
 from common.tensortable import TensorTable
-from server.aggregation.mean import WeightedMean
+from server.aggregation.mean import MeanWithZeros, WeightedMean
 from server.aggregation.robust import Median, TrimmedMean
 from server.aggregation.rules import Rule
 from server.aggregation.update import Array, Update, Values, array
@@ -16,8 +17,25 @@ from server.aggregation.update import Array, Update, Values, array
 _MEAN = AggregationSettings()
 
 
+@dataclass(frozen=True)
+class Combination:
+    """What a strategy wants to be put together, beside the experiment's rule."""
+
+    personal: Collection[str] = ()
+    """Tensors that are each client's own: the global model keeps its old ones."""
+    counts_zeros: bool = False
+    """Pruned weights count as zeros; otherwise they do not count."""
+
+
+_ALL = Combination()
+
+
 def aggregate(
-    table: TensorTable, old: Mapping[str, Tensor], updates: Sequence[Update], settings: AggregationSettings = _MEAN
+    table: TensorTable,
+    old: Mapping[str, Tensor],
+    updates: Sequence[Update],
+    settings: AggregationSettings = _MEAN,
+    combination: Combination = _ALL,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the new global model in table order, one tensor at a time.
 
@@ -35,7 +53,8 @@ def aggregate(
         table: of the model.
         old: the global model that the clients started from, by name, on the CPU.
         updates: at least one, one per client.
-        settings: the rule.
+        settings: the rule, and whether the mean is weighted by examples.
+        combination: what else goes by the strategy.
 
     Raises:
         ValueError: no updates, two of one client, or one with less than one example.
@@ -48,28 +67,36 @@ def aggregate(
             raise ValueError(f"client {update.client}: {update.examples} examples, expected at least 1")
         if index and update.client == ordered[index - 1].client:
             raise ValueError(f"client {update.client}: has two updates, expected one")
-    return _walk(table, old, ordered, settings)
+    return _walk(table, old, ordered, settings, combination)
 
 
 def _walk(
-    table: TensorTable, old: Mapping[str, Tensor], updates: Sequence[Update], settings: AggregationSettings
+    table: TensorTable,
+    old: Mapping[str, Tensor],
+    updates: Sequence[Update],
+    settings: AggregationSettings,
+    combination: Combination,
 ) -> Iterator[tuple[str, Tensor]]:
     largest = max(updates, key=lambda update: update.examples)  # the first of equals
     dtypes = {spec.dtype for spec in table if spec.dtype.is_floating_point}
-    rules = {dtype: _create_rule(settings, dtype, len(updates)) for dtype in dtypes}
+    rules = {dtype: _create_rule(settings, dtype, len(updates), combination) for dtype in dtypes}
+    if settings.weighting == "equal":
+        updates = [replace(update, examples=1) for update in updates]
     for spec in table:
-        if spec.dtype.is_floating_point:
+        if spec.name in combination.personal:
+            yield spec.name, old[spec.name].clone()
+        elif spec.dtype.is_floating_point:
             yield spec.name, _put_together(spec.name, old[spec.name], updates, rules[spec.dtype])
         else:
             yield spec.name, largest.entries[DENSE + spec.name].clone()
 
 
-def _create_rule(settings: AggregationSettings, dtype: torch.dtype, clients: int) -> Rule:
+def _create_rule(settings: AggregationSettings, dtype: torch.dtype, clients: int, combination: Combination) -> Rule:
     if settings.rule == "median":
         return Median(dtype, clients)
     if settings.rule == "trimmed_mean":
         return TrimmedMean(dtype, clients, settings.trim)
-    return WeightedMean(dtype)
+    return MeanWithZeros(dtype) if combination.counts_zeros else WeightedMean(dtype)
 
 
 def _put_together(name: str, old: Tensor, updates: Sequence[Update], rule: Rule) -> Tensor:

@@ -1,11 +1,33 @@
-"""What a strategy is: who takes part, what each client does (as a plan), and whether results are shared."""
+"""What a strategy is: who takes part, what each client does (as a plan), and what becomes of the results."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import ClassVar, Literal
 
-from common.experiment import Experiment
+from torch import Tensor
+
+from common.errors import ExperimentError
+from common.experiment import Experiment, ServerSettings
+from common.masks import PackedMask
 from common.randomness import generator
+from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
+
+
+@dataclass(frozen=True)
+class ClientState:
+    """What the run knows of a client when it plans the client's work."""
+
+    client: int
+    densities: tuple[float, ...] = ()
+    """Of its ticket after each of its results, in order."""
+
+    @property
+    def density(self) -> float:
+        """Of its ticket; 1 before its first result."""
+        return self.densities[-1] if self.densities else 1.0
 
 
 class Strategy(ABC):
@@ -13,9 +35,16 @@ class Strategy(ABC):
 
     name: ClassVar[str]
     prunes: ClassVar[bool] = False
-    """Clients prune: a model with nothing to prune is a mistake."""
+    """There are masks: a model with nothing to prune is a mistake."""
     aggregates: ClassVar[bool] = True
     """Results are put together in the global model; False: every client goes on from its own last result."""
+    starts_under: ClassVar[Literal["own mask", "shared mask", "no mask"]] = "own mask"
+    """What a client's work begins with: its last mask, which then only loses bits; one that `initial_masks` or
+    `next_masks` gave to all; or the whole global model."""
+    counts_zeros: ClassVar[bool] = False
+    """Pruned weights count as zeros in the mean; otherwise they do not count."""
+    owns_unkept: ClassVar[bool] = False
+    """Weights off a client's mask are not pruned but its own."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
@@ -29,13 +58,80 @@ class Strategy(ABC):
         return sorted(int(client) for client in chosen)
 
     @abstractmethod
-    def plan(self) -> pb.Plan:
-        """Return what a sampled client does in a round."""
+    def plan(self, round_: int, client: ClientState) -> pb.Plan:
+        """Return what a sampled client does in a round, from 1."""
 
-    def final_plan(self) -> pb.Plan:
-        """Return what every client does after the last round: personalise its ticket as it is, no pruning."""
-        return pb.Plan(train=self.local_training())
+    def final_plan(self, client: ClientState) -> pb.Plan:
+        """Return what every client does after the last round: personalise its ticket as it is."""
+        del client
+        epochs = self.experiment.strategy.finetune_epochs or self.experiment.training.epochs
+        return pb.Plan(train=pb.Plan.Train(epochs=epochs), owns_unkept=self.owns_unkept)
 
     def local_training(self) -> pb.Plan.Train:
         """Return the experiment's local training."""
         return pb.Plan.Train(epochs=self.experiment.training.epochs)
+
+    def check(self, table: TensorTable) -> None:
+        """Check that the experiment's settings and its model go with the strategy.
+
+        Raises:
+            ExperimentError: they do not.
+        """
+        personal = [spec.name for spec in table if spec.prunable and spec.name in self.personal(table)]
+        if personal and self.starts_under != "own mask":
+            raise ExperimentError(
+                f"strategy.personal: {personal[0]!r} is prunable, and with strategy.name = {self.name!r} a client "
+                "has no mask of its own to keep such a tensor under; expected tensors that are not prunable"
+            )
+        if self.counts_zeros and self.experiment.aggregation.rule != "mean":
+            raise ExperimentError(
+                f"aggregation.rule = {self.experiment.aggregation.rule!r}: with strategy.name = {self.name!r}, "
+                "which counts pruned weights as zeros, expected 'mean'"
+            )
+
+    def personal(self, table: TensorTable) -> frozenset[str]:
+        """Return the names of the tensors that are each client's own: sent back and forth, never averaged.
+
+        Raises:
+            ExperimentError: a pattern of `strategy.personal` fits no tensor.
+        """
+        names = [spec.name for spec in table]
+        for pattern in self.experiment.strategy.personal:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ExperimentError(
+                    f"strategy.personal = {pattern!r}: fits none of the model's tensors: {', '.join(names[:20])}"
+                )
+        patterns = self.experiment.strategy.personal
+        return frozenset(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
+
+    def changes_model(self, round_: int) -> bool:
+        """Say whether what the round's results come to is the new global model."""
+        del round_
+        return self.aggregates
+
+    def takes_best(self, round_: int) -> bool:
+        """Say whether the model of the client of best validation accuracy becomes the global one, not a mean."""
+        del round_
+        return False
+
+    def server_optimizer(self) -> ServerSettings:
+        """Return what the server does with the mean."""
+        return self.experiment.server
+
+    def initial_masks(self, table: TensorTable) -> Mapping[str, PackedMask]:
+        """Return the masks that all clients start their first round from; none: dense."""
+        del table
+        return {}
+
+    def next_masks(
+        self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]
+    ) -> Mapping[str, PackedMask] | None:
+        """Return masks that every client starts under from the next round on; None: as before.
+
+        Args:
+            round_: whose results are aggregated, from 1.
+            table: of the model.
+            aggregated: what they came to, by name; mapped from its file.
+        """
+        del round_, table, aggregated
+        return None

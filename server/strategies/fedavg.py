@@ -1,7 +1,7 @@
 """FedAvg: dense local training, mean weighted by examples (McMahan et al. 2017, Algorithm 1)."""
 
 from protos import lotteryfl_pb2 as pb
-from server.strategies.base import Strategy
+from server.strategies.base import ClientState, Strategy
 
 
 class FedAvg(Strategy):
@@ -9,6 +9,7 @@ class FedAvg(Strategy):
 
     name = "fedavg"
 
-    def plan(self) -> pb.Plan:
+    def plan(self, round_: int, client: ClientState) -> pb.Plan:
         """Train and return everything."""
+        del round_, client
         return pb.Plan(train=self.local_training())

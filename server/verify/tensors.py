@@ -11,11 +11,10 @@ from rich.filesize import decimal
 from common import masks as packed_masks
 from common.errors import PayloadError
 from common.parameters import digest
-from common.payload import is_digest, mask_digest, unpack_mask_update
+from common.payload import is_digest, mask_density, mask_digest, unpack_mask_update
 from common.tensorfile import open_file
 from common.tensorlayout import quoted
 from common.wireformat import check_model
-from server.plancheck import density_of, kept_weights
 from server.report import summarise
 from server.rundir import FOLDERS, RunDirectory
 from server.runfiles import is_tensor_file, model_file
@@ -123,7 +122,7 @@ def _check_result(run: RunDirectory, result: _Result, is_broken: Callable[[str],
         return
     masks = run.load_masks(result.mask)
     run.wire.check(entries, masks)
-    if (density := density_of(kept_weights(run.table, masks), run.table)) != result.density:
+    if (density := mask_density(run.table, masks)) != result.density:
         raise PayloadError(f"density {density:.6g} by its mask, expected {result.density:.6g} as recorded")
     if is_broken(result.mask_before):
         return

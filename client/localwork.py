@@ -1,0 +1,177 @@
+"""What a plan says between download and upload: judge, prune, rewind, train, exchange, select; on one model."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Subset
+
+from client.pruningstep import mask_change, prune_towards_target
+from client.selection import select_own
+from common import masks as packed_masks
+from common.experiment import Experiment
+from common.gradients import mean_gradients
+from common.masks import PackedMask
+from common.parameters import named_masks, named_tensors
+from common.pruning import prunable_entries, rewind
+from common.randomness import derive_seed
+from common.regrowth import exchange_weights
+from common.tasks import ClientData
+from common.tensortable import TensorTable
+from common.training import OnStep, TrainResult, evaluate, train
+from protos import lotteryfl_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the work came to."""
+
+    trained: TrainResult
+    masks: dict[str, PackedMask]
+    """In force after it; with `Plan.owns_unkept`, of what is still shared."""
+
+
+class LocalWork:
+    """Follows plans on one model, in place."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        table: TensorTable,
+        experiment: Experiment,
+        initial: Mapping[str, Tensor],
+        device: torch.device,
+    ) -> None:
+        """Take a model on.
+
+        Args:
+            model: on the device.
+            table: of its tensors.
+            experiment: its `training` section says how to train.
+            initial: θ_0 by plain name; read, never changed.
+            device: where to evaluate and train.
+        """
+        self._model = model
+        self._table = table
+        self._training = experiment.training
+        self._prunable = experiment.strategy.prunable
+        self._initial = initial
+        self._device = device
+
+    def follow(
+        self,
+        assignment: pb.Assignment,
+        data: ClientData,
+        masks: Mapping[str, PackedMask],
+        metrics: pb.ClientMetrics,
+        on_step: OnStep | None,
+    ) -> Done:
+        """Do what the plan says with the model as downloaded.
+
+        Args:
+            assignment: plan and seed.
+            data: the client's.
+            masks: packed masks that the model is under, by plain name.
+            metrics: is given the evaluation that pruning was decided by.
+            on_step: called after every training step; what it raises ends the work.
+        """
+        plan = assignment.plan
+        if plan.measure_saliency:
+            return Done(self._measure_saliency(data), dict(masks))
+        before = self._copy() if plan.HasField("select") else {}
+        if plan.HasField("prune") and not plan.prune.after_training:
+            self._prune(assignment, data, metrics)
+        trained = self._train(assignment, data, metrics, on_step)
+        if plan.owns_unkept:
+            return Done(trained, self._select(plan, before, masks))
+        return Done(trained, {name: packed_masks.pack(mask) for name, mask in named_masks(self._model).items()})
+
+    def evaluate(self, data: Dataset[Any]) -> pb.Evaluation:
+        """Score the model as it is."""
+        return pb.Evaluation(**asdict(evaluate(self._model, data, device=self._device)))
+
+    def _prune(self, assignment: pb.Assignment, data: ClientData, metrics: pb.ClientMetrics) -> None:
+        plan = assignment.plan
+        metrics.validation.CopyFrom(self.evaluate(self._gate_data(assignment, data)))
+        good_enough = metrics.validation.accuracy >= plan.prune.accuracy_threshold
+        pruned = good_enough and prune_towards_target(self._model, plan.prune, self._prunable)
+        if pruned and plan.rewind != pb.Plan.NONE:
+            rewind(self._model, self._initial, everything=plan.rewind == pb.Plan.EVERYTHING)
+
+    def _gate_data(self, assignment: pb.Assignment, data: ClientData) -> Dataset[Any]:
+        """Return what decides on pruning: the validation data, or some of the test data as the official code has it."""
+        examples = assignment.plan.prune.gate_test_examples
+        if not examples:
+            return data.validation
+        shuffler = torch.Generator().manual_seed(derive_seed(assignment.seed, "gate"))
+        size = len(data.test)  # type: ignore[arg-type]
+        return Subset(data.test, torch.randperm(size, generator=shuffler)[:examples].tolist())
+
+    def _train(
+        self, assignment: pb.Assignment, data: ClientData, metrics: pb.ClientMetrics, on_step: OnStep | None
+    ) -> TrainResult:
+        plan, epochs = assignment.plan, assignment.plan.train.epochs
+        if plan.HasField("readjust"):
+            first = max(1, epochs // 2)
+            trained = self._train_for(first, assignment, data, on_step)
+            gradients = mean_gradients(self._model, data.train, device=self._device)
+            exchange_weights(self._model, plan.readjust.rate, gradients)
+            return (
+                self._train_for(epochs - first, assignment, data, on_step, after=first) if first < epochs else trained
+            )
+        if not plan.prune.after_training:
+            return self._train_for(epochs, assignment, data, on_step)
+        if not plan.prune.min_mask_change:
+            trained, changed = self._train_for(epochs, assignment, data, on_step), True
+        else:
+            trained = self._train_for(1, assignment, data, on_step)
+            earlier = self._copy()
+            if epochs > 1:
+                trained = self._train_for(epochs - 1, assignment, data, on_step, after=1)
+            change = mask_change(self._model, earlier, plan.prune, self._prunable)
+            changed = change >= plan.prune.min_mask_change
+        if changed:
+            self._prune(assignment, data, metrics)
+        return trained
+
+    def _train_for(
+        self, epochs: int, assignment: pb.Assignment, data: ClientData, on_step: OnStep | None, after: int = 0
+    ) -> TrainResult:
+        settings = self._training
+        return train(
+            self._model,
+            data.train,
+            epochs=epochs,
+            lr=settings.lr,
+            batch_size=settings.batch_size,
+            optimizer=settings.optimizer,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            proximal=assignment.plan.train.proximal,
+            seed=derive_seed(assignment.seed, "after", after) if after else assignment.seed,
+            device=self._device,
+            on_step=on_step,
+        )
+
+    def _measure_saliency(self, data: ClientData) -> TrainResult:
+        """Put |gradient × weight| in the place of every prunable weight (Lee et al. 2019, "SNIP", equation 6)."""
+        loss = self.evaluate(data.train).loss
+        gradients = mean_gradients(self._model, data.train, device=self._device)
+        with torch.no_grad():
+            for entry in prunable_entries(self._model, self._prunable):
+                gradient = gradients.get(entry.name)
+                entry.tensor.mul_(0 if gradient is None else gradient).abs_()
+        return TrainResult(loss, len(data.train), 0)  # type: ignore[arg-type]
+
+    def _select(
+        self, plan: pb.Plan, before: Mapping[str, Tensor], masks: Mapping[str, PackedMask]
+    ) -> dict[str, PackedMask]:
+        if not plan.HasField("select"):
+            return dict(masks)
+        return select_own(self._table, before, named_tensors(self._model), masks, plan.select)
+
+    def _copy(self) -> dict[str, Tensor]:
+        """Return the prunable tensors as they are now."""
+        return {entry.name: entry.tensor.detach().clone() for entry in prunable_entries(self._model, self._prunable)}

@@ -1,0 +1,51 @@
+"""Dynamic sparse training: weights leave a mask, and as many others enter it."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from common.entries import Entry, entries, zero_pruned
+from common.prunedstate import settle
+
+
+def exchange_weights(model: nn.Module, rate: float, gradients: Mapping[str, Tensor]) -> None:
+    """In every masked tensor prune the kept weights of least magnitude and grow as many of greatest gradient.
+
+    The density of every tensor stays what it was; what grows starts from 0 (Evci et al. 2020, "Rigging the
+    Lottery", section 3). Of equals the lower flat index is the smaller one.
+
+    Args:
+        model: any module; changed in place. Tensors without a mask stay as they are.
+        rate: share in [0, 1] of the kept weights that are exchanged, rounded to whole weights.
+        gradients: plain name → gradient of the loss by the whole tensor, pruned entries included.
+
+    Raises:
+        ValueError: rate is out of range, or a masked tensor has no gradient of its shape.
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate={rate}: expected 0 to 1")
+    masked = [(entry, mask) for entry in entries(model) if (mask := entry.mask) is not None]
+    for entry, _ in masked:
+        gradient = gradients.get(entry.name)
+        if gradient is None or gradient.shape != entry.tensor.shape:
+            shape = None if gradient is None else list(gradient.shape)
+            raise ValueError(f"gradient of {entry.name!r}: shape {shape}, expected {list(entry.tensor.shape)}")
+    for entry, mask in masked:
+        _exchange(entry, mask, rate, gradients[entry.name])
+    settle(model)
+
+
+def _exchange(entry: Entry, mask: Tensor, rate: float, gradient: Tensor) -> None:
+    kept = mask.reshape(-1) != 0
+    count = min(round(rate * int(kept.sum())), int((~kept).sum()))
+    magnitudes = entry.tensor.detach().reshape(-1).abs().masked_fill(~kept, torch.inf)
+    leaving = magnitudes.sort(stable=True).indices[:count]
+    scores = gradient.reshape(-1).abs().masked_fill(kept, -1)  # who leaves cannot enter again at once
+    entering = scores.sort(stable=True, descending=True).indices[:count]
+    new = entry.new_mask().copy_(mask)
+    new.view(-1)[leaving] = 0
+    new.view(-1)[entering] = 1
+    zero_pruned(entry.tensor, mask)  # what enters starts from 0, whatever a dense tensor held there
+    entry.put_mask(new)
+    zero_pruned(entry.tensor, new)

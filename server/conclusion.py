@@ -1,0 +1,75 @@
+"""What a round comes to: the new global model from the results, and what the strategy makes of it."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from common.parameters import digest
+from common.payload import mask_density, mask_digest
+from common.tensorfile import open_file, save, save_stream
+from server.aggregation import Combination, Update, aggregate
+from server.database import ResultRow
+from server.rundir import KeptMask, NewModel, RunDirectory
+from server.runfiles import model_file, optimizer_file
+from server.serveroptimizer import ServerOptimizer
+from server.strategies.base import Strategy
+
+
+class Conclusion(NamedTuple):
+    """What is committed with a round; its files are on disk."""
+
+    model: NewModel | None = None
+    """None: the global model stays."""
+    mask: KeptMask | None = None
+    """What every client starts from from now on; None: as before."""
+
+
+def conclude_round(
+    run: RunDirectory, strategy: Strategy, round_: int, results: Sequence[ResultRow], model_round: int
+) -> Conclusion:
+    """Write the round's global model from its results, tensor by tensor.
+
+    Touches files only, so that it may run beside the database's thread.
+
+    Args:
+        run: the run directory.
+        strategy: of the run.
+        round_: that is over.
+        results: that change the global model; none: it stays.
+        model_round: the round of the global model that they started from.
+    """
+    if not results:
+        return Conclusion()
+    path = run.path / model_file(round_)
+    file_digest = save_stream(path, run.table, _new_model(run, strategy, round_, results, model_round))
+    aggregated = open_file(path)
+    masks = strategy.next_masks(round_, run.table, aggregated)
+    mask = None
+    if masks is not None:
+        mask = KeptMask(mask_digest(masks), mask_density(run.table, masks))
+        run.save_masks(masks, mask.digest)
+    model = NewModel(digest(aggregated), file_digest) if strategy.changes_model(round_) else None
+    return Conclusion(model, mask)
+
+
+def _new_model(
+    run: RunDirectory, strategy: Strategy, round_: int, results: Sequence[ResultRow], model_round: int
+) -> Iterator[tuple[str, Tensor]]:
+    old = open_file(run.path / model_file(model_round))
+    if strategy.takes_best(round_):
+        results = [max(results, key=lambda row: (row.validation_accuracy, -row.client))]
+    updates = [
+        Update(row.client, row.examples, run.load_masks(row.mask), open_file(run.tensor_path(row.file)), row.scale)
+        for row in results
+    ]
+    combination = Combination(strategy.personal(run.table), counts_zeros=strategy.counts_zeros)
+    means = aggregate(run.table, old, updates, run.experiment.aggregation, combination)
+    settings = strategy.server_optimizer()
+    if settings.optimizer == "none" or strategy.takes_best(round_):
+        yield from means
+        return
+    before = run.path / optimizer_file(model_round)
+    optimizer = ServerOptimizer(settings, open_file(before) if before.exists() else {})
+    yield from optimizer.steps(run.table, old, means)
+    save(run.path / optimizer_file(round_), optimizer.state)

@@ -1,0 +1,91 @@
+"""The server's optimizer: old model minus mean of the clients is its gradient (Reddi et al. 2021, Algorithm 2)."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
+
+from common.errors import ExperimentError
+from common.experiment import ServerSettings
+from common.tensortable import TensorTable
+
+_STEP = "step"
+
+
+class ServerOptimizer:
+    """One optimizer of torch for each parameter, one after the other; its state goes from round to round in a file.
+
+    A parameter has its old values as parameter and old minus mean as gradient: SGD with lr = 1 and no momentum
+    would give the mean. Differs from the paper where torch does: its Adam corrects the bias of the moments.
+    """
+
+    def __init__(self, settings: ServerSettings, state: Mapping[str, Tensor]) -> None:
+        """Take up where a round has left.
+
+        Args:
+            settings: of the optimizer; not "none".
+            state: what `state` was after the last round; empty: there was none.
+
+        Raises:
+            ExperimentError: the optimizer is not installed.
+        """
+        self._create = _factory(settings)
+        self._before = state
+        self.state: dict[str, Tensor] = {}
+        """After the steps: `NAME/KEY` of every parameter, as large as the model or twice."""
+
+    def steps(
+        self, table: TensorTable, old: Mapping[str, Tensor], means: Iterator[tuple[str, Tensor]]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield the new global model, one tensor at a time; buffers are their mean.
+
+        Args:
+            table: of the model.
+            old: the global model that the clients started from.
+            means: (name, what the clients' values came to), each tensor once.
+        """
+        for name, mean in means:
+            is_trained = table[name].role == "parameter" and mean.is_floating_point()
+            yield name, self._step(name, old[name], mean) if is_trained else mean
+
+    def _step(self, name: str, old: Tensor, mean: Tensor) -> Tensor:
+        parameter = nn.Parameter(old.detach().clone())
+        parameter.grad = old.detach() - mean
+        optimizer = self._create([parameter])
+        self._restore(optimizer, parameter, name)
+        optimizer.step()
+        self._keep(optimizer, parameter, name)
+        return parameter.detach()
+
+    def _restore(self, optimizer: Optimizer, parameter: nn.Parameter, name: str) -> None:
+        prefix = f"{name}/"
+        found = {
+            key.removeprefix(prefix): value.clone() for key, value in self._before.items() if key.startswith(prefix)
+        }
+        if _STEP in found and not isinstance(optimizer, Adam):
+            optimizer.param_groups[0][_STEP] = int(found.pop(_STEP))
+        if found:
+            optimizer.state[parameter] = found
+
+    def _keep(self, optimizer: Optimizer, parameter: nn.Parameter, name: str) -> None:
+        for key, value in optimizer.state[parameter].items():
+            if isinstance(value, Tensor):
+                self.state[f"{name}/{key}"] = value
+        if isinstance(steps := optimizer.param_groups[0].get(_STEP), int):
+            self.state[f"{name}/{_STEP}"] = torch.tensor(steps)
+
+
+def _factory(settings: ServerSettings) -> Callable[[list[nn.Parameter]], Optimizer]:
+    if settings.optimizer == "sgd":
+        return partial(SGD, lr=settings.lr, momentum=settings.momentum)
+    if settings.optimizer == "adam":
+        return partial(Adam, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+    try:
+        from pytorch_optimizer import Yogi
+    except ImportError as error:
+        raise ExperimentError(
+            "server.optimizer = 'yogi': torch has no Yogi: pip install 'lotteryfl[yogi]', or choose sgd or adam"
+        ) from error
+    return partial(Yogi, lr=settings.lr, betas=settings.betas, eps=settings.eps)

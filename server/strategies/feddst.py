@@ -1,0 +1,55 @@
+"""FedDST: a mask of constant density that is exchanged as training goes (Bibikar et al. 2022, "Federated Dynamic
+Sparse Training: Computing Less, Communicating Less, Yet Learning Better", Algorithm 1)."""
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from common.masks import PackedMask
+from common.tensortable import TensorTable
+from protos import lotteryfl_pb2 as pb
+from server.strategies.base import ClientState, Strategy
+from server.strategies.sharedmask import largest_of_each, random_masks
+
+
+class FedDST(Strategy):
+    """All clients share one mask, at first random. Every `readjust_every` rounds they exchange weights of it.
+
+    The new global mask keeps in every tensor the largest of what was aggregated. The exchanged share decays as a
+    cosine to 0 at half of the rounds, as in the paper's code.
+
+    Differs from the paper: every tensor has the same density (theirs are by layer size), and weights are exchanged
+    after half of the local epochs.
+    """
+
+    name = "feddst"
+    prunes = True
+    starts_under = "shared mask"
+
+    def plan(self, round_: int, client: ClientState) -> pb.Plan:
+        """Train, and exchange weights when it is time."""
+        del client
+        plan = pb.Plan(train=self.local_training())
+        if rate := self._exchanged(round_):
+            plan.readjust.rate = rate
+        return plan
+
+    def initial_masks(self, table: TensorTable) -> Mapping[str, PackedMask]:
+        """Return random masks of the target density."""
+        return random_masks(table, self.experiment.strategy.target_density, self.experiment.seed)
+
+    def next_masks(
+        self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]
+    ) -> Mapping[str, PackedMask] | None:
+        """Make the next mask, where clients have come back with different ones."""
+        if not self._exchanged(round_):
+            return None
+        return largest_of_each(table, aggregated, self.experiment.strategy.target_density)
+
+    def _exchanged(self, round_: int) -> float:
+        """Return the share of the kept weights that a round exchanges."""
+        settings, end = self.experiment.strategy, self.experiment.rounds // 2
+        if round_ % settings.readjust_every or round_ > end:
+            return 0.0
+        return settings.readjust_rate * (1 + math.cos(math.pi * round_ / end)) / 2

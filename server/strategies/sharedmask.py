@@ -1,0 +1,41 @@
+"""One mask for all clients."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from common import masks as packed_masks
+from common.magnitude import Weight, masks_without_smallest
+from common.masks import PackedMask
+from common.randomness import derive_seed
+from common.tensortable import TensorSpec, TensorTable
+
+
+def largest(table: TensorTable, values: Mapping[str, Tensor], density: float) -> dict[str, PackedMask]:
+    """Return masks that keep a share of the prunable weights: the largest magnitudes over all tensors."""
+    return _largest([spec for spec in table if spec.prunable], values, density)
+
+
+def largest_of_each(table: TensorTable, values: Mapping[str, Tensor], density: float) -> dict[str, PackedMask]:
+    """Return masks that keep the same share of every prunable tensor: its largest magnitudes."""
+    masks: dict[str, PackedMask] = {}
+    for spec in table:
+        if spec.prunable:
+            masks |= _largest([spec], values, density)
+    return masks
+
+
+def random_masks(table: TensorTable, density: float, seed: int) -> dict[str, PackedMask]:
+    """Return masks that keep the same share of every prunable tensor, drawn at random."""
+    drawn = torch.Generator().manual_seed(derive_seed(seed, "initial mask"))
+    values = {spec.name: torch.rand(spec.shape, generator=drawn) for spec in table if spec.prunable}
+    return largest_of_each(table, values, density)
+
+
+def _largest(specs: Iterable[TensorSpec], values: Mapping[str, Tensor], density: float) -> dict[str, PackedMask]:
+    specs = list(specs)
+    total = sum(spec.numel for spec in specs)
+    weights = (Weight(values[spec.name], None, 0) for spec in specs)
+    masks = masks_without_smallest(weights, total - round(density * total))
+    return {spec.name: packed_masks.pack(mask) for spec, mask in zip(specs, masks, strict=True)}
