@@ -10,6 +10,7 @@ from common.payload import mask_density, mask_digest
 from common.tensorfile import open_file, save, save_stream
 from server.aggregation import Combination, Update, aggregate
 from server.database import ResultRow
+from server.privacy import noisy_means
 from server.rundir import KeptMask, NewModel, RunDirectory
 from server.runfiles import model_file, optimizer_file
 from server.serveroptimizer import ServerOptimizer
@@ -65,6 +66,9 @@ def _new_model(
     ]
     combination = Combination(strategy.personal(run.table), counts_zeros=strategy.counts_zeros)
     means = aggregate(run.table, old, updates, run.experiment.aggregation, combination)
+    privacy, clients = run.experiment.privacy, run.experiment.clients_per_round
+    if privacy.noise == "server":
+        means = noisy_means(old, means, updates[0].masks, privacy, results=len(updates), clients=clients)
     settings = strategy.server_optimizer()
     if settings.optimizer == "none" or strategy.takes_best(round_):
         yield from means

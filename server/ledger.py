@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from common.faults import fault
 from protos import lotteryfl_pb2 as pb
+from server.accountant import most_spent
 from server.conclusion import Conclusion
 from server.database import AssignmentRow, ClientRow, Received
 from server.leases import Standing
@@ -136,7 +137,8 @@ class Ledger:
         with self._database.transaction():
             self.traffic.flush()
             self._database.set_standings(closed.standings)
-            self._database.commit_round(number, self.round.age(self._clock()), closed.reason)
+            spent = most_spent(self._database, self._run.experiment)
+            self._database.commit_round(number, self.round.age(self._clock()), closed.reason, spent)
             if model is not None:
                 self._database.put("model_sha256", model.sha256)
                 self._database.put("model_digest", model.digest)
