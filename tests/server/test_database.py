@@ -95,7 +95,7 @@ def test_a_database_with_other_tables_is_refused(tmp_path: Path, query: str) -> 
     path = tmp_path / "run.db"
     Database(path)._connection.execute(query)
     for read_only in (True, False):
-        with pytest.raises(LotteryFLError, match=r"run\.db: its tables are not those of version 3"):
+        with pytest.raises(LotteryFLError, match=r"run\.db: its tables are not those of version 5"):
             Database(path, read_only=read_only)
 
 

@@ -130,7 +130,7 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
     ),
     "database, a table": (
         lambda path: edit(path, "DROP TABLE metrics"),
-        "run.db: its tables are not those of version 3",
+        "run.db: its tables are not those of version 5",
     ),
     "database, text that is none": (
         lambda path: edit(path, "UPDATE run SET value = CAST(x'ff' AS TEXT) WHERE key = 'run_id'"),
