@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from client.localwork import LocalWork
+from client.updateprivacy import protect_update
 from common import masks as packed_masks
 from common.clientmetrics import check_metrics
 from common.experiment import Experiment
@@ -51,12 +52,14 @@ class AssignmentRunner:
         Args:
             task: model and data.
             experiment: the resolved experiment; its `training` section says how to train, its `wire_dtype` in what
-                the weights travel.
+                the weights travel, its `privacy` section what is kept from the coordinator.
             table: the model's tensor table.
             initial: θ_0 by plain name; read, never changed.
             device: where to evaluate and train.
         """
         self._task = task
+        self._privacy = experiment.privacy
+        self._rounds = experiment.rounds
         self._wire = WireFormat(table, experiment.wire_dtype)
         self._model = task.model().to(device)
         self._work = LocalWork(self._model, table, experiment, initial, device)
@@ -103,15 +106,19 @@ class AssignmentRunner:
         on_step: OnStep | None,
     ) -> Outcome:
         started = time.monotonic()
+        if on_step is not None and self._privacy.hides_loss:
+            on_step = _without_loss(on_step)
         plan = assignment.plan
         self._load(entries, masks, own=plan.owns_unkept)
+        start = self._start(assignment)
         data = self._task.client_data(assignment.client)
         metrics = pb.ClientMetrics(downloaded=self._work.evaluate(data.test))
         done = self._work.follow(assignment, data, masks, metrics, on_step)
+        self._protect(start, done.masks)
         values = self._pack(done.masks, own=plan.owns_unkept)
         saliencies = plan.measure_saliency  # in the model's place: there is nothing to evaluate
         metrics.personalised.CopyFrom(metrics.downloaded if saliencies else self._work.evaluate(data.test))
-        metrics.train_loss = done.trained.loss
+        metrics.train_loss = 0.0 if self._privacy.hides_loss else done.trained.loss
         metrics.density = mask_density(self._wire.table, done.masks)
         metrics.seconds = time.monotonic() - started
         check_metrics(metrics)
@@ -127,6 +134,24 @@ class AssignmentRunner:
             self._model, {name: packed_masks.unpack(mask, table[name].shape) for name, mask in in_force.items()}
         )
 
+    def _start(self, assignment: pb.Assignment) -> dict[str, Tensor]:
+        """Return what the update is measured from, where it is to be bounded; otherwise nothing.
+
+        The last round's results go into no model: only a client that trusts no coordinator bounds its own.
+        """
+        is_bounded = assignment.round <= self._rounds or self._privacy.noise == "client"
+        if not (self._privacy.clip_norm and is_bounded):
+            return {}
+        tensors = named_tensors(self._model).items()
+        return {name: tensor.clone() for name, tensor in tensors if tensor.is_floating_point()}
+
+    def _protect(self, start: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> None:
+        if start:
+            bound, own_noise = self._privacy.clip_norm, self._privacy.noise == "client"
+            deviation = bound * self._privacy.noise_multiplier if own_noise else 0.0
+            tensors = named_tensors(self._model)
+            protect_update(self._wire.table, tensors, start, masks, clip_norm=bound, deviation=deviation)
+
     def _pack(self, masks: Mapping[str, PackedMask], *, own: bool) -> dict[str, Tensor]:
         """Return the model as it travels; the model is then just that, so that what is measured is what arrives."""
         tensors = named_tensors(self._model)
@@ -134,3 +159,8 @@ class AssignmentRunner:
         if not self._wire.is_lossless:
             self._wire.unpack_into(entries, masks, tensors, own=own)
         return entries
+
+
+def _without_loss(on_step: OnStep) -> OnStep:
+    """Let progress be told, and nothing of what the examples' loss is."""
+    return lambda epoch, step, loss: on_step(epoch, step, torch.zeros_like(loss))

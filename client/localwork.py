@@ -1,7 +1,8 @@
 """What a plan says between download and upload: judge, prune, rewind, train, exchange, select; on one model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from common.experiment import Experiment
 from common.gradients import mean_gradients
 from common.masks import PackedMask
 from common.parameters import named_masks, named_tensors
+from common.privatetraining import ExamplePrivacy, train_privately
 from common.pruning import prunable_entries, rewind
 from common.randomness import derive_seed
 from common.regrowth import exchange_weights
@@ -49,13 +51,18 @@ class LocalWork:
         Args:
             model: on the device.
             table: of its tensors.
-            experiment: its `training` section says how to train.
+            experiment: its `training` section says how to train, `privacy` whether by DP-SGD.
             initial: θ_0 by plain name; read, never changed.
             device: where to evaluate and train.
         """
         self._model = model
         self._table = table
         self._training = experiment.training
+        privacy = experiment.privacy
+        self._train_model: Callable[..., TrainResult] = train
+        if privacy.dp_sgd:
+            examples = ExamplePrivacy(privacy.max_grad_norm, privacy.noise_multiplier)
+            self._train_model = partial(train_privately, privacy=examples)
         self._prunable = experiment.strategy.prunable
         self._initial = initial
         self._device = device
@@ -152,7 +159,7 @@ class LocalWork:
     ) -> TrainResult:
         """Train, with a fresh optimizer; `after` so many epochs in another shuffling."""
         settings = self._training
-        return train(
+        return self._train_model(
             self._model,
             data.train,
             epochs=epochs,

@@ -174,6 +174,33 @@ class CheckSettings(_Section):
     """Refused results after which a worker gets no more work in the run."""
 
 
+class PrivacySettings(_Section):
+    """What may be learned about one client, or one example, from what is sent; see docs/privacy.md."""
+
+    clip_norm: float = Field(0.0, ge=0)
+    """Bound of the L2 norm of an update, all floating-point values sent minus those of before the work; 0: none."""
+    noise: Literal["none", "client", "server"] = "none"
+    """Gaussian: every client's on its own update, or the server's on the mean of the updates."""
+    noise_multiplier: float = Field(1.0, gt=0)
+    """Standard deviation of the noise, in units of clip_norm (in the sum of the updates); dp_sgd: of max_grad_norm."""
+    dp_sgd: bool = False
+    """Local training clips every example's gradient and adds noise (Abadi et al. 2016, Algorithm 1)."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Bound of the L2 norm of an example's gradient (dp_sgd)."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """δ for which ε is told; well below one over the number of clients, or of a client's examples (dp_sgd)."""
+
+    @property
+    def is_promised(self) -> bool:
+        """Whether there is noise, and so an ε."""
+        return self.dp_sgd or self.noise != "none"
+
+    @property
+    def hides_loss(self) -> bool:
+        """Whether the coordinator must not be told the loss on training examples, which has no noise."""
+        return self.dp_sgd or self.noise == "client"
+
+
 class RoundSettings(_Section):
     """When a round is complete, and how long a worker may be silent."""
 
@@ -229,6 +256,7 @@ class Experiment(_Section):
     aggregation: AggregationSettings = AggregationSettings()
     server: ServerSettings = ServerSettings()
     checks: CheckSettings = CheckSettings()
+    privacy: PrivacySettings = PrivacySettings()
     round: RoundSettings = RoundSettings()
     access: AccessSettings = AccessSettings()
 
@@ -260,6 +288,28 @@ class Experiment(_Section):
                 raise ValueError(
                     f"access.workers.{name} = {clients!r}: the experiment's clients are 0 to {self.clients - 1}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _private(self) -> "Experiment":
+        privacy = self.privacy
+        if privacy.noise != "none" and not privacy.clip_norm:
+            raise ValueError(
+                f"privacy.clip_norm = 0: must be more than 0 with privacy.noise = {privacy.noise!r}: "
+                "noise covers updates of a known size"
+            )
+        if privacy.noise != "none" and privacy.dp_sgd:
+            raise ValueError(
+                f"privacy.noise = {privacy.noise!r}: must be 'none' with privacy.dp_sgd: one ε is told, and it is "
+                "either of clients or of examples"
+            )
+        if privacy.noise == "server":
+            for key, expected in (("rule", "mean"), ("weighting", "equal")):
+                if (value := getattr(self.aggregation, key)) != expected:
+                    raise ValueError(
+                        f"aggregation.{key} = {value!r}: must be {expected!r} with privacy.noise = 'server': "
+                        "otherwise one client can move the model by more than the noise covers"
+                    )
         return self
 
 

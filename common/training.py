@@ -92,10 +92,10 @@ def train(
     steps = 0
     with (
         mode(model, training=True),
-        _seeded(derive_seed(seed, "dropout"), device),
+        seeded(derive_seed(seed, "dropout"), device),
         trainable_ticket(model) as pruned,
     ):
-        optim = _make_optimizer(optimizer, model, lr, momentum, weight_decay)
+        optim = make_optimizer(optimizer, model, lr, momentum, weight_decay)
         start = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad] if proximal else []
         for epoch in range(1, epochs + 1):
             losses, sizes = [], []
@@ -104,8 +104,8 @@ def train(
                 optim.zero_grad()
                 batch_loss = loss(model(inputs), labels)
                 batch_loss.backward()  # type: ignore[no-untyped-call]
-                _pull_back(start, proximal)
-                _mask_gradients(pruned)
+                pull_back(start, proximal)
+                mask_gradients(pruned)
                 optim.step()
                 steps += 1
                 losses.append(batch_loss.detach())
@@ -205,7 +205,7 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generators of the CPU and the device; restore their states on leaving."""
     devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices=devices, device_type=device.type):
@@ -216,9 +216,14 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _make_optimizer(
+def make_optimizer(
     name: str, model: nn.Module, lr: float, momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
+    """Return a fresh optimizer of what is to be trained.
+
+    Raises:
+        ValueError: there is nothing, or no optimizer of this name.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise ValueError(f"nothing to train: {type(model).__name__} has no parameter that requires a gradient")
@@ -231,7 +236,7 @@ def _make_optimizer(
     raise ValueError(f"optimizer={name!r}: expected 'sgd', 'adam' or 'adamw'")
 
 
-def _pull_back(start: list[tuple[nn.Parameter, Tensor]], proximal: float) -> None:
+def pull_back(start: list[tuple[nn.Parameter, Tensor]], proximal: float) -> None:
     """Add the gradient of the proximal term."""
     if start:
         parameters, origins = zip(*((p, origin) for p, origin in start if p.grad is not None), strict=True)
@@ -239,7 +244,8 @@ def _pull_back(start: list[tuple[nn.Parameter, Tensor]], proximal: float) -> Non
         torch._foreach_add_([p.grad for p in parameters], away, alpha=proximal)
 
 
-def _mask_gradients(pruned: list[tuple[Tensor, Tensor]]) -> None:
+def mask_gradients(pruned: list[tuple[Tensor, Tensor]]) -> None:
+    """Take the gradients of what is pruned away, of (parameter, mask) each."""
     with_gradient = [(tensor.grad, mask) for tensor, mask in pruned if tensor.grad is not None]
     if with_gradient:
         gradients, masks = zip(*with_gradient, strict=True)

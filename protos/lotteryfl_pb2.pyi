@@ -644,7 +644,7 @@ class ClientMetrics(_message.Message):
     DENSITY_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     train_loss: _builtins.float
-    """mean over the last epoch"""
+    """mean over the last epoch; 0 where privacy keeps it back"""
     density: _builtins.float
     """kept share of all prunable weights after the work"""
     seconds: _builtins.float
@@ -1165,6 +1165,8 @@ class RoundSummary(_message.Message):
     BROADCASTS_FIELD_NUMBER: _builtins.int
     STRAGGLERS_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    EPSILON_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     clients: _builtins.int
     accuracy_downloaded: _builtins.float
@@ -1176,6 +1178,10 @@ class RoundSummary(_message.Message):
     """workers that were given the whole model once, not the kept values of each client"""
     refused: _builtins.int
     """results that were refused"""
+    epsilon: _builtins.float
+    """spent so far by the client that spent most; absent: no privacy is promised"""
+    delta: _builtins.float
+    """for which it holds"""
     @_builtins.property
     def stragglers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """clients without a result: given up, or too late"""
@@ -1193,11 +1199,20 @@ class RoundSummary(_message.Message):
         broadcasts: _builtins.int = ...,
         stragglers: _abc.Iterable[_builtins.int] | None = ...,
         refused: _builtins.int = ...,
+        epsilon: _builtins.float | None = ...,
+        delta: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_delta", b"_delta", "_epsilon", b"_epsilon", "delta", b"delta", "epsilon", b"epsilon"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy_downloaded", b"accuracy_downloaded", "accuracy_personalised", b"accuracy_personalised", "broadcasts", b"broadcasts", "clients", b"clients", "density", b"density", "refused", b"refused", "round", b"round", "seconds", b"seconds", "stragglers", b"stragglers", "train_loss", b"train_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delta", b"_delta", "_epsilon", b"_epsilon", "accuracy_downloaded", b"accuracy_downloaded", "accuracy_personalised", b"accuracy_personalised", "broadcasts", b"broadcasts", "clients", b"clients", "delta", b"delta", "density", b"density", "epsilon", b"epsilon", "refused", b"refused", "round", b"round", "seconds", b"seconds", "stragglers", b"stragglers", "train_loss", b"train_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__delta: _TypeAlias = _typing.Literal["delta"]  # noqa: Y015
+    _WhichOneofArgType__delta: _TypeAlias = _typing.Literal["_delta", b"_delta"]  # noqa: Y015
+    _WhichOneofReturnType__epsilon: _TypeAlias = _typing.Literal["epsilon"]  # noqa: Y015
+    _WhichOneofArgType__epsilon: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__delta) -> _WhichOneofReturnType__delta | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epsilon) -> _WhichOneofReturnType__epsilon | None: ...
 
 Global___RoundSummary: _TypeAlias = RoundSummary  # noqa: Y015

@@ -11,6 +11,7 @@ from common.payload import mask_density, mask_digest
 from common.tensorfile import open_file, save, save_stream
 from server.aggregation import Combination, Update, aggregate
 from server.database import ResultRow
+from server.privacy import noisy_means
 from server.rundir import KeptMask, Masks, NewModel, RunDirectory
 from server.runfiles import model_file, optimizer_file
 from server.serveroptimizer import ServerOptimizer
@@ -79,6 +80,9 @@ def _new_model(
         drops_unkept=strategy.starts_under == "shared mask",
     )
     means = aggregate(run.table, old, updates, run.experiment.aggregation, combination)
+    privacy, clients = run.experiment.privacy, run.experiment.clients_per_round
+    if privacy.noise == "server":
+        means = noisy_means(old, means, updates[0].masks, privacy, results=len(updates), clients=clients)
     if not strategy.optimizes(round_):
         yield from means
         return

@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
@@ -94,6 +94,13 @@ class ClientSummary:
     density: float
     bytes_down: int
     bytes_up: int
+
+
+class Spent(NamedTuple):
+    """Privacy: who sees what it is promised against tells two neighbouring runs apart by no more than this."""
+
+    epsilon: float
+    delta: float
 
 
 class Database:
@@ -259,12 +266,14 @@ class Database:
         ).fetchone()
         return int(down), int(up)
 
-    def commit_round(self, round_: int, seconds: float, reason: str, *, tickets: bool = True) -> None:
+    def commit_round(
+        self, round_: int, seconds: float, reason: str, spent: Spent | None = None, *, tickets: bool = True
+    ) -> None:
         """Close a round; its results become the clients' masks and tickets, if they are models."""
         self._connection.execute(
-            "UPDATE rounds SET state = 'committed', seconds = ?, reason = ?, "
+            "UPDATE rounds SET state = 'committed', seconds = ?, reason = ?, epsilon = ?, delta = ?, "
             "committed_at = strftime('%Y-%m-%dT%H:%M:%fZ') WHERE round = ?",
-            (seconds, reason, round_),
+            (seconds, reason, *(spent or (None, None)), round_),
         )
         if not tickets:
             return
@@ -315,6 +324,26 @@ class Database:
             found.setdefault(client, []).append(density)
         return found
 
+    # -- what privacy is counted by
+
+    def aggregated_results(self, last_round: int) -> dict[int, int]:
+        """Return by client how many of its results went into a global model, rounds after `last_round` left out."""
+        rows = self._connection.execute(
+            "SELECT client, count(*) FROM results WHERE round <= ? GROUP BY client", (last_round,)
+        )
+        return dict(rows.fetchall())
+
+    def attempts(self) -> list[tuple[int, pb.Plan, int, int | None]]:
+        """Return how often clients' work was given out: client, plan, how often, and the client's training examples.
+
+        These are None as long as none of its results has told.
+        """
+        rows = self._connection.execute(
+            "SELECT client, plan, sum(attempt), (SELECT max(examples) FROM results r WHERE r.client = a.client) "
+            "FROM assignments a WHERE attempt > 0 GROUP BY client, plan ORDER BY client"
+        )
+        return [(client, pb.Plan.FromString(plan), times, examples) for client, plan, times, examples in rows]
+
     # -- refusals
 
     def add_refusal(self, id_: AssignmentId, worker: str, reason: str) -> None:
@@ -346,7 +375,7 @@ class Database:
             """
             SELECT r.round, count(*), avg(d.accuracy), avg(p.accuracy), avg(r.density), avg(r.train_loss), o.seconds,
                 (SELECT count(DISTINCT worker) FROM assignments a WHERE a.round = r.round AND a.broadcast),
-                (SELECT count(*) FROM refusals f WHERE f.round = r.round)
+                (SELECT count(*) FROM refusals f WHERE f.round = r.round), o.epsilon, o.delta
             FROM rounds o JOIN results r USING (round)
             JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
             JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')

@@ -9,6 +9,7 @@ from functools import cache, partial
 
 from common.faults import fault
 from protos import lotteryfl_pb2 as pb
+from server.accountant import most_spent
 from server.conclusion import Conclusion
 from server.database import AssignmentRow, Received
 from server.leases import Standing
@@ -138,7 +139,8 @@ class Ledger:
             self.traffic.flush()
             self._database.set_standings(closed.standings)
             tickets = self.is_final or self._strategy.trains(number)
-            self._database.commit_round(number, self.round.age(self._clock()), closed.reason, tickets=tickets)
+            spent = most_spent(self._database, self._run.experiment)
+            self._database.commit_round(number, self.round.age(self._clock()), closed.reason, spent, tickets=tickets)
             if model is not None:
                 self._database.put("model_sha256", model.sha256)
                 self._database.put("model_digest", model.digest)

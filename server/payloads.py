@@ -75,16 +75,19 @@ def _scale(run: RunDirectory, update: Update, assigned: AssignmentRow) -> float:
 
     Results that no model is made of have none: those of the final round, measurements, and all where nothing is shared.
     """
-    bound, strategy = run.experiment.checks.max_update_norm, create_strategy(run.experiment)
+    checks, privacy = run.experiment.checks, run.experiment.privacy
+    bound, strategy = checks.max_update_norm, create_strategy(run.experiment)
+    # Workers clip to this, but narrow dtypes round, and the server's noise covers no more.
+    covered = privacy.clip_norm if privacy.noise == "server" else 0.0
     if (
-        not bound
+        not (bound or covered)
         or assigned.round > run.experiment.rounds
         or not (strategy.aggregates and strategy.trains(assigned.round))
     ):
         return 1.0
     norm = update_norm(run.table, open_file(run.tensor_path(assigned.source)), update)
-    if norm <= bound:
-        return 1.0
-    if run.experiment.checks.on_large_update == "clip" and math.isfinite(norm):
-        return bound / norm
-    raise PayloadError(f"its update has a norm of {norm:.6g}, expected at most checks.max_update_norm = {bound:g}")
+    if (bound and norm > bound and checks.on_large_update == "refuse") or not math.isfinite(norm):
+        what = f"checks.max_update_norm = {bound:g}" if bound else f"privacy.clip_norm = {covered:g}"
+        raise PayloadError(f"its update has a norm of {norm:.6g}, expected at most {what}")
+    most = min(each for each in (bound, covered) if each)
+    return most / norm if norm > most else 1.0

@@ -28,11 +28,12 @@ def describe_round(status: pb.RunStatus) -> str:
     name = f"round {last.round}/{status.rounds}" if last.round <= status.rounds else "every client, once more"
     broadcasts = f", broadcast to {last.broadcasts}" if last.broadcasts else ""
     refused = f", {last.refused} refused" if last.refused else ""
+    privacy = f", ε {last.epsilon:.3g} (δ {last.delta:g})" if last.HasField("epsilon") else ""
     stragglers = f", without {_clients(last.stragglers)}" if last.stragglers else ""
     return (
         f"{name}: {last.clients} clients, accuracy {last.accuracy_downloaded:.3f} downloaded, "
         f"{last.accuracy_personalised:.3f} personalised, density {last.density:.3f}, "
-        f"{decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up{broadcasts}{refused}{stragglers}"
+        f"{decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up{broadcasts}{privacy}{refused}{stragglers}"
     )
 
 

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from tabulate import tabulate
 
 from protos import lotteryfl_pb2 as pb
+from server.accountant import epsilons
 from server.refusals import Refusals
 from server.rundir import RunDirectory
 from server.traffic import Traffic
@@ -43,6 +44,14 @@ class Refused(TypedDict):
     aside: list[str]
 
 
+class Privacy(TypedDict):
+    """What is promised of every client's part in the run, or of every example's (docs/privacy.md)."""
+
+    protects: Literal["client", "example"]
+    epsilon: float
+    delta: float
+
+
 class Summary(TypedDict):
     """summary.json. `last` is measured on every client after the last round, `best` over all rounds."""
 
@@ -54,6 +63,7 @@ class Summary(TypedDict):
     density: Density
     bytes: Bytes
     refused: Refused
+    privacy: Privacy | None
     model_sha256: str
     tickets_sha256: str
 
@@ -81,6 +91,7 @@ def summarise(run: RunDirectory) -> Summary:
             by_worker={worker.worker: worker.results for worker in refused},
             aside=[worker.worker for worker in refused if worker.aside],
         ),
+        privacy=_privacy(run, last),
         model_sha256=run.database.get("model_sha256"),
         tickets_sha256=run.tickets_sha256(),
     )
@@ -101,12 +112,17 @@ def final_table(run: RunDirectory) -> str:
     rows: list[list[object]] = [
         [c.client, c.accuracy_downloaded, c.accuracy_personalised, c.density, c.bytes_down, c.bytes_up] for c in clients
     ]
+    headers = ["client", "accuracy downloaded", "personalised", "density", "bytes down", "bytes up"]
+    if run.experiment.privacy.is_promised:
+        spent = epsilons(run.database, run.experiment)
+        rows = [[*row, spent.get(c.client, 0.0)] for row, c in zip(rows, clients, strict=True)]
+        headers.append("ε")
     columns = list(zip(*(row[1:] for row in rows), strict=True))
     rows.append(["mean", *(sum(column) / len(column) for column in columns)])
     return tabulate(
         rows,
-        headers=["client", "accuracy downloaded", "personalised", "density", "bytes down", "bytes up"],
-        floatfmt=("", ".3f", ".3f", ".3f", ",.0f", ",.0f"),
+        headers=headers,
+        floatfmt=("", ".3f", ".3f", ".3f", ",.0f", ",.0f", ".2f"),
         intfmt=",",
     )
 
@@ -133,6 +149,13 @@ def status_of(run: RunDirectory) -> pb.RunStatus:
         last=summaries[-1] if summaries else None,
         refusals=_refusals(run),
     )
+
+
+def _privacy(run: RunDirectory, last: pb.RoundSummary) -> Privacy | None:
+    if not last.HasField("epsilon"):
+        return None
+    protects: Literal["client", "example"] = "example" if run.experiment.privacy.dp_sgd else "client"
+    return Privacy(protects=protects, epsilon=last.epsilon, delta=last.delta)
 
 
 def _refusals(run: RunDirectory) -> Iterable[pb.WorkerRefusals]:

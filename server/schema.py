@@ -1,6 +1,6 @@
 """The tables of run.db."""
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised with every change of the tables: a run of another version is named, not guessed at."""
 
 SCHEMA = """
@@ -13,7 +13,9 @@ CREATE TABLE rounds (
     committed_at TEXT,
     seconds REAL,
     retries INTEGER NOT NULL DEFAULT 0,     -- how often it was tried again for want of results
-    reason TEXT NOT NULL DEFAULT ''
+    reason TEXT NOT NULL DEFAULT '',
+    epsilon REAL,                           -- spent so far by the client that spent most; NULL: none is promised
+    delta REAL                              -- for which it holds
 ) STRICT;
 
 CREATE TABLE clients (

@@ -79,7 +79,7 @@ def test_another_versions_database_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     Database(path)._connection.execute("PRAGMA user_version = 9")
     for read_only in (False, True):
-        with pytest.raises(LotteryFLError, match=r"run\.db: is of version 9; this program reads 4"):
+        with pytest.raises(LotteryFLError, match=r"run\.db: is of version 9; this program reads 5"):
             Database(path, read_only=read_only)
 
 

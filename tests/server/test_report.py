@@ -35,6 +35,7 @@ def test_the_summary_has_these_keys_and_is_valid_json(tmp_path: Path) -> None:
         "density": {"mean": float},
         "bytes": {"down": int, "up": int},
         "refused": {"results": int, "by_worker": {}, "aside": list},
+        "privacy": type(None),
         "model_sha256": str,
         "tickets_sha256": str,
     }

@@ -1,0 +1,69 @@
+"""A client's update, bounded and made noisy before it leaves."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from common import masks as packed_masks
+from common.masks import PackedMask
+from common.noise import Source, gaussian
+from common.tensortable import TensorTable
+
+
+def protect_update(
+    table: TensorTable,
+    tensors: Mapping[str, Tensor],
+    start: Mapping[str, Tensor],
+    masks: Mapping[str, PackedMask],
+    *,
+    clip_norm: float,
+    deviation: float = 0.0,
+    source: Source = os.urandom,
+) -> float:
+    """Scale an update down to an L2 norm, and add Gaussian noise to what is left of it; in place.
+
+    The update is all floating-point values that a mask keeps, or that are under none, minus those of before the
+    work, as aggregation sees it. What a mask does not keep stays as it is. The arithmetic is in float64; the values
+    are then rounded to their own dtype.
+
+    Args:
+        table: of the model.
+        tensors: after the work, by plain name; changed.
+        start: the floating-point ones before it.
+        masks: packed masks that are in force after the work.
+        clip_norm: the bound, more than 0.
+        deviation: standard deviation of the noise; 0: none.
+        source: of the noise.
+
+    Returns:
+        The norm before; not finite where a value is not.
+    """
+    # No BLAS: its sums depend on the number of cores.
+    squares = (float(update.square().sum()) for _, update, _ in _updates(table, tensors, start, masks))
+    norm = math.sqrt(sum(squares))
+    lost = 1 - min(1.0, clip_norm / norm) if norm else 0.0
+    for tensor, update, kept in _updates(table, tensors, start, masks):
+        if not (lost or deviation):
+            break
+        change = update.mul_(-lost)
+        if deviation:
+            noise = gaussian(change.numel(), deviation, source).view(change.shape)
+            change += noise if kept is None else noise * kept
+        tensor.copy_(change.add_(tensor.double().cpu()))
+    return norm
+
+
+def _updates(
+    table: TensorTable, tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], masks: Mapping[str, PackedMask]
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Yield every floating-point tensor with its update, float64, on the CPU, 0 off its mask, and the mask."""
+    for spec in table:
+        if not spec.dtype.is_floating_point:
+            continue
+        tensor = tensors[spec.name]
+        update = tensor.to("cpu", torch.float64, copy=True) - start[spec.name].to("cpu", torch.float64)
+        kept = packed_masks.unpack(masks[spec.name], spec.shape) if spec.name in masks else None
+        yield tensor, update if kept is None else update.mul_(kept), kept

@@ -1,0 +1,170 @@
+"""DP-SGD: local training in which no example counts for much (Abadi et al. 2016, "Deep Learning with Differential
+Privacy", Algorithm 1). Opacus finds every example's gradient, bounds it and adds the noise."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from common.errors import TaskError
+from common.noise import Source, uniform
+from common.pruning import trainable_ticket
+from common.randomness import derive_seed
+from common.training import (
+    Data,
+    Examples,
+    Loss,
+    OnStep,
+    TrainResult,
+    make_optimizer,
+    mask_gradients,
+    mode,
+    pull_back,
+    seeded,
+)
+
+
+@dataclass(frozen=True)
+class ExamplePrivacy:
+    """What is done to every example's gradient."""
+
+    max_grad_norm: float
+    """Bound of its L2 norm over all that is trained."""
+    noise_multiplier: float
+    """Standard deviation of the noise in the sum of a step's gradients, in units of the bound."""
+    source: Source = os.urandom
+    """Of batches and noise; all but tests leave it to the operating system."""
+
+
+def train_privately(
+    model: nn.Module,
+    data: Data,
+    privacy: ExamplePrivacy,
+    *,
+    epochs: int,
+    lr: float,
+    batch_size: int = 32,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    proximal: float = 0.0,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    loss: Loss = F.cross_entropy,
+    on_step: OnStep | None = None,
+) -> TrainResult:
+    """Train as `common.training.train` does, by DP-SGD; two trainings are never alike.
+
+    An epoch has as many steps as otherwise. Each is on a batch of its own, in which every example is with
+    probability batch_size / examples (Poisson sampling, as accountants take it), and which may be empty; the sum of
+    the gradients is divided by batch_size. What is pruned is taken out of an example's gradient before its norm is
+    taken, and uses up nothing of the bound. Momentum, weight decay and the proximal term come after the noise.
+
+    Args:
+        model: as for `train`.
+        data: as for `train`.
+        privacy: bound and noise.
+        epochs: as for `train`; so are the others. `seed` is of dropout alone.
+        lr: learning rate.
+        batch_size: mean number of examples in a step; all, where there are fewer.
+        optimizer: "sgd", "adam" or "adamw".
+        momentum: of sgd.
+        weight_decay: of the optimizer.
+        proximal: μ of FedProx.
+        seed: any int.
+        device: where to train.
+        loss: see `Loss`; a mean over the batch.
+        on_step: called after every step; its loss has no noise.
+
+    Raises:
+        TypeError: the data set has no length.
+        ValueError: as `train`.
+        TaskError: Opacus is not installed, or one example has no gradient of its own in this model, as with batch norm.
+    """
+    if epochs < 1:
+        raise ValueError(f"epochs={epochs}: expected at least 1")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: expected at least 1")
+    device = torch.device(device)
+    examples = Examples(data, device)
+    expected = min(batch_size, len(examples))
+    model.to(device)
+    steps = 0
+    with mode(model, training=True), seeded(derive_seed(seed, "dropout"), device), trainable_ticket(model) as pruned:
+        plain = make_optimizer(optimizer, model, lr, momentum, weight_decay)
+        start = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad] if proximal else []
+        with _by_example(model, plain, privacy, expected) as optim:
+            for epoch in range(1, epochs + 1):
+                total, seen = torch.zeros((), device=device), 0
+                for batch in _poisson_batches(len(examples), expected, privacy.source):
+                    optim.zero_grad()
+                    batch_loss = _backward(model, examples, batch, loss)
+                    for parameter, mask in pruned:
+                        parameter.grad_sample.mul_(mask)  # type: ignore[attr-defined]
+                    optim.pre_step()  # bounds, sums, adds noise, divides: now there are gradients
+                    pull_back(start, proximal)
+                    mask_gradients(pruned)
+                    plain.step()
+                    steps += 1
+                    total, seen = total + batch_loss * len(batch), seen + len(batch)
+                    if on_step is not None:
+                        on_step(epoch, steps, batch_loss)
+            optim.zero_grad()
+    return TrainResult(float(total) / max(seen, 1), len(examples), steps)
+
+
+def _poisson_batches(examples: int, expected: int, source: Source) -> Iterator[Tensor]:
+    """Yield the indices, int64, of an epoch's batches."""
+    for _ in range(ceil(examples / expected)):
+        yield (uniform(examples, source) < expected / examples).nonzero().flatten()
+
+
+def _backward(model: nn.Module, examples: Examples, batch: Tensor, loss: Loss) -> Tensor:
+    """Find the gradient of every example of a batch, into `grad_sample` of the parameters; return the mean loss."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not len(batch):
+        for parameter in parameters:
+            parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))  # type: ignore[attr-defined]
+        return torch.zeros((), device=parameters[0].device)
+    ((inputs, labels),) = examples.batches(batch, len(batch))
+    batch_loss = loss(model(inputs), labels)
+    batch_loss.backward()  # type: ignore[no-untyped-call]
+    return batch_loss.detach()
+
+
+@contextmanager
+def _by_example(model: nn.Module, optimizer: Optimizer, privacy: ExamplePrivacy, expected: int) -> Iterator[Any]:
+    """Let a backward find the gradient of every example; yields Opacus's optimizer around the given one."""
+    try:
+        from opacus.grad_sample import GradSampleHooks
+        from opacus.optimizers import DPOptimizer
+        from opacus.validators import ModuleValidator
+    except ImportError as error:
+        raise TaskError("privacy.dp_sgd: Opacus is not installed here: pip install 'lotteryfl[privacy]'") from error
+    if errors := ModuleValidator.validate(model, strict=False):
+        reason = str(errors[0]).strip().partition("\n")[0]
+        raise TaskError(f"privacy.dp_sgd: no example has a gradient of its own in the task's model: {reason}")
+    hooks = GradSampleHooks(model)
+    generator = torch.Generator(next(model.parameters()).device)
+    generator.manual_seed(int.from_bytes(privacy.source(8), "little", signed=True))
+    optimizer = DPOptimizer(
+        optimizer,
+        noise_multiplier=privacy.noise_multiplier,
+        max_grad_norm=privacy.max_grad_norm,
+        expected_batch_size=expected,
+        generator=generator,
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Full backward hook is firing")  # of the first layer, in every training
+            yield optimizer
+    finally:
+        hooks.cleanup()
