@@ -64,6 +64,7 @@ def run_directory_seeds() -> Iterable[bytes]:
     yield from (b"\0", b"\1")
     for number in range(len(finished().names)):
         yield b"\0" + join([damage(Kind.PATCH, number, (0, 0, 40), b"\1")])
+    for number in range(len(interrupted()[0].names)):
         yield b"\1" + join([damage(Kind.CUT, number, (0, 1, 0))])
     for number in range(len(TABLES)):
         yield b"\2" + join([damage(Kind.LOOSEN, 0), damage(Kind.SET, number, (1, 0, 0), b"\3\1")])

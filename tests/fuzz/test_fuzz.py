@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fuzzguard import hold, memory_capped
-from fuzztargets import CORPUS, TARGETS
+from fuzztargets import CORPUS, TARGETS, Target
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,19 +17,27 @@ MOST_KEPT = 1 << 20
 """Bytes of the corpus."""
 
 
+def ready(name: str) -> Target:
+    """Return a target when what it makes once is made: not under the cap on memory."""
+    target = TARGETS[name]
+    list(target.seeds())
+    return target
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_kept_corpus_gives_only_typed_errors(name: str) -> None:
     kept = [file.read_bytes() for file in sorted((CORPUS / name).iterdir())]
     assert kept
+    target = ready(name)
     for data in kept:
         with memory_capped():
-            hold(TARGETS[name].read, data)
+            hold(target.read, data)
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_valid_inputs_are_read(name: str) -> None:
     """A target that refuses everything finds nothing: its seeds at least pass its header."""
-    target = TARGETS[name]
+    target = ready(name)
     first, *_ = target.seeds()
     with memory_capped():
         target.read(first)
@@ -37,7 +45,7 @@ def test_valid_inputs_are_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_inputs_that_are_nearly_valid_give_only_typed_errors(name: str) -> None:
-    target = TARGETS[name]
+    target = ready(name)
     seeds = list(target.seeds())
 
     @settings(max_examples=EXAMPLES)
