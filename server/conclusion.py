@@ -1,8 +1,11 @@
 """What a round comes to: the new global model from the results, and what the strategy makes of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from common import masks as packed_masks
@@ -51,17 +54,11 @@ def conclude_round(
     if masks is not None:
         mask = KeptMask(mask_digest(masks), mask_density(run.table, masks))
         run.save_masks(masks, mask.digest)
-        file_digest = save_stream(path, run.table, _under(masks, aggregated))
+        file_digest = save_stream(path, run.table, _under(masks, aggregated.items()))
     if strategy.trains(round_):
         return Conclusion(NewModel(digest(open_file(path)), file_digest), mask)
     path.unlink()
     return Conclusion(mask=mask)
-
-
-def _under(masks: Masks, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in tensors.items():
-        kept = packed_masks.unpack(masks[name], tensor.shape) if name in masks else None
-        yield name, tensor if kept is None else tensor.masked_fill(~kept, 0)
 
 
 def _new_model(
@@ -74,19 +71,38 @@ def _new_model(
         Update(row.client, row.examples, run.load_masks(row.mask), open_file(run.tensor_path(row.file)), row.scale)
         for row in results
     ]
-    combination = Combination(
-        strategy.personal(run.table),
-        counts_zeros=strategy.counts_zeros,
-        drops_unkept=strategy.starts_under == "shared mask",
-    )
-    means = aggregate(run.table, old, updates, run.experiment.aggregation, combination)
+    combination = Combination(strategy.personal(run.table), counts_zeros=strategy.counts_zeros)
+    new = aggregate(run.table, old, updates, run.experiment.aggregation, combination)
     privacy, clients = run.experiment.privacy, run.experiment.clients_per_round
     if privacy.noise == "server":
-        means = noisy_means(old, means, updates[0].masks, privacy, results=len(updates), clients=clients)
-    if not strategy.optimizes(round_):
-        yield from means
-        return
-    before = run.path / optimizer_file(model_round)
-    optimizer = ServerOptimizer(strategy.server_optimizer(), open_file(before) if before.exists() else {})
+        new = noisy_means(old, new, updates[0].masks, privacy, results=len(updates), clients=clients)
+    if strategy.optimizes(round_):
+        before = run.path / optimizer_file(model_round)
+        optimizer = ServerOptimizer(strategy.server_optimizer(), open_file(before) if before.exists() else {})
+        new = _optimized(optimizer, run, old, new, run.path / optimizer_file(round_))
+    if strategy.starts_under == "shared mask":
+        new = _under(_kept_by_anyone(updates), new)
+    return new
+
+
+def _optimized(
+    optimizer: ServerOptimizer,
+    run: RunDirectory,
+    old: Mapping[str, Tensor],
+    means: Iterator[tuple[str, Tensor]],
+    state: Path,
+) -> Iterator[tuple[str, Tensor]]:
     yield from optimizer.steps(run.table, old, means)
-    save(run.path / optimizer_file(round_), optimizer.state)
+    save(state, optimizer.state)
+
+
+def _kept_by_anyone(updates: Sequence[Update]) -> Masks:
+    """Return where the clients' masks keep something together; of a tensor that one sent whole, no mask."""
+    names = set.intersection(*(set(update.masks) for update in updates))
+    return {name: reduce(np.bitwise_or, (update.masks[name] for update in updates)) for name in names}
+
+
+def _under(masks: Masks, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors:
+        kept = packed_masks.unpack(masks[name], tensor.shape) if name in masks else None
+        yield name, tensor if kept is None else tensor.masked_fill(~kept, 0)

@@ -37,11 +37,11 @@ class WeightedMean(Rule):
         else:
             np.add.at(self._sums, positions, terms)
 
-    def result(self, unkept: Array) -> Array:
-        """Return the means, still wide; those of `unkept` where nothing was added."""
+    def result(self, old: Array) -> Array:
+        """Return the means, still wide; the old ones where nothing was added."""
         with np.errstate(invalid="ignore"):  # 0 / 0
             means = self._sums.real / self._sums.imag
-        return np.where(self._sums.imag > 0, means, unkept)
+        return np.where(self._sums.imag > 0, means, old)
 
 
 class MeanWithZeros(WeightedMean):
@@ -57,8 +57,8 @@ class MeanWithZeros(WeightedMean):
         super().add(positions, values, examples)
         self._examples += examples
 
-    def result(self, unkept: Array) -> Array:
+    def result(self, old: Array) -> Array:
         """Return the means, still wide."""
-        del unkept
+        del old
         means: Array = self._sums.real / self._examples
         return means

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,8 +25,6 @@ class Combination:
     """Tensors that are each client's own: the global model keeps its old ones."""
     counts_zeros: bool = False
     """Pruned weights count as zeros; otherwise they do not count."""
-    drops_unkept: bool = False
-    """A weight that no client keeps becomes 0: it is off the mask of all. Otherwise it keeps its old value."""
 
 
 _ALL = Combination()
@@ -90,8 +87,7 @@ def _walk(
         if spec.name in combination.personal:
             yield spec.name, old[spec.name].clone()
         elif spec.dtype.is_floating_point:
-            new = _put_together(spec.name, old[spec.name], updates, rules[spec.dtype], combination)
-            yield spec.name, new
+            yield spec.name, _put_together(spec.name, old[spec.name], updates, rules[spec.dtype])
         else:
             yield spec.name, largest.entries[DENSE + spec.name].clone()
 
@@ -104,7 +100,7 @@ def _create_rule(settings: AggregationSettings, dtype: torch.dtype, clients: int
     return MeanWithZeros(dtype) if combination.counts_zeros else WeightedMean(dtype)
 
 
-def _put_together(name: str, old: Tensor, updates: Sequence[Update], rule: Rule, combination: Combination) -> Tensor:
+def _put_together(name: str, old: Tensor, updates: Sequence[Update], rule: Rule) -> Tensor:
     new = torch.empty_like(old, memory_format=torch.contiguous_format)
     old_flat, new_flat = old.detach().reshape(-1), new.view(-1)
     sources = [Values(name, update) for update in updates]
@@ -113,8 +109,7 @@ def _put_together(name: str, old: Tensor, updates: Sequence[Update], rule: Rule,
         rule.start(len(old_block))
         for update, source in zip(updates, sources, strict=True):
             rule.add(*source.take(start, old_block), update.examples)
-        unkept = np.zeros_like(old_block) if combination.drops_unkept else old_block
-        _write(new_flat[start : start + rule.block], rule.result(unkept))
+        _write(new_flat[start : start + rule.block], rule.result(old_block))
     return new
 
 

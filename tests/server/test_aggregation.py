@@ -82,14 +82,6 @@ def test_zeros_may_be_counted() -> None:
     assert new["weight"].tolist() == pytest.approx([1.3, 1.0, 0.8, 0])
 
 
-@pytest.mark.parametrize("rule", ["mean", "median", "trimmed_mean"])
-def test_what_nobody_keeps_may_be_dropped(rule: str) -> None:
-    table, updates = clients_1_2_3()
-    settings_ = AggregationSettings.model_validate({"rule": rule})
-    new = dict(aggregate(table, tensors_of(table, 10), updates, settings_, Combination(drops_unkept=True)))
-    assert new["weight"].tolist() == [2, 1.5, 1, 0]
-
-
 def test_clients_may_count_alike_but_for_integers() -> None:
     table, updates = clients_1_2_3((8, 1, 9))
     new = dict(aggregate(table, tensors_of(table, 10), updates, AggregationSettings(weighting="equal")))

@@ -483,6 +483,20 @@ def test_feddsts_next_mask_is_of_the_largest_that_somebody_kept(drive: Drive) ->
     torch.testing.assert_close(model(bench)[W], torch.where(new, mean, 0.0))
 
 
+@pytest.mark.parametrize("optimizer", ["none", "sgd", "adam"])
+@pytest.mark.parametrize("name", ["ssfl", "feddst"])
+def test_under_one_mask_the_model_is_exactly_0_off_it(drive: Drive, name: str, optimizer: str) -> None:
+    """Whatever momentum would make of a weight that has left it, or of the first values of one that never was in it."""
+    changes = settings(name, readjust_every=1)
+    bench = drive(tiny_experiment(**changes, rounds=6, training={"epochs": 2}, server={"optimizer": optimizer}))
+    for _ in range(6):
+        play(bench)
+        if bench.run.model_round:
+            for each, packed in bench.run.load_masks(bench.run.shared_mask.digest).items():
+                kept = unpack(packed, bench.run.table[each].shape)
+                assert torch.equal(model(bench)[each] != 0, kept)
+
+
 # ---- what strategies have in common
 
 
