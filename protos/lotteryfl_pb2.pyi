@@ -1088,7 +1088,7 @@ class RunStatus(_message.Message):
 
     @_builtins.property
     def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerRefusals]:
-        """by worker's name; who is not there had none"""
+        """by worker's name, of those that had most, at most 100"""
 
     def __init__(
         self,

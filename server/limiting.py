@@ -48,6 +48,8 @@ class Limiting(grpc.aio.ServerInterceptor):
                     await self._answer(handler, self._arriving(requests, context), context)
             except LimitError as error:
                 await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+            except (DecodeError, MessageSizeError) as error:
+                await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"a message of the call is none: {error}")
 
         deserialize = handler.request_deserializer
         if method != _TENSORS:
@@ -126,8 +128,6 @@ async def _only(requests: AsyncGenerator[Any, None], context: Context) -> Any:
             return await anext(requests)
     except StopAsyncIteration:
         await abort(context, grpc.StatusCode.INVALID_ARGUMENT, "the call brought no message")
-    except DecodeError as error:
-        await abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"the call's message is none: {error}")
 
 
 async def _stream_of(message: Any) -> AsyncIterator[Any]:

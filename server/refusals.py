@@ -1,10 +1,14 @@
 """Whose results were refused, and who has been put aside for it: for the whole run, over restarts."""
 
 from collections.abc import Iterable
+from heapq import nlargest
 from typing import NamedTuple
 
 from protos import lotteryfl_pb2 as pb
 from server.database import Database
+
+_MOST_TOLD = 100
+"""Workers that a status names: a message has an end."""
 
 
 class Refused(NamedTuple):
@@ -51,7 +55,8 @@ class Refusals:
         )
 
     def messages(self) -> Iterable[pb.WorkerRefusals]:
-        """Yield how each worker stands that had a result refused, by name."""
-        for worker, refused in sorted(self._by_worker.items()):
+        """Yield how the workers stand that had most results refused, by name."""
+        worst = nlargest(_MOST_TOLD, self._by_worker.items(), key=lambda item: item[1].results)
+        for worker, refused in sorted(worst):
             aside = self.is_too_much(refused)
             yield pb.WorkerRefusals(worker=worker, results=refused.results, reason=refused.reason, aside=aside)

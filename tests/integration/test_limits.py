@@ -183,7 +183,7 @@ def test_the_first_message_of_a_call_has_so_many_bytes(server: CoordinatorThread
 def test_bytes_that_are_no_message_are_refused(server: CoordinatorThread) -> None:
     error = fails(lambda: server.channel.unary_unary(f"/{SERVICE}/Register")(b"\xff" * 100, timeout=5))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert (error.details() or "").startswith("the call's message is none: ")
+    assert (error.details() or "").startswith("a message of the call is none: ")
 
 
 def test_texts_and_lists_have_bounds(server: CoordinatorThread, worker: HandWorker) -> None:

@@ -2,20 +2,23 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from driving import Bench
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.receiver import FileReceiver
 from common.tensorstream import CHUNK_BYTES
 from protos import lotteryfl_pb2 as pb
+from server.database import Database
 from server.limiting import Limiting
 from server.limits import LimitError, Limits, Rate, Recent, Shares
+from server.refusals import Refusals, Refused
 from server.upload import CutUploads
 from server.workers import ReplacedError, UnknownWorkerError, WorkerRegistry
 
@@ -138,3 +141,31 @@ def test_honest_workers_are_far_below() -> None:
     assert limits.calls_per_caller <= limits.calls_per_connection, "more would wait and never be told why"
     assert limits.calls_per_caller < limits.calls
     assert limits.header_bytes < CHUNK_BYTES + 1
+
+
+# -- what callers name does not pile up
+
+
+def test_a_status_names_those_of_whom_most_was_refused(tmp_path: Path) -> None:
+    refusals = Refusals(Database(tmp_path / "run.db"), most=3)
+    for number in range(150):
+        refusals.put(f"w{number}", Refused(number, "rubbish"))
+    assert {message.results for message in refusals.messages()} == set(range(50, 150))
+
+
+def test_progress_is_kept_of_what_a_worker_holds_alone(drive: Callable[..., Bench]) -> None:
+    bench = drive()
+    worker = bench.register("w")
+    held = bench.take(worker).assignment.assignment_id
+    others = ["r1-c0-a9", "r9-c9-a9", "x"]
+    progress = [pb.AssignmentProgress(assignment_id=id_) for id_ in (held, *others)]
+    assert bench.coordinator.heartbeat(worker, progress) == others
+    assert list(bench.coordinator._workers.seen(worker, 0).progress) == [held]
+
+
+def test_traffic_is_counted_for_assignments_of_late_alone(drive: Callable[..., Bench]) -> None:
+    bench = drive()
+    for name in ("r1-c0-a1", "r900-c0-a1", "r1-c900-a1", "x"):
+        bench.coordinator.count_bytes(name, down=10)
+    assert bench.coordinator.status().bytes_down == 40
+    assert set(bench.coordinator._ledger.traffic._pending_down) == {(1, 0)}
