@@ -1,4 +1,4 @@
-"""How many connections there may be: half of the files that the process may open, once it may open as many as it can."""
+"""How many connections there may be: half of the files that the process may open, when it may open all it can."""
 
 import subprocess
 import sys
