@@ -618,7 +618,7 @@ class Failure(_message.Message):
     HOPELESS_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     hopeless: _builtins.bool
-    """no other worker would do better (the task or its data is at fault): the run ends"""
+    """no other worker would do better (the task or its data is at fault): the run ends, unless callers show who they are"""
     def __init__(
         self,
         *,
