@@ -11,7 +11,6 @@ from common.parameters import named_tensors
 from common.randomness import derive_seed
 from common.tasks import load_task
 from common.tensortable import TensorTable
-from server.accountant import require_accountant
 from server.privacy import check_privacy
 from server.rundir import RunDirectory, is_set_up
 from server.serveroptimizer import ServerOptimizer
@@ -40,8 +39,6 @@ def create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunD
         )
     strategy.check(table)
     check_privacy(strategy, table)
-    if experiment.privacy.is_promised:
-        require_accountant()
     if experiment.server.optimizer != "none":
         ServerOptimizer(experiment.server, {})  # is it installed?
     return RunDirectory.create(path, experiment, table, named_tensors(model), strategy.initial_masks(table))
