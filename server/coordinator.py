@@ -21,6 +21,7 @@ from server.conclusion import Conclusion
 from server.database import AssignmentRow, Received, ResultRow
 from server.leases import AssignmentId, Lease, LeaseTable, Standing
 from server.ledger import Ledger
+from server.privacy import check_privacy
 from server.rounds import Decision, Verdict
 from server.rundir import RunDirectory
 from server.strategies import create_strategy
@@ -70,12 +71,13 @@ class Coordinator:
                 says otherwise.
 
         Raises:
-            ExperimentError: the experiment names an unknown strategy.
+            ExperimentError: the strategy is unknown, or cannot keep what `[privacy]` promises.
         """
         self._run = run
         self._clock = clock
         self.experiment = run.experiment
         self.strategy = create_strategy(run.experiment)
+        check_privacy(self.strategy, run.table)
         self._ledger = Ledger(run, self.strategy, clock)
         self._closed: Decision | None = None
         self._workers = WorkerRegistry()

@@ -17,13 +17,14 @@ from common.masks import PackedMask
 from common.noise import Source, gaussian
 from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
+from server.accountant import require_accountant
 from server.strategies.base import ClientState, Strategy
 
 _SUITED = "fedavg, fedavg-finetune, fedprox, or feddst with strategy.readjust_rate = 0"
 
 
 def check_privacy(strategy: Strategy, table: TensorTable) -> None:
-    """Check that what `[privacy]` promises can be kept with the strategy's plans and the model.
+    """Check that what `[privacy]` promises can be kept with the strategy's plans and the model, and told.
 
     Raises:
         ExperimentError: it cannot.
@@ -42,6 +43,8 @@ def check_privacy(strategy: Strategy, table: TensorTable) -> None:
         )
     if privacy.noise != "none":
         _check_noise(strategy, table)
+    if privacy.is_promised:
+        require_accountant()
 
 
 def _check_noise(strategy: Strategy, table: TensorTable) -> None:

@@ -11,7 +11,6 @@ from common.parameters import named_tensors
 from common.randomness import derive_seed
 from common.tasks import Task, load_task
 from common.tensortable import TensorTable
-from server.accountant import require_accountant
 from server.privacy import check_privacy
 from server.rundir import RunDirectory, is_set_up
 from server.serveroptimizer import ServerOptimizer
@@ -44,8 +43,6 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
         raise TaskError(f"task {task.name}: its model cannot travel: {error}") from error
     strategy.check(table)
     check_privacy(strategy, table)
-    if experiment.privacy.is_promised:
-        require_accountant()
     if (settings := strategy.server_optimizer()).optimizer != "none":
         ServerOptimizer(settings, {})  # is it installed?
     return RunDirectory.create(path, experiment, table, named_tensors(model), strategy.initial_masks(table))

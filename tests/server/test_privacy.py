@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from driving import CPU, Bench, Silent, Tied, TinyTask, simulated, tiny_experiment, tiny_mlp
+from driving import CPU, Bench, Silent, Tied, TinyTask, create, simulated, tiny_experiment, tiny_mlp
 from scipy import stats
 from torch import Tensor, nn
 
@@ -227,6 +227,15 @@ def test_a_run_that_cannot_keep_its_promise_is_not_set_up(tmp_path: Path) -> Non
     with pytest.raises(ExperimentError, match=r"with strategy.name = 'lotteryfl' a client's mask comes from its data"):
         create_run(tmp_path / "run", experiment, ())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_experiment_was_changed_behind_its_back_does_not_go_on(tmp_path: Path) -> None:
+    experiment = tiny_experiment(**EQUAL, privacy={"clip_norm": 1.0, "noise": "server"})
+    with (
+        create(tmp_path / "run", experiment, TinyTask()) as run,
+        pytest.raises(ExperimentError, match=r"strategy\.name = 'lotteryfl'"),
+    ):
+        Simulation(run, TinyTask(), CPU)
 
 
 @pytest.mark.parametrize("privacy", [{"clip_norm": 1.0, "noise": "client"}, {"dp_sgd": True}])
