@@ -48,8 +48,8 @@ def expect(peer: RawPeer, code: Code, details: str, method: str, *messages: Mess
     assert len(answer[1]) < 1000
 
 
-def register_as(name: str, **fields: Any) -> pb.RegisterRequest:
-    return pb.RegisterRequest(**{"protocol": PROTOCOL_VERSION, "name": name, "incarnation": "1" * 32} | fields)
+def register_as(name: str, incarnation: str = "1" * 32, **fields: Any) -> pb.RegisterRequest:
+    return pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation=incarnation, **fields)
 
 
 def result_of(worker_id: str, assignment_id: str) -> pb.ResultPart:
