@@ -24,7 +24,7 @@ def send_poison(worker: HandWorker) -> pb.SubmitReply:
     return worker.submit(done.messages())
 
 
-def registering(server: CoordinatorThread, name: str, incarnation: str = "2") -> pb.RegisterRequest:
+def registering(server: CoordinatorThread, name: str, incarnation: str = "2" * 32) -> pb.RegisterRequest:
     return pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation=incarnation, device="cpu")
 
 
@@ -103,12 +103,19 @@ def test_a_worker_refuses_what_is_beyond_its_bounds_and_hands_it_back(
     assert any(row.reason for row in rows) == ("--max-epochs" in options)
 
 
-@pytest.mark.parametrize(
-    ("name", "incarnation"), [("", "1"), ("w" * 201, "1"), ("w\x1b[2J", "1"), ("w", "a:b"), ("w", "")]
-)
-def test_a_worker_without_a_proper_name_is_turned_away(server: CoordinatorThread, name: str, incarnation: str) -> None:
-    error = fails(lambda: server.stub.Register(registering(server, name, incarnation), timeout=5))
+@pytest.mark.parametrize("name", ["", "w" * 257, "w\x1b[2J", "w:x"])
+def test_a_worker_without_a_proper_name_is_turned_away(server: CoordinatorThread, name: str) -> None:
+    error = fails(lambda: server.stub.Register(registering(server, name), timeout=5))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    shown = re.escape(name[:64].replace("\x1b", "?"))
+    assert re.fullmatch(f"name '{shown}': expected 1 to 256 .*", error.details() or ""), error.details()
+
+
+@pytest.mark.parametrize("incarnation", ["a:b", "", "1" * 31, "1" * 33])
+def test_a_worker_without_a_proper_incarnation_is_turned_away(server: CoordinatorThread, incarnation: str) -> None:
+    error = fails(lambda: server.stub.Register(registering(server, "w", incarnation), timeout=5))
+    reason = f"incarnation '{incarnation}': expected 32 hexadecimal digits"
+    assert (error.code(), error.details()) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
 
 
 def test_an_assignments_id_reaches_no_path(server: CoordinatorThread, worker: HandWorker, tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 import math
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 from rawpeer import Code, RawPeer
 
+from common.channel import PROTOCOL_VERSION
 from protos import lotteryfl_pb2 as pb
 
 
@@ -24,7 +25,13 @@ Attack = Callable[[RawPeer, Victim], None]
 ATTACKS: dict[str, Attack] = {}
 
 HUGE = "x" * 3_900_000
-"""Just below what a message may weigh."""
+"""Just below what any message may weigh, and far above what one that is no chunk may."""
+
+LONG = "x" * 1025
+"""One character more than a text may have."""
+
+TOO_LARGE = r"a message has \d{7} bytes: at most 1048576 are taken"
+TOO_LONG = "has 1025 characters: at most 1024 are taken"
 
 
 def attack(function: Attack) -> Attack:
@@ -39,6 +46,10 @@ def expect(peer: RawPeer, code: Code, details: str, method: str, *messages: Mess
     assert answer[0] is code, answer
     assert re.fullmatch(details, answer[1]), answer
     assert len(answer[1]) < 1000
+
+
+def register_as(name: str, incarnation: str = "1" * 32, **fields: Any) -> pb.RegisterRequest:
+    return pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation=incarnation, **fields)
 
 
 def result_of(worker_id: str, assignment_id: str) -> pb.ResultPart:
@@ -56,7 +67,7 @@ def acting_as_the_victim(peer: RawPeer, victim: Victim) -> None:
     me = re.escape(peer.name)
     denied = f"{me} may act as {me} or {me}/…, not as '{name}'"
     requests: dict[str, Message] = {
-        "Register": pb.RegisterRequest(protocol=1, name=victim.id.partition(":")[0], incarnation="2" * 32),
+        "Register": register_as(victim.id.partition(":")[0], incarnation="2" * 32),
         "FetchAssignment": pb.FetchAssignmentRequest(worker_id=victim.id),
         "SubmitResult": result_of(victim.id, victim.assignment_id),
         "FindUpload": pb.FindUploadRequest(worker_id=victim.id, assignment_id=victim.assignment_id),
@@ -96,8 +107,11 @@ def a_past_result_as_it_was(peer: RawPeer, victim: Victim) -> None:
 
 @attack
 def assignments_that_nobody_has(peer: RawPeer, victim: Victim) -> None:
-    for assignment_id in ("", "r2-c0-a99", "r99-c0-a1", "../../run.db", "r1-c0-a1\0", HUGE):
+    for assignment_id in ("", "r2-c0-a99", "r99-c0-a1", "../../run.db", "r1-c0-a1\0", LONG[1:]):
         assert verdict(peer, result_of(peer.id, assignment_id)) == "STALE"
+    long = f"Result.assignment_id {TOO_LONG}"
+    expect(peer, Code.INVALID_ARGUMENT, long, "SubmitResult", result_of(peer.id, LONG))
+    expect(peer, Code.RESOURCE_EXHAUSTED, TOO_LARGE, "SubmitResult", result_of(peer.id, HUGE))
     assert verdict(peer, pb.ResultPart(chunk=b"no header")) == "STALE"
 
 
@@ -140,33 +154,82 @@ def numbers_that_are_none(peer: RawPeer, victim: Victim) -> None:
 
 
 @attack
+def a_digest_of_three_million_characters(peer: RawPeer, victim: Victim) -> None:
+    """It is no result yet that could be refused: whoever holds the work goes on with it."""
+    head = result_of(peer.id, take(peer).assignment_id)
+    head.result.payload.size = 1000
+    head.result.mask_digest = "0" * 3_000_000
+    expect(peer, Code.RESOURCE_EXHAUSTED, TOO_LARGE, "SubmitResult", head)
+    head.result.mask_digest = LONG
+    expect(peer, Code.INVALID_ARGUMENT, f"Result.mask_digest {TOO_LONG}", "SubmitResult", head)
+    leave(peer)
+
+
+@attack
 def a_heartbeat_of_a_hundred_thousand_lines(peer: RawPeer, victim: Victim) -> None:
     peer.worker()
-    progress = [pb.AssignmentProgress(assignment_id=f"r2-c{number}-a1") for number in range(100_000)]
-    (beat,) = peer.call("Heartbeat", pb.HeartbeatRequest(worker_id=peer.id, progress=progress))
-    assert len(pb.HeartbeatReply.FromString(beat).cancel) == 100_000  # type: ignore[arg-type]
+
+    def beat(lines: int) -> pb.HeartbeatRequest:
+        progress = [pb.AssignmentProgress(assignment_id=f"r2-c{number}-a1") for number in range(lines)]
+        return pb.HeartbeatRequest(worker_id=peer.id, progress=progress)
+
+    expect(peer, Code.RESOURCE_EXHAUSTED, TOO_LARGE, "Heartbeat", beat(100_000))
+    more = "progress has 50000 entries: the experiment has 4 clients"
+    expect(peer, Code.INVALID_ARGUMENT, more, "Heartbeat", beat(50_000))
+    (answer,) = peer.call("Heartbeat", beat(4))
+    cancel = pb.HeartbeatReply.FromString(answer).cancel  # type: ignore[arg-type]
+    assert cancel == [f"r2-c{number}-a1" for number in range(4)]
+
+
+def texts(peer: RawPeer, text: str) -> dict[str, tuple[str, Message]]:
+    """Return requests with a text of the sender's choice, by the name of its field."""
+    ghost = f"{peer.name}:"
+    owned, ghostly = (f"{begin}{text[len(begin) :]}" for begin in (f"{peer.name}/", ghost))
+    return {
+        "RegisterRequest.name": ("Register", register_as(owned)),
+        "RegisterRequest.incarnation": ("Register", register_as(peer.name, incarnation=text)),
+        "RegisterRequest.run_id": ("Register", register_as(peer.name, run_id=text)),
+        "HeartbeatRequest.worker_id": ("Heartbeat", pb.HeartbeatRequest(worker_id=ghostly)),
+        "FetchAssignmentRequest.worker_id": ("FetchAssignment", pb.FetchAssignmentRequest(worker_id=ghostly)),
+        "LeaveRequest.reason": ("Leave", pb.LeaveRequest(worker_id=ghost, reason=text)),
+        "FetchBlobRequest.digest": ("FetchBlob", pb.FetchBlobRequest(worker_id=peer.id, digest=text)),
+    }
 
 
 @attack
 def words_without_end(peer: RawPeer, victim: Victim) -> None:
-    """What is said at length is neither kept nor said back."""
-    name, ghost = re.escape(peer.name), f"{peer.name}:{HUGE}"
-    register = pb.RegisterRequest(protocol=1, name=peer.name, incarnation=HUGE)
-    expect(peer, Code.INVALID_ARGUMENT, "incarnation 'x{40}': expected 32 hexadecimal digits", "Register", register)
-    owned = pb.RegisterRequest(protocol=1, name=f"{peer.name}/{HUGE}", incarnation="1" * 32)
-    expect(peer, Code.INVALID_ARGUMENT, f"name '{name}/x+': expected 1 to 256 .*", "Register", owned)
-    expect(peer, Code.NOT_FOUND, f"worker {name}:x+: register first", "Heartbeat", pb.HeartbeatRequest(worker_id=ghost))
-    for _ in range(5):
-        assert len(peer.call("Leave", pb.LeaveRequest(worker_id=ghost, reason=HUGE[:100]))) == 1
-    blob = pb.FetchBlobRequest(worker_id=peer.id, digest=HUGE)
-    expect(peer, Code.NOT_FOUND, r"no content with digest 'x+\.\.\.x+'", "FetchBlob", blob)
+    """What is said at length is neither kept nor said back: not read, not taken, or cut short."""
+    for method, request in texts(peer, HUGE).values():
+        expect(peer, Code.RESOURCE_EXHAUSTED, TOO_LARGE, method, request)
+    for field, (method, request) in texts(peer, LONG).items():
+        expect(peer, Code.INVALID_ARGUMENT, f"{field} {TOO_LONG}", method, request)
+    name, taken = re.escape(peer.name), texts(peer, LONG[1:])
+    unknown = Code.NOT_FOUND, f"worker {name}:x{{{288 - len(peer.name)}}}: register first"
+    for field, (code, details) in {
+        "RegisterRequest.name": (Code.INVALID_ARGUMENT, f"name '{name}/x{{{63 - len(peer.name)}}}': expected 1 to .*"),
+        "RegisterRequest.incarnation": (
+            Code.INVALID_ARGUMENT,
+            "incarnation 'x{40}': expected 32 hexadecimal digits",
+        ),
+        "RegisterRequest.run_id": (Code.FAILED_PRECONDITION, "another run is here now .*"),
+        "HeartbeatRequest.worker_id": unknown,
+        "FetchAssignmentRequest.worker_id": unknown,
+        "FetchBlobRequest.digest": (Code.NOT_FOUND, r"no content with digest 'x+\.\.\.x+'"),
+    }.items():
+        expect(peer, code, details, taken[field][0], taken[field][1])
+    method, request = taken["LeaveRequest.reason"]
+    assert len(peer.call(method, request)) == 1, "nobody is there to leave"
 
 
 @attack
 def a_million_clients(peer: RawPeer, victim: Victim) -> None:
-    clients = pb.ClientRange(clients=range(1_000_000))
-    register = pb.RegisterRequest(protocol=1, name=peer.name, incarnation="1" * 32, clients=clients)
-    expect(peer, Code.INVALID_ARGUMENT, "client 999999: the experiment's clients are 0 to 3", "Register", register)
+    for clients, code, details in (
+        (range(1_000_000), Code.RESOURCE_EXHAUSTED, TOO_LARGE),
+        (range(100_000), Code.INVALID_ARGUMENT, "client 99999: the experiment's clients are 0 to 3"),
+        ([3] * 1_000_000, Code.INVALID_ARGUMENT, "clients has 1000000 entries: the experiment has 4 clients"),
+    ):
+        request = register_as(peer.name, clients=pb.ClientRange(clients=clients))
+        expect(peer, code, details, "Register", request)
 
 
 @attack
@@ -192,7 +255,8 @@ def metadata_without_end(peer: RawPeer, victim: Victim) -> None:
 @attack
 def messages_that_are_none(peer: RawPeer, victim: Victim) -> None:
     for method in ("Register", "Heartbeat", "GetRun", "FetchAssignment"):
-        expect(peer, Code.INVALID_ARGUMENT, "the call's message is not one of the contract", method, b"\x0a\xff")
+        corrupt = rf"the call's message is none: Error parsing message with type '\S+\.{method}Request'.*"
+        expect(peer, Code.INVALID_ARGUMENT, corrupt, method, b"\x0a\xff")
         expect(peer, Code.INVALID_ARGUMENT, "the call brought no message", method)
 
 

@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 
 Attack = Callable[[str], None]
@@ -86,7 +86,7 @@ def many_connections(address: str) -> Iterator[list[socket.socket]]:
         yield connections
 
 
-def first_and_wait(first: bytes, gate: threading.Event) -> Iterator[bytes]:
-    """Yield one message, and stand still until the gate is open."""
-    yield first
+def some_and_wait(messages: Iterable[bytes], gate: threading.Event) -> Iterator[bytes]:
+    """Yield messages, and stand still until the gate is open."""
+    yield from messages
     gate.wait(60)

@@ -2,23 +2,26 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from callers import ATTACKS, Victim
+from callers import ATTACKS, Victim, expect, register_as
 from coordinator_thread import CoordinatorThread
 from credentials import Credentials
+from forgery import CHUNK, payload_of, upload
 from handworker import HandWorker
 from hostilerun import HOSTILE, write_experiment
-from looking import fails, status, stored
+from looking import fails, status, stored, until
 from rawpeer import Code, RawPeer
-from sockets import GARBAGE, connect, first_and_wait, hung_up, many_connections, say
+from sockets import GARBAGE, connect, hung_up, many_connections, say, some_and_wait
 
 from common.experiment import load
 from common.security import ChannelSecurity, TLSFiles
 from protos import lotteryfl_pb2 as pb
 from server.endpoint import Endpoint
+from server.limits import Limits
 from server.setup import create_run
 from server.verify import verify
 
@@ -30,23 +33,28 @@ def credentials(tmp_path_factory: pytest.TempPathFactory) -> Credentials:
     return Credentials(tmp_path_factory.mktemp("credentials"))
 
 
-def serving(folder: Path, endpoint: Endpoint, security: ChannelSecurity) -> Iterator[CoordinatorThread]:
+@contextmanager
+def serving(
+    folder: Path, endpoint: Endpoint, security: ChannelSecurity, limits: Limits | None = None
+) -> Iterator[CoordinatorThread]:
     experiment = load(write_experiment(folder, HOSTILE))
     with (
         create_run(folder / "run", experiment, (experiment.task.name,)) as run,
-        CoordinatorThread(run, endpoint, security) as server,
+        CoordinatorThread(run, endpoint, security, limits) as server,
     ):
         yield server
 
 
 @pytest.fixture(scope="module")
 def mutual(tmp_path_factory: pytest.TempPathFactory, credentials: Credentials) -> Iterator[CoordinatorThread]:
-    yield from serving(tmp_path_factory.mktemp("mutual"), credentials.mutual, credentials.of("alice"))
+    with serving(tmp_path_factory.mktemp("mutual"), credentials.mutual, credentials.of("alice")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorThread]:
-    yield from serving(tmp_path_factory.mktemp("plain"), Endpoint(HERE), ChannelSecurity())
+    with serving(tmp_path_factory.mktemp("plain"), Endpoint(HERE), ChannelSecurity()) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +126,7 @@ def test_no_token_and_a_wrong_one(credentials: Credentials, tmp_path: Path) -> N
     unknown = "the token is unknown, or was revoked"
     wanted = "a token is wanted: give --token-file, or LOTTERYFL_TOKEN in the environment"
     name, _, secret = known.rpartition(".")
-    for server in serving(tmp_path, tokens, credentials.by_token(known)):
+    with serving(tmp_path, tokens, credentials.by_token(known)) as server:
         for token, reason in ((f"{name}.{'s' * 43}", unknown), (f"dave.{secret}", unknown), ("", wanted)):
             peer = RawPeer(server.address, server.task, credentials.by_token(token), "carol")
             assert peer.call("GetRun", b"") == (Code.UNAUTHENTICATED, reason)
@@ -144,12 +152,14 @@ def test_who_is_put_aside_is_so_under_every_name_of_its_certificate(
     assert (refusals.worker, refusals.results, refusals.aside) == ("bob", 3, True)
     assert len(status(mutual).in_flight) == 1
     assert status(mutual).in_flight[0].endswith(" on alice")
-    again = RawPeer(mutual.address, mutual.task, credentials.of("bob"), "bob/new")
-    register = pb.RegisterRequest(protocol=1, name="bob/new", incarnation="1" * 32)
-    answer = again.call("Register", register)
-    assert isinstance(answer, tuple)
-    assert answer[0] is Code.PERMISSION_DENIED
-    assert answer[1].startswith("worker bob is put aside for the rest of this run: 3 of its results were refused")
+    reason = (
+        "worker bob is put aside for the rest of this run: 3 of its results were refused, the last for examples = 0.*"
+    )
+    again = RawPeer(mutual.address, mutual.task, credentials.of("bob"), "bob")
+    for name in ("bob", "bob/0", "bob/new"):
+        expect(again, Code.PERMISSION_DENIED, reason, "Register", register_as(name))
+    poll = pb.FetchAssignmentRequest(worker_id=idle.id)
+    expect(idle, Code.PERMISSION_DENIED, reason, "FetchAssignment", poll)
     for peer in (*peers, again):
         peer.close()
 
@@ -170,12 +180,9 @@ def test_a_thousand_connections_at_once(mutual: CoordinatorThread) -> None:
         assert status(mutual).state == pb.RunStatus.RUNNING
 
 
-def test_connections_leave_open_files_for_the_run(
-    tmp_path: Path, credentials: Credentials, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connections_leave_open_files_for_the_run(tmp_path: Path) -> None:
     """Those beyond the limit are hung up on; whoever is connected already is served."""
-    monkeypatch.setattr("server.serve.connection_limit", lambda: 10)
-    for server in serving(tmp_path, Endpoint(HERE), ChannelSecurity()):
+    with serving(tmp_path, Endpoint(HERE), ChannelSecurity(), Limits(connections=10)) as server:
         assert status(server).state == pb.RunStatus.RUNNING
         connections = [connect(server.address) for _ in range(30)]
         assert all(hung_up(connection) for connection in connections[10:])
@@ -188,18 +195,23 @@ def test_connections_leave_open_files_for_the_run(
 # -- streams that stand still
 
 
-def test_an_upload_that_stands_still_is_given_up(plain: CoordinatorThread, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.upload.STREAM_IDLE_SECONDS", 0.2)
-    peer = RawPeer(plain.address, plain.task, ChannelSecurity(), "slow")
-    done = peer.worker().work()
-    answered = threading.Event()
-    stream = peer.stream("SubmitResult", first_and_wait(done.messages()[0].SerializeToString(), answered))
-    error = fails(lambda: next(stream))
-    answered.set()
-    assert (error.code(), error.details()) == (Code.ABORTED, "upload: nothing came for 0.2 s")
-    assert [file for file in stored(plain) if file.endswith(".part")] != [], "it may go on from there"
-    assert peer.submit(part.SerializeToString() for part in done.messages()).verdict == pb.SubmitReply.ACCEPTED
-    peer.close()
+def test_an_upload_that_stands_still_is_given_up(tmp_path: Path) -> None:
+    """What has come of it is kept, and its sender may go on from there."""
+    with serving(tmp_path, Endpoint(HERE), ChannelSecurity(), Limits(idle_seconds=0.5)) as server:
+        peer = RawPeer(server.address, server.task, ChannelSecurity(), "slow")
+        done = peer.worker().work()
+        head, first, *_ = upload(done.result, payload_of(done.entries))
+        answered = threading.Event()
+        error = fails(lambda: next(peer.stream("SubmitResult", some_and_wait((head, first), answered))))
+        answered.set()
+        assert (error.code(), error.details()) == (Code.DEADLINE_EXCEEDED, "the call's messages come too slowly")
+        find = pb.FindUploadRequest(worker_id=peer.id, assignment_id=done.result.assignment_id)
+        until(lambda: server.stub.FindUpload(find, timeout=5).received == CHUNK)
+        assert [file for file in stored(server) if file.endswith(".part")] != []
+        rest = (part.SerializeToString() for part in done.messages(offset=CHUNK))
+        assert peer.submit(rest).verdict == pb.SubmitReply.ACCEPTED
+        assert [file for file in stored(server) if file.endswith(".part")] == []
+        peer.close()
 
 
 def test_nothing_is_left_of_it_all(mutual: CoordinatorThread, plain: CoordinatorThread) -> None:

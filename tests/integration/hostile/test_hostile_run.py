@@ -15,7 +15,7 @@ from credentials import Credentials
 from hostilerun import HOSTILE, TASK, write_experiment
 from processes import Gate
 from rawpeer import Code, RawPeer
-from sockets import GARBAGE, first_and_wait, many_connections, say
+from sockets import GARBAGE, many_connections, say, some_and_wait
 from uploads import ATTACKS as UPLOADS
 
 from common.experiment import MIN_LEASE_SECONDS
@@ -141,7 +141,7 @@ def test_a_run_among_hostile_peers_ends_with_the_same_bits(
     still = threading.Event()
     slow = hostiles.peer("slow")
     head = pb.Result(worker_id=slow.id, assignment_id=take(slow).assignment_id, payload=pb.PayloadHeader(size=1000))
-    standing = slow.stream("SubmitResult", first_and_wait(pb.ResultPart(result=head).SerializeToString(), still))
+    standing = slow.stream("SubmitResult", some_and_wait([pb.ResultPart(result=head).SerializeToString()], still))
     with many_connections(hostiles.address):
         growth = resident(coordinator.pid) - before
         gate.open()
