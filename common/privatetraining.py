@@ -22,6 +22,7 @@ from common.training import (
     Data,
     Examples,
     Loss,
+    OnEpoch,
     OnStep,
     TrainResult,
     make_optimizer,
@@ -60,6 +61,7 @@ def train_privately(
     device: torch.device | str = "cpu",
     loss: Loss = F.cross_entropy,
     on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
     """Train as `common.training.train` does, by DP-SGD; two trainings are never alike.
 
@@ -83,6 +85,7 @@ def train_privately(
         device: where to train.
         loss: see `Loss`; a mean over the batch.
         on_step: called after every step; its loss has no noise.
+        on_epoch: called after every epoch.
 
     Raises:
         TypeError: the data set has no length.
@@ -117,6 +120,8 @@ def train_privately(
                     total, seen = total + batch_loss * len(batch), seen + len(batch)
                     if on_step is not None:
                         on_step(epoch, steps, batch_loss)
+                if on_epoch is not None:
+                    on_epoch(epoch)
             optim.zero_grad()
     return TrainResult(float(total) / max(seen, 1), len(examples), steps)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from driving import CPU, Bench, Silent, Tied, TinyTask, create, simulated, tiny_experiment, tiny_mlp
+from driving import CPU, Bench, Silent, Tied, TinyTask, simulated, tiny_experiment, tiny_mlp
 from scipy import stats
 from torch import Tensor, nn
 
@@ -169,8 +169,9 @@ def test_feddst_without_exchanges_has_noise_on_its_fixed_mask_alone(tmp_path: Pa
         Simulation(run, task, CPU).run(Silent())
         before, after = (open_file(run.path / model_file(round_)) for round_ in (0, 2))
         for name, packed in masks.items():
-            changed = before[name] != after[name]
-            assert torch.equal(changed, packed_masks.unpack(packed, changed.shape))
+            kept = packed_masks.unpack(packed, after[name].shape)
+            assert torch.equal(after[name] != 0, kept)
+            assert (after[name] != before[name])[kept].all()
 
 
 # ---- kept back
@@ -231,8 +232,9 @@ def test_a_run_that_cannot_keep_its_promise_is_not_set_up(tmp_path: Path) -> Non
 
 def test_a_run_whose_experiment_was_changed_behind_its_back_does_not_go_on(tmp_path: Path) -> None:
     experiment = tiny_experiment(**EQUAL, privacy={"clip_norm": 1.0, "noise": "server"})
+    model = TinyTask().model()
     with (
-        create(tmp_path / "run", experiment, TinyTask()) as run,
+        RunDirectory.create(tmp_path / "run", experiment, TensorTable.of(model), named_tensors(model)) as run,
         pytest.raises(ExperimentError, match=r"strategy\.name = 'lotteryfl'"),
     ):
         Simulation(run, TinyTask(), CPU)
