@@ -44,8 +44,8 @@ def test_a_disk_that_fails_when_work_is_given_out(
 ) -> None:
     """Its worker hears that the coordinator is away, and so waits for it to come back."""
     server = coordinate(write())
-    monkeypatch.setattr(faults, "_plan", faults.Plan([faults.Fault(point, "raise", 1)]))
     worker = HandWorker(server)
+    monkeypatch.setattr(faults, "_plan", faults.Plan([faults.Fault(point, "raise", 1)]))
     with pytest.raises(grpc.RpcError) as failure:
         worker.poll()
     assert failure.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -255,7 +255,7 @@ def metadata_without_end(peer: RawPeer, victim: Victim) -> None:
 @attack
 def messages_that_are_none(peer: RawPeer, victim: Victim) -> None:
     for method in ("Register", "Heartbeat", "GetRun", "FetchAssignment"):
-        corrupt = rf"the call's message is none: Error parsing message with type '\S+\.{method}Request'.*"
+        corrupt = rf"a message of the call is none: Error parsing message with type '\S+\.{method}Request'.*"
         expect(peer, Code.INVALID_ARGUMENT, corrupt, method, b"\x0a\xff")
         expect(peer, Code.INVALID_ARGUMENT, "the call brought no message", method)
 
