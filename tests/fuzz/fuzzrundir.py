@@ -22,6 +22,9 @@ from server.rundir import RunDirectory
 
 MOST_DAMAGES = 16
 
+_SHOWN = io.StringIO()
+"""One for all: click remembers every stream that it has ever written to."""
+
 
 # -- a run directory: which, whose ticket, and the damages, each after its length
 
@@ -45,7 +48,9 @@ def _live(options: int) -> LiveRun:
 def _look(path: Path, client: int) -> None:
     out = folder() / "ticket.safetensors"
     refused: list[str] = []
-    with redirect_stdout(io.StringIO()) as shown:
+    _SHOWN.seek(0)
+    _SHOWN.truncate()
+    with redirect_stdout(_SHOWN) as shown:
         for command in (
             lambda: verify.callback(path),
             lambda: unwrap(status.callback)(str(path), ChannelSecurity()),
