@@ -219,14 +219,18 @@ EVENTS = ["expire", "restart", "again", "twice", "refuse"]
 
 
 @example(events=[])
-@example(events=["refuse"] * 4)
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(st.sampled_from(EVENTS), max_size=8))
 def test_whatever_happens_the_run_ends_with_the_same_bits(
     drive: Drive, numbers: Counter[str], events: list[str]
 ) -> None:
-    patient = {"round": {"max_attempts": 100, "deadline": 1e6}, "checks": {"max_refusals": 100}}
-    experiment = tiny_experiment(rounds=1, clients=3, clients_per_round=2, **patient)
+    experiment = tiny_experiment(
+        rounds=1,
+        clients=3,
+        clients_per_round=2,
+        round={"max_attempts": 100, "deadline": 1e6},
+        checks={"max_refusals": 100},
+    )
     numbers["runs"] += 1
     bench = drive(experiment, name=f"run{numbers['runs']}")
     for event in events:
