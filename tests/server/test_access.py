@@ -1,11 +1,11 @@
 """Who may hold which clients, and what a coordinator's address asks for."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Drive
-from driving import tiny_experiment
+from driving import Bench, tiny_experiment
 
 from common.errors import ExperimentError
 from common.experiment import AccessSettings, from_json
@@ -16,6 +16,7 @@ from server.security.access import AccessError, clients_held
 from server.security.certificates import Authority
 from server.security.tokens import add_token
 
+Drive = Callable[..., Bench]
 ALICE, BOB = (Identity(name, Role.WORKER) for name in ("alice", "bob"))
 ACCESS = AccessSettings(workers={"alice": "0-2,5"})
 
