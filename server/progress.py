@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from common.identity import printable
 from protos import lotteryfl_pb2 as pb
 
 _MOST_NAMED = 10
@@ -35,11 +36,6 @@ def describe_round(status: pb.RunStatus) -> str:
         f"{last.accuracy_personalised:.3f} personalised, density {last.density:.3f}, "
         f"{decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up{broadcasts}{privacy}{refused}{stragglers}"
     )
-
-
-def printable(text: str) -> str:
-    """Return text that workers may have written without what would drive the terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def describe_refusals(refusals: pb.WorkerRefusals) -> str:
