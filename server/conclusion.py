@@ -54,11 +54,12 @@ def conclude_round(
     if masks is not None:
         mask = KeptMask(mask_digest(masks), mask_density(run.table, masks))
         run.save_masks(masks, mask.digest)
+    if not strategy.trains(round_):
+        path.unlink()
+        return Conclusion(mask=mask)
+    if masks is not None:
         file_digest = save_stream(path, run.table, _under(masks, aggregated.items()))
-    if strategy.trains(round_):
-        return Conclusion(NewModel(digest(open_file(path)), file_digest), mask)
-    path.unlink()
-    return Conclusion(mask=mask)
+    return Conclusion(NewModel(digest(open_file(path)), file_digest), mask)
 
 
 def _new_model(
