@@ -9,6 +9,7 @@ from torch import Tensor
 
 from client.localwork import LocalWork
 from common import masks as packed_masks
+from client.testdata import TestData
 from common.clientmetrics import check_metrics
 from common.experiment import Experiment
 from common.masks import PackedMask
@@ -57,6 +58,7 @@ class AssignmentRunner:
             device: where to evaluate and train.
         """
         self._task = task
+        self._test_data = TestData(task, experiment)
         self._wire = WireFormat(table, experiment.wire_dtype)
         self._model = task.model().to(device)
         self._work = LocalWork(self._model, table, experiment, initial, device)
@@ -106,15 +108,18 @@ class AssignmentRunner:
         plan = assignment.plan
         self._load(entries, masks, own=plan.owns_unkept)
         data = self._task.client_data(assignment.client)
-        metrics = pb.ClientMetrics(downloaded=self._work.evaluate(data.test))
+        test, everybodys = self._test_data.own(assignment, data), self._test_data.everybodys(assignment)
+        metrics = pb.ClientMetrics(downloaded=self._work.evaluate(test))
         done = self._work.follow(assignment, data, masks, metrics, on_step)
         values = self._pack(done.masks, own=plan.owns_unkept)
         saliencies = plan.measure_saliency  # in the model's place: there is nothing to evaluate
-        metrics.personalised.CopyFrom(metrics.downloaded if saliencies else self._work.evaluate(data.test))
+        metrics.personalised.CopyFrom(metrics.downloaded if saliencies else self._work.evaluate(test))
+        if everybodys is not None:
+            metrics.global_test.CopyFrom(self._work.evaluate(everybodys))
         metrics.train_loss = done.trained.loss
         metrics.density = mask_density(self._wire.table, done.masks)
         metrics.seconds = time.monotonic() - started
-        check_metrics(metrics)
+        check_metrics(metrics, globally=everybodys is not None)
         self._wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
         return Outcome(done.trained.examples, metrics, done.masks, mask_digest(done.masks), values | update)

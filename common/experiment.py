@@ -159,6 +159,17 @@ class AggregationSettings(_Section):
     """Share of the values that are left out at each end (trimmed_mean)."""
 
 
+class EvaluationSettings(_Section):
+    """On how much test data models are measured."""
+
+    test_examples: int = Field(0, ge=0, le=2**31 - 1)
+    """Most of a client's own test examples that training rounds measure on, drawn once for the whole run; 0: all. The
+    last round takes all."""
+    global_examples: int = Field(0, ge=0, le=2**31 - 1)
+    """Examples of the task's global test data, the same for all clients, on which the last round measures the
+    personalised model too; 0: it does not."""
+
+
 class CheckSettings(_Section):
     """What is believed of a result, and how often a worker may send what is not."""
 
@@ -226,6 +237,7 @@ class Experiment(_Section):
     strategy: StrategySettings = StrategySettings()
     aggregation: AggregationSettings = AggregationSettings()
     server: ServerSettings = ServerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     checks: CheckSettings = CheckSettings()
     round: RoundSettings = RoundSettings()
     access: AccessSettings = AccessSettings()
@@ -259,6 +271,10 @@ class Experiment(_Section):
                     f"access.workers.{name} = {clients!r}: the experiment's clients are 0 to {self.clients - 1}"
                 )
         return self
+
+    def measures_globally(self, round_: int) -> bool:
+        """Tell whether a round measures the personalised model on the task's global test data too."""
+        return self.evaluation.global_examples > 0 and round_ > self.rounds
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:

@@ -13,11 +13,14 @@ from protos import lotteryfl_pb2 as pb
 from server.leases import AssignmentId, Standing, State
 from server.schema import SCHEMA, SCHEMA_VERSION
 
-_PHASES: tuple[Literal["validation", "downloaded", "personalised"], ...] = (
-    "validation",
-    "downloaded",
-    "personalised",
-)
+_PHASES: dict[str, Literal["validation", "downloaded", "personalised", "global_test"]] = {
+    "validation": "validation",
+    "downloaded": "downloaded",
+    "personalised": "personalised",
+    "global": "global_test",
+}
+"""By what run.db calls them, the evaluations of a result."""
+_NOW = "strftime('%Y-%m-%dT%H:%M:%fZ')"
 
 
 @dataclass(frozen=True)
@@ -207,10 +210,11 @@ class Database:
         return [AssignmentRow(r, k, pb.Plan.FromString(plan), *rest) for r, k, plan, *rest in rows]
 
     def set_standings(self, standings: Iterable[Standing]) -> None:
-        """Write how assignments stand from now on."""
+        """Write how assignments stand from now on, and when a lease began or its result counted."""
         self._connection.executemany(
-            "UPDATE assignments SET attempt = ?, state = ?, worker = ?, reason = ?, forgiven = ? "
-            "WHERE round = ? AND client = ?",
+            f"UPDATE assignments SET leased_at = iif(attempt != ?1 AND ?2 = 'leased', {_NOW}, leased_at), "  # noqa: S608
+            f"done_at = iif(?2 = 'done', {_NOW}, done_at), "
+            "attempt = ?1, state = ?2, worker = ?3, reason = ?4, forgiven = ?5 WHERE round = ?6 AND client = ?7",
             ((s.id.attempt, s.state, s.worker, s.reason, s.forgiven, s.id.round, s.id.client) for s in standings),
         )
 
@@ -256,8 +260,8 @@ class Database:
     def commit_round(self, round_: int, seconds: float, reason: str) -> None:
         """Close a round; its results become the clients' masks and tickets."""
         self._connection.execute(
-            "UPDATE rounds SET state = 'committed', seconds = ?, reason = ?, "
-            "committed_at = strftime('%Y-%m-%dT%H:%M:%fZ') WHERE round = ?",
+            f"UPDATE rounds SET state = 'committed', seconds = ?, reason = ?, committed_at = {_NOW} "  # noqa: S608
+            "WHERE round = ?",
             (seconds, reason, round_),
         )
         self._connection.execute(
@@ -278,7 +282,9 @@ class Database:
                 *(received.density, metrics.train_loss, metrics.seconds, received.scale),
             ),
         )
-        evaluations = ((phase, getattr(metrics, phase)) for phase in _PHASES if metrics.HasField(phase))
+        evaluations = (
+            (phase, getattr(metrics, field)) for phase, field in _PHASES.items() if metrics.HasField(field)
+        )
         self._connection.executemany(
             "INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (

@@ -1,4 +1,5 @@
-"""The user's own task: a Python file or module with `model()` and `client(k, experiment)`."""
+"""The user's own task: a Python file or module with `model()`, `client(k, experiment)`, perhaps `global_test(experiment)`.
+"""
 
 import contextlib
 import importlib
@@ -15,11 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
+from common.drawing import draw_examples
 from common.errors import TaskError
 from common.experiment import Experiment
+from common.randomness import derive_seed
 from common.tasks.base import ClientData, task_id
 
 _FUNCTIONS = {"model": "model()", "client": "client(k, experiment)"}
+_GLOBAL = "global_test(experiment)"
 _PARTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
@@ -47,7 +51,8 @@ class CustomTask:
 
     `model()` returns a `torch.nn.Module`. `client(k, experiment)` returns `ClientData` or its three parts,
     each a map-style `torch.utils.data.Dataset` or a pair (inputs, labels) of tensors or numpy arrays with one
-    row per example; labels are integers, floating-point numpy inputs are given torch's default dtype.
+    row per example; labels are integers, floating-point numpy inputs are given torch's default dtype. So does
+    `global_test(experiment)`, once, which only experiments with `evaluation.global_examples` need.
 
     Raises:
         TaskError: the module lacks one of the functions.
@@ -61,6 +66,12 @@ class CustomTask:
         for function, signature in _FUNCTIONS.items():
             if not callable(getattr(module, function, None)):
                 raise TaskError(f"task {name}: {self._file} has no function {signature}")
+        wanted = experiment.evaluation.global_examples
+        if wanted and not callable(getattr(module, "global_test", None)):
+            raise TaskError(
+                f"task {name}: {self._file} has no function {_GLOBAL}, "
+                f"which evaluation.global_examples = {wanted} needs"
+            )
 
     def model(self) -> nn.Module:
         """Build a freshly initialised model.
@@ -103,6 +114,19 @@ class CustomTask:
             if len(part) == 0:  # type: ignore[arg-type] # _dataset has checked that it is sized
                 raise TaskError(f"{who}: no {adjective} examples")
         return ClientData(*data)
+
+    def global_test(self, examples: int) -> Dataset[Any]:
+        """Return so many of the examples of the user's `global_test`; all, where there are fewer.
+
+        Raises:
+            TaskError: the user's function fails, or returns something else, or nothing.
+        """
+        with _located(f"task {self.name}: global_test() failed", self._file):
+            data = self._module.global_test(self._experiment)
+        whole = _dataset(data, f"task {self.name}: what global_test() in {self._file} returned")
+        if len(whole) == 0:  # type: ignore[arg-type] # _dataset has checked that it is sized
+            raise TaskError(f"task {self.name}: no global test examples")
+        return draw_examples(whole, examples, derive_seed(self._experiment.seed, "global test examples"))
 
 
 def _dataset(value: Any, what: str) -> Dataset[Any]:
