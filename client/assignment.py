@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from client.localwork import LocalWork
-from common import masks as packed_masks
 from client.testdata import TestData
+from common import masks as packed_masks
 from common.clientmetrics import check_metrics
 from common.experiment import Experiment
 from common.masks import PackedMask

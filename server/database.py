@@ -97,6 +97,8 @@ class ClientSummary:
     density: float
     bytes_down: int
     bytes_up: int
+    accuracy_global: float | None = None
+    """On the task's global test data; None where it was not measured."""
 
 
 class Database:
@@ -282,9 +284,7 @@ class Database:
                 *(received.density, metrics.train_loss, metrics.seconds, received.scale),
             ),
         )
-        evaluations = (
-            (phase, getattr(metrics, field)) for phase, field in _PHASES.items() if metrics.HasField(field)
-        )
+        evaluations = ((phase, getattr(metrics, field)) for phase, field in _PHASES.items() if metrics.HasField(field))
         self._connection.executemany(
             "INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -368,10 +368,11 @@ class Database:
         """Return every client of a round with its accuracies and density, and its traffic in the whole run."""
         rows = self._connection.execute(
             """
-            SELECT r.client, d.accuracy, p.accuracy, r.density, sum(a.bytes_down), sum(a.bytes_up)
+            SELECT r.client, d.accuracy, p.accuracy, r.density, sum(a.bytes_down), sum(a.bytes_up), g.accuracy
             FROM results r JOIN assignments a ON a.client = r.client
             JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
             JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')
+            LEFT JOIN metrics g ON (g.round, g.client, g.phase) = (r.round, r.client, 'global')
             WHERE r.round = ? GROUP BY r.client ORDER BY r.client
             """,
             (round_,),

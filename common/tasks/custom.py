@@ -1,5 +1,4 @@
-"""The user's own task: a Python file or module with `model()`, `client(k, experiment)`, perhaps `global_test(experiment)`.
-"""
+"""The user's own task: a Python file or module with `model()` and `client(k, experiment)`; `global_test` if asked for."""
 
 import contextlib
 import importlib
