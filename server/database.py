@@ -158,7 +158,7 @@ class Database:
             if self._connection.in_transaction:  # after some errors SQLite has rolled back by itself
                 self._connection.execute("ROLLBACK")
 
-    def select(self, query: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
+    def select(self, query: str, *parameters: object) -> sqlite3.Cursor:
         """Return the rows of a query that is nobody's but the caller's."""
         return self._connection.execute(query, parameters)
 

@@ -1,4 +1,4 @@
-"""The user's own task: a Python file or module with `model()` and `client(k, experiment)`; `global_test` if asked for."""
+"""The user's own task: a Python file or module with `model()` and `client(k, experiment)`, and maybe `global_test`."""
 
 import contextlib
 import importlib
