@@ -26,5 +26,5 @@ def export_to_mlflow(runs: Sequence[RunData], target: str) -> None:
                 mlflow.log_params(settings(run))
                 for step, values in scalars(run):
                     mlflow.log_metrics(values, step=step)
-    except (mlflow.exceptions.MlflowException, OSError) as error:
+    except (mlflow.MlflowException, OSError) as error:
         raise LotteryFLError(f"--mlflow {target}: {error}") from error

@@ -25,8 +25,8 @@ def scalars(run: RunData) -> Iterator[tuple[int, dict[str, float]]]:
 
 
 def settings(run: RunData) -> dict[str, Any]:
-    """Return the experiment as `section.key` → value, without who may work for it."""
+    """Return the experiment as `section/key` → value, without who may work for it."""
     flat: dict[str, Any] = {}
     for key, value in run.experiment.model_dump(exclude={"access"}).items():
-        flat |= {f"{key}.{inner}": v for inner, v in value.items()} if isinstance(value, Mapping) else {key: value}
+        flat |= {f"{key}/{inner}": v for inner, v in value.items()} if isinstance(value, Mapping) else {key: value}
     return flat

@@ -24,5 +24,5 @@ def export_to_wandb(runs: Sequence[RunData], target: str) -> None:
             with wandb.init(project=target, name=run.name, group=group, config=settings(run)) as logged:
                 for step, values in scalars(run):
                     logged.log(values, step=step)
-    except (wandb.errors.Error, OSError) as error:
+    except (wandb.Error, OSError) as error:
         raise LotteryFLError(f"--wandb {target}: {error}") from error

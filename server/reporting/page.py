@@ -70,8 +70,9 @@ def _legend(target: float) -> str:
         "Accuracies are means over clients ± their standard deviation over seeds, on the clients' own test sets: "
         "personalised after local training, downloaded before it; first in the last round, in which every client is "
         "measured, then in the best one. Worst 10 %: mean of the lowest tenth of the clients, personalised, last "
-        f"round. MB are 10^6 bytes, down and up, in the whole run and until the personalised accuracy was {target:.3f}, "
-        "nine tenths of the best here. Seconds are the rounds' by the wall clock."
+        "round. MB are 10^6 bytes, down and up, in the whole run and "
+        f"until the personalised accuracy was {target:.3f}, nine tenths of the best here. "
+        "Seconds are the rounds' by the wall clock."
     )
 
 
