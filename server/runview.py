@@ -106,7 +106,8 @@ class RunView:
 
     def _table(self, query: str) -> "pd.DataFrame":
         rows = self._run.database.select(query)
-        return _pandas().DataFrame(rows.fetchall(), columns=[column[0] for column in rows.description])
+        table: pd.DataFrame = _pandas().DataFrame(rows.fetchall(), columns=[column[0] for column in rows.description])
+        return table
 
 
 def open_run(path: str | Path) -> RunView:

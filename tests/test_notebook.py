@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "examples" / "run_directory.ipynb"
-SMALL = ["rounds=2", "clients=4", "clients_per_round=3", "training.epochs=1"]
+SMALL = ["rounds=2", "clients=4", "clients_per_round=3", "training.epochs=1", "strategy.accuracy_threshold=0"]
 
 
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

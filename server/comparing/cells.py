@@ -1,14 +1,17 @@
 """The runs of a comparison: which strategies and seeds, with which settings, in which folders."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import ExperimentError, LotteryFLError
 from common.experiment import load
-from common.identity import IdentityError, check_name
 from server.rundir import inspected, is_set_up
 from server.strategies import create_strategy
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Becomes part of a folder's name."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,10 @@ def _labelled(strategies: str) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
     for part in strategies.split(","):
         label, _, name = part.strip().partition("=")
-        try:
-            check_name(label)
-        except IdentityError as error:
-            raise ExperimentError(f"--strategies {strategies}: {error}") from error
-        if label in seen or "/" in label:
+        if label in seen or not _LABEL.fullmatch(label):
             raise ExperimentError(
-                f"--strategies {strategies}: {label}: expected a label of its own, as in mine=lotteryfl"
+                f"--strategies {strategies}: {label!r}: expected a label of its own of letters, digits, '.', '_' and "
+                "'-', as in mine=lotteryfl"
             )
         seen.add(label)
         yield label, name or label
