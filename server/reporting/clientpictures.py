@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from server.reporting.groups import Group
-from server.reporting.style import DOWNLOADED, INK, PALE, PERSONALISED, line_style, new_figure, tidy
+from server.reporting.style import DOWNLOADED, INK, PALE, PERSONALISED, legend_below, line_style, new_figure, tidy
 from server.spread import spread
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def draw_clients(groups: Sequence[Group]) -> "Figure":
     """Draw for each group the histogram of its clients' accuracies in the last round, of all seeds."""
     columns = min(len(groups), 2)
     rows = -(-len(groups) // columns)
-    figure = new_figure("Test accuracy of every client, last round", 1.0 + 2.3 * rows if rows > 1 else 3.9)
+    figure = new_figure("Test accuracy of every client, last round", 1.3 + 2.3 * rows if rows > 1 else 4.1)
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     everyone = [client for group in groups for run in group.runs for client in run.clients]
     lowest = min(min(c.accuracy_personalised, c.accuracy_downloaded) for c in everyone)
@@ -34,13 +34,14 @@ def draw_clients(groups: Sequence[Group]) -> "Figure":
         axes.axvline(found.mean, color=INK, linewidth=1.3, label="personalised, mean")
         axes.axvline(found.worst_decile, color=INK, linewidth=1.3, linestyle=":", label="personalised, worst 10 %")
         of_seeds = f" of {len(group.runs)} seeds" if len(group.runs) > 1 else ""
-        heading = f"mean {found.mean:.3f}, std {found.std:.3f}, worst 10 % {found.worst_decile:.3f}"
+        heading = f"mean {found.mean:.3f}, worst 10 % {found.worst_decile:.3f}"
         tidy(axes, "", f"clients{of_seeds}", f"{group.label}: {heading}")
-    for axes in panels[-columns:]:
+    for axes in panels[len(groups) - columns : len(groups)]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
         axes.set_xlabel("accuracy on the client's own test set", color=INK)
     for axes in panels[len(groups) :]:
         axes.set_visible(False)
-    panels[0].legend(loc="upper left", frameon=False, labelcolor=INK, fontsize=9)
+    legend_below(figure, panels[0])
     return figure
 
 
@@ -49,32 +50,34 @@ def draw_layers(groups: Sequence[Group]) -> "Figure | None":
 
     None, where nobody has a mask.
     """
-    sparse = [group for group in groups if any(any(run.masks) for run in group.runs)]
+    styled = [(group, line_style(index)[0]) for index, group in enumerate(groups)]
+    sparse = [(group, colour) for group, colour in styled if any(any(run.masks) for run in group.runs)]
     if not sparse:
         return None
-    layers = list(dict.fromkeys(name for group in sparse for name in group.first.layers))
+    layers = list(dict.fromkeys(name for group, _ in sparse for name in group.first.layers))
     figure = new_figure(
         "Density of the tickets, layer by layer",
-        1.6 + len(layers) * max(0.34, 0.16 * len(sparse)),
+        1.8 + len(layers) * max(0.34, 0.16 * len(sparse)),
     )
     axes = figure.subplots()
-    for index, group in enumerate(sparse):
+    for index, (group, colour) in enumerate(sparse):
         densities = np.concatenate([run.layer_densities for run in group.runs])
         offset = (index - (len(sparse) - 1) / 2) * 0.7 / len(sparse)
         y = np.array([layers.index(name) for name in group.first.layers]) + offset
         mean, std = densities.mean(axis=0), densities.std(axis=0)
-        colour, _ = line_style(index)
-        axes.hlines(y, densities.min(axis=0), densities.max(axis=0), color=colour, linewidth=1)
-        axes.hlines(y, mean - std, mean + std, color=colour, linewidth=4, alpha=0.5)
+        low, high = densities.min(axis=0), densities.max(axis=0)
+        axes.hlines(y, low, high, color=colour, linewidth=1)
+        axes.hlines(y, np.maximum(mean - std, low), np.minimum(mean + std, high), color=colour, linewidth=4, alpha=0.5)
         axes.plot(mean, y, "o", color=colour, markersize=5, label=group.title)
     tidy(axes, "share of the weights that is kept (dot: mean over clients; thick: ± std; thin: range)", "")
-    overall = np.mean([group.first.rounds.density[-1] for group in sparse])
     if len(sparse) == 1:
-        axes.axvline(float(overall), color=PALE, linewidth=1.2, zorder=0.5, label="whole model")
+        axes.axvline(
+            float(sparse[0][0].first.rounds.density[-1]), color=PALE, linewidth=1.2, zorder=0.5, label="whole model"
+        )
     axes.set_yticks(range(len(layers)), layers)
     axes.set_ylim(len(layers) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    legend_below(figure, axes)
     return figure
 
 

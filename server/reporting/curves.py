@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from server.reporting.data import FloatArray, IntArray, RunData
 from server.reporting.groups import Group
-from server.reporting.style import DOWNLOADED, INK, PERSONALISED, line_style, new_figure, tidy
+from server.reporting.style import DOWNLOADED, INK, PERSONALISED, legend_below, line_style, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,17 +39,19 @@ def draw_accuracy(groups: Sequence[Group]) -> "Figure":
     if alone:
         panels[0][0].legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=9)
     else:
-        _legend_below(figure, panels[0][0], len(groups))
+        legend_below(figure, panels[0][0])
     return figure
 
 
 def draw_traffic(groups: Sequence[Group]) -> "Figure":
-    """Draw the megabytes of every round, down and up."""
-    figure = new_figure(f"Bytes sent in a round{_bands(groups)}", 3.9 if len(groups) == 1 else 4.6)
+    """Draw the megabytes of every round, down and up, for each of its clients."""
+    figure = new_figure(
+        f"Bytes sent in a round, mean over its clients{_bands(groups)}", 3.9 if len(groups) == 1 else 4.6
+    )
     (panels,) = figure.subplots(1, 2, sharey=True, squeeze=False)
-    directions: tuple[tuple[str, Callable[[RunData], IntArray]], ...] = (
-        ("down: coordinator to workers", lambda run: run.rounds.down),
-        ("up: workers to coordinator", lambda run: run.rounds.up),
+    directions: tuple[tuple[str, Callable[[RunData], FloatArray]], ...] = (
+        ("down: coordinator to workers", lambda run: run.rounds.down / run.rounds.clients),
+        ("up: workers to coordinator", lambda run: run.rounds.up / run.rounds.clients),
     )
     for axes, (title, series) in zip(panels, directions, strict=True):
         for index, group in enumerate(groups):
@@ -60,10 +62,15 @@ def draw_traffic(groups: Sequence[Group]) -> "Figure":
             else:
                 spread = (mean / 1e6, std / 1e6)
                 _line(axes, group.rounds, spread, colour, dashes, group.title, has_dot=False)
-        tidy(axes, "round (the last: every client, once more)", "megabytes" if axes is panels[0] else "", title)
+        tidy(
+            axes,
+            "round (the last: every client, once more)",
+            "megabytes for each client" if axes is panels[0] else "",
+            title,
+        )
     panels[0].set_ylim(bottom=0)
     if len(groups) > 1:
-        _legend_below(figure, panels[0], len(groups))
+        legend_below(figure, panels[0])
     return figure
 
 
@@ -91,9 +98,3 @@ def _line(
 
 def _bands(groups: Sequence[Group]) -> str:
     return "; bands: ± standard deviation over seeds" if any(len(group.runs) > 1 for group in groups) else ""
-
-
-def _legend_below(figure: "Figure", axes: "Axes", entries: int) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    columns = min(entries, 4)
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK, fontsize=9)

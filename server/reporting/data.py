@@ -28,6 +28,8 @@ class Rounds:
     """The committed rounds, in order; all arrays are (rounds,)."""
 
     number: IntArray
+    clients: IntArray
+    """With a result."""
     downloaded: FloatArray
     """Mean test accuracy over the round's clients, of the model as they got it."""
     personalised: FloatArray
@@ -149,7 +151,10 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
 
 def _rounds(database: Database) -> Rounds:
-    rows = [(s.round, s.accuracy_downloaded, s.accuracy_personalised, s.density) for s in database.round_summaries()]
+    rows = [
+        (s.round, s.clients, s.accuracy_downloaded, s.accuracy_personalised, s.density)
+        for s in database.round_summaries()
+    ]
     traffic = {
         round_: (down, up, (_time(committed) - _time(opened)))
         for round_, down, up, opened, committed in database.select(
@@ -157,10 +162,18 @@ def _rounds(database: Database) -> Rounds:
             "USING (round) WHERE rounds.state = 'committed' GROUP BY round"
         )
     }
-    columns = np.array([(*row, *traffic[row[0]]) for row in rows], dtype=float).reshape(-1, 7).T
-    number, downloaded, personalised, density, down, up, seconds = columns
-    whole = (number.astype(np.int64), down.astype(np.int64), up.astype(np.int64))
-    return Rounds(whole[0], downloaded, personalised, density, whole[1], whole[2], seconds)
+    columns = np.array([(*row, *traffic[row[0]]) for row in rows], dtype=float).reshape(-1, 8).T
+    number, clients, downloaded, personalised, density, down, up, seconds = columns
+    return Rounds(
+        number=number.astype(np.int64),
+        clients=clients.astype(np.int64),
+        downloaded=downloaded,
+        personalised=personalised,
+        density=density,
+        down=down.astype(np.int64),
+        up=up.astype(np.int64),
+        seconds=seconds,
+    )
 
 
 def _leases(database: Database) -> list[Leased]:

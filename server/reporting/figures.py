@@ -99,8 +99,12 @@ def table(rows: Sequence[Figures], target: float, style: str) -> str:
     cells = [
         [
             row.label + ("" if row.is_finished else " (unfinished)"),
-            *(_accuracy(row.personalised_last), _accuracy(row.personalised_best), _accuracy(row.worst_decile)),
-            *(_accuracy(row.downloaded_last), _accuracy(row.downloaded_best)),
+            *(
+                _accuracy(row, row.personalised_last),
+                _accuracy(row, row.personalised_best),
+                _accuracy(row, row.worst_decile),
+            ),
+            *(_accuracy(row, row.downloaded_last), _accuracy(row, row.downloaded_best)),
             f"{row.density.mean:.3f}",
             "–" if row.megabytes_to_target is None else f"{row.megabytes_to_target.mean:,.1f}",
             f"{row.megabytes.mean:,.1f}",
@@ -111,10 +115,10 @@ def table(rows: Sequence[Figures], target: float, style: str) -> str:
     if any(row.global_last for row in rows):
         headers.insert(6, "global")
         for cell, row in zip(cells, rows, strict=True):
-            cell.insert(6, "–" if row.global_last is None else _accuracy(row.global_last))
+            cell.insert(6, "–" if row.global_last is None else _accuracy(row, row.global_last))
     alignment = ("left", *["right"] * (len(headers) - 1))
     return tabulate(cells, headers=headers, tablefmt=style, colalign=alignment, disable_numparse=True)
 
 
-def _accuracy(value: Spread) -> str:
-    return f"{value.mean:.3f} ± {value.std:.3f}"
+def _accuracy(row: Figures, value: Spread) -> str:
+    return f"{value.mean:.3f} ± {value.std:.3f}" if len(row.seeds) > 1 else f"{value.mean:.3f}"

@@ -49,6 +49,13 @@ def tidy(axes: "Axes", x: str, y: str, title: str = "") -> None:
     axes.spines[["left", "bottom"]].set_color(PALE)
 
 
+def legend_below(figure: "Figure", axes: "Axes") -> None:
+    """Put the legend of axes under the whole figure, up to four entries beside each other."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = min(len(labels), 4)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK, fontsize=9)
+
+
 def save(figure: "Figure", path: Path) -> None:
     """Write a picture.
 

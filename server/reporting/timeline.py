@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from server.reporting.data import Leased, RunData
-from server.reporting.style import DOWNLOADED, INK, PERSONALISED, new_figure, tidy
+from server.reporting.style import DOWNLOADED, PERSONALISED, legend_below, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def draw_timeline(run: RunData, label: str) -> "Figure":
     axes.set_yticks(range(len(workers)), workers)
     axes.set_ylim(len(workers) - 0.4, -0.6)
     axes.set_xlim(first, max(lease.end for lease in shown))
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=INK, fontsize=9)
+    legend_below(figure, axes)
     return figure
 
 

@@ -93,6 +93,8 @@ def _pictures(groups: Sequence[Group], held: Holdings | None, out: Path) -> Iter
             yield saved(f"overlap{suffix}.png", draw_overlap(overlap, counts, group.label), title, _OVERLAP)
     yield saved("traffic.png", draw_traffic(groups), "Traffic", _TRAFFIC)
     for number, group in enumerate(groups, start=1):
+        if len({lease.worker for lease in group.first.leases}) == 1:
+            continue  # one thing after the other
         suffix = "" if len(groups) == 1 else f"-{number}"
         title = f"Workers: {_run_title(group)}"
         yield saved(f"timeline{suffix}.png", draw_timeline(group.first, group.label), title, _TIMELINE)

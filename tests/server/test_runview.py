@@ -15,21 +15,21 @@ from server.runview import open_run
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    simulated(tmp_path / "run", tiny_experiment()).close()
+    simulated(tmp_path / "run", tiny_experiment(clients_per_round=4)).close()
     return tmp_path / "run"
 
 
 def test_tables_are_those_of_the_database(path: Path) -> None:
-    with open_run(path) as run, simulated(path.parent / "same", tiny_experiment()) as same:
+    with open_run(path) as run, simulated(path.parent / "same", tiny_experiment(clients_per_round=4)) as same:
         metrics, assignments, summary = run.metrics(), run.assignments(), run.summary()
         assert summary == summarise(same)
         clients = same.database.client_summaries(3)
-    assert len(metrics) == (3 + 3 + 4) * 2 + len(metrics[metrics["phase"] == "validation"])
+    assert len(metrics) == 3 * 4 * 2 + len(metrics[metrics["phase"] == "validation"])
     last = metrics[(metrics["round"] == 3) & (metrics["phase"] == "personalised")]
     assert last["client"].tolist() == [0, 1, 2, 3]
     assert last["accuracy"].tolist() == [client.accuracy_personalised for client in clients]
     assert last["density"].tolist() == [client.density for client in clients]
-    assert len(assignments) == 10
+    assert len(assignments) == 12
     assert assignments["bytes_up"].sum() == summary["bytes"]["up"]
     assert (assignments["done_at"] >= assignments["leased_at"]).all()
     assert str(assignments["done_at"].dt.tz) == "UTC"
