@@ -68,7 +68,7 @@ def draw_traffic(groups: Sequence[Group]) -> "Figure":
             "megabytes for each client" if axes is panels[0] else "",
             title,
         )
-    panels[0].set_ylim(bottom=0)
+    panels[0].set_ylim(0, 1.04 * panels[0].get_ylim()[1])
     if len(groups) > 1:
         legend_below(figure, panels[0])
     return figure
