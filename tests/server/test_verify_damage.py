@@ -22,6 +22,7 @@ from common.payload import mask_digest
 from common.tensorfile import open_file
 from server.rundir import RunDirectory
 from server.runfiles import model_file
+from server.schema import SCHEMA_VERSION
 
 Drive = Callable[..., Bench]
 
@@ -126,11 +127,11 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
     ),
     "database, version": (
         lambda path: edit(path, "PRAGMA user_version = 9"),
-        "run.db: is of version 9; this program reads 4",
+        f"run.db: is of version 9; this program reads {SCHEMA_VERSION}",
     ),
     "database, a table": (
         lambda path: edit(path, "DROP TABLE metrics"),
-        "run.db: its tables are not those of version 3",
+        f"run.db: its tables are not those of version {SCHEMA_VERSION}",
     ),
     "database, text that is none": (
         lambda path: edit(path, "UPDATE run SET value = CAST(x'ff' AS TEXT) WHERE key = 'run_id'"),
