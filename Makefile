@@ -5,7 +5,7 @@ READY := .venv/.ready
 READY_TO_FUZZ := .venv/.ready-to-fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint audit format protos protos-check chaos soak fuzz bench clean
+.PHONY: help setup demo report-demo test test-slow lint audit format protos protos-check chaos soak fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -19,6 +19,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## coordinator + 2 workers over gRPC: 20 clients find their tickets on real data
 	$(BIN)/lotteryfl run examples/digits.toml --workers 2
+
+report-demo: $(READY) ## the demo, and a page with pictures of it: runs/report-demo/report/index.html
+	$(BIN)/lotteryfl run examples/digits.toml --workers 2 --run-dir runs/report-demo/run
+	$(BIN)/lotteryfl report runs/report-demo/run --out runs/report-demo/report
 
 test: $(READY) ## the tests, under 10 minutes on 2 cores
 	$(BIN)/python -m pytest -m 'not slow' -n 2

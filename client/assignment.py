@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from client.localwork import LocalWork
+from client.testdata import TestData
 from client.updateprivacy import protect_update
 from common import masks as packed_masks
 from common.clientmetrics import check_metrics
@@ -58,6 +59,7 @@ class AssignmentRunner:
             device: where to evaluate and train.
         """
         self._task = task
+        self._test_data = TestData(task, experiment)
         self._privacy = experiment.privacy
         self._rounds = experiment.rounds
         self._wire = WireFormat(table, experiment.wire_dtype)
@@ -112,16 +114,22 @@ class AssignmentRunner:
         self._load(entries, masks, own=plan.owns_unkept)
         start = self._start(assignment)
         data = self._task.client_data(assignment.client)
-        metrics = pb.ClientMetrics(downloaded=self._work.evaluate(data.test))
+        test, everybodys = self._test_data.own(assignment, data), self._test_data.everybodys(assignment)
+        metrics = pb.ClientMetrics(downloaded=self._work.evaluate(test))
         done = self._work.follow(assignment, data, masks, metrics, on_step)
         self._protect(start, done.masks)
         values = self._pack(done.masks, own=plan.owns_unkept)
         saliencies = plan.measure_saliency  # in the model's place: there is nothing to evaluate
-        metrics.personalised.CopyFrom(metrics.downloaded if saliencies else self._work.evaluate(data.test))
+        if saliencies:
+            metrics.personalised.CopyFrom(metrics.downloaded)
+        else:
+            metrics.personalised.CopyFrom(self._work.evaluate(test))
+        if everybodys is not None:
+            metrics.global_test.CopyFrom(self._work.evaluate(everybodys))
         metrics.train_loss = 0.0 if self._privacy.hides_loss else done.trained.loss
         metrics.density = mask_density(self._wire.table, done.masks)
         metrics.seconds = time.monotonic() - started
-        check_metrics(metrics)
+        check_metrics(metrics, globally=everybodys is not None)
         self._wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
         return Outcome(done.trained.examples, metrics, done.masks, mask_digest(done.masks), values | update)

@@ -23,6 +23,8 @@ _COMMANDS = {
     "status": "server.inspectcli:status",
     "export": "server.inspectcli:export",
     "verify": "server.inspectcli:verify",
+    "compare": "server.comparecli:compare",
+    "report": "server.reportcli:report",
     "certs": "server.securitycli:certs",
     "token": "server.securitycli:token",
 }

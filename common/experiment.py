@@ -161,6 +161,17 @@ class AggregationSettings(_Section):
     """Share of the values that are left out at each end (trimmed_mean)."""
 
 
+class EvaluationSettings(_Section):
+    """On how much test data models are measured."""
+
+    test_examples: int = Field(0, ge=0, le=2**31 - 1)
+    """Most of a client's own test examples that training rounds measure on, drawn once for the whole run; 0: all. The
+    last round takes all."""
+    global_examples: int = Field(0, ge=0, le=2**31 - 1)
+    """Examples of the task's global test data, the same for all clients, on which the last round measures the
+    personalised model too; 0: it does not."""
+
+
 class CheckSettings(_Section):
     """What is believed of a result, and how often a worker may send what is not."""
 
@@ -255,6 +266,7 @@ class Experiment(_Section):
     strategy: StrategySettings = StrategySettings()
     aggregation: AggregationSettings = AggregationSettings()
     server: ServerSettings = ServerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     checks: CheckSettings = CheckSettings()
     privacy: PrivacySettings = PrivacySettings()
     round: RoundSettings = RoundSettings()
@@ -311,6 +323,10 @@ class Experiment(_Section):
                         "otherwise one client can move the model by more than the noise covers"
                     )
         return self
+
+    def measures_globally(self, round_: int) -> bool:
+        """Tell whether a round measures the personalised model on the task's global test data too."""
+        return self.evaluation.global_examples > 0 and round_ > self.rounds
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:

@@ -643,6 +643,7 @@ class ClientMetrics(_message.Message):
     TRAIN_LOSS_FIELD_NUMBER: _builtins.int
     DENSITY_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    GLOBAL_TEST_FIELD_NUMBER: _builtins.int
     train_loss: _builtins.float
     """mean over the last epoch; 0 where privacy keeps it back"""
     density: _builtins.float
@@ -660,6 +661,10 @@ class ClientMetrics(_message.Message):
     def personalised(self) -> Global___Evaluation:
         """after local training, on the client's test data"""
 
+    @_builtins.property
+    def global_test(self) -> Global___Evaluation:
+        """after local training, on the task's global test data; in the last round, if asked for"""
+
     def __init__(
         self,
         *,
@@ -669,10 +674,11 @@ class ClientMetrics(_message.Message):
         train_loss: _builtins.float = ...,
         density: _builtins.float = ...,
         seconds: _builtins.float = ...,
+        global_test: Global___Evaluation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["downloaded", b"downloaded", "personalised", b"personalised", "validation", b"validation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["downloaded", b"downloaded", "global_test", b"global_test", "personalised", b"personalised", "validation", b"validation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["density", b"density", "downloaded", b"downloaded", "personalised", b"personalised", "seconds", b"seconds", "train_loss", b"train_loss", "validation", b"validation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["density", b"density", "downloaded", b"downloaded", "global_test", b"global_test", "personalised", b"personalised", "seconds", b"seconds", "train_loss", b"train_loss", "validation", b"validation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import shlex
-import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ from common.security import TLSFiles
 from common.securityoptions import insecure_option, tls_options
 from common.tasks import BUILT_IN, Task, load_task
 from server.endpoint import Endpoint
+from server.interruptible import run_until_signal
 from server.localrun import run_locally, serve_at
 from server.progress import RunDisplay
 from server.report import final_table, write_summary
@@ -100,19 +100,6 @@ def _drive(opened: _OpenRun, again: str, driver: Callable[[RunDisplay], None], *
     click.echo(f"\nsummary: {path}")
 
 
-def _until_signal(serving: Coroutine[object, object, None]) -> None:
-    """Run a coroutine that SIGINT and SIGTERM cancel."""
-
-    async def cancellable() -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        await serving
-
-    asyncio.run(cancellable())
-
-
 @click.command()
 @_source
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Local processes.")
@@ -135,7 +122,7 @@ def run(
         _drive(
             opened,
             opened.command("run", f"--workers={workers}", f"--device={device}"),
-            lambda display: _until_signal(run_locally(opened.directory, workers, device, opened.tasks, display)),
+            lambda display: run_until_signal(run_locally(opened.directory, workers, device, opened.tasks, display)),
         )
 
 
@@ -180,7 +167,7 @@ def serve(
         _drive(
             opened,
             opened.command("serve", *endpoint.options()),
-            lambda display: _until_signal(serve_at(opened.directory, endpoint, display)),
+            lambda display: run_until_signal(serve_at(opened.directory, endpoint, display)),
             even_finished=True,
         )
 

@@ -13,11 +13,14 @@ from protos import lotteryfl_pb2 as pb
 from server.leases import AssignmentId, Standing, State
 from server.schema import SCHEMA, SCHEMA_VERSION
 
-_PHASES: tuple[Literal["validation", "downloaded", "personalised"], ...] = (
-    "validation",
-    "downloaded",
-    "personalised",
-)
+_PHASES: dict[str, Literal["validation", "downloaded", "personalised", "global_test"]] = {
+    "validation": "validation",
+    "downloaded": "downloaded",
+    "personalised": "personalised",
+    "global": "global_test",
+}
+"""By what run.db calls them, the evaluations of a result."""
+_NOW = "strftime('%Y-%m-%dT%H:%M:%fZ')"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class ClientSummary:
     density: float
     bytes_down: int
     bytes_up: int
+    accuracy_global: float | None = None
+    """On the task's global test data; None where it was not measured."""
 
 
 class Spent(NamedTuple):
@@ -166,7 +171,7 @@ class Database:
             if self._connection.in_transaction:  # after some errors SQLite has rolled back by itself
                 self._connection.execute("ROLLBACK")
 
-    def select(self, query: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
+    def select(self, query: str, *parameters: object) -> sqlite3.Cursor:
         """Return the rows of a query that is nobody's but the caller's."""
         return self._connection.execute(query, parameters)
 
@@ -220,10 +225,11 @@ class Database:
         return [AssignmentRow(r, k, pb.Plan.FromString(plan), *rest) for r, k, plan, *rest in rows]
 
     def set_standings(self, standings: Iterable[Standing]) -> None:
-        """Write how assignments stand from now on."""
+        """Write how assignments stand from now on, and when a lease began or its result counted."""
         self._connection.executemany(
-            "UPDATE assignments SET attempt = ?, state = ?, worker = ?, reason = ?, forgiven = ? "
-            "WHERE round = ? AND client = ?",
+            f"UPDATE assignments SET leased_at = iif(attempt != ?1 AND ?2 = 'leased', {_NOW}, leased_at), "  # noqa: S608
+            f"done_at = iif(?2 = 'done', {_NOW}, done_at), "
+            "attempt = ?1, state = ?2, worker = ?3, reason = ?4, forgiven = ?5 WHERE round = ?6 AND client = ?7",
             ((s.id.attempt, s.state, s.worker, s.reason, s.forgiven, s.id.round, s.id.client) for s in standings),
         )
 
@@ -271,8 +277,8 @@ class Database:
     ) -> None:
         """Close a round; its results become the clients' masks and tickets, if they are models."""
         self._connection.execute(
-            "UPDATE rounds SET state = 'committed', seconds = ?, reason = ?, epsilon = ?, delta = ?, "
-            "committed_at = strftime('%Y-%m-%dT%H:%M:%fZ') WHERE round = ?",
+            "UPDATE rounds SET state = 'committed', seconds = ?, reason = ?, epsilon = ?, delta = ?, "  # noqa: S608
+            f"committed_at = {_NOW} WHERE round = ?",
             (seconds, reason, *(spent or (None, None)), round_),
         )
         if not tickets:
@@ -295,7 +301,7 @@ class Database:
                 *(received.density, metrics.train_loss, metrics.seconds, received.scale),
             ),
         )
-        evaluations = ((phase, getattr(metrics, phase)) for phase in _PHASES if metrics.HasField(phase))
+        evaluations = ((phase, getattr(metrics, field)) for phase, field in _PHASES.items() if metrics.HasField(field))
         self._connection.executemany(
             "INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -399,10 +405,11 @@ class Database:
         """Return every client of a round with its accuracies and density, and its traffic in the whole run."""
         rows = self._connection.execute(
             """
-            SELECT r.client, d.accuracy, p.accuracy, r.density, sum(a.bytes_down), sum(a.bytes_up)
+            SELECT r.client, d.accuracy, p.accuracy, r.density, sum(a.bytes_down), sum(a.bytes_up), g.accuracy
             FROM results r JOIN assignments a ON a.client = r.client
             JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
             JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')
+            LEFT JOIN metrics g ON (g.round, g.client, g.phase) = (r.round, r.client, 'global')
             WHERE r.round = ? GROUP BY r.client ORDER BY r.client
             """,
             (round_,),

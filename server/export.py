@@ -13,19 +13,18 @@ from server.runfiles import model_file
 from server.strategies import create_strategy
 
 
-def export_ticket(run: RunDirectory, client: int, out: Path) -> None:
-    """Write the model that a client last returned: personalised, exactly 0 where its mask prunes.
+def ticket_tensors(run: RunDirectory, client: int) -> dict[str, Tensor]:
+    """Return the model that a client last returned: personalised, exactly 0 where its mask prunes.
 
-    A client that never took part has the global model, under the mask that all share if there is one. The file has
-    all names of the plain model's state dict, those of tied tensors too:
-    `model.load_state_dict(safetensors.torch.load_file(out))`.
+    A client that never took part has the global model, under the mask that all share if there is one. It has all
+    names of the plain model's state dict, those of tied tensors too.
 
     Raises:
-        LotteryFLError: there is no such client, or the file cannot be written.
+        LotteryFLError: there is no such client.
     """
     clients = run.database.clients()
     if not 0 <= client < len(clients):
-        raise LotteryFLError(f"--client {client}: the run's clients are 0 to {len(clients) - 1}")
+        raise LotteryFLError(f"client {client}: the run's clients are 0 to {len(clients) - 1}")
     row = clients[client]
     strategy = create_strategy(run.experiment)
     if row.ticket:
@@ -35,9 +34,18 @@ def export_ticket(run: RunDirectory, client: int, out: Path) -> None:
         tensors = open_file(run.path / model_file(run.model_round))
         if strategy.starts_under == "shared mask":
             tensors |= _masked(run, tensors)
-    aliases = {alias: tensors[spec.name] for spec in run.table for alias in spec.aliases}
+    return tensors | {alias: tensors[spec.name] for spec in run.table for alias in spec.aliases}
+
+
+def export_ticket(run: RunDirectory, client: int, out: Path) -> None:
+    """Write `ticket_tensors`: `model.load_state_dict(safetensors.torch.load_file(out))`.
+
+    Raises:
+        LotteryFLError: there is no such client, or the file cannot be written.
+    """
+    tensors = ticket_tensors(run, client)
     try:
-        save(out, tensors | aliases)
+        save(out, tensors)
     except OSError as error:
         raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror}") from error
 

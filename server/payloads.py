@@ -49,7 +49,7 @@ def check_result(run: RunDirectory, result: pb.Result, file: str, assigned: Assi
     most = run.experiment.checks.max_examples
     if not 1 <= result.examples <= most:
         raise PayloadError(f"examples = {result.examples}: expected 1 to {most}")
-    check_metrics(result.metrics)
+    check_metrics(result.metrics, globally=run.experiment.measures_globally(assigned.round))
     entries, before = open_file(run.tensor_path(file), "the payload"), run.load_masks(assigned.mask)
     masks = unpack_mask_update(run.table, entries, {} if assigned.plan.HasField("readjust") else before)
     run.wire.check(entries, masks, own=assigned.plan.owns_unkept)

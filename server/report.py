@@ -11,22 +11,34 @@ from protos import lotteryfl_pb2 as pb
 from server.accountant import epsilons
 from server.refusals import Refusals
 from server.rundir import RunDirectory
+from server.spread import spread
 from server.traffic import Traffic
 from server.workers import name_of
 
 
 class Accuracy(TypedDict):
-    """Test accuracies in [0, 1], each a mean over clients."""
+    """Test accuracies in [0, 1]: `last` and `best` are means over clients, the others see `Spread`, over clients too.
+
+    `global` is the personalised models' on the task's global test data, None where that was not measured.
+    """
 
     downloaded_last: float
+    downloaded_std: float
+    downloaded_worst_decile: float
+    downloaded_best: float
     personalised_last: float
+    personalised_std: float
+    personalised_worst_decile: float
     personalised_best: float
+    global_last: float | None
+    global_std: float | None
 
 
 class Density(TypedDict):
-    """Kept share of the prunable weights in [0, 1]."""
+    """Kept share of the prunable weights in [0, 1], over clients."""
 
     mean: float
+    std: float
 
 
 class Bytes(TypedDict):
@@ -71,7 +83,13 @@ class Summary(TypedDict):
 def summarise(run: RunDirectory) -> Summary:
     """Return the summary of a finished run."""
     rounds = run.database.round_summaries()
-    last, experiment = rounds[-1], run.experiment
+    experiment = run.experiment
+    clients = run.database.client_summaries(rounds[-1].round)
+    downloaded = spread([client.accuracy_downloaded for client in clients])
+    personalised = spread([client.accuracy_personalised for client in clients])
+    on_global = [client.accuracy_global for client in clients if client.accuracy_global is not None]
+    globally = spread(on_global) if on_global else None
+    density = spread([client.density for client in clients])
     traffic = Traffic(run.database)
     refused = list(_refusals(run))
     return Summary(
@@ -80,18 +98,25 @@ def summarise(run: RunDirectory) -> Summary:
         clients=experiment.clients,
         seed=experiment.seed,
         accuracy=Accuracy(
-            downloaded_last=last.accuracy_downloaded,
-            personalised_last=last.accuracy_personalised,
+            downloaded_last=downloaded.mean,
+            downloaded_std=downloaded.std,
+            downloaded_worst_decile=downloaded.worst_decile,
+            downloaded_best=max(summary.accuracy_downloaded for summary in rounds),
+            personalised_last=personalised.mean,
+            personalised_std=personalised.std,
+            personalised_worst_decile=personalised.worst_decile,
             personalised_best=max(summary.accuracy_personalised for summary in rounds),
+            global_last=None if globally is None else globally.mean,
+            global_std=None if globally is None else globally.std,
         ),
-        density=Density(mean=last.density),
+        density=Density(mean=density.mean, std=density.std),
         bytes=Bytes(down=traffic.down, up=traffic.up),
         refused=Refused(
             results=sum(worker.results for worker in refused),
             by_worker={worker.worker: worker.results for worker in refused},
             aside=[worker.worker for worker in refused if worker.aside],
         ),
-        privacy=_privacy(run, last),
+        privacy=_privacy(run, rounds[-1]),
         model_sha256=run.database.get("model_sha256"),
         tickets_sha256=run.tickets_sha256(),
     )
@@ -107,24 +132,38 @@ def write_summary(run: RunDirectory) -> Path:
 
 
 def final_table(run: RunDirectory) -> str:
-    """Return the table of all clients after the last round, and their means."""
+    """Return the table of all clients after the last round: their means and spread, and the best round's means."""
     clients = run.database.client_summaries(run.experiment.rounds + 1)
-    rows: list[list[object]] = [
-        [c.client, c.accuracy_downloaded, c.accuracy_personalised, c.density, c.bytes_down, c.bytes_up] for c in clients
-    ]
-    headers = ["client", "accuracy downloaded", "personalised", "density", "bytes down", "bytes up"]
+    columns: dict[str, list[float]] = {
+        "accuracy downloaded": [client.accuracy_downloaded for client in clients],
+        "personalised": [client.accuracy_personalised for client in clients],
+    }
+    if all(client.accuracy_global is not None for client in clients):
+        columns["global"] = [client.accuracy_global or 0.0 for client in clients]
+    accuracies = len(columns)
+    columns["density"] = [client.density for client in clients]
+    columns["bytes down"] = [client.bytes_down for client in clients]
+    columns["bytes up"] = [client.bytes_up for client in clients]
     if run.experiment.privacy.is_promised:
         spent = epsilons(run.database, run.experiment)
-        rows = [[*row, spent.get(c.client, 0.0)] for row, c in zip(rows, clients, strict=True)]
-        headers.append("ε")
-    columns = list(zip(*(row[1:] for row in rows), strict=True))
-    rows.append(["mean", *(sum(column) / len(column) for column in columns)])
-    return tabulate(
-        rows,
-        headers=headers,
-        floatfmt=("", ".3f", ".3f", ".3f", ",.0f", ",.0f", ".2f"),
-        intfmt=",",
-    )
+        columns["ε"] = [spent.get(client.client, 0.0) for client in clients]
+    spreads = [spread(column) for column in columns.values()]
+    best = run.database.round_summaries()
+    rows: list[list[object]] = [
+        [client.client, *values] for client, values in zip(clients, zip(*columns.values(), strict=True), strict=True)
+    ]
+    rows += [
+        ["mean", *(each.mean for each in spreads)],
+        ["std", *(each.std for each in spreads)],
+        ["worst 10 %", *(each.worst_decile for each in spreads[:accuracies])],
+        [
+            "best round",
+            max(summary.accuracy_downloaded for summary in best),
+            max(summary.accuracy_personalised for summary in best),
+        ],
+    ]
+    formats = ["", *[".3f"] * (accuracies + 1), ",.0f", ",.0f", ".2f"]
+    return tabulate(rows, headers=["client", *columns], floatfmt=formats, intfmt=",")
 
 
 def status_of(run: RunDirectory) -> pb.RunStatus:

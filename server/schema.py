@@ -1,6 +1,6 @@
 """The tables of run.db."""
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised with every change of the tables: a run of another version is named, not guessed at."""
 
 SCHEMA = """
@@ -41,6 +41,8 @@ CREATE TABLE assignments (
     reason TEXT NOT NULL DEFAULT '',
     bytes_down INTEGER NOT NULL DEFAULT 0,
     bytes_up INTEGER NOT NULL DEFAULT 0,
+    leased_at TEXT NOT NULL DEFAULT '',     -- the last lease, by the coordinator's clock; '': never
+    done_at TEXT NOT NULL DEFAULT '',       -- the result that counted
     PRIMARY KEY (round, client)
 ) STRICT, WITHOUT ROWID;
 
@@ -71,7 +73,7 @@ CREATE TABLE refusals (
 CREATE TABLE metrics (
     round INTEGER NOT NULL,
     client INTEGER NOT NULL,
-    phase TEXT NOT NULL CHECK (phase IN ('validation', 'downloaded', 'personalised')),
+    phase TEXT NOT NULL CHECK (phase IN ('validation', 'downloaded', 'personalised', 'global')),
     examples INTEGER NOT NULL,
     loss REAL NOT NULL,
     accuracy REAL NOT NULL,

@@ -14,7 +14,7 @@ class Traffic:
     def __init__(self, database: Database) -> None:
         self._database = database
         down, up = database.total_bytes()
-        self.down = down + int(database.get(_SHARED, "0"))
+        self.down = down + shared_bytes(database)
         self.up = up
         self._pending_down: Counter[tuple[int, int]] = Counter()
         self._pending_up: Counter[tuple[int, int]] = Counter()
@@ -34,7 +34,12 @@ class Traffic:
         """Write what was counted since the last flush."""
         for key in self._pending_down.keys() | self._pending_up.keys():
             self._database.count_bytes(*key, self._pending_down[key], self._pending_up[key])
-        self._database.put(_SHARED, str(int(self._database.get(_SHARED, "0")) + self._pending_shared))
+        self._database.put(_SHARED, str(shared_bytes(self._database) + self._pending_shared))
         self._pending_down.clear()
         self._pending_up.clear()
         self._pending_shared = 0
+
+
+def shared_bytes(database: Database) -> int:
+    """Return the bytes sent for no assignment in particular, such as θ_0 to every worker."""
+    return int(database.get(_SHARED, "0"))

@@ -35,6 +35,13 @@ class Task(Protocol):
             TaskError: the data cannot be had, or a part of the client's is empty.
         """
 
+    def global_test(self, examples: int) -> Dataset[Any]:
+        """Return so many of the task's global test examples, drawn from the run's seed; all, where there are fewer.
+
+        Raises:
+            TaskError: the task has none, or they cannot be had.
+        """
+
 
 def task_id(name: str) -> str:
     """Return the name of a task without its place: custom_task for /x/custom_task.py and x.custom_task."""

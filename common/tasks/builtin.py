@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from common.drawing import draw_indices
 from common.errors import TaskError
 from common.experiment import Experiment
 from common.models import IMAGES, architectures, create_model
 from common.partition import IntArray, Partition
+from common.randomness import derive_seed
 from common.rotation import rotate
 from common.tasks.base import ClientData
 
@@ -91,6 +93,12 @@ class BuiltInTask:
             train.labels[torch.from_numpy(indices.validation)],
             test.labels[torch.from_numpy(indices.test)],
         )
+
+    def global_test(self, examples: int) -> TensorDataset:
+        """Return so many of all test examples, images upright; all, where there are fewer."""
+        _, test = self._examples
+        seed = derive_seed(self._experiment.seed, "global test examples")
+        return test.dataset(draw_indices(len(test.labels), examples, seed))
 
     @cached_property
     def _examples(self) -> tuple[Examples, Examples]:

@@ -1,4 +1,4 @@
-"""The user's own task: a Python file or module with `model()` and `client(k, experiment)`."""
+"""The user's own task: a Python file or module with `model()` and `client(k, experiment)`, and maybe `global_test`."""
 
 from collections.abc import Iterable, Sequence, Sized
 from types import ModuleType
@@ -9,12 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
+from common.drawing import draw_examples
 from common.errors import TaskError
 from common.experiment import Experiment
+from common.randomness import derive_seed
 from common.tasks.base import ClientData, task_id
 from common.usercode import absolute, import_source, located
 
 _FUNCTIONS = {"model": "model()", "client": "client(k, experiment)"}
+_GLOBAL = "global_test(experiment)"
 _PARTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
@@ -41,7 +44,8 @@ class CustomTask:
 
     `model()` returns a `torch.nn.Module`. `client(k, experiment)` returns `ClientData` or its three parts,
     each a map-style `torch.utils.data.Dataset` or a pair (inputs, labels) of tensors or numpy arrays with one
-    row per example; labels are integers, floating-point numpy inputs are given torch's default dtype.
+    row per example; labels are integers, floating-point numpy inputs are given torch's default dtype. So does
+    `global_test(experiment)`, once, which only experiments with `evaluation.global_examples` need.
 
     Raises:
         TaskError: the module lacks one of the functions.
@@ -55,6 +59,12 @@ class CustomTask:
         for function, signature in _FUNCTIONS.items():
             if not callable(getattr(module, function, None)):
                 raise TaskError(f"task {name}: {self._file} has no function {signature}")
+        wanted = experiment.evaluation.global_examples
+        if wanted and not callable(getattr(module, "global_test", None)):
+            raise TaskError(
+                f"task {name}: {self._file} has no function {_GLOBAL}, "
+                f"which evaluation.global_examples = {wanted} needs"
+            )
 
     def model(self) -> nn.Module:
         """Build a freshly initialised model.
@@ -97,6 +107,19 @@ class CustomTask:
             if len(part) == 0:  # type: ignore[arg-type] # _dataset has checked that it is sized
                 raise TaskError(f"{who}: no {adjective} examples")
         return ClientData(*data)
+
+    def global_test(self, examples: int) -> Dataset[Any]:
+        """Return so many of the examples of the user's `global_test`; all, where there are fewer.
+
+        Raises:
+            TaskError: the user's function fails, or returns something else, or nothing.
+        """
+        with located(f"task {self.name}: global_test() failed", self._file, TaskError):
+            data = self._module.global_test(self._experiment)
+        whole = _dataset(data, f"task {self.name}: what global_test() in {self._file} returned")
+        if len(whole) == 0:  # type: ignore[arg-type] # _dataset has checked that it is sized
+            raise TaskError(f"task {self.name}: no global test examples")
+        return draw_examples(whole, examples, derive_seed(self._experiment.seed, "global test examples"))
 
 
 def _dataset(value: Any, what: str) -> Dataset[Any]:

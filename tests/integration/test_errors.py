@@ -107,7 +107,7 @@ def test_a_run_directory_that_is_not_what_was_meant(tmp_path: Path, start: Start
     export = start("export", "run", "--client", 4, "--out", "ticket.safetensors")
     for process in (start("run", "empty"), start("status", "empty")):
         assert error_of(process) == "empty: is no run directory: it has no run.db"
-    assert error_of(export) == "--client 4: the run's clients are 0 to 3"
+    assert error_of(export) == "client 4: the run's clients are 0 to 3"
     assert not (tmp_path / "ticket.safetensors").exists()
     another = error_of(start("run", path, "--run-dir", "run", "--set", "seed=8"))
     assert another.startswith("run: holds the run of another experiment")

@@ -1,5 +1,6 @@
 """run.db: whole transactions, and the queries against figures worked out by hand."""
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
 from server.database import AssignmentRow, ClientRow, ClientSummary, Database, Received
-from server.leases import AssignmentId, Standing
+from server.leases import AssignmentId, Standing, State
 from server.schema import SCHEMA_VERSION
 
 
@@ -79,7 +80,7 @@ def test_another_versions_database_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     Database(path)._connection.execute("PRAGMA user_version = 9")
     for read_only in (False, True):
-        with pytest.raises(LotteryFLError, match=r"run\.db: is of version 9; this program reads 5"):
+        with pytest.raises(LotteryFLError, match=rf"run\.db: is of version 9; this program reads {SCHEMA_VERSION}"):
             Database(path, read_only=read_only)
 
 
@@ -232,3 +233,29 @@ def test_a_summary_names_who_has_no_result(database: Database) -> None:
     database.commit_round(2, 1, "")
     assert [list(summary.stragglers) for summary in database.round_summaries()] == [[0, 2], [0]]
     assert [list(summary.stragglers) for summary in database.round_summaries(2)] == [[0]]
+
+
+def test_a_lease_and_a_result_have_a_date_and_a_repeated_grant_changes_neither(database: Database) -> None:
+    open_round(database, 1, clients=(0,))
+
+    def dates() -> tuple[str, str]:
+        ((leased, done),) = database.select("SELECT leased_at, done_at FROM assignments")
+        return leased, done
+
+    def stand(attempt: int, state: State) -> tuple[str, str]:
+        database.set_standings([Standing(AssignmentId(1, 0, attempt), state, "w")])
+        return dates()
+
+    assert dates() == ("", "")
+    leased, done = stand(1, "leased")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", leased)
+    assert done == ""
+    database._connection.execute("UPDATE assignments SET leased_at = 'the first'")
+    assert stand(1, "leased") == ("the first", "")
+    assert stand(1, "waiting") == ("the first", "")
+    again, done = stand(2, "leased")
+    assert again >= leased
+    assert done == ""
+    database._connection.execute("UPDATE assignments SET leased_at = 'the second'")
+    kept, done = stand(2, "done")
+    assert (kept, done >= again) == ("the second", True)

@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from driving import Bench, simulated, tiny_experiment
 
 from protos import lotteryfl_pb2 as pb
 from server.report import final_table, status_of, summarise, write_summary
 from server.rundir import RunDirectory
+from server.spread import spread
 
 Drive = Callable[..., Bench]
 
@@ -31,8 +33,14 @@ def test_the_summary_has_these_keys_and_is_valid_json(tmp_path: Path) -> None:
         "rounds": int,
         "clients": int,
         "seed": int,
-        "accuracy": {"downloaded_last": float, "personalised_last": float, "personalised_best": float},
-        "density": {"mean": float},
+        "accuracy": {
+            **dict.fromkeys(("downloaded_last", "downloaded_std", "downloaded_worst_decile", "downloaded_best"), float),
+            **dict.fromkeys(("personalised_last", "personalised_std", "personalised_worst_decile"), float),
+            "personalised_best": float,
+            "global_last": type(None),
+            "global_std": type(None),
+        },
+        "density": {"mean": float, "std": float},
         "bytes": {"down": int, "up": int},
         "refused": {"results": int, "by_worker": {}, "aside": list},
         "privacy": type(None),
@@ -67,8 +75,8 @@ def test_the_table_has_a_line_for_each_client_and_their_means(tmp_path: Path) ->
         clients = run.database.client_summaries(3)
         lines = final_table(run).splitlines()
     assert " ".join(lines[0].split()) == "client accuracy downloaded personalised density bytes down bytes up"
-    assert [line.split()[0] for line in lines[2:]] == ["0", "1", "2", "3", "mean"]
-    first, mean = lines[2].split(), lines[-1].split()
+    assert [line.split()[0] for line in lines[2:]] == ["0", "1", "2", "3", "mean", "std", "worst", "best"]
+    first, mean = lines[2].split(), lines[6].split()
     assert first[1:4] == [
         f"{value:.3f}"
         for value in (clients[0].accuracy_downloaded, clients[0].accuracy_personalised, clients[0].density)
@@ -109,3 +117,35 @@ def test_a_failed_run_says_why(drive: Drive) -> None:
     bench.coordinator.fail("the data is gone")
     status = status_of(bench.run)
     assert (status.state, status.reason) == (pb.RunStatus.FAILED, "the data is gone")
+
+
+def test_the_spread_is_numpys_and_the_worst_decile_of_at_least_one() -> None:
+    values = [0.9, 0.1, 0.5, 0.7, 0.3, 0.8, 0.2, 0.6, 0.4, 1.0, 0.95]
+    found = spread(values)
+    assert found == pytest.approx((np.mean(values), np.std(values), (0.1 + 0.2) / 2))
+    assert spread(values[:10]).worst_decile == 0.1
+    assert spread([0.4]) == (0.4, 0.0, 0.4)
+    with pytest.raises(ValueError, match="no values"):
+        spread([])
+
+
+def test_spread_worst_and_best_are_over_clients_and_rounds(tmp_path: Path) -> None:
+    with simulated(tmp_path / "run", tiny_experiment(rounds=3)) as run:
+        accuracy, density = summarise(run)["accuracy"], summarise(run)["density"]
+        last = run.database.client_summaries(4)
+        rounds = [run.database.client_summaries(number) for number in range(1, 5)]
+        lines = [line.split() for line in final_table(run).splitlines()]
+    downloaded = [client.accuracy_downloaded for client in last]
+    assert accuracy["downloaded_std"] == pytest.approx(np.std(downloaded))
+    assert accuracy["downloaded_worst_decile"] == min(downloaded)
+    assert accuracy["personalised_worst_decile"] == min(client.accuracy_personalised for client in last)
+    assert accuracy["downloaded_best"] == pytest.approx(
+        max(np.mean([client.accuracy_downloaded for client in clients]) for clients in rounds)
+    )
+    assert density["std"] == pytest.approx(np.std([client.density for client in last]))
+    assert lines[-3][:2] == ["std", f"{accuracy['downloaded_std']:.3f}"]
+    assert lines[-2] == [
+        *("worst", "10", "%"),
+        *(f"{accuracy['downloaded_worst_decile']:.3f}", f"{accuracy['personalised_worst_decile']:.3f}"),
+    ]
+    assert lines[-1][2:] == [f"{accuracy['downloaded_best']:.3f}", f"{accuracy['personalised_best']:.3f}"]

@@ -1,0 +1,41 @@
+"""On what test data an assignment's model is measured."""
+
+from functools import cached_property
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from common.drawing import draw_examples
+from common.experiment import Experiment
+from common.randomness import derive_seed
+from common.tasks import ClientData, Task
+from protos import lotteryfl_pb2 as pb
+
+
+class TestData:
+    """The examples that the experiment's `evaluation` section chooses: the same ones on every worker."""
+
+    __test__ = False  # pytest: it is none
+
+    def __init__(self, task: Task, experiment: Experiment) -> None:
+        self._task = task
+        self._experiment = experiment
+
+    def own(self, assignment: pb.Assignment, data: ClientData) -> Dataset[Any]:
+        """Return the client's test examples; in training rounds at most `evaluation.test_examples`, always the same."""
+        most = self._experiment.evaluation.test_examples
+        if not most or assignment.round > self._experiment.rounds:
+            return data.test
+        return draw_examples(data.test, most, derive_seed(self._experiment.seed, "test examples", assignment.client))
+
+    def everybodys(self, assignment: pb.Assignment) -> Dataset[Any] | None:
+        """Return the task's global test examples; None where they are not asked for.
+
+        Raises:
+            TaskError: the task has none.
+        """
+        return self._global if self._experiment.measures_globally(assignment.round) else None
+
+    @cached_property
+    def _global(self) -> Dataset[Any]:
+        return self._task.global_test(self._experiment.evaluation.global_examples)

@@ -1,0 +1,95 @@
+"""The command that runs an experiment with several strategies and seeds, and puts them side by side."""
+
+import asyncio
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from common.errors import LotteryFLError
+from server.comparing.cells import Cell, plan_cells
+from server.comparing.processes import run_cells
+from server.interruptible import run_until_signal
+from server.reporting.data import read_run
+from server.reporting.figures import Figures, figures, table, target_accuracy
+from server.reporting.groups import Group
+
+
+@click.command()
+@click.argument("source", metavar="EXPERIMENT.toml", type=click.Path(path_type=Path))
+@click.option(
+    "--strategies", required=True, metavar="NAME,…", help="What to compare; LABEL=NAME where one comes twice."
+)
+@click.option("--seeds", default="0", show_default=True, metavar="N,…", help="Each strategy is run with each seed.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run directories and tables.")
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Local processes of a run.")
+@click.option("--simulate", is_flag=True, help="Each run in one process, every client as if on its own machine.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at once.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="[LABEL:]KEY=VALUE",
+    help="Override the experiment, for all or for one, as lotteryfl:strategy.prune_rate=0.1.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, …")
+def compare(
+    source: Path,
+    strategies: str,
+    seeds: str,
+    out: Path,
+    workers: int,
+    simulate: bool,
+    jobs: int,
+    overrides: tuple[str, ...],
+    device: str,
+) -> None:
+    """Compare strategies over seeds; what has finished is kept, what was interrupted goes on."""
+    cells = plan_cells(source, strategies, seeds, overrides, out)
+    left = [cell for cell in cells if not cell.is_finished()]
+    verb = ("simulate",) if simulate else ("run", f"--workers={workers}")
+    click.echo(f"{len(cells)} runs, {len(cells) - len(left)} of them finished", err=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        failed = run_until_signal(
+            run_cells(left, jobs, (*verb, f"--device={device}"), lambda text: click.echo(text, err=True))
+        )
+    except OSError as error:
+        raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror or error}") from error
+    except (asyncio.CancelledError, KeyboardInterrupt) as error:
+        again = shlex.join(["lotteryfl", *sys.argv[1:]])
+        click.echo(f"stopped; what was counted is kept. Go on with: {again}", err=True)
+        raise click.Abort from error
+    done = [cell for cell in cells if cell not in failed]
+    if done:
+        click.echo(_conclude(done, out))
+    if failed:
+        reasons = "; ".join(f"{cell.path.name}: {reason}" for cell, reason in failed.items())
+        raise LotteryFLError(f"{len(failed)} of {len(cells)} runs failed: {reasons}")
+
+
+def _conclude(cells: Sequence[Cell], out: Path) -> str:
+    """Write compare.md and compare.json; return the table to print."""
+    by_label: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_label.setdefault(cell.label, []).append(cell)
+    groups = [Group(label, tuple(read_run(cell.path) for cell in its)) for label, its in by_label.items()]
+    target = target_accuracy(groups)
+    rows = [figures(group, target) for group in groups]
+    _write(out / "compare.json", json.dumps(_as_json(rows, target), indent=2) + "\n")
+    _write(out / "compare.md", table(rows, target, "github") + "\n")
+    return f"{table(rows, target, 'simple')}\n\n{out / 'compare.md'}, {out / 'compare.json'}"
+
+
+def _as_json(rows: Sequence[Figures], target: float) -> dict[str, object]:
+    return {"target_accuracy": target, "strategies": [row.as_json() for row in rows]}
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(f"{path.name}.tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)

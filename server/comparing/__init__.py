@@ -1,0 +1,1 @@
+"""Comparisons: the same experiment with several strategies and seeds."""

@@ -1,0 +1,112 @@
+"""The runs of a comparison: which strategies and seeds, with which settings, in which folders."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import ExperimentError, LotteryFLError
+from common.experiment import load
+from server.rundir import inspected, is_set_up
+from server.strategies import create_strategy
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Becomes part of a folder's name."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run."""
+
+    label: str
+    """Of the strategy with its settings."""
+    seed: int
+    source: Path
+    """The experiment file."""
+    overrides: tuple[str, ...]
+    """As `--set` takes them."""
+    path: Path
+    """The run directory."""
+
+    def is_finished(self) -> bool:
+        """Tell whether its run directory holds the finished run.
+
+        Raises:
+            LotteryFLError: it holds the run of another experiment, or something else.
+        """
+        if not is_set_up(self.path):
+            return False
+        with inspected(self.path) as run:
+            if run.experiment != load(self.source, self.overrides):
+                raise LotteryFLError(f"{self.path}: holds the run of another experiment: choose another --out")
+            return run.database.get("state") == "finished"
+
+
+def plan_cells(source: Path, strategies: str, seeds: str, overrides: Sequence[str], out: Path) -> list[Cell]:
+    """Return all runs of a comparison, seed by seed.
+
+    Args:
+        source: the experiment file.
+        strategies: comma-separated; NAME, or LABEL=NAME where a strategy comes more than once.
+        seeds: comma-separated.
+        overrides: KEY=VALUE for all runs, LABEL:KEY=VALUE for those of one label; the latter come last.
+        out: the folder of all run directories.
+
+    Raises:
+        LotteryFLError: a strategy, a seed, a label or a setting is none, or comes twice.
+    """
+    labels = dict(_labelled(strategies))
+    numbers = _seeds(seeds)
+    shared, own = _split(overrides, tuple(labels))
+    cells = [
+        Cell(
+            label,
+            seed,
+            source,
+            (*shared, f"strategy.name={name}", *own[label], f"seed={seed}"),
+            out / f"{label}-seed{seed}",
+        )
+        for seed in numbers
+        for label, name in labels.items()
+    ]
+    for cell in cells:
+        create_strategy(load(cell.source, cell.overrides))  # whatever is wrong with one is said before any runs
+    return cells
+
+
+def _labelled(strategies: str) -> Iterator[tuple[str, str]]:
+    seen: set[str] = set()
+    for part in strategies.split(","):
+        label, _, name = part.strip().partition("=")
+        if label in seen or not _LABEL.fullmatch(label):
+            raise ExperimentError(
+                f"--strategies {strategies}: {label!r}: expected a label of its own of letters, digits, '.', '_' and "
+                "'-', as in mine=lotteryfl"
+            )
+        seen.add(label)
+        yield label, name or label
+
+
+def _seeds(seeds: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in seeds.split(",")]
+    except ValueError:
+        raise ExperimentError(f"--seeds {seeds}: expected integers, as in 0,1,2") from None
+    if len(set(numbers)) < len(numbers):
+        raise ExperimentError(f"--seeds {seeds}: expected each seed once")
+    return numbers
+
+
+def _split(overrides: Sequence[str], labels: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the settings of all runs, and those of each label alone."""
+    shared: list[str] = []
+    own: dict[str, list[str]] = {label: [] for label in labels}
+    for override in overrides:
+        label, colon, setting = override.partition(":")
+        if not colon or "=" in label:
+            shared.append(override)
+        elif label in own:
+            own[label].append(setting)
+        else:
+            raise ExperimentError(f"--set {override}: {label} is none of the comparison's {', '.join(labels)}")
+    return shared, own

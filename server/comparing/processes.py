@@ -1,0 +1,72 @@
+"""The runs of a comparison as processes of their own, several at once."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+from server.comparing.cells import Cell
+
+_STOP_SECONDS = 15.0
+
+
+async def run_cells(
+    cells: Sequence[Cell], jobs: int, verb: Sequence[str], note: Callable[[str], None]
+) -> dict[Cell, str]:
+    """Run cells until all have ended; one that fails does not stop the others.
+
+    Interrupted, all processes are stopped as by Ctrl-C, and what their runs have counted is kept.
+
+    Args:
+        cells: that are not finished.
+        jobs: how many at once.
+        verb: the command and its options, as ("run", "--workers=2").
+        note: is told of every start and end.
+
+    Returns:
+        Of the cells that failed, why: the last line of their logs.
+    """
+    slots = asyncio.Semaphore(jobs)
+    failed: dict[Cell, str] = {}
+
+    async def run(number: int, cell: Cell) -> None:
+        async with slots:
+            note(f"{number}/{len(cells)} {cell.path.name}: begins")
+            log = cell.path.with_name(f"{cell.path.name}.log")
+            async with _process(cell, verb, log) as process:
+                code = await process.wait()
+        if code:
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            failed[cell] = lines[-1].removeprefix("lotteryfl: ") if lines else f"ended with {code}"
+        note(f"{number}/{len(cells)} {cell.path.name}: {failed.get(cell, 'finished')}")
+
+    async with asyncio.TaskGroup() as group:
+        for number, cell in enumerate(cells, start=1):
+            group.create_task(run(number, cell))
+    return failed
+
+
+@contextlib.asynccontextmanager
+async def _process(cell: Cell, verb: Sequence[str], log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    settings = (f"--set={override}" for override in cell.overrides)
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "common.cli"),  # a folder named common where the user stands is not ours
+            *(verb[0], str(cell.source), f"--run-dir={cell.path}", *verb[1:], *settings),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # a Ctrl-C at the terminal is ours to pass on
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+            if process.returncode is None:
+                process.kill()

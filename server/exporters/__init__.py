@@ -1,0 +1,15 @@
+"""A run's metrics for the trackers that people use: each exporter takes the runs and where to."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from server.exporters.mlflow import export_to_mlflow
+from server.exporters.tensorboard import export_to_tensorboard
+from server.exporters.wandb import export_to_wandb
+from server.reporting.data import RunData
+
+EXPORTERS: Mapping[str, Callable[[Sequence[RunData], str], None]] = {
+    "tensorboard": export_to_tensorboard,
+    "mlflow": export_to_mlflow,
+    "wandb": export_to_wandb,
+}
+"""By the name of `lotteryfl report`'s option."""

@@ -1,0 +1,33 @@
+"""The command that shows what runs came to."""
+
+from pathlib import Path
+
+import click
+
+from server.exporters import EXPORTERS
+from server.reporting.data import find_runs, read_run
+from server.reporting.groups import group_runs
+
+
+@click.command()
+@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for index.html and the pictures. [default: report, where nothing is exported]",
+)
+@click.option("--task", "tasks", multiple=True, metavar="FILE|MODULE", help="A task of your own to allow here.")
+@click.option("--tensorboard", metavar="LOGDIR", help="Write event files for TensorBoard.")
+@click.option("--mlflow", metavar="URI", help="Log the runs to an MLflow tracking server or folder.")
+@click.option("--wandb", metavar="PROJECT", help="Log the runs to a project of Weights & Biases.")
+def report(directories: tuple[Path, ...], out: Path | None, tasks: tuple[str, ...], **targets: str | None) -> None:
+    """Write a page with pictures of runs (or of all runs in a folder), or export their metrics."""
+    runs = [read_run(path) for path in find_runs(directories)]
+    wanted = {name: target for name, target in targets.items() if target is not None}
+    for name, target in wanted.items():
+        EXPORTERS[name](runs, target)
+        click.echo(f"{len(runs)} run{'s'[: len(runs) > 1]} exported to {target}")
+    if out is not None or not wanted:
+        from server.reporting.write import write_report
+
+        click.echo(f"{write_report(group_runs(runs), out or Path('report'), tasks)} written")

@@ -1,0 +1,1 @@
+"""Reports: what runs came to, in tables and pictures."""

@@ -1,0 +1,85 @@
+"""Pictures of clients: how their accuracies are distributed, and where in the model their tickets are dense."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from server.reporting.groups import Group
+from server.reporting.style import DOWNLOADED, INK, PALE, PERSONALISED, legend_below, line_style, new_figure, tidy
+from server.spread import spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_BINS = 30
+
+
+def draw_clients(groups: Sequence[Group]) -> "Figure":
+    """Draw for each group the histogram of its clients' accuracies in the last round, of all seeds."""
+    columns = min(len(groups), 2)
+    rows = -(-len(groups) // columns)
+    figure = new_figure("Test accuracy of every client, last round", 1.3 + 2.3 * rows if rows > 1 else 4.1)
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    everyone = [client for group in groups for run in group.runs for client in run.clients]
+    lowest = min(min(c.accuracy_personalised, c.accuracy_downloaded) for c in everyone)
+    bins = np.linspace(np.floor(lowest * 20) / 20, 1, _bins(len(everyone) // len(groups)) + 1)
+    for axes, group in zip(panels, groups, strict=False):
+        clients = [client for run in group.runs for client in run.clients]
+        personalised = [client.accuracy_personalised for client in clients]
+        axes.hist(personalised, bins, color=PERSONALISED, alpha=0.75, label="personalised")
+        downloaded = [client.accuracy_downloaded for client in clients]
+        axes.hist(downloaded, bins, histtype="step", color=DOWNLOADED, linewidth=1.6, label="downloaded")
+        found = spread(personalised)
+        axes.axvline(found.mean, color=INK, linewidth=1.3, label="personalised, mean")
+        axes.axvline(found.worst_decile, color=INK, linewidth=1.3, linestyle=":", label="personalised, worst 10 %")
+        of_seeds = f" of {len(group.runs)} seeds" if len(group.runs) > 1 else ""
+        heading = f"mean {found.mean:.3f}, worst 10 % {found.worst_decile:.3f}"
+        tidy(axes, "", f"clients{of_seeds}", f"{group.label}: {heading}")
+    for axes in panels[len(groups) - columns : len(groups)]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("accuracy on the client's own test set", color=INK)
+    for axes in panels[len(groups) :]:
+        axes.set_visible(False)
+    legend_below(figure, panels[0])
+    return figure
+
+
+def draw_layers(groups: Sequence[Group]) -> "Figure | None":
+    """Draw the density of each layer: mean, standard deviation and range over clients and seeds.
+
+    None, where nobody has a mask.
+    """
+    styled = [(group, line_style(index)[0]) for index, group in enumerate(groups)]
+    sparse = [(group, colour) for group, colour in styled if any(any(run.masks) for run in group.runs)]
+    if not sparse:
+        return None
+    layers = list(dict.fromkeys(name for group, _ in sparse for name in group.first.layers))
+    figure = new_figure(
+        "Density of the tickets, layer by layer",
+        1.8 + len(layers) * max(0.34, 0.16 * len(sparse)),
+    )
+    axes = figure.subplots()
+    for index, (group, colour) in enumerate(sparse):
+        densities = np.concatenate([run.layer_densities for run in group.runs])
+        offset = (index - (len(sparse) - 1) / 2) * 0.7 / len(sparse)
+        y = np.array([layers.index(name) for name in group.first.layers]) + offset
+        mean, std = densities.mean(axis=0), densities.std(axis=0)
+        low, high = densities.min(axis=0), densities.max(axis=0)
+        axes.hlines(y, low, high, color=colour, linewidth=1)
+        axes.hlines(y, np.maximum(mean - std, low), np.minimum(mean + std, high), color=colour, linewidth=4, alpha=0.5)
+        axes.plot(mean, y, "o", color=colour, markersize=5, label=group.title)
+    tidy(axes, "share of the weights that is kept (dot: mean over clients; thick: ± std; thin: range)", "")
+    if len(sparse) == 1:
+        axes.axvline(
+            float(sparse[0][0].first.rounds.density[-1]), color=PALE, linewidth=1.2, zorder=0.5, label="whole model"
+        )
+    axes.set_yticks(range(len(layers)), layers)
+    axes.set_ylim(len(layers) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    legend_below(figure, axes)
+    return figure
+
+
+def _bins(clients: int) -> int:
+    return int(np.clip(clients, 10, _MOST_BINS))

@@ -1,0 +1,100 @@
+"""Pictures over rounds: accuracy, and bytes."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from server.reporting.data import FloatArray, IntArray, RunData
+from server.reporting.groups import Group
+from server.reporting.style import DOWNLOADED, INK, PERSONALISED, legend_below, line_style, new_figure, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ROUND = "round (last dot: every client, once more)"
+_SENT = "megabytes sent, both ways"
+
+
+def draw_accuracy(groups: Sequence[Group]) -> "Figure":
+    """Draw accuracy against rounds and against megabytes.
+
+    One group has a line for the downloaded and one for the personalised model; of several, each has a row of panels.
+    """
+    phases = ("personalised", "downloaded")
+    alone = len(groups) == 1
+    figure = new_figure(f"Test accuracy, mean over clients{_bands(groups)}", 4.0 if alone else 6.6)
+    panels = figure.subplots(1 if alone else 2, 2, sharey="row", squeeze=False)
+    for row, phase in enumerate(phases):
+        left, right = panels[0 if alone else row]
+        for index, group in enumerate(groups):
+            colour, dashes = line_style(row if alone else index)
+            label = f"{phase} model" if alone else group.title
+            accuracy = group.over_runs(_accuracy(phase))
+            for axes, x in ((left, group.rounds), (right, group.sent)):
+                _line(axes, x, accuracy, colour, dashes, label, has_dot=group.first.is_final)
+        title = "" if alone else f"{phase} model"
+        tidy(left, _ROUND, "accuracy", title)
+        tidy(right, _SENT, "", title)
+        right.set_xlim(left=0)
+    if alone:
+        panels[0][0].legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=9)
+    else:
+        legend_below(figure, panels[0][0])
+    return figure
+
+
+def draw_traffic(groups: Sequence[Group]) -> "Figure":
+    """Draw the megabytes of every round, down and up, for each of its clients."""
+    figure = new_figure(
+        f"Bytes sent in a round, mean over its clients{_bands(groups)}", 3.9 if len(groups) == 1 else 4.6
+    )
+    (panels,) = figure.subplots(1, 2, sharey=True, squeeze=False)
+    directions: tuple[tuple[str, Callable[[RunData], FloatArray]], ...] = (
+        ("down: coordinator to workers", lambda run: run.rounds.down / run.rounds.clients),
+        ("up: workers to coordinator", lambda run: run.rounds.up / run.rounds.clients),
+    )
+    for axes, (title, series) in zip(panels, directions, strict=True):
+        for index, group in enumerate(groups):
+            mean, std = group.over_runs(series)
+            colour, dashes = line_style(index)
+            if len(groups) == 1:
+                axes.bar(group.rounds, mean / 1e6, color=PERSONALISED if axes is panels[0] else DOWNLOADED)
+            else:
+                spread = (mean / 1e6, std / 1e6)
+                _line(axes, group.rounds, spread, colour, dashes, group.title, has_dot=False)
+        tidy(
+            axes,
+            "round (the last: every client, once more)",
+            "megabytes for each client" if axes is panels[0] else "",
+            title,
+        )
+    panels[0].set_ylim(0, 1.04 * panels[0].get_ylim()[1])
+    if len(groups) > 1:
+        legend_below(figure, panels[0])
+    return figure
+
+
+def _accuracy(phase: str) -> Callable[[RunData], FloatArray]:
+    return (lambda run: run.rounds.downloaded) if phase == "downloaded" else (lambda run: run.rounds.personalised)
+
+
+def _line(
+    axes: "Axes",
+    x: FloatArray | IntArray,
+    values: tuple[FloatArray, FloatArray],
+    colour: str,
+    dashes: str,
+    label: str,
+    *,
+    has_dot: bool,
+) -> None:
+    mean, std = values
+    axes.plot(x, mean, dashes, color=colour, linewidth=1.6, label=label)
+    if std.any():
+        axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
+    if has_dot:
+        axes.plot(x[-1:], mean[-1:], "o", color=colour, markersize=5)
+
+
+def _bands(groups: Sequence[Group]) -> str:
+    return "; bands: ± standard deviation over seeds" if any(len(group.runs) > 1 for group in groups) else ""

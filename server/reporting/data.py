@@ -1,0 +1,200 @@
+"""What a report shows of a run: read once, from run.db and the masks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import LotteryFLError
+from common.experiment import Experiment
+from common.masks import count
+from common.tensortable import TensorTable
+from server.database import ClientSummary, Database
+from server.rundir import Masks, RunDirectory, inspected
+from server.spread import spread
+from server.traffic import shared_bytes
+from server.workers import name_of
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The committed rounds, in order; all arrays are (rounds,)."""
+
+    number: IntArray
+    clients: IntArray
+    """With a result."""
+    downloaded: FloatArray
+    """Mean test accuracy over the round's clients, of the model as they got it."""
+    personalised: FloatArray
+    """The same after local training."""
+    density: FloatArray
+    down: IntArray
+    """Bytes of tensors that the round's workers were sent, frames included."""
+    up: IntArray
+    seconds: FloatArray
+    """From opening to commit, by the wall clock: with the pause, where the run was interrupted in between."""
+
+
+@dataclass(frozen=True)
+class Leased:
+    """One assignment on its last worker, in seconds since the run's first lease."""
+
+    round: int
+    client: int
+    worker: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run with at least one committed round."""
+
+    path: Path
+    experiment: Experiment
+    is_finished: bool
+    rounds: Rounds
+    clients: tuple[ClientSummary, ...]
+    """Those of the last committed round: all, where the run has finished."""
+    leases: tuple[Leased, ...]
+    shared_down: int
+    """Bytes of θ_0, sent once to each worker."""
+    masks: tuple[Masks, ...]
+    """By client, packed, mapped from their files; empty: dense."""
+    table: TensorTable
+
+    @property
+    def name(self) -> str:
+        """Its folder's."""
+        return self.path.resolve().name
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the last round is the one that measures every client."""
+        return int(self.rounds.number[-1]) > self.experiment.rounds
+
+    @cached_property
+    def sent(self) -> FloatArray:
+        """Megabytes (10^6 bytes) down and up from the start to the end of each round, θ_0 included."""
+        return (self.shared_down + np.cumsum(self.rounds.down + self.rounds.up)) / 1e6
+
+    @cached_property
+    def layers(self) -> tuple[str, ...]:
+        """The prunable tensors' names."""
+        return tuple(spec.name for spec in self.table if spec.prunable)
+
+    @cached_property
+    def layer_densities(self) -> FloatArray:
+        """(clients, layers): kept shares of the prunable tensors."""
+        sizes = {spec.name: spec.numel for spec in self.table}
+        kept = [[count(m[name]) / sizes[name] if name in m else 1.0 for name in self.layers] for m in self.masks]
+        return np.array(kept)
+
+    def megabytes_to(self, accuracy: float) -> float:
+        """Return the megabytes sent until a round's mean personalised accuracy was as good; inf: it never was."""
+        reached = np.flatnonzero(self.rounds.personalised >= accuracy)
+        return float(self.sent[reached[0]]) if reached.size else float("inf")
+
+    def worst_decile(self) -> float:
+        """Return the mean of the lowest tenth of the clients' personalised accuracies in the last round."""
+        return spread([client.accuracy_personalised for client in self.clients]).worst_decile
+
+    def globally(self) -> float:
+        """Return the mean accuracy on the task's global test data; nan: it was not measured."""
+        values = [c.accuracy_global for c in self.clients if c.accuracy_global is not None]
+        return spread(values).mean if values else float("nan")
+
+
+def read_run(path: Path) -> RunData:
+    """Read a run directory, finished or not.
+
+    Raises:
+        LotteryFLError: there is no run, no round of it is committed, or it is damaged.
+    """
+    with inspected(path) as run, run.database.snapshot():
+        rounds = _rounds(run.database)
+        if not rounds.number.size:
+            raise LotteryFLError(f"{path}: no round is committed yet: there is nothing to report")
+        return RunData(
+            path,
+            run.experiment,
+            run.database.get("state") == "finished",
+            rounds,
+            tuple(run.database.client_summaries(int(rounds.number[-1]))),
+            tuple(_leases(run.database)),
+            shared_bytes(run.database),
+            tuple(_masks(run)),
+            run.table,
+        )
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """Return the run directories among the paths and right inside them, such as those of `lotteryfl compare`.
+
+    Raises:
+        LotteryFLError: one of the paths neither is nor holds one.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = [path] if (path / "run.db").is_file() else sorted(db.parent for db in path.glob("*/run.db"))
+        if not inside:
+            raise LotteryFLError(f"{path}: is no run directory: it has no run.db; nor has a folder in it")
+        found += [run for run in inside if run not in found]
+    return found
+
+
+def _rounds(database: Database) -> Rounds:
+    rows = [
+        (s.round, s.clients, s.accuracy_downloaded, s.accuracy_personalised, s.density)
+        for s in database.round_summaries()
+    ]
+    traffic = {
+        round_: (down, up, (_time(committed) - _time(opened)))
+        for round_, down, up, opened, committed in database.select(
+            "SELECT round, sum(bytes_down), sum(bytes_up), opened_at, committed_at FROM rounds JOIN assignments "
+            "USING (round) WHERE rounds.state = 'committed' GROUP BY round"
+        )
+    }
+    columns = np.array([(*row, *traffic[row[0]]) for row in rows], dtype=float).reshape(-1, 8).T
+    number, clients, downloaded, personalised, density, down, up, seconds = columns
+    return Rounds(
+        number=number.astype(np.int64),
+        clients=clients.astype(np.int64),
+        downloaded=downloaded,
+        personalised=personalised,
+        density=density,
+        down=down.astype(np.int64),
+        up=up.astype(np.int64),
+        seconds=seconds,
+    )
+
+
+def _leases(database: Database) -> list[Leased]:
+    rows = database.select(
+        "SELECT round, client, worker, leased_at, done_at FROM assignments WHERE state = 'done' ORDER BY leased_at"
+    ).fetchall()
+    first = _time(rows[0][3])
+    return [
+        Leased(round_, client, name_of(worker), _time(begin) - first, _time(end) - first)
+        for round_, client, worker, begin, end in rows
+    ]
+
+
+def _masks(run: RunDirectory) -> list[Masks]:
+    loaded: dict[str, Masks] = {}
+    rows = run.database.clients()
+    for row in rows:
+        if row.mask not in loaded:
+            loaded[row.mask] = run.load_masks(row.mask)
+    return [loaded[row.mask] for row in rows]
+
+
+def _time(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()

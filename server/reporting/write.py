@@ -1,0 +1,123 @@
+"""A whole report: the pictures as files, and the page with all of them in it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from common.errors import LotteryFLError, TaskError
+from common.holdings import Holdings, heading, holdings
+from common.picture import draw_holdings
+from common.tasks import load_task
+from server.reporting.clientpictures import draw_clients, draw_layers
+from server.reporting.curves import draw_accuracy, draw_traffic
+from server.reporting.data import RunData
+from server.reporting.figures import figures, target_accuracy
+from server.reporting.groups import Group
+from server.reporting.overlap import class_order, draw_overlap, measure_overlap
+from server.reporting.page import Picture, render
+from server.reporting.style import save
+from server.reporting.timeline import draw_timeline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_ACCURACY = (
+    "Each point is the mean over the clients of a round, on their own test sets: after local training (personalised) "
+    "and before it (downloaded). On the right against all bytes sent until then."
+)
+_CLIENTS = "Each client counts once for each seed; worst 10 % is the mean of the lowest tenth."
+_LAYERS = "The share of each prunable tensor's weights that the clients' last masks keep."
+_OVERLAP = (
+    "Of the weights that at least one of two clients keeps, the share that both keep (Jaccard index of their last "
+    "masks); the diagonal is left out. Clients are ordered by the classes that they hold most of."
+)
+_TRAFFIC = (
+    "Tensors with their frames, as they were really sent; θ_0, which each worker gets once, is not in it. A worker of "
+    "several clients may get the whole model once in place of each one's weights."
+)
+_TIMELINE = (
+    "From the lease to the result that counted; work that was lost is not shown. White is waiting: for the slowest "
+    "client of the round, or for aggregation."
+)
+
+
+class _Held(NamedTuple):
+    """Who holds what in an experiment, where it can be told."""
+
+    holdings: Holdings | None
+    why_not: str = ""
+
+
+def write_report(groups: Sequence[Group], out: Path, tasks: Sequence[str]) -> Path:
+    """Write a report into a folder, and return its page.
+
+    Args:
+        groups: what to show.
+        out: the folder; made where it is missing.
+        tasks: tasks of the user's own that may be imported, to tell which client holds which classes.
+
+    Raises:
+        LotteryFLError: matplotlib is missing, or the folder cannot be written.
+    """
+    held = _holdings(groups[0].first, tasks)
+    notes = [f"Which client holds which classes is not known here: {held.why_not}"] if held.why_not else []
+    target = target_accuracy(groups)
+    rows = [figures(group, target) for group in groups]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        page = render(groups, rows, target, list(_pictures(groups, held.holdings, out)), notes)
+        path = out / "index.html"
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def _pictures(groups: Sequence[Group], held: Holdings | None, out: Path) -> Iterator[Picture]:
+    def saved(name: str, figure: "Figure", title: str, caption: str) -> Picture:
+        save(figure, out / name)
+        return Picture(out / name, title, caption)
+
+    yield saved("accuracy.png", draw_accuracy(groups), "Accuracy", _ACCURACY)
+    yield saved("clients.png", draw_clients(groups), "Clients", _CLIENTS)
+    layers = draw_layers(groups)
+    if layers is not None:
+        yield saved("layers.png", layers, "Layers", _LAYERS)
+    for number, group in enumerate(groups, start=1):
+        suffix = "" if len(groups) == 1 else f"-{number}"
+        counts = None if held is None or not _same_data(group, groups[0]) else held.counts
+        order = range(len(group.first.masks)) if counts is None else class_order(counts)
+        overlap = measure_overlap(group.first.masks, order)
+        if overlap is not None:
+            title = f"Tickets that look alike: {_run_title(group)}"
+            yield saved(f"overlap{suffix}.png", draw_overlap(overlap, counts, group.label), title, _OVERLAP)
+    yield saved("traffic.png", draw_traffic(groups), "Traffic", _TRAFFIC)
+    for number, group in enumerate(groups, start=1):
+        if len({lease.worker for lease in group.first.leases}) == 1:
+            continue  # one thing after the other
+        suffix = "" if len(groups) == 1 else f"-{number}"
+        title = f"Workers: {_run_title(group)}"
+        yield saved(f"timeline{suffix}.png", draw_timeline(group.first, group.label), title, _TIMELINE)
+    if held is not None:
+        experiment = groups[0].first.experiment
+        draw_holdings(held.counts, heading(experiment), held.skew, out / "holdings.png")
+        caption = "Training and validation examples of each class; label skew as in docs/data.md."
+        yield Picture(out / "holdings.png", "Who holds what", caption)
+
+
+def _run_title(group: Group) -> str:
+    return group.label if len(group.runs) == 1 else f"{group.label}, seed {group.first.experiment.seed}"
+
+
+def _same_data(group: Group, other: Group) -> bool:
+    """Tell whether the first runs of two groups have the same clients with the same data."""
+    mine, its = group.first.experiment, other.first.experiment
+    return (mine.task, mine.partition, mine.clients, mine.seed) == (its.task, its.partition, its.clients, its.seed)
+
+
+def _holdings(run: RunData, tasks: Sequence[str]) -> _Held:
+    """Count who holds what; a task of somebody's own is imported only if it is among `tasks`."""
+    try:
+        return _Held(holdings(load_task(run.experiment, tasks), run.experiment.clients))
+    except TaskError as error:
+        return _Held(None, str(error))

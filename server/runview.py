@@ -1,0 +1,127 @@
+"""A run directory for notebooks and scripts: read only, as tables and tensors. Tables need pandas."""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor
+
+from common import masks as packed_masks
+from common.errors import LotteryFLError
+from common.experiment import Experiment
+from server.export import ticket_tensors
+from server.report import summarise
+from server.rundir import RunDirectory
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_METRICS = """
+    SELECT m.*, r.density, r.train_loss, r.seconds FROM metrics m JOIN results r USING (round, client)
+    ORDER BY round, client, phase
+"""
+_ASSIGNMENTS = """
+    SELECT a.round, a.client, a.state, a.attempt, a.worker, a.bytes_down, a.bytes_up, a.leased_at, a.done_at,
+           a.density AS density_before, r.density, r.examples, r.seconds
+    FROM assignments a LEFT JOIN results r USING (round, client) ORDER BY a.round, a.client
+"""
+
+
+class RunView:
+    """One run. Close it, or use it as a context manager; other processes may go on with the run meanwhile."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Open a run directory.
+
+        Raises:
+            LotteryFLError: there is no run, or it is damaged.
+        """
+        self._run = RunDirectory(Path(path), read_only=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._run.close()
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment as resolved."""
+        return self._run.experiment
+
+    def summary(self) -> Mapping[str, Any]:
+        """Return what summary.json holds, for a run with at least one committed round."""
+        found: Mapping[str, Any] = json.loads(json.dumps(summarise(self._run)))
+        return found
+
+    def metrics(self) -> "pd.DataFrame":
+        """Return a row for each round, client and phase (validation, downloaded, personalised, global).
+
+        Columns: the metrics of `common.metrics.Metrics`, and of the whole result `density` after the work,
+        `train_loss` and `seconds`.
+
+        Raises:
+            LotteryFLError: pandas is not installed.
+        """
+        return self._table(_METRICS)
+
+    def assignments(self) -> "pd.DataFrame":
+        """Return a row for each round and client: worker, bytes, and the times of lease and result (UTC).
+
+        Raises:
+            LotteryFLError: pandas is not installed.
+        """
+        table = self._table(_ASSIGNMENTS)
+        times = partial(_pandas().to_datetime, format="ISO8601", utc=True, errors="coerce")
+        return table.assign(leased_at=times(table["leased_at"]), done_at=times(table["done_at"]))
+
+    def masks(self, client: int) -> dict[str, Tensor]:
+        """Return the client's last mask by tensor name: bool tensors of the weights' shapes; empty: it is dense.
+
+        Raises:
+            LotteryFLError: there is no such client.
+        """
+        rows = self._run.database.clients()
+        if not 0 <= client < len(rows):
+            raise LotteryFLError(f"client {client}: the run's clients are 0 to {len(rows) - 1}")
+        packed = self._run.load_masks(rows[client].mask)
+        return {name: packed_masks.unpack(mask, self._run.table[name].shape) for name, mask in packed.items()}
+
+    def ticket(self, client: int) -> dict[str, Tensor]:
+        """Return the model that the client last returned, as a state dict; the global one, if it never took part.
+
+        Raises:
+            LotteryFLError: there is no such client.
+        """
+        return ticket_tensors(self._run, client)
+
+    def _table(self, query: str) -> "pd.DataFrame":
+        rows = self._run.database.select(query)
+        table: pd.DataFrame = _pandas().DataFrame(rows.fetchall(), columns=[column[0] for column in rows.description])
+        return table
+
+
+def open_run(path: str | Path) -> RunView:
+    """Open a run directory to look at.
+
+    Raises:
+        LotteryFLError: there is no run, or it is damaged.
+    """
+    return RunView(path)
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise LotteryFLError("tables need pandas: pip install 'lotteryfl[notebook]'") from error
+    return pandas

@@ -1,0 +1,29 @@
+"""A figure of many clients, or of many runs, as its mean and how far the single ones are from it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Spread(NamedTuple):
+    """Of at least one value."""
+
+    mean: float
+    std: float
+    """Population standard deviation (divided by n)."""
+    worst_decile: float
+    """Mean of the lowest tenth of the values, rounded up: of 25 values of the lowest 3."""
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return how values are spread.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not values:
+        raise ValueError("no values to take the mean of")
+    ascending = np.sort(np.asarray(values, dtype=float))
+    worst = ascending[: -(-len(ascending) // 10)]
+    return Spread(float(ascending.mean()), float(ascending.std()), float(worst.mean()))
