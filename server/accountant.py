@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from common.errors import ExperimentError
 from common.experiment import Experiment
+from protos import lotteryfl_pb2 as pb
 from server.database import Database, Spent
 
 _ORDERS = tuple([1 + x / 10 for x in range(1, 100)] + list(range(12, 64)))
@@ -83,10 +84,10 @@ def most_spent(database: Database, experiment: Experiment) -> Spent | None:
 def _releases(database: Database, experiment: Experiment) -> Iterator[tuple[int, Releases]]:
     privacy = experiment.privacy
     if privacy.noise == "server":
-        for client, results in database.aggregated_results(experiment.rounds).items():
+        for client, results in _aggregated_results(database, experiment.rounds).items():
             yield client, Releases(privacy.noise_multiplier, 1.0, results)
         return
-    for client, plan, times, examples in database.attempts():
+    for client, plan, times, examples in _attempts(database):
         if privacy.noise == "client":
             yield client, Releases(privacy.noise_multiplier / 2, 1.0, times)
         elif examples is not None:
@@ -113,3 +114,21 @@ def _analysis() -> Any:
             "[privacy]: what is spent is reckoned by Opacus, which is not installed: pip install 'lotteryfl[privacy]'"
         ) from error
     return rdp
+
+
+def _aggregated_results(database: Database, last_round: int) -> dict[int, int]:
+    """Return by client how many of its results went into a global model, rounds after `last_round` left out."""
+    rows = database.select("SELECT client, count(*) FROM results WHERE round <= ? GROUP BY client", last_round)
+    return dict(rows.fetchall())
+
+
+def _attempts(database: Database) -> list[tuple[int, pb.Plan, int, int | None]]:
+    """Return how often clients' work was given out: client, plan, how often, and the client's training examples.
+
+    These are None as long as none of its results has told.
+    """
+    rows = database.select(
+        "SELECT client, plan, sum(attempt), (SELECT max(examples) FROM results r WHERE r.client = a.client) "
+        "FROM assignments a WHERE attempt > 0 GROUP BY client, plan ORDER BY client"
+    )
+    return [(client, pb.Plan.FromString(plan), times, examples) for client, plan, times, examples in rows]

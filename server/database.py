@@ -87,20 +87,6 @@ class ResultRow:
     """Of the model that its plan judged; 0 where it judged none."""
 
 
-@dataclass(frozen=True)
-class ClientSummary:
-    """One client in one committed round, for the tables people read."""
-
-    client: int
-    accuracy_downloaded: float
-    accuracy_personalised: float
-    density: float
-    bytes_down: int
-    bytes_up: int
-    accuracy_global: float | None = None
-    """On the task's global test data; None where it was not measured."""
-
-
 class Spent(NamedTuple):
     """Privacy: who sees what it is promised against tells two neighbouring runs apart by no more than this."""
 
@@ -330,26 +316,6 @@ class Database:
             found.setdefault(client, []).append(density)
         return found
 
-    # -- what privacy is counted by
-
-    def aggregated_results(self, last_round: int) -> dict[int, int]:
-        """Return by client how many of its results went into a global model, rounds after `last_round` left out."""
-        rows = self._connection.execute(
-            "SELECT client, count(*) FROM results WHERE round <= ? GROUP BY client", (last_round,)
-        )
-        return dict(rows.fetchall())
-
-    def attempts(self) -> list[tuple[int, pb.Plan, int, int | None]]:
-        """Return how often clients' work was given out: client, plan, how often, and the client's training examples.
-
-        These are None as long as none of its results has told.
-        """
-        rows = self._connection.execute(
-            "SELECT client, plan, sum(attempt), (SELECT max(examples) FROM results r WHERE r.client = a.client) "
-            "FROM assignments a WHERE attempt > 0 GROUP BY client, plan ORDER BY client"
-        )
-        return [(client, pb.Plan.FromString(plan), times, examples) for client, plan, times, examples in rows]
-
     # -- refusals
 
     def add_refusal(self, id_: AssignmentId, worker: str, reason: str) -> None:
@@ -373,48 +339,7 @@ class Database:
         )
         return dict(rows.fetchall())
 
-    # -- summaries
-
-    def round_summaries(self, first: int = 1) -> list[pb.RoundSummary]:
-        """Return the means over clients of every committed round from `first` on, in order, with its stragglers."""
-        rows = self._connection.execute(
-            """
-            SELECT r.round, count(*), avg(d.accuracy), avg(p.accuracy), avg(r.density), avg(r.train_loss), o.seconds,
-                (SELECT count(DISTINCT worker) FROM assignments a WHERE a.round = r.round AND a.broadcast),
-                (SELECT count(*) FROM refusals f WHERE f.round = r.round), o.epsilon, o.delta
-            FROM rounds o JOIN results r USING (round)
-            JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
-            JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')
-            WHERE o.state = 'committed' AND r.round >= ? GROUP BY r.round ORDER BY r.round
-            """,
-            (first,),
-        )
-        names = [field.name for field in pb.RoundSummary.DESCRIPTOR.fields if not field.is_repeated]
-        summaries = {row[0]: pb.RoundSummary(**dict(zip(names, row, strict=True))) for row in rows}
-        late = self._connection.execute(
-            "SELECT round, client FROM assignments a JOIN rounds o USING (round) "
-            "WHERE o.state = 'committed' AND a.state != 'done' AND round >= ? ORDER BY round, client",
-            (first,),
-        )
-        for round_, client in late:
-            if round_ in summaries:
-                summaries[round_].stragglers.append(client)
-        return list(summaries.values())
-
-    def client_summaries(self, round_: int) -> list[ClientSummary]:
-        """Return every client of a round with its accuracies and density, and its traffic in the whole run."""
-        rows = self._connection.execute(
-            """
-            SELECT r.client, d.accuracy, p.accuracy, r.density, sum(a.bytes_down), sum(a.bytes_up), g.accuracy
-            FROM results r JOIN assignments a ON a.client = r.client
-            JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
-            JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')
-            LEFT JOIN metrics g ON (g.round, g.client, g.phase) = (r.round, r.client, 'global')
-            WHERE r.round = ? GROUP BY r.client ORDER BY r.client
-            """,
-            (round_,),
-        )
-        return [ClientSummary(*row) for row in rows]
+    # -- files
 
     def files_in_use(self) -> tuple[set[str], set[str]]:
         """Return the result files and the mask digests that the run still needs."""

@@ -18,6 +18,7 @@ from server.rounds import Decision, OpenRound
 from server.rundir import KeptMask, RunDirectory, put_shared_mask
 from server.runfiles import model_file
 from server.strategies.base import ClientState, Strategy
+from server.summaries import round_summaries
 from server.traffic import Traffic
 from server.workers import owner
 
@@ -170,7 +171,7 @@ class Ledger:
         database = self._database
         number = database.committed_rounds() + 1
         self.state, self.reason = database.get("state"), database.get("reason")
-        self.last = next(iter(database.round_summaries(number - 1)), None)
+        self.last = next(iter(round_summaries(database, number - 1)), None)
         rows: list[AssignmentRow] = []
         retries = 0
         if self.state != "finished":

@@ -12,6 +12,7 @@ from server.accountant import epsilons
 from server.refusals import Refusals
 from server.rundir import RunDirectory
 from server.spread import spread
+from server.summaries import client_summaries, round_summaries
 from server.traffic import Traffic
 from server.workers import name_of
 
@@ -82,9 +83,9 @@ class Summary(TypedDict):
 
 def summarise(run: RunDirectory) -> Summary:
     """Return the summary of a finished run."""
-    rounds = run.database.round_summaries()
+    rounds = round_summaries(run.database)
     experiment = run.experiment
-    clients = run.database.client_summaries(rounds[-1].round)
+    clients = client_summaries(run.database, rounds[-1].round)
     downloaded = spread([client.accuracy_downloaded for client in clients])
     personalised = spread([client.accuracy_personalised for client in clients])
     on_global = [client.accuracy_global for client in clients if client.accuracy_global is not None]
@@ -133,7 +134,7 @@ def write_summary(run: RunDirectory) -> Path:
 
 def final_table(run: RunDirectory) -> str:
     """Return the table of all clients after the last round: their means and spread, and the best round's means."""
-    clients = run.database.client_summaries(run.experiment.rounds + 1)
+    clients = client_summaries(run.database, run.experiment.rounds + 1)
     columns: dict[str, list[float]] = {
         "accuracy downloaded": [client.accuracy_downloaded for client in clients],
         "personalised": [client.accuracy_personalised for client in clients],
@@ -148,7 +149,7 @@ def final_table(run: RunDirectory) -> str:
         spent = epsilons(run.database, run.experiment)
         columns["ε"] = [spent.get(client.client, 0.0) for client in clients]
     spreads = [spread(column) for column in columns.values()]
-    best = run.database.round_summaries()
+    best = round_summaries(run.database)
     rows: list[list[object]] = [
         [client.client, *values] for client, values in zip(clients, zip(*columns.values(), strict=True), strict=True)
     ]
@@ -172,7 +173,7 @@ def status_of(run: RunDirectory) -> pb.RunStatus:
     committed = database.committed_rounds()
     assignments = database.assignments(committed + 1)
     traffic = Traffic(database)
-    summaries = database.round_summaries(committed)
+    summaries = round_summaries(database, committed)
     return pb.RunStatus(
         state=pb.RunStatus.State.Value(database.get("state").upper()),
         reason=database.get("reason"),

@@ -13,9 +13,10 @@ from common.errors import LotteryFLError
 from common.experiment import Experiment
 from common.masks import count
 from common.tensortable import TensorTable
-from server.database import ClientSummary, Database
+from server.database import Database
 from server.rundir import Masks, RunDirectory, inspected
 from server.spread import spread
+from server.summaries import ClientSummary, client_summaries, round_summaries
 from server.traffic import shared_bytes
 from server.workers import name_of
 
@@ -127,7 +128,7 @@ def read_run(path: Path) -> RunData:
             run.experiment,
             run.database.get("state") == "finished",
             rounds,
-            tuple(run.database.client_summaries(int(rounds.number[-1]))),
+            tuple(client_summaries(run.database, int(rounds.number[-1]))),
             tuple(_leases(run.database)),
             shared_bytes(run.database),
             tuple(_masks(run)),
@@ -153,7 +154,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 def _rounds(database: Database) -> Rounds:
     rows = [
         (s.round, s.clients, s.accuracy_downloaded, s.accuracy_personalised, s.density)
-        for s in database.round_summaries()
+        for s in round_summaries(database)
     ]
     traffic = {
         round_: (down, up, (_time(committed) - _time(opened)))

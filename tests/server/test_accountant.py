@@ -13,6 +13,7 @@ from scipy.stats import norm
 from protos import lotteryfl_pb2 as pb
 from server.accountant import Releases, epsilon, epsilons, most_spent
 from server.report import final_table, status_of, summarise
+from server.summaries import round_summaries
 
 Drive = Callable[..., Bench]
 
@@ -59,7 +60,7 @@ def test_the_servers_noise_counts_the_results_that_went_into_a_model(tmp_path: P
         assert epsilons(run.database, experiment) == {
             client: pytest.approx(by_opacus(1.0, 1.0, times)) for client, times in taken.items()
         }
-        rounds = run.database.round_summaries()
+        rounds = round_summaries(run.database)
         spent = [summary.epsilon for summary in rounds]
         assert spent[0] == pytest.approx(by_opacus(1.0, 1.0, 1))
         assert spent[2] == spent[3] == pytest.approx(by_opacus(1.0, 1.0, max(taken.values())))  # measuring is free
@@ -89,7 +90,7 @@ def test_the_last_round_costs_a_client_that_makes_its_own_noise(tmp_path: Path) 
         rounds=1, clients_per_round=4, **FEDAVG, privacy={"clip_norm": 1.0, "noise": "client", "noise_multiplier": 2.0}
     )
     with simulated(tmp_path / "run", experiment) as run:
-        assert [summary.epsilon for summary in run.database.round_summaries()] == pytest.approx(
+        assert [summary.epsilon for summary in round_summaries(run.database)] == pytest.approx(
             [by_opacus(1.0, 1.0, 1), by_opacus(1.0, 1.0, 2)]
         )
 
@@ -117,5 +118,5 @@ def test_dp_sgd_counts_every_clients_steps_by_its_examples(tmp_path: Path) -> No
 def test_without_noise_nothing_is_promised(tmp_path: Path) -> None:
     with simulated(tmp_path / "run", tiny_experiment(privacy={"clip_norm": 1.0})) as run:
         assert summarise(run)["privacy"] is None
-        assert not run.database.round_summaries()[-1].HasField("epsilon")
+        assert not round_summaries(run.database)[-1].HasField("epsilon")
         assert "ε" not in final_table(run)

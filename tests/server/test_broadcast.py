@@ -14,6 +14,7 @@ from common.tensorstream import TensorStream
 from common.tensortable import TensorTable
 from common.wireformat import WireFormat
 from server.broadcast import TransferSizes
+from server.summaries import round_summaries
 
 Drive = Callable[..., Bench]
 
@@ -62,7 +63,7 @@ def test_a_worker_of_all_clients_gets_the_model_once(drive: Drive) -> None:
         bench.submit(worker, bench.do(work))
     assert bases == {model}, "also for the last client: the worker holds the model by then"
     bench.commit()
-    assert [summary.broadcasts for summary in bench.run.database.round_summaries()] == [1, 1]
+    assert [summary.broadcasts for summary in round_summaries(bench.run.database)] == [1, 1]
 
 
 def test_a_worker_of_one_client_gets_its_values(drive: Drive) -> None:
@@ -107,7 +108,7 @@ def test_a_reassigned_broadcast_counts_for_who_did_the_work(drive: Drive) -> Non
         assert work.assignment.base_digest == ""
         bench.submit(worker, bench.do(work))
     bench.commit()
-    assert bench.run.database.round_summaries()[-1].broadcasts == 0
+    assert round_summaries(bench.run.database)[-1].broadcasts == 0
 
 
 @pytest.mark.parametrize(("wire_dtype", "clients"), [("float32", 4), ("int8", 12)])  # enough for it to pay
@@ -116,8 +117,8 @@ def test_the_bits_are_the_same(drive: Drive, wire_dtype: WireDtype, clients: int
     with_values = drive(experiment, name="values").finish()
     with_broadcasts = drive(experiment, name="broadcasts", broadcasts=True).finish()
     assert with_values.bits() == with_broadcasts.bits()
-    assert [summary.broadcasts for summary in with_values.run.database.round_summaries()] == [0] * 3
-    assert [summary.broadcasts for summary in with_broadcasts.run.database.round_summaries()] == [1] * 3
+    assert [summary.broadcasts for summary in round_summaries(with_values.run.database)] == [0] * 3
+    assert [summary.broadcasts for summary in round_summaries(with_broadcasts.run.database)] == [1] * 3
 
 
 def test_the_tiny_model_is_what_these_tests_think() -> None:

@@ -18,6 +18,7 @@ from common.masks import PackedMask
 from protos import lotteryfl_pb2 as pb
 from server.coordinator import Step
 from server.leases import AssignmentId
+from server.summaries import round_summaries
 from server.verify import verify
 from server.workers import AsideError, UnknownWorkerError, name_of
 
@@ -239,7 +240,7 @@ class AnyRun(RuleBasedStateMachine):
                 assert not (new[name] & ~old[name]).any(), "masks only shrink"
         assert bench.coordinator.round == round_ + 1
         if bench.coordinator.state == "running":
-            (stragglers,) = [set(s.stragglers) for s in bench.run.database.round_summaries(round_)]
+            (stragglers,) = [set(s.stragglers) for s in round_summaries(bench.run.database, round_)]
             sampled = {row.client for row in bench.run.database.assignments(round_)}
             assert stragglers == sampled - results
 

@@ -8,9 +8,10 @@ import pytest
 
 from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
-from server.database import AssignmentRow, ClientRow, ClientSummary, Database, Received
+from server.database import AssignmentRow, ClientRow, Database, Received
 from server.leases import AssignmentId, Standing, State
 from server.schema import SCHEMA_VERSION
+from server.summaries import ClientSummary, client_summaries, round_summaries
 
 
 @pytest.fixture
@@ -186,13 +187,13 @@ def test_a_summary_is_the_mean_over_the_clients_of_a_committed_round(database: D
     open_round(database, 1)
     add_result(database, 1, 0, (0.2, 0.9), density=0.5)
     add_result(database, 1, 1, (0.6, 0.7), density=0.25)
-    assert database.round_summaries() == []
+    assert round_summaries(database) == []
     database.commit_round(1, 2.5, "all results are in")
     open_round(database, 2, clients=(1,))
     add_result(database, 2, 1, (1.0, 0.5))
-    first, *others = database.round_summaries()
+    first, *others = round_summaries(database)
     assert others == []
-    assert database.round_summaries(2) == []
+    assert round_summaries(database, 2) == []
     assert (first.round, first.clients, first.seconds) == (1, 2, 2.5)
     assert (first.accuracy_downloaded, first.accuracy_personalised) == pytest.approx((0.4, 0.8))
     assert (first.density, first.train_loss) == (0.375, 1.5)
@@ -204,7 +205,7 @@ def test_a_client_summary_has_one_rounds_accuracy_and_the_whole_runs_traffic(dat
         add_result(database, round_, 0, (round_ / 10, round_ / 5))
         database.count_bytes(round_, 0, 100 * round_, round_)
         database.commit_round(round_, 1, "")
-    assert database.client_summaries(2) == [ClientSummary(0, 0.2, 0.4, 1.0, 300, 3)]
+    assert client_summaries(database, 2) == [ClientSummary(0, 0.2, 0.4, 1.0, 300, 3)]
 
 
 def test_how_an_assignment_stands_is_kept_whole(database: Database) -> None:
@@ -229,10 +230,10 @@ def test_a_summary_names_who_has_no_result(database: Database) -> None:
         dropped = (Standing(AssignmentId(round_, client, 1), "dropped") for client in clients if client != 1)
         database.set_standings(dropped)
     database.commit_round(1, 1, "")
-    assert [list(summary.stragglers) for summary in database.round_summaries()] == [[0, 2]]
+    assert [list(summary.stragglers) for summary in round_summaries(database)] == [[0, 2]]
     database.commit_round(2, 1, "")
-    assert [list(summary.stragglers) for summary in database.round_summaries()] == [[0, 2], [0]]
-    assert [list(summary.stragglers) for summary in database.round_summaries(2)] == [[0]]
+    assert [list(summary.stragglers) for summary in round_summaries(database)] == [[0, 2], [0]]
+    assert [list(summary.stragglers) for summary in round_summaries(database, 2)] == [[0]]
 
 
 def test_a_lease_and_a_result_have_a_date_and_a_repeated_grant_changes_neither(database: Database) -> None:

@@ -16,6 +16,7 @@ from common.pruning import get_prune_params
 from common.training import evaluate
 from server.export import export_ticket
 from server.rundir import RunDirectory
+from server.summaries import client_summaries
 
 Drive = Callable[..., Bench]
 
@@ -32,7 +33,7 @@ def load(path: Path) -> Tied:
 
 
 def test_a_ticket_loads_into_the_plain_model_and_does_what_the_table_says(run: RunDirectory, tmp_path: Path) -> None:
-    summaries = run.database.client_summaries(5)
+    summaries = client_summaries(run.database, 5)
     for summary in summaries:
         export_ticket(run, summary.client, tmp_path / "ticket.safetensors")
         model = load(tmp_path / "ticket.safetensors")
@@ -48,7 +49,7 @@ def test_a_ticket_loads_into_the_plain_model_and_does_what_the_table_says(run: R
 
 def test_an_int8_ticket_is_written_in_the_models_own_dtype(tmp_path: Path) -> None:
     with simulated(tmp_path / "run", tiny_experiment(rounds=4, wire_dtype="int8"), TinyTask(Tied)) as run:
-        for summary in run.database.client_summaries(5):
+        for summary in client_summaries(run.database, 5):
             row = run.database.clients()[summary.client]
             export_ticket(run, summary.client, tmp_path / "ticket.safetensors")
             model = load(tmp_path / "ticket.safetensors")
@@ -109,7 +110,7 @@ def test_a_place_that_cannot_be_written_is_named(run: RunDirectory, tmp_path: Pa
 def test_a_ticket_holds_the_weights_that_are_the_clients_own(tmp_path: Path, wire_dtype: str) -> None:
     experiment = tiny_experiment(strategy={"name": "fedselect", "personal_rate": 0.2}, wire_dtype=wire_dtype)
     with simulated(tmp_path / "run", experiment, TinyTask(Tied)) as run:
-        for summary in run.database.client_summaries(3):
+        for summary in client_summaries(run.database, 3):
             export_ticket(run, summary.client, tmp_path / "ticket.safetensors")
             model = load(tmp_path / "ticket.safetensors")
             for name, mask in run.load_masks(run.database.clients()[summary.client].mask).items():

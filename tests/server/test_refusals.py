@@ -11,6 +11,7 @@ from server.inspectcli import _describe
 from server.progress import describe_round
 from server.report import status_of, summarise
 from server.simulate import Simulation
+from server.summaries import round_summaries
 from server.verify import verify
 from server.workers import AsideError
 
@@ -44,7 +45,7 @@ def test_refusals_are_counted_by_worker_and_by_round(drive: Drive) -> None:
     assert f"refused: 2 of worse's results; the last: {REASON}" in _describe(status)
     send_rubbish(bench, bad)
     bench.finish()
-    assert [summary.refused for summary in bench.run.database.round_summaries()] == [3, 1, 0]
+    assert [summary.refused for summary in round_summaries(bench.run.database)] == [3, 1, 0]
     assert summarise(bench.run)["refused"] == {"results": 4, "by_worker": {"bad": 2, "worse": 2}, "aside": []}
 
 

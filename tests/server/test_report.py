@@ -12,6 +12,7 @@ from protos import lotteryfl_pb2 as pb
 from server.report import final_table, status_of, summarise, write_summary
 from server.rundir import RunDirectory
 from server.spread import spread
+from server.summaries import client_summaries
 
 Drive = Callable[..., Bench]
 
@@ -54,14 +55,14 @@ def test_the_summary_has_these_keys_and_is_valid_json(tmp_path: Path) -> None:
 def test_last_is_the_mean_over_all_clients_and_best_the_best_over_all_rounds(tmp_path: Path) -> None:
     with simulated(tmp_path / "run", tiny_experiment(rounds=4)) as run:
         summary = summarise(run)
-        last = run.database.client_summaries(5)
+        last = client_summaries(run.database, 5)
         means = [
             sum(rows) / 4 for rows in ([c.accuracy_downloaded for c in last], [c.accuracy_personalised for c in last])
         ]
         assert [summary["accuracy"]["downloaded_last"], summary["accuracy"]["personalised_last"]] == pytest.approx(
             means
         )
-        by_round = [[c.accuracy_personalised for c in run.database.client_summaries(round_)] for round_ in range(1, 6)]
+        by_round = [[c.accuracy_personalised for c in client_summaries(run.database, round_)] for round_ in range(1, 6)]
         assert len(by_round[0]) == 3
         best = max(sum(values) / len(values) for values in by_round)
         assert summary["accuracy"]["personalised_best"] == pytest.approx(best)
@@ -72,7 +73,7 @@ def test_last_is_the_mean_over_all_clients_and_best_the_best_over_all_rounds(tmp
 
 def test_the_table_has_a_line_for_each_client_and_their_means(tmp_path: Path) -> None:
     with simulated(tmp_path / "run", tiny_experiment()) as run:
-        clients = run.database.client_summaries(3)
+        clients = client_summaries(run.database, 3)
         lines = final_table(run).splitlines()
     assert " ".join(lines[0].split()) == "client accuracy downloaded personalised density bytes down bytes up"
     assert [line.split()[0] for line in lines[2:]] == ["0", "1", "2", "3", "mean", "std", "worst", "best"]
@@ -132,8 +133,8 @@ def test_the_spread_is_numpys_and_the_worst_decile_of_at_least_one() -> None:
 def test_spread_worst_and_best_are_over_clients_and_rounds(tmp_path: Path) -> None:
     with simulated(tmp_path / "run", tiny_experiment(rounds=3)) as run:
         accuracy, density = summarise(run)["accuracy"], summarise(run)["density"]
-        last = run.database.client_summaries(4)
-        rounds = [run.database.client_summaries(number) for number in range(1, 5)]
+        last = client_summaries(run.database, 4)
+        rounds = [client_summaries(run.database, number) for number in range(1, 5)]
         lines = [line.split() for line in final_table(run).splitlines()]
     downloaded = [client.accuracy_downloaded for client in last]
     assert accuracy["downloaded_std"] == pytest.approx(np.std(downloaded))

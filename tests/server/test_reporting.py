@@ -29,6 +29,7 @@ from server.reporting.overlap import class_order, held_classes, jaccard, measure
 from server.reporting.timeline import draw_timeline
 from server.reporting.write import write_report
 from server.rundir import RunDirectory
+from server.summaries import client_summaries
 
 Drive = Callable[..., Bench]
 
@@ -46,7 +47,7 @@ def test_a_run_is_read_as_its_directory_has_it(tmp_path: Path) -> None:
     with RunDirectory(tmp_path / "run", read_only=True) as directory:
         summary = summarise(directory)
         database = directory.database
-        rounds = [database.client_summaries(number) for number in range(1, 5)]
+        rounds = [client_summaries(database, number) for number in range(1, 5)]
         traffic = list(database.select("SELECT sum(bytes_down), sum(bytes_up) FROM assignments GROUP BY round"))
         kept = [
             {n: np.unpackbits(m).sum() for n, m in directory.load_masks(c.mask).items()} for c in database.clients()

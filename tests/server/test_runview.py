@@ -11,6 +11,7 @@ from common.errors import LotteryFLError
 from common.masks import unpack
 from server.report import summarise
 from server.runview import open_run
+from server.summaries import client_summaries
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def test_tables_are_those_of_the_database(path: Path) -> None:
     with open_run(path) as run, simulated(path.parent / "same", tiny_experiment(clients_per_round=4)) as same:
         metrics, assignments, summary = run.metrics(), run.assignments(), run.summary()
         assert summary == summarise(same)
-        clients = same.database.client_summaries(3)
+        clients = client_summaries(same.database, 3)
     assert len(metrics) == 3 * 4 * 2 + len(metrics[metrics["phase"] == "validation"])
     last = metrics[(metrics["round"] == 3) & (metrics["phase"] == "personalised")]
     assert last["client"].tolist() == [0, 1, 2, 3]

@@ -24,6 +24,7 @@ from server.rundir import RunDirectory
 from server.runfiles import model_file
 from server.setup import create_run
 from server.simulate import Simulation
+from server.summaries import client_summaries
 
 Drive = Callable[..., Bench]
 
@@ -33,7 +34,7 @@ def bits(run: RunDirectory) -> tuple[str, str]:
 
 
 def densities(run: RunDirectory) -> list[float]:
-    return [summary.density for summary in run.database.client_summaries(run.experiment.rounds + 1)]
+    return [summary.density for summary in client_summaries(run.database, run.experiment.rounds + 1)]
 
 
 def kept(run: RunDirectory, digest: str) -> dict[str, Tensor]:
@@ -318,7 +319,7 @@ def test_who_diverges_sits_out_on_record_and_the_others_go_on(
             assert reason in dropped.reason
             assert "nan" in dropped.reason
         assert all(tensor.isfinite().all() for tensor in open_file(run.path / model_file(2)).values())
-        assert [summary.client for summary in run.database.client_summaries(3)] == [0, 1, 3]
+        assert [summary.client for summary in client_summaries(run.database, 3)] == [0, 1, 3]
 
 
 def test_when_all_diverge_the_run_fails_with_the_reason(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""What a run's committed rounds came to, for the tables that people read."""
+
+from dataclasses import dataclass
+
+from protos import lotteryfl_pb2 as pb
+from server.database import Database
+
+
+@dataclass(frozen=True)
+class ClientSummary:
+    """One client in one committed round, for the tables people read."""
+
+    client: int
+    accuracy_downloaded: float
+    accuracy_personalised: float
+    density: float
+    bytes_down: int
+    bytes_up: int
+    accuracy_global: float | None = None
+    """On the task's global test data; None where it was not measured."""
+
+
+def round_summaries(database: Database, first: int = 1) -> list[pb.RoundSummary]:
+    """Return the means over clients of every committed round from `first` on, in order, with its stragglers."""
+    rows = database.select(
+        """
+        SELECT r.round, count(*), avg(d.accuracy), avg(p.accuracy), avg(r.density), avg(r.train_loss), o.seconds,
+            (SELECT count(DISTINCT worker) FROM assignments a WHERE a.round = r.round AND a.broadcast),
+            (SELECT count(*) FROM refusals f WHERE f.round = r.round), o.epsilon, o.delta
+        FROM rounds o JOIN results r USING (round)
+        JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
+        JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')
+        WHERE o.state = 'committed' AND r.round >= ? GROUP BY r.round ORDER BY r.round
+        """,
+        first,
+    )
+    names = [field.name for field in pb.RoundSummary.DESCRIPTOR.fields if not field.is_repeated]
+    summaries = {row[0]: pb.RoundSummary(**dict(zip(names, row, strict=True))) for row in rows}
+    late = database.select(
+        "SELECT round, client FROM assignments a JOIN rounds o USING (round) "
+        "WHERE o.state = 'committed' AND a.state != 'done' AND round >= ? ORDER BY round, client",
+        first,
+    )
+    for round_, client in late:
+        if round_ in summaries:
+            summaries[round_].stragglers.append(client)
+    return list(summaries.values())
+
+
+def client_summaries(database: Database, round_: int) -> list[ClientSummary]:
+    """Return every client of a round with its accuracies and density, and its traffic in the whole run."""
+    rows = database.select(
+        """
+        SELECT r.client, d.accuracy, p.accuracy, r.density, sum(a.bytes_down), sum(a.bytes_up), g.accuracy
+        FROM results r JOIN assignments a ON a.client = r.client
+        JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
+        JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')
+        LEFT JOIN metrics g ON (g.round, g.client, g.phase) = (r.round, r.client, 'global')
+        WHERE r.round = ? GROUP BY r.client ORDER BY r.client
+        """,
+        round_,
+    )
+    return [ClientSummary(*row) for row in rows]
