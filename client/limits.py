@@ -10,8 +10,9 @@ from operator import attrgetter
 from rich.filesize import decimal
 
 from common.errors import LotteryFLError
-from common.experiment import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS, Experiment, from_json
+from common.experiment import Experiment, from_json
 from common.payload import is_digest, max_payload_bytes
+from common.settings import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
 from common.tensorlayout import quoted
 from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb

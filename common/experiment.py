@@ -3,15 +3,29 @@
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from common.clientranges import parse_clients
 from common.errors import ExperimentError
-from common.identity import IdentityError, check_name
 from common.quantization import WireDtype
+from common.settings import (
+    AccessSettings,
+    AggregationSettings,
+    CheckSettings,
+    Count,
+    EvaluationSettings,
+    PartitionSettings,
+    PrivacySettings,
+    RoundSettings,
+    Section,
+    ServerSettings,
+    StrategySettings,
+    TaskSettings,
+    TrainingSettings,
+)
 from common.tensorlayout import quoted
 
 TOMLTable = dict[str, Any]
@@ -27,231 +41,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """What `strategy.preset` sets, section by section, wherever the experiment does not give the key itself."""
 
-Share = Annotated[float, Field(ge=0, le=1)]
-PositiveShare = Annotated[float, Field(gt=0, le=1)]
-Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-"""Fits into every integer of the contract and of run.db."""
-
-MIN_LEASE_SECONDS = 1.0
-"""A heartbeat is sent every third of a lease; to a busy coordinator it may take a third of a second."""
-
-MAX_LEASE_SECONDS = 7 * 86400.0
-"""Longer than anybody waits for a worker that died."""
-
-MAX_EXAMPLES = 2**40
-"""A client's training examples beyond this are not believed: they are weights in a mean."""
-
 _MAX_JSON = 2**20
 """Characters of an experiment as the coordinator sends it."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class TaskSettings(_Section):
-    """What is learned: data and model."""
-
-    name: str = Field("digits", min_length=1, max_length=256)
-    """A built-in task (one of `common.tasks.BUILT_IN`) or the user's own: a .py file or a module."""
-    model: str = Field("mlp", min_length=1, max_length=64)
-    """Architecture for the built-in tasks, as `common.models.create_model` takes it."""
-    data_dir: str = ""
-    """Folder with the task's files; empty: the usual places."""
-
-
-class PartitionSettings(_Section):
-    """Who holds which examples."""
-
-    kind: Literal["n-class", "dirichlet", "iid", "feature-skew", "natural"] = "n-class"
-    classes_per_client: Count = 2
-    examples_per_class: Count = 20
-    """Training + validation examples of a client's first class (n-class)."""
-    balance: PositiveShare = 1.0
-    """A client's other classes hold round(balance * examples_per_class) examples (n-class)."""
-    alpha: float = Field(0.5, gt=0)
-    """Concentration of the class proportions; small is more skewed (dirichlet)."""
-    examples_per_client: Count = 40
-    """Training + validation examples of every client (dirichlet, iid, feature-skew)."""
-    rotations: int = Field(4, ge=1, le=360)
-    """Client k's images are turned by k mod rotations steps of 360 / rotations degrees (feature-skew)."""
-    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-
-
-class TrainingSettings(_Section):
-    """Local training on a client."""
-
-    epochs: Count = 5
-    batch_size: Count = 8
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(0.1, gt=0)
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """For sgd; the others keep torch's defaults."""
-    weight_decay: float = Field(0.0, ge=0)
-    threads: int = Field(1, ge=1, le=1024)
-    """torch threads of a worker: part of the experiment, because it changes the order of sums."""
-
-
-class StrategySettings(_Section):
-    """How clients' work is planned; which keys matter to a strategy, its file says."""
-
-    name: str = Field("lotteryfl", min_length=1, max_length=64)
-    """A file of `server.strategies`; the coordinator checks the name."""
-    preset: Literal["", "paper"] = ""
-    """"paper": what LotteryFL's official code does, wherever a key is not given; see `PRESETS`."""
-    prune_rate: PositiveShare = 0.2
-    target_density: PositiveShare = 0.1
-    """The kept fraction of the prunable weights at which pruning stops."""
-    accuracy_threshold: Share = 0.5
-    """Accuracy from which a client prunes."""
-    gate: Literal["validation", "test"] = "validation"
-    """What it is measured on: the client's validation data, or up to 80 of its test examples, as the official code."""
-    rewind: Literal["initial", "everything", "none"] = "initial"
-    scope: Literal["global", "layer"] = "global"
-    prunable: Literal["matrices", "every-weight"] = "matrices"
-    overshoot: bool = False
-    """Let the last pruning keep its full rate and land below the target, as the official code does."""
-    finetune_epochs: int = Field(0, ge=0)
-    """Local epochs of the last round, in which every client personalises; 0: as in every round."""
-    personal: tuple[str, ...] = ()
-    """Names of tensors that are each client's own, as shell patterns; needed by lg-fedavg, allowed in all."""
-    proximal: float = Field(0.01, gt=0)
-    """μ (fedprox)."""
-    threshold_decay: PositiveShare = 0.9
-    """Of the accuracy threshold, for every round in which a client did not prune (cell)."""
-    min_mask_change: Share = 1e-4
-    """Share of the weights in which the masks of the first and the last epoch must differ (sub-fedavg)."""
-    jump_start_epochs: int = Field(0, ge=0)
-    """Local epochs of round 1, whose best client gives the first model; 0: no jump start (fedltn)."""
-    personal_rate: Share = 0.05
-    """Share of the weights that a round makes a client's own (fedselect)."""
-    personal_limit: Share = 0.3
-    """Most that a client owns (fedselect)."""
-    readjust_rate: Share = 0.5
-    """Share of the kept weights that are exchanged at first (feddst)."""
-    readjust_every: int = Field(10, ge=1)
-    """Rounds between exchanges (feddst)."""
-    options: dict[str, bool | int | float | str] = {}
-    """Of a strategy of one's own, which says what they are."""
-
-
-class ServerSettings(_Section):
-    """What the server makes of the mean of the models (Reddi et al. 2021, "Adaptive Federated Optimization")."""
-
-    optimizer: Literal["none", "sgd", "adam", "yogi"] = "none"
-    """Takes a step against old model - mean as the gradient; none: the mean is the new model."""
-    lr: float = Field(1.0, gt=0)
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """For sgd."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
-    """For adam and yogi."""
-    eps: float = Field(1e-3, gt=0)
-    """τ, for adam and yogi."""
-
-
-class AggregationSettings(_Section):
-    """How the clients' values become the global model's."""
-
-    rule: Literal["mean", "median", "trimmed_mean"] = "mean"
-    """Of every element, over the clients whose mask keeps it; see `server.aggregation.rules`."""
-    weighting: Literal["examples", "equal"] = "examples"
-    """Of the clients (mean)."""
-    trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
-    """Share of the values that are left out at each end (trimmed_mean)."""
-
-
-class EvaluationSettings(_Section):
-    """On how much test data models are measured."""
-
-    test_examples: int = Field(0, ge=0, le=2**31 - 1)
-    """Most of a client's own test examples that training rounds measure on, drawn once for the whole run; 0: all. The
-    last round takes all."""
-    global_examples: int = Field(0, ge=0, le=2**31 - 1)
-    """Examples of the task's global test data, the same for all clients, on which the last round measures the
-    personalised model too; 0: it does not."""
-
-
-class CheckSettings(_Section):
-    """What is believed of a result, and how often a worker may send what is not."""
-
-    max_examples: int = Field(MAX_EXAMPLES, ge=1, le=MAX_EXAMPLES)
-    """Training examples that a client may claim: its weight in the mean."""
-    max_update_norm: float = Field(0.0, ge=0)
-    """Bound of the L2 norm of an update, all floating-point values sent minus the global model's; 0: none."""
-    on_large_update: Literal["refuse", "clip"] = "refuse"
-    """Beyond that bound a result is refused, or its update is scaled down to it where it is aggregated."""
-    max_refusals: int = Field(3, ge=1)
-    """Refused results after which a worker gets no more work in the run."""
-
-
-class PrivacySettings(_Section):
-    """What may be learned about one client, or one example, from what is sent; see docs/privacy.md."""
-
-    clip_norm: float = Field(0.0, ge=0)
-    """Bound of the L2 norm of an update, all floating-point values sent minus those of before the work; 0: none."""
-    noise: Literal["none", "client", "server"] = "none"
-    """Gaussian: every client's on its own update, or the server's on the mean of the updates."""
-    noise_multiplier: float = Field(1.0, gt=0)
-    """Standard deviation of the noise, in units of clip_norm (in the sum of the updates); dp_sgd: of max_grad_norm."""
-    dp_sgd: bool = False
-    """Local training clips every example's gradient and adds noise (Abadi et al. 2016, Algorithm 1)."""
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Bound of the L2 norm of an example's gradient (dp_sgd)."""
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    """δ for which ε is told; well below one over the number of clients, or of a client's examples (dp_sgd)."""
-
-    @property
-    def is_promised(self) -> bool:
-        """Whether there is noise, and so an ε."""
-        return self.dp_sgd or self.noise != "none"
-
-    @property
-    def hides_loss(self) -> bool:
-        """Whether the coordinator must not be told the loss on training examples, which has no noise."""
-        return self.dp_sgd or self.noise == "client"
-
-
-class RoundSettings(_Section):
-    """When a round is complete, and how long a worker may be silent."""
-
-    min_results: Count = 1
-    """Results without which a round is tried again, when its deadline has passed or clients were given up."""
-    retries: int = Field(1, ge=0, le=2**31 - 1)
-    """How often it is; then the run fails."""
-    deadline: Seconds = 3600.0
-    """Seconds after which a round does without the results that are missing; each retry has as many."""
-    lease: float = Field(60.0, ge=MIN_LEASE_SECONDS, le=MAX_LEASE_SECONDS)
-    """Seconds without a heartbeat after which an assignment goes to another worker."""
-    max_attempts: Count = 3
-    """Workers that may fail at an assignment before its client sits the round out."""
-    broadcasts: bool = True
-    """Give a worker of several clients the whole model once where that takes fewer bytes than their kept values."""
-
-
-class AccessSettings(_Section):
-    """Who may work, for which clients; only the coordinator knows of it."""
-
-    workers: dict[str, str] = {}
-    """By the name in a worker's certificate or token, clients as 0-9 or 0,3,7-9; empty: everyone, for all."""
-
-    @field_validator("workers")
-    @classmethod
-    def _readable(cls, workers: dict[str, str]) -> dict[str, str]:
-        for name, clients in workers.items():
-            try:
-                check_name(name)
-                parse_clients(clients)
-            except (IdentityError, ValueError) as error:
-                raise ValueError(f"access.workers.{name}: {error}") from error
-        return workers
-
-    def clients_of(self, name: str) -> frozenset[int] | None:
-        """Return the clients that a worker may hold; None: it may not work at all."""
-        return parse_clients(self.workers[name]) if name in self.workers else None
-
-
-class Experiment(_Section):
+class Experiment(Section):
     """One run, whole: the same file and seed give the same bits."""
 
     seed: int = Field(0, ge=0, lt=2**63)

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import TaskError
-from common.experiment import PartitionSettings
 from common.randomness import generator
+from common.settings import PartitionSettings
 
 IntArray = npt.NDArray[np.int64]
 Owners = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]

@@ -7,8 +7,8 @@ from pathlib import Path
 import grpc
 
 from common.certificate import load_certificate
-from common.experiment import AccessSettings
 from common.security import HELP, SecurityError, TLSFiles, is_loopback
+from common.settings import AccessSettings
 from server.interceptors import Identify, by_certificate, by_token
 from server.security.tokens import TokenFile
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from common import masks as packed_masks
 from common.errors import ExperimentError
-from common.experiment import PrivacySettings
 from common.masks import PackedMask
 from common.noise import Source, gaussian
+from common.settings import PrivacySettings
 from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
 from server.accountant import require_accountant

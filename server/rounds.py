@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from common.experiment import RoundSettings
+from common.settings import RoundSettings
 from server.leases import LeaseTable, Standing
 
 _CHECKS_PER_LEASE = 3

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from common.errors import ExperimentError, PayloadError
-from common.experiment import ServerSettings
+from common.settings import ServerSettings
 from common.tensorlayout import quoted
 from common.tensortable import TensorSpec, TensorTable
 

@@ -16,7 +16,7 @@ from common.channel import (
     SERVER_OPTIONS,
     STREAM_IDLE_SECONDS,
 )
-from common.experiment import MIN_LEASE_SECONDS, RoundSettings
+from common.settings import MIN_LEASE_SECONDS, RoundSettings
 from server.localworkers import _STOP_SECONDS as LOCAL_WORKERS_SECONDS
 from server.serve import _STOP_SECONDS as CLOSING_SECONDS
 

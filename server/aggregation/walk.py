@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from common.experiment import AggregationSettings
 from common.payload import DENSE
+from common.settings import AggregationSettings
 from common.tensortable import TensorTable
 from server.aggregation.mean import MeanWithZeros, WeightedMean
 from server.aggregation.robust import Median, TrimmedMean

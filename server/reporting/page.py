@@ -6,7 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from common.experiment import AccessSettings, to_toml
+from common.experiment import to_toml
+from common.settings import AccessSettings
 from common.tasks import task_id
 from server.reporting.figures import Figures, table
 from server.reporting.groups import Group

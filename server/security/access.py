@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 from common.clientranges import format_clients
 from common.errors import LotteryFLError
-from common.experiment import AccessSettings
 from common.identity import Identity
+from common.settings import AccessSettings
 
 
 class AccessError(LotteryFLError):

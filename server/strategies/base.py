@@ -9,9 +9,10 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from common.errors import ExperimentError
-from common.experiment import Experiment, ServerSettings
+from common.experiment import Experiment
 from common.masks import PackedMask
 from common.randomness import generator
+from common.settings import ServerSettings
 from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
 

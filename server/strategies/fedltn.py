@@ -1,7 +1,7 @@
 """FedLTN: pruning without rewinding, batch norm kept local, server momentum, jump start (Mugunthan et al. 2022,
 "FedLTN: Federated Learning for Sparse and Personalized Lottery Ticket Networks", section 3)."""
 
-from common.experiment import ServerSettings
+from common.settings import ServerSettings
 from common.tensortable import TensorTable
 from protos import lotteryfl_pb2 as pb
 from server.strategies.base import ClientState

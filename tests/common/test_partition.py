@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import TaskError
-from common.experiment import PartitionSettings
 from common.partition import ClientIndices, Partition, stratified_split
 from common.randomness import generator
+from common.settings import PartitionSettings
 
 KINDS = ("n-class", "dirichlet", "iid", "feature-skew", "natural")
 

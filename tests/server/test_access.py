@@ -8,9 +8,10 @@ import pytest
 from driving import Bench, tiny_experiment
 
 from common.errors import ExperimentError
-from common.experiment import AccessSettings, from_json
+from common.experiment import from_json
 from common.identity import Identity, Role
 from common.security import SecurityError, TLSFiles
+from common.settings import AccessSettings
 from server.endpoint import Endpoint
 from server.security.access import AccessError, clients_held
 from server.security.certificates import Authority

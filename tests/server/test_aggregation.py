@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from common import masks
-from common.experiment import AggregationSettings
 from common.masks import BLOCK, PackedMask
 from common.quantization import WireDtype
+from common.settings import AggregationSettings
 from common.tensortable import TensorSpec, TensorTable
 from common.wireformat import WireFormat
 from server.aggregation import Combination, Update, aggregate

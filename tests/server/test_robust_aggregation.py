@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from common import masks
-from common.experiment import AggregationSettings
 from common.masks import BLOCK
 from common.quantization import WireDtype
+from common.settings import AggregationSettings
 from common.tasks import load_task
 from common.tensortable import TensorSpec, TensorTable
 from common.wireformat import WireFormat

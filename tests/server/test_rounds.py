@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.experiment import RoundSettings
+from common.settings import RoundSettings
 from server.leases import AssignmentId, Standing
 from server.rounds import Decision, OpenRound, RoundCounts, Verdict, decide
 

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from common.experiment import RoundSettings
+from common.settings import RoundSettings
 from server.leases import AssignmentId, Standing
 from server.rounds import OpenRound, Verdict
 

@@ -13,8 +13,8 @@ from driving import Bench, Tied, TinyTask, simulated, tiny_experiment
 from torch import Tensor, nn
 
 from common.errors import ExperimentError, PayloadError
-from common.experiment import ServerSettings
 from common.parameters import named_tensors
+from common.settings import ServerSettings
 from common.tensortable import TensorTable
 from server.runfiles import optimizer_file
 from server.serveroptimizer import ServerOptimizer, check_state

@@ -18,9 +18,9 @@ from rawpeer import Code, RawPeer
 from sockets import GARBAGE, many_connections, say, some_and_wait
 from uploads import ATTACKS as UPLOADS
 
-from common.experiment import MIN_LEASE_SECONDS
 from common.identity import Identity, Role
 from common.security import ChannelSecurity
+from common.settings import MIN_LEASE_SECONDS
 from protos import lotteryfl_pb2 as pb
 from server.database import Database
 from server.security.certificates import Authority
