@@ -16,12 +16,17 @@ from server.interruptible import run_until_signal
 from server.reporting.data import read_run
 from server.reporting.figures import Figures, figures, table, target_accuracy
 from server.reporting.groups import Group
+from server.strategyoption import strategy_option
 
 
 @click.command()
 @click.argument("source", metavar="EXPERIMENT.toml", type=click.Path(path_type=Path))
 @click.option(
-    "--strategies", required=True, metavar="NAME,…", help="What to compare; LABEL=NAME where one comes twice."
+    "--strategies",
+    "labels",
+    required=True,
+    metavar="NAME,…",
+    help="What to compare; LABEL=NAME where one comes twice.",
 )
 @click.option("--seeds", default="0", show_default=True, metavar="N,…", help="Each strategy is run with each seed.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run directories and tables.")
@@ -35,27 +40,32 @@ from server.reporting.groups import Group
     metavar="[LABEL:]KEY=VALUE",
     help="Override the experiment, for all or for one, as lotteryfl:strategy.prune_rate=0.1.",
 )
+@click.option("--task", "tasks", multiple=True, metavar="FILE|MODULE", help="A task of your own to allow here.")
+@strategy_option(passed_on=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, …")
 def compare(
     source: Path,
-    strategies: str,
+    labels: str,
     seeds: str,
     out: Path,
     workers: int,
     simulate: bool,
     jobs: int,
     overrides: tuple[str, ...],
+    tasks: tuple[str, ...],
+    strategies: tuple[str, ...],
     device: str,
 ) -> None:
     """Compare strategies over seeds; what has finished is kept, what was interrupted goes on."""
-    cells = plan_cells(source, strategies, seeds, overrides, out)
+    cells = plan_cells(source, labels, seeds, overrides, out)
     left = [cell for cell in cells if not cell.is_finished()]
     verb = ("simulate",) if simulate else ("run", f"--workers={workers}")
+    own = (*(f"--task={task}" for task in tasks), *(f"--strategy={each}" for each in strategies))
     click.echo(f"{len(cells)} runs, {len(cells) - len(left)} of them finished", err=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
         failed = run_until_signal(
-            run_cells(left, jobs, (*verb, f"--device={device}"), lambda text: click.echo(text, err=True))
+            run_cells(left, jobs, (*verb, f"--device={device}", *own), lambda text: click.echo(text, err=True))
         )
     except OSError as error:
         raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror or error}") from error

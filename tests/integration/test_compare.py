@@ -89,3 +89,12 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, start: Start,
     table = json.loads((tmp_path / "cmp" / "compare.json").read_text())
     assert [(row["label"], row["seeds"]) for row in table["strategies"]] == [("fedavg", [7])]
     assert "fedavg" in compared.stdout
+
+
+def test_strategies_of_ones_own_are_compared_too(tmp_path: Path, start: Start, write: Write, expect: Expect) -> None:
+    own = tmp_path / "own.py"
+    own.write_text('from server.strategies import FedAvg\n\nclass Mine(FedAvg):\n    name = "mine"\n')
+    compared = start("compare", write(rounds=1), "--strategies=mine", "--seeds=7", *COMPARE[4:], "--strategy", own)
+    assert compared.exit_code() == 0, compared.stderr
+    expected = expect(write(name="oracle.toml", rounds=1, strategy={"name": "fedavg"}))
+    assert read_summary(tmp_path / "cmp" / "mine-seed7")["model_sha256"] == expected["model_sha256"]
