@@ -72,7 +72,8 @@ def _new_model(
         Update(row.client, row.examples, run.load_masks(row.mask), open_file(run.tensor_path(row.file)), row.scale)
         for row in results
     ]
-    combination = Combination(strategy.personal(run.table), counts_zeros=strategy.counts_zeros)
+    personal = strategy.personal(run.table) if strategy.trains(round_) else frozenset[str]()
+    combination = Combination(personal, counts_zeros=strategy.counts_zeros)
     new = aggregate(run.table, old, updates, run.experiment.aggregation, combination)
     privacy, clients = run.experiment.privacy, run.experiment.clients_per_round
     if privacy.noise == "server":

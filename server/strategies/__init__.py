@@ -16,6 +16,7 @@ from server.strategies.fedselect import FedSelect
 from server.strategies.hermes import Hermes
 from server.strategies.lg_fedavg import LGFedAvg
 from server.strategies.lotteryfl import LotteryFL
+from server.strategies.one_ticket import OneTicket
 from server.strategies.ssfl import SSFL
 from server.strategies.standalone import Standalone
 from server.strategies.sub_fedavg import SubFedAvg
@@ -36,6 +37,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         FedSelect,
         SSFL,
         FedDST,
+        OneTicket,
     )
 }
 

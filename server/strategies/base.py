@@ -47,6 +47,8 @@ class Strategy(ABC):
     starts_under: ClassVar[Literal["own mask", "shared mask", "no mask"]] = "own mask"
     """What a client's work begins with: its last mask, which then only loses bits; one that `initial_masks` or
     `next_masks` gave to all; or the whole global model."""
+    settles_mask: ClassVar[bool] = False
+    """A shared mask is made before anybody trains and stays: what is a client's own fits under it ever after."""
     counts_zeros: ClassVar[bool] = False
     """Pruned weights count as zeros in the mean; otherwise they do not count."""
     owns_unkept: ClassVar[bool] = False
@@ -95,7 +97,7 @@ class Strategy(ABC):
             )
         own = self.personal(table)
         personal = [spec.name for spec in table if spec.prunable and spec.name in own]
-        if personal and self.starts_under != "own mask":
+        if personal and self.starts_under != "own mask" and not self.settles_mask:
             raise ExperimentError(
                 f"strategy.personal: {personal[0]!r} is prunable, and with strategy.name = {self.name!r} a client "
                 "has no mask of its own to keep such a tensor under; expected tensors that are not prunable"
@@ -120,6 +122,20 @@ class Strategy(ABC):
                 )
         patterns = self.experiment.strategy.personal
         return frozenset(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
+
+    def required_personal(self, table: TensorTable) -> frozenset[str]:
+        """Return what `strategy.personal` names, for a strategy that is nothing without.
+
+        Raises:
+            ExperimentError: it names none, or all.
+        """
+        names = Strategy.personal(self, table)
+        if not names or len(names) == len(table):
+            raise ExperimentError(
+                f"strategy.personal = {self.experiment.strategy.personal}: {self.name} needs patterns that fit some of "
+                f"the model's tensors, as ['conv*']; they are {', '.join(spec.name for spec in table)}"
+            )
+        return names
 
     def trains(self, round_: int) -> bool:
         """Say whether a round's results are trained models: its clients' tickets and, together, the global model.

@@ -1,6 +1,5 @@
 """LG-FedAvg: the first layers are each client's own, the rest is shared (Liang et al. 2020, Algorithm 1)."""
 
-from common.errors import ExperimentError
 from common.tensortable import TensorTable
 from server.strategies.fedavg import FedAvg
 
@@ -20,10 +19,4 @@ class LGFedAvg(FedAvg):
         Raises:
             ExperimentError: `strategy.personal` names none, or all.
         """
-        names = super().personal(table)
-        if not names or len(names) == len(table):
-            raise ExperimentError(
-                f"strategy.personal = {self.experiment.strategy.personal}: lg-fedavg needs patterns that fit some of "
-                f"the model's tensors, as ['conv*']; they are {', '.join(spec.name for spec in table)}"
-            )
-        return names
+        return self.required_personal(table)

@@ -22,6 +22,7 @@ class SSFL(Strategy):
     name = "ssfl"
     prunes = True
     starts_under = "shared mask"
+    settles_mask = True
 
     def plan(self, round_: int, client: ClientState) -> pb.Plan:
         """Measure in round 1, train ever after."""

@@ -35,6 +35,7 @@ Masks = Mapping[str, PackedMask]
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "lg-fedavg": {"personal": ["encoder.*"]},
+    "one-ticket": {"personal": ["decoder.*"]},
     "fedltn": {"jump_start_epochs": 2},
     "feddst": {"readjust_every": 1},
     "fedselect": {"personal_rate": 0.2, "personal_limit": 0.5},
@@ -44,7 +45,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """What the tiny runs need to show what a strategy does."""
 
 REACHED = {
-    **dict.fromkeys(("lotteryfl", "cell", "sub-fedavg", "fedltn", "fedselect", "ssfl", "feddst"), 27 / 54),
+    **dict.fromkeys(
+        ("lotteryfl", "cell", "sub-fedavg", "fedltn", "fedselect", "ssfl", "feddst", "one-ticket"), 27 / 54
+    ),
     **dict.fromkeys(("fedavg", "fedavg-finetune", "standalone", "fedprox", "lg-fedavg"), 1.0),
     "hermes": 30 / 54,  # whole rows, and none of the last layer's
 }

@@ -1,7 +1,6 @@
-"""What makes each strategy that strategy, by hand or against an oracle."""
+"""What makes each strategy that strategy, by hand or against an oracle; those of one mask have a file of their own."""
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,83 +8,18 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from driving import Bench, Tied, TinyTask, tiny_experiment, tiny_mlp
-from torch import Tensor, nn
+from playing import W, accuracies, assigned, create, mask_of, model, play, play_claiming, settings, ticket
 
-from common import masks as packed_masks
 from common.errors import ExperimentError
-from common.masks import unpack
 from common.payload import KEPT, OWN
 from common.quantization import WireDtype
-from common.tensorfile import open_file, parse
+from common.tensorfile import open_file
 from protos import lotteryfl_pb2 as pb
 from server.coordinator import Step
-from server.payloads import assignment_payload
-from server.runfiles import model_file
 from server.strategies import create_strategy
-from server.strategies.base import ClientState, Strategy
+from server.strategies.base import ClientState
 
 Drive = Callable[..., Bench]
-W = "0.weight"
-
-
-def settings(name: str, **strategy: Any) -> dict[str, Any]:
-    return {"strategy": {"name": name, **strategy}, "clients": 3, "clients_per_round": 3}
-
-
-def create(name: str, **strategy: Any) -> Strategy:
-    return create_strategy(tiny_experiment(**settings(name, **strategy)))
-
-
-def play(bench: Bench, rounds: int = 1) -> Bench:
-    for _ in range(rounds):
-        bench.do_all(bench.register())
-        bench.commit()
-    return bench
-
-
-def ticket(bench: Bench, client: int) -> dict[str, Tensor]:
-    """What a client last returned, whole."""
-    row = bench.run.database.clients()[client]
-    own = bench.coordinator.strategy.owns_unkept
-    return bench.run.wire.unpack(open_file(bench.path / row.ticket), bench.run.load_masks(row.mask), own=own)
-
-
-def model(bench: Bench, round_: int | None = None) -> dict[str, Tensor]:
-    return open_file(bench.path / model_file(bench.run.model_round if round_ is None else round_))
-
-
-def assigned(bench: Bench, client: int) -> dict[str, Tensor]:
-    """What a client's next work begins from, whole."""
-    work = bench.take(bench.register(f"of {client}", clients={client}))
-    entries = parse(bytearray().join(assignment_payload(bench.run, work)), "payload")
-    masks = bench.run.load_masks(work.assignment.mask_digest)
-    bench.coordinator.take_back_all("only looked at")
-    return bench.run.wire.unpack(entries, masks, own=work.row.plan.owns_unkept)
-
-
-def mask_of(bench: Bench, client: int, name: str = W) -> Tensor:
-    masks = bench.run.load_masks(bench.run.database.clients()[client].mask)
-    shape = bench.run.table[name].shape
-    return unpack(masks[name], shape) if name in masks else torch.ones(shape, dtype=torch.bool)
-
-
-def accuracies(*values: float) -> Callable[[pb.Result], None]:
-    """Let clients 0, 1, … claim these validation accuracies."""
-
-    def claim(result: pb.Result) -> None:
-        client = int(result.assignment_id.split("-")[1][1:])
-        result.metrics.validation.accuracy = values[client]
-
-    return claim
-
-
-def play_claiming(bench: Bench, claim: Callable[[pb.Result], None]) -> None:
-    worker = bench.register()
-    while work := bench.coordinator.lease(worker):
-        answer = bench.do(work)
-        claim(answer.result)
-        assert bench.submit(worker, answer).verdict == pb.SubmitReply.ACCEPTED
-    bench.commit()
 
 
 # ---- FedProx
@@ -144,6 +78,7 @@ def test_who_has_never_taken_part_begins_with_the_global_models_local_part(drive
     [
         ("lg-fedavg", {}, r"strategy.personal = \(\): lg-fedavg needs patterns that fit some of the model's tensors"),
         ("lg-fedavg", {"personal": ["*"]}, "lg-fedavg needs patterns that fit some of"),
+        ("one-ticket", {}, r"strategy.personal = \(\): one-ticket needs patterns that fit some of"),
         (
             "lg-fedavg",
             {"personal": ["conv*"]},
@@ -405,96 +340,6 @@ def test_fedselects_own_weights_travel_as_they_are(drive: Drive) -> None:
     bench = play(drive(tiny_experiment(**settings("fedselect", personal_rate=0.2), rounds=2, wire_dtype="int8")))
     entries = open_file(bench.path / bench.run.database.clients()[0].ticket)
     assert (entries[KEPT + W].dtype, entries[OWN + W].dtype) == (torch.int8, torch.float32)
-
-
-# ---- SSFL
-
-
-def test_ssfls_one_mask_is_of_the_largest_mean_saliencies(drive: Drive) -> None:
-    """Against autograd: |gradient of the mean loss × weight| of θ_0, averaged by examples."""
-    bench = play(drive(tiny_experiment(**settings("ssfl", target_density=0.4), rounds=3)))
-    net, mean = tiny_mlp(), torch.zeros(108, dtype=torch.float64)
-    net.load_state_dict(model(bench, 0))
-    weights = [layer.weight for layer in net if isinstance(layer, nn.Linear)]  # type: ignore[attr-defined]
-    for client in range(3):
-        inputs, labels = TinyTask().client_data(client).train.tensors  # type: ignore[attr-defined]
-        gradients = torch.autograd.grad(F.cross_entropy(net(inputs), labels), weights)
-        saliency = [(g * w).detach().abs().flatten() for g, w in zip(gradients, weights, strict=True)]
-        mean += torch.cat(saliency).double() * (8 + client) / 27
-    kept = torch.zeros(108, dtype=torch.bool)
-    kept[mean.topk(round(0.4 * 108)).indices] = True
-    masks = bench.run.load_masks(bench.run.shared_mask.digest)
-    assert torch.equal(torch.cat([unpack(masks[n], bench.run.table[n].shape).flatten() for n in masks]), kept)
-    assert {row.mask for row in bench.run.database.assignments(2)} == {bench.run.shared_mask.digest}
-    assert torch.equal(assigned(bench, 1)[W], torch.where(kept[:72].view(12, 6), model(bench, 0)[W], 0.0))
-
-
-def test_ssfls_saliencies_are_neither_tickets_nor_a_model(drive: Drive) -> None:
-    bench = play(drive(tiny_experiment(**settings("ssfl"), server={"optimizer": "sgd"}, rounds=2)))
-    assert bench.run.model_round == 0
-    assert {(row.ticket, row.density) for row in bench.run.database.clients()} == {("", 1.0)}
-    assert bench.files("results") == set()
-    assert bench.files("models") == {"round-0000.safetensors"}
-    play(bench)
-    assert bench.files("models") == {"round-0000.safetensors", "round-0002.safetensors", "optimizer-0002.safetensors"}
-    assert all(row.ticket for row in bench.run.database.clients())
-
-
-# ---- FedDST
-
-
-def test_feddst_keeps_its_density_and_exchanges_weights(drive: Drive) -> None:
-    changes = settings("feddst", readjust_every=2, readjust_rate=0.5, target_density=0.5)
-    bench = drive(tiny_experiment(**changes, rounds=8, training={"epochs": 2}))
-    digests, rates = [bench.run.shared_mask.digest], []
-    while not bench.coordinator.is_final:
-        rows = bench.run.database.assignments(bench.coordinator.round)
-        rates.append(rows[0].plan.readjust.rate)
-        play(bench)
-        digests.append(bench.run.shared_mask.digest)
-        assert {row.density for row in bench.run.database.clients()} == {0.5}
-        masks = bench.run.load_masks(bench.run.shared_mask.digest)
-        assert {name: packed_masks.count(mask) for name, mask in masks.items()} == {W: 36, "2.weight": 18}
-    assert rates == [0, pytest.approx(0.25), 0, 0, 0, 0, 0, 0], "by a cosine that is 0 at half of the rounds"
-    assert [a != b for a, b in pairwise(digests)] == [rate > 0 for rate in rates]
-
-
-def test_feddsts_next_mask_is_of_the_largest_that_somebody_kept(drive: Drive) -> None:
-    changes = settings("feddst", readjust_every=1, target_density=0.5)
-    bench = drive(tiny_experiment(**changes, rounds=4, training={"epochs": 2}))
-    shared = unpack(bench.run.load_masks(bench.run.shared_mask.digest)[W], (12, 6))
-    bench.do_all(bench.register())
-    total, weight = torch.zeros(12, 6, dtype=torch.float64), torch.zeros(12, 6)
-    kept = []
-    for row in bench.run.database.results(1):
-        masks = bench.run.load_masks(row.mask)
-        values = bench.run.wire.unpack(
-            {k: t for k, t in open_file(bench.path / row.file).items() if not k.startswith("mask/")}, masks
-        )
-        kept.append(unpack(masks[W], (12, 6)))
-        total += row.examples * values[W].double()
-        weight += row.examples * kept[-1]
-    assert any(not torch.equal(mask, shared) for mask in kept)
-    mean = (total / weight.clamp(min=1)).float()
-    bench.commit()
-    new = unpack(bench.run.load_masks(bench.run.shared_mask.digest)[W], (12, 6))
-    assert not bool((new & (weight == 0)).any()), "a weight that nobody kept came in by its initial value"
-    assert mean.abs()[new].min() >= mean.abs()[~new].max()
-    torch.testing.assert_close(model(bench)[W], torch.where(new, mean, 0.0))
-
-
-@pytest.mark.parametrize("optimizer", ["none", "sgd", "adam"])
-@pytest.mark.parametrize("name", ["ssfl", "feddst"])
-def test_under_one_mask_the_model_is_exactly_0_off_it(drive: Drive, name: str, optimizer: str) -> None:
-    """Whatever momentum would make of a weight that has left it, or of the first values of one that never was in it."""
-    changes = settings(name, readjust_every=1)
-    bench = drive(tiny_experiment(**changes, rounds=6, training={"epochs": 2}, server={"optimizer": optimizer}))
-    for _ in range(6):
-        play(bench)
-        if bench.run.model_round:
-            for each, packed in bench.run.load_masks(bench.run.shared_mask.digest).items():
-                kept = unpack(packed, bench.run.table[each].shape)
-                assert torch.equal(model(bench)[each] != 0, kept)
 
 
 # ---- what strategies have in common
