@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import Expect, Start, Write, assert_same_bits, read_summary
 
 DIGITS: dict[str, Any] = {
@@ -15,6 +16,7 @@ DIGITS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow  # what clipping does is in tests/server/test_privacy.py
 def test_clipped_updates_are_the_same_bits_in_one_process_and_in_many(
     tmp_path: Path, start: Start, write: Write, expect: Expect
 ) -> None:

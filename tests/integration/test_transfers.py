@@ -44,11 +44,11 @@ def test_an_upload_that_was_cut_goes_on_where_it_was_cut(server: CoordinatorThre
     done = worker.work()
     never = threading.Event()
     head, *_ = messages = done.messages()
-    cut = head.result.payload.size // 2
+    size = head.result.payload.size
 
     def stuck() -> Iterator[pb.ResultPart]:
         yield head
-        yield pb.ResultPart(chunk=b"".join(part.chunk for part in messages)[:cut])
+        yield pb.ResultPart(chunk=b"".join(part.chunk for part in messages)[: size // 2])
         never.wait(30)
 
     call = server.stub.SubmitResult.future(stuck())
@@ -56,13 +56,14 @@ def test_an_upload_that_was_cut_goes_on_where_it_was_cut(server: CoordinatorThre
     call.cancel()
     until(lambda: received(server, done) > 0)
     never.set()
-    assert received(server, done) == cut
+    cut = received(server, done)
+    assert cut <= size // 2, "it may have been cut earlier than all was read that was sent"
     assert status(server).results == 0
     assert received(server, replace(done, result=pb.Result(worker_id="other:1"))) == 0
     up_before = status(server).bytes_up
     assert worker.submit(done.messages(offset=cut)).verdict == pb.SubmitReply.ACCEPTED
     assert received(server, done) == 0
-    rest = head.result.payload.size - cut
+    rest = size - cut
     assert rest < status(server).bytes_up - up_before < rest + 1000, "the first half has not come again"
 
 
