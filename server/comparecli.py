@@ -14,7 +14,7 @@ from server.comparing.cells import Cell, plan_cells
 from server.comparing.processes import run_cells
 from server.interruptible import run_until_signal
 from server.reporting.data import read_run
-from server.reporting.figures import Figures, figures, table, target_accuracy
+from server.reporting.figures import Figures, Targets, figures, table, target_accuracies
 from server.reporting.groups import Group
 from server.strategyoption import strategy_option
 
@@ -87,15 +87,15 @@ def _conclude(cells: Sequence[Cell], out: Path) -> str:
     for cell in cells:
         by_label.setdefault(cell.label, []).append(cell)
     groups = [Group(label, tuple(read_run(cell.path) for cell in its)) for label, its in by_label.items()]
-    target = target_accuracy(groups)
-    rows = [figures(group, target) for group in groups]
-    _write(out / "compare.json", json.dumps(_as_json(rows, target), indent=2) + "\n")
-    _write(out / "compare.md", table(rows, target, "github") + "\n")
-    return f"{table(rows, target, 'simple')}\n\n{out / 'compare.md'}, {out / 'compare.json'}"
+    targets = target_accuracies(groups)
+    rows = [figures(group, targets) for group in groups]
+    _write(out / "compare.json", json.dumps(_as_json(rows, targets), indent=2) + "\n")
+    _write(out / "compare.md", table(rows, targets, "github") + "\n")
+    return f"{table(rows, targets, 'simple')}\n\n{out / 'compare.md'}, {out / 'compare.json'}"
 
 
-def _as_json(rows: Sequence[Figures], target: float) -> dict[str, object]:
-    return {"target_accuracy": target, "strategies": [row.as_json() for row in rows]}
+def _as_json(rows: Sequence[Figures], targets: Targets) -> dict[str, object]:
+    return {"target_accuracies": targets._asdict(), "strategies": [row.as_json() for row in rows]}
 
 
 def _write(path: Path, text: str) -> None:

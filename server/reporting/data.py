@@ -98,9 +98,14 @@ class RunData:
         kept = [[count(m[name]) / sizes[name] if name in m else 1.0 for name in self.layers] for m in self.masks]
         return np.array(kept)
 
-    def megabytes_to(self, accuracy: float) -> float:
-        """Return the megabytes sent until a round's mean personalised accuracy was as good; inf: it never was."""
-        reached = np.flatnonzero(self.rounds.personalised >= accuracy)
+    def megabytes_to(self, accuracy: float, by_round: FloatArray) -> float:
+        """Return the megabytes sent until a round was as good; inf: none was.
+
+        Args:
+            accuracy: to be reached.
+            by_round: the rounds' accuracies, (rounds,).
+        """
+        reached = np.flatnonzero(by_round >= accuracy)
         return float(self.sent[reached[0]]) if reached.size else float("inf")
 
     def worst_decile(self) -> float:

@@ -11,7 +11,7 @@ from common.tasks import load_task
 from server.reporting.clientpictures import draw_clients, draw_layers
 from server.reporting.curves import draw_accuracy, draw_traffic
 from server.reporting.data import RunData
-from server.reporting.figures import figures, target_accuracy
+from server.reporting.figures import figures, target_accuracies
 from server.reporting.groups import Group
 from server.reporting.overlap import class_order, draw_overlap, measure_overlap
 from server.reporting.page import Picture, render
@@ -61,11 +61,11 @@ def write_report(groups: Sequence[Group], out: Path, tasks: Sequence[str]) -> Pa
     """
     held = _holdings(groups[0].first, tasks)
     notes = [f"Which client holds which classes is not known here: {held.why_not}"] if held.why_not else []
-    target = target_accuracy(groups)
-    rows = [figures(group, target) for group in groups]
+    targets = target_accuracies(groups)
+    rows = [figures(group, targets) for group in groups]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        page = render(groups, rows, target, list(_pictures(groups, held.holdings, out)), notes)
+        page = render(groups, rows, targets, list(_pictures(groups, held.holdings, out)), notes)
         path = out / "index.html"
         path.write_text(page, encoding="utf-8")
     except OSError as error:

@@ -23,7 +23,7 @@ from server.report import summarise
 from server.reportcli import report
 from server.reporting.clientpictures import draw_layers
 from server.reporting.data import RunData, find_runs, read_run
-from server.reporting.figures import figures, table, target_accuracy
+from server.reporting.figures import Targets, figures, table, target_accuracies
 from server.reporting.groups import group_runs
 from server.reporting.overlap import class_order, held_classes, jaccard, measure_overlap
 from server.reporting.timeline import draw_timeline
@@ -75,16 +75,15 @@ def test_bytes_sent_to_every_worker_count_from_the_start(tmp_path: Path) -> None
         database.execute("INSERT OR REPLACE INTO run VALUES ('shared_bytes_down', '5000000')")
     after = read_run(tmp_path / "run")
     assert after.sent == pytest.approx(before.sent + 5)
-    assert after.megabytes_to(0) == pytest.approx(before.megabytes_to(0) + 5)
 
 
 def test_megabytes_are_counted_to_the_first_round_that_was_good_enough(tmp_path: Path) -> None:
     run = made(tmp_path / "run", rounds=4)
     accuracies = run.rounds.personalised.tolist()
     best = max(accuracies)
-    assert run.megabytes_to(best) == run.sent[accuracies.index(best)]
-    assert run.megabytes_to(0) == run.sent[0]
-    assert run.megabytes_to(best + 1e-6) == float("inf")
+    assert run.megabytes_to(best, run.rounds.personalised) == run.sent[accuracies.index(best)]
+    assert run.megabytes_to(0, run.rounds.personalised) == run.sent[0]
+    assert run.megabytes_to(best + 1e-6, run.rounds.personalised) == float("inf")
 
 
 def test_an_unfinished_run_is_read_and_one_without_a_round_is_named(drive: Drive) -> None:
@@ -99,7 +98,7 @@ def test_an_unfinished_run_is_read_and_one_without_a_round_is_named(drive: Drive
     assert (run.is_finished, run.is_final, run.rounds.number.tolist()) == (False, False, [1])
     assert len(run.clients) == 3
     (group,) = group_runs([run])
-    assert "lotteryfl (unfinished)" in table([figures(group, 0.5)], 0.5, "simple")
+    assert "lotteryfl (unfinished)" in table([figures(group, Targets(0.5, 0.5))], Targets(0.5, 0.5), "simple")
 
 
 def test_runs_are_found_in_the_folder_of_a_comparison(tmp_path: Path) -> None:
@@ -136,13 +135,21 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group(tmp_path: Path) -> N
 def test_a_target_that_not_every_seed_reaches_has_no_price(tmp_path: Path) -> None:
     runs = [made(tmp_path / f"run-seed{seed}", seed=seed, rounds=3) for seed in (0, 1)]
     (group,) = group_runs(runs)
-    best = [float(run.rounds.personalised.max()) for run in runs]
-    assert target_accuracy([group]) == pytest.approx(0.9 * np.mean(best))
-    assert figures(group, max(best) + 0.01).megabytes_to_target is None
-    reached = figures(group, min(best)).megabytes_to_target
-    assert reached is not None
-    assert reached.mean == pytest.approx(np.mean([run.megabytes_to(min(best)) for run in runs]))
-    assert "–" in table([figures(group, 1.5)], 1.5, "simple")
+    personalised = [float(run.rounds.personalised.max()) for run in runs]
+    downloaded = [float(run.rounds.downloaded.max()) for run in runs]
+    assert target_accuracies([group]) == pytest.approx((0.9 * np.mean(personalised), 0.9 * np.mean(downloaded)))
+    beyond = figures(group, Targets(max(personalised) + 0.01, max(downloaded) + 0.01))
+    assert (beyond.megabytes_to_personalised, beyond.megabytes_to_downloaded) == (None, None)
+    reached = figures(group, Targets(min(personalised), min(downloaded)))
+    sent = {run.path: dict(zip(run.rounds.number, run.sent, strict=True)) for run in runs}
+    for spread, least, accuracies in (
+        (reached.megabytes_to_personalised, min(personalised), [run.rounds.personalised for run in runs]),
+        (reached.megabytes_to_downloaded, min(downloaded), [run.rounds.downloaded for run in runs]),
+    ):
+        first = [1 + [bool(each >= least) for each in by_round].index(True) for by_round in accuracies]
+        assert spread is not None
+        assert spread.mean == pytest.approx(np.mean([sent[run.path][n] for run, n in zip(runs, first, strict=True)]))
+    assert table([beyond], Targets(1.5, 1.5), "simple").count("–") == 2
 
 
 # -- overlap
