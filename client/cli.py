@@ -12,6 +12,7 @@ from common.clientranges import parse_clients
 from common.device import choose_device
 from common.security import ChannelSecurity
 from common.securityoptions import channel_options
+from common.taskoption import task_option
 
 
 class ClientRange(click.ParamType[frozenset[int]]):
@@ -37,7 +38,7 @@ class ClientRange(click.ParamType[frozenset[int]]):
     help="Unique in the run: what certificate or token say, or that with /SUFFIX; only / at its end is completed with "
     "host and process number. [default: what certificate or token say, else host and process number]",
 )
-@click.option("--task", "tasks", multiple=True, metavar="FILE|MODULE", help="A task of your own to allow here.")
+@task_option
 @click.option("--data-dir", default="", help="Folder of the built-in tasks' data. [default: the usual places]")
 @click.option(
     "--patience",

@@ -16,6 +16,7 @@ from common.errors import LotteryFLError
 from common.experiment import load
 from common.security import TLSFiles
 from common.securityoptions import insecure_option, tls_options
+from common.taskoption import task_option
 from common.tasks import BUILT_IN, Task, load_task
 from server.endpoint import Endpoint
 from server.interruptible import run_until_signal
@@ -34,7 +35,6 @@ _overrides = click.option(
     metavar="KEY=VALUE",
     help="Override the experiment, as training.lr=0.05.",
 )
-_tasks = click.option("--task", "tasks", multiple=True, metavar="FILE|MODULE", help="A task of your own to allow here.")
 _strategies = strategy_option(passed_on=True)
 _run_dir = click.option("--run-dir", type=click.Path(path_type=Path), help="[default: runs/NAME-TIME]")
 _source = click.argument("source", metavar="EXPERIMENT.toml|DIR", type=click.Path(path_type=Path))
@@ -105,7 +105,7 @@ def _drive(opened: _OpenRun, again: str, driver: Callable[[RunDisplay], None], *
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Local processes.")
 @_run_dir
 @_overrides
-@_tasks
+@task_option
 @_strategies
 @_device
 def run(
@@ -142,7 +142,7 @@ def run(
 @click.option("--reflection", is_flag=True, help="Let callers ask which calls there are.")
 @_run_dir
 @_overrides
-@_tasks
+@task_option
 @_strategies
 def serve(
     source: Path,
@@ -176,7 +176,7 @@ def serve(
 @_source
 @_run_dir
 @_overrides
-@_tasks
+@task_option
 @_strategies
 @_device
 def simulate(

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from common.errors import LotteryFLError
+from common.taskoption import task_option
 from server.comparing.cells import Cell, plan_cells
 from server.comparing.processes import run_cells
 from server.interruptible import run_until_signal
@@ -40,7 +41,7 @@ from server.strategyoption import strategy_option
     metavar="[LABEL:]KEY=VALUE",
     help="Override the experiment, for all or for one, as lotteryfl:strategy.prune_rate=0.1.",
 )
-@click.option("--task", "tasks", multiple=True, metavar="FILE|MODULE", help="A task of your own to allow here.")
+@task_option
 @strategy_option(passed_on=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, …")
 def compare(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from common.taskoption import task_option
 from server.exporters import EXPORTERS
 from server.reporting.data import find_runs, read_run
 from server.reporting.groups import group_runs
@@ -16,7 +17,7 @@ from server.reporting.groups import group_runs
     type=click.Path(path_type=Path),
     help="Folder for index.html and the pictures. [default: report, where nothing is exported]",
 )
-@click.option("--task", "tasks", multiple=True, metavar="FILE|MODULE", help="A task of your own to allow here.")
+@task_option
 @click.option("--tensorboard", metavar="LOGDIR", help="Write event files for TensorBoard.")
 @click.option("--mlflow", metavar="URI", help="Log the runs to an MLflow tracking server or folder.")
 @click.option("--wandb", metavar="PROJECT", help="Log the runs to a project of Weights & Biases.")
