@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
 from client.pruningstep import mask_change, prune_towards_target
 from client.selection import select_own
 from common import masks as packed_masks
+from common.drawing import take
 from common.experiment import Experiment
 from common.gradients import mean_gradients
 from common.masks import PackedMask
@@ -114,7 +115,7 @@ class LocalWork:
             return data.validation
         shuffler = torch.Generator().manual_seed(derive_seed(assignment.seed, "gate"))
         size = len(data.test)  # type: ignore[arg-type]
-        return Subset(data.test, torch.randperm(size, generator=shuffler)[:examples].tolist())
+        return take(data.test, torch.randperm(size, generator=shuffler)[:examples].numpy())
 
     def _train(
         self, assignment: pb.Assignment, data: ClientData, metrics: pb.ClientMetrics, on_step: OnStep | None

@@ -1,4 +1,4 @@
-"""Some of a data set's examples, drawn from a seed."""
+"""Some of a data set's examples, by their indices or drawn from a seed."""
 
 from typing import Any
 
@@ -20,7 +20,11 @@ def draw_examples(data: Dataset[Any], count: int, seed: int) -> Dataset[Any]:
     size = len(data)  # type: ignore[arg-type]
     if count >= size:
         return data
-    chosen = draw_indices(size, count, seed)
+    return take(data, draw_indices(size, count, seed))
+
+
+def take(data: Dataset[Any], indices: IntArray) -> Dataset[Any]:
+    """Return the examples of a map-style data set at these indices, in their order."""
     if type(data) is TensorDataset:  # stays one: those are evaluated without a loader
-        return TensorDataset(*data[chosen])
-    return Subset(data, chosen.tolist())
+        return TensorDataset(*data[indices])
+    return Subset(data, indices.tolist())
