@@ -135,11 +135,8 @@ def messages(first: Part, payload: TensorStream) -> list[Part]:
     return [type(first).FromString(message) for message in frames(first, payload)]
 
 
-class Silent:
-    """A display that shows nothing."""
-
-    def show(self, status: pb.RunStatus) -> None:
-        """Show nothing."""
+def silent(status: pb.RunStatus) -> None:
+    """Show nothing."""
 
 
 def _serve(path: Path, keep_memory: bool, parent: Pipe) -> None:
@@ -170,7 +167,7 @@ async def _until_stopped(run: RunDirectory, parent: Pipe, stopwatch: Stopwatch) 
             case "stop":
                 stopped.set()
 
-    server = CoordinatorServer(run, Silent())
+    server = CoordinatorServer(run, silent)
     async with server.listening(Endpoint("127.0.0.1:0")) as port:
         rounds = asyncio.create_task(server.run())
         asyncio.get_running_loop().add_reader(parent.fileno(), obey)

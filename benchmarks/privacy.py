@@ -65,9 +65,8 @@ class Outcome(NamedTuple):
     """Of the processor: in one thread, and no matter what else the machine does."""
 
 
-class _Silent:
-    def show(self, status: pb.RunStatus) -> None:
-        """Show nothing."""
+def _silent(status: pb.RunStatus) -> None:
+    """Show nothing."""
 
 
 def main() -> None:
@@ -95,7 +94,7 @@ def _simulate(experiment: Experiment) -> Outcome:
     task = load_task(experiment, ())
     with tempfile.TemporaryDirectory() as folder, create_run(Path(folder) / "run", experiment, ()) as run:
         start = time.process_time()
-        Simulation(run, task, torch.device("cpu")).run(_Silent())
+        Simulation(run, task, torch.device("cpu")).run(_silent)
         seconds = time.process_time() - start
         summary = summarise(run)
     accuracy, privacy = summary["accuracy"], summary["privacy"]

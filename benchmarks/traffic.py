@@ -12,7 +12,7 @@ from benchmarks.inputs import MODELS, random_masks, random_tensors
 from benchmarks.peakmemory import MIB
 from common.masks import PackedMask, count
 from common.payload import mask_tensors, pack_mask_update
-from common.quantization import WireDtype
+from common.settings import WireDtype
 from common.tensorstream import TensorStream
 from common.tensortable import TensorTable
 from common.wireformat import WireFormat

@@ -13,8 +13,8 @@ from common.errors import LotteryFLError
 from common.experiment import Experiment, from_json
 from common.payload import is_digest, max_payload_bytes
 from common.settings import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
-from common.tensorlayout import quoted
 from common.tensortable import TensorTable
+from common.text import quoted
 from protos import lotteryfl_pb2 as pb
 
 DEFAULT_MAX_EPOCHS = 1000

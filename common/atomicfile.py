@@ -12,9 +12,16 @@ from common.faults import fault
 class AtomicFile:
     """A file that gets its name when it is whole and on disk; left by an exception, it is gone."""
 
-    def __init__(self, path: Path, mode: int = 0o666) -> None:
-        """Make the file, with these permissions less the process's umask, under a name of its own."""
+    def __init__(self, path: Path, mode: int = 0o666, label: str = "") -> None:
+        """Make the file under a name of its own.
+
+        Args:
+            path: its name when it is whole.
+            mode: its permissions, less the process's umask.
+            label: of the points at which tests let its commit fail, see `common.faults`; '': there are none.
+        """
         self._path = path
+        self._label = label
         self._part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         # Unbuffered: tensors come in large pieces, which a buffer would only slow down.
         self.file = open(self._part, "x+b", buffering=0, opener=partial(os.open, mode=mode))  # noqa: SIM115
@@ -28,18 +35,21 @@ class AtomicFile:
 
     def commit(self) -> None:
         """Put the file on disk, under its name."""
-        kind = self._path.parent.name
-        fault(f"{kind}-written")
+        self._fault("written")
         os.fsync(self.file.fileno())
-        fault(f"{kind}-synced")
+        self._fault("synced")
         self.file.close()
         self._part.replace(self._path)
-        fault(f"{kind}-renamed")
+        self._fault("renamed")
         folder = os.open(self._path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)  # the new name is on disk only when the folder is
         finally:
             os.close(folder)
+
+    def _fault(self, step: str) -> None:
+        if self._label:
+            fault(f"{self._label}-{step}")
 
     def discard(self) -> None:
         """Drop the file."""

@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from common.clientranges import parse_clients
 from common.errors import ExperimentError
-from common.quantization import WireDtype
 from common.settings import (
     AccessSettings,
     AggregationSettings,
@@ -25,8 +24,9 @@ from common.settings import (
     StrategySettings,
     TaskSettings,
     TrainingSettings,
+    WireDtype,
 )
-from common.tensorlayout import quoted
+from common.text import quoted
 
 TOMLTable = dict[str, Any]
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Self
 
 from common.errors import LotteryFLError
+from common.text import printable
 
 MAX_NAME = 256
 """Characters of a name that a worker goes by."""
@@ -111,6 +112,11 @@ def check_incarnation(incarnation: str) -> None:
         raise IdentityError(f"incarnation {printable(incarnation[:40])!r}: expected 32 hexadecimal digits")
 
 
-def printable(text: str) -> str:
-    """Return others' text as it may stand in a log: one line, without control characters."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+def name_of(worker_id: str) -> str:
+    """Return the name part of `name:incarnation`."""
+    return worker_id.rpartition(":")[0]
+
+
+def owner(worker_id: str) -> str:
+    """Return who answers for a worker: the one name of all processes that share a certificate or token."""
+    return owner_of(name_of(worker_id))

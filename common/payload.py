@@ -19,9 +19,9 @@ from torch import Tensor
 from common import masks as packed_masks
 from common.errors import PayloadError
 from common.masks import PackedMask
-from common.tensorlayout import quoted
 from common.tensorstream import TensorStream
 from common.tensortable import TensorSpec, TensorTable
+from common.text import quoted
 
 KEPT = "kept/"
 DENSE = "dense/"

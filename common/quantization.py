@@ -6,13 +6,13 @@ a whole multiple, −127 to 127, of the block's scale, which is its largest magn
 value, off by at most half a scale.
 """
 
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-WireDtype = Literal["float32", "bfloat16", "float16", "int8"]
+from common.settings import WireDtype
 
 DTYPES: dict[WireDtype, torch.dtype] = {
     "float32": torch.float32,

@@ -125,11 +125,11 @@ class MemoryReceiver(Receiver[memoryview]):
 class FileReceiver(Receiver[Path]):
     """Receives into a file; it is on disk under its name when `finish` returns that, and not there before."""
 
-    def __init__(self, path: Path, size: int, limit: int, what: str) -> None:
+    def __init__(self, path: Path, size: int, limit: int, what: str, label: str = "") -> None:
         super().__init__(size, limit, what)
         self.path = path
         """Where it will be."""
-        self._part = AtomicFile(path)
+        self._part = AtomicFile(path, label=label)
 
     def _put(self, chunk: memoryview) -> None:
         self._part.write(chunk, self.received)

@@ -13,6 +13,9 @@ Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 """Fits into every integer of the contract and of run.db."""
 
+WireDtype = Literal["float32", "bfloat16", "float16", "int8"]
+"""In what weights travel."""
+
 MIN_LEASE_SECONDS = 1.0
 """A heartbeat is sent every third of a lease; to a busy coordinator it may take a third of a second."""
 

@@ -12,8 +12,9 @@ from torch.utils.dlpack import from_dlpack
 
 from common.atomicfile import AtomicFile
 from common.errors import PayloadError
-from common.tensorlayout import ALIGNMENT, Entry, data_start, lay_out, quoted, read_layout
+from common.tensorlayout import ALIGNMENT, Entry, data_start, lay_out, read_layout
 from common.tensorstream import data_of
+from common.text import quoted
 
 
 class Spec(Protocol):
@@ -32,8 +33,13 @@ class Spec(Protocol):
         """Its sizes."""
 
 
-def save(path: Path, tensors: Mapping[str, Tensor]) -> str:
+def save(path: Path, tensors: Mapping[str, Tensor], label: str = "") -> str:
     """Write tensors to a safetensors file that is there whole and on disk, or not at all.
+
+    Args:
+        path: of the file; replaced if it exists.
+        tensors: by name.
+        label: see `AtomicFile`.
 
     Returns:
         The SHA-256 of the file, hexadecimal.
@@ -42,16 +48,17 @@ def save(path: Path, tensors: Mapping[str, Tensor]) -> str:
         TypeError, ValueError: as `TensorStream`.
     """
     layout = lay_out((name, t.dtype, t.shape) for name, t in tensors.items())
-    return _write(path, *layout, tensors.items())
+    return _write(AtomicFile(path, label=label), *layout, tensors.items())
 
 
-def save_stream(path: Path, specs: Iterable[Spec], tensors: Iterable[tuple[str, Tensor]]) -> str:
+def save_stream(path: Path, specs: Iterable[Spec], tensors: Iterable[tuple[str, Tensor]], label: str = "") -> str:
     """Write tensors as `save` does, one at a time in any order: at most one need be in memory.
 
     Args:
         path: of the file; replaced if it exists.
         specs: name, dtype and shape of every tensor.
         tensors: (name, tensor), each name of `specs` once.
+        label: see `AtomicFile`.
 
     Returns:
         The SHA-256 of the file, hexadecimal.
@@ -60,12 +67,13 @@ def save_stream(path: Path, specs: Iterable[Spec], tensors: Iterable[tuple[str, 
         TypeError: as `TensorStream`.
         ValueError: as `TensorStream`; or the tensors are not those of `specs`.
     """
-    return _write(path, *lay_out((spec.name, spec.dtype, spec.shape) for spec in specs), tensors)
+    layout = lay_out((spec.name, spec.dtype, spec.shape) for spec in specs)
+    return _write(AtomicFile(path, label=label), *layout, tensors)
 
 
-def _write(path: Path, header: bytes, entries: list[Entry], tensors: Iterable[tuple[str, Tensor]]) -> str:
+def _write(file: AtomicFile, header: bytes, entries: list[Entry], tensors: Iterable[tuple[str, Tensor]]) -> str:
     missing = {entry.name: entry for entry in entries}
-    with AtomicFile(path) as part:
+    with file as part:
         part.write(header, 0)
         for name, tensor in tensors:
             entry = missing.pop(name, None)

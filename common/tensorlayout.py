@@ -7,7 +7,6 @@ aligned, without holes. What is read must be so too.
 """
 
 import json
-import reprlib
 from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ import torch
 
 from common.dtypes import CODES, DTYPES
 from common.errors import PayloadError
+from common.text import quoted
 
 MAX_HEADER_BYTES = 4 << 20
 """Longest header written or read: some 30,000 tensors."""
@@ -169,15 +169,3 @@ def _check_places(entries: list[Entry], start: int, size: int, what: str) -> Non
         end = entry.end
     if start + end != size:
         raise PayloadError(f"{what}: {size} bytes, but the header describes {start + end}")
-
-
-_REPR = reprlib.Repr()
-_REPR.maxstring = 200
-
-
-def quoted(value: object) -> str:
-    """Return a `repr` of bounded length: names and values in errors come from the sender."""
-    try:
-        return _REPR.repr(value)
-    except ValueError:  # an integer of more digits than Python writes
-        return "<a number of thousands of digits>"

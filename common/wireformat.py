@@ -12,19 +12,11 @@ from common import masks as packed_masks
 from common.errors import PayloadError
 from common.masks import PackedMask
 from common.payload import DENSE, KEPT, MASK, OWN, SCALE
-from common.quantization import (
-    DTYPES,
-    LEVELS,
-    MAX_SCALE,
-    SCALE_BLOCK,
-    WireDtype,
-    dequantize,
-    number_of_scales,
-    quantize,
-)
-from common.tensorlayout import quoted
+from common.quantization import DTYPES, LEVELS, MAX_SCALE, SCALE_BLOCK, dequantize, number_of_scales, quantize
+from common.settings import WireDtype
 from common.tensorstream import Deferred, TensorStream
 from common.tensortable import TensorSpec, TensorTable
+from common.text import quoted
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class _OpenRun:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
-        return self.directory.database.get("state") == "finished"
+        return self.directory.state == "finished"
 
     def command(self, verb: str, *options: str) -> str:
         """Return the command that goes on with the run."""
@@ -191,4 +191,4 @@ def simulate(
     chosen = choose_device(device)
     with _opened(source, run_dir, overrides, tasks, strategies) as opened:
         simulation = Simulation(opened.directory, opened.task, chosen)
-        _drive(opened, opened.command("simulate", f"--device={device}"), simulation.run)
+        _drive(opened, opened.command("simulate", f"--device={device}"), lambda display: simulation.run(display.show))

@@ -16,7 +16,7 @@ from server.aggregation import Combination, Update, aggregate
 from server.database import ResultRow
 from server.privacy import noisy_means
 from server.rundir import KeptMask, Masks, NewModel, RunDirectory
-from server.runfiles import model_file, optimizer_file
+from server.runfiles import optimizer_file
 from server.serveroptimizer import ServerOptimizer
 from server.strategies.base import Strategy
 
@@ -46,8 +46,8 @@ def conclude_round(
     """
     if not results:
         return Conclusion()
-    path = run.path / model_file(round_)
-    file_digest = save_stream(path, run.table, _new_model(run, strategy, round_, results, model_round))
+    path = run.model_path(round_)
+    file_digest = save_stream(path, run.table, _new_model(run, strategy, round_, results, model_round), "models")
     aggregated = open_file(path)
     masks = strategy.next_masks(round_, run.table, aggregated)
     mask = None
@@ -58,14 +58,14 @@ def conclude_round(
         path.unlink()
         return Conclusion(mask=mask)
     if masks is not None:
-        file_digest = save_stream(path, run.table, _under(masks, aggregated.items()))
+        file_digest = save_stream(path, run.table, _under(masks, aggregated.items()), "models")
     return Conclusion(NewModel(digest(open_file(path)), file_digest), mask)
 
 
 def _new_model(
     run: RunDirectory, strategy: Strategy, round_: int, results: Sequence[ResultRow], model_round: int
 ) -> Iterator[tuple[str, Tensor]]:
-    old = open_file(run.path / model_file(model_round))
+    old = open_file(run.model_path(model_round))
     if strategy.takes_best(round_):
         results = [max(results, key=lambda row: (row.validation_accuracy, -row.client))]
     updates = [
@@ -95,7 +95,7 @@ def _optimized(
     state: Path,
 ) -> Iterator[tuple[str, Tensor]]:
     yield from optimizer.steps(run.table, old, means)
-    save(state, optimizer.state)
+    save(state, optimizer.state, "models")
 
 
 def _kept_by_anyone(updates: Sequence[Update]) -> Masks:

@@ -13,19 +13,20 @@ from enum import Enum
 from itertools import islice
 
 from common.errors import LotteryFLError
-from common.identity import owner_of
+from common.identity import name_of, owner, owner_of
 from common.randomness import derive_seed
 from protos import lotteryfl_pb2 as pb
+from server.assignments import AssignmentId, Standing
 from server.broadcast import Broadcasts
 from server.conclusion import Conclusion
 from server.database import AssignmentRow, Received, ResultRow
-from server.leases import AssignmentId, Lease, LeaseTable, Standing
+from server.leases import Lease, LeaseTable
 from server.ledger import Ledger
 from server.privacy import check_privacy
 from server.rounds import Decision, Verdict
 from server.rundir import RunDirectory
 from server.strategies import create_strategy
-from server.workers import AsideError, Worker, WorkerRegistry, name_of, owner
+from server.workers import AsideError, Worker, WorkerRegistry
 
 
 class Step(Enum):

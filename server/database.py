@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
-from server.leases import AssignmentId, Standing, State
+from server.assignments import AssignmentId, Standing, State
 from server.schema import SCHEMA, SCHEMA_VERSION
 
 _PHASES: dict[str, Literal["validation", "downloaded", "personalised", "global_test"]] = {

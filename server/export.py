@@ -9,7 +9,6 @@ from common import masks as packed_masks
 from common.errors import LotteryFLError
 from common.tensorfile import open_file, save
 from server.rundir import RunDirectory
-from server.runfiles import model_file
 from server.strategies import create_strategy
 
 
@@ -31,7 +30,7 @@ def ticket_tensors(run: RunDirectory, client: int) -> dict[str, Tensor]:
         entries, masks = open_file(run.tensor_path(row.ticket)), run.load_masks(row.mask)
         tensors = run.wire.unpack(entries, masks, own=strategy.owns_unkept)
     else:
-        tensors = open_file(run.path / model_file(run.model_round))
+        tensors = open_file(run.model_path(run.model_round))
         if strategy.starts_under == "shared mask":
             tensors |= _masked(run, tensors)
     return tensors | {alias: tensors[spec.name] for spec in run.table for alias in spec.aliases}

@@ -12,10 +12,10 @@ from rich.filesize import decimal
 
 from common.channel import CALL_SECONDS, open_channel, raise_if_refused
 from common.errors import LotteryFLError
-from common.identity import printable
 from common.rpcerror import explain
 from common.security import ChannelSecurity
 from common.securityoptions import channel_options
+from common.text import printable
 from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
 from server.progress import describe_refusals, describe_round

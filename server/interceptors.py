@@ -7,10 +7,10 @@ import grpc
 from google.protobuf.message import Message
 
 from common.framing import HEADER_BYTES, deserializer, serialize
-from common.identity import Identity, IdentityError, Role, printable
+from common.identity import Identity, IdentityError, Role, name_of
+from common.text import printable
 from protos import lotteryfl_pb2 as pb
 from server.calls import CALLER, HEALTH, SERVICE, Context, Continuation, abort
-from server.workers import name_of
 
 Identify = Callable[[Context], Identity]
 """Finds out who calls, or raises IdentityError."""

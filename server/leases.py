@@ -4,49 +4,16 @@ Decisions change nothing: they return how assignments stand from then on, for th
 then `apply` makes it so here, and a write that failed has changed nothing anywhere.
 """
 
-import re
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple
 
-from server.workers import name_of
+from common.identity import name_of
+from server.assignments import AssignmentId, Standing, State
 
 _LOOK_AHEAD = 1000
 """Waiting assignments among which a worker's own clients are looked for."""
-
-State = Literal["waiting", "leased", "done", "dropped"]
-
-
-class AssignmentId(NamedTuple):
-    """Names one attempt at one client's work in one round: a fencing token."""
-
-    round: int
-    client: int
-    attempt: int
-
-    def __str__(self) -> str:
-        return f"r{self.round}-c{self.client}-a{self.attempt}"
-
-    @classmethod
-    def parse(cls, text: str) -> Self | None:
-        """Return the id that `str` wrote; None for anything else."""
-        match = re.fullmatch(r"r(\d{1,9})-c(\d{1,9})-a(\d{1,9})", text, re.ASCII)
-        return cls(*map(int, match.groups())) if match else None
-
-
-class Standing(NamedTuple):
-    """How an assignment stands."""
-
-    id: AssignmentId
-    """With its newest attempt; 0: it has not been leased yet."""
-    state: State = "waiting"
-    worker: str = ""
-    """Who holds it, or had it last."""
-    reason: str = ""
-    """Why it was taken back or dropped."""
-    forgiven: int = 0
-    """Attempts that do not count towards `max_attempts`: of earlier tries of the round, or lost by the coordinator."""
 
 
 class Lease(NamedTuple):

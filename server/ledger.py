@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 
 from common.faults import fault
+from common.identity import owner
 from protos import lotteryfl_pb2 as pb
 from server.accountant import most_spent
+from server.assignments import Standing
 from server.conclusion import Conclusion
 from server.database import AssignmentRow, Received
-from server.leases import Standing
 from server.refusals import Refusals
 from server.rounds import Decision, OpenRound
 from server.rundir import KeptMask, RunDirectory, put_shared_mask
@@ -20,7 +21,6 @@ from server.runfiles import model_file
 from server.strategies.base import ClientState, Strategy
 from server.summaries import round_summaries
 from server.traffic import Traffic
-from server.workers import owner
 
 _MOST_REASON = 1000
 """Characters of why a result was refused: it may quote what its worker sent."""

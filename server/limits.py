@@ -116,29 +116,6 @@ class Rate:
         self._done_until[who] = until
 
 
-class Recent:
-    """The texts that were added last."""
-
-    def __init__(self, most: int) -> None:
-        """Set how many are kept."""
-        self._most = most
-        self._texts: dict[str, None] = {}
-
-    def __contains__(self, text: str) -> bool:
-        return text in self._texts
-
-    def add(self, text: str) -> None:
-        """Add one, in the place of the oldest where there are too many."""
-        self.discard(text)
-        self._texts[text] = None
-        if len(self._texts) > self._most:
-            del self._texts[next(iter(self._texts))]
-
-    def discard(self, text: str) -> None:
-        """Take one out, if it is there."""
-        self._texts.pop(text, None)
-
-
 def check_texts(message: Message, most: int) -> None:
     """Check the lengths of a message's texts, and of those within it.
 

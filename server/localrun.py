@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from server.endpoint import Endpoint
 from server.localworkers import LocalWorkers
-from server.progress import Display, RunDisplay
+from server.progress import RunDisplay
 from server.rundir import RunDirectory
 from server.serve import CoordinatorServer
 
@@ -21,23 +21,23 @@ async def serve_at(run: RunDirectory, endpoint: Endpoint, display: RunDisplay) -
     Raises:
         LotteryFLError: the address cannot be listened at or not be secured, or the run failed.
     """
-    server = CoordinatorServer(run, display)
+    server = CoordinatorServer(run, display.show)
     async with server.listening(endpoint) as port:
         host, _, given = endpoint.address.rpartition(":")
         display.note(f"listening at {host}:{port if given == '0' else given}")
-        if run.database.get("state") == "finished":
+        if run.state == "finished":
             display.note(f"the run had finished: workers are told so for {_LATE_SECONDS:g} s")
             await asyncio.sleep(_LATE_SECONDS)
         await server.run()
 
 
-async def run_locally(run: RunDirectory, workers: int, device: str, tasks: Sequence[str], display: Display) -> None:
+async def run_locally(run: RunDirectory, workers: int, device: str, tasks: Sequence[str], display: RunDisplay) -> None:
     """Drive a run with worker processes on this machine.
 
     Raises:
         LotteryFLError: the run failed, or all its workers ended before it.
     """
-    server = CoordinatorServer(run, display)
+    server = CoordinatorServer(run, display.show)
     local = LocalWorkers(run.path / "logs")
     await server.take_back_all("the run was started anew")
     async with server.listening(Endpoint("127.0.0.1:0")) as port:

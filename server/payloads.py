@@ -8,8 +8,8 @@ from common.clientmetrics import check_metrics
 from common.errors import PayloadError
 from common.payload import MASK, OWN, mask_density, mask_digest, plain_name, unpack_mask_update
 from common.tensorfile import open_file
-from common.tensorlayout import quoted
 from common.tensorstream import TensorStream
+from common.text import quoted
 from protos import lotteryfl_pb2 as pb
 from server.aggregation import Update
 from server.aggregation.update import update_norm

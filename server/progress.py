@@ -3,24 +3,17 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from common.identity import printable
+from common.text import printable
 from protos import lotteryfl_pb2 as pb
 
 _MOST_NAMED = 10
 """Clients that sat a round out."""
-
-
-class Display(Protocol):
-    """Shows a run's status whenever it has changed."""
-
-    def show(self, status: pb.RunStatus) -> None:
-        """Show the status."""
 
 
 def describe_round(status: pb.RunStatus) -> str:

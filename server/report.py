@@ -7,6 +7,7 @@ from typing import Literal, TypedDict
 
 from tabulate import tabulate
 
+from common.identity import name_of
 from protos import lotteryfl_pb2 as pb
 from server.accountant import epsilons
 from server.refusals import Refusals
@@ -14,7 +15,6 @@ from server.rundir import RunDirectory
 from server.spread import spread
 from server.summaries import client_summaries, round_summaries
 from server.traffic import Traffic
-from server.workers import name_of
 
 
 class Accuracy(TypedDict):

@@ -6,7 +6,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from common.settings import RoundSettings
-from server.leases import LeaseTable, Standing
+from server.assignments import Standing
+from server.leases import LeaseTable
 
 _CHECKS_PER_LEASE = 3
 """At least; when the last was longer ago than a lease time, it was the coordinator that stood still."""

@@ -139,7 +139,7 @@ class RunDirectory:
         for folder in FOLDERS:
             (path / folder).mkdir()
         (path / "experiment.toml").write_text(to_toml(experiment), encoding="utf-8")
-        initial_digest = tensorfile.save(path / model_file(0), initial)
+        initial_digest = tensorfile.save(path / model_file(0), initial, "models")
         database = Database(path / "run.db")
         with database.transaction():
             database.put("run_id", uuid.uuid4().hex)
@@ -150,7 +150,7 @@ class RunDirectory:
             database.add_clients(experiment.clients)
             if masks:
                 shared = KeptMask(mask_digest(masks), mask_density(table, masks))
-                tensorfile.save(mask_file(path, shared.digest), mask_tensors(masks))
+                tensorfile.save(mask_file(path, shared.digest), mask_tensors(masks), "masks")
                 put_shared_mask(database, shared)
             database.put("table", table.to_json())
         database.close()
@@ -171,6 +171,11 @@ class RunDirectory:
         return self.database.get("run_id")
 
     @property
+    def state(self) -> str:
+        """Where the run stands: running, finished or failed."""
+        return self.database.get("state")
+
+    @property
     def initial_digest(self) -> str:
         """SHA-256 of θ_0's file."""
         return self.database.get("initial_digest")
@@ -184,6 +189,10 @@ class RunDirectory:
     def model_round(self) -> int:
         """The round whose aggregation made the current global model; 0: it is θ_0."""
         return int(self.database.get("model_round", "0"))
+
+    def model_path(self, round_: int) -> Path:
+        """Return where the global model after a round is; 0: θ_0."""
+        return self.path / model_file(round_)
 
     def tensor_path(self, name: str) -> Path:
         """Return where a model or result is that run.db names.
@@ -209,9 +218,9 @@ class RunDirectory:
     def blob_path(self, digest: str) -> Path | None:
         """Return the file with this content that workers may ask for: θ_0, the global model or a mask."""
         if digest == self.initial_digest:
-            return self.path / model_file(0)
+            return self.model_path(0)
         if digest == self.model_digest:
-            return self.path / model_file(self.model_round)
+            return self.model_path(self.model_round)
         if not is_digest(digest):
             return None
         path = self.mask_path(digest)
@@ -220,7 +229,7 @@ class RunDirectory:
     def save_masks(self, masks: Masks, mask_digest: str) -> None:
         """Keep a client's masks under their digest; empty masks (a dense client) need no file."""
         if masks and not (path := self.mask_path(mask_digest)).exists():
-            tensorfile.save(path, mask_tensors(masks))
+            tensorfile.save(path, mask_tensors(masks), "masks")
 
     def load_masks(self, mask_digest: str) -> Masks:
         """Return the masks with this digest, mapped from their file; '' is a dense client's."""

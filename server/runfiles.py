@@ -5,8 +5,8 @@ from pathlib import Path
 
 from common.errors import LotteryFLError, PayloadError
 from common.payload import is_digest
-from common.tensorlayout import quoted
-from server.leases import AssignmentId
+from common.text import quoted
+from server.assignments import AssignmentId
 
 _TENSORS = re.compile(
     r"models/round-\d{4,9}\.safetensors|results/r\d{1,9}-c\d{1,9}-a\d{1,9}(\.\d{1,9})?\.safetensors", re.ASCII

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import grpc
@@ -23,7 +23,6 @@ from server.interceptors import Authentication, TensorStreams
 from server.limiting import Limiting
 from server.limits import Limits
 from server.openfiles import allow_more_files
-from server.progress import Display
 from server.rundir import RunDirectory
 from server.service import CoordinatorService
 
@@ -36,10 +35,17 @@ _FEW_CONNECTIONS = 64
 class CoordinatorServer:
     """One run behind one address."""
 
-    def __init__(self, run: RunDirectory, display: Display, limits: Limits | None = None) -> None:
+    def __init__(self, run: RunDirectory, show: Callable[[pb.RunStatus], None], limits: Limits | None = None) -> None:
+        """Serve a run.
+
+        Args:
+            run: whose lock this process holds.
+            show: is called with the run's status whenever it may have changed.
+            limits: of what callers may take; the default ones, where there are none.
+        """
         self._run = run
         self._limits = limits or Limits()
-        self._display = display
+        self._show = show
         self._coordinator = Coordinator(run)
         self._service = CoordinatorService(run, self._coordinator, self._limits)
         self._health = health.aio.HealthServicer()
@@ -115,7 +121,7 @@ class CoordinatorServer:
         if self._service.storage_error is not None:
             raise self._service.storage_error
         step = await call(coordinator.advance)
-        self._display.show(await call(coordinator.status))
+        self._show(await call(coordinator.status))
         if step is Step.WAIT:
             await wait_for(changed, await call(coordinator.seconds_until_check))
         elif step is Step.OFFER:

@@ -9,8 +9,8 @@ from torch.optim import SGD, Adam, Optimizer
 
 from common.errors import ExperimentError, PayloadError
 from common.settings import ServerSettings
-from common.tensorlayout import quoted
 from common.tensortable import TensorSpec, TensorTable
+from common.text import quoted
 
 _STEP = "step"
 _MOMENTS = {"sgd": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq"), "yogi": ("exp_avg", "exp_avg_sq")}

@@ -16,10 +16,10 @@ from common.channel import POLL_SECONDS, PROTOCOL_VERSION
 from common.errors import PayloadError
 from common.faults import fault
 from common.framing import Part, Payload
-from common.identity import MAX_ID, IdentityError, check_incarnation, check_name, printable
+from common.identity import MAX_ID, IdentityError, check_incarnation, check_name
 from common.payload import max_payload_bytes
 from common.receiver import FileReceiver
-from common.tensorlayout import quoted
+from common.text import printable, quoted
 from protos import lotteryfl_pb2 as pb
 from protos import lotteryfl_pb2_grpc as pb_grpc
 from server.bell import Bell, wait_for
@@ -28,10 +28,11 @@ from server.coordinator import Coordinator, Work
 from server.database import AssignmentRow
 from server.download import messages
 from server.filestream import FileStream
-from server.limits import Limits, Recent, Shares
+from server.limits import Limits, Shares
 from server.payloads import assignment_payload, check_result
+from server.recent import Recent
 from server.rundir import RunDirectory
-from server.runfiles import model_file, result_file
+from server.runfiles import result_file
 from server.security.access import AccessError, clients_held
 from server.upload import CutUploads, Upload
 from server.workers import AsideError, ReplacedError, UnknownWorkerError
@@ -203,7 +204,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             id_ = assigned.standing.id
             file = self._run.path / result_file(id_, next(self._uploads))
             size, limit = result.payload.size, self._payload_limit
-            receiver = await asyncio.to_thread(FileReceiver, file, size, limit, str(id_))
+            receiver = await asyncio.to_thread(FileReceiver, file, size, limit, str(id_), "results")
         try:
             await upload.into(receiver)
         except (PayloadError, OSError):
@@ -266,7 +267,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
     async def FetchModel(self, request: pb.FetchModelRequest, context: Context) -> AsyncIterator[pb.BlobPart]:
         """Send the global model of the last committed round."""
         model_round = await self.call(lambda: self._coordinator.model_round)
-        async for message in self._send_file(self._run.path / model_file(model_round), 0, "", context):
+        async for message in self._send_file(self._run.model_path(model_round), 0, "", context):
             yield message
 
     # -- helpers

@@ -1,5 +1,7 @@
 """A whole run in one process: the coordinator's rounds and the worker's work without a network, with the same bits."""
 
+from collections.abc import Callable
+
 import torch
 
 from client.assignment import AssignmentRunner
@@ -10,9 +12,8 @@ from protos import lotteryfl_pb2 as pb
 from server.conclusion import conclude_round
 from server.coordinator import Coordinator, Step, Work
 from server.payloads import assignment_payload, check_result
-from server.progress import Display
 from server.rundir import RunDirectory
-from server.runfiles import model_file, result_file
+from server.runfiles import result_file
 from server.workers import AsideError
 
 
@@ -28,23 +29,26 @@ class Simulation:
         self._worker_id = self._coordinator.register("simulate", "0", None)
         torch.set_num_threads(run.experiment.training.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        initial = open_file(run.path / model_file(0))
+        initial = open_file(run.model_path(0))
         self._runner = AssignmentRunner(task, run.experiment, run.table, initial, device)
 
-    def run(self, display: Display) -> None:
+    def run(self, show: Callable[[pb.RunStatus], None]) -> None:
         """Do what is left of the run.
+
+        Args:
+            show: is called with the run's status whenever it may have changed.
 
         Raises:
             LotteryFLError: the run failed; the reason is its message.
         """
         coordinator = self._coordinator
         while (step := coordinator.advance()) is not Step.ENDED:
-            display.show(coordinator.status())
+            show(coordinator.status())
             if step is Step.COMMIT:
                 self._commit()
             else:
                 self._work()
-        display.show(coordinator.status())
+        show(coordinator.status())
         coordinator.raise_if_failed()
 
     def _commit(self) -> None:
@@ -87,7 +91,7 @@ class Simulation:
         masks = self._run.load_masks(assignment.mask_digest)
         outcome = self._runner.run(assignment, parse(download, id_), masks)
         file = result_file(work.row.standing.id)
-        save(self._run.path / file, outcome.entries)
+        save(self._run.path / file, outcome.entries, "results")
         result = pb.Result(
             assignment_id=id_,
             examples=outcome.examples,

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
+from server.assignments import AssignmentId
 from server.database import Database
-from server.leases import AssignmentId
 
 _SHARED = "shared_bytes_down"
 

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from common.identity import owner_of
+from common.identity import name_of, owner
 from protos import lotteryfl_pb2 as pb
-from server.limits import Recent
+from server.recent import Recent
 
 MOST_WORKERS = 10_000
 """That are known at once. Whoever is forgotten for others has to register again."""
@@ -33,16 +33,6 @@ class Worker:
     model: str = ""
     """Digest of the whole model that it was given last."""
     progress: dict[str, pb.AssignmentProgress] = field(default_factory=dict)
-
-
-def name_of(worker_id: str) -> str:
-    """Return the name part of `name:incarnation`."""
-    return worker_id.rpartition(":")[0]
-
-
-def owner(worker_id: str) -> str:
-    """Return who answers for a worker: the one name of all processes that share a certificate or token."""
-    return owner_of(name_of(worker_id))
 
 
 class WorkerRegistry:

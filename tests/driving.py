@@ -20,7 +20,6 @@ from server.conclusion import Conclusion, conclude_round
 from server.coordinator import Coordinator, Step, Work
 from server.payloads import assignment_payload, check_result
 from server.rundir import RunDirectory
-from server.runfiles import model_file
 from server.setup import set_up
 from server.simulate import Simulation
 
@@ -87,18 +86,15 @@ def create(path: Path, experiment: Experiment, task: TinyTask) -> RunDirectory:
     return set_up(path, experiment, task)
 
 
-class Silent:
-    """A display that shows nothing."""
-
-    def show(self, status: pb.RunStatus) -> None:
-        pass
+def silent(status: pb.RunStatus) -> None:
+    """Show nothing."""
 
 
 def simulated(path: Path, experiment: Experiment, task: TinyTask | None = None) -> RunDirectory:
     """A whole run in one process; whoever calls closes the directory."""
     task = task or TinyTask()
     run = create(path, experiment, task)
-    Simulation(run, task, CPU).run(Silent())
+    Simulation(run, task, CPU).run(silent)
     return run
 
 
@@ -125,7 +121,7 @@ class Bench:
     def _open(self, run: RunDirectory) -> None:
         self.run = run
         self.coordinator = Coordinator(run, clock=lambda: self.now, broadcasts=self._broadcasts)
-        initial = open_file(run.path / model_file(0))
+        initial = open_file(run.model_path(0))
         self._runner = AssignmentRunner(self._task, run.experiment, run.table, initial, CPU)
 
     def close(self) -> None:
@@ -173,7 +169,7 @@ class Bench:
         if isinstance(assigned, pb.SubmitReply):
             return assigned
         file = f"results/{result.assignment_id}.{next(self._uploads)}.safetensors"
-        save(self.run.path / file, answer.entries)
+        save(self.run.path / file, answer.entries, "results")
         try:
             received = check_result(self.run, result, file, assigned)
         except PayloadError as error:
@@ -212,5 +208,5 @@ class Bench:
 
     def bits(self) -> tuple[str, str, str]:
         """Digests of the global model, of all tickets, and the run's state."""
-        state = self.run.database.get("state")
+        state = self.run.state
         return self.run.database.get("model_sha256"), self.run.tickets_sha256(), state

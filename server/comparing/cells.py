@@ -39,7 +39,7 @@ class Cell:
         with inspected(self.path) as run:
             if run.experiment != load(self.source, self.overrides):
                 raise LotteryFLError(f"{self.path}: holds the run of another experiment: choose another --out")
-            return run.database.get("state") == "finished"
+            return run.state == "finished"
 
 
 def plan_cells(source: Path, strategies: str, seeds: str, overrides: Sequence[str], out: Path) -> list[Cell]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from common.errors import LotteryFLError
 from common.experiment import Experiment
+from common.identity import name_of
 from common.masks import count
 from common.tensortable import TensorTable
 from server.database import Database
@@ -18,7 +19,6 @@ from server.rundir import Masks, RunDirectory, inspected
 from server.spread import spread
 from server.summaries import ClientSummary, client_summaries, round_summaries
 from server.traffic import shared_bytes
-from server.workers import name_of
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -131,7 +131,7 @@ def read_run(path: Path) -> RunData:
         return RunData(
             path,
             run.experiment,
-            run.database.get("state") == "finished",
+            run.state == "finished",
             rounds,
             tuple(client_summaries(run.database, int(rounds.number[-1]))),
             tuple(_leases(run.database)),

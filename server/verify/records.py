@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from common.experiment import load
-from common.tensorlayout import quoted
 from common.tensortable import TensorTable
+from common.text import quoted
 from server.database import Database
 from server.rundir import RunDirectory
 from server.runfiles import model_file

@@ -14,7 +14,7 @@ from common.errors import PayloadError
 from common.parameters import digest
 from common.payload import is_digest, mask_density, mask_digest, unpack_mask_update
 from common.tensorfile import open_file
-from common.tensorlayout import quoted
+from common.text import quoted
 from common.wireformat import check_model
 from protos import lotteryfl_pb2 as pb
 from server.report import summarise
@@ -115,7 +115,7 @@ def check_results(group: Group, run: RunDirectory, broken: Collection[str]) -> N
 def check_summary(group: Group, run: RunDirectory) -> None:
     """Check that a finished run's summary says what database and files say: no byte of a ticket has changed since."""
     path = run.path / "summary.json"
-    if run.database.get("state") != "finished" or not path.exists():
+    if run.state != "finished" or not path.exists():
         group.looked_at = "not written yet"
         return
     with group.naming(path.name):

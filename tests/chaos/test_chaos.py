@@ -17,7 +17,7 @@ import pytest
 import tomli_w
 import torch
 from cluster import COORDINATOR, LEASE_SECONDS, Cluster, History, Outside, Struck
-from driving import Silent
+from driving import silent
 from member import ROOT
 from promises import check_promises, repeated
 from schedule import coordinator_faults, outside_faults, worker_faults
@@ -75,7 +75,7 @@ def undisturbed(folder: Path, **changes: Any) -> Undisturbed:
     file.write_text(tomli_w.dumps(EXPERIMENT | changes))
     experiment = load(file)
     with create_run(folder / "undisturbed", experiment, (str(TASK),)) as run:
-        Simulation(run, load_task(experiment, (str(TASK),)), torch.device("cpu")).run(Silent())
+        Simulation(run, load_task(experiment, (str(TASK),)), torch.device("cpu")).run(silent)
         write_summary(run)
     return Undisturbed(file, folder / "undisturbed")
 

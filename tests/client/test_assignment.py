@@ -14,7 +14,8 @@ from common.errors import PayloadError, TaskError
 from common.masks import PackedMask
 from common.parameters import digest, named_tensors
 from common.payload import mask_digest, unpack_mask_update
-from common.quantization import DTYPES, WireDtype
+from common.quantization import DTYPES
+from common.settings import WireDtype
 from common.tasks import ClientData
 from common.tensortable import TensorTable
 from common.training import evaluate

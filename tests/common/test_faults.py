@@ -141,11 +141,11 @@ def test_connections_are_cut_and_listeners_are_not(action: str) -> None:
 
 
 def test_every_point_is_in_the_code() -> None:
-    """Files' points are made of their folders' names; those between chunks are the stream's own."""
+    """Files' points are made of their labels; those between chunks are the stream's own."""
     product = [path for folder in ("client", "common", "server") for path in (ROOT / folder).rglob("*.py")]
-    points = {point for path in product for point in re.findall(r'\bfault\(f?"([^"]+)"\)', path.read_text())}
-    steps = {point.removeprefix("{kind}-") for point in points if point.startswith("{kind}-")}
-    named = {point for point in points if "{" not in point}
+    code = "\n".join(path.read_text() for path in product)
+    steps = set(re.findall(r'\bself\._fault\("([^"]+)"\)', code))
+    named = {point for point in re.findall(r'\bfault\(f?"([^"]+)"\)', code) if "{" not in point}
     expected = {*COORDINATOR_POINTS, *WORKER_POINTS}
     assert named | {f"{kind}-{step}" for kind in ("results", "masks", "models") for step in steps} == {
         point for point in expected if not point.startswith("chunk-")

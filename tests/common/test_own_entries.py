@@ -11,7 +11,8 @@ from wiremodel import KEEP_SEVEN, TABLE, densities, model_masks, model_tensors, 
 from common import masks
 from common.errors import PayloadError
 from common.payload import mask_density, max_payload_bytes, plain_name
-from common.quantization import DTYPES, WireDtype
+from common.quantization import DTYPES
+from common.settings import WireDtype
 from common.tensorfile import parse
 from common.tensorstream import TensorStream
 from common.wireformat import WireFormat

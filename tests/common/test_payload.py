@@ -14,7 +14,8 @@ from wiremodel import KEEP_SEVEN, TABLE, Masks, densities, fewer, model_masks, m
 
 from common import masks, payload
 from common.errors import PayloadError
-from common.quantization import DTYPES, WireDtype
+from common.quantization import DTYPES
+from common.settings import WireDtype
 from common.tensorfile import parse, save
 from common.tensorstream import TensorStream
 from common.tensortable import TensorSpec, TensorTable

@@ -16,7 +16,8 @@ from wiremodel import KEEP_SEVEN, TABLE, densities, model_masks, model_tensors, 
 from common import masks
 from common.errors import PayloadError
 from common.masks import BLOCK, PackedMask
-from common.quantization import DTYPES, MAX_SCALE, SCALE_BLOCK, WireDtype, dequantize, quantize
+from common.quantization import DTYPES, MAX_SCALE, SCALE_BLOCK, dequantize, quantize
+from common.settings import WireDtype
 from common.tensorfile import open_file, save
 from common.tensorstream import TensorStream
 from common.tensortable import TensorSpec, TensorTable

@@ -11,7 +11,7 @@ import pytest
 import tomli_w
 import torch
 from coordinator_thread import CoordinatorThread
-from driving import Silent
+from driving import silent
 from handworker import HandWorker
 from processes import Gate, Process
 
@@ -119,7 +119,7 @@ def expect(tmp_path_factory: pytest.TempPathFactory) -> Expect:
         experiment = load(folder / "expected.toml")
         task = load_task(experiment, (experiment.task.name,))
         with create_run(path / "run", experiment, (experiment.task.name,)) as run:
-            Simulation(run, task, torch.device("cpu")).run(Silent())
+            Simulation(run, task, torch.device("cpu")).run(silent)
             return summarise(run)
 
     return lambda path: simulated(path.read_text(), path.parent)

@@ -5,7 +5,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from driving import Silent
+from driving import silent
 
 from common.channel import open_channel
 from common.errors import LotteryFLError
@@ -46,7 +46,7 @@ class CoordinatorThread:
         task = asyncio.current_task()
         assert task
         self._cancel = task.cancel
-        server = CoordinatorServer(self.run, Silent(), self._limits)
+        server = CoordinatorServer(self.run, silent, self._limits)
         try:
             async with server.listening(self._endpoint) as port:
                 self.address = f"127.0.0.1:{port}"

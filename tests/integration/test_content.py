@@ -6,12 +6,11 @@ from conftest import Coordinate, Write
 from client.connection import Connection
 from common.errors import PayloadError
 from common.tensorfile import open_file, save
-from server.runfiles import model_file
 
 
 def test_other_content_under_the_digest_of_the_initial_model_is_refused(coordinate: Coordinate, write: Write) -> None:
     server = coordinate(write())
-    path = server.run.path / model_file(0)
+    path = server.run.model_path(0)
     digest, size = server.run.initial_digest, path.stat().st_size
     with Connection(server.address, patience=5) as connection:
         assert bytes(connection.fetch_blob(digest, size, "worker")) == path.read_bytes()

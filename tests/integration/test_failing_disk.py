@@ -4,7 +4,7 @@ import grpc
 import pytest
 import torch
 from conftest import Coordinate, Expect, Write
-from driving import Silent
+from driving import silent
 from handworker import HandWorker
 
 from common import faults
@@ -33,7 +33,7 @@ def test_a_full_disk_at_the_end_of_a_round(
         assert run.model_round == 0
         assert len(run.database.results(1)) == 3
         task = load_task(run.experiment, (run.experiment.task.name,))
-        Simulation(run, task, torch.device("cpu")).run(Silent())
+        Simulation(run, task, torch.device("cpu")).run(silent)
         assert summarise(run)["tickets_sha256"] == expect(path)["tickets_sha256"]
         assert summarise(run)["model_sha256"] == expect(path)["model_sha256"]
 

@@ -69,7 +69,7 @@ def test_a_worker_process_that_is_put_aside_ends_with_the_reason(
         r"refused, the last for its update has a norm of \S+, expected at most checks.max_update_norm = 1e-06",
         worker.error_line,
     )
-    assert server.run.database.get("state") == "running", "another worker may come"
+    assert server.run.state == "running", "another worker may come"
 
 
 def test_a_run_all_of_whose_workers_are_put_aside_fails_with_the_reason(start: Start, write: Write) -> None:

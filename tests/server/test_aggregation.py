@@ -13,8 +13,7 @@ from torch import Tensor
 
 from common import masks
 from common.masks import BLOCK, PackedMask
-from common.quantization import WireDtype
-from common.settings import AggregationSettings
+from common.settings import AggregationSettings, WireDtype
 from common.tensortable import TensorSpec, TensorTable
 from common.wireformat import WireFormat
 from server.aggregation import Combination, Update, aggregate

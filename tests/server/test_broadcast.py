@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.parameters import named_tensors
-from common.quantization import WireDtype
+from common.settings import WireDtype
 from common.tensorstream import TensorStream
 from common.tensortable import TensorTable
 from common.wireformat import WireFormat

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from common.experiment import Experiment
+from common.identity import name_of
 from common.masks import PackedMask
 from protos import lotteryfl_pb2 as pb
+from server.assignments import AssignmentId
 from server.coordinator import Step
-from server.leases import AssignmentId
 from server.summaries import round_summaries
 from server.verify import verify
-from server.workers import AsideError, UnknownWorkerError, name_of
+from server.workers import AsideError, UnknownWorkerError
 
 LEASE = 10.0
 NAMES = st.sampled_from(["a", "b", "c"])

@@ -8,8 +8,8 @@ import pytest
 
 from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
+from server.assignments import AssignmentId, Standing, State
 from server.database import AssignmentRow, ClientRow, Database, Received
-from server.leases import AssignmentId, Standing, State
 from server.schema import SCHEMA_VERSION
 from server.summaries import ClientSummary, client_summaries, round_summaries
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from server.leases import AssignmentId, Lease, LeaseTable, Standing
+from server.assignments import AssignmentId, Standing
+from server.leases import Lease, LeaseTable
 
 LEASE = 10.0
 EVERYONE = dict.fromkeys("abcdef", 1e9)

@@ -11,8 +11,8 @@ from driving import Answer, Bench, tiny_experiment
 
 from common import masks as packed_masks
 from common.payload import mask_digest
-from common.quantization import DTYPES, WireDtype
-from common.settings import MAX_EXAMPLES
+from common.quantization import DTYPES
+from common.settings import MAX_EXAMPLES, WireDtype
 from common.tensorfile import open_file, parse
 from common.tensorstream import CHUNK_BYTES
 from protos import lotteryfl_pb2 as pb

@@ -179,4 +179,4 @@ def test_whoever_follows_the_plan_is_never_refused(
     )
     with simulated(tmp_path_factory.mktemp("plans") / "run", experiment) as run:
         assert run.database.refusals() == {}
-        assert run.database.get("state") == "finished"
+        assert run.state == "finished"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from driving import CPU, Bench, Silent, Tied, TinyTask, simulated, tiny_experiment, tiny_mlp
+from driving import CPU, Bench, Tied, TinyTask, silent, simulated, tiny_experiment, tiny_mlp
 from scipy import stats
 from torch import Tensor, nn
 
@@ -26,7 +26,6 @@ from server.coordinator import Step
 from server.payloads import assignment_payload
 from server.privacy import check_privacy, noisy_means
 from server.rundir import RunDirectory
-from server.runfiles import model_file
 from server.setup import create_run
 from server.simulate import Simulation
 from server.strategies import STRATEGIES, create_strategy
@@ -44,7 +43,7 @@ def bits(run: RunDirectory) -> tuple[str, str]:
 def norms(bench: Bench) -> list[float]:
     """Of the updates in the open round."""
     run = bench.run
-    old = open_file(run.path / model_file(run.model_round))
+    old = open_file(run.model_path(run.model_round))
     found = []
     for row in run.database.results(bench.coordinator.round):
         update = Update(row.client, 1, run.load_masks(row.mask), open_file(run.tensor_path(row.file)))
@@ -134,7 +133,7 @@ def test_a_run_with_noise_ends_in_another_model_each_time_and_the_noise_is_in_th
     models = []
     for name, experiment in (("quiet", quiet), ("one", noisy), ("two", noisy)):
         with simulated(tmp_path / name, experiment) as run:
-            models.append(open_file(run.path / model_file(1)))
+            models.append(open_file(run.model_path(1)))
     differences = [torch.cat([(m[n] - models[0][n]).flatten() for n in m]) for m in models[1:]]
     assert not torch.equal(*differences)
     for difference in differences:  # 300 · 0.1 / 3 clients, in 123 values
@@ -166,8 +165,8 @@ def test_feddst_without_exchanges_has_noise_on_its_fixed_mask_alone(tmp_path: Pa
     check_privacy(strategy, table)
     masks = strategy.initial_masks(table)
     with RunDirectory.create(tmp_path / "run", experiment, table, named_tensors(model), masks) as run:
-        Simulation(run, task, CPU).run(Silent())
-        before, after = (open_file(run.path / model_file(round_)) for round_ in (0, 2))
+        Simulation(run, task, CPU).run(silent)
+        before, after = (open_file(run.model_path(round_)) for round_ in (0, 2))
         for name, packed in masks.items():
             kept = packed_masks.unpack(packed, after[name].shape)
             assert torch.equal(after[name] != 0, kept)
@@ -184,7 +183,7 @@ def test_the_exact_training_loss_stays_with_the_client(drive: Drive, privacy: di
     work, run = bench.take(bench.register()), bench.run
     told: list[float] = []
     entries = parse(bytearray().join(assignment_payload(run, work)), "payload")
-    runner = AssignmentRunner(TinyTask(), experiment, run.table, open_file(run.path / model_file(0)), CPU)
+    runner = AssignmentRunner(TinyTask(), experiment, run.table, open_file(run.model_path(0)), CPU)
     outcome = runner.run(work.assignment, entries, {}, lambda epoch, step, loss: told.append(float(loss)))
     assert outcome.metrics.train_loss == 0.0
     assert told

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from driving import CPU, Bench, Silent, TinyTask, create, tiny_experiment
+from driving import CPU, Bench, TinyTask, create, silent, tiny_experiment
 
 from common.errors import LotteryFLError
 from protos import lotteryfl_pb2 as pb
@@ -168,4 +168,4 @@ def test_a_simulation_whose_results_are_refused_says_so(drive: Drive, tmp_path) 
         create(tmp_path / "simulated", experiment, TinyTask()) as run,
         pytest.raises(LotteryFLError, match=reason),
     ):
-        Simulation(run, TinyTask(), CPU).run(Silent())
+        Simulation(run, TinyTask(), CPU).run(silent)

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from common import masks
 from common.masks import BLOCK
-from common.quantization import WireDtype
-from common.settings import AggregationSettings
+from common.settings import AggregationSettings, WireDtype
 from common.tasks import load_task
 from common.tensortable import TensorSpec, TensorTable
 from common.wireformat import WireFormat

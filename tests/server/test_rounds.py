@@ -3,7 +3,7 @@
 import pytest
 
 from common.settings import RoundSettings
-from server.leases import AssignmentId, Standing
+from server.assignments import AssignmentId, Standing
 from server.rounds import Decision, OpenRound, RoundCounts, Verdict, decide
 
 WAIT, COMMIT, RETRY, FAIL = Verdict.WAIT, Verdict.COMMIT, Verdict.RETRY, Verdict.FAIL

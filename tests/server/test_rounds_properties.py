@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from common.settings import RoundSettings
-from server.leases import AssignmentId, Standing
+from server.assignments import AssignmentId, Standing
 from server.rounds import OpenRound, Verdict
 
 CLIENTS = range(5)

@@ -172,15 +172,15 @@ def test_the_aggregate_on_disk_is_the_one_in_memory(drive: Drive) -> None:
     updates = [
         Update(row.client, row.examples, run.load_masks(row.mask), open_file(run.path / row.file)) for row in rows
     ]
-    expected = dict(aggregate(run.table, open_file(run.path / model_file(0)), updates))
+    expected = dict(aggregate(run.table, open_file(run.model_path(0)), updates))
     strategy = bench.coordinator.strategy
     model = conclude_round(run, strategy, 1, rows, 0).model
     assert model is not None
-    stored = open_file(run.path / model_file(1))
+    stored = open_file(run.model_path(1))
     assert stored.keys() == expected.keys()
     assert all(torch.equal(stored[name], expected[name]) for name in expected)
     assert model.sha256 == digest(expected)
-    assert model.digest == hashlib.sha256((run.path / model_file(1)).read_bytes()).hexdigest()
+    assert model.digest == hashlib.sha256(run.model_path(1).read_bytes()).hexdigest()
     assert conclude_round(run, strategy, 1, rows[::-1], 0).model == model
 
 

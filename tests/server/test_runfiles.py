@@ -9,9 +9,9 @@ from damage import TICKET, edit
 from driving import Bench
 
 from common.errors import LotteryFLError, PayloadError
+from server.assignments import AssignmentId
 from server.coordinator import Coordinator
 from server.export import export_ticket
-from server.leases import AssignmentId
 from server.payloads import assignment_payload
 from server.rundir import RunDirectory
 from server.runfiles import is_tensor_file, model_file, result_file

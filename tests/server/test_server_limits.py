@@ -17,7 +17,8 @@ from common.tensorstream import CHUNK_BYTES
 from protos import lotteryfl_pb2 as pb
 from server.database import Database
 from server.limiting import Limiting
-from server.limits import LimitError, Limits, Rate, Recent, Shares
+from server.limits import LimitError, Limits, Rate, Shares
+from server.recent import Recent
 from server.refusals import Refusals, Refused
 from server.upload import CutUploads
 from server.workers import ReplacedError, UnknownWorkerError, WorkerRegistry

@@ -11,7 +11,6 @@ from common.experiment import Experiment
 from common.models import create_model
 from common.tensorfile import open_file
 from server.rundir import RunDirectory
-from server.runfiles import model_file
 from server.setup import create_run, open_or_create_run
 
 
@@ -27,7 +26,7 @@ def own_task(folder: Path, model: str) -> str:
 
 def initial(path: Path, experiment: Experiment, tasks: tuple[str, ...] = ()) -> dict[str, torch.Tensor]:
     with create_run(path, experiment, tasks) as run:
-        return {name: tensor.clone() for name, tensor in open_file(run.path / model_file(0)).items()}
+        return {name: tensor.clone() for name, tensor in open_file(run.model_path(0)).items()}
 
 
 def test_the_initial_model_comes_from_the_seed_alone(tmp_path: Path) -> None:

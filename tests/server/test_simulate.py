@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from driving import CPU, Bench, Silent, Tied, TinyTask, create, simulated, tiny_experiment
+from driving import CPU, Bench, Tied, TinyTask, create, silent, simulated, tiny_experiment
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from common import masks as packed_masks
 from common.errors import LotteryFLError, TaskError
 from common.experiment import Experiment
-from common.quantization import WireDtype
+from common.settings import WireDtype
 from common.tasks import ClientData, load_task
 from common.tensorfile import open_file, parse
 from protos import lotteryfl_pb2 as pb
@@ -21,7 +21,6 @@ from server.coordinator import Step
 from server.payloads import assignment_payload
 from server.report import summarise
 from server.rundir import RunDirectory
-from server.runfiles import model_file
 from server.setup import create_run
 from server.simulate import Simulation
 from server.summaries import client_summaries
@@ -99,9 +98,9 @@ def test_every_ticket_ends_exactly_at_the_target_density(tmp_path: Path, oversho
 
 def test_the_initial_model_never_changes(tmp_path: Path) -> None:
     with create(tmp_path / "run", tiny_experiment(), TinyTask()) as run:
-        before = (run.path / model_file(0)).read_bytes()
-        Simulation(run, TinyTask(), CPU).run(Silent())
-        assert (run.path / model_file(0)).read_bytes() == before
+        before = run.model_path(0).read_bytes()
+        Simulation(run, TinyTask(), CPU).run(silent)
+        assert run.model_path(0).read_bytes() == before
         assert bits(run)[0] != create(tmp_path / "fresh", run.experiment, TinyTask()).database.get("model_sha256")
 
 
@@ -113,7 +112,7 @@ def test_every_aggregate_is_the_mean_over_those_who_keep_it(drive: Drive, wire_d
     disputed = lost = 0
     while not bench.coordinator.is_final:
         bench.do_all(worker)
-        old = open_file(run.path / model_file(run.model_round))
+        old = open_file(run.model_path(run.model_round))
         rows = run.database.results(bench.coordinator.round)
         total = {name: torch.zeros(tensor.shape, dtype=torch.float64) for name, tensor in old.items()}
         weight = {name: torch.zeros(tensor.shape, dtype=torch.float64) for name, tensor in old.items()}
@@ -126,7 +125,7 @@ def test_every_aggregate_is_the_mean_over_those_who_keep_it(drive: Drive, wire_d
                 total[name] += tensor * share
                 weight[name] += share
         bench.commit()
-        new = open_file(run.path / model_file(run.model_round))
+        new = open_file(run.model_path(run.model_round))
         for name, tensor in new.items():
             nobody = weight[name] == 0
             expected = torch.where(nobody, old[name], total[name] / weight[name])
@@ -153,8 +152,8 @@ def test_integer_buffers_survive_every_round_of_a_task_of_ones_own(tmp_path: Pat
     )
     experiment = tiny_experiment(clients_per_round=4, task={"name": str(task)})
     with create_run(tmp_path / "run", experiment, (str(task),)) as run:
-        Simulation(run, load_task(experiment, (str(task),)), CPU).run(Silent())
-        model = open_file(run.path / model_file(2))
+        Simulation(run, load_task(experiment, (str(task),)), CPU).run(silent)
+        model = open_file(run.model_path(2))
         steps = model["1.num_batches_tracked"]
         assert (steps.dtype, steps.item()) == (torch.int64, 14)  # client 3's: 28 examples are 7 batches, twice
         assert model["1.running_mean"].dtype == torch.float32
@@ -185,13 +184,13 @@ def test_a_gate_that_never_opens_is_fedavg(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-class Interrupting(Silent):
+class Interrupting:
     """Ctrl-C at the n-th look at the run."""
 
     def __init__(self, looks: int) -> None:
         self._looks = looks
 
-    def show(self, status: pb.RunStatus) -> None:
+    def __call__(self, status: pb.RunStatus) -> None:
         self._looks -= 1
         if self._looks == 0:
             raise KeyboardInterrupt
@@ -210,7 +209,7 @@ def test_an_interrupted_simulation_goes_on_to_the_same_bits(tmp_path: Path) -> N
             assert bits(run) == expected
             break
     with RunDirectory(tmp_path / "run") as run:
-        Simulation(run, TinyTask(), CPU).run(Silent())  # finished: nothing is left to do
+        Simulation(run, TinyTask(), CPU).run(silent)  # finished: nothing is left to do
         assert bits(run) == expected
 
 
@@ -221,7 +220,7 @@ def test_a_simulation_takes_over_from_workers_that_are_gone(tmp_path: Path, driv
     bench.take(bench.register("b"))
     bench.close()
     with RunDirectory(bench.path) as run, simulated(tmp_path / "undisturbed", tiny_experiment()) as same:
-        Simulation(run, TinyTask(), CPU).run(Silent())
+        Simulation(run, TinyTask(), CPU).run(silent)
         assert len(run.database.results(1)) == 3
         assert bits(run) == bits(same)
 
@@ -254,7 +253,7 @@ def state_after(path: Path) -> dict[str, Tensor]:
 def test_fedavg_is_federated_averaging(tmp_path: Path) -> None:
     experiment, task = full_batches("fedavg"), TinyTask()
     with simulated(tmp_path / "run", experiment) as run:
-        shared = state_after(run.path / model_file(0))
+        shared = state_after(run.model_path(0))
         for round_ in range(1, 5):
             states, sizes = [], []
             for row in run.database.assignments(round_):
@@ -267,7 +266,7 @@ def test_fedavg_is_federated_averaging(tmp_path: Path) -> None:
                 name: sum(n / sum(sizes) * state[name] for n, state in zip(sizes, states, strict=True))
                 for name in shared
             }
-        result = state_after(run.path / model_file(4))
+        result = state_after(run.model_path(4))
     for name, tensor in shared.items():
         torch.testing.assert_close(result[name], tensor, rtol=1e-4, atol=1e-6)
 
@@ -275,7 +274,7 @@ def test_fedavg_is_federated_averaging(tmp_path: Path) -> None:
 def test_standalone_trains_every_client_alone_and_the_shared_model_stays(tmp_path: Path) -> None:
     experiment, task = full_batches("standalone"), TinyTask()
     with simulated(tmp_path / "run", experiment) as run:
-        initial = state_after(run.path / model_file(0))
+        initial = state_after(run.model_path(0))
         assert [path.name for path in (run.path / "models").iterdir()] == ["round-0000.safetensors"]
         assert bits(run)[0] == create(tmp_path / "fresh", experiment, task).database.get("model_sha256")
         for client in range(4):
@@ -318,7 +317,7 @@ def test_who_diverges_sits_out_on_record_and_the_others_go_on(
             assert (dropped.client, dropped.attempt) == (2, 3)
             assert reason in dropped.reason
             assert "nan" in dropped.reason
-        assert all(tensor.isfinite().all() for tensor in open_file(run.path / model_file(2)).values())
+        assert all(tensor.isfinite().all() for tensor in open_file(run.model_path(2)).values())
         assert [summary.client for summary in client_summaries(run.database, 3)] == [0, 1, 3]
 
 
@@ -328,8 +327,8 @@ def test_when_all_diverge_the_run_fails_with_the_reason(tmp_path: Path) -> None:
             LotteryFLError,
             match=r"round 1: 0 of 3 results, 1 needed after 2 tries: clients were given up; metrics.train_loss = nan",
         ):
-            Simulation(run, TinyTask(), CPU).run(Silent())
-        assert run.database.get("state") == "failed"
+            Simulation(run, TinyTask(), CPU).run(silent)
+        assert run.state == "failed"
 
 
 class Empty(TinyTask):
@@ -340,9 +339,9 @@ class Empty(TinyTask):
 def test_an_empty_client_fails_the_run_by_name_and_with_its_data_the_run_goes_on(tmp_path: Path) -> None:
     with create(tmp_path / "run", tiny_experiment(), TinyTask()) as run:
         with pytest.raises(LotteryFLError, match=r"the run failed: client \d holds no test examples"):
-            Simulation(run, Empty(), CPU).run(Silent())
-        assert run.database.get("state") == "failed"
-        Simulation(run, TinyTask(), CPU).run(Silent())
+            Simulation(run, Empty(), CPU).run(silent)
+        assert run.state == "failed"
+        Simulation(run, TinyTask(), CPU).run(silent)
         with simulated(tmp_path / "undisturbed", tiny_experiment()) as same:
             assert bits(run) == bits(same)
 
@@ -355,7 +354,7 @@ def test_digits_become_tickets(tmp_path: Path) -> None:
     strategy = {"prune_rate": 0.4, "target_density": 0.25, "rewind": "none"}
     experiment = tiny_experiment(**changes, strategy=strategy, training={"epochs": 10, "lr": 0.1, "momentum": 0.9})
     with create_run(tmp_path / "run", experiment, ()) as run:
-        Simulation(run, load_task(experiment), CPU).run(Silent())
+        Simulation(run, load_task(experiment), CPU).run(silent)
         summary = summarise(run)
     assert summary["accuracy"]["personalised_last"] > 0.9
     assert summary["accuracy"]["personalised_best"] >= summary["accuracy"]["personalised_last"]

@@ -168,7 +168,7 @@ class Watcher:
     def committed(self) -> None:
         assert problems(self._bench.path) == []
         if self._strategy.starts_under == "shared mask" and self._run.model_round:
-            model = open_file(self._run.path / model_file(self._run.model_round))
+            model = open_file(self._run.model_path(self._run.model_round))
             self._assert_zero_off(self._run.load_masks(self._run.shared_mask.digest), model)
 
     def _assert_zero_off(self, masks: Masks, tensors: Mapping[str, Tensor]) -> None:
@@ -219,7 +219,7 @@ def test_a_run_that_is_interrupted_anywhere_ends_with_the_same_bits(name: str, d
     experiment = experiment_of(name, clients=4, clients_per_round=3, rounds=3)
     undisturbed = drive(experiment, TinyTask(Tied), "undisturbed").finish()
     bench = drive(experiment, TinyTask(Tied))
-    while bench.run.database.get("state") != "finished":
+    while bench.run.state != "finished":
         worker = bench.restart().register()
         bench.submit(worker, bench.do(bench.take(worker)))
         bench.take(worker)

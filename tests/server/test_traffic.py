@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from driving import Bench
 
-from server.leases import AssignmentId
+from server.assignments import AssignmentId
 from server.traffic import Traffic
 
 Drive = Callable[..., Bench]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common import masks
 from common.masks import BLOCK
-from common.quantization import WireDtype
+from common.settings import WireDtype
 from common.tensorfile import open_file
 from common.tensortable import TensorSpec, TensorTable
 from common.wireformat import WireFormat

@@ -88,7 +88,7 @@ def test_a_failed_run_is_sound(drive: Drive) -> None:
     while work := bench.coordinator.lease(worker):
         bench.coordinator.release(worker, work.assignment.assignment_id, "cannot")
     bench.coordinator.advance()
-    assert bench.run.database.get("state") == "failed"
+    assert bench.run.state == "failed"
     assert problems(bench.path) == []
 
 

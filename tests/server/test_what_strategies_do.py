@@ -12,7 +12,7 @@ from playing import W, accuracies, assigned, create, mask_of, model, play, play_
 
 from common.errors import ExperimentError
 from common.payload import KEPT, OWN
-from common.quantization import WireDtype
+from common.settings import WireDtype
 from common.tensorfile import open_file
 from protos import lotteryfl_pb2 as pb
 from server.coordinator import Step

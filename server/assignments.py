@@ -1,0 +1,37 @@
+"""How one client's work in one round stands: what run.db keeps and the lease table decides."""
+
+import re
+from typing import Literal, NamedTuple, Self
+
+State = Literal["waiting", "leased", "done", "dropped"]
+
+
+class AssignmentId(NamedTuple):
+    """Names one attempt at one client's work in one round: a fencing token."""
+
+    round: int
+    client: int
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"r{self.round}-c{self.client}-a{self.attempt}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the id that `str` wrote; None for anything else."""
+        match = re.fullmatch(r"r(\d{1,9})-c(\d{1,9})-a(\d{1,9})", text, re.ASCII)
+        return cls(*map(int, match.groups())) if match else None
+
+
+class Standing(NamedTuple):
+    """How an assignment stands."""
+
+    id: AssignmentId
+    """With its newest attempt; 0: it has not been leased yet."""
+    state: State = "waiting"
+    worker: str = ""
+    """Who holds it, or had it last."""
+    reason: str = ""
+    """Why it was taken back or dropped."""
+    forgiven: int = 0
+    """Attempts that do not count towards `max_attempts`: of earlier tries of the round, or lost by the coordinator."""
