@@ -47,11 +47,11 @@ format: $(READY) ## rewrite the files the way lint wants them
 protos: $(READY) ## regenerate protos/ from protos/lotteryfl.proto
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc --proto_path=. \
 	  --python_out=$(or $(OUT),.) --grpc_python_out=$(or $(OUT),.) \
-	  --mypy_out=$(or $(OUT),.) --mypy_grpc_out=$(or $(OUT),.) protos/lotteryfl.proto
+	  --mypy_out=$(or $(OUT),.) --mypy_grpc_out=$(or $(OUT),.) lotteryfl/protos/lotteryfl.proto
 
 protos-check: $(READY)
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && $(MAKE) --no-print-directory protos OUT="$$out" >/dev/null && \
-	for file in "$$out"/protos/*; do \
+	for file in "$$out"/lotteryfl/protos/*; do \
 	  cmp -s "$$file" "protos/$${file##*/}" || { echo "protos/$${file##*/} is stale: run 'make protos'"; exit 1; }; \
 	done
 

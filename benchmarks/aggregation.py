@@ -24,12 +24,12 @@ from benchmarks.harness import (
 )
 from benchmarks.inputs import MODELS, random_masks, random_tensors
 from benchmarks.peakmemory import MIB, extra_memory
-from common.masks import unpack
-from common.payload import mask_tensors, masks_from_entries
-from common.tensorfile import open_file, save
-from common.tensortable import TensorTable
-from common.wireformat import WireFormat
-from server.aggregation import Update, aggregate
+from lotteryfl.common.masks import unpack
+from lotteryfl.common.payload import mask_tensors, masks_from_entries
+from lotteryfl.common.tensorfile import open_file, save
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.server.aggregation import Update, aggregate
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import Measure, Row, at_least, interleaved, seconds, share
-from common import masks
+from lotteryfl.common import masks
 
 NUMEL = 11_000_000
 GIGABYTES = 4 * NUMEL / 1e9

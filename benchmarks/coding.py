@@ -13,11 +13,11 @@ from zstandard import ZstdCompressor, ZstdDecompressor
 
 from benchmarks.harness import Row, Spread, constant, interleaved, seconds, share, times_less
 from benchmarks.inputs import MODELS
-from common import masks
-from common.models.mlp import mlp
-from common.parameters import copy_model, named_masks, named_tensors
-from common.pruning import get_prune_params, prune_fixed_amount
-from common.training import train
+from lotteryfl.common import masks
+from lotteryfl.common.models.mlp import mlp
+from lotteryfl.common.parameters import copy_model, named_masks, named_tensors
+from lotteryfl.common.pruning import get_prune_params, prune_fixed_amount
+from lotteryfl.common.training import train
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -12,27 +12,27 @@ from typing import Any, Self
 
 from torch import Tensor
 
-import server.service
+import lotteryfl.server.service
 from benchmarks import ballast
 from benchmarks.peakmemory import settle_memory
 from benchmarks.stopwatch import Laps, Stopwatch
-from client.connection import Connection
-from common.allocator import keep_freed_memory
-from common.channel import PROTOCOL_VERSION
-from common.experiment import validate
-from common.framing import Part, frames
-from common.payload import max_payload_bytes
-from common.receiver import FileReceiver
-from common.tensorreceiver import Place, new_tensor
-from common.tensorstream import TensorStream
-from common.tensortable import TensorTable
-from common.wireformat import WireFormat
-from protos import lotteryfl_pb2 as pb
-from server.coordinator import Coordinator
-from server.endpoint import Endpoint
-from server.rundir import RunDirectory
-from server.serve import CoordinatorServer
-from server.setup import create_run
+from lotteryfl.client.connection import Connection
+from lotteryfl.common.allocator import keep_freed_memory
+from lotteryfl.common.channel import PROTOCOL_VERSION
+from lotteryfl.common.experiment import validate
+from lotteryfl.common.framing import Part, frames
+from lotteryfl.common.payload import max_payload_bytes
+from lotteryfl.common.receiver import FileReceiver
+from lotteryfl.common.tensorreceiver import Place, new_tensor
+from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.coordinator import Coordinator
+from lotteryfl.server.endpoint import Endpoint
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.serve import CoordinatorServer
+from lotteryfl.server.setup import create_run
 
 TASK = "benchmarks.ballast"
 
@@ -46,7 +46,7 @@ class CoordinatorProcess:
         Args:
             path: a new run directory.
             size: one of `benchmarks.inputs.MODELS`.
-            keep_memory: as the product does, see `common.allocator`.
+            keep_memory: as the product does, see `lotteryfl.common.allocator`.
             experiment: keys and sections of the experiment file.
         """
         os.environ[ballast.SIZE] = size  # here, and in the processes that are started from here
@@ -147,7 +147,7 @@ def _serve(path: Path, keep_memory: bool, parent: Pipe) -> None:
     stopwatch.wrap("read", WireFormat, "_entry")
     stopwatch.wrap("spool", FileReceiver, "write")
     stopwatch.wrap("fsync", os, "fsync")
-    stopwatch.wrap("check", server.service, "check_result")
+    stopwatch.wrap("check", lotteryfl.server.service, "check_result")
     stopwatch.wrap("aggregate", RunDirectory, "aggregate")
     stopwatch.wrap("commit", Coordinator, "commit")
     with RunDirectory(path) as run:

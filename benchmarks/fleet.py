@@ -19,11 +19,11 @@ import grpc
 from benchmarks.coordinators import CoordinatorProcess, answer, messages
 from benchmarks.harness import Row, Spread, constant, share
 from benchmarks.rawserver import RawServer
-from common.channel import CLIENT_OPTIONS, POLL_SECONDS, PROTOCOL_VERSION
-from common.tensorfile import parse
-from common.tensorstream import TensorStream
-from protos import lotteryfl_pb2 as pb
-from protos import lotteryfl_pb2_grpc as pb_grpc
+from lotteryfl.common.channel import CLIENT_OPTIONS, POLL_SECONDS, PROTOCOL_VERSION
+from lotteryfl.common.tensorfile import parse
+from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 
 WORKERS = 1000
 LEASE = 60.0

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.masks import PackedMask, pack
-from common.models import create_model
-from common.models.resnet import Bottleneck, ResNet
-from common.tensortable import TensorTable
+from lotteryfl.common.masks import PackedMask, pack
+from lotteryfl.common.models import create_model
+from lotteryfl.common.models.resnet import Bottleneck, ResNet
+from lotteryfl.common.tensortable import TensorTable
 
 
 def _resnet101() -> nn.Module:

@@ -14,10 +14,10 @@ from benchmarks.harness import Row, at_most, constant, interleaved, share
 from benchmarks.inputs import random_masks, random_tensors
 from benchmarks.peakmemory import MIB, MemoryWatch, settle_memory
 from benchmarks.stream import RoundTrip
-from common.allocator import keep_freed_memory
-from common.payload import mask_digest, pack_mask_update
-from common.tensortable import TensorTable
-from common.wireformat import WireFormat
+from lotteryfl.common.allocator import keep_freed_memory
+from lotteryfl.common.payload import mask_digest, pack_mask_update
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wireformat import WireFormat
 
 TRANSFERS = ("11 M", "45 M", "350 M")
 FEW, MANY = 4, 64

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from tabulate import tabulate
 
-from common.experiment import Experiment, validate
-from common.tasks import load_task
-from protos import lotteryfl_pb2 as pb
-from server.report import summarise
-from server.setup import create_run
-from server.simulate import Simulation
+from lotteryfl.common.experiment import Experiment, validate
+from lotteryfl.common.tasks import load_task
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.report import summarise
+from lotteryfl.server.setup import create_run
+from lotteryfl.server.simulate import Simulation
 
 BASE: dict[str, Any] = {
     "rounds": 5,

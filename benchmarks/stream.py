@@ -9,11 +9,11 @@ from benchmarks import ballast
 from benchmarks.coordinators import CoordinatorProcess, Hands
 from benchmarks.harness import Row, Spread, at_least, interleaved, seconds, share
 from benchmarks.rawserver import RawServer
-from common.allocator import keep_freed_memory
-from common.parameters import named_tensors
-from common.payload import DENSE
-from common.tensortable import TensorTable
-from common.wireformat import WireFormat
+from lotteryfl.common.allocator import keep_freed_memory
+from lotteryfl.common.parameters import named_tensors
+from lotteryfl.common.payload import DENSE
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wireformat import WireFormat
 
 SIZE = "45 M"
 REPEATS = 5

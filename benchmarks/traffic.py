@@ -10,13 +10,13 @@ from benchmarks.coordinators import messages
 from benchmarks.harness import Goal, Row, Spread, at_least, at_most, constant, share, times_less
 from benchmarks.inputs import MODELS, random_masks, random_tensors
 from benchmarks.peakmemory import MIB
-from common.masks import PackedMask, count
-from common.payload import mask_tensors, pack_mask_update
-from common.settings import WireDtype
-from common.tensorstream import TensorStream
-from common.tensortable import TensorTable
-from common.wireformat import WireFormat
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.masks import PackedMask, count
+from lotteryfl.common.payload import mask_tensors, pack_mask_update
+from lotteryfl.common.settings import WireDtype
+from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 DENSITY = 0.1
 

@@ -9,11 +9,11 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
 from benchmarks.harness import Row, at_most, interleaved, seconds, share
-from common.models import create_model
-from common.models.mlp import mlp
-from common.parameters import copy_model
-from common.pruning import prune_fixed_amount
-from common.training import train
+from lotteryfl.common.models import create_model
+from lotteryfl.common.models.mlp import mlp
+from lotteryfl.common.parameters import copy_model
+from lotteryfl.common.pruning import prune_fixed_amount
+from lotteryfl.common.training import train
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from client.localwork import LocalWork
-from client.testdata import TestData
-from client.updateprivacy import protect_update
-from common import masks as packed_masks
-from common.clientmetrics import check_metrics
-from common.experiment import Experiment
-from common.masks import PackedMask
-from common.parameters import named_tensors
-from common.payload import DENSE, mask_density, mask_digest, pack_mask_update
-from common.pruning import apply_masks
-from common.tasks import Task
-from common.tensorlayout import Entry
-from common.tensorreceiver import new_tensor
-from common.tensortable import TensorTable
-from common.training import OnStep
-from common.wireformat import WireFormat
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.client.localwork import LocalWork
+from lotteryfl.client.testdata import TestData
+from lotteryfl.client.updateprivacy import protect_update
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.clientmetrics import check_metrics
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.parameters import named_tensors
+from lotteryfl.common.payload import DENSE, mask_density, mask_digest, pack_mask_update
+from lotteryfl.common.pruning import apply_masks
+from lotteryfl.common.tasks import Task
+from lotteryfl.common.tensorlayout import Entry
+from lotteryfl.common.tensorreceiver import new_tensor
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.training import OnStep
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
 @dataclass(frozen=True)

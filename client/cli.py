@@ -5,14 +5,14 @@ import signal
 
 import click
 
-from client.connection import Connection
-from client.limits import DEFAULT_MAX_EPOCHS, Limits, half_of_the_memory
-from client.worker import Worker, WorkerSettings, full_name
-from common.clientranges import parse_clients
-from common.device import choose_device
-from common.security import ChannelSecurity
-from common.securityoptions import channel_options
-from common.taskoption import task_option
+from lotteryfl.client.connection import Connection
+from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits, half_of_the_memory
+from lotteryfl.client.worker import Worker, WorkerSettings, full_name
+from lotteryfl.common.clientranges import parse_clients
+from lotteryfl.common.device import choose_device
+from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.common.securityoptions import channel_options
+from lotteryfl.common.taskoption import task_option
 
 
 class ClientRange(click.ParamType[frozenset[int]]):

@@ -10,9 +10,9 @@ import grpc
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 from torch import Tensor
 
-from client.download import CannotResumeError, Download
-from client.idlewatch import IdleWatch
-from common.channel import (
+from lotteryfl.client.download import CannotResumeError, Download
+from lotteryfl.client.idlewatch import IdleWatch
+from lotteryfl.common.channel import (
     CALL_SECONDS,
     GOODBYE_SECONDS,
     POLL_SECONDS,
@@ -20,15 +20,15 @@ from common.channel import (
     open_channel,
     raise_if_refused,
 )
-from common.errors import LotteryFLError, PayloadError
-from common.faults import fault
-from common.framing import Payload, deserializer, frames, serialize
-from common.receiver import MemoryReceiver
-from common.rpcerror import explain
-from common.security import ChannelSecurity
-from common.tensorreceiver import Place, TensorReceiver, new_tensor
-from protos import lotteryfl_pb2 as pb
-from protos import lotteryfl_pb2_grpc as pb_grpc
+from lotteryfl.common.errors import LotteryFLError, PayloadError
+from lotteryfl.common.faults import fault
+from lotteryfl.common.framing import Payload, deserializer, frames, serialize
+from lotteryfl.common.receiver import MemoryReceiver
+from lotteryfl.common.rpcerror import explain
+from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.common.tensorreceiver import Place, TensorReceiver, new_tensor
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 
 _log = logging.getLogger("lotteryfl.worker")
 T = TypeVar("T")

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from cachetools import LRUCache
 from torch import Tensor
 
-from client.connection import Connection
-from common.masks import PackedMask
-from common.payload import masks_from_entries, max_payload_bytes
-from common.tensorfile import parse
-from common.wireformat import WireFormat, check_model
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.client.connection import Connection
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.payload import masks_from_entries, max_payload_bytes
+from lotteryfl.common.tensorfile import parse
+from lotteryfl.common.wireformat import WireFormat, check_model
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Masks = Mapping[str, PackedMask]
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from common.errors import PayloadError
-from common.framing import take
-from common.receiver import Receiver
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.framing import take
+from lotteryfl.common.receiver import Receiver
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 T = TypeVar("T")
 

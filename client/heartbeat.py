@@ -8,9 +8,9 @@ from typing import Self
 
 from torch import Tensor
 
-from client.connection import Connection, NotRegisteredError
-from common.errors import LotteryFLError
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.client.connection import Connection, NotRegisteredError
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 _log = logging.getLogger("lotteryfl.worker")
 

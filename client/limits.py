@@ -9,13 +9,13 @@ from operator import attrgetter
 
 from rich.filesize import decimal
 
-from common.errors import LotteryFLError
-from common.experiment import Experiment, from_json
-from common.payload import is_digest, max_payload_bytes
-from common.settings import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
-from common.tensortable import TensorTable
-from common.text import quoted
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.experiment import Experiment, from_json
+from lotteryfl.common.payload import is_digest, max_payload_bytes
+from lotteryfl.common.settings import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.text import quoted
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 DEFAULT_MAX_EPOCHS = 1000
 

@@ -9,22 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from client.pruningstep import mask_change, prune_towards_target
-from client.selection import select_own
-from common import masks as packed_masks
-from common.drawing import take
-from common.experiment import Experiment
-from common.gradients import mean_gradients
-from common.masks import PackedMask
-from common.parameters import named_masks, named_tensors
-from common.privatetraining import ExamplePrivacy, train_privately
-from common.pruning import prunable_entries, rewind
-from common.randomness import derive_seed
-from common.regrowth import exchange_weights
-from common.tasks import ClientData
-from common.tensortable import TensorTable
-from common.training import OnEpoch, OnStep, TrainResult, evaluate, train
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.client.pruningstep import mask_change, prune_towards_target
+from lotteryfl.client.selection import select_own
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.drawing import take
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.gradients import mean_gradients
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.parameters import named_masks, named_tensors
+from lotteryfl.common.privatetraining import ExamplePrivacy, train_privately
+from lotteryfl.common.pruning import prunable_entries, rewind
+from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.regrowth import exchange_weights
+from lotteryfl.common.tasks import ClientData
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.training import OnEpoch, OnStep, TrainResult, evaluate, train
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from common.entries import Entry
-from common.magnitude import Weight, count_pruned, masks_without_smallest
-from common.pruning import Prunable, get_prune_summary, prunable_entries, prune_fixed_amount
-from common.pruningplan import weights_to_prune
-from common.rowpruning import prune_rows
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.entries import Entry
+from lotteryfl.common.magnitude import Weight, count_pruned, masks_without_smallest
+from lotteryfl.common.pruning import Prunable, get_prune_summary, prunable_entries, prune_fixed_amount
+from lotteryfl.common.pruningplan import weights_to_prune
+from lotteryfl.common.rowpruning import prune_rows
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
 def prune_towards_target(model: nn.Module, prune: pb.Plan.Prune, prunable: Prunable) -> bool:

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from common import masks as packed_masks
-from common.masks import PackedMask
-from common.tensortable import TensorTable
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
 def select_own(

@@ -5,11 +5,11 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from common.drawing import draw_examples
-from common.experiment import Experiment
-from common.randomness import derive_seed
-from common.tasks import ClientData, Task
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.drawing import draw_examples
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.tasks import ClientData, Task
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
 class TestData:

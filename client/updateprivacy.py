@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from common import masks as packed_masks
-from common.masks import PackedMask
-from common.noise import Source, gaussian
-from common.tensortable import TensorTable
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.noise import Source, gaussian
+from lotteryfl.common.tensortable import TensorTable
 
 
 def protect_update(

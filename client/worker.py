@@ -10,24 +10,24 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from client.assignment import AssignmentRunner, Outcome
-from client.connection import Connection, ContentGoneError, NotRegisteredError
-from client.content import Content
-from client.heartbeat import Heartbeat, LeaseLostError
-from client.limits import Limits
-from common.certificate import identity_of, load_certificate
-from common.channel import PROTOCOL_VERSION
-from common.errors import LotteryFLError, PayloadError, TaskError
-from common.experiment import Experiment
-from common.faults import fault
-from common.identity import Identity, Role, check_name
-from common.payload import max_payload_bytes
-from common.security import ChannelSecurity, token_name
-from common.tasks import load_task
-from common.tensorstream import TensorStream
-from common.tensortable import TensorTable
-from common.wireformat import WireFormat
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.client.assignment import AssignmentRunner, Outcome
+from lotteryfl.client.connection import Connection, ContentGoneError, NotRegisteredError
+from lotteryfl.client.content import Content
+from lotteryfl.client.heartbeat import Heartbeat, LeaseLostError
+from lotteryfl.client.limits import Limits
+from lotteryfl.common.certificate import identity_of, load_certificate
+from lotteryfl.common.channel import PROTOCOL_VERSION
+from lotteryfl.common.errors import LotteryFLError, PayloadError, TaskError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.faults import fault
+from lotteryfl.common.identity import Identity, Role, check_name
+from lotteryfl.common.payload import max_payload_bytes
+from lotteryfl.common.security import ChannelSecurity, token_name
+from lotteryfl.common.tasks import load_task
+from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 _log = logging.getLogger("lotteryfl.worker")
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from common.faults import fault
+from lotteryfl.common.faults import fault
 
 
 class AtomicFile:

@@ -10,23 +10,23 @@ from pathlib import Path
 
 import click
 
-from common.allocator import keep_freed_memory
-from common.errors import LotteryFLError
+from lotteryfl.common.allocator import keep_freed_memory
+from lotteryfl.common.errors import LotteryFLError
 
 _COMMANDS = {
-    "init": "common.cli:init",
-    "data": "common.datacli:data",
-    "run": "server.cli:run",
-    "serve": "server.cli:serve",
-    "work": "client.cli:work",
-    "simulate": "server.cli:simulate",
-    "status": "server.inspectcli:status",
-    "export": "server.inspectcli:export",
-    "verify": "server.inspectcli:verify",
-    "compare": "server.comparecli:compare",
-    "report": "server.reportcli:report",
-    "certs": "server.securitycli:certs",
-    "token": "server.securitycli:token",
+    "init": "lotteryfl.common.cli:init",
+    "data": "lotteryfl.common.datacli:data",
+    "run": "lotteryfl.server.cli:run",
+    "serve": "lotteryfl.server.cli:serve",
+    "work": "lotteryfl.client.cli:work",
+    "simulate": "lotteryfl.server.cli:simulate",
+    "status": "lotteryfl.server.inspectcli:status",
+    "export": "lotteryfl.server.inspectcli:export",
+    "verify": "lotteryfl.server.inspectcli:verify",
+    "compare": "lotteryfl.server.comparecli:compare",
+    "report": "lotteryfl.server.reportcli:report",
+    "certs": "lotteryfl.server.securitycli:certs",
+    "token": "lotteryfl.server.securitycli:token",
 }
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM, as shells have it."""
@@ -59,7 +59,7 @@ def program(verbose: bool) -> None:
 @click.argument("path", metavar="[FILE]", default="experiment.toml", type=click.Path(path_type=Path))
 def init(path: Path) -> None:
     """Write a commented experiment file."""
-    text = resources.files("common").joinpath("experiment_template.toml").read_text(encoding="utf-8")
+    text = resources.files("lotteryfl.common").joinpath("experiment_template.toml").read_text(encoding="utf-8")
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

@@ -2,8 +2,8 @@
 
 import math
 
-from common.errors import PayloadError
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 MAX_TEST_EXAMPLES = 2**40
 """Examples of an evaluation beyond this are not believed."""

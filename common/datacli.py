@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from common.experiment import load
-from common.holdings import describe, heading, holdings
-from common.picture import draw_holdings
-from common.tasks import BUILT_IN, load_task
+from lotteryfl.common.experiment import load
+from lotteryfl.common.holdings import describe, heading, holdings
+from lotteryfl.common.picture import draw_holdings
+from lotteryfl.common.tasks import BUILT_IN, load_task
 
 
 @click.command()

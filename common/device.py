@@ -2,7 +2,7 @@
 
 import torch
 
-from common.errors import LotteryFLError
+from lotteryfl.common.errors import LotteryFLError
 
 
 def choose_device(text: str) -> torch.device:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from common.prunedstate import check_can_wrap, pruned_names, unwrap, wrap
+from lotteryfl.common.prunedstate import check_can_wrap, pruned_names, unwrap, wrap
 
 
 @dataclass(frozen=True, eq=False)

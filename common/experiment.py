@@ -8,9 +8,9 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from common.clientranges import parse_clients
-from common.errors import ExperimentError
-from common.settings import (
+from lotteryfl.common.clientranges import parse_clients
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.settings import (
     AccessSettings,
     AggregationSettings,
     CheckSettings,
@@ -26,7 +26,7 @@ from common.settings import (
     TrainingSettings,
     WireDtype,
 )
-from common.text import quoted
+from lotteryfl.common.text import quoted
 
 TOMLTable = dict[str, Any]
 

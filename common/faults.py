@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
 
-from common.errors import LotteryFLError
+from lotteryfl.common.errors import LotteryFLError
 
 T = TypeVar("T")
 

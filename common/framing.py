@@ -9,11 +9,11 @@ from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from common.errors import PayloadError
-from common.faults import between_chunks
-from common.receiver import Receiver
-from common.tensorstream import CHUNK_BYTES, Trailer
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.faults import between_chunks
+from lotteryfl.common.receiver import Receiver
+from lotteryfl.common.tensorstream import CHUNK_BYTES, Trailer
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Part = TypeVar("Part", pb.AssignmentPart, pb.ResultPart, pb.BlobPart)
 T = TypeVar("T")

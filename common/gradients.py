@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
-from common.entries import entries
-from common.pruning import trainable_ticket
-from common.training import Data, Examples, Loss, mode
+from lotteryfl.common.entries import entries
+from lotteryfl.common.pruning import trainable_ticket
+from lotteryfl.common.training import Data, Examples, Loss, mode
 
 
 def mean_gradients(

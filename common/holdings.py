@@ -9,10 +9,10 @@ import numpy.typing as npt
 from tabulate import tabulate
 from torch.utils.data import Dataset, TensorDataset
 
-from common.experiment import Experiment
-from common.partition import IntArray
-from common.skew import label_skew
-from common.tasks import BuiltInTask, Task, task_id
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.partition import IntArray
+from lotteryfl.common.skew import label_skew
+from lotteryfl.common.tasks import BuiltInTask, Task, task_id
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from common.errors import LotteryFLError
-from common.text import printable
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.text import printable
 
 MAX_NAME = 256
 """Characters of a name that a worker goes by."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from common.errors import PayloadError
+from lotteryfl.common.errors import PayloadError
 
 PackedMask = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.intp]

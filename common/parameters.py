@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from common.entries import entries
-from common.prunedstate import refresh_all, settle
+from lotteryfl.common.entries import entries
+from lotteryfl.common.prunedstate import refresh_all, settle
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import TaskError
-from common.randomness import generator
-from common.settings import PartitionSettings
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.randomness import generator
+from lotteryfl.common.settings import PartitionSettings
 
 IntArray = npt.NDArray[np.int64]
 Owners = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common import masks as packed_masks
-from common.errors import PayloadError
-from common.masks import PackedMask
-from common.tensorstream import TensorStream
-from common.tensortable import TensorSpec, TensorTable
-from common.text import quoted
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common.text import quoted
 
 KEPT = "kept/"
 DENSE = "dense/"

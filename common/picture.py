@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.errors import LotteryFLError
-from common.partition import IntArray
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.partition import IntArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,11 +14,11 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from common.errors import TaskError
-from common.noise import Source, uniform
-from common.pruning import trainable_ticket
-from common.randomness import derive_seed
-from common.training import (
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.noise import Source, uniform
+from lotteryfl.common.pruning import trainable_ticket
+from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.training import (
     Data,
     Examples,
     Loss,

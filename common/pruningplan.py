@@ -1,6 +1,6 @@
 """How far one pruning goes, by the plan: what a worker does, and what its coordinator believes."""
 
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
 def weights_to_prune(prune: pb.Plan.Prune, total: int, left: int) -> int:

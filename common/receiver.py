@@ -7,9 +7,9 @@ from typing import Generic, NoReturn, Self, TypeVar
 import numpy as np
 from zlib_ng import zlib_ng
 
-from common.atomicfile import AtomicFile
-from common.errors import PayloadError
-from common.tensorstream import Trailer
+from lotteryfl.common.atomicfile import AtomicFile
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.tensorstream import Trailer
 
 T = TypeVar("T")
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from common.entries import Entry
-from common.prunedstate import settle
-from common.prunesummary import PruneSummary
-from common.pruning import Prunable, get_prune_summary, prunable_entries
+from lotteryfl.common.entries import Entry
+from lotteryfl.common.prunedstate import settle
+from lotteryfl.common.prunesummary import PruneSummary
+from lotteryfl.common.pruning import Prunable, get_prune_summary, prunable_entries
 
 
 def prune_rows(model: nn.Module, share: float, *, prunable: Prunable = "matrices") -> PruneSummary:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
-from common.errors import LotteryFLError
+from lotteryfl.common.errors import LotteryFLError
 
 TOKEN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._@-]{0,63})\.[A-Za-z0-9_-]{43}")
 """Whom it is for, and 32 random bytes in base64."""

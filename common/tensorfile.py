@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from common.atomicfile import AtomicFile
-from common.errors import PayloadError
-from common.tensorlayout import ALIGNMENT, Entry, data_start, lay_out, read_layout
-from common.tensorstream import data_of
-from common.text import quoted
+from lotteryfl.common.atomicfile import AtomicFile
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.tensorlayout import ALIGNMENT, Entry, data_start, lay_out, read_layout
+from lotteryfl.common.tensorstream import data_of
+from lotteryfl.common.text import quoted
 
 
 class Spec(Protocol):

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from common.dtypes import CODES, DTYPES
-from common.errors import PayloadError
-from common.text import quoted
+from lotteryfl.common.dtypes import CODES, DTYPES
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.text import quoted
 
 MAX_HEADER_BYTES = 4 << 20
 """Longest header written or read: some 30,000 tensors."""

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from common.receiver import Receiver
-from common.tensorfile import check_bool
-from common.tensorlayout import LENGTH_BYTES, Entry, data_start, read_layout
+from lotteryfl.common.receiver import Receiver
+from lotteryfl.common.tensorfile import check_bool
+from lotteryfl.common.tensorlayout import LENGTH_BYTES, Entry, data_start, read_layout
 
 Place = Callable[[Entry], Tensor]
 """Gives the tensor that an entry is received into: on the CPU, contiguous, of the entry's dtype and shape."""

@@ -12,10 +12,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import nn
 
-from common.dtypes import CODES, DTYPES
-from common.entries import entries
-from common.errors import PayloadError
-from common.pruning import Prunable, is_prunable
+from lotteryfl.common.dtypes import CODES, DTYPES
+from lotteryfl.common.entries import entries
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.pruning import Prunable, is_prunable
 
 MAX_JSON = 64 * 2**20
 """Characters of a table's JSON."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from common.errors import LotteryFLError
+from lotteryfl.common.errors import LotteryFLError
 
 
 def absolute(source: str) -> str:

@@ -8,15 +8,23 @@ from math import prod
 import torch
 from torch import Tensor
 
-from common import masks as packed_masks
-from common.errors import PayloadError
-from common.masks import PackedMask
-from common.payload import DENSE, KEPT, MASK, OWN, SCALE
-from common.quantization import DTYPES, LEVELS, MAX_SCALE, SCALE_BLOCK, dequantize, number_of_scales, quantize
-from common.settings import WireDtype
-from common.tensorstream import Deferred, TensorStream
-from common.tensortable import TensorSpec, TensorTable
-from common.text import quoted
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.payload import DENSE, KEPT, MASK, OWN, SCALE
+from lotteryfl.common.quantization import (
+    DTYPES,
+    LEVELS,
+    MAX_SCALE,
+    SCALE_BLOCK,
+    dequantize,
+    number_of_scales,
+    quantize,
+)
+from lotteryfl.common.settings import WireDtype
+from lotteryfl.common.tensorstream import Deferred, TensorStream
+from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common.text import quoted
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import scale
 from torch import nn
 
-from common.experiment import Experiment
-from common.partition import Partition, stratified_split
-from common.randomness import generator
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.partition import Partition, stratified_split
+from lotteryfl.common.randomness import generator
 
 inputs, labels = load_breast_cancer(return_X_y=True)
 inputs = scale(inputs)

@@ -157,7 +157,7 @@ class RegisterReply(_message.Message):
     """name:incarnation"""
     lease_seconds: _builtins.float
     experiment_json: _builtins.str
-    """common.experiment.Experiment, resolved"""
+    """lotteryfl.common.experiment.Experiment, resolved"""
     table_json: _builtins.str
     """the model's tensor table: a worker with another model stops here, and can say why"""
     initial_digest: _builtins.str

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from protos import lotteryfl_pb2 as protos_dot_lotteryfl__pb2
+from lotteryfl.protos import lotteryfl_pb2 as lotteryfl_dot_protos_dot_lotteryfl__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in protos/lotteryfl_pb2_grpc.py depends on'
+        + ' but the generated code in lotteryfl/protos/lotteryfl_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,53 +36,53 @@ class CoordinatorStub:
         """
         self.Register = channel.unary_unary(
                 '/lotteryfl.v1.Coordinator/Register',
-                request_serializer=protos_dot_lotteryfl__pb2.RegisterRequest.SerializeToString,
-                response_deserializer=protos_dot_lotteryfl__pb2.RegisterReply.FromString,
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.RegisterRequest.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.RegisterReply.FromString,
                 _registered_method=True)
         self.FetchAssignment = channel.unary_stream(
                 '/lotteryfl.v1.Coordinator/FetchAssignment',
-                request_serializer=protos_dot_lotteryfl__pb2.FetchAssignmentRequest.SerializeToString,
-                response_deserializer=protos_dot_lotteryfl__pb2.AssignmentPart.FromString,
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.FetchAssignmentRequest.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.AssignmentPart.FromString,
                 _registered_method=True)
         self.SubmitResult = channel.stream_unary(
                 '/lotteryfl.v1.Coordinator/SubmitResult',
-                request_serializer=protos_dot_lotteryfl__pb2.ResultPart.SerializeToString,
-                response_deserializer=protos_dot_lotteryfl__pb2.SubmitReply.FromString,
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.ResultPart.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.SubmitReply.FromString,
                 _registered_method=True)
         self.FindUpload = channel.unary_unary(
                 '/lotteryfl.v1.Coordinator/FindUpload',
-                request_serializer=protos_dot_lotteryfl__pb2.FindUploadRequest.SerializeToString,
-                response_deserializer=protos_dot_lotteryfl__pb2.FindUploadReply.FromString,
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.FindUploadRequest.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.FindUploadReply.FromString,
                 _registered_method=True)
         self.Heartbeat = channel.unary_unary(
                 '/lotteryfl.v1.Coordinator/Heartbeat',
-                request_serializer=protos_dot_lotteryfl__pb2.HeartbeatRequest.SerializeToString,
-                response_deserializer=protos_dot_lotteryfl__pb2.HeartbeatReply.FromString,
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.HeartbeatRequest.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.HeartbeatReply.FromString,
                 _registered_method=True)
         self.Leave = channel.unary_unary(
                 '/lotteryfl.v1.Coordinator/Leave',
-                request_serializer=protos_dot_lotteryfl__pb2.LeaveRequest.SerializeToString,
-                response_deserializer=protos_dot_lotteryfl__pb2.LeaveReply.FromString,
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.LeaveRequest.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.LeaveReply.FromString,
                 _registered_method=True)
         self.FetchBlob = channel.unary_stream(
                 '/lotteryfl.v1.Coordinator/FetchBlob',
-                request_serializer=protos_dot_lotteryfl__pb2.FetchBlobRequest.SerializeToString,
-                response_deserializer=protos_dot_lotteryfl__pb2.BlobPart.FromString,
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.FetchBlobRequest.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.BlobPart.FromString,
                 _registered_method=True)
         self.GetRun = channel.unary_unary(
                 '/lotteryfl.v1.Coordinator/GetRun',
-                request_serializer=protos_dot_lotteryfl__pb2.GetRunRequest.SerializeToString,
-                response_deserializer=protos_dot_lotteryfl__pb2.RunStatus.FromString,
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetRunRequest.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.RunStatus.FromString,
                 _registered_method=True)
         self.WatchRun = channel.unary_stream(
                 '/lotteryfl.v1.Coordinator/WatchRun',
-                request_serializer=protos_dot_lotteryfl__pb2.WatchRunRequest.SerializeToString,
-                response_deserializer=protos_dot_lotteryfl__pb2.RunStatus.FromString,
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.WatchRunRequest.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.RunStatus.FromString,
                 _registered_method=True)
         self.FetchModel = channel.unary_stream(
                 '/lotteryfl.v1.Coordinator/FetchModel',
-                request_serializer=protos_dot_lotteryfl__pb2.FetchModelRequest.SerializeToString,
-                response_deserializer=protos_dot_lotteryfl__pb2.BlobPart.FromString,
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.FetchModelRequest.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.BlobPart.FromString,
                 _registered_method=True)
 
 
@@ -164,53 +164,53 @@ def add_CoordinatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Register': grpc.unary_unary_rpc_method_handler(
                     servicer.Register,
-                    request_deserializer=protos_dot_lotteryfl__pb2.RegisterRequest.FromString,
-                    response_serializer=protos_dot_lotteryfl__pb2.RegisterReply.SerializeToString,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.RegisterRequest.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.RegisterReply.SerializeToString,
             ),
             'FetchAssignment': grpc.unary_stream_rpc_method_handler(
                     servicer.FetchAssignment,
-                    request_deserializer=protos_dot_lotteryfl__pb2.FetchAssignmentRequest.FromString,
-                    response_serializer=protos_dot_lotteryfl__pb2.AssignmentPart.SerializeToString,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.FetchAssignmentRequest.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.AssignmentPart.SerializeToString,
             ),
             'SubmitResult': grpc.stream_unary_rpc_method_handler(
                     servicer.SubmitResult,
-                    request_deserializer=protos_dot_lotteryfl__pb2.ResultPart.FromString,
-                    response_serializer=protos_dot_lotteryfl__pb2.SubmitReply.SerializeToString,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.ResultPart.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.SubmitReply.SerializeToString,
             ),
             'FindUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.FindUpload,
-                    request_deserializer=protos_dot_lotteryfl__pb2.FindUploadRequest.FromString,
-                    response_serializer=protos_dot_lotteryfl__pb2.FindUploadReply.SerializeToString,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.FindUploadRequest.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.FindUploadReply.SerializeToString,
             ),
             'Heartbeat': grpc.unary_unary_rpc_method_handler(
                     servicer.Heartbeat,
-                    request_deserializer=protos_dot_lotteryfl__pb2.HeartbeatRequest.FromString,
-                    response_serializer=protos_dot_lotteryfl__pb2.HeartbeatReply.SerializeToString,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.HeartbeatRequest.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.HeartbeatReply.SerializeToString,
             ),
             'Leave': grpc.unary_unary_rpc_method_handler(
                     servicer.Leave,
-                    request_deserializer=protos_dot_lotteryfl__pb2.LeaveRequest.FromString,
-                    response_serializer=protos_dot_lotteryfl__pb2.LeaveReply.SerializeToString,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.LeaveRequest.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.LeaveReply.SerializeToString,
             ),
             'FetchBlob': grpc.unary_stream_rpc_method_handler(
                     servicer.FetchBlob,
-                    request_deserializer=protos_dot_lotteryfl__pb2.FetchBlobRequest.FromString,
-                    response_serializer=protos_dot_lotteryfl__pb2.BlobPart.SerializeToString,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.FetchBlobRequest.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.BlobPart.SerializeToString,
             ),
             'GetRun': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRun,
-                    request_deserializer=protos_dot_lotteryfl__pb2.GetRunRequest.FromString,
-                    response_serializer=protos_dot_lotteryfl__pb2.RunStatus.SerializeToString,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetRunRequest.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.RunStatus.SerializeToString,
             ),
             'WatchRun': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchRun,
-                    request_deserializer=protos_dot_lotteryfl__pb2.WatchRunRequest.FromString,
-                    response_serializer=protos_dot_lotteryfl__pb2.RunStatus.SerializeToString,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.WatchRunRequest.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.RunStatus.SerializeToString,
             ),
             'FetchModel': grpc.unary_stream_rpc_method_handler(
                     servicer.FetchModel,
-                    request_deserializer=protos_dot_lotteryfl__pb2.FetchModelRequest.FromString,
-                    response_serializer=protos_dot_lotteryfl__pb2.BlobPart.SerializeToString,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.FetchModelRequest.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.BlobPart.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -238,8 +238,8 @@ class Coordinator:
             request,
             target,
             '/lotteryfl.v1.Coordinator/Register',
-            protos_dot_lotteryfl__pb2.RegisterRequest.SerializeToString,
-            protos_dot_lotteryfl__pb2.RegisterReply.FromString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.RegisterRequest.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.RegisterReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -265,8 +265,8 @@ class Coordinator:
             request,
             target,
             '/lotteryfl.v1.Coordinator/FetchAssignment',
-            protos_dot_lotteryfl__pb2.FetchAssignmentRequest.SerializeToString,
-            protos_dot_lotteryfl__pb2.AssignmentPart.FromString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.FetchAssignmentRequest.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.AssignmentPart.FromString,
             options,
             channel_credentials,
             insecure,
@@ -292,8 +292,8 @@ class Coordinator:
             request_iterator,
             target,
             '/lotteryfl.v1.Coordinator/SubmitResult',
-            protos_dot_lotteryfl__pb2.ResultPart.SerializeToString,
-            protos_dot_lotteryfl__pb2.SubmitReply.FromString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.ResultPart.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.SubmitReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -319,8 +319,8 @@ class Coordinator:
             request,
             target,
             '/lotteryfl.v1.Coordinator/FindUpload',
-            protos_dot_lotteryfl__pb2.FindUploadRequest.SerializeToString,
-            protos_dot_lotteryfl__pb2.FindUploadReply.FromString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.FindUploadRequest.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.FindUploadReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -346,8 +346,8 @@ class Coordinator:
             request,
             target,
             '/lotteryfl.v1.Coordinator/Heartbeat',
-            protos_dot_lotteryfl__pb2.HeartbeatRequest.SerializeToString,
-            protos_dot_lotteryfl__pb2.HeartbeatReply.FromString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.HeartbeatRequest.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.HeartbeatReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -373,8 +373,8 @@ class Coordinator:
             request,
             target,
             '/lotteryfl.v1.Coordinator/Leave',
-            protos_dot_lotteryfl__pb2.LeaveRequest.SerializeToString,
-            protos_dot_lotteryfl__pb2.LeaveReply.FromString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.LeaveRequest.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.LeaveReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -400,8 +400,8 @@ class Coordinator:
             request,
             target,
             '/lotteryfl.v1.Coordinator/FetchBlob',
-            protos_dot_lotteryfl__pb2.FetchBlobRequest.SerializeToString,
-            protos_dot_lotteryfl__pb2.BlobPart.FromString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.FetchBlobRequest.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.BlobPart.FromString,
             options,
             channel_credentials,
             insecure,
@@ -427,8 +427,8 @@ class Coordinator:
             request,
             target,
             '/lotteryfl.v1.Coordinator/GetRun',
-            protos_dot_lotteryfl__pb2.GetRunRequest.SerializeToString,
-            protos_dot_lotteryfl__pb2.RunStatus.FromString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.GetRunRequest.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.RunStatus.FromString,
             options,
             channel_credentials,
             insecure,
@@ -454,8 +454,8 @@ class Coordinator:
             request,
             target,
             '/lotteryfl.v1.Coordinator/WatchRun',
-            protos_dot_lotteryfl__pb2.WatchRunRequest.SerializeToString,
-            protos_dot_lotteryfl__pb2.RunStatus.FromString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.WatchRunRequest.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.RunStatus.FromString,
             options,
             channel_credentials,
             insecure,
@@ -481,8 +481,8 @@ class Coordinator:
             request,
             target,
             '/lotteryfl.v1.Coordinator/FetchModel',
-            protos_dot_lotteryfl__pb2.FetchModelRequest.SerializeToString,
-            protos_dot_lotteryfl__pb2.BlobPart.FromString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.FetchModelRequest.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.BlobPart.FromString,
             options,
             channel_credentials,
             insecure,

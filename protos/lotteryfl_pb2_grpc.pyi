@@ -11,7 +11,7 @@ A payload is a safetensors file; nothing on the wire is pickled.
 
 from collections import abc as _abc
 from grpc import aio as _aio
-from protos import lotteryfl_pb2 as _lotteryfl_pb2
+from lotteryfl.protos import lotteryfl_pb2 as _lotteryfl_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import ExperimentError
-from common.experiment import Experiment
-from protos import lotteryfl_pb2 as pb
-from server.database import Database, Spent
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.database import Database, Spent
 
 _ORDERS = tuple([1 + x / 10 for x in range(1, 100)] + list(range(12, 64)))
 """Of the Rényi divergence: those of Opacus."""

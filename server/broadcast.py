@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from common.wireformat import WireFormat
-from server.database import AssignmentRow
-from server.rundir import RunDirectory
-from server.runfiles import model_file
-from server.workers import Worker
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.server.database import AssignmentRow
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.runfiles import model_file
+from lotteryfl.server.workers import Worker
 
 
 @dataclass(frozen=True)

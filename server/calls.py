@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 import grpc
 from grpc_health.v1 import health
 
-from common.identity import Identity
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.identity import Identity
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]

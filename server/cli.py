@@ -11,22 +11,22 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from common.device import choose_device
-from common.errors import LotteryFLError
-from common.experiment import load
-from common.security import TLSFiles
-from common.securityoptions import insecure_option, tls_options
-from common.taskoption import task_option
-from common.tasks import BUILT_IN, Task, load_task
-from server.endpoint import Endpoint
-from server.interruptible import run_until_signal
-from server.localrun import run_locally, serve_at
-from server.progress import RunDisplay
-from server.report import final_table, write_summary
-from server.rundir import RunDirectory
-from server.setup import open_or_create_run
-from server.simulate import Simulation
-from server.strategyoption import strategy_option
+from lotteryfl.common.device import choose_device
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.experiment import load
+from lotteryfl.common.security import TLSFiles
+from lotteryfl.common.securityoptions import insecure_option, tls_options
+from lotteryfl.common.taskoption import task_option
+from lotteryfl.common.tasks import BUILT_IN, Task, load_task
+from lotteryfl.server.endpoint import Endpoint
+from lotteryfl.server.interruptible import run_until_signal
+from lotteryfl.server.localrun import run_locally, serve_at
+from lotteryfl.server.progress import RunDisplay
+from lotteryfl.server.report import final_table, write_summary
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.setup import open_or_create_run
+from lotteryfl.server.simulate import Simulation
+from lotteryfl.server.strategyoption import strategy_option
 
 _overrides = click.option(
     "--set",

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import click
 
-from common.errors import LotteryFLError
-from common.taskoption import task_option
-from server.comparing.cells import Cell, plan_cells
-from server.comparing.processes import run_cells
-from server.interruptible import run_until_signal
-from server.reporting.data import read_run
-from server.reporting.figures import Figures, Targets, figures, table, target_accuracies
-from server.reporting.groups import Group
-from server.strategyoption import strategy_option
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.taskoption import task_option
+from lotteryfl.server.comparing.cells import Cell, plan_cells
+from lotteryfl.server.comparing.processes import run_cells
+from lotteryfl.server.interruptible import run_until_signal
+from lotteryfl.server.reporting.data import read_run
+from lotteryfl.server.reporting.figures import Figures, Targets, figures, table, target_accuracies
+from lotteryfl.server.reporting.groups import Group
+from lotteryfl.server.strategyoption import strategy_option
 
 
 @click.command()

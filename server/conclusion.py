@@ -8,17 +8,17 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from common import masks as packed_masks
-from common.parameters import digest
-from common.payload import mask_density, mask_digest
-from common.tensorfile import open_file, save, save_stream
-from server.aggregation import Combination, Update, aggregate
-from server.database import ResultRow
-from server.privacy import noisy_means
-from server.rundir import KeptMask, Masks, NewModel, RunDirectory
-from server.runfiles import optimizer_file
-from server.serveroptimizer import ServerOptimizer
-from server.strategies.base import Strategy
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.parameters import digest
+from lotteryfl.common.payload import mask_density, mask_digest
+from lotteryfl.common.tensorfile import open_file, save, save_stream
+from lotteryfl.server.aggregation import Combination, Update, aggregate
+from lotteryfl.server.database import ResultRow
+from lotteryfl.server.privacy import noisy_means
+from lotteryfl.server.rundir import KeptMask, Masks, NewModel, RunDirectory
+from lotteryfl.server.runfiles import optimizer_file
+from lotteryfl.server.serveroptimizer import ServerOptimizer
+from lotteryfl.server.strategies.base import Strategy
 
 
 class Conclusion(NamedTuple):

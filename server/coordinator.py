@@ -12,21 +12,21 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
 
-from common.errors import LotteryFLError
-from common.identity import name_of, owner, owner_of
-from common.randomness import derive_seed
-from protos import lotteryfl_pb2 as pb
-from server.assignments import AssignmentId, Standing
-from server.broadcast import Broadcasts
-from server.conclusion import Conclusion
-from server.database import AssignmentRow, Received, ResultRow
-from server.leases import Lease, LeaseTable
-from server.ledger import Ledger
-from server.privacy import check_privacy
-from server.rounds import Decision, Verdict
-from server.rundir import RunDirectory
-from server.strategies import create_strategy
-from server.workers import AsideError, Worker, WorkerRegistry
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.identity import name_of, owner, owner_of
+from lotteryfl.common.randomness import derive_seed
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.assignments import AssignmentId, Standing
+from lotteryfl.server.broadcast import Broadcasts
+from lotteryfl.server.conclusion import Conclusion
+from lotteryfl.server.database import AssignmentRow, Received, ResultRow
+from lotteryfl.server.leases import Lease, LeaseTable
+from lotteryfl.server.ledger import Ledger
+from lotteryfl.server.privacy import check_privacy
+from lotteryfl.server.rounds import Decision, Verdict
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.strategies import create_strategy
+from lotteryfl.server.workers import AsideError, Worker, WorkerRegistry
 
 
 class Step(Enum):

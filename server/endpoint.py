@@ -6,11 +6,11 @@ from pathlib import Path
 
 import grpc
 
-from common.certificate import load_certificate
-from common.security import HELP, SecurityError, TLSFiles, is_loopback
-from common.settings import AccessSettings
-from server.interceptors import Identify, by_certificate, by_token
-from server.security.tokens import TokenFile
+from lotteryfl.common.certificate import load_certificate
+from lotteryfl.common.security import HELP, SecurityError, TLSFiles, is_loopback
+from lotteryfl.common.settings import AccessSettings
+from lotteryfl.server.interceptors import Identify, by_certificate, by_token
+from lotteryfl.server.security.tokens import TokenFile
 
 
 @dataclass(frozen=True)

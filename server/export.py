@@ -5,11 +5,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from common import masks as packed_masks
-from common.errors import LotteryFLError
-from common.tensorfile import open_file, save
-from server.rundir import RunDirectory
-from server.strategies import create_strategy
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.tensorfile import open_file, save
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.strategies import create_strategy
 
 
 def ticket_tensors(run: RunDirectory, client: int) -> dict[str, Tensor]:

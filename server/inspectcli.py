@@ -10,16 +10,16 @@ import click
 import grpc
 from rich.filesize import decimal
 
-from common.channel import CALL_SECONDS, open_channel, raise_if_refused
-from common.errors import LotteryFLError
-from common.rpcerror import explain
-from common.security import ChannelSecurity
-from common.securityoptions import channel_options
-from common.text import printable
-from protos import lotteryfl_pb2 as pb
-from protos import lotteryfl_pb2_grpc as pb_grpc
-from server.progress import describe_refusals, describe_round
-from server.strategyoption import strategy_option
+from lotteryfl.common.channel import CALL_SECONDS, open_channel, raise_if_refused
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.rpcerror import explain
+from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.common.securityoptions import channel_options
+from lotteryfl.common.text import printable
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
+from lotteryfl.server.progress import describe_refusals, describe_round
+from lotteryfl.server.strategyoption import strategy_option
 
 
 @click.command()
@@ -28,8 +28,8 @@ from server.strategyoption import strategy_option
 def status(where: str, security: ChannelSecurity) -> None:
     """Say where a run stands, from its directory or its coordinator."""
     if Path(where).is_dir():
-        from server.report import status_of
-        from server.rundir import inspected
+        from lotteryfl.server.report import status_of
+        from lotteryfl.server.rundir import inspected
 
         with inspected(Path(where)) as run:
             text = _describe(status_of(run))
@@ -47,8 +47,8 @@ def status(where: str, security: ChannelSecurity) -> None:
 @strategy_option(passed_on=False)
 def export(directory: Path, client: int, out: Path) -> None:
     """Write a client's ticket as a plain state dict."""
-    from server.export import export_ticket
-    from server.rundir import inspected
+    from lotteryfl.server.export import export_ticket
+    from lotteryfl.server.rundir import inspected
 
     with inspected(directory) as run:
         export_ticket(run, client, out)
@@ -60,7 +60,7 @@ def export(directory: Path, client: int, out: Path) -> None:
 @strategy_option(passed_on=False)
 def verify(directory: Path) -> None:
     """Check a run directory: database, rounds, masks, models, tickets."""
-    from server.verify import verify as verify_run
+    from lotteryfl.server.verify import verify as verify_run
 
     report = verify_run(directory)
     for line in report.lines():

@@ -6,11 +6,11 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from common.framing import HEADER_BYTES, deserializer, serialize
-from common.identity import Identity, IdentityError, Role, name_of
-from common.text import printable
-from protos import lotteryfl_pb2 as pb
-from server.calls import CALLER, HEALTH, SERVICE, Context, Continuation, abort
+from lotteryfl.common.framing import HEADER_BYTES, deserializer, serialize
+from lotteryfl.common.identity import Identity, IdentityError, Role, name_of
+from lotteryfl.common.text import printable
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.calls import CALLER, HEALTH, SERVICE, Context, Continuation, abort
 
 Identify = Callable[[Context], Identity]
 """Finds out who calls, or raises IdentityError."""

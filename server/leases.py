@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from common.identity import name_of
-from server.assignments import AssignmentId, Standing, State
+from lotteryfl.common.identity import name_of
+from lotteryfl.server.assignments import AssignmentId, Standing, State
 
 _LOOK_AHEAD = 1000
 """Waiting assignments among which a worker's own clients are looked for."""

@@ -7,20 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 
-from common.faults import fault
-from common.identity import owner
-from protos import lotteryfl_pb2 as pb
-from server.accountant import most_spent
-from server.assignments import Standing
-from server.conclusion import Conclusion
-from server.database import AssignmentRow, Received
-from server.refusals import Refusals
-from server.rounds import Decision, OpenRound
-from server.rundir import KeptMask, RunDirectory, put_shared_mask
-from server.runfiles import model_file
-from server.strategies.base import ClientState, Strategy
-from server.summaries import round_summaries
-from server.traffic import Traffic
+from lotteryfl.common.faults import fault
+from lotteryfl.common.identity import owner
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.accountant import most_spent
+from lotteryfl.server.assignments import Standing
+from lotteryfl.server.conclusion import Conclusion
+from lotteryfl.server.database import AssignmentRow, Received
+from lotteryfl.server.refusals import Refusals
+from lotteryfl.server.rounds import Decision, OpenRound
+from lotteryfl.server.rundir import KeptMask, RunDirectory, put_shared_mask
+from lotteryfl.server.runfiles import model_file
+from lotteryfl.server.strategies.base import ClientState, Strategy
+from lotteryfl.server.summaries import round_summaries
+from lotteryfl.server.traffic import Traffic
 
 _MOST_REASON = 1000
 """Characters of why a result was refused: it may quote what its worker sent."""

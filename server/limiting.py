@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from common.framing import MessageSizeError, message_size
-from common.tensorstream import CHUNK_BYTES
-from server.calls import CALLER, HEALTH, SERVICE, Context, Continuation, abort
-from server.limits import LimitError, Limits, Rate, Shares, check_texts
+from lotteryfl.common.framing import MessageSizeError, message_size
+from lotteryfl.common.tensorstream import CHUNK_BYTES
+from lotteryfl.server.calls import CALLER, HEALTH, SERVICE, Context, Continuation, abort
+from lotteryfl.server.limits import LimitError, Limits, Rate, Shares, check_texts
 
 T = TypeVar("T")
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
-from common.channel import CALL_SECONDS, STREAM_IDLE_SECONDS
-from common.errors import LotteryFLError
-from common.framing import HEADER_BYTES
-from server.openfiles import open_files
+from lotteryfl.common.channel import CALL_SECONDS, STREAM_IDLE_SECONDS
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.framing import HEADER_BYTES
+from lotteryfl.server.openfiles import open_files
 
 
 class LimitError(LotteryFLError):

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 
-from server.endpoint import Endpoint
-from server.localworkers import LocalWorkers
-from server.progress import RunDisplay
-from server.rundir import RunDirectory
-from server.serve import CoordinatorServer
+from lotteryfl.server.endpoint import Endpoint
+from lotteryfl.server.localworkers import LocalWorkers
+from lotteryfl.server.progress import RunDisplay
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.serve import CoordinatorServer
 
 _LATE_SECONDS = 60.0
 

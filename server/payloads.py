@@ -4,20 +4,20 @@ import math
 
 from torch import Tensor
 
-from common.clientmetrics import check_metrics
-from common.errors import PayloadError
-from common.payload import MASK, OWN, mask_density, mask_digest, plain_name, unpack_mask_update
-from common.tensorfile import open_file
-from common.tensorstream import TensorStream
-from common.text import quoted
-from protos import lotteryfl_pb2 as pb
-from server.aggregation import Update
-from server.aggregation.update import update_norm
-from server.coordinator import Work
-from server.database import AssignmentRow, Received
-from server.plancheck import check_plan
-from server.rundir import RunDirectory
-from server.strategies import create_strategy
+from lotteryfl.common.clientmetrics import check_metrics
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.payload import MASK, OWN, mask_density, mask_digest, plain_name, unpack_mask_update
+from lotteryfl.common.tensorfile import open_file
+from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.text import quoted
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.aggregation import Update
+from lotteryfl.server.aggregation.update import update_norm
+from lotteryfl.server.coordinator import Work
+from lotteryfl.server.database import AssignmentRow, Received
+from lotteryfl.server.plancheck import check_plan
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.strategies import create_strategy
 
 
 def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:

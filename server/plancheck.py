@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping
 
-from common import masks as packed_masks
-from common.errors import PayloadError
-from common.payload import mask_density
-from common.pruningplan import weights_to_prune
-from common.tensortable import TensorTable
-from protos import lotteryfl_pb2 as pb
-from server.rundir import Masks
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.payload import mask_density
+from lotteryfl.common.pruningplan import weights_to_prune
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.rundir import Masks
 
 _ROUNDING = 1e-9
 """Of a density that was divided elsewhere."""

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from common import masks as packed_masks
-from common.errors import ExperimentError
-from common.masks import PackedMask
-from common.noise import Source, gaussian
-from common.settings import PrivacySettings
-from common.tensortable import TensorTable
-from protos import lotteryfl_pb2 as pb
-from server.accountant import require_accountant
-from server.strategies.base import ClientState, Strategy
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.noise import Source, gaussian
+from lotteryfl.common.settings import PrivacySettings
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.accountant import require_accountant
+from lotteryfl.server.strategies.base import ClientState, Strategy
 
 _SUITED = "fedavg, fedavg-finetune, fedprox, or feddst with strategy.readjust_rate = 0"
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from common.text import printable
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.text import printable
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 _MOST_NAMED = 10
 """Clients that sat a round out."""

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from heapq import nlargest
 from typing import NamedTuple
 
-from protos import lotteryfl_pb2 as pb
-from server.database import Database
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.database import Database
 
 _MOST_TOLD = 100
 """Workers that a status names: a message has an end."""

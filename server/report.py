@@ -7,14 +7,14 @@ from typing import Literal, TypedDict
 
 from tabulate import tabulate
 
-from common.identity import name_of
-from protos import lotteryfl_pb2 as pb
-from server.accountant import epsilons
-from server.refusals import Refusals
-from server.rundir import RunDirectory
-from server.spread import spread
-from server.summaries import client_summaries, round_summaries
-from server.traffic import Traffic
+from lotteryfl.common.identity import name_of
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.accountant import epsilons
+from lotteryfl.server.refusals import Refusals
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.spread import spread
+from lotteryfl.server.summaries import client_summaries, round_summaries
+from lotteryfl.server.traffic import Traffic
 
 
 class Accuracy(TypedDict):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from common.settings import RoundSettings
-from server.assignments import Standing
-from server.leases import LeaseTable
+from lotteryfl.common.settings import RoundSettings
+from lotteryfl.server.assignments import Standing
+from lotteryfl.server.leases import LeaseTable
 
 _CHECKS_PER_LEASE = 3
 """At least; when the last was longer ago than a lease time, it was the coordinator that stood still."""

@@ -23,17 +23,24 @@ from typing import IO, NamedTuple, Self
 from google.protobuf.message import DecodeError
 from torch import Tensor
 
-from common import tensorfile
-from common.errors import LotteryFLError, PayloadError
-from common.experiment import Experiment, load, to_toml
-from common.masks import PackedMask
-from common.parameters import digest
-from common.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
-from common.tasks import task_id
-from common.tensortable import TensorTable
-from common.wireformat import WireFormat
-from server.database import Database
-from server.runfiles import is_tensor_file, mask_file, model_file, optimizer_file, require_no_links, tensor_file
+from lotteryfl.common import tensorfile
+from lotteryfl.common.errors import LotteryFLError, PayloadError
+from lotteryfl.common.experiment import Experiment, load, to_toml
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.parameters import digest
+from lotteryfl.common.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
+from lotteryfl.common.tasks import task_id
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.server.database import Database
+from lotteryfl.server.runfiles import (
+    is_tensor_file,
+    mask_file,
+    model_file,
+    optimizer_file,
+    require_no_links,
+    tensor_file,
+)
 
 Masks = Mapping[str, PackedMask]
 

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from common.errors import LotteryFLError, PayloadError
-from common.payload import is_digest
-from common.text import quoted
-from server.assignments import AssignmentId
+from lotteryfl.common.errors import LotteryFLError, PayloadError
+from lotteryfl.common.payload import is_digest
+from lotteryfl.common.text import quoted
+from lotteryfl.server.assignments import AssignmentId
 
 _TENSORS = re.compile(
     r"models/round-\d{4,9}\.safetensors|results/r\d{1,9}-c\d{1,9}-a\d{1,9}(\.\d{1,9})?\.safetensors", re.ASCII

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
-from common import masks as packed_masks
-from common.errors import LotteryFLError
-from common.experiment import Experiment
-from server.export import ticket_tensors
-from server.report import summarise
-from server.rundir import RunDirectory
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.server.export import ticket_tensors
+from lotteryfl.server.report import summarise
+from lotteryfl.server.rundir import RunDirectory
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from common.errors import LotteryFLError
-from common.identity import Identity, Role, check_issued_name
-from server.security.certificates import COORDINATOR, Authority
-from server.security.tokens import add_token, revoke_token
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.identity import Identity, Role, check_issued_name
+from lotteryfl.server.security.certificates import COORDINATOR, Authority
+from lotteryfl.server.security.tokens import add_token, revoke_token
 
 
 @click.command()

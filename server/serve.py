@@ -10,21 +10,21 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from common.channel import CALL_SECONDS, SERVER_OPTIONS
-from common.errors import LotteryFLError
-from protos import lotteryfl_pb2 as pb
-from protos import lotteryfl_pb2_grpc as pb_grpc
-from server.aborts import ForgottenAborts
-from server.bell import wait_for
-from server.conclusion import conclude_round
-from server.coordinator import Coordinator, Step
-from server.endpoint import Endpoint
-from server.interceptors import Authentication, TensorStreams
-from server.limiting import Limiting
-from server.limits import Limits
-from server.openfiles import allow_more_files
-from server.rundir import RunDirectory
-from server.service import CoordinatorService
+from lotteryfl.common.channel import CALL_SECONDS, SERVER_OPTIONS
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
+from lotteryfl.server.aborts import ForgottenAborts
+from lotteryfl.server.bell import wait_for
+from lotteryfl.server.conclusion import conclude_round
+from lotteryfl.server.coordinator import Coordinator, Step
+from lotteryfl.server.endpoint import Endpoint
+from lotteryfl.server.interceptors import Authentication, TensorStreams
+from lotteryfl.server.limiting import Limiting
+from lotteryfl.server.limits import Limits
+from lotteryfl.server.openfiles import allow_more_files
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.service import CoordinatorService
 
 _STOP_SECONDS = 2.0
 

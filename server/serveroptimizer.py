@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from common.errors import ExperimentError, PayloadError
-from common.settings import ServerSettings
-from common.tensortable import TensorSpec, TensorTable
-from common.text import quoted
+from lotteryfl.common.errors import ExperimentError, PayloadError
+from lotteryfl.common.settings import ServerSettings
+from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common.text import quoted
 
 _STEP = "step"
 _MOMENTS = {"sgd": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq"), "yogi": ("exp_avg", "exp_avg_sq")}

@@ -12,30 +12,30 @@ from typing import Any, ParamSpec, TypeVar
 
 import grpc
 
-from common.channel import POLL_SECONDS, PROTOCOL_VERSION
-from common.errors import PayloadError
-from common.faults import fault
-from common.framing import Part, Payload
-from common.identity import MAX_ID, IdentityError, check_incarnation, check_name
-from common.payload import max_payload_bytes
-from common.receiver import FileReceiver
-from common.text import printable, quoted
-from protos import lotteryfl_pb2 as pb
-from protos import lotteryfl_pb2_grpc as pb_grpc
-from server.bell import Bell, wait_for
-from server.calls import CALLER, Context
-from server.coordinator import Coordinator, Work
-from server.database import AssignmentRow
-from server.download import messages
-from server.filestream import FileStream
-from server.limits import Limits, Shares
-from server.payloads import assignment_payload, check_result
-from server.recent import Recent
-from server.rundir import RunDirectory
-from server.runfiles import result_file
-from server.security.access import AccessError, clients_held
-from server.upload import CutUploads, Upload
-from server.workers import AsideError, ReplacedError, UnknownWorkerError
+from lotteryfl.common.channel import POLL_SECONDS, PROTOCOL_VERSION
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.faults import fault
+from lotteryfl.common.framing import Part, Payload
+from lotteryfl.common.identity import MAX_ID, IdentityError, check_incarnation, check_name
+from lotteryfl.common.payload import max_payload_bytes
+from lotteryfl.common.receiver import FileReceiver
+from lotteryfl.common.text import printable, quoted
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
+from lotteryfl.server.bell import Bell, wait_for
+from lotteryfl.server.calls import CALLER, Context
+from lotteryfl.server.coordinator import Coordinator, Work
+from lotteryfl.server.database import AssignmentRow
+from lotteryfl.server.download import messages
+from lotteryfl.server.filestream import FileStream
+from lotteryfl.server.limits import Limits, Shares
+from lotteryfl.server.payloads import assignment_payload, check_result
+from lotteryfl.server.recent import Recent
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.runfiles import result_file
+from lotteryfl.server.security.access import AccessError, clients_held
+from lotteryfl.server.upload import CutUploads, Upload
+from lotteryfl.server.workers import AsideError, ReplacedError, UnknownWorkerError
 
 _MOST_REASON = 1000
 """Characters of a worker's reason that are kept."""

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import torch
 
-from common.errors import LotteryFLError, TaskError
-from common.experiment import Experiment
-from common.parameters import named_tensors
-from common.randomness import derive_seed
-from common.tasks import Task, load_task
-from common.tensortable import TensorTable
-from server.privacy import check_privacy
-from server.rundir import RunDirectory, is_set_up
-from server.serveroptimizer import ServerOptimizer
-from server.strategies import create_strategy
+from lotteryfl.common.errors import LotteryFLError, TaskError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.parameters import named_tensors
+from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.tasks import Task, load_task
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.server.privacy import check_privacy
+from lotteryfl.server.rundir import RunDirectory, is_set_up
+from lotteryfl.server.serveroptimizer import ServerOptimizer
+from lotteryfl.server.strategies import create_strategy
 
 
 def create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunDirectory:

@@ -4,17 +4,17 @@ from collections.abc import Callable
 
 import torch
 
-from client.assignment import AssignmentRunner
-from common.errors import PayloadError, TaskError
-from common.tasks import Task
-from common.tensorfile import open_file, parse, save
-from protos import lotteryfl_pb2 as pb
-from server.conclusion import conclude_round
-from server.coordinator import Coordinator, Step, Work
-from server.payloads import assignment_payload, check_result
-from server.rundir import RunDirectory
-from server.runfiles import result_file
-from server.workers import AsideError
+from lotteryfl.client.assignment import AssignmentRunner
+from lotteryfl.common.errors import PayloadError, TaskError
+from lotteryfl.common.tasks import Task
+from lotteryfl.common.tensorfile import open_file, parse, save
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.conclusion import conclude_round
+from lotteryfl.server.coordinator import Coordinator, Step, Work
+from lotteryfl.server.payloads import assignment_payload, check_result
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.runfiles import result_file
+from lotteryfl.server.workers import AsideError
 
 
 class Simulation:

@@ -25,7 +25,7 @@ def strategy_option(*, passed_on: bool) -> Callable[[Callable[..., Any]], Callab
 
 def _add(_context: click.Context, _option: click.Parameter, sources: tuple[str, ...]) -> tuple[str, ...]:
     if sources:
-        from server.strategies import add_strategies  # torch takes seconds to import
+        from lotteryfl.server.strategies import add_strategies  # torch takes seconds to import
 
         for source in sources:
             add_strategies(source)

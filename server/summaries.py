@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from protos import lotteryfl_pb2 as pb
-from server.database import Database
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.database import Database
 
 
 @dataclass(frozen=True)

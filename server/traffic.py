@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from server.assignments import AssignmentId
-from server.database import Database
+from lotteryfl.server.assignments import AssignmentId
+from lotteryfl.server.database import Database
 
 _SHARED = "shared_bytes_down"
 

@@ -7,11 +7,11 @@ from typing import NoReturn
 
 import grpc
 
-from common.errors import PayloadError
-from common.framing import message_size, take
-from common.receiver import FileReceiver
-from protos import lotteryfl_pb2 as pb
-from server.calls import Context
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.framing import message_size, take
+from lotteryfl.common.receiver import FileReceiver
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.calls import Context
 
 
 class CutUploads:

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from common.identity import name_of, owner
-from protos import lotteryfl_pb2 as pb
-from server.recent import Recent
+from lotteryfl.common.identity import name_of, owner
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.recent import Recent
 
 MOST_WORKERS = 10_000
 """That are known at once. Whoever is forgotten for others has to register again."""

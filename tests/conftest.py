@@ -1,6 +1,7 @@
 """What all tests share: one torch thread, hypothesis without deadlines, and runs on a tiny task."""
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,14 +11,20 @@ import torch
 from driving import Bench, TinyTask, simulated, tiny_experiment
 from hypothesis import HealthCheck, settings
 
-from common.experiment import Experiment
-from server.report import write_summary
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.server.report import write_summary
 
 # A busy machine is no failure.
 settings.register_profile("lotteryfl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lotteryfl")
 
 Drive = Callable[..., Bench]
+
+
+def pytest_sessionfinish() -> None:
+    """The four folders are imported as lotteryfl.… alone: under its bare name a module would be loaded twice."""
+    bare = {name for name in sys.modules if name.partition(".")[0] in ("client", "common", "protos", "server")}
+    assert not bare, f"imported under bare names: {sorted(bare)}"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from client.assignment import AssignmentRunner, Outcome
-from common.errors import PayloadError
-from common.experiment import Experiment, validate
-from common.tasks import ClientData
-from common.tensorfile import open_file, parse, save
-from protos import lotteryfl_pb2 as pb
-from server.conclusion import Conclusion, conclude_round
-from server.coordinator import Coordinator, Step, Work
-from server.payloads import assignment_payload, check_result
-from server.rundir import RunDirectory
-from server.setup import set_up
-from server.simulate import Simulation
+from lotteryfl.client.assignment import AssignmentRunner, Outcome
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.experiment import Experiment, validate
+from lotteryfl.common.tasks import ClientData
+from lotteryfl.common.tensorfile import open_file, parse, save
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.conclusion import Conclusion, conclude_round
+from lotteryfl.server.coordinator import Coordinator, Step, Work
+from lotteryfl.server.payloads import assignment_payload, check_result
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.setup import set_up
+from lotteryfl.server.simulate import Simulation
 
 CPU = torch.device("cpu")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from client.cli import work
-from common.channel import (
+from lotteryfl.client.cli import work
+from lotteryfl.common.channel import (
     CALL_SECONDS,
     CLIENT_OPTIONS,
     GOODBYE_SECONDS,
@@ -16,9 +16,9 @@ from common.channel import (
     SERVER_OPTIONS,
     STREAM_IDLE_SECONDS,
 )
-from common.settings import MIN_LEASE_SECONDS, RoundSettings
-from server.localworkers import _STOP_SECONDS as LOCAL_WORKERS_SECONDS
-from server.serve import _STOP_SECONDS as CLOSING_SECONDS
+from lotteryfl.common.settings import MIN_LEASE_SECONDS, RoundSettings
+from lotteryfl.server.localworkers import _STOP_SECONDS as LOCAL_WORKERS_SECONDS
+from lotteryfl.server.serve import _STOP_SECONDS as CLOSING_SECONDS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")

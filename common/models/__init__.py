@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from torch import nn
 
-from common.models.cnn import cnn
-from common.models.lenet import LeNet5
-from common.models.mlp import image_mlp, mlp
-from common.models.resnet import BasicBlock, Bottleneck, ResNet
-from common.models.transformer import Transformer
-from common.models.vgg import VGG, VGG_STAGES
+from lotteryfl.common.models.cnn import cnn
+from lotteryfl.common.models.lenet import LeNet5
+from lotteryfl.common.models.mlp import image_mlp, mlp
+from lotteryfl.common.models.resnet import BasicBlock, Bottleneck, ResNet
+from lotteryfl.common.models.transformer import Transformer
+from lotteryfl.common.models.vgg import VGG, VGG_STAGES
 
 Architectures = Mapping[str, Callable[..., nn.Module]]
 

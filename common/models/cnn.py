@@ -3,8 +3,8 @@
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
-from common.models.lenet import LeNet5, pooled_side
-from common.models.pooling import max_pool
+from lotteryfl.common.models.lenet import LeNet5, pooled_side
+from lotteryfl.common.models.pooling import max_pool
 
 
 def cnn(channels: int, size: int, classes: int, *, dropout: bool = True) -> nn.Module:

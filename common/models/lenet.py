@@ -3,7 +3,7 @@
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
-from common.models.pooling import max_pool
+from lotteryfl.common.models.pooling import max_pool
 
 
 class LeNet5(nn.Module):

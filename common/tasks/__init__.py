@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from common.errors import TaskError
-from common.experiment import Experiment
-from common.tasks import cifar10, digits, emnist, femnist, har, languages, mnist, tabular
-from common.tasks.base import ClientData, Task, task_id
-from common.tasks.builtin import BuiltInTask, Loader
-from common.tasks.custom import load_custom
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.tasks import cifar10, digits, emnist, femnist, har, languages, mnist, tabular
+from lotteryfl.common.tasks.base import ClientData, Task, task_id
+from lotteryfl.common.tasks.builtin import BuiltInTask, Loader
+from lotteryfl.common.tasks.custom import load_custom
 
 __all__ = ["BUILT_IN", "BuiltInTask", "ClientData", "Task", "load_task", "task_id"]
 

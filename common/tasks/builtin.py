@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from common.drawing import draw_indices
-from common.errors import TaskError
-from common.experiment import Experiment
-from common.models import IMAGES, architectures, create_model
-from common.partition import IntArray, Partition
-from common.randomness import derive_seed
-from common.rotation import rotate
-from common.tasks.base import ClientData
+from lotteryfl.common.drawing import draw_indices
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.models import IMAGES, architectures, create_model
+from lotteryfl.common.partition import IntArray, Partition
+from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.rotation import rotate
+from lotteryfl.common.tasks.base import ClientData
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.errors import TaskError
-from common.experiment import Experiment
-from common.tasks.builtin import Examples
-from common.tasks.places import cache_dir, find_folder
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.tasks.builtin import Examples
+from lotteryfl.common.tasks.places import cache_dir, find_folder
 
 _TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 _TEST = ("test_batch.bin",)

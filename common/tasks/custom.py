@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from common.drawing import draw_examples
-from common.errors import TaskError
-from common.experiment import Experiment
-from common.randomness import derive_seed
-from common.tasks.base import ClientData, task_id
-from common.usercode import absolute, import_source, located
+from lotteryfl.common.drawing import draw_examples
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.tasks.base import ClientData, task_id
+from lotteryfl.common.usercode import absolute, import_source, located
 
 _FUNCTIONS = {"model": "model()", "client": "client(k, experiment)"}
 _GLOBAL = "global_test(experiment)"

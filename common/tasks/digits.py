@@ -5,10 +5,10 @@ from functools import cache
 import numpy as np
 import torch
 
-from common.experiment import Experiment
-from common.partition import IntArray, stratified_split
-from common.randomness import generator
-from common.tasks.builtin import Examples
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.partition import IntArray, stratified_split
+from lotteryfl.common.randomness import generator
+from lotteryfl.common.tasks.builtin import Examples
 
 _TEST_SHARE = 0.25
 

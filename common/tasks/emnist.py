@@ -1,8 +1,8 @@
 """EMNIST (Cohen et al. 2017): letters and digits of NIST Special Database 19, three of its splits."""
 
-from common.experiment import Experiment
-from common.tasks.builtin import Examples
-from common.tasks.idximages import IdxSource, load_idx_images
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.tasks.builtin import Examples
+from lotteryfl.common.tasks.idximages import IdxSource, load_idx_images
 
 
 def _source(split: str, classes: int, mean: float, std: float, first_label: int = 0) -> IdxSource:

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from common.errors import TaskError
-from common.experiment import Experiment
-from common.partition import IntArray, stratified_split
-from common.randomness import generator
-from common.tasks.builtin import Examples
-from common.tasks.places import cache_dir, find_folder
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.partition import IntArray, stratified_split
+from lotteryfl.common.randomness import generator
+from lotteryfl.common.tasks.builtin import Examples
+from lotteryfl.common.tasks.places import cache_dir, find_folder
 
 _PIXELS, _SIDE, _CLASSES = 784, 28, 62
 _TEST_SHARE = 0.2

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from common.errors import TaskError
-from common.experiment import Experiment
-from common.partition import IntArray
-from common.tasks.builtin import Examples
-from common.tasks.places import cache_dir, find_folder
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.partition import IntArray
+from lotteryfl.common.tasks.builtin import Examples
+from lotteryfl.common.tasks.places import cache_dir, find_folder
 
 _FEATURES, _CLASSES, _SUBJECTS = 561, 6, 30
 _TEST_SHARE = 0.25

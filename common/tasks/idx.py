@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import TaskError
+from lotteryfl.common.errors import TaskError
 
 MAX_BYTES = 1 << 30
 """Largest array that is read; EMNIST's biggest has 0.55 GB."""

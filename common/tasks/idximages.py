@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.errors import TaskError
-from common.tasks.builtin import Examples
-from common.tasks.idx import read_idx
-from common.tasks.places import cache_dir
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.tasks.builtin import Examples
+from lotteryfl.common.tasks.idx import read_idx
+from lotteryfl.common.tasks.places import cache_dir
 
 _SIDE = 28
 

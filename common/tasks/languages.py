@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from common.experiment import Experiment
-from common.partition import IntArray
-from common.randomness import generator
-from common.tasks.builtin import Examples
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.partition import IntArray
+from lotteryfl.common.randomness import generator
+from lotteryfl.common.tasks.builtin import Examples
 
 LANGUAGES, SYMBOLS, LENGTH = 8, 16, 32
 _CONCENTRATION = 0.2

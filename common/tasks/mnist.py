@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from common.experiment import Experiment
-from common.tasks.builtin import Examples
-from common.tasks.idximages import IdxSource, load_idx_images
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.tasks.builtin import Examples
+from lotteryfl.common.tasks.idximages import IdxSource, load_idx_images
 
 _SOURCES = {
     "fashion-mnist": IdxSource(

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.errors import TaskError
+from lotteryfl.common.errors import TaskError
 
 
 def cache_dir() -> Path:

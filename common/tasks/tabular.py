@@ -9,8 +9,8 @@ from functools import cache
 
 import torch
 
-from common.experiment import Experiment
-from common.tasks.builtin import Examples
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.tasks.builtin import Examples
 
 _ROWS, _TEST_ROWS, _SEED = 25_000, 5_000, 2003
 

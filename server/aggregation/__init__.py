@@ -4,7 +4,7 @@
 they work on.
 """
 
-from server.aggregation.update import Update
-from server.aggregation.walk import Combination, aggregate
+from lotteryfl.server.aggregation.update import Update
+from lotteryfl.server.aggregation.walk import Combination, aggregate
 
 __all__ = ["Combination", "Update", "aggregate"]

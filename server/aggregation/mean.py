@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from common.masks import BLOCK, Indices
-from server.aggregation.rules import Rule
-from server.aggregation.update import Array
+from lotteryfl.common.masks import BLOCK, Indices
+from lotteryfl.server.aggregation.rules import Rule
+from lotteryfl.server.aggregation.update import Array
 
 
 class WeightedMean(Rule):

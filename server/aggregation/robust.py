@@ -13,9 +13,9 @@ from math import floor
 import numpy as np
 import torch
 
-from common.masks import BLOCK, Indices
-from server.aggregation.rules import Rule
-from server.aggregation.update import Array, wider
+from lotteryfl.common.masks import BLOCK, Indices
+from lotteryfl.server.aggregation.rules import Rule
+from lotteryfl.server.aggregation.update import Array, wider
 
 _MOST_CELLS = 1 << 22
 """Values held at a time: blocks are smaller where there are more clients than 64."""

@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 
-from common.masks import BLOCK, Indices
-from server.aggregation.update import Array
+from lotteryfl.common.masks import BLOCK, Indices
+from lotteryfl.server.aggregation.update import Array
 
 
 class Rule(ABC):

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from common.masks import BLOCK, Indices, PackedMask, block_indices
-from common.payload import DENSE, KEPT, SCALE
-from common.quantization import dequantize
-from common.tensortable import TensorTable
+from lotteryfl.common.masks import BLOCK, Indices, PackedMask, block_indices
+from lotteryfl.common.payload import DENSE, KEPT, SCALE
+from lotteryfl.common.quantization import dequantize
+from lotteryfl.common.tensortable import TensorTable
 
 Array = npt.NDArray[np.floating[Any]]
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from common.payload import DENSE
-from common.settings import AggregationSettings
-from common.tensortable import TensorTable
-from server.aggregation.mean import MeanWithZeros, WeightedMean
-from server.aggregation.robust import Median, TrimmedMean
-from server.aggregation.rules import Rule
-from server.aggregation.update import Array, Update, Values, array
+from lotteryfl.common.payload import DENSE
+from lotteryfl.common.settings import AggregationSettings
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.server.aggregation.mean import MeanWithZeros, WeightedMean
+from lotteryfl.server.aggregation.robust import Median, TrimmedMean
+from lotteryfl.server.aggregation.rules import Rule
+from lotteryfl.server.aggregation.update import Array, Update, Values, array
 
 _MEAN = AggregationSettings()
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ExperimentError, LotteryFLError
-from common.experiment import load
-from server.rundir import inspected, is_set_up
-from server.strategies import create_strategy
+from lotteryfl.common.errors import ExperimentError, LotteryFLError
+from lotteryfl.common.experiment import load
+from lotteryfl.server.rundir import inspected, is_set_up
+from lotteryfl.server.strategies import create_strategy
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Becomes part of a folder's name."""

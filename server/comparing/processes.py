@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from server.comparing.cells import Cell
+from lotteryfl.server.comparing.cells import Cell
 
 _STOP_SECONDS = 15.0
 
@@ -53,7 +53,8 @@ async def _process(cell: Cell, verb: Sequence[str], log: Path) -> AsyncIterator[
     settings = (f"--set={override}" for override in cell.overrides)
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "common.cli"),  # a folder named common where the user stands is not ours
+            # -P: a folder named lotteryfl where the user stands is not ours.
+            *(sys.executable, "-P", "-m", "lotteryfl.common.cli"),
             *(verb[0], str(cell.source), f"--run-dir={cell.path}", *verb[1:], *settings),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,

@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.errors import LotteryFLError
-from server.exporters.scalars import scalars, settings
-from server.reporting.data import RunData
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.server.exporters.scalars import scalars, settings
+from lotteryfl.server.reporting.data import RunData
 
 
 def export_to_tensorboard(runs: Sequence[RunData], target: str) -> None:

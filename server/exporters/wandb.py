@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from common.errors import LotteryFLError
-from common.tasks import task_id
-from server.exporters.scalars import scalars, settings
-from server.reporting.data import RunData
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.tasks import task_id
+from lotteryfl.server.exporters.scalars import scalars, settings
+from lotteryfl.server.reporting.data import RunData
 
 
 def export_to_wandb(runs: Sequence[RunData], target: str) -> None:

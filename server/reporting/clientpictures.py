@@ -5,9 +5,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.reporting.groups import Group
-from server.reporting.style import DOWNLOADED, INK, PALE, PERSONALISED, legend_below, line_style, new_figure, tidy
-from server.spread import spread
+from lotteryfl.server.reporting.groups import Group
+from lotteryfl.server.reporting.style import (
+    DOWNLOADED,
+    INK,
+    PALE,
+    PERSONALISED,
+    legend_below,
+    line_style,
+    new_figure,
+    tidy,
+)
+from lotteryfl.server.spread import spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from server.reporting.data import FloatArray, IntArray, RunData
-from server.reporting.groups import Group
-from server.reporting.style import DOWNLOADED, INK, PERSONALISED, legend_below, line_style, new_figure, tidy
+from lotteryfl.server.reporting.data import FloatArray, IntArray, RunData
+from lotteryfl.server.reporting.groups import Group
+from lotteryfl.server.reporting.style import DOWNLOADED, INK, PERSONALISED, legend_below, line_style, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

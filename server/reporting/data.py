@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import LotteryFLError
-from common.experiment import Experiment
-from common.identity import name_of
-from common.masks import count
-from common.tensortable import TensorTable
-from server.database import Database
-from server.rundir import Masks, RunDirectory, inspected
-from server.spread import spread
-from server.summaries import ClientSummary, client_summaries, round_summaries
-from server.traffic import shared_bytes
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.identity import name_of
+from lotteryfl.common.masks import count
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.server.database import Database
+from lotteryfl.server.rundir import Masks, RunDirectory, inspected
+from lotteryfl.server.spread import spread
+from lotteryfl.server.summaries import ClientSummary, client_summaries, round_summaries
+from lotteryfl.server.traffic import shared_bytes
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from server.reporting.data import FloatArray, IntArray
-from server.reporting.style import INK, new_figure
-from server.rundir import Masks
+from lotteryfl.server.reporting.data import FloatArray, IntArray
+from lotteryfl.server.reporting.style import INK, new_figure
+from lotteryfl.server.rundir import Masks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,11 +6,11 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from common.experiment import to_toml
-from common.settings import AccessSettings
-from common.tasks import task_id
-from server.reporting.figures import Figures, Targets, table
-from server.reporting.groups import Group
+from lotteryfl.common.experiment import to_toml
+from lotteryfl.common.settings import AccessSettings
+from lotteryfl.common.tasks import task_id
+from lotteryfl.server.reporting.figures import Figures, Targets, table
+from lotteryfl.server.reporting.groups import Group
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #333; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }

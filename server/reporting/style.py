@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.errors import LotteryFLError
+from lotteryfl.common.errors import LotteryFLError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
-from common.clientranges import format_clients
-from common.errors import LotteryFLError
-from common.identity import Identity
-from common.settings import AccessSettings
+from lotteryfl.common.clientranges import format_clients
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.identity import Identity
+from lotteryfl.common.settings import AccessSettings
 
 
 class AccessError(LotteryFLError):

@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from common.certificate import load_certificate
-from common.identity import Identity
-from common.security import SecurityError
-from server.security.keyfiles import Key, load_or_make_key, make_folder, write_new
+from lotteryfl.common.certificate import load_certificate
+from lotteryfl.common.identity import Identity
+from lotteryfl.common.security import SecurityError
+from lotteryfl.server.security.keyfiles import Key, load_or_make_key, make_folder, write_new
 
 COORDINATOR = "coordinator"
 """The name in the coordinator's own certificate."""

@@ -17,10 +17,10 @@ from pathlib import Path
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from common.atomicfile import AtomicFile
-from common.errors import LotteryFLError
-from common.identity import Identity, IdentityError, Role, check_issued_name
-from common.security import SecurityError, token_name
+from lotteryfl.common.atomicfile import AtomicFile
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.identity import Identity, IdentityError, Role, check_issued_name
+from lotteryfl.common.security import SecurityError, token_name
 
 _log = logging.getLogger("lotteryfl.coordinator")
 _NOBODY = "0" * 64

@@ -2,24 +2,24 @@
 
 import inspect
 
-from common.errors import ExperimentError
-from common.experiment import Experiment
-from common.usercode import absolute, import_source
-from server.strategies.base import Strategy
-from server.strategies.cell import Cell
-from server.strategies.fedavg import FedAvg
-from server.strategies.fedavg_finetune import FedAvgFinetune
-from server.strategies.feddst import FedDST
-from server.strategies.fedltn import FedLTN
-from server.strategies.fedprox import FedProx
-from server.strategies.fedselect import FedSelect
-from server.strategies.hermes import Hermes
-from server.strategies.lg_fedavg import LGFedAvg
-from server.strategies.lotteryfl import LotteryFL
-from server.strategies.one_ticket import OneTicket
-from server.strategies.ssfl import SSFL
-from server.strategies.standalone import Standalone
-from server.strategies.sub_fedavg import SubFedAvg
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.usercode import absolute, import_source
+from lotteryfl.server.strategies.base import Strategy
+from lotteryfl.server.strategies.cell import Cell
+from lotteryfl.server.strategies.fedavg import FedAvg
+from lotteryfl.server.strategies.fedavg_finetune import FedAvgFinetune
+from lotteryfl.server.strategies.feddst import FedDST
+from lotteryfl.server.strategies.fedltn import FedLTN
+from lotteryfl.server.strategies.fedprox import FedProx
+from lotteryfl.server.strategies.fedselect import FedSelect
+from lotteryfl.server.strategies.hermes import Hermes
+from lotteryfl.server.strategies.lg_fedavg import LGFedAvg
+from lotteryfl.server.strategies.lotteryfl import LotteryFL
+from lotteryfl.server.strategies.one_ticket import OneTicket
+from lotteryfl.server.strategies.ssfl import SSFL
+from lotteryfl.server.strategies.standalone import Standalone
+from lotteryfl.server.strategies.sub_fedavg import SubFedAvg
 
 STRATEGIES: dict[str, type[Strategy]] = {
     cls.name: cls
@@ -62,7 +62,7 @@ def add_strategies(source: str) -> None:
         if inspect.isclass(each) and issubclass(each, Strategy) and each.__module__ == module.__name__
     ]
     if not found:
-        raise ExperimentError(f"{what}: holds no class that is a server.strategies.base.Strategy")
+        raise ExperimentError(f"{what}: holds no class that is a lotteryfl.server.strategies.base.Strategy")
     for each in found:
         if missing := sorted(each.__abstractmethods__):
             raise ExperimentError(f"{what}: class {each.__name__} lacks {', '.join(missing)}")

@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from common.errors import ExperimentError
-from common.experiment import Experiment
-from common.masks import PackedMask
-from common.randomness import generator
-from common.settings import ServerSettings
-from common.tensortable import TensorTable
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.randomness import generator
+from lotteryfl.common.settings import ServerSettings
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
 class ClientState:

@@ -1,9 +1,9 @@
 """CELL: every round a fresh mask from the whole global model (Seo et al. 2021, "Communication-Efficient and
 Personalized Federated Lottery Ticket Learning", Algorithm 1)."""
 
-from protos import lotteryfl_pb2 as pb
-from server.strategies.base import ClientState
-from server.strategies.lotteryfl import LotteryFL
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.strategies.base import ClientState
+from lotteryfl.server.strategies.lotteryfl import LotteryFL
 
 _ROUNDING = 1e-9
 """Of a density, a number of weights divided by another."""

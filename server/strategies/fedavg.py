@@ -1,7 +1,7 @@
 """FedAvg: dense local training, mean weighted by examples (McMahan et al. 2017, Algorithm 1)."""
 
-from protos import lotteryfl_pb2 as pb
-from server.strategies.base import ClientState, Strategy
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.strategies.base import ClientState, Strategy
 
 
 class FedAvg(Strategy):

@@ -1,7 +1,7 @@
 """FedAvg, and local epochs on the final global model (Wang et al. 2019, "Federated Evaluation of On-Device
 Personalization"; Cheng et al. 2021, "Fine-tuning is Fine in Federated Learning")."""
 
-from server.strategies.fedavg import FedAvg
+from lotteryfl.server.strategies.fedavg import FedAvg
 
 
 class FedAvgFinetune(FedAvg):

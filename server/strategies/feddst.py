@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from common.masks import PackedMask
-from common.tensortable import TensorTable
-from protos import lotteryfl_pb2 as pb
-from server.strategies.base import ClientState, Strategy
-from server.strategies.sharedmask import largest_of_each, random_masks
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.strategies.base import ClientState, Strategy
+from lotteryfl.server.strategies.sharedmask import largest_of_each, random_masks
 
 
 class FedDST(Strategy):

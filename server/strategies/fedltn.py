@@ -1,11 +1,11 @@
 """FedLTN: pruning without rewinding, batch norm kept local, server momentum, jump start (Mugunthan et al. 2022,
 "FedLTN: Federated Learning for Sparse and Personalized Lottery Ticket Networks", section 3)."""
 
-from common.settings import ServerSettings
-from common.tensortable import TensorTable
-from protos import lotteryfl_pb2 as pb
-from server.strategies.base import ClientState
-from server.strategies.lotteryfl import LotteryFL
+from lotteryfl.common.settings import ServerSettings
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.strategies.base import ClientState
+from lotteryfl.server.strategies.lotteryfl import LotteryFL
 
 
 class FedLTN(LotteryFL):

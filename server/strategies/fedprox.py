@@ -1,7 +1,7 @@
 """FedProx: FedAvg with a pull towards the global model in every local step (Li et al. 2020, Algorithm 2)."""
 
-from protos import lotteryfl_pb2 as pb
-from server.strategies.fedavg import FedAvg
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.strategies.fedavg import FedAvg
 
 
 class FedProx(FedAvg):

@@ -1,9 +1,9 @@
 """FedSelect: the weights that move most become a client's own (Tamirisa et al. 2024, "FedSelect: Personalized
 Federated Learning with Customized Selection of Parameters for Fine-Tuning", Algorithm 1)."""
 
-from protos import lotteryfl_pb2 as pb
-from server.strategies.base import ClientState
-from server.strategies.fedavg import FedAvg
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.strategies.base import ClientState
+from lotteryfl.server.strategies.fedavg import FedAvg
 
 
 class FedSelect(FedAvg):

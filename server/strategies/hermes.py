@@ -1,9 +1,9 @@
 """Hermes: structured pruning of whole rows and filters (Li et al. 2021, "Hermes: An Efficient Federated Learning
 Framework for Heterogeneous Mobile Clients", section 3)."""
 
-from protos import lotteryfl_pb2 as pb
-from server.strategies.base import ClientState
-from server.strategies.lotteryfl import LotteryFL
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.strategies.base import ClientState
+from lotteryfl.server.strategies.lotteryfl import LotteryFL
 
 
 class Hermes(LotteryFL):

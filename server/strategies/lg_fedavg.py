@@ -1,7 +1,7 @@
 """LG-FedAvg: the first layers are each client's own, the rest is shared (Liang et al. 2020, Algorithm 1)."""
 
-from common.tensortable import TensorTable
-from server.strategies.fedavg import FedAvg
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.server.strategies.fedavg import FedAvg
 
 
 class LGFedAvg(FedAvg):

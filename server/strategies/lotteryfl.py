@@ -1,7 +1,7 @@
 """LotteryFL: each client finds its ticket by gated magnitude pruning with rewinding (Li et al. 2020, Algorithm 1)."""
 
-from protos import lotteryfl_pb2 as pb
-from server.strategies.base import ClientState, Strategy
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.strategies.base import ClientState, Strategy
 
 SCOPES = {"global": pb.Plan.GLOBAL, "layer": pb.Plan.LAYER}
 _REWINDS = {"initial": pb.Plan.INITIAL, "everything": pb.Plan.EVERYTHING, "none": pb.Plan.NONE}

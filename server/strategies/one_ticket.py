@@ -5,9 +5,9 @@ momentum (Hsu et al. 2019, "Measuring the Effects of Non-Identical Data Distribu
 Classification", section 4.3); docs/experiments.md has what it comes to.
 """
 
-from common.settings import ServerSettings
-from common.tensortable import TensorTable
-from server.strategies.ssfl import SSFL
+from lotteryfl.common.settings import ServerSettings
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.server.strategies.ssfl import SSFL
 
 _SERVER = {"optimizer": "sgd", "lr": 0.5, "momentum": 0.9}
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from common import masks as packed_masks
-from common.magnitude import Weight, masks_without_smallest
-from common.masks import PackedMask
-from common.randomness import derive_seed
-from common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.magnitude import Weight, masks_without_smallest
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.tensortable import TensorSpec, TensorTable
 
 
 def largest(table: TensorTable, values: Mapping[str, Tensor], density: float) -> dict[str, PackedMask]:

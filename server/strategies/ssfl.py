@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from common.masks import PackedMask
-from common.tensortable import TensorTable
-from protos import lotteryfl_pb2 as pb
-from server.strategies.base import ClientState, Strategy
-from server.strategies.sharedmask import largest
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.strategies.base import ClientState, Strategy
+from lotteryfl.server.strategies.sharedmask import largest
 
 
 class SSFL(Strategy):

@@ -1,6 +1,6 @@
 """Standalone: every client trains alone from θ_0; the baseline that shares nothing."""
 
-from server.strategies.fedavg import FedAvg
+from lotteryfl.server.strategies.fedavg import FedAvg
 
 
 class Standalone(FedAvg):

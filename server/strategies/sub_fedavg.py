@@ -1,11 +1,11 @@
 """Sub-FedAvg: pruning after training, no rewinding (Vahidian et al. 2021, "Personalized Federated Learning by
 Structured and Unstructured Pruning under Data Heterogeneity", Algorithm 1)."""
 
-from common.errors import ExperimentError
-from common.tensortable import TensorTable
-from protos import lotteryfl_pb2 as pb
-from server.strategies.base import ClientState
-from server.strategies.lotteryfl import LotteryFL
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.strategies.base import ClientState
+from lotteryfl.server.strategies.lotteryfl import LotteryFL
 
 
 class SubFedAvg(LotteryFL):

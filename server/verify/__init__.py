@@ -4,11 +4,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from common.errors import LotteryFLError
-from server.database import Database
-from server.rundir import FOLDERS, RunDirectory, inspected, is_being_run
-from server.runfiles import require_no_links
-from server.verify.records import (
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.server.database import Database
+from lotteryfl.server.rundir import FOLDERS, RunDirectory, inspected, is_being_run
+from lotteryfl.server.runfiles import require_no_links
+from lotteryfl.server.verify.records import (
     check_clients,
     check_database,
     check_experiment,
@@ -16,8 +16,8 @@ from server.verify.records import (
     check_references,
     check_rounds,
 )
-from server.verify.report import Group, Report
-from server.verify.tensors import check_folders, check_masks, check_models, check_results, check_summary
+from lotteryfl.server.verify.report import Group, Report
+from lotteryfl.server.verify.tensors import check_folders, check_masks, check_models, check_results, check_summary
 
 _Checks = dict[str, Callable[[Group, RunDirectory], None]]
 

@@ -4,15 +4,15 @@ import json
 import re
 from pathlib import Path
 
-from common.experiment import load
-from common.tensortable import TensorTable
-from common.text import quoted
-from server.database import Database
-from server.rundir import RunDirectory
-from server.runfiles import model_file
-from server.strategies import create_strategy
-from server.strategies.base import Strategy
-from server.verify.report import Group
+from lotteryfl.common.experiment import load
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.text import quoted
+from lotteryfl.server.database import Database
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.runfiles import model_file
+from lotteryfl.server.strategies import create_strategy
+from lotteryfl.server.strategies.base import Strategy
+from lotteryfl.server.verify.report import Group
 
 _MOST_ERRORS = 10
 """Of SQLite's own check that are named."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import LotteryFLError
-from server.rundir import UNREADABLE
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.server.rundir import UNREADABLE
 
 MOST_KEPT = 20
 """Problems of one subject that are named; of a wiped table there would be a million."""

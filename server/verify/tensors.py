@@ -9,20 +9,20 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 from rich.filesize import decimal
 
-from common import masks as packed_masks
-from common.errors import PayloadError
-from common.parameters import digest
-from common.payload import is_digest, mask_density, mask_digest, unpack_mask_update
-from common.tensorfile import open_file
-from common.text import quoted
-from common.wireformat import check_model
-from protos import lotteryfl_pb2 as pb
-from server.report import summarise
-from server.rundir import FOLDERS, RunDirectory
-from server.runfiles import is_tensor_file, model_file, optimizer_file
-from server.serveroptimizer import check_state
-from server.strategies import create_strategy
-from server.verify.report import Group
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.parameters import digest
+from lotteryfl.common.payload import is_digest, mask_density, mask_digest, unpack_mask_update
+from lotteryfl.common.tensorfile import open_file
+from lotteryfl.common.text import quoted
+from lotteryfl.common.wireformat import check_model
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.report import summarise
+from lotteryfl.server.rundir import FOLDERS, RunDirectory
+from lotteryfl.server.runfiles import is_tensor_file, model_file, optimizer_file
+from lotteryfl.server.serveroptimizer import check_state
+from lotteryfl.server.strategies import create_strategy
+from lotteryfl.server.verify.report import Group
 
 
 class _Result(NamedTuple):

@@ -5,8 +5,8 @@ import os
 import numpy as np
 from torch import nn
 
-from common.experiment import Experiment
-from common.randomness import generator
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.randomness import generator
 
 _WIDTH = int(os.environ.get("CHAOS_TASK_WIDTH", "8192"))
 _EXAMPLES = (24, 8, 8)

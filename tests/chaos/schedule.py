@@ -5,7 +5,7 @@ from random import Random
 
 from cluster import COORDINATOR, Outside
 
-from common.faults import COORDINATOR_POINTS, WORKER_POINTS, Fault
+from lotteryfl.common.faults import COORDINATOR_POINTS, WORKER_POINTS, Fault
 
 _ANYWHERE = ("die", "stop", "delay", "cut")
 _CAN_FAIL = (

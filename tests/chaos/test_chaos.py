@@ -22,12 +22,12 @@ from member import ROOT
 from promises import check_promises, repeated
 from schedule import coordinator_faults, outside_faults, worker_faults
 
-from common.experiment import load
-from common.faults import Fault
-from common.tasks import load_task
-from server.report import write_summary
-from server.setup import create_run
-from server.simulate import Simulation
+from lotteryfl.common.experiment import load
+from lotteryfl.common.faults import Fault
+from lotteryfl.common.tasks import load_task
+from lotteryfl.server.report import write_summary
+from lotteryfl.server.setup import create_run
+from lotteryfl.server.simulate import Simulation
 
 TASK = Path(__file__).with_name("chaos_task.py")
 FAULTS = 200
@@ -49,7 +49,7 @@ EXPERIMENT: dict[str, Any] = {
 
 def lotteryfl(*arguments: object, cwd: Path) -> None:
     """Call the program; it must succeed."""
-    command = [sys.executable, "-m", "common.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "lotteryfl.common.cli", *map(str, arguments)]
     done = subprocess.run(
         command,
         cwd=cwd,

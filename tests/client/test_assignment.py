@@ -8,19 +8,19 @@ import torch
 from driving import CPU, Tied, TinyTask, tiny_experiment, tiny_mlp
 from torch import Tensor, nn
 
-from client.assignment import AssignmentRunner, Outcome
-from common import masks as packed_masks
-from common.errors import PayloadError, TaskError
-from common.masks import PackedMask
-from common.parameters import digest, named_tensors
-from common.payload import mask_digest, unpack_mask_update
-from common.quantization import DTYPES
-from common.settings import WireDtype
-from common.tasks import ClientData
-from common.tensortable import TensorTable
-from common.training import evaluate
-from common.wireformat import WireFormat
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.client.assignment import AssignmentRunner, Outcome
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.errors import PayloadError, TaskError
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.parameters import digest, named_tensors
+from lotteryfl.common.payload import mask_digest, unpack_mask_update
+from lotteryfl.common.quantization import DTYPES
+from lotteryfl.common.settings import WireDtype
+from lotteryfl.common.tasks import ClientData
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.training import evaluate
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 W = "0.weight"
 Masks = dict[str, PackedMask]

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.download import CannotResumeError, Download
-from common.errors import PayloadError
-from common.receiver import MemoryReceiver
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.client.download import CannotResumeError, Download
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.receiver import MemoryReceiver
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 CONTENT = bytes(range(256)) * 4
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from client.idlewatch import IdleWatch
+from lotteryfl.client.idlewatch import IdleWatch
 
 
 class Call:

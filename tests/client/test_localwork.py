@@ -9,16 +9,16 @@ from driving import CPU, TinyTask, tiny_experiment, tiny_mlp
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from client.localwork import Done, LocalWork
-from common import masks as packed_masks
-from common.masks import PackedMask
-from common.parameters import named_masks, named_tensors
-from common.pruning import apply_masks
-from common.randomness import derive_seed
-from common.tasks import ClientData
-from common.tensortable import TensorTable
-from common.training import evaluate, train
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.client.localwork import Done, LocalWork
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.parameters import named_masks, named_tensors
+from lotteryfl.common.pruning import apply_masks
+from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.tasks import ClientData
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.training import evaluate, train
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 W = "0.weight"
 TRAINING: dict[str, Any] = {"lr": 0.2, "momentum": 0.5, "batch_size": 4}

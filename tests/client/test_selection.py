@@ -4,10 +4,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.selection import select_own
-from common import masks
-from common.tensortable import TensorSpec, TensorTable
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.client.selection import select_own
+from lotteryfl.common import masks
+from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 TABLE = TensorTable(
     (

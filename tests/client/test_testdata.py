@@ -9,13 +9,13 @@ import torch
 from driving import Bench, TinyTask, simulated, tiny_experiment
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from client.testdata import TestData
-from common.drawing import draw_examples, draw_indices
-from common.errors import TaskError
-from common.experiment import Experiment, validate
-from common.tasks import load_task
-from protos import lotteryfl_pb2 as pb
-from server.report import final_table, summarise
+from lotteryfl.client.testdata import TestData
+from lotteryfl.common.drawing import draw_examples, draw_indices
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.experiment import Experiment, validate
+from lotteryfl.common.tasks import load_task
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.report import final_table, summarise
 
 Drive = Callable[..., Bench]
 

@@ -8,11 +8,11 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from client.updateprivacy import protect_update
-from common import masks as packed_masks
-from common.masks import PackedMask
-from common.parameters import named_tensors
-from common.tensortable import TensorTable
+from lotteryfl.client.updateprivacy import protect_update
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.parameters import named_tensors
+from lotteryfl.common.tensortable import TensorTable
 
 
 def model() -> nn.Module:

@@ -7,12 +7,12 @@ import pytest
 from click.testing import CliRunner
 from driving import tiny_experiment, tiny_mlp
 
-from client.cli import work
-from client.limits import Limits, RefusedError, half_of_the_memory
-from common.errors import ExperimentError, PayloadError
-from common.payload import max_payload_bytes
-from common.tensortable import TensorTable
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.client.cli import work
+from lotteryfl.client.limits import Limits, RefusedError, half_of_the_memory
+from lotteryfl.common.errors import ExperimentError, PayloadError
+from lotteryfl.common.payload import max_payload_bytes
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 DIGEST = "0123456789abcdef" * 4
 TABLE = TensorTable.of(tiny_mlp())

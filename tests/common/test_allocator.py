@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from common.allocator import keep_freed_memory
+from lotteryfl.common.allocator import keep_freed_memory
 
 FAULTS = """
 import ctypes, resource

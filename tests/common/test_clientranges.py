@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.cli import ClientRange
-from common.clientranges import format_clients, parse_clients
+from lotteryfl.client.cli import ClientRange
+from lotteryfl.common.clientranges import format_clients, parse_clients
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from common import experiment as experiment_file
-from common.errors import TaskError
-from common.experiment import Experiment, validate
-from common.tasks import BUILT_IN, Task, load_task, task_id
+from lotteryfl.common import experiment as experiment_file
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.experiment import Experiment, validate
+from lotteryfl.common.tasks import BUILT_IN, Task, load_task, task_id
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -232,7 +232,7 @@ def test_what_client_may_return(tmp_path: Path) -> None:
         "lists": "return [[x, y], [x, y], [x, y]]",
         "datasets": "return [torch.utils.data.TensorDataset(x, y)] * 3",
         "subsets": "return [torch.utils.data.Subset(torch.utils.data.TensorDataset(x, y), [0, 1])] * 3",
-        "clientdata": "from common.tasks import ClientData; return ClientData((x, y), (x, y), (x, y))",
+        "clientdata": "from lotteryfl.common.tasks import ClientData; return ClientData((x, y), (x, y), (x, y))",
     }
     for name, body in bodies.items():
         assert_learnable(load_own(write_task(tmp_path, with_client(body), name)), 2)

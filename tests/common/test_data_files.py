@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from common.errors import TaskError
-from common.experiment import Experiment, validate
-from common.tasks import BUILT_IN, load_task
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.experiment import Experiment, validate
+from lotteryfl.common.tasks import BUILT_IN, load_task
 
 
 def experiment_of(name: str, folder: Path | str, clients: int = 4, model: str = "mlp", **sections: Any) -> Experiment:

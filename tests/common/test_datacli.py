@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from common.cli import program
-from common.errors import LotteryFLError
-from common.experiment import Experiment, validate
-from common.holdings import holdings
-from common.picture import draw_holdings
-from common.skew import label_skew
-from common.tasks import load_task
+from lotteryfl.common.cli import program
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.experiment import Experiment, validate
+from lotteryfl.common.holdings import holdings
+from lotteryfl.common.picture import draw_holdings
+from lotteryfl.common.skew import label_skew
+from lotteryfl.common.tasks import load_task
 
 
 def run(tmp_path: Path, *options: str, text: str = "") -> Result:

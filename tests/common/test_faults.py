@@ -13,9 +13,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from common import faults
-from common.errors import LotteryFLError
-from common.faults import ACTIONS, COORDINATOR_POINTS, WORKER_POINTS, Fault, Plan
+from lotteryfl.common import faults
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.faults import ACTIONS, COORDINATOR_POINTS, WORKER_POINTS, Fault, Plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,7 +92,7 @@ def test_the_points_between_the_chunks_of_a_stream(chunks: int, monkeypatch: pyt
 
 def run_python(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", f"from common.faults import fault\n{program}"],
+        [sys.executable, "-c", f"from lotteryfl.common.faults import fault\n{program}"],
         env=os.environ | environment | {"PYTHONPATH": str(ROOT)},
         cwd=ROOT,
         timeout=60,
@@ -110,7 +110,7 @@ def test_a_process_dies_at_its_point() -> None:
 
 def test_a_process_stops_at_its_point_until_it_is_continued() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", "from common.faults import fault\nfault('lease-written')\nprint('went on')"],
+        [sys.executable, "-c", "from lotteryfl.common.faults import fault\nfault('lease-written')\nprint('went on')"],
         env=os.environ | {"LOTTERYFL_FAULTS": "lease-written:stop", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         cwd=ROOT,

@@ -9,12 +9,12 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import PayloadError
-from common.framing import deserializer, frames, message_size, serialize, take
-from common.receiver import MemoryReceiver
-from common.tensorfile import parse
-from common.tensorstream import CHUNK_BYTES, TensorStream, Trailer
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.framing import deserializer, frames, message_size, serialize, take
+from lotteryfl.common.receiver import MemoryReceiver
+from lotteryfl.common.tensorfile import parse
+from lotteryfl.common.tensorstream import CHUNK_BYTES, TensorStream, Trailer
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 read = deserializer(pb.BlobPart)
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from common.experiment import Experiment
-from common.models import create_model
-from common.pruning import prune_fixed_amount
-from common.tasks import BUILT_IN, languages
-from common.training import evaluate, train
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.models import create_model
+from lotteryfl.common.pruning import prune_fixed_amount
+from lotteryfl.common.tasks import BUILT_IN, languages
+from lotteryfl.common.training import evaluate, train
 
 
 @pytest.mark.parametrize("name", ["tabular", "languages"])

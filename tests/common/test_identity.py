@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.identity import Identity, IdentityError, Role, check_incarnation, check_issued_name, check_name
-from common.text import printable
+from lotteryfl.common.identity import Identity, IdentityError, Role, check_incarnation, check_issued_name, check_name
+from lotteryfl.common.text import printable
 
 
 @pytest.mark.parametrize("role", list(Role))

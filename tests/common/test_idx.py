@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from common.errors import TaskError
-from common.tasks.idx import MAX_BYTES, read_idx
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.tasks.idx import MAX_BYTES, read_idx
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from common import masks
-from common.errors import PayloadError
-from common.masks import BLOCK, PackedMask
+from lotteryfl.common import masks
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.masks import BLOCK, PackedMask
 
 EDGES = [0, 1, 7, 8, 9, 15, 16, 17, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 8, 2 * BLOCK + 7]
 DTYPES = [

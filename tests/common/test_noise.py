@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from common.noise import gaussian, uniform
+from lotteryfl.common.noise import gaussian, uniform
 
 
 def test_uniform_values_are_the_sources_52_bits_and_never_0_or_1() -> None:

@@ -8,14 +8,14 @@ from tensorfiles import assert_same
 from torch import Tensor
 from wiremodel import KEEP_SEVEN, TABLE, densities, model_masks, model_tensors, over_the_wire, seeds
 
-from common import masks
-from common.errors import PayloadError
-from common.payload import mask_density, max_payload_bytes, plain_name
-from common.quantization import DTYPES
-from common.settings import WireDtype
-from common.tensorfile import parse
-from common.tensorstream import TensorStream
-from common.wireformat import WireFormat
+from lotteryfl.common import masks
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.payload import mask_density, max_payload_bytes, plain_name
+from lotteryfl.common.quantization import DTYPES
+from lotteryfl.common.settings import WireDtype
+from lotteryfl.common.tensorfile import parse
+from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.wireformat import WireFormat
 
 WIRE = WireFormat(TABLE, "float32")
 MASKED = ("a.weight", "c.weight", "f.weight")

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import TaskError
-from common.partition import ClientIndices, Partition, stratified_split
-from common.randomness import generator
-from common.settings import PartitionSettings
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.partition import ClientIndices, Partition, stratified_split
+from lotteryfl.common.randomness import generator
+from lotteryfl.common.settings import PartitionSettings
 
 KINDS = ("n-class", "dirichlet", "iid", "feature-skew", "natural")
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from tensorfiles import encode
 from wiremodel import KEEP_SEVEN, TABLE, Masks, densities, fewer, model_masks, model_tensors, over_the_wire, seeds
 
-from common import masks, payload
-from common.errors import PayloadError
-from common.quantization import DTYPES
-from common.settings import WireDtype
-from common.tensorfile import parse, save
-from common.tensorstream import TensorStream
-from common.tensortable import TensorSpec, TensorTable
-from common.wireformat import WireFormat
+from lotteryfl.common import masks, payload
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.quantization import DTYPES
+from lotteryfl.common.settings import WireDtype
+from lotteryfl.common.tensorfile import parse, save
+from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common.wireformat import WireFormat
 
 
 def same_masks(one: Masks, other: Masks) -> bool:

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from common.errors import TaskError
-from common.noise import uniform
-from common.parameters import named_masks, named_tensors
-from common.privatetraining import ExamplePrivacy, train_privately
-from common.pruning import prune_fixed_amount
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.noise import uniform
+from lotteryfl.common.parameters import named_masks, named_tensors
+from lotteryfl.common.privatetraining import ExamplePrivacy, train_privately
+from lotteryfl.common.pruning import prune_fixed_amount
 
 EXAMPLES = 30
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorfiles import EVERY_DTYPE, assert_same, encode, names
 
-from common.errors import PayloadError
-from common.receiver import FileReceiver, MemoryReceiver
-from common.tensorfile import parse
-from common.tensorstream import CHUNK_BYTES, TensorStream, Trailer
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.receiver import FileReceiver, MemoryReceiver
+from lotteryfl.common.tensorfile import parse
+from lotteryfl.common.tensorstream import CHUNK_BYTES, TensorStream, Trailer
 
 
 @pytest.fixture(params=["memory", "file"])

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from common.parameters import named_masks
-from common.pruning import prune_fixed_amount
-from common.rowpruning import prune_rows
+from lotteryfl.common.parameters import named_masks
+from lotteryfl.common.pruning import prune_fixed_amount
+from lotteryfl.common.rowpruning import prune_rows
 
 
 def convolutional() -> nn.Sequential:

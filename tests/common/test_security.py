@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from common.certificate import load_certificate
-from common.identity import Identity, Role
-from common.security import ChannelSecurity, SecurityError, TLSFiles, is_loopback, read_token
-from server.security.certificates import Authority
+from lotteryfl.common.certificate import load_certificate
+from lotteryfl.common.identity import Identity, Role
+from lotteryfl.common.security import ChannelSecurity, SecurityError, TLSFiles, is_loopback, read_token
+from lotteryfl.server.security.certificates import Authority
 
 TOKEN = f"gpu-1.{'s' * 43}"
 HERE = (
@@ -131,5 +131,5 @@ def test_a_certificate_that_has_expired(certificates: Path) -> None:
 
 def test_asking_for_a_status_is_cheap() -> None:
     """As a health check does every few seconds; over TLS too."""
-    code = "import sys; import server.inspectcli; sys.exit(bool({'torch', 'cryptography'} & set(sys.modules)))"
+    code = "import sys, lotteryfl.server.inspectcli; sys.exit(bool({'torch', 'cryptography'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from common.errors import TaskError
-from common.experiment import Experiment, validate
-from common.models import DATASETS
-from common.partition import Partition
-from common.tasks import BUILT_IN, ClientData, Task, load_task, mnist
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.experiment import Experiment, validate
+from lotteryfl.common.models import DATASETS
+from lotteryfl.common.partition import Partition
+from lotteryfl.common.tasks import BUILT_IN, ClientData, Task, load_task, mnist
 
 
 def make_experiment(clients: int = 8, task: dict[str, Any] | None = None, **sections: Any) -> Experiment:

@@ -12,10 +12,10 @@ import torch
 from tensorfiles import EVERY_DTYPE, Spec, assert_same, encode, names
 from torch import Tensor
 
-from common.errors import PayloadError
-from common.receiver import FileReceiver
-from common.tensorfile import open_file, save, save_stream
-from common.tensorstream import Trailer
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.receiver import FileReceiver
+from lotteryfl.common.tensorfile import open_file, save, save_stream
+from lotteryfl.common.tensorstream import Trailer
 
 
 def test_save_writes_the_bytes_of_the_stream(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorfiles import EVERY_DTYPE, assert_same, encode
 
-from common.errors import PayloadError
-from common.tensorfile import parse
-from common.tensorlayout import Entry
-from common.tensorreceiver import TensorReceiver, new_tensor
-from common.tensorstream import Trailer
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.tensorfile import parse
+from lotteryfl.common.tensorlayout import Entry
+from lotteryfl.common.tensorreceiver import TensorReceiver, new_tensor
+from lotteryfl.common.tensorstream import Trailer
 
 DATA = encode(EVERY_DTYPE)
 

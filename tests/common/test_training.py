@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-import common
-from common.metrics import classification_metrics
-from common.parameters import copy_model, digest, named_masks, named_tensors
-from common.pruning import make_permanent, prune_fixed_amount
-from common.training import evaluate, train
+import lotteryfl
+from lotteryfl.common.metrics import classification_metrics
+from lotteryfl.common.parameters import copy_model, digest, named_masks, named_tensors
+from lotteryfl.common.pruning import make_permanent, prune_fixed_amount
+from lotteryfl.common.training import evaluate, train
 
 architectures = pytest.mark.parametrize("name", ARCHITECTURES)
 OPTIMIZERS = [
@@ -390,13 +390,13 @@ def test_empty_data_are_refused():
 
 
 def test_the_front_door_opens_on_first_use():
-    code = "import sys, common; assert 'torch' not in sys.modules; common.train; assert 'torch' in sys.modules"
+    code = "import sys, lotteryfl; assert 'torch' not in sys.modules; lotteryfl.train; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_front_door_leads_to_every_function():
-    assert all(callable(getattr(common, name)) for name in common.__all__)
-    assert set(common.__all__) <= set(dir(common))
-    assert common.train is train
-    with pytest.raises(AttributeError, match=r"^module 'common' has no attribute 'prune'$"):
-        _ = common.prune
+    assert all(callable(getattr(lotteryfl, name)) for name in lotteryfl.__all__)
+    assert set(lotteryfl.__all__) <= set(dir(lotteryfl))
+    assert lotteryfl.train is train
+    with pytest.raises(AttributeError, match=r"^module 'lotteryfl' has no attribute 'prune'$"):
+        _ = lotteryfl.prune

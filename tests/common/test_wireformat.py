@@ -13,15 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from wiremodel import KEEP_SEVEN, TABLE, densities, model_masks, model_tensors, over_the_wire, seeds
 
-from common import masks
-from common.errors import PayloadError
-from common.masks import BLOCK, PackedMask
-from common.quantization import DTYPES, MAX_SCALE, SCALE_BLOCK, dequantize, quantize
-from common.settings import WireDtype
-from common.tensorfile import open_file, save
-from common.tensorstream import TensorStream
-from common.tensortable import TensorSpec, TensorTable
-from common.wireformat import WireFormat
+from lotteryfl.common import masks
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.masks import BLOCK, PackedMask
+from lotteryfl.common.quantization import DTYPES, MAX_SCALE, SCALE_BLOCK, dequantize, quantize
+from lotteryfl.common.settings import WireDtype
+from lotteryfl.common.tensorfile import open_file, save
+from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common.wireformat import WireFormat
 
 WIRE = WireFormat(TABLE, "float32")
 INT8 = WireFormat(TABLE, "int8")

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from tensorfiles import encode
 from torch import Tensor
 
-from common import masks
-from common.masks import PackedMask
-from common.tensorfile import parse
-from common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common import masks
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.tensorfile import parse
+from lotteryfl.common.tensortable import TensorSpec, TensorTable
 
 Masks = dict[str, PackedMask]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from common.errors import LotteryFLError
+from lotteryfl.common.errors import LotteryFLError
 
 Read = Callable[[bytes], None]
 """A target: reads bytes as somebody else may have sent them; what it asserts must hold for all of them."""

@@ -10,12 +10,12 @@ import torch
 from fuzzmutate import NUMBERS, join, mutate_bytes, mutate_messages, split
 from torch import Tensor
 
-from client.download import Download
-from common import masks
-from common.errors import PayloadError
-from common.framing import deserializer, frames
-from common.masks import PackedMask
-from common.payload import (
+from lotteryfl.client.download import Download
+from lotteryfl.common import masks
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.framing import deserializer, frames
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.payload import (
     mask_digest,
     mask_tensors,
     masks_from_entries,
@@ -23,14 +23,14 @@ from common.payload import (
     pack_mask_update,
     unpack_mask_update,
 )
-from common.quantization import DTYPES as WIRE_DTYPES
-from common.receiver import MemoryReceiver
-from common.tensorfile import parse
-from common.tensorreceiver import TensorReceiver
-from common.tensorstream import TensorStream, Trailer
-from common.tensortable import TensorSpec, TensorTable
-from common.wireformat import WireFormat
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.quantization import DTYPES as WIRE_DTYPES
+from lotteryfl.common.receiver import MemoryReceiver
+from lotteryfl.common.tensorfile import parse
+from lotteryfl.common.tensorreceiver import TensorReceiver
+from lotteryfl.common.tensorstream import TensorStream, Trailer
+from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Masks = dict[str, PackedMask]
 

@@ -9,9 +9,9 @@ import torch
 from driving import Bench, TinyTask, simulated, tiny_experiment
 from fuzzfolder import folder
 
-from common.tensorstream import TensorStream
-from protos import lotteryfl_pb2 as pb
-from server.report import write_summary
+from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.report import write_summary
 
 Files = dict[str, bytes]
 """By name in the run directory."""

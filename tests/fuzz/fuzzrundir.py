@@ -12,13 +12,13 @@ from fuzzfolder import folder
 from fuzzmutate import join, mutate_bytes, mutate_file, mutate_messages, split
 from fuzzrun import LiveRun, finished, interrupted
 
-from common.errors import LotteryFLError
-from common.framing import deserializer
-from common.security import ChannelSecurity
-from protos import lotteryfl_pb2 as pb
-from server.inspectcli import export, status, verify
-from server.payloads import check_result
-from server.rundir import RunDirectory
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.framing import deserializer
+from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.inspectcli import export, status, verify
+from lotteryfl.server.payloads import check_result
+from lotteryfl.server.rundir import RunDirectory
 
 MOST_DAMAGES = 16
 

@@ -15,14 +15,14 @@ from driving import silent
 from handworker import HandWorker
 from processes import Gate, Process
 
-from common.experiment import load
-from common.security import ChannelSecurity
-from common.tasks import load_task
-from server.endpoint import Endpoint
-from server.limits import Limits
-from server.report import Summary, summarise
-from server.setup import create_run
-from server.simulate import Simulation
+from lotteryfl.common.experiment import load
+from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.common.tasks import load_task
+from lotteryfl.server.endpoint import Endpoint
+from lotteryfl.server.limits import Limits
+from lotteryfl.server.report import Summary, summarise
+from lotteryfl.server.setup import create_run
+from lotteryfl.server.simulate import Simulation
 
 GATED_TASK = Path(__file__).with_name("gated_task.py")
 Start = Callable[..., Process]

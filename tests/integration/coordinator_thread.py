@@ -7,14 +7,14 @@ from typing import Self
 
 from driving import silent
 
-from common.channel import open_channel
-from common.errors import LotteryFLError
-from common.security import ChannelSecurity
-from protos import lotteryfl_pb2_grpc as pb_grpc
-from server.endpoint import Endpoint
-from server.limits import Limits
-from server.rundir import RunDirectory
-from server.serve import CoordinatorServer
+from lotteryfl.common.channel import open_channel
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
+from lotteryfl.server.endpoint import Endpoint
+from lotteryfl.server.limits import Limits
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.serve import CoordinatorServer
 
 
 class CoordinatorThread:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from common.identity import Identity, Role
-from common.security import ChannelSecurity, TLSFiles
-from server.endpoint import Endpoint
-from server.security.certificates import COORDINATOR, Authority
-from server.security.tokens import add_token
+from lotteryfl.common.identity import Identity, Role
+from lotteryfl.common.security import ChannelSecurity, TLSFiles
+from lotteryfl.server.endpoint import Endpoint
+from lotteryfl.server.security.certificates import COORDINATOR, Authority
+from lotteryfl.server.security.tokens import add_token
 
 HERE = "127.0.0.1:0"
 

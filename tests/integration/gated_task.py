@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from common.experiment import Experiment
-from common.randomness import generator
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.randomness import generator
 
 _EXAMPLES = (24, 8, 8)
 _FEATURES, _CLASSES = 12, 3

@@ -6,19 +6,19 @@ from typing import Protocol
 
 import torch
 
-from client.assignment import AssignmentRunner
-from common.channel import PROTOCOL_VERSION
-from common.experiment import from_json
-from common.framing import frames
-from common.masks import PackedMask
-from common.payload import masks_from_entries
-from common.tasks import load_task
-from common.tensorfile import parse
-from common.tensorstream import TensorStream
-from common.tensortable import TensorTable
-from common.wireformat import WireFormat
-from protos import lotteryfl_pb2 as pb
-from protos import lotteryfl_pb2_grpc as pb_grpc
+from lotteryfl.client.assignment import AssignmentRunner
+from lotteryfl.common.channel import PROTOCOL_VERSION
+from lotteryfl.common.experiment import from_json
+from lotteryfl.common.framing import frames
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.payload import masks_from_entries
+from lotteryfl.common.tasks import load_task
+from lotteryfl.common.tensorfile import parse
+from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 
 INCARNATION = "1" * 32
 

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from coordinator_thread import CoordinatorThread
 
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
 def status(server: CoordinatorThread) -> pb.RunStatus:

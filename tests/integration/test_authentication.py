@@ -17,12 +17,12 @@ from handworker import INCARNATION, HandWorker
 from looking import fails, fetch, status
 from processes import free_port
 
-from common.channel import PROTOCOL_VERSION, open_channel
-from common.identity import Role
-from common.security import ChannelSecurity
-from protos import lotteryfl_pb2 as pb
-from protos import lotteryfl_pb2_grpc as pb_grpc
-from server.security.tokens import revoke_token
+from lotteryfl.common.channel import PROTOCOL_VERSION, open_channel
+from lotteryfl.common.identity import Role
+from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
+from lotteryfl.server.security.tokens import revoke_token
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Coordinator"]
 OBSERVING = {"GetRun", "WatchRun", "FetchModel"}

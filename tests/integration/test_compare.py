@@ -94,7 +94,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, start: Start,
 
 def test_strategies_of_ones_own_are_compared_too(tmp_path: Path, start: Start, write: Write, expect: Expect) -> None:
     own = tmp_path / "own.py"
-    own.write_text('from server.strategies import FedAvg\n\nclass Mine(FedAvg):\n    name = "mine"\n')
+    own.write_text('from lotteryfl.server.strategies import FedAvg\n\nclass Mine(FedAvg):\n    name = "mine"\n')
     compared = start("compare", write(rounds=1), "--strategies=mine", "--seeds=7", *COMPARE[4:], "--strategy", own)
     assert compared.exit_code() == 0, compared.stderr
     expected = expect(write(name="oracle.toml", rounds=1, strategy={"name": "fedavg"}))

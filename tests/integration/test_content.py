@@ -3,9 +3,9 @@
 import pytest
 from conftest import Coordinate, Write
 
-from client.connection import Connection
-from common.errors import PayloadError
-from common.tensorfile import open_file, save
+from lotteryfl.client.connection import Connection
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.tensorfile import open_file, save
 
 
 def test_other_content_under_the_digest_of_the_initial_model_is_refused(coordinate: Coordinate, write: Write) -> None:

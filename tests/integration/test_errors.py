@@ -8,10 +8,10 @@ from conftest import GATED_TASK, Coordinate, Start, Write
 from handworker import HandWorker
 from processes import PROMPT, Process, free_port
 
-from common.experiment import load
-from protos import lotteryfl_pb2 as pb
-from server.setup import create_run
-from server.strategies.lotteryfl import LotteryFL
+from lotteryfl.common.experiment import load
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.setup import create_run
+from lotteryfl.server.strategies.lotteryfl import LotteryFL
 
 BAD_MODEL = """
 from torch import nn

@@ -7,12 +7,12 @@ from conftest import Coordinate, Expect, Write
 from driving import silent
 from handworker import HandWorker
 
-from common import faults
-from common.tasks import load_task
-from protos import lotteryfl_pb2 as pb
-from server.report import summarise
-from server.rundir import RunDirectory
-from server.simulate import Simulation
+from lotteryfl.common import faults
+from lotteryfl.common.tasks import load_task
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.report import summarise
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.simulate import Simulation
 
 
 @pytest.mark.parametrize("point", ["models-written", "round-committing"])

@@ -17,12 +17,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from handworker import HandWorker
 from looking import fails, status, stored, until
 
-from client.connection import Connection
-from common.channel import CLIENT_OPTIONS, PROTOCOL_VERSION, open_channel
-from protos import lotteryfl_pb2 as pb
-from protos import lotteryfl_pb2_grpc as pb_grpc
-from server.limiting import Limiting
-from server.limits import Limits
+from lotteryfl.client.connection import Connection
+from lotteryfl.common.channel import CLIENT_OPTIONS, PROTOCOL_VERSION, open_channel
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
+from lotteryfl.server.limiting import Limiting
+from lotteryfl.server.limits import Limits
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 TOO_SLOW = grpc.StatusCode.DEADLINE_EXCEEDED

@@ -9,8 +9,8 @@ from conftest import Coordinate, Write
 from coordinator_thread import CoordinatorThread
 from handworker import HandWorker
 
-from common import faults
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common import faults
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
 def committed(server: CoordinatorThread) -> int:

@@ -5,8 +5,8 @@ import pytest
 from conftest import Coordinate, Write
 from handworker import INCARNATION
 
-from common.channel import PROTOCOL_VERSION
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.channel import PROTOCOL_VERSION
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
 def registration(run_id: str = "") -> pb.RegisterRequest:

@@ -11,10 +11,10 @@ from conftest import GATED_TASK, Coordinate, Expect, Start, Write, assert_same_b
 from credentials import Credentials
 from processes import PROMPT, Gate, Process, free_port
 
-from common.errors import LotteryFLError
-from common.security import SecurityError
-from server.cli import serve
-from server.security.certificates import Authority
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.security import SecurityError
+from lotteryfl.server.cli import serve
+from lotteryfl.server.security.certificates import Authority
 
 NAMES = {"cert": "tls.crt", "key": "tls.key", "ca": "ca.crt"}
 DIGITS: dict[str, Any] = {

@@ -11,7 +11,7 @@ from coordinator_thread import CoordinatorThread
 from handworker import Done, HandWorker
 from looking import fails, fetch, status, stored, until
 
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Messages = list[pb.ResultPart]
 

@@ -11,9 +11,9 @@ from coordinator_thread import CoordinatorThread
 from handworker import HandWorker
 from looking import fails, status
 
-from common.channel import PROTOCOL_VERSION
-from protos import lotteryfl_pb2 as pb
-from server.report import summarise
+from lotteryfl.common.channel import PROTOCOL_VERSION
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.report import summarise
 
 REFUSED = pb.SubmitReply.REFUSED
 

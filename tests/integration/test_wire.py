@@ -17,10 +17,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from handworker import INCARNATION, HandWorker
 from looking import fails, fetch, status, stored, until
 
-from common.channel import PROTOCOL_VERSION
-from protos import lotteryfl_pb2 as pb
-from server.endpoint import Endpoint
-from server.report import summarise
+from lotteryfl.common.channel import PROTOCOL_VERSION
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.endpoint import Endpoint
+from lotteryfl.server.report import summarise
 
 SERVICE = "lotteryfl.v1.Coordinator"
 Verdict = pb.SubmitReply.Verdict

@@ -11,8 +11,8 @@ from conftest import GATED_TASK, Coordinate, Expect, Start, Write, assert_same_b
 from handworker import HandWorker
 from processes import PROMPT, Gate, Process
 
-from protos import lotteryfl_pb2 as pb
-from server.report import summarise
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.report import summarise
 
 LISTENING = r"^listening at (127\.0\.0\.1:\d+)$"
 

@@ -7,13 +7,13 @@ import torch
 from driving import Bench, tiny_experiment
 from torch import Tensor
 
-from common.masks import unpack
-from common.tensorfile import open_file, parse
-from protos import lotteryfl_pb2 as pb
-from server.payloads import assignment_payload
-from server.runfiles import model_file
-from server.strategies import create_strategy
-from server.strategies.base import Strategy
+from lotteryfl.common.masks import unpack
+from lotteryfl.common.tensorfile import open_file, parse
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.payloads import assignment_payload
+from lotteryfl.server.runfiles import model_file
+from lotteryfl.server.strategies import create_strategy
+from lotteryfl.server.strategies.base import Strategy
 
 W = "0.weight"
 

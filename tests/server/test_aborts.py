@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from server.aborts import ForgottenAborts
+from lotteryfl.server.aborts import ForgottenAborts
 
 CALLS = 20
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from driving import Bench, tiny_experiment
 
-from common.errors import ExperimentError
-from common.experiment import from_json
-from common.identity import Identity, Role
-from common.security import SecurityError, TLSFiles
-from common.settings import AccessSettings
-from server.endpoint import Endpoint
-from server.security.access import AccessError, clients_held
-from server.security.certificates import Authority
-from server.security.tokens import add_token
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.experiment import from_json
+from lotteryfl.common.identity import Identity, Role
+from lotteryfl.common.security import SecurityError, TLSFiles
+from lotteryfl.common.settings import AccessSettings
+from lotteryfl.server.endpoint import Endpoint
+from lotteryfl.server.security.access import AccessError, clients_held
+from lotteryfl.server.security.certificates import Authority
+from lotteryfl.server.security.tokens import add_token
 
 Drive = Callable[..., Bench]
 ALICE, BOB = (Identity(name, Role.WORKER) for name in ("alice", "bob"))

@@ -11,10 +11,10 @@ from opacus.accountants import RDPAccountant
 from opacus.accountants.analysis import rdp
 from scipy.stats import norm
 
-from protos import lotteryfl_pb2 as pb
-from server.accountant import Releases, epsilon, epsilons, most_spent
-from server.report import final_table, status_of, summarise
-from server.summaries import round_summaries
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.accountant import Releases, epsilon, epsilons, most_spent
+from lotteryfl.server.report import final_table, status_of, summarise
+from lotteryfl.server.summaries import round_summaries
 
 Drive = Callable[..., Bench]
 

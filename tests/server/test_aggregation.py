@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from common import masks
-from common.masks import BLOCK, PackedMask
-from common.settings import AggregationSettings, WireDtype
-from common.tensortable import TensorSpec, TensorTable
-from common.wireformat import WireFormat
-from server.aggregation import Combination, Update, aggregate
+from lotteryfl.common import masks
+from lotteryfl.common.masks import BLOCK, PackedMask
+from lotteryfl.common.settings import AggregationSettings, WireDtype
+from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.server.aggregation import Combination, Update, aggregate
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 

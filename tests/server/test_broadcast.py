@@ -8,13 +8,13 @@ from driving import Bench, tiny_experiment, tiny_mlp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.parameters import named_tensors
-from common.settings import WireDtype
-from common.tensorstream import TensorStream
-from common.tensortable import TensorTable
-from common.wireformat import WireFormat
-from server.broadcast import TransferSizes
-from server.summaries import round_summaries
+from lotteryfl.common.parameters import named_tensors
+from lotteryfl.common.settings import WireDtype
+from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.server.broadcast import TransferSizes
+from lotteryfl.server.summaries import round_summaries
 
 Drive = Callable[..., Bench]
 

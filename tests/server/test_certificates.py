@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 from cryptography import x509
 
-from common.certificate import identity_of, load_certificate
-from common.errors import LotteryFLError
-from common.identity import Identity, Role
-from server.securitycli import certs
+from lotteryfl.common.certificate import identity_of, load_certificate
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.identity import Identity, Role
+from lotteryfl.server.securitycli import certs
 
 
 def make(folder: Path, *arguments: str) -> str:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from common.errors import LotteryFLError
-from common.experiment import load
-from server.comparing.cells import Cell, plan_cells
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.experiment import load
+from lotteryfl.server.comparing.cells import Cell, plan_cells
 
 
 @pytest.fixture

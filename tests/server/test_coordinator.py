@@ -6,13 +6,13 @@ import pytest
 import torch
 from driving import Bench, tiny_experiment
 
-from common.errors import ExperimentError
-from protos import lotteryfl_pb2 as pb
-from server.conclusion import Conclusion
-from server.coordinator import Step
-from server.database import AssignmentRow
-from server.strategies.base import ClientState
-from server.workers import ReplacedError
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.conclusion import Conclusion
+from lotteryfl.server.coordinator import Step
+from lotteryfl.server.database import AssignmentRow
+from lotteryfl.server.strategies.base import ClientState
+from lotteryfl.server.workers import ReplacedError
 
 Drive = Callable[..., Bench]
 

@@ -9,12 +9,12 @@ from driving import Bench, tiny_experiment
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from common.errors import LotteryFLError
-from protos import lotteryfl_pb2 as pb
-from server.conclusion import Conclusion
-from server.coordinator import Step
-from server.progress import describe_round
-from server.report import status_of
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.conclusion import Conclusion
+from lotteryfl.server.coordinator import Step
+from lotteryfl.server.progress import describe_round
+from lotteryfl.server.report import status_of
 
 Drive = Callable[..., Bench]
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 from driving import Bench, tiny_experiment
 
-from protos import lotteryfl_pb2 as pb
-from server.coordinator import Step
-from server.workers import UnknownWorkerError
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.coordinator import Step
+from lotteryfl.server.workers import UnknownWorkerError
 
 Drive = Callable[..., Bench]
 

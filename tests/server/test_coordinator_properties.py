@@ -13,15 +13,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from common.experiment import Experiment
-from common.identity import name_of
-from common.masks import PackedMask
-from protos import lotteryfl_pb2 as pb
-from server.assignments import AssignmentId
-from server.coordinator import Step
-from server.summaries import round_summaries
-from server.verify import verify
-from server.workers import AsideError, UnknownWorkerError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.identity import name_of
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.assignments import AssignmentId
+from lotteryfl.server.coordinator import Step
+from lotteryfl.server.summaries import round_summaries
+from lotteryfl.server.verify import verify
+from lotteryfl.server.workers import AsideError, UnknownWorkerError
 
 LEASE = 10.0
 NAMES = st.sampled_from(["a", "b", "c"])

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import LotteryFLError
-from protos import lotteryfl_pb2 as pb
-from server.assignments import AssignmentId, Standing, State
-from server.database import AssignmentRow, ClientRow, Database, Received
-from server.schema import SCHEMA_VERSION
-from server.summaries import ClientSummary, client_summaries, round_summaries
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.assignments import AssignmentId, Standing, State
+from lotteryfl.server.database import AssignmentRow, ClientRow, Database, Received
+from lotteryfl.server.schema import SCHEMA_VERSION
+from lotteryfl.server.summaries import ClientSummary, client_summaries, round_summaries
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import safetensors.torch
 import torch
 from driving import Bench, Tied, TinyTask, simulated, tiny_experiment
 
-from common import masks as packed_masks
-from common.errors import LotteryFLError
-from common.pruning import get_prune_params
-from common.training import evaluate
-from server.export import export_ticket
-from server.rundir import RunDirectory
-from server.summaries import client_summaries
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.pruning import get_prune_params
+from lotteryfl.common.training import evaluate
+from lotteryfl.server.export import export_ticket
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.summaries import client_summaries
 
 Drive = Callable[..., Bench]
 

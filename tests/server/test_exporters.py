@@ -7,11 +7,11 @@ import pytest
 from click.testing import CliRunner
 from driving import simulated, tiny_experiment
 
-from common.errors import LotteryFLError
-from server.exporters import EXPORTERS
-from server.exporters.scalars import scalars, settings
-from server.reportcli import report
-from server.reporting.data import RunData, read_run
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.server.exporters import EXPORTERS
+from lotteryfl.server.exporters.scalars import scalars, settings
+from lotteryfl.server.reportcli import report
+from lotteryfl.server.reporting.data import RunData, read_run
 
 
 @pytest.fixture

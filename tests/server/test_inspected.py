@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 from damage import TICKET, edit
 
-from common.errors import LotteryFLError
-from server.database import Database
-from server.inspectcli import export, status
-from server.rundir import RunDirectory
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.server.database import Database
+from lotteryfl.server.inspectcli import export, status
+from lotteryfl.server.rundir import RunDirectory
 
 
 def put(key: str, value: str) -> Callable[[Path], None]:

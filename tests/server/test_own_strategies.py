@@ -10,14 +10,14 @@ from click.testing import CliRunner, Result
 from damage import problems
 from driving import TinyTask, create, tiny_experiment
 
-from common.cli import program
-from common.errors import ExperimentError, LotteryFLError
-from common.tensorfile import open_file
-from server.cli import _OpenRun
-from server.report import summarise
-from server.rundir import RunDirectory
-from server.setup import create_run
-from server.strategies import STRATEGIES, add_strategies, create_strategy
+from lotteryfl.common.cli import program
+from lotteryfl.common.errors import ExperimentError, LotteryFLError
+from lotteryfl.common.tensorfile import open_file
+from lotteryfl.server.cli import _OpenRun
+from lotteryfl.server.report import summarise
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.setup import create_run
+from lotteryfl.server.strategies import STRATEGIES, add_strategies, create_strategy
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "strategies.md"
 
@@ -102,7 +102,10 @@ def test_every_strategy_of_a_file_is_taken_once_and_again(tmp_path: Path) -> Non
         (GOOD.replace('"mine"', '"fedavg"'), "class Mine has name = 'fedavg': expected one of its own"),
         (GOOD.replace('name = "mine"', "pass"), "class Mine has name = 'fedavg': expected one of its own"),
         (GOOD.replace("(FedAvg)", "(Strategy)"), "class Mine lacks plan"),
-        ("from server.strategies import FedAvg", "holds no class that is a server.strategies.base.Strategy"),
+        (
+            "from lotteryfl.server.strategies import FedAvg",
+            "holds no class that is a lotteryfl.server.strategies.base.Strategy",
+        ),
         ("x = 1 / 0", r"import failed at .*my-own.py:1: ZeroDivisionError"),
         ("def", r"import failed at .*my-own.py:1: SyntaxError"),
     ],

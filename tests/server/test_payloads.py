@@ -9,16 +9,16 @@ import pytest
 import torch
 from driving import Answer, Bench, tiny_experiment
 
-from common import masks as packed_masks
-from common.payload import mask_digest
-from common.quantization import DTYPES
-from common.settings import MAX_EXAMPLES, WireDtype
-from common.tensorfile import open_file, parse
-from common.tensorstream import CHUNK_BYTES
-from protos import lotteryfl_pb2 as pb
-from server.database import AssignmentRow
-from server.filestream import FileStream
-from server.payloads import assignment_payload
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.payload import mask_digest
+from lotteryfl.common.quantization import DTYPES
+from lotteryfl.common.settings import MAX_EXAMPLES, WireDtype
+from lotteryfl.common.tensorfile import open_file, parse
+from lotteryfl.common.tensorstream import CHUNK_BYTES
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.database import AssignmentRow
+from lotteryfl.server.filestream import FileStream
+from lotteryfl.server.payloads import assignment_payload
 
 Drive = Callable[..., Bench]
 REFUSED = pb.SubmitReply.REFUSED

@@ -8,10 +8,10 @@ from driving import Answer, Bench, simulated, tiny_experiment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common import masks as packed_masks
-from common.payload import mask_digest, pack_mask_update
-from common.wireformat import WireFormat
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.payload import mask_digest, pack_mask_update
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Drive = Callable[..., Bench]
 ACCEPTED, REFUSED = pb.SubmitReply.ACCEPTED, pb.SubmitReply.REFUSED

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from common import masks
-from common.errors import PayloadError
-from common.masks import PackedMask
-from common.payload import mask_density
-from common.tensortable import TensorSpec, TensorTable
-from protos import lotteryfl_pb2 as pb
-from server.plancheck import check_plan
+from lotteryfl.common import masks
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.payload import mask_density
+from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.plancheck import check_plan
 
 TABLE = TensorTable(
     (

@@ -12,23 +12,23 @@ from driving import CPU, Bench, Tied, TinyTask, silent, simulated, tiny_experime
 from scipy import stats
 from torch import Tensor, nn
 
-from client.assignment import AssignmentRunner
-from common import masks as packed_masks
-from common.errors import ExperimentError
-from common.experiment import Experiment
-from common.parameters import named_tensors
-from common.tensorfile import open_file, parse
-from common.tensortable import TensorTable
-from protos import lotteryfl_pb2 as pb
-from server.aggregation import Update
-from server.aggregation.update import update_norm
-from server.coordinator import Step
-from server.payloads import assignment_payload
-from server.privacy import check_privacy, noisy_means
-from server.rundir import RunDirectory
-from server.setup import create_run
-from server.simulate import Simulation
-from server.strategies import STRATEGIES, create_strategy
+from lotteryfl.client.assignment import AssignmentRunner
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.parameters import named_tensors
+from lotteryfl.common.tensorfile import open_file, parse
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.aggregation import Update
+from lotteryfl.server.aggregation.update import update_norm
+from lotteryfl.server.coordinator import Step
+from lotteryfl.server.payloads import assignment_payload
+from lotteryfl.server.privacy import check_privacy, noisy_means
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.setup import create_run
+from lotteryfl.server.simulate import Simulation
+from lotteryfl.server.strategies import STRATEGIES, create_strategy
 
 Drive = Callable[..., Bench]
 

@@ -5,15 +5,15 @@ from collections.abc import Callable
 import pytest
 from driving import CPU, Bench, TinyTask, create, silent, tiny_experiment
 
-from common.errors import LotteryFLError
-from protos import lotteryfl_pb2 as pb
-from server.inspectcli import _describe
-from server.progress import describe_round
-from server.report import status_of, summarise
-from server.simulate import Simulation
-from server.summaries import round_summaries
-from server.verify import verify
-from server.workers import AsideError
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.inspectcli import _describe
+from lotteryfl.server.progress import describe_round
+from lotteryfl.server.report import status_of, summarise
+from lotteryfl.server.simulate import Simulation
+from lotteryfl.server.summaries import round_summaries
+from lotteryfl.server.verify import verify
+from lotteryfl.server.workers import AsideError
 
 Drive = Callable[..., Bench]
 REASON = f"examples = 0: expected 1 to {2**40}"

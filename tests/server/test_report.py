@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from driving import Bench, simulated, tiny_experiment
 
-from protos import lotteryfl_pb2 as pb
-from server.report import final_table, status_of, summarise, write_summary
-from server.rundir import RunDirectory
-from server.spread import spread
-from server.summaries import client_summaries
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.report import final_table, status_of, summarise, write_summary
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.spread import spread
+from lotteryfl.server.summaries import client_summaries
 
 Drive = Callable[..., Bench]
 

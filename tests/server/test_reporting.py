@@ -17,19 +17,19 @@ from driving import Bench, simulated, tiny_experiment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import LotteryFLError
-from common.masks import pack
-from server.report import summarise
-from server.reportcli import report
-from server.reporting.clientpictures import draw_layers
-from server.reporting.data import RunData, find_runs, read_run
-from server.reporting.figures import Targets, figures, table, target_accuracies
-from server.reporting.groups import group_runs
-from server.reporting.overlap import class_order, held_classes, jaccard, measure_overlap
-from server.reporting.timeline import draw_timeline
-from server.reporting.write import write_report
-from server.rundir import RunDirectory
-from server.summaries import client_summaries
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.masks import pack
+from lotteryfl.server.report import summarise
+from lotteryfl.server.reportcli import report
+from lotteryfl.server.reporting.clientpictures import draw_layers
+from lotteryfl.server.reporting.data import RunData, find_runs, read_run
+from lotteryfl.server.reporting.figures import Targets, figures, table, target_accuracies
+from lotteryfl.server.reporting.groups import group_runs
+from lotteryfl.server.reporting.overlap import class_order, held_classes, jaccard, measure_overlap
+from lotteryfl.server.reporting.timeline import draw_timeline
+from lotteryfl.server.reporting.write import write_report
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.summaries import client_summaries
 
 Drive = Callable[..., Bench]
 

@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from common import masks
-from common.masks import BLOCK
-from common.settings import AggregationSettings, WireDtype
-from common.tasks import load_task
-from common.tensortable import TensorSpec, TensorTable
-from common.wireformat import WireFormat
-from protos import lotteryfl_pb2 as pb
-from server.aggregation import Update, aggregate
-from server.coordinator import Step
-from server.report import summarise
+from lotteryfl.common import masks
+from lotteryfl.common.masks import BLOCK
+from lotteryfl.common.settings import AggregationSettings, WireDtype
+from lotteryfl.common.tasks import load_task
+from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.aggregation import Update, aggregate
+from lotteryfl.server.coordinator import Step
+from lotteryfl.server.report import summarise
 
 MEDIAN = AggregationSettings(rule="median")
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -159,7 +159,7 @@ def test_any_order_of_the_updates_and_any_size_of_the_blocks_give_the_same_bits(
 
     whole = bits()
     assert len(set(whole)) == 1
-    monkeypatch.setattr("server.aggregation.robust._MOST_CELLS", 4 * 64)
+    monkeypatch.setattr("lotteryfl.server.aggregation.robust._MOST_CELLS", 4 * 64)
     assert bits() == whole
 
 
@@ -167,7 +167,7 @@ def test_any_order_of_the_updates_and_any_size_of_the_blocks_give_the_same_bits(
 def test_memory_does_not_grow_with_the_number_of_clients(
     rule: AggregationSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.aggregation.robust._MOST_CELLS", 1 << 18)
+    monkeypatch.setattr("lotteryfl.server.aggregation.robust._MOST_CELLS", 1 << 18)
     numel = BLOCK
     held = {"weight": masks.pack(torch.arange(numel) % 8)}
     entries = WireFormat(table_of(numel), "float32").pack({"weight": torch.ones(numel)}, held)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from common.settings import RoundSettings
-from server.assignments import AssignmentId, Standing
-from server.rounds import Decision, OpenRound, RoundCounts, Verdict, decide
+from lotteryfl.common.settings import RoundSettings
+from lotteryfl.server.assignments import AssignmentId, Standing
+from lotteryfl.server.rounds import Decision, OpenRound, RoundCounts, Verdict, decide
 
 WAIT, COMMIT, RETRY, FAIL = Verdict.WAIT, Verdict.COMMIT, Verdict.RETRY, Verdict.FAIL
 SETTINGS = RoundSettings(min_results=2, deadline=60, lease=10, retries=2, max_attempts=1)

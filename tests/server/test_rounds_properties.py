@@ -6,9 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from common.settings import RoundSettings
-from server.assignments import AssignmentId, Standing
-from server.rounds import OpenRound, Verdict
+from lotteryfl.common.settings import RoundSettings
+from lotteryfl.server.assignments import AssignmentId, Standing
+from lotteryfl.server.rounds import OpenRound, Verdict
 
 CLIENTS = range(5)
 LEASE = 10.0

@@ -12,18 +12,18 @@ import torch
 from driving import Bench, TinyTask, create, tiny_experiment, tiny_mlp
 from torch import nn
 
-from common import faults
-from common.errors import LotteryFLError
-from common.masks import pack
-from common.parameters import digest
-from common.payload import mask_digest
-from common.tensorfile import open_file
-from server.aggregation import Update, aggregate
-from server.conclusion import conclude_round
-from server.database import Database
-from server.rundir import RunDirectory, is_set_up
-from server.runfiles import model_file
-from server.verify import verify
+from lotteryfl.common import faults
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.masks import pack
+from lotteryfl.common.parameters import digest
+from lotteryfl.common.payload import mask_digest
+from lotteryfl.common.tensorfile import open_file
+from lotteryfl.server.aggregation import Update, aggregate
+from lotteryfl.server.conclusion import conclude_round
+from lotteryfl.server.database import Database
+from lotteryfl.server.rundir import RunDirectory, is_set_up
+from lotteryfl.server.runfiles import model_file
+from lotteryfl.server.verify import verify
 
 Drive = Callable[..., Bench]
 

@@ -8,14 +8,14 @@ import pytest
 from damage import TICKET, edit
 from driving import Bench
 
-from common.errors import LotteryFLError, PayloadError
-from server.assignments import AssignmentId
-from server.coordinator import Coordinator
-from server.export import export_ticket
-from server.payloads import assignment_payload
-from server.rundir import RunDirectory
-from server.runfiles import is_tensor_file, model_file, result_file
-from server.verify import verify
+from lotteryfl.common.errors import LotteryFLError, PayloadError
+from lotteryfl.server.assignments import AssignmentId
+from lotteryfl.server.coordinator import Coordinator
+from lotteryfl.server.export import export_ticket
+from lotteryfl.server.payloads import assignment_payload
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.runfiles import is_tensor_file, model_file, result_file
+from lotteryfl.server.verify import verify
 
 Drive = Callable[..., Bench]
 OUTSIDE = ["../ticket.safetensors", "results/../../ticket.safetensors", "ticket.safetensors", "results/x.safetensors"]

@@ -7,11 +7,11 @@ import pytest
 import torch
 from driving import simulated, tiny_experiment
 
-from common.errors import LotteryFLError
-from common.masks import unpack
-from server.report import summarise
-from server.runview import open_run
-from server.summaries import client_summaries
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.masks import unpack
+from lotteryfl.server.report import summarise
+from lotteryfl.server.runview import open_run
+from lotteryfl.server.summaries import client_summaries
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ from driving import Bench
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.receiver import FileReceiver
-from common.tensorstream import CHUNK_BYTES
-from protos import lotteryfl_pb2 as pb
-from server.database import Database
-from server.limiting import Limiting
-from server.limits import LimitError, Limits, Rate, Shares
-from server.recent import Recent
-from server.refusals import Refusals, Refused
-from server.upload import CutUploads
-from server.workers import ReplacedError, UnknownWorkerError, WorkerRegistry
+from lotteryfl.common.receiver import FileReceiver
+from lotteryfl.common.tensorstream import CHUNK_BYTES
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.database import Database
+from lotteryfl.server.limiting import Limiting
+from lotteryfl.server.limits import LimitError, Limits, Rate, Shares
+from lotteryfl.server.recent import Recent
+from lotteryfl.server.refusals import Refusals, Refused
+from lotteryfl.server.upload import CutUploads
+from lotteryfl.server.workers import ReplacedError, UnknownWorkerError, WorkerRegistry
 
 TEXT = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
 

@@ -12,12 +12,12 @@ import torch
 from driving import Bench, Tied, TinyTask, simulated, tiny_experiment
 from torch import Tensor, nn
 
-from common.errors import ExperimentError, PayloadError
-from common.parameters import named_tensors
-from common.settings import ServerSettings
-from common.tensortable import TensorTable
-from server.runfiles import optimizer_file
-from server.serveroptimizer import ServerOptimizer, check_state
+from lotteryfl.common.errors import ExperimentError, PayloadError
+from lotteryfl.common.parameters import named_tensors
+from lotteryfl.common.settings import ServerSettings
+from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.server.runfiles import optimizer_file
+from lotteryfl.server.serveroptimizer import ServerOptimizer, check_state
 
 Drive = Callable[..., Bench]
 Factory = Callable[..., torch.optim.Optimizer]

@@ -6,12 +6,12 @@ import pytest
 import torch
 from driving import tiny_experiment
 
-from common.errors import ExperimentError, LotteryFLError, TaskError
-from common.experiment import Experiment
-from common.models import create_model
-from common.tensorfile import open_file
-from server.rundir import RunDirectory
-from server.setup import create_run, open_or_create_run
+from lotteryfl.common.errors import ExperimentError, LotteryFLError, TaskError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.models import create_model
+from lotteryfl.common.tensorfile import open_file
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.setup import create_run, open_or_create_run
 
 
 def own_task(folder: Path, model: str) -> str:

@@ -10,11 +10,11 @@ from driving import Bench, TinyTask, tiny_experiment, tiny_mlp
 from playing import W, assigned, model, play, settings, ticket
 from torch import nn
 
-from common import masks as packed_masks
-from common.masks import unpack
-from common.settings import ServerSettings
-from common.tensorfile import open_file
-from server.strategies import create_strategy
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.masks import unpack
+from lotteryfl.common.settings import ServerSettings
+from lotteryfl.common.tensorfile import open_file
+from lotteryfl.server.strategies import create_strategy
 
 Drive = Callable[..., Bench]
 

@@ -10,20 +10,20 @@ from driving import CPU, Bench, Tied, TinyTask, create, silent, simulated, tiny_
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from common import masks as packed_masks
-from common.errors import LotteryFLError, TaskError
-from common.experiment import Experiment
-from common.settings import WireDtype
-from common.tasks import ClientData, load_task
-from common.tensorfile import open_file, parse
-from protos import lotteryfl_pb2 as pb
-from server.coordinator import Step
-from server.payloads import assignment_payload
-from server.report import summarise
-from server.rundir import RunDirectory
-from server.setup import create_run
-from server.simulate import Simulation
-from server.summaries import client_summaries
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.errors import LotteryFLError, TaskError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.settings import WireDtype
+from lotteryfl.common.tasks import ClientData, load_task
+from lotteryfl.common.tensorfile import open_file, parse
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.coordinator import Step
+from lotteryfl.server.payloads import assignment_payload
+from lotteryfl.server.report import summarise
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.setup import create_run
+from lotteryfl.server.simulate import Simulation
+from lotteryfl.server.summaries import client_summaries
 
 Drive = Callable[..., Bench]
 

@@ -13,22 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from common import masks as packed_masks
-from common.errors import ExperimentError
-from common.experiment import Experiment
-from common.masks import PackedMask
-from common.parameters import digest
-from common.payload import mask_density
-from common.tensorfile import open_file, parse
-from protos import lotteryfl_pb2 as pb
-from server.coordinator import Step, Work
-from server.database import AssignmentRow
-from server.export import export_ticket
-from server.payloads import assignment_payload
-from server.report import summarise, write_summary
-from server.runfiles import model_file
-from server.strategies import STRATEGIES, create_strategy
-from server.strategies.base import ClientState, Strategy
+from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.parameters import digest
+from lotteryfl.common.payload import mask_density
+from lotteryfl.common.tensorfile import open_file, parse
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.coordinator import Step, Work
+from lotteryfl.server.database import AssignmentRow
+from lotteryfl.server.export import export_ticket
+from lotteryfl.server.payloads import assignment_payload
+from lotteryfl.server.report import summarise, write_summary
+from lotteryfl.server.runfiles import model_file
+from lotteryfl.server.strategies import STRATEGIES, create_strategy
+from lotteryfl.server.strategies.base import ClientState, Strategy
 
 Drive = Callable[..., Bench]
 Masks = Mapping[str, PackedMask]

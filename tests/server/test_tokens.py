@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from common.errors import LotteryFLError
-from common.identity import Identity, IdentityError, Role
-from common.security import TOKEN, SecurityError
-from server.security.tokens import TokenFile, add_token, revoke_token
-from server.securitycli import token as command
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.identity import Identity, IdentityError, Role
+from lotteryfl.common.security import TOKEN, SecurityError
+from lotteryfl.server.security.tokens import TokenFile, add_token, revoke_token
+from lotteryfl.server.securitycli import token as command
 
 
 def run(*arguments: object) -> str:

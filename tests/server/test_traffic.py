@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from driving import Bench
 
-from server.assignments import AssignmentId
-from server.traffic import Traffic
+from lotteryfl.server.assignments import AssignmentId
+from lotteryfl.server.traffic import Traffic
 
 Drive = Callable[..., Bench]
 

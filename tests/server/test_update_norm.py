@@ -9,15 +9,15 @@ from driving import Answer, Bench, Tied, TinyTask, simulated, tiny_experiment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import masks
-from common.masks import BLOCK
-from common.settings import WireDtype
-from common.tensorfile import open_file
-from common.tensortable import TensorSpec, TensorTable
-from common.wireformat import WireFormat
-from protos import lotteryfl_pb2 as pb
-from server.aggregation import Update, aggregate
-from server.aggregation.update import update_norm
+from lotteryfl.common import masks
+from lotteryfl.common.masks import BLOCK
+from lotteryfl.common.settings import WireDtype
+from lotteryfl.common.tensorfile import open_file
+from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.aggregation import Update, aggregate
+from lotteryfl.server.aggregation.update import update_norm
 
 Drive = Callable[..., Bench]
 ACCEPTED, REFUSED = pb.SubmitReply.ACCEPTED, pb.SubmitReply.REFUSED

@@ -9,13 +9,13 @@ from click.testing import CliRunner
 from damage import TICKET, edit, problems
 from driving import Bench, simulated, tiny_experiment
 
-from common.cli import program
-from common.errors import LotteryFLError
-from server import verify as verification
-from server.report import write_summary
-from server.rundir import RunDirectory
-from server.verify import verify
-from server.verify.report import MOST_KEPT
+from lotteryfl.common.cli import program
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.server import verify as verification
+from lotteryfl.server.report import write_summary
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.verify import verify
+from lotteryfl.server.verify.report import MOST_KEPT
 
 Drive = Callable[..., Bench]
 

@@ -16,14 +16,14 @@ import torch
 from damage import TICKET, edit, flip, problems, rewritten
 from driving import Bench, simulated, tiny_experiment
 
-from common.masks import PackedMask, count
-from common.parameters import digest
-from common.payload import mask_digest
-from common.tensorfile import open_file
-from server.report import write_summary
-from server.rundir import RunDirectory
-from server.runfiles import model_file
-from server.schema import SCHEMA_VERSION
+from lotteryfl.common.masks import PackedMask, count
+from lotteryfl.common.parameters import digest
+from lotteryfl.common.payload import mask_digest
+from lotteryfl.common.tensorfile import open_file
+from lotteryfl.server.report import write_summary
+from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.runfiles import model_file
+from lotteryfl.server.schema import SCHEMA_VERSION
 
 Drive = Callable[..., Bench]
 

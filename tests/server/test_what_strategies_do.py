@@ -10,14 +10,14 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from driving import Bench, Tied, TinyTask, tiny_experiment, tiny_mlp
 from playing import W, accuracies, assigned, create, mask_of, model, play, play_claiming, settings, ticket
 
-from common.errors import ExperimentError
-from common.payload import KEPT, OWN
-from common.settings import WireDtype
-from common.tensorfile import open_file
-from protos import lotteryfl_pb2 as pb
-from server.coordinator import Step
-from server.strategies import create_strategy
-from server.strategies.base import ClientState
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.payload import KEPT, OWN
+from lotteryfl.common.settings import WireDtype
+from lotteryfl.common.tensorfile import open_file
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.coordinator import Step
+from lotteryfl.server.strategies import create_strategy
+from lotteryfl.server.strategies.base import ClientState
 
 Drive = Callable[..., Bench]
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from common.identity import name_of
-from protos import lotteryfl_pb2 as pb
-from server.workers import ReplacedError, UnknownWorkerError, WorkerRegistry
+from lotteryfl.common.identity import name_of
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.workers import ReplacedError, UnknownWorkerError, WorkerRegistry
 
 
 def test_a_worker_is_known_by_name_and_incarnation() -> None:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from google.protobuf.message import Message
 from rawpeer import Code, RawPeer
 
-from common.channel import PROTOCOL_VERSION
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.channel import PROTOCOL_VERSION
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
 class Victim(NamedTuple):

@@ -8,9 +8,9 @@ from handworker import Done
 from torch import Tensor
 from zlib_ng import zlib_ng
 
-from common.tensorlayout import LENGTH_BYTES
-from common.tensorstream import TensorStream
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.common.tensorlayout import LENGTH_BYTES
+from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 CHUNK = 1 << 16
 

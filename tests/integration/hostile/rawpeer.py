@@ -6,9 +6,9 @@ import grpc
 from google.protobuf.message import Message
 from handworker import INCARNATION, HandWorker
 
-from common.security import ChannelSecurity
-from protos import lotteryfl_pb2 as pb
-from protos import lotteryfl_pb2_grpc as pb_grpc
+from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
 Code = grpc.StatusCode

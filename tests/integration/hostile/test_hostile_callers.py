@@ -17,13 +17,13 @@ from looking import fails, status, stored, until
 from rawpeer import Code, RawPeer
 from sockets import GARBAGE, connect, hung_up, many_connections, say, some_and_wait
 
-from common.experiment import load
-from common.security import ChannelSecurity, TLSFiles
-from protos import lotteryfl_pb2 as pb
-from server.endpoint import Endpoint
-from server.limits import Limits
-from server.setup import create_run
-from server.verify import verify
+from lotteryfl.common.experiment import load
+from lotteryfl.common.security import ChannelSecurity, TLSFiles
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.endpoint import Endpoint
+from lotteryfl.server.limits import Limits
+from lotteryfl.server.setup import create_run
+from lotteryfl.server.verify import verify
 
 HERE = "127.0.0.1:0"
 

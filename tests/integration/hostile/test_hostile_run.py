@@ -18,12 +18,12 @@ from rawpeer import Code, RawPeer
 from sockets import GARBAGE, many_connections, say, some_and_wait
 from uploads import ATTACKS as UPLOADS
 
-from common.identity import Identity, Role
-from common.security import ChannelSecurity
-from common.settings import MIN_LEASE_SECONDS
-from protos import lotteryfl_pb2 as pb
-from server.database import Database
-from server.security.certificates import Authority
+from lotteryfl.common.identity import Identity, Role
+from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.common.settings import MIN_LEASE_SECONDS
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.database import Database
+from lotteryfl.server.security.certificates import Authority
 
 MOST_GROWTH = 256 << 20
 """Bytes by which the coordinator's memory may grow under it all: heaps of its threads, and a thousand connections."""

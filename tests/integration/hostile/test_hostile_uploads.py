@@ -12,10 +12,10 @@ from looking import fails, status, stored
 from rawpeer import Code, RawPeer
 from uploads import ATTACKS
 
-from common.experiment import load
-from common.security import ChannelSecurity
-from protos import lotteryfl_pb2 as pb
-from server.setup import create_run
+from lotteryfl.common.experiment import load
+from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.setup import create_run
 
 
 @pytest.fixture(scope="module")

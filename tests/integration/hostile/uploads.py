@@ -8,7 +8,7 @@ import torch
 from forgery import CHUNK, file_of, payload_of, taken_apart, upload
 from handworker import Done
 
-from protos import lotteryfl_pb2 as pb
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Attack = Callable[[Done], list[bytes]]
 KEPT, MASK, BIAS = "kept/0.weight", "mask/0.weight", "dense/0.bias"

@@ -1,0 +1,61 @@
+"""Federated training of sparse, personalised models: what users import.
+
+Names are imported on first use, so that `import lotteryfl` costs nothing: torch alone takes seconds.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lotteryfl.common.models import create_model
+    from lotteryfl.common.parameters import copy_model, copy_weights
+    from lotteryfl.common.pruning import (
+        apply_masks,
+        density,
+        get_prune_params,
+        get_prune_summary,
+        make_permanent,
+        prune_fixed_amount,
+        rewind,
+    )
+    from lotteryfl.common.training import evaluate, train
+
+_HOMES = {
+    "apply_masks": "lotteryfl.common.pruning",
+    "copy_model": "lotteryfl.common.parameters",
+    "copy_weights": "lotteryfl.common.parameters",
+    "create_model": "lotteryfl.common.models",
+    "density": "lotteryfl.common.pruning",
+    "evaluate": "lotteryfl.common.training",
+    "get_prune_params": "lotteryfl.common.pruning",
+    "get_prune_summary": "lotteryfl.common.pruning",
+    "make_permanent": "lotteryfl.common.pruning",
+    "prune_fixed_amount": "lotteryfl.common.pruning",
+    "rewind": "lotteryfl.common.pruning",
+    "train": "lotteryfl.common.training",
+}
+
+__all__ = [
+    "apply_masks",
+    "copy_model",
+    "copy_weights",
+    "create_model",
+    "density",
+    "evaluate",
+    "get_prune_params",
+    "get_prune_summary",
+    "make_permanent",
+    "prune_fixed_amount",
+    "rewind",
+    "train",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
