@@ -15,8 +15,8 @@ from benchmarks.harness import Row, Spread, constant, interleaved, seconds, shar
 from benchmarks.inputs import MODELS
 from lotteryfl.common import masks
 from lotteryfl.common.models.mlp import mlp
-from lotteryfl.common.parameters import copy_model, named_masks, named_tensors
-from lotteryfl.common.pruning import get_prune_params, prune_fixed_amount
+from lotteryfl.common.pruning.parameters import copy_model, named_masks, named_tensors
+from lotteryfl.common.pruning.prune import get_prune_params, prune_fixed_amount
 from lotteryfl.common.training import train
 
 Bytes = npt.NDArray[np.uint8]

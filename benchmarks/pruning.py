@@ -10,8 +10,8 @@ from torch.nn.utils import prune
 from benchmarks.harness import Row, at_least, at_most, constant, interleaved, seconds, share, times_less
 from benchmarks.inputs import MODELS
 from benchmarks.peakmemory import MIB, extra_memory
-from lotteryfl.common.parameters import copy_model, named_masks
-from lotteryfl.common.pruning import get_prune_params, prune_fixed_amount
+from lotteryfl.common.pruning.parameters import copy_model, named_masks
+from lotteryfl.common.pruning.prune import get_prune_params, prune_fixed_amount
 
 RATE = 0.2
 

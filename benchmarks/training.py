@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from benchmarks.harness import Row, at_most, interleaved, seconds, share
 from lotteryfl.common.models import create_model
 from lotteryfl.common.models.mlp import mlp
-from lotteryfl.common.parameters import copy_model
-from lotteryfl.common.pruning import prune_fixed_amount
+from lotteryfl.common.pruning.parameters import copy_model
+from lotteryfl.common.pruning.prune import prune_fixed_amount
 from lotteryfl.common.training import train
 
 

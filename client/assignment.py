@@ -14,9 +14,9 @@ from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.clientmetrics import check_metrics
 from lotteryfl.common.experiment import Experiment
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.parameters import named_tensors
 from lotteryfl.common.payload import DENSE, mask_density, mask_digest, pack_mask_update
-from lotteryfl.common.pruning import apply_masks
+from lotteryfl.common.pruning.parameters import named_tensors
+from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensorlayout import Entry
 from lotteryfl.common.tensorreceiver import new_tensor

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from lotteryfl.common.entries import Entry
-from lotteryfl.common.magnitude import Weight, count_pruned, masks_without_smallest
-from lotteryfl.common.pruning import Prunable, get_prune_summary, prunable_entries, prune_fixed_amount
-from lotteryfl.common.pruningplan import weights_to_prune
-from lotteryfl.common.rowpruning import prune_rows
+from lotteryfl.common.pruning.magnitude import Weight, count_pruned, masks_without_smallest
+from lotteryfl.common.pruning.modeltensors import Entry
+from lotteryfl.common.pruning.prune import Prunable, get_prune_summary, prunable_entries, prune_fixed_amount
+from lotteryfl.common.pruning.rows import prune_rows
+from lotteryfl.common.pruning.step import weights_to_prune
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
-from lotteryfl.common.entries import entries
-from lotteryfl.common.pruning import trainable_ticket
+from lotteryfl.common.pruning.modeltensors import entries
+from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.training import Data, Examples, Loss, mode
 
 

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.noise import Source, uniform
-from lotteryfl.common.pruning import trainable_ticket
+from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.training import (
     Data,

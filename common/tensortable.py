@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import nn
 
 from lotteryfl.common.dtypes import CODES, DTYPES
-from lotteryfl.common.entries import entries
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.pruning import Prunable, is_prunable
+from lotteryfl.common.pruning.modeltensors import entries
+from lotteryfl.common.pruning.prune import Prunable, is_prunable
 
 MAX_JSON = 64 * 2**20
 """Characters of a table's JSON."""
@@ -51,7 +51,7 @@ class TensorSpec:
     """One tensor of a model."""
 
     name: str
-    """Its plain name, see `common.parameters`."""
+    """Its plain name, see `common.pruning.parameters`."""
     dtype: torch.dtype
     shape: tuple[int, ...]
     role: Role

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lotteryfl.common.metrics import Metrics, classification_metrics
-from lotteryfl.common.pruning import trainable_ticket
+from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.randomness import derive_seed
 
 Data = Dataset[Any] | tuple[Tensor, Tensor]
@@ -76,7 +76,7 @@ def train(
         device: where to train.
         loss: see `Loss`.
         on_step: called after every step; cancel the training by raising from it.
-        on_epoch: called after every epoch; the weights are plain then, see `common.pruning.trainable_ticket`.
+        on_epoch: called after every epoch; the weights are plain then, see `common.pruning.prune.trainable_ticket`.
 
     Raises:
         TypeError: the data set has no length.

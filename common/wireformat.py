@@ -162,7 +162,7 @@ class WireFormat:
         Args:
             entries: what arrived.
             masks: by name.
-            tensors: of the table's names, dtypes and shapes, as `common.parameters.named_tensors` gives them.
+            tensors: of the table's names, dtypes and shapes, as `common.pruning.parameters.named_tensors` gives them.
             own: the values off the masks have come, too.
 
         Raises:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lotteryfl.common.models import create_model
-    from lotteryfl.common.parameters import copy_model, copy_weights
-    from lotteryfl.common.pruning import (
+    from lotteryfl.common.pruning.parameters import copy_model, copy_weights
+    from lotteryfl.common.pruning.prune import (
         apply_masks,
         density,
         get_prune_params,
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from lotteryfl.common.training import evaluate, train
 
 _HOMES = {
-    "apply_masks": "lotteryfl.common.pruning",
-    "copy_model": "lotteryfl.common.parameters",
-    "copy_weights": "lotteryfl.common.parameters",
+    "apply_masks": "lotteryfl.common.pruning.prune",
+    "copy_model": "lotteryfl.common.pruning.parameters",
+    "copy_weights": "lotteryfl.common.pruning.parameters",
     "create_model": "lotteryfl.common.models",
-    "density": "lotteryfl.common.pruning",
+    "density": "lotteryfl.common.pruning.prune",
     "evaluate": "lotteryfl.common.training",
-    "get_prune_params": "lotteryfl.common.pruning",
-    "get_prune_summary": "lotteryfl.common.pruning",
-    "make_permanent": "lotteryfl.common.pruning",
-    "prune_fixed_amount": "lotteryfl.common.pruning",
-    "rewind": "lotteryfl.common.pruning",
+    "get_prune_params": "lotteryfl.common.pruning.prune",
+    "get_prune_summary": "lotteryfl.common.pruning.prune",
+    "make_permanent": "lotteryfl.common.pruning.prune",
+    "prune_fixed_amount": "lotteryfl.common.pruning.prune",
+    "rewind": "lotteryfl.common.pruning.prune",
     "train": "lotteryfl.common.training",
 }
 

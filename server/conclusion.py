@@ -9,8 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from lotteryfl.common import masks as packed_masks
-from lotteryfl.common.parameters import digest
 from lotteryfl.common.payload import mask_density, mask_digest
+from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensorfile import open_file, save, save_stream
 from lotteryfl.server.aggregation import Combination, Update, aggregate
 from lotteryfl.server.database import ResultRow

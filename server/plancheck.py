@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.payload import mask_density
-from lotteryfl.common.pruningplan import weights_to_prune
+from lotteryfl.common.pruning.step import weights_to_prune
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rundir import Masks

@@ -27,8 +27,8 @@ from lotteryfl.common import tensorfile
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.experiment import Experiment, load, to_toml
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.parameters import digest
 from lotteryfl.common.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
+from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tasks import task_id
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.wireformat import WireFormat

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from lotteryfl.common import masks as packed_masks
-from lotteryfl.common.magnitude import Weight, masks_without_smallest
 from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.pruning.magnitude import Weight, masks_without_smallest
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tensortable import TensorSpec, TensorTable
 

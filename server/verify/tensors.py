@@ -11,8 +11,8 @@ from rich.filesize import decimal
 
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.parameters import digest
 from lotteryfl.common.payload import is_digest, mask_density, mask_digest, unpack_mask_update
+from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensorfile import open_file
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wireformat import check_model

@@ -12,8 +12,8 @@ from torch.utils.data import TensorDataset
 from lotteryfl.client.localwork import Done, LocalWork
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.parameters import named_masks, named_tensors
-from lotteryfl.common.pruning import apply_masks
+from lotteryfl.common.pruning.parameters import named_masks, named_tensors
+from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensortable import TensorTable

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lotteryfl.client.pruningstep import mask_change, prune_towards_target
-from lotteryfl.common.parameters import copy_model, named_masks
-from lotteryfl.common.pruning import get_prune_summary, prunable_entries
+from lotteryfl.common.pruning.parameters import copy_model, named_masks
+from lotteryfl.common.pruning.prune import get_prune_summary, prunable_entries
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 GLOBAL, LAYER = pb.Plan.GLOBAL, pb.Plan.LAYER

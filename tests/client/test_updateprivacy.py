@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lotteryfl.client.updateprivacy import protect_update
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.parameters import named_tensors
+from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.tensortable import TensorTable
 
 

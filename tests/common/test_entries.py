@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lotteryfl.common.entries import zero_pruned
+from lotteryfl.common.pruning.modeltensors import zero_pruned
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])

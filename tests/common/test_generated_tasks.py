@@ -4,7 +4,7 @@ import torch
 
 from lotteryfl.common.experiment import Experiment
 from lotteryfl.common.models import create_model
-from lotteryfl.common.pruning import prune_fixed_amount
+from lotteryfl.common.pruning.prune import prune_fixed_amount
 from lotteryfl.common.tasks import BUILT_IN, languages
 from lotteryfl.common.training import evaluate, train
 

@@ -6,8 +6,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from lotteryfl.common.gradients import mean_gradients
-from lotteryfl.common.parameters import named_masks, named_tensors
-from lotteryfl.common.pruning import prune_fixed_amount
+from lotteryfl.common.pruning.parameters import named_masks, named_tensors
+from lotteryfl.common.pruning.prune import prune_fixed_amount
 
 
 def data(count: int = 11) -> TensorDataset:

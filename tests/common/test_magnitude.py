@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lotteryfl.common import magnitude
-from lotteryfl.common.magnitude import Weight, count_pruned, masks_without_smallest
+from lotteryfl.common.pruning import magnitude
+from lotteryfl.common.pruning.magnitude import Weight, count_pruned, masks_without_smallest
 
 SHAPES = st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=3).map(tuple), min_size=1, max_size=4)
 

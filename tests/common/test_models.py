@@ -4,7 +4,7 @@ from torch import nn
 
 from lotteryfl.common.models import DATASETS, FEATURES, IMAGES, SEQUENCES, architectures, create_model
 from lotteryfl.common.models.pooling import max_pool
-from lotteryfl.common.pruning import get_prune_params, make_permanent, prune_fixed_amount
+from lotteryfl.common.pruning.prune import get_prune_params, make_permanent, prune_fixed_amount
 
 EVERY_MODEL = [(dataset, name) for dataset in DATASETS for name in architectures(dataset)]
 

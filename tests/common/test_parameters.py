@@ -7,8 +7,15 @@ from architectures import ARCHITECTURES, build
 from torch import nn
 from torch.nn.utils import prune
 
-from lotteryfl.common.parameters import copy_model, copy_weights, digest, load_tensors, named_masks, named_tensors
-from lotteryfl.common.pruning import prune_fixed_amount
+from lotteryfl.common.pruning.parameters import (
+    copy_model,
+    copy_weights,
+    digest,
+    load_tensors,
+    named_masks,
+    named_tensors,
+)
+from lotteryfl.common.pruning.prune import prune_fixed_amount
 
 architectures = pytest.mark.parametrize("name", ARCHITECTURES)
 

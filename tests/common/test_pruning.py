@@ -7,8 +7,8 @@ from architectures import Residual, Tied, Tree, build
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lotteryfl.common.parameters import digest, load_tensors, named_masks, named_tensors
-from lotteryfl.common.pruning import (
+from lotteryfl.common.pruning.parameters import digest, load_tensors, named_masks, named_tensors
+from lotteryfl.common.pruning.prune import (
     apply_masks,
     density,
     get_prune_params,

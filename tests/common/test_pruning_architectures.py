@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from lotteryfl.common.parameters import copy_weights, digest, load_tensors, named_masks, named_tensors
-from lotteryfl.common.pruning import (
+from lotteryfl.common.pruning.parameters import copy_weights, digest, load_tensors, named_masks, named_tensors
+from lotteryfl.common.pruning.prune import (
     apply_masks,
     density,
     get_prune_params,

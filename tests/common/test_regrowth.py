@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lotteryfl.common.parameters import named_masks, named_tensors
-from lotteryfl.common.pruning import prune_fixed_amount
-from lotteryfl.common.regrowth import exchange_weights
+from lotteryfl.common.pruning.parameters import named_masks, named_tensors
+from lotteryfl.common.pruning.prune import prune_fixed_amount
+from lotteryfl.common.pruning.regrowth import exchange_weights
 
 
 def test_by_hand() -> None:

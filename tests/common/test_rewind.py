@@ -5,8 +5,8 @@ import torch
 from architectures import build
 from torch import nn
 
-from lotteryfl.common.parameters import digest, load_tensors, named_masks, named_tensors
-from lotteryfl.common.pruning import make_permanent, prune_fixed_amount, rewind
+from lotteryfl.common.pruning.parameters import digest, load_tensors, named_masks, named_tensors
+from lotteryfl.common.pruning.prune import make_permanent, prune_fixed_amount, rewind
 
 
 def rewindable() -> tuple[nn.Module, dict[str, torch.Tensor]]:

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from lotteryfl.common.parameters import named_masks
-from lotteryfl.common.pruning import prune_fixed_amount
-from lotteryfl.common.rowpruning import prune_rows
+from lotteryfl.common.pruning.parameters import named_masks
+from lotteryfl.common.pruning.prune import prune_fixed_amount
+from lotteryfl.common.pruning.rows import prune_rows
 
 
 def convolutional() -> nn.Sequential:

@@ -19,8 +19,8 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 import lotteryfl
 from lotteryfl.common.metrics import classification_metrics
-from lotteryfl.common.parameters import copy_model, digest, named_masks, named_tensors
-from lotteryfl.common.pruning import make_permanent, prune_fixed_amount
+from lotteryfl.common.pruning.parameters import copy_model, digest, named_masks, named_tensors
+from lotteryfl.common.pruning.prune import make_permanent, prune_fixed_amount
 from lotteryfl.common.training import evaluate, train
 
 architectures = pytest.mark.parametrize("name", ARCHITECTURES)

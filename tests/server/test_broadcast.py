@@ -8,7 +8,7 @@ from driving import Bench, tiny_experiment, tiny_mlp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lotteryfl.common.parameters import named_tensors
+from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.settings import WireDtype
 from lotteryfl.common.tensorstream import TensorStream
 from lotteryfl.common.tensortable import TensorTable

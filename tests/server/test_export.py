@@ -12,7 +12,7 @@ from driving import Bench, Tied, TinyTask, simulated, tiny_experiment
 
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.pruning import get_prune_params
+from lotteryfl.common.pruning.prune import get_prune_params
 from lotteryfl.common.training import evaluate
 from lotteryfl.server.export import export_ticket
 from lotteryfl.server.rundir import RunDirectory

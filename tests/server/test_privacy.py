@@ -16,7 +16,7 @@ from lotteryfl.client.assignment import AssignmentRunner
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment import Experiment
-from lotteryfl.common.parameters import named_tensors
+from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.tensorfile import open_file, parse
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb

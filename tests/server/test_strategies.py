@@ -17,8 +17,8 @@ from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment import Experiment
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.parameters import digest
 from lotteryfl.common.payload import mask_density
+from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensorfile import open_file, parse
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.coordinator import Step, Work

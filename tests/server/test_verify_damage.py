@@ -17,8 +17,8 @@ from damage import TICKET, edit, flip, problems, rewritten
 from driving import Bench, simulated, tiny_experiment
 
 from lotteryfl.common.masks import PackedMask, count
-from lotteryfl.common.parameters import digest
 from lotteryfl.common.payload import mask_digest
+from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensorfile import open_file
 from lotteryfl.server.report import write_summary
 from lotteryfl.server.rundir import RunDirectory

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lotteryfl.common.entries import Entry, entries, zero_pruned
-from lotteryfl.common.prunedstate import settle
+from lotteryfl.common.pruning.modeltensors import Entry, entries, zero_pruned
+from lotteryfl.common.pruning.state import settle
 
 
 def exchange_weights(model: nn.Module, rate: float, gradients: Mapping[str, Tensor]) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lotteryfl.common.prunedstate import check_can_wrap, pruned_names, unwrap, wrap
+from lotteryfl.common.pruning.state import check_can_wrap, pruned_names, unwrap, wrap
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ def entries(model: nn.Module) -> list[Entry]:
     """List the model's parameters and persistent buffers, masks left out, each once.
 
     The order is that of the unpruned model's state dict. (torch's own pruning functions move a parameter to
-    the end of its module; those of `common.pruning` do not.)
+    the end of its module; those of `common.pruning.prune` do not.)
 
     Raises:
         ValueError: a lazy parameter or buffer has no shape yet.

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from lotteryfl.common.entries import Entry
-from lotteryfl.common.prunedstate import settle
-from lotteryfl.common.prunesummary import PruneSummary
-from lotteryfl.common.pruning import Prunable, get_prune_summary, prunable_entries
+from lotteryfl.common.pruning.modeltensors import Entry
+from lotteryfl.common.pruning.prune import Prunable, get_prune_summary, prunable_entries
+from lotteryfl.common.pruning.state import settle
+from lotteryfl.common.pruning.summary import PruneSummary
 
 
 def prune_rows(model: nn.Module, share: float, *, prunable: Prunable = "matrices") -> PruneSummary:
@@ -19,7 +19,7 @@ def prune_rows(model: nn.Module, share: float, *, prunable: Prunable = "matrices
     Args:
         model: any module; pruned in place, on top of what is pruned already.
         share: in [0, 1], of the rows of a tensor that are not pruned whole; rounded to whole rows.
-        prunable: see `common.pruning.Prunable`.
+        prunable: see `common.pruning.prune.Prunable`.
 
     Returns:
         The summary after pruning.

@@ -12,11 +12,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lotteryfl.common.entries import Entry, entries, zero_pruned
-from lotteryfl.common.magnitude import Weight, count_pruned, masks_without_smallest
-from lotteryfl.common.parameters import set_masks
-from lotteryfl.common.prunedstate import refresh_all, settle
-from lotteryfl.common.prunesummary import PruneRow, PruneSummary
+from lotteryfl.common.pruning.magnitude import Weight, count_pruned, masks_without_smallest
+from lotteryfl.common.pruning.modeltensors import Entry, entries, zero_pruned
+from lotteryfl.common.pruning.parameters import set_masks
+from lotteryfl.common.pruning.state import refresh_all, settle
+from lotteryfl.common.pruning.summary import PruneRow, PruneSummary
 
 Prunable = Literal["matrices", "every-weight"]
 """`matrices`: parameters of at least two dimensions whose name contains "weight", not of embeddings or norms.

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lotteryfl.common.entries import entries
-from lotteryfl.common.prunedstate import refresh_all, settle
+from lotteryfl.common.pruning.modeltensors import entries
+from lotteryfl.common.pruning.state import refresh_all, settle
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
