@@ -22,9 +22,9 @@ from lotteryfl.common.channel import PROTOCOL_VERSION
 from lotteryfl.common.experiment import validate
 from lotteryfl.common.framing import Part, frames
 from lotteryfl.common.payload import max_payload_bytes
-from lotteryfl.common.receiver import FileReceiver
-from lotteryfl.common.tensorreceiver import Place, new_tensor
-from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensors.receiver import FileReceiver
+from lotteryfl.common.tensors.stream import TensorStream
+from lotteryfl.common.tensors.tensorreceiver import Place, new_tensor
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.wireformat import WireFormat
 from lotteryfl.protos import lotteryfl_pb2 as pb

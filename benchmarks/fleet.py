@@ -20,8 +20,8 @@ from benchmarks.coordinators import CoordinatorProcess, answer, messages
 from benchmarks.harness import Row, Spread, constant, share
 from benchmarks.rawserver import RawServer
 from lotteryfl.common.channel import CLIENT_OPTIONS, POLL_SECONDS, PROTOCOL_VERSION
-from lotteryfl.common.tensorfile import parse
-from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensors.file import parse
+from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 

@@ -13,7 +13,7 @@ from benchmarks.peakmemory import MIB
 from lotteryfl.common.masks import PackedMask, count
 from lotteryfl.common.payload import mask_tensors, pack_mask_update
 from lotteryfl.common.settings import WireDtype
-from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.wireformat import WireFormat
 from lotteryfl.protos import lotteryfl_pb2 as pb

@@ -18,8 +18,8 @@ from lotteryfl.common.payload import DENSE, mask_density, mask_digest, pack_mask
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.tasks import Task
-from lotteryfl.common.tensorlayout import Entry
-from lotteryfl.common.tensorreceiver import new_tensor
+from lotteryfl.common.tensors.layout import Entry
+from lotteryfl.common.tensors.tensorreceiver import new_tensor
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.training import OnStep
 from lotteryfl.common.wireformat import WireFormat

@@ -23,10 +23,10 @@ from lotteryfl.common.channel import (
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.faults import fault
 from lotteryfl.common.framing import Payload, deserializer, frames, serialize
-from lotteryfl.common.receiver import MemoryReceiver
 from lotteryfl.common.rpcerror import explain
 from lotteryfl.common.security import ChannelSecurity
-from lotteryfl.common.tensorreceiver import Place, TensorReceiver, new_tensor
+from lotteryfl.common.tensors.receiver import MemoryReceiver
+from lotteryfl.common.tensors.tensorreceiver import Place, TensorReceiver, new_tensor
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 

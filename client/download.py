@@ -5,7 +5,7 @@ from typing import Any, Generic, TypeVar
 
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.framing import take
-from lotteryfl.common.receiver import Receiver
+from lotteryfl.common.tensors.receiver import Receiver
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 T = TypeVar("T")

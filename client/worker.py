@@ -24,7 +24,7 @@ from lotteryfl.common.identity import Identity, Role, check_name
 from lotteryfl.common.payload import max_payload_bytes
 from lotteryfl.common.security import ChannelSecurity, token_name
 from lotteryfl.common.tasks import load_task
-from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.wireformat import WireFormat
 from lotteryfl.protos import lotteryfl_pb2 as pb

@@ -24,7 +24,7 @@ GOODBYE_SECONDS = 5.0
 POLL_SECONDS = 60.0
 """Longest time that FetchAssignment is held open."""
 
-# Room for a chunk of `common.tensorstream` (1 MiB) and its frame. Not computed from it: that module imports
+# Room for a chunk of `common.tensors.stream` (1 MiB) and its frame. Not computed from it: that module imports
 # torch, which takes seconds, and `lotteryfl status HOST:PORT`, the containers' health check, does without.
 _MESSAGE_BYTES = 4 << 20
 

@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError, Message
 
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.faults import between_chunks
-from lotteryfl.common.receiver import Receiver
-from lotteryfl.common.tensorstream import CHUNK_BYTES, Trailer
+from lotteryfl.common.tensors.receiver import Receiver
+from lotteryfl.common.tensors.stream import CHUNK_BYTES, Trailer
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Part = TypeVar("Part", pb.AssignmentPart, pb.ResultPart, pb.BlobPart)
@@ -36,7 +36,7 @@ class MessageSizeError(PayloadError):
 
 
 class Payload(Protocol):
-    """Bytes to stream: `common.tensorstream.TensorStream`, or a part of a file."""
+    """Bytes to stream: `common.tensors.stream.TensorStream`, or a part of a file."""
 
     size: int
     is_at_hand: bool

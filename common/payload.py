@@ -19,7 +19,7 @@ from torch import Tensor
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensortable import TensorSpec, TensorTable
 from lotteryfl.common.text import quoted
 

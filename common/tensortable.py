@@ -12,10 +12,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import nn
 
-from lotteryfl.common.dtypes import CODES, DTYPES
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.pruning.modeltensors import entries
 from lotteryfl.common.pruning.prune import Prunable, is_prunable
+from lotteryfl.common.tensors.dtypes import CODES, DTYPES
 
 MAX_JSON = 64 * 2**20
 """Characters of a table's JSON."""

@@ -22,7 +22,7 @@ from lotteryfl.common.quantization import (
     quantize,
 )
 from lotteryfl.common.settings import WireDtype
-from lotteryfl.common.tensorstream import Deferred, TensorStream
+from lotteryfl.common.tensors.stream import Deferred, TensorStream
 from lotteryfl.common.tensortable import TensorSpec, TensorTable
 from lotteryfl.common.text import quoted
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.payload import mask_density, mask_digest
 from lotteryfl.common.pruning.parameters import digest
-from lotteryfl.common.tensorfile import open_file, save, save_stream
+from lotteryfl.common.tensors.file import open_file, save, save_stream
 from lotteryfl.server.aggregation import Combination, Update, aggregate
 from lotteryfl.server.database import ResultRow
 from lotteryfl.server.privacy import noisy_means

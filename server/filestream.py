@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zlib_ng import zlib_ng
 
-from lotteryfl.common.tensorstream import CHUNK_BYTES, Trailer
+from lotteryfl.common.tensors.stream import CHUNK_BYTES, Trailer
 
 
 class FileStream:

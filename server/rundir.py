@@ -23,13 +23,13 @@ from typing import IO, NamedTuple, Self
 from google.protobuf.message import DecodeError
 from torch import Tensor
 
-from lotteryfl.common import tensorfile
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.experiment import Experiment, load, to_toml
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tasks import task_id
+from lotteryfl.common.tensors import file
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.wireformat import WireFormat
 from lotteryfl.server.database import Database
@@ -146,7 +146,7 @@ class RunDirectory:
         for folder in FOLDERS:
             (path / folder).mkdir()
         (path / "experiment.toml").write_text(to_toml(experiment), encoding="utf-8")
-        initial_digest = tensorfile.save(path / model_file(0), initial, "models")
+        initial_digest = file.save(path / model_file(0), initial, "models")
         database = Database(path / "run.db")
         with database.transaction():
             database.put("run_id", uuid.uuid4().hex)
@@ -157,7 +157,7 @@ class RunDirectory:
             database.add_clients(experiment.clients)
             if masks:
                 shared = KeptMask(mask_digest(masks), mask_density(table, masks))
-                tensorfile.save(mask_file(path, shared.digest), mask_tensors(masks), "masks")
+                file.save(mask_file(path, shared.digest), mask_tensors(masks), "masks")
                 put_shared_mask(database, shared)
             database.put("table", table.to_json())
         database.close()
@@ -236,13 +236,13 @@ class RunDirectory:
     def save_masks(self, masks: Masks, mask_digest: str) -> None:
         """Keep a client's masks under their digest; empty masks (a dense client) need no file."""
         if masks and not (path := self.mask_path(mask_digest)).exists():
-            tensorfile.save(path, mask_tensors(masks), "masks")
+            file.save(path, mask_tensors(masks), "masks")
 
     def load_masks(self, mask_digest: str) -> Masks:
         """Return the masks with this digest, mapped from their file; '' is a dense client's."""
         if not mask_digest:
             return {}
-        return masks_from_entries(self.table, tensorfile.open_file(self.mask_path(mask_digest)))
+        return masks_from_entries(self.table, file.open_file(self.mask_path(mask_digest)))
 
     def experiment_for_workers(self) -> str:
         """Return the experiment as JSON, without what is this machine's alone: a task's path becomes its name."""

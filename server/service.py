@@ -18,7 +18,7 @@ from lotteryfl.common.faults import fault
 from lotteryfl.common.framing import Part, Payload
 from lotteryfl.common.identity import MAX_ID, IdentityError, check_incarnation, check_name
 from lotteryfl.common.payload import max_payload_bytes
-from lotteryfl.common.receiver import FileReceiver
+from lotteryfl.common.tensors.receiver import FileReceiver
 from lotteryfl.common.text import printable, quoted
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc

@@ -7,7 +7,7 @@ import torch
 from lotteryfl.client.assignment import AssignmentRunner
 from lotteryfl.common.errors import PayloadError, TaskError
 from lotteryfl.common.tasks import Task
-from lotteryfl.common.tensorfile import open_file, parse, save
+from lotteryfl.common.tensors.file import open_file, parse, save
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.conclusion import conclude_round
 from lotteryfl.server.coordinator import Coordinator, Step, Work

@@ -9,7 +9,7 @@ import grpc
 
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.framing import message_size, take
-from lotteryfl.common.receiver import FileReceiver
+from lotteryfl.common.tensors.receiver import FileReceiver
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.calls import Context
 

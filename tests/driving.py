@@ -14,7 +14,7 @@ from lotteryfl.client.assignment import AssignmentRunner, Outcome
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment import Experiment, validate
 from lotteryfl.common.tasks import ClientData
-from lotteryfl.common.tensorfile import open_file, parse, save
+from lotteryfl.common.tensors.file import open_file, parse, save
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.conclusion import Conclusion, conclude_round
 from lotteryfl.server.coordinator import Coordinator, Step, Work

@@ -13,7 +13,7 @@ from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.payload import is_digest, mask_density, mask_digest, unpack_mask_update
 from lotteryfl.common.pruning.parameters import digest
-from lotteryfl.common.tensorfile import open_file
+from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wireformat import check_model
 from lotteryfl.protos import lotteryfl_pb2 as pb

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lotteryfl.client.download import CannotResumeError, Download
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.receiver import MemoryReceiver
+from lotteryfl.common.tensors.receiver import MemoryReceiver
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 CONTENT = bytes(range(256)) * 4

@@ -13,8 +13,8 @@ from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.payload import mask_density, max_payload_bytes, plain_name
 from lotteryfl.common.quantization import DTYPES
 from lotteryfl.common.settings import WireDtype
-from lotteryfl.common.tensorfile import parse
-from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensors.file import parse
+from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.wireformat import WireFormat
 
 WIRE = WireFormat(TABLE, "float32")

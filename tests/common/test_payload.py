@@ -16,8 +16,8 @@ from lotteryfl.common import masks, payload
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.quantization import DTYPES
 from lotteryfl.common.settings import WireDtype
-from lotteryfl.common.tensorfile import parse, save
-from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensors.file import parse, save
+from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensortable import TensorSpec, TensorTable
 from lotteryfl.common.wireformat import WireFormat
 

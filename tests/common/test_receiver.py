@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tensorfiles import EVERY_DTYPE, assert_same, encode, names
 
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.receiver import FileReceiver, MemoryReceiver
-from lotteryfl.common.tensorfile import parse
-from lotteryfl.common.tensorstream import CHUNK_BYTES, TensorStream, Trailer
+from lotteryfl.common.tensors.file import parse
+from lotteryfl.common.tensors.receiver import FileReceiver, MemoryReceiver
+from lotteryfl.common.tensors.stream import CHUNK_BYTES, TensorStream, Trailer
 
 
 @pytest.fixture(params=["memory", "file"])

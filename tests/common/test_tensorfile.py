@@ -13,9 +13,9 @@ from tensorfiles import EVERY_DTYPE, Spec, assert_same, encode, names
 from torch import Tensor
 
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.receiver import FileReceiver
-from lotteryfl.common.tensorfile import open_file, save, save_stream
-from lotteryfl.common.tensorstream import Trailer
+from lotteryfl.common.tensors.file import open_file, save, save_stream
+from lotteryfl.common.tensors.receiver import FileReceiver
+from lotteryfl.common.tensors.stream import Trailer
 
 
 def test_save_writes_the_bytes_of_the_stream(tmp_path: Path) -> None:

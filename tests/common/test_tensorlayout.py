@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorfiles import EVERY_DTYPE, assert_same, encode, entry, raw_file
 
-from lotteryfl.common.dtypes import CODES, DTYPES
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.tensorfile import open_file, parse
-from lotteryfl.common.tensorlayout import MAX_HEADER_BYTES
+from lotteryfl.common.tensors.dtypes import CODES, DTYPES
+from lotteryfl.common.tensors.file import open_file, parse
+from lotteryfl.common.tensors.layout import MAX_HEADER_BYTES
 
 F32 = entry("F32", [2], 0, 8)
 MALFORMED: dict[str, tuple[bytes, str]] = {

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tensorfiles import EVERY_DTYPE, assert_same, encode
 
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.tensorfile import parse
-from lotteryfl.common.tensorlayout import Entry
-from lotteryfl.common.tensorreceiver import TensorReceiver, new_tensor
-from lotteryfl.common.tensorstream import Trailer
+from lotteryfl.common.tensors.file import parse
+from lotteryfl.common.tensors.layout import Entry
+from lotteryfl.common.tensors.stream import Trailer
+from lotteryfl.common.tensors.tensorreceiver import TensorReceiver, new_tensor
 
 DATA = encode(EVERY_DTYPE)
 

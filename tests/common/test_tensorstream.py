@@ -10,9 +10,9 @@ import torch
 from tensorfiles import EVERY_DTYPE, assert_same, encode
 from torch import Tensor
 
-from lotteryfl.common.tensorfile import open_file, parse
-from lotteryfl.common.tensorlayout import MAX_HEADER_BYTES
-from lotteryfl.common.tensorstream import CHUNK_BYTES, Deferred, TensorStream
+from lotteryfl.common.tensors.file import open_file, parse
+from lotteryfl.common.tensors.layout import MAX_HEADER_BYTES
+from lotteryfl.common.tensors.stream import CHUNK_BYTES, Deferred, TensorStream
 
 
 def test_a_deferred_tensor_is_made_when_its_turn_comes_and_again_for_a_retry() -> None:

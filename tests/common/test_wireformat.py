@@ -18,8 +18,8 @@ from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.masks import BLOCK, PackedMask
 from lotteryfl.common.quantization import DTYPES, MAX_SCALE, SCALE_BLOCK, dequantize, quantize
 from lotteryfl.common.settings import WireDtype
-from lotteryfl.common.tensorfile import open_file, save
-from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensors.file import open_file, save
+from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensortable import TensorSpec, TensorTable
 from lotteryfl.common.wireformat import WireFormat
 

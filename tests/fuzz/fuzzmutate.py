@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from lotteryfl.common.dtypes import DTYPES
+from lotteryfl.common.tensors.dtypes import DTYPES
 
 Mutate = Callable[[bytes, Random], bytes]
 

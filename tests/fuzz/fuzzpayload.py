@@ -24,10 +24,10 @@ from lotteryfl.common.payload import (
     unpack_mask_update,
 )
 from lotteryfl.common.quantization import DTYPES as WIRE_DTYPES
-from lotteryfl.common.receiver import MemoryReceiver
-from lotteryfl.common.tensorfile import parse
-from lotteryfl.common.tensorreceiver import TensorReceiver
-from lotteryfl.common.tensorstream import TensorStream, Trailer
+from lotteryfl.common.tensors.file import parse
+from lotteryfl.common.tensors.receiver import MemoryReceiver
+from lotteryfl.common.tensors.stream import TensorStream, Trailer
+from lotteryfl.common.tensors.tensorreceiver import TensorReceiver
 from lotteryfl.common.tensortable import TensorSpec, TensorTable
 from lotteryfl.common.wireformat import WireFormat
 from lotteryfl.protos import lotteryfl_pb2 as pb

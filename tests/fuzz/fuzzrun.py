@@ -9,7 +9,7 @@ import torch
 from driving import Bench, TinyTask, simulated, tiny_experiment
 from fuzzfolder import folder
 
-from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.report import write_summary
 

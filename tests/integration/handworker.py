@@ -13,8 +13,8 @@ from lotteryfl.common.framing import frames
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.payload import masks_from_entries
 from lotteryfl.common.tasks import load_task
-from lotteryfl.common.tensorfile import parse
-from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensors.file import parse
+from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.wireformat import WireFormat
 from lotteryfl.protos import lotteryfl_pb2 as pb

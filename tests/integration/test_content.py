@@ -5,7 +5,7 @@ from conftest import Coordinate, Write
 
 from lotteryfl.client.connection import Connection
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.tensorfile import open_file, save
+from lotteryfl.common.tensors.file import open_file, save
 
 
 def test_other_content_under_the_digest_of_the_initial_model_is_refused(coordinate: Coordinate, write: Write) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lotteryfl.common.tensorfile import open_file, save
+from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.server.verify import verify
 
 TICKET = "results/r3-c0-a1.safetensors"

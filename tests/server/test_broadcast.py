@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.settings import WireDtype
-from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.wireformat import WireFormat
 from lotteryfl.server.broadcast import TransferSizes

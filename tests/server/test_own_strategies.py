@@ -12,7 +12,7 @@ from driving import TinyTask, create, tiny_experiment
 
 from lotteryfl.common.cli import program
 from lotteryfl.common.errors import ExperimentError, LotteryFLError
-from lotteryfl.common.tensorfile import open_file
+from lotteryfl.common.tensors.file import open_file
 from lotteryfl.server.cli import _OpenRun
 from lotteryfl.server.report import summarise
 from lotteryfl.server.rundir import RunDirectory

@@ -13,8 +13,8 @@ from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.payload import mask_digest
 from lotteryfl.common.quantization import DTYPES
 from lotteryfl.common.settings import MAX_EXAMPLES, WireDtype
-from lotteryfl.common.tensorfile import open_file, parse
-from lotteryfl.common.tensorstream import CHUNK_BYTES
+from lotteryfl.common.tensors.file import open_file, parse
+from lotteryfl.common.tensors.stream import CHUNK_BYTES
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.database import AssignmentRow
 from lotteryfl.server.filestream import FileStream

@@ -17,7 +17,7 @@ from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment import Experiment
 from lotteryfl.common.pruning.parameters import named_tensors
-from lotteryfl.common.tensorfile import open_file, parse
+from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation import Update

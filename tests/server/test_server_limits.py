@@ -12,8 +12,8 @@ from driving import Bench
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lotteryfl.common.receiver import FileReceiver
-from lotteryfl.common.tensorstream import CHUNK_BYTES
+from lotteryfl.common.tensors.receiver import FileReceiver
+from lotteryfl.common.tensors.stream import CHUNK_BYTES
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.database import Database
 from lotteryfl.server.limiting import Limiting

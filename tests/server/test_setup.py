@@ -9,7 +9,7 @@ from driving import tiny_experiment
 from lotteryfl.common.errors import ExperimentError, LotteryFLError, TaskError
 from lotteryfl.common.experiment import Experiment
 from lotteryfl.common.models import create_model
-from lotteryfl.common.tensorfile import open_file
+from lotteryfl.common.tensors.file import open_file
 from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.setup import create_run, open_or_create_run
 

@@ -13,7 +13,7 @@ from torch import nn
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.masks import unpack
 from lotteryfl.common.settings import ServerSettings
-from lotteryfl.common.tensorfile import open_file
+from lotteryfl.common.tensors.file import open_file
 from lotteryfl.server.strategies import create_strategy
 
 Drive = Callable[..., Bench]

@@ -15,7 +15,7 @@ from lotteryfl.common.errors import LotteryFLError, TaskError
 from lotteryfl.common.experiment import Experiment
 from lotteryfl.common.settings import WireDtype
 from lotteryfl.common.tasks import ClientData, load_task
-from lotteryfl.common.tensorfile import open_file, parse
+from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.coordinator import Step
 from lotteryfl.server.payloads import assignment_payload

@@ -19,7 +19,7 @@ from lotteryfl.common.experiment import Experiment
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.payload import mask_density
 from lotteryfl.common.pruning.parameters import digest
-from lotteryfl.common.tensorfile import open_file, parse
+from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.coordinator import Step, Work
 from lotteryfl.server.database import AssignmentRow

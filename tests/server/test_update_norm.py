@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lotteryfl.common import masks
 from lotteryfl.common.masks import BLOCK
 from lotteryfl.common.settings import WireDtype
-from lotteryfl.common.tensorfile import open_file
+from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.tensortable import TensorSpec, TensorTable
 from lotteryfl.common.wireformat import WireFormat
 from lotteryfl.protos import lotteryfl_pb2 as pb

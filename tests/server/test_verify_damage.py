@@ -19,7 +19,7 @@ from driving import Bench, simulated, tiny_experiment
 from lotteryfl.common.masks import PackedMask, count
 from lotteryfl.common.payload import mask_digest
 from lotteryfl.common.pruning.parameters import digest
-from lotteryfl.common.tensorfile import open_file
+from lotteryfl.common.tensors.file import open_file
 from lotteryfl.server.report import write_summary
 from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.runfiles import model_file

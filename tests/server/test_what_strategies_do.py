@@ -13,7 +13,7 @@ from playing import W, accuracies, assigned, create, mask_of, model, play, play_
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.payload import KEPT, OWN
 from lotteryfl.common.settings import WireDtype
-from lotteryfl.common.tensorfile import open_file
+from lotteryfl.common.tensors.file import open_file
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.coordinator import Step
 from lotteryfl.server.strategies import create_strategy

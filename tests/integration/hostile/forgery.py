@@ -8,8 +8,8 @@ from handworker import Done
 from torch import Tensor
 from zlib_ng import zlib_ng
 
-from lotteryfl.common.tensorlayout import LENGTH_BYTES
-from lotteryfl.common.tensorstream import TensorStream
+from lotteryfl.common.tensors.layout import LENGTH_BYTES
+from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 CHUNK = 1 << 16

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lotteryfl.common.dtypes import CODES, DTYPES
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.tensors.dtypes import CODES, DTYPES
 from lotteryfl.common.text import quoted
 
 MAX_HEADER_BYTES = 4 << 20

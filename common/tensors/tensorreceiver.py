@@ -6,9 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lotteryfl.common.receiver import Receiver
-from lotteryfl.common.tensorfile import check_bool
-from lotteryfl.common.tensorlayout import LENGTH_BYTES, Entry, data_start, read_layout
+from lotteryfl.common.tensors.file import check_bool
+from lotteryfl.common.tensors.layout import LENGTH_BYTES, Entry, data_start, read_layout
+from lotteryfl.common.tensors.receiver import Receiver
 
 Place = Callable[[Entry], Tensor]
 """Gives the tensor that an entry is received into: on the CPU, contiguous, of the entry's dtype and shape."""
@@ -32,7 +32,7 @@ class TensorReceiver(Receiver[dict[str, Tensor]]):
 
     Raises:
         PayloadError: `size` is more than `limit`; nothing has been allocated. `write` and `finish` raise it also
-            where the bytes are not strictly a safetensors file, as `common.tensorfile.parse` has it.
+            where the bytes are not strictly a safetensors file, as `common.tensors.file.parse` has it.
     """
 
     def __init__(self, size: int, limit: int, what: str, place: Place = new_tensor) -> None:

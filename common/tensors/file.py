@@ -12,8 +12,8 @@ from torch.utils.dlpack import from_dlpack
 
 from lotteryfl.common.atomicfile import AtomicFile
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.tensorlayout import ALIGNMENT, Entry, data_start, lay_out, read_layout
-from lotteryfl.common.tensorstream import data_of
+from lotteryfl.common.tensors.layout import ALIGNMENT, Entry, data_start, lay_out, read_layout
+from lotteryfl.common.tensors.stream import data_of
 from lotteryfl.common.text import quoted
 
 
@@ -26,7 +26,7 @@ class Spec(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """One of `common.dtypes.DTYPES`."""
+        """One of `common.tensors.dtypes.DTYPES`."""
 
     @property
     def shape(self) -> Sequence[int]:

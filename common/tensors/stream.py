@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from zlib_ng import zlib_ng
 
-from lotteryfl.common.tensorlayout import lay_out
+from lotteryfl.common.tensors.layout import lay_out
 
 CHUNK_BYTES = 1 << 20
 """Size of every chunk of a stream but the last: the fastest over gRPC of 64 KiB to 4 MiB."""

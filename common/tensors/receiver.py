@@ -9,7 +9,7 @@ from zlib_ng import zlib_ng
 
 from lotteryfl.common.atomicfile import AtomicFile
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.tensorstream import Trailer
+from lotteryfl.common.tensors.stream import Trailer
 
 T = TypeVar("T")
 
