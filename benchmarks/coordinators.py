@@ -18,10 +18,10 @@ from benchmarks.peakmemory import settle_memory
 from benchmarks.stopwatch import Laps, Stopwatch
 from lotteryfl.client.connection import Connection
 from lotteryfl.common.allocator import keep_freed_memory
-from lotteryfl.common.channel import PROTOCOL_VERSION
 from lotteryfl.common.experiment import validate
 from lotteryfl.common.framing import Part, frames
 from lotteryfl.common.payload import max_payload_bytes
+from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.common.tensors.receiver import FileReceiver
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensors.tensorreceiver import Place, new_tensor

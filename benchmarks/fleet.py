@@ -19,7 +19,7 @@ import grpc
 from benchmarks.coordinators import CoordinatorProcess, answer, messages
 from benchmarks.harness import Row, Spread, constant, share
 from benchmarks.rawserver import RawServer
-from lotteryfl.common.channel import CLIENT_OPTIONS, POLL_SECONDS, PROTOCOL_VERSION
+from lotteryfl.common.security.channel import CLIENT_OPTIONS, POLL_SECONDS, PROTOCOL_VERSION
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.protos import lotteryfl_pb2 as pb

@@ -10,7 +10,7 @@ from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits, half_of_the_memo
 from lotteryfl.client.worker import Worker, WorkerSettings, full_name
 from lotteryfl.common.clientranges import parse_clients
 from lotteryfl.common.device import choose_device
-from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.securityoptions import channel_options
 from lotteryfl.common.taskoption import task_option
 

@@ -12,7 +12,10 @@ from torch import Tensor
 
 from lotteryfl.client.download import CannotResumeError, Download
 from lotteryfl.client.idlewatch import IdleWatch
-from lotteryfl.common.channel import (
+from lotteryfl.common.errors import LotteryFLError, PayloadError
+from lotteryfl.common.faults import fault
+from lotteryfl.common.framing import Payload, deserializer, frames, serialize
+from lotteryfl.common.security.channel import (
     CALL_SECONDS,
     GOODBYE_SECONDS,
     POLL_SECONDS,
@@ -20,11 +23,8 @@ from lotteryfl.common.channel import (
     open_channel,
     raise_if_refused,
 )
-from lotteryfl.common.errors import LotteryFLError, PayloadError
-from lotteryfl.common.faults import fault
-from lotteryfl.common.framing import Payload, deserializer, frames, serialize
-from lotteryfl.common.rpcerror import explain
-from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.common.security.rpcerror import explain
+from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.tensors.receiver import MemoryReceiver
 from lotteryfl.common.tensors.tensorreceiver import Place, TensorReceiver, new_tensor
 from lotteryfl.protos import lotteryfl_pb2 as pb

@@ -15,14 +15,14 @@ from lotteryfl.client.connection import Connection, ContentGoneError, NotRegiste
 from lotteryfl.client.content import Content
 from lotteryfl.client.heartbeat import Heartbeat, LeaseLostError
 from lotteryfl.client.limits import Limits
-from lotteryfl.common.certificate import identity_of, load_certificate
-from lotteryfl.common.channel import PROTOCOL_VERSION
 from lotteryfl.common.errors import LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.experiment import Experiment
 from lotteryfl.common.faults import fault
-from lotteryfl.common.identity import Identity, Role, check_name
 from lotteryfl.common.payload import max_payload_bytes
-from lotteryfl.common.security import ChannelSecurity, token_name
+from lotteryfl.common.security.certificate import identity_of, load_certificate
+from lotteryfl.common.security.channel import PROTOCOL_VERSION
+from lotteryfl.common.security.identity import Identity, Role, check_name
+from lotteryfl.common.security.tls import ChannelSecurity, token_name
 from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensortable import TensorTable

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from lotteryfl.common.security import ChannelSecurity, SecurityError, TLSFiles, read_token
+from lotteryfl.common.security.tls import ChannelSecurity, SecurityError, TLSFiles, read_token
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lotteryfl.common.clientranges import parse_clients
-from lotteryfl.common.identity import IdentityError, check_name
+from lotteryfl.common.security.identity import IdentityError, check_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import grpc
 from grpc_health.v1 import health
 
-from lotteryfl.common.identity import Identity
+from lotteryfl.common.security.identity import Identity
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Context = grpc.aio.ServicerContext[Any, Any]

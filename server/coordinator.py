@@ -13,8 +13,8 @@ from enum import Enum
 from itertools import islice
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.identity import name_of, owner, owner_of
 from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.security.identity import name_of, owner, owner_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.assignments import AssignmentId, Standing
 from lotteryfl.server.broadcast import Broadcasts

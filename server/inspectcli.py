@@ -10,10 +10,10 @@ import click
 import grpc
 from rich.filesize import decimal
 
-from lotteryfl.common.channel import CALL_SECONDS, open_channel, raise_if_refused
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.rpcerror import explain
-from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.common.security.channel import CALL_SECONDS, open_channel, raise_if_refused
+from lotteryfl.common.security.rpcerror import explain
+from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.securityoptions import channel_options
 from lotteryfl.common.text import printable
 from lotteryfl.protos import lotteryfl_pb2 as pb

@@ -7,7 +7,7 @@ import grpc
 from google.protobuf.message import Message
 
 from lotteryfl.common.framing import HEADER_BYTES, deserializer, serialize
-from lotteryfl.common.identity import Identity, IdentityError, Role, name_of
+from lotteryfl.common.security.identity import Identity, IdentityError, Role, name_of
 from lotteryfl.common.text import printable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.calls import CALLER, HEALTH, SERVICE, Context, Continuation, abort

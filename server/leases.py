@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from lotteryfl.common.identity import name_of
+from lotteryfl.common.security.identity import name_of
 from lotteryfl.server.assignments import AssignmentId, Standing, State
 
 _LOOK_AHEAD = 1000

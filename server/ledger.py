@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 
 from lotteryfl.common.faults import fault
-from lotteryfl.common.identity import owner
+from lotteryfl.common.security.identity import owner
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.accountant import most_spent
 from lotteryfl.server.assignments import Standing

@@ -7,7 +7,7 @@ from typing import Literal, TypedDict
 
 from tabulate import tabulate
 
-from lotteryfl.common.identity import name_of
+from lotteryfl.common.security.identity import name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.accountant import epsilons
 from lotteryfl.server.refusals import Refusals

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.identity import Identity, Role, check_issued_name
+from lotteryfl.common.security.identity import Identity, Role, check_issued_name
 from lotteryfl.server.security.certificates import COORDINATOR, Authority
 from lotteryfl.server.security.tokens import add_token, revoke_token
 

@@ -10,8 +10,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from lotteryfl.common.channel import CALL_SECONDS, SERVER_OPTIONS
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.security.channel import CALL_SECONDS, SERVER_OPTIONS
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.server.aborts import ForgottenAborts

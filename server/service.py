@@ -12,12 +12,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import grpc
 
-from lotteryfl.common.channel import POLL_SECONDS, PROTOCOL_VERSION
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.faults import fault
 from lotteryfl.common.framing import Part, Payload
-from lotteryfl.common.identity import MAX_ID, IdentityError, check_incarnation, check_name
 from lotteryfl.common.payload import max_payload_bytes
+from lotteryfl.common.security.channel import POLL_SECONDS, PROTOCOL_VERSION
+from lotteryfl.common.security.identity import MAX_ID, IdentityError, check_incarnation, check_name
 from lotteryfl.common.tensors.receiver import FileReceiver
 from lotteryfl.common.text import printable, quoted
 from lotteryfl.protos import lotteryfl_pb2 as pb

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from lotteryfl.common.identity import name_of, owner
+from lotteryfl.common.security.identity import name_of, owner
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.recent import Recent
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from lotteryfl.common.cli import program
-from lotteryfl.common.security import is_loopback
+from lotteryfl.common.security.tls import is_loopback
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from lotteryfl.client.cli import work
-from lotteryfl.common.channel import (
+from lotteryfl.common.security.channel import (
     CALL_SECONDS,
     CLIENT_OPTIONS,
     GOODBYE_SECONDS,

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment import Experiment
-from lotteryfl.common.identity import name_of
 from lotteryfl.common.masks import count
+from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.server.database import Database
 from lotteryfl.server.rundir import Masks, RunDirectory, inspected

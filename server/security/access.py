@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from lotteryfl.common.clientranges import format_clients
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.identity import Identity
+from lotteryfl.common.security.identity import Identity
 from lotteryfl.common.settings import AccessSettings
 
 

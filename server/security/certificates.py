@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from lotteryfl.common.certificate import load_certificate
-from lotteryfl.common.identity import Identity
-from lotteryfl.common.security import SecurityError
+from lotteryfl.common.security.certificate import load_certificate
+from lotteryfl.common.security.identity import Identity
+from lotteryfl.common.security.tls import SecurityError
 from lotteryfl.server.security.keyfiles import Key, load_or_make_key, make_folder, write_new
 
 COORDINATOR = "coordinator"

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from lotteryfl.common.security import SecurityError
+from lotteryfl.common.security.tls import SecurityError
 
 Key = ec.EllipticCurvePrivateKey
 

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lotteryfl.common.atomicfile import AtomicFile
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.identity import Identity, IdentityError, Role, check_issued_name
-from lotteryfl.common.security import SecurityError, token_name
+from lotteryfl.common.security.identity import Identity, IdentityError, Role, check_issued_name
+from lotteryfl.common.security.tls import SecurityError, token_name
 
 _log = logging.getLogger("lotteryfl.coordinator")
 _NOBODY = "0" * 64

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lotteryfl.common.identity import Identity, IdentityError, Role, check_incarnation, check_issued_name, check_name
+from lotteryfl.common.security.identity import (
+    Identity,
+    IdentityError,
+    Role,
+    check_incarnation,
+    check_issued_name,
+    check_name,
+)
 from lotteryfl.common.text import printable
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lotteryfl.common.certificate import load_certificate
-from lotteryfl.common.identity import Identity, Role
-from lotteryfl.common.security import ChannelSecurity, SecurityError, TLSFiles, is_loopback, read_token
+from lotteryfl.common.security.certificate import load_certificate
+from lotteryfl.common.security.identity import Identity, Role
+from lotteryfl.common.security.tls import ChannelSecurity, SecurityError, TLSFiles, is_loopback, read_token
 from lotteryfl.server.security.certificates import Authority
 
 TOKEN = f"gpu-1.{'s' * 43}"

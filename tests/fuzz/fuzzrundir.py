@@ -14,7 +14,7 @@ from fuzzrun import LiveRun, finished, interrupted
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.framing import deserializer
-from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.inspectcli import export, status, verify
 from lotteryfl.server.payloads import check_result

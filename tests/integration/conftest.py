@@ -16,7 +16,7 @@ from handworker import HandWorker
 from processes import Gate, Process
 
 from lotteryfl.common.experiment import load
-from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.tasks import load_task
 from lotteryfl.server.endpoint import Endpoint
 from lotteryfl.server.limits import Limits

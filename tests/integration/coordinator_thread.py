@@ -7,9 +7,9 @@ from typing import Self
 
 from driving import silent
 
-from lotteryfl.common.channel import open_channel
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.common.security.channel import open_channel
+from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.server.endpoint import Endpoint
 from lotteryfl.server.limits import Limits

@@ -7,11 +7,11 @@ from typing import Protocol
 import torch
 
 from lotteryfl.client.assignment import AssignmentRunner
-from lotteryfl.common.channel import PROTOCOL_VERSION
 from lotteryfl.common.experiment import from_json
 from lotteryfl.common.framing import frames
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.payload import masks_from_entries
+from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.tensors.stream import TensorStream

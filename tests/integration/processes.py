@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple, Self
 
-from lotteryfl.common.channel import POLL_SECONDS
+from lotteryfl.common.security.channel import POLL_SECONDS
 
 PROGRAM = str(Path(sys.executable).with_name("lotteryfl"))
 DEADLINE = 60.0

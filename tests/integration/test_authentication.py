@@ -17,9 +17,9 @@ from handworker import INCARNATION, HandWorker
 from looking import fails, fetch, status
 from processes import free_port
 
-from lotteryfl.common.channel import PROTOCOL_VERSION, open_channel
-from lotteryfl.common.identity import Role
-from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.common.security.channel import PROTOCOL_VERSION, open_channel
+from lotteryfl.common.security.identity import Role
+from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.server.security.tokens import revoke_token

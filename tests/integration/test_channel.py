@@ -13,7 +13,7 @@ from conftest import Coordinate, Start, Write
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from processes import free_port
 
-from lotteryfl.common.channel import CLIENT_OPTIONS, SERVER_OPTIONS
+from lotteryfl.common.security.channel import CLIENT_OPTIONS, SERVER_OPTIONS
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 

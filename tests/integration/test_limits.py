@@ -18,7 +18,7 @@ from handworker import HandWorker
 from looking import fails, status, stored, until
 
 from lotteryfl.client.connection import Connection
-from lotteryfl.common.channel import CLIENT_OPTIONS, PROTOCOL_VERSION, open_channel
+from lotteryfl.common.security.channel import CLIENT_OPTIONS, PROTOCOL_VERSION, open_channel
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.server.limiting import Limiting

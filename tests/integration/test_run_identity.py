@@ -5,7 +5,7 @@ import pytest
 from conftest import Coordinate, Write
 from handworker import INCARNATION
 
-from lotteryfl.common.channel import PROTOCOL_VERSION
+from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 

@@ -12,7 +12,7 @@ from credentials import Credentials
 from processes import PROMPT, Gate, Process, free_port
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.security import SecurityError
+from lotteryfl.common.security.tls import SecurityError
 from lotteryfl.server.cli import serve
 from lotteryfl.server.security.certificates import Authority
 

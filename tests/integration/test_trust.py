@@ -11,7 +11,7 @@ from coordinator_thread import CoordinatorThread
 from handworker import HandWorker
 from looking import fails, status
 
-from lotteryfl.common.channel import PROTOCOL_VERSION
+from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.report import summarise
 

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from handworker import INCARNATION, HandWorker
 from looking import fails, fetch, status, stored, until
 
-from lotteryfl.common.channel import PROTOCOL_VERSION
+from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.endpoint import Endpoint
 from lotteryfl.server.report import summarise

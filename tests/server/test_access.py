@@ -9,8 +9,8 @@ from driving import Bench, tiny_experiment
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment import from_json
-from lotteryfl.common.identity import Identity, Role
-from lotteryfl.common.security import SecurityError, TLSFiles
+from lotteryfl.common.security.identity import Identity, Role
+from lotteryfl.common.security.tls import SecurityError, TLSFiles
 from lotteryfl.common.settings import AccessSettings
 from lotteryfl.server.endpoint import Endpoint
 from lotteryfl.server.security.access import AccessError, clients_held

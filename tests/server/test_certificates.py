@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 from cryptography import x509
 
-from lotteryfl.common.certificate import identity_of, load_certificate
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.identity import Identity, Role
+from lotteryfl.common.security.certificate import identity_of, load_certificate
+from lotteryfl.common.security.identity import Identity, Role
 from lotteryfl.server.securitycli import certs
 
 

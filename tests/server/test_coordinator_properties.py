@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lotteryfl.common.experiment import Experiment
-from lotteryfl.common.identity import name_of
 from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.security.identity import name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.assignments import AssignmentId
 from lotteryfl.server.coordinator import Step

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.identity import Identity, IdentityError, Role
-from lotteryfl.common.security import TOKEN, SecurityError
+from lotteryfl.common.security.identity import Identity, IdentityError, Role
+from lotteryfl.common.security.tls import TOKEN, SecurityError
 from lotteryfl.server.security.tokens import TokenFile, add_token, revoke_token
 from lotteryfl.server.securitycli import token as command
 

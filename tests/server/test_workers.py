@@ -2,7 +2,7 @@
 
 import pytest
 
-from lotteryfl.common.identity import name_of
+from lotteryfl.common.security.identity import name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.workers import ReplacedError, UnknownWorkerError, WorkerRegistry
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import Message
 from rawpeer import Code, RawPeer
 
-from lotteryfl.common.channel import PROTOCOL_VERSION
+from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 

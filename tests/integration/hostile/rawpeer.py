@@ -6,7 +6,7 @@ import grpc
 from google.protobuf.message import Message
 from handworker import INCARNATION, HandWorker
 
-from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 

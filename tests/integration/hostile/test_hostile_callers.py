@@ -18,7 +18,7 @@ from rawpeer import Code, RawPeer
 from sockets import GARBAGE, connect, hung_up, many_connections, say, some_and_wait
 
 from lotteryfl.common.experiment import load
-from lotteryfl.common.security import ChannelSecurity, TLSFiles
+from lotteryfl.common.security.tls import ChannelSecurity, TLSFiles
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.endpoint import Endpoint
 from lotteryfl.server.limits import Limits

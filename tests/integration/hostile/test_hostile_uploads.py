@@ -13,7 +13,7 @@ from rawpeer import Code, RawPeer
 from uploads import ATTACKS
 
 from lotteryfl.common.experiment import load
-from lotteryfl.common.security import ChannelSecurity
+from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.setup import create_run
 

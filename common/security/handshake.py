@@ -4,7 +4,7 @@ import socket
 import ssl
 import time
 
-from lotteryfl.common.security import TLSFiles
+from lotteryfl.common.security.tls import TLSFiles
 
 _SECONDS = 2.0
 _PAUSE_SECONDS = 0.5

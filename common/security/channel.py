@@ -6,8 +6,8 @@ gRPC ignores unknown names of options silently: tests show their effect.
 import click
 import grpc
 
-from lotteryfl.common.handshake import refusal
-from lotteryfl.common.security import ChannelSecurity, SecurityError
+from lotteryfl.common.security.handshake import refusal
+from lotteryfl.common.security.tls import ChannelSecurity, SecurityError
 
 PROTOCOL_VERSION = 2
 """Raised with every change of protos/lotteryfl.proto that an older peer would misread."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from lotteryfl.common.identity import Identity
-from lotteryfl.common.security import SecurityError
+from lotteryfl.common.security.identity import Identity
+from lotteryfl.common.security.tls import SecurityError
 
 
 def load_certificate(path: Path) -> x509.Certificate:
