@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.inputs import MODELS
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 
 SIZE = "LOTTERYFL_BENCHMARK_MODEL"
 """Environment variable with one of `MODELS`."""

@@ -18,7 +18,7 @@ from benchmarks.peakmemory import settle_memory
 from benchmarks.stopwatch import Laps, Stopwatch
 from lotteryfl.client.connection import Connection
 from lotteryfl.common.allocator import keep_freed_memory
-from lotteryfl.common.experiment import validate
+from lotteryfl.common.experiment.experiment import validate
 from lotteryfl.common.framing import Part, frames
 from lotteryfl.common.payload import max_payload_bytes
 from lotteryfl.common.security.channel import PROTOCOL_VERSION

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from tabulate import tabulate
 
-from lotteryfl.common.experiment import Experiment, validate
+from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import load_task
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.report import summarise

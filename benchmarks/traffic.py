@@ -10,9 +10,9 @@ from benchmarks.coordinators import messages
 from benchmarks.harness import Goal, Row, Spread, at_least, at_most, constant, share, times_less
 from benchmarks.inputs import MODELS, random_masks, random_tensors
 from benchmarks.peakmemory import MIB
+from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.masks import PackedMask, count
 from lotteryfl.common.payload import mask_tensors, pack_mask_update
-from lotteryfl.common.settings import WireDtype
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.wireformat import WireFormat

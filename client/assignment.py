@@ -12,7 +12,7 @@ from lotteryfl.client.testdata import TestData
 from lotteryfl.client.updateprivacy import protect_update
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.clientmetrics import check_metrics
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.payload import DENSE, mask_density, mask_digest, pack_mask_update
 from lotteryfl.common.pruning.parameters import named_tensors

@@ -8,8 +8,8 @@ import click
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits, half_of_the_memory
 from lotteryfl.client.worker import Worker, WorkerSettings, full_name
-from lotteryfl.common.clientranges import parse_clients
 from lotteryfl.common.device import choose_device
+from lotteryfl.common.experiment.clientranges import parse_clients
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.securityoptions import channel_options
 from lotteryfl.common.taskoption import task_option

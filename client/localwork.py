@@ -13,7 +13,7 @@ from lotteryfl.client.pruningstep import mask_change, prune_towards_target
 from lotteryfl.client.selection import select_own
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.drawing import take
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.gradients import mean_gradients
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.privatetraining import ExamplePrivacy, train_privately

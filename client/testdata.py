@@ -6,7 +6,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from lotteryfl.common.drawing import draw_examples
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.protos import lotteryfl_pb2 as pb

@@ -16,7 +16,7 @@ from lotteryfl.client.content import Content
 from lotteryfl.client.heartbeat import Heartbeat, LeaseLostError
 from lotteryfl.client.limits import Limits
 from lotteryfl.common.errors import LotteryFLError, PayloadError, TaskError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.faults import fault
 from lotteryfl.common.payload import max_payload_bytes
 from lotteryfl.common.security.certificate import identity_of, load_certificate

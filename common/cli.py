@@ -59,7 +59,9 @@ def program(verbose: bool) -> None:
 @click.argument("path", metavar="[FILE]", default="experiment.toml", type=click.Path(path_type=Path))
 def init(path: Path) -> None:
     """Write a commented experiment file."""
-    text = resources.files("lotteryfl.common").joinpath("experiment_template.toml").read_text(encoding="utf-8")
+    text = (
+        resources.files("lotteryfl.common.experiment.experiment").joinpath("template.toml").read_text(encoding="utf-8")
+    )
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lotteryfl.common.errors import TaskError
+from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.randomness import generator
-from lotteryfl.common.settings import PartitionSettings
 
 IntArray = npt.NDArray[np.int64]
 Owners = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lotteryfl.common.settings import WireDtype
+from lotteryfl.common.experiment.settings import WireDtype
 
 DTYPES: dict[WireDtype, torch.dtype] = {
     "float32": torch.float32,

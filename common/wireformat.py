@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.payload import DENSE, KEPT, MASK, OWN, SCALE
 from lotteryfl.common.quantization import (
@@ -21,7 +22,6 @@ from lotteryfl.common.quantization import (
     number_of_scales,
     quantize,
 )
-from lotteryfl.common.settings import WireDtype
 from lotteryfl.common.tensors.stream import Deferred, TensorStream
 from lotteryfl.common.tensortable import TensorSpec, TensorTable
 from lotteryfl.common.text import quoted

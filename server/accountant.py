@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lotteryfl.common.errors import ExperimentError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.database import Database, Spent
 

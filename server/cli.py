@@ -13,7 +13,7 @@ from rich.console import Console
 
 from lotteryfl.common.device import choose_device
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.experiment import load
+from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.security.tls import TLSFiles
 from lotteryfl.common.securityoptions import insecure_option, tls_options
 from lotteryfl.common.taskoption import task_option

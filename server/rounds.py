@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from lotteryfl.common.settings import RoundSettings
+from lotteryfl.common.experiment.settings import RoundSettings
 from lotteryfl.server.assignments import Standing
 from lotteryfl.server.leases import LeaseTable
 

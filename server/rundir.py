@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from lotteryfl.common.errors import LotteryFLError, PayloadError
-from lotteryfl.common.experiment import Experiment, load, to_toml
+from lotteryfl.common.experiment.experiment import Experiment, load, to_toml
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.pruning.parameters import digest

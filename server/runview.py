@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.server.export import ticket_tensors
 from lotteryfl.server.report import summarise
 from lotteryfl.server.rundir import RunDirectory

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from lotteryfl.common.errors import ExperimentError, PayloadError
-from lotteryfl.common.settings import ServerSettings
+from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.tensortable import TensorSpec, TensorTable
 from lotteryfl.common.text import quoted
 

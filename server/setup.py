@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from lotteryfl.common.errors import LotteryFLError, TaskError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import Task, load_task

@@ -11,7 +11,7 @@ import torch
 from driving import Bench, TinyTask, simulated, tiny_experiment
 from hypothesis import HealthCheck, settings
 
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.server.report import write_summary
 
 # A busy machine is no failure.

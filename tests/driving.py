@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 from lotteryfl.client.assignment import AssignmentRunner, Outcome
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.experiment import Experiment, validate
+from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensors.file import open_file, parse, save
 from lotteryfl.protos import lotteryfl_pb2 as pb

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from lotteryfl.client.cli import work
+from lotteryfl.common.experiment.settings import MIN_LEASE_SECONDS, RoundSettings
 from lotteryfl.common.security.channel import (
     CALL_SECONDS,
     CLIENT_OPTIONS,
@@ -16,7 +17,6 @@ from lotteryfl.common.security.channel import (
     SERVER_OPTIONS,
     STREAM_IDLE_SECONDS,
 )
-from lotteryfl.common.settings import MIN_LEASE_SECONDS, RoundSettings
 from lotteryfl.server.localworkers import _STOP_SECONDS as LOCAL_WORKERS_SECONDS
 from lotteryfl.server.serve import _STOP_SECONDS as CLOSING_SECONDS
 

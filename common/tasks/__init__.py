@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lotteryfl.common.errors import TaskError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.tasks import cifar10, digits, emnist, femnist, har, languages, mnist, tabular
 from lotteryfl.common.tasks.base import ClientData, Task, task_id
 from lotteryfl.common.tasks.builtin import BuiltInTask, Loader

@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 
 from lotteryfl.common.drawing import draw_indices
 from lotteryfl.common.errors import TaskError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models import IMAGES, architectures, create_model
 from lotteryfl.common.partition import IntArray, Partition
 from lotteryfl.common.randomness import derive_seed

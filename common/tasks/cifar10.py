@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lotteryfl.common.errors import TaskError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.tasks.builtin import Examples
 from lotteryfl.common.tasks.places import cache_dir, find_folder
 

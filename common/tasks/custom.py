@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from lotteryfl.common.drawing import draw_examples
 from lotteryfl.common.errors import TaskError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks.base import ClientData, task_id
 from lotteryfl.common.usercode import absolute, import_source, located

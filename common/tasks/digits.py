@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.partition import IntArray, stratified_split
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tasks.builtin import Examples

@@ -1,6 +1,6 @@
 """EMNIST (Cohen et al. 2017): letters and digits of NIST Special Database 19, three of its splits."""
 
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.tasks.builtin import Examples
 from lotteryfl.common.tasks.idximages import IdxSource, load_idx_images
 

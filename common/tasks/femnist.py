@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from lotteryfl.common.errors import TaskError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.partition import IntArray, stratified_split
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tasks.builtin import Examples

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from lotteryfl.common.errors import TaskError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.partition import IntArray
 from lotteryfl.common.tasks.builtin import Examples
 from lotteryfl.common.tasks.places import cache_dir, find_folder

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.partition import IntArray
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tasks.builtin import Examples

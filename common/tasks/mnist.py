@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.tasks.builtin import Examples
 from lotteryfl.common.tasks.idximages import IdxSource, load_idx_images
 

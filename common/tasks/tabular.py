@@ -9,7 +9,7 @@ from functools import cache
 
 import torch
 
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.tasks.builtin import Examples
 
 _ROWS, _TEST_ROWS, _SEED = 25_000, 5_000, 2003

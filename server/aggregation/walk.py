@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lotteryfl.common.experiment.settings import AggregationSettings
 from lotteryfl.common.payload import DENSE
-from lotteryfl.common.settings import AggregationSettings
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.server.aggregation.mean import MeanWithZeros, WeightedMean
 from lotteryfl.server.aggregation.robust import Median, TrimmedMean

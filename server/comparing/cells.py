@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lotteryfl.common.errors import ExperimentError, LotteryFLError
-from lotteryfl.common.experiment import load
+from lotteryfl.common.experiment.experiment import load
 from lotteryfl.server.rundir import inspected, is_set_up
 from lotteryfl.server.strategies import create_strategy
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.masks import count
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.tensortable import TensorTable

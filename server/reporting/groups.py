@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.server.reporting.data import FloatArray, IntArray, RunData
 
 _SEED = re.compile(r"-seed\d+$")

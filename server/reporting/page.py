@@ -6,8 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from lotteryfl.common.experiment import to_toml
-from lotteryfl.common.settings import AccessSettings
+from lotteryfl.common.experiment.experiment import to_toml
+from lotteryfl.common.experiment.settings import AccessSettings
 from lotteryfl.common.tasks import task_id
 from lotteryfl.server.reporting.figures import Figures, Targets, table
 from lotteryfl.server.reporting.groups import Group

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
-from lotteryfl.common.clientranges import format_clients
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.experiment.clientranges import format_clients
+from lotteryfl.common.experiment.settings import AccessSettings
 from lotteryfl.common.security.identity import Identity
-from lotteryfl.common.settings import AccessSettings
 
 
 class AccessError(LotteryFLError):

@@ -3,7 +3,7 @@
 import inspect
 
 from lotteryfl.common.errors import ExperimentError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.usercode import absolute, import_source
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.cell import Cell

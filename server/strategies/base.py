@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from lotteryfl.common.errors import ExperimentError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.randomness import generator
-from lotteryfl.common.settings import ServerSettings
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 

@@ -1,7 +1,7 @@
 """FedLTN: pruning without rewinding, batch norm kept local, server momentum, jump start (Mugunthan et al. 2022,
 "FedLTN: Federated Learning for Sparse and Personalized Lottery Ticket Networks", section 3)."""
 
-from lotteryfl.common.settings import ServerSettings
+from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState

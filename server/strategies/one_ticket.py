@@ -5,7 +5,7 @@ momentum (Hsu et al. 2019, "Measuring the Effects of Non-Identical Data Distribu
 Classification", section 4.3); docs/experiments.md has what it comes to.
 """
 
-from lotteryfl.common.settings import ServerSettings
+from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.server.strategies.ssfl import SSFL
 

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from lotteryfl.common.experiment import load
+from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.text import quoted
 from lotteryfl.server.database import Database

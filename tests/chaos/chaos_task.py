@@ -5,7 +5,7 @@ import os
 import numpy as np
 from torch import nn
 
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.randomness import generator
 
 _WIDTH = int(os.environ.get("CHAOS_TASK_WIDTH", "8192"))

@@ -22,7 +22,7 @@ from member import ROOT
 from promises import check_promises, repeated
 from schedule import coordinator_faults, outside_faults, worker_faults
 
-from lotteryfl.common.experiment import load
+from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.faults import Fault
 from lotteryfl.common.tasks import load_task
 from lotteryfl.server.report import write_summary

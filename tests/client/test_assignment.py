@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from lotteryfl.client.assignment import AssignmentRunner, Outcome
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import PayloadError, TaskError
+from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.payload import mask_digest, unpack_mask_update
 from lotteryfl.common.pruning.parameters import digest, named_tensors
 from lotteryfl.common.quantization import DTYPES
-from lotteryfl.common.settings import WireDtype
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.training import evaluate

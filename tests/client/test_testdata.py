@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from lotteryfl.client.testdata import TestData
 from lotteryfl.common.drawing import draw_examples, draw_indices
 from lotteryfl.common.errors import TaskError
-from lotteryfl.common.experiment import Experiment, validate
+from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import load_task
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.report import final_table, summarise

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lotteryfl.client.cli import ClientRange
-from lotteryfl.common.clientranges import format_clients, parse_clients
+from lotteryfl.common.experiment.clientranges import format_clients, parse_clients
 
 
 @pytest.mark.parametrize(

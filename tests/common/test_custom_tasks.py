@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from lotteryfl.common import experiment as experiment_file
 from lotteryfl.common.errors import TaskError
-from lotteryfl.common.experiment import Experiment, validate
+from lotteryfl.common.experiment import experiment as experiment_file
+from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import BUILT_IN, Task, load_task, task_id
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from lotteryfl.common.cli import program
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.experiment import Experiment, validate
+from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.holdings import holdings
 from lotteryfl.common.picture import draw_holdings
 from lotteryfl.common.skew import label_skew

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lotteryfl.common.cli import init
 from lotteryfl.common.errors import ExperimentError
-from lotteryfl.common.experiment import Experiment, from_json, load, to_toml, validate
+from lotteryfl.common.experiment.experiment import Experiment, from_json, load, to_toml, validate
 from lotteryfl.common.randomness import derive_seed, generator
 
 
@@ -22,7 +22,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_the_commented_template_shows_every_key_with_its_default() -> None:
-    text = resources.files("lotteryfl.common").joinpath("experiment_template.toml").read_text()
+    text = resources.files("lotteryfl.common.experiment.experiment").joinpath("template.toml").read_text()
     assert tomllib.loads(text) == Experiment().model_dump(mode="json")
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models import create_model
 from lotteryfl.common.pruning.prune import prune_fixed_amount
 from lotteryfl.common.tasks import BUILT_IN, languages

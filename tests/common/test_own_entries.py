@@ -10,9 +10,9 @@ from wiremodel import KEEP_SEVEN, TABLE, densities, model_masks, model_tensors, 
 
 from lotteryfl.common import masks
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.payload import mask_density, max_payload_bytes, plain_name
 from lotteryfl.common.quantization import DTYPES
-from lotteryfl.common.settings import WireDtype
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.wireformat import WireFormat

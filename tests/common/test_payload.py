@@ -14,8 +14,8 @@ from wiremodel import KEEP_SEVEN, TABLE, Masks, densities, fewer, model_masks, m
 
 from lotteryfl.common import masks, payload
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.quantization import DTYPES
-from lotteryfl.common.settings import WireDtype
 from lotteryfl.common.tensors.file import parse, save
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensortable import TensorSpec, TensorTable

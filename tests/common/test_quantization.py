@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.quantization import DTYPES, LEVELS, MAX_SCALE, SCALE_BLOCK, dequantize, quantize
-from lotteryfl.common.settings import WireDtype
 
 NARROW = [dtype for dtype in DTYPES if dtype != "float32"]
 LARGEST = torch.finfo(torch.float32).max

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lotteryfl.common.errors import TaskError
-from lotteryfl.common.experiment import Experiment, validate
+from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.models import DATASETS
 from lotteryfl.common.partition import Partition
 from lotteryfl.common.tasks import BUILT_IN, ClientData, Task, load_task, mnist

@@ -15,9 +15,9 @@ from wiremodel import KEEP_SEVEN, TABLE, densities, model_masks, model_tensors, 
 
 from lotteryfl.common import masks
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.masks import BLOCK, PackedMask
 from lotteryfl.common.quantization import DTYPES, MAX_SCALE, SCALE_BLOCK, dequantize, quantize
-from lotteryfl.common.settings import WireDtype
 from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensortable import TensorSpec, TensorTable

@@ -12,7 +12,7 @@ import numpy as np
 from fuzzfolder import folder
 from fuzzmutate import mutate_bytes, mutate_toml
 
-from lotteryfl.common.experiment import Experiment, from_json, load, to_toml
+from lotteryfl.common.experiment.experiment import Experiment, from_json, load, to_toml
 from lotteryfl.common.tasks.idx import read_idx
 
 SEPARATOR = b"\n--set\n"
@@ -35,7 +35,7 @@ def experiment(data: bytes) -> None:
 
 
 def experiment_seeds() -> Iterable[bytes]:
-    template = resources.files("lotteryfl.common").joinpath("experiment_template.toml").read_bytes()
+    template = resources.files("lotteryfl.common.experiment.experiment").joinpath("template.toml").read_bytes()
     resolved = to_toml(Experiment()).encode()
     yield template
     yield resolved

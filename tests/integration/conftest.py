@@ -15,7 +15,7 @@ from driving import silent
 from handworker import HandWorker
 from processes import Gate, Process
 
-from lotteryfl.common.experiment import load
+from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.tasks import load_task
 from lotteryfl.server.endpoint import Endpoint

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 
 from lotteryfl.client.assignment import AssignmentRunner
-from lotteryfl.common.experiment import from_json
+from lotteryfl.common.experiment.experiment import from_json
 from lotteryfl.common.framing import frames
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.payload import masks_from_entries

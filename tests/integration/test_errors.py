@@ -8,7 +8,7 @@ from conftest import GATED_TASK, Coordinate, Start, Write
 from handworker import HandWorker
 from processes import PROMPT, Process, free_port
 
-from lotteryfl.common.experiment import load
+from lotteryfl.common.experiment.experiment import load
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.setup import create_run
 from lotteryfl.server.strategies.lotteryfl import LotteryFL

@@ -8,10 +8,10 @@ import pytest
 from driving import Bench, tiny_experiment
 
 from lotteryfl.common.errors import ExperimentError
-from lotteryfl.common.experiment import from_json
+from lotteryfl.common.experiment.experiment import from_json
+from lotteryfl.common.experiment.settings import AccessSettings
 from lotteryfl.common.security.identity import Identity, Role
 from lotteryfl.common.security.tls import SecurityError, TLSFiles
-from lotteryfl.common.settings import AccessSettings
 from lotteryfl.server.endpoint import Endpoint
 from lotteryfl.server.security.access import AccessError, clients_held
 from lotteryfl.server.security.certificates import Authority

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lotteryfl.common import masks
+from lotteryfl.common.experiment.settings import AggregationSettings, WireDtype
 from lotteryfl.common.masks import BLOCK, PackedMask
-from lotteryfl.common.settings import AggregationSettings, WireDtype
 from lotteryfl.common.tensortable import TensorSpec, TensorTable
 from lotteryfl.common.wireformat import WireFormat
 from lotteryfl.server.aggregation import Combination, Update, aggregate

@@ -8,8 +8,8 @@ from driving import Bench, tiny_experiment, tiny_mlp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.pruning.parameters import named_tensors
-from lotteryfl.common.settings import WireDtype
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.wireformat import WireFormat

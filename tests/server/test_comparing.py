@@ -6,7 +6,7 @@ import pytest
 import tomli_w
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.experiment import load
+from lotteryfl.common.experiment.experiment import load
 from lotteryfl.server.comparing.cells import Cell, plan_cells
 
 

@@ -10,9 +10,9 @@ import torch
 from driving import Answer, Bench, tiny_experiment
 
 from lotteryfl.common import masks as packed_masks
+from lotteryfl.common.experiment.settings import MAX_EXAMPLES, WireDtype
 from lotteryfl.common.payload import mask_digest
 from lotteryfl.common.quantization import DTYPES
-from lotteryfl.common.settings import MAX_EXAMPLES, WireDtype
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.common.tensors.stream import CHUNK_BYTES
 from lotteryfl.protos import lotteryfl_pb2 as pb

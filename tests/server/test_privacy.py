@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lotteryfl.client.assignment import AssignmentRunner
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import ExperimentError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.common.tensortable import TensorTable

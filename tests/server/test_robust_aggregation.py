@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lotteryfl.common import masks
+from lotteryfl.common.experiment.settings import AggregationSettings, WireDtype
 from lotteryfl.common.masks import BLOCK
-from lotteryfl.common.settings import AggregationSettings, WireDtype
 from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tensortable import TensorSpec, TensorTable
 from lotteryfl.common.wireformat import WireFormat

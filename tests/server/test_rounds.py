@@ -2,7 +2,7 @@
 
 import pytest
 
-from lotteryfl.common.settings import RoundSettings
+from lotteryfl.common.experiment.settings import RoundSettings
 from lotteryfl.server.assignments import AssignmentId, Standing
 from lotteryfl.server.rounds import Decision, OpenRound, RoundCounts, Verdict, decide
 

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lotteryfl.common.settings import RoundSettings
+from lotteryfl.common.experiment.settings import RoundSettings
 from lotteryfl.server.assignments import AssignmentId, Standing
 from lotteryfl.server.rounds import OpenRound, Verdict
 

@@ -13,8 +13,8 @@ from driving import Bench, Tied, TinyTask, simulated, tiny_experiment
 from torch import Tensor, nn
 
 from lotteryfl.common.errors import ExperimentError, PayloadError
+from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.pruning.parameters import named_tensors
-from lotteryfl.common.settings import ServerSettings
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.server.runfiles import optimizer_file
 from lotteryfl.server.serveroptimizer import ServerOptimizer, check_state

@@ -7,7 +7,7 @@ import torch
 from driving import tiny_experiment
 
 from lotteryfl.common.errors import ExperimentError, LotteryFLError, TaskError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models import create_model
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.server.rundir import RunDirectory

@@ -12,8 +12,8 @@ from torch.utils.data import TensorDataset
 
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import LotteryFLError, TaskError
-from lotteryfl.common.experiment import Experiment
-from lotteryfl.common.settings import WireDtype
+from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.tasks import ClientData, load_task
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.protos import lotteryfl_pb2 as pb

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import ExperimentError
-from lotteryfl.common.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.payload import mask_density
 from lotteryfl.common.pruning.parameters import digest

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lotteryfl.common import masks
+from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.masks import BLOCK
-from lotteryfl.common.settings import WireDtype
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.tensortable import TensorSpec, TensorTable
 from lotteryfl.common.wireformat import WireFormat

@@ -11,8 +11,8 @@ from driving import Bench, Tied, TinyTask, tiny_experiment, tiny_mlp
 from playing import W, accuracies, assigned, create, mask_of, model, play, play_claiming, settings, ticket
 
 from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.payload import KEPT, OWN
-from lotteryfl.common.settings import WireDtype
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.coordinator import Step

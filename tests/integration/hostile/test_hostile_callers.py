@@ -17,7 +17,7 @@ from looking import fails, status, stored, until
 from rawpeer import Code, RawPeer
 from sockets import GARBAGE, connect, hung_up, many_connections, say, some_and_wait
 
-from lotteryfl.common.experiment import load
+from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.security.tls import ChannelSecurity, TLSFiles
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.endpoint import Endpoint

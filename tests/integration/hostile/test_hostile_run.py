@@ -18,9 +18,9 @@ from rawpeer import Code, RawPeer
 from sockets import GARBAGE, many_connections, say, some_and_wait
 from uploads import ATTACKS as UPLOADS
 
+from lotteryfl.common.experiment.settings import MIN_LEASE_SECONDS
 from lotteryfl.common.security.identity import Identity, Role
 from lotteryfl.common.security.tls import ChannelSecurity
-from lotteryfl.common.settings import MIN_LEASE_SECONDS
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.database import Database
 from lotteryfl.server.security.certificates import Authority

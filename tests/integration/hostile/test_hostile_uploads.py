@@ -12,7 +12,7 @@ from looking import fails, status, stored
 from rawpeer import Code, RawPeer
 from uploads import ATTACKS
 
-from lotteryfl.common.experiment import load
+from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.setup import create_run

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from lotteryfl.common.clientranges import parse_clients
+from lotteryfl.common.experiment.clientranges import parse_clients
 from lotteryfl.common.security.identity import IdentityError, check_name
 
 Share = Annotated[float, Field(ge=0, le=1)]

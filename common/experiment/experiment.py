@@ -8,9 +8,9 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from lotteryfl.common.clientranges import parse_clients
 from lotteryfl.common.errors import ExperimentError
-from lotteryfl.common.settings import (
+from lotteryfl.common.experiment.clientranges import parse_clients
+from lotteryfl.common.experiment.settings import (
     AccessSettings,
     AggregationSettings,
     CheckSettings,
