@@ -17,7 +17,7 @@ from lotteryfl.common import masks
 from lotteryfl.common.models.mlp import mlp
 from lotteryfl.common.pruning.parameters import copy_model, named_masks, named_tensors
 from lotteryfl.common.pruning.prune import get_prune_params, prune_fixed_amount
-from lotteryfl.common.training import train
+from lotteryfl.common.training.loop import train
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -13,7 +13,7 @@ from lotteryfl.common.models import create_model
 from lotteryfl.common.models.mlp import mlp
 from lotteryfl.common.pruning.parameters import copy_model
 from lotteryfl.common.pruning.prune import prune_fixed_amount
-from lotteryfl.common.training import train
+from lotteryfl.common.training.loop import train
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.layout import Entry
 from lotteryfl.common.tensors.tensorreceiver import new_tensor
 from lotteryfl.common.tensortable import TensorTable
-from lotteryfl.common.training import OnStep
+from lotteryfl.common.training.loop import OnStep
 from lotteryfl.common.wireformat import WireFormat
 from lotteryfl.protos import lotteryfl_pb2 as pb
 

@@ -14,16 +14,16 @@ from lotteryfl.client.selection import select_own
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.drawing import take
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.gradients import mean_gradients
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.privatetraining import ExamplePrivacy, train_privately
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.pruning.prune import prunable_entries, rewind
 from lotteryfl.common.pruning.regrowth import exchange_weights
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensortable import TensorTable
-from lotteryfl.common.training import OnEpoch, OnStep, TrainResult, evaluate, train
+from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
+from lotteryfl.common.training.gradients import mean_gradients
+from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, evaluate, train
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         prune_fixed_amount,
         rewind,
     )
-    from lotteryfl.common.training import evaluate, train
+    from lotteryfl.common.training.loop import evaluate, train
 
 _HOMES = {
     "apply_masks": "lotteryfl.common.pruning.prune",
@@ -26,13 +26,13 @@ _HOMES = {
     "copy_weights": "lotteryfl.common.pruning.parameters",
     "create_model": "lotteryfl.common.models",
     "density": "lotteryfl.common.pruning.prune",
-    "evaluate": "lotteryfl.common.training",
+    "evaluate": "lotteryfl.common.training.loop",
     "get_prune_params": "lotteryfl.common.pruning.prune",
     "get_prune_summary": "lotteryfl.common.pruning.prune",
     "make_permanent": "lotteryfl.common.pruning.prune",
     "prune_fixed_amount": "lotteryfl.common.pruning.prune",
     "rewind": "lotteryfl.common.pruning.prune",
-    "train": "lotteryfl.common.training",
+    "train": "lotteryfl.common.training.loop",
 }
 
 __all__ = [

@@ -66,7 +66,7 @@ class RunView:
     def metrics(self) -> "pd.DataFrame":
         """Return a row for each round, client and phase (validation, downloaded, personalised, global).
 
-        Columns: the metrics of `common.metrics.Metrics`, and of the whole result `density` after the work,
+        Columns: the metrics of `common.training.metrics.Metrics`, and of the whole result `density` after the work,
         `train_loss` and `seconds`.
 
         Raises:

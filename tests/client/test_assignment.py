@@ -18,7 +18,7 @@ from lotteryfl.common.pruning.parameters import digest, named_tensors
 from lotteryfl.common.quantization import DTYPES
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensortable import TensorTable
-from lotteryfl.common.training import evaluate
+from lotteryfl.common.training.loop import evaluate
 from lotteryfl.common.wireformat import WireFormat
 from lotteryfl.protos import lotteryfl_pb2 as pb
 

@@ -17,7 +17,7 @@ from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensortable import TensorTable
-from lotteryfl.common.training import evaluate, train
+from lotteryfl.common.training.loop import evaluate, train
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 W = "0.weight"

@@ -6,7 +6,7 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models import create_model
 from lotteryfl.common.pruning.prune import prune_fixed_amount
 from lotteryfl.common.tasks import BUILT_IN, languages
-from lotteryfl.common.training import evaluate, train
+from lotteryfl.common.training.loop import evaluate, train
 
 
 @pytest.mark.parametrize("name", ["tabular", "languages"])

@@ -5,9 +5,9 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from lotteryfl.common.gradients import mean_gradients
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.pruning.prune import prune_fixed_amount
+from lotteryfl.common.training.gradients import mean_gradients
 
 
 def data(count: int = 11) -> TensorDataset:

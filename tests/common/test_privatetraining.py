@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.noise import uniform
-from lotteryfl.common.privatetraining import ExamplePrivacy, train_privately
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.pruning.prune import prune_fixed_amount
+from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
 
 EXAMPLES = 30
 

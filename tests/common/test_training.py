@@ -18,10 +18,10 @@ from torch.nn.utils import prune
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 import lotteryfl
-from lotteryfl.common.metrics import classification_metrics
 from lotteryfl.common.pruning.parameters import copy_model, digest, named_masks, named_tensors
 from lotteryfl.common.pruning.prune import make_permanent, prune_fixed_amount
-from lotteryfl.common.training import evaluate, train
+from lotteryfl.common.training.loop import evaluate, train
+from lotteryfl.common.training.metrics import classification_metrics
 
 architectures = pytest.mark.parametrize("name", ARCHITECTURES)
 OPTIMIZERS = [

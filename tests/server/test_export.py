@@ -13,7 +13,7 @@ from driving import Bench, Tied, TinyTask, simulated, tiny_experiment
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.pruning.prune import get_prune_params
-from lotteryfl.common.training import evaluate
+from lotteryfl.common.training.loop import evaluate
 from lotteryfl.server.export import export_ticket
 from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.summaries import client_summaries

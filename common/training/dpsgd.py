@@ -18,7 +18,7 @@ from lotteryfl.common.errors import TaskError
 from lotteryfl.common.noise import Source, uniform
 from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.randomness import derive_seed
-from lotteryfl.common.training import (
+from lotteryfl.common.training.loop import (
     Data,
     Examples,
     Loss,
@@ -63,7 +63,7 @@ def train_privately(
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
-    """Train as `common.training.train` does, by DP-SGD; two trainings are never alike.
+    """Train as `common.training.loop.train` does, by DP-SGD; two trainings are never alike.
 
     An epoch has as many steps as otherwise. Each is on a batch of its own, in which every example is with
     probability batch_size / examples (Poisson sampling, as accountants take it), and which may be empty; the sum of

@@ -10,9 +10,9 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from lotteryfl.common.metrics import Metrics, classification_metrics
 from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.training.metrics import Metrics, classification_metrics
 
 Data = Dataset[Any] | tuple[Tensor, Tensor]
 """A map-style data set of (input, label), or the inputs (N, ...) and int64 labels (N,) themselves."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lotteryfl.common.pruning.modeltensors import entries
 from lotteryfl.common.pruning.prune import trainable_ticket
-from lotteryfl.common.training import Data, Examples, Loss, mode
+from lotteryfl.common.training.loop import Data, Examples, Loss, mode
 
 
 def mean_gradients(
@@ -26,10 +26,10 @@ def mean_gradients(
 
     Args:
         model: from inputs to logits; moved to `device`.
-        data: see `common.training.Data`.
+        data: see `common.training.loop.Data`.
         batch_size: examples at a time.
         device: where to compute.
-        loss: see `common.training.Loss`.
+        loss: see `common.training.loop.Loss`.
 
     Returns:
         Plain name → gradient, of the parameter's shape and dtype. Parameters that the loss does not depend on
