@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 from lotteryfl.client.pruningstep import mask_change, prune_towards_target
 from lotteryfl.client.selection import select_own
 from lotteryfl.common import masks as packed_masks
-from lotteryfl.common.drawing import take
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
@@ -20,6 +19,7 @@ from lotteryfl.common.pruning.prune import prunable_entries, rewind
 from lotteryfl.common.pruning.regrowth import exchange_weights
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
+from lotteryfl.common.tasks.sampling import take
 from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
 from lotteryfl.common.training.gradients import mean_gradients

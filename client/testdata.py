@@ -5,10 +5,10 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from lotteryfl.common.drawing import draw_examples
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData, Task
+from lotteryfl.common.tasks.sampling import draw_examples
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 

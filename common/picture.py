@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.partition import IntArray
+from lotteryfl.common.tasks.partition import IntArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

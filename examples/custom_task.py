@@ -6,8 +6,8 @@ from sklearn.preprocessing import scale
 from torch import nn
 
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.partition import Partition, stratified_split
 from lotteryfl.common.randomness import generator
+from lotteryfl.common.tasks.partition import Partition, stratified_split
 
 inputs, labels = load_breast_cancer(return_X_y=True)
 inputs = scale(inputs)

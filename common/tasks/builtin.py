@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lotteryfl.common.drawing import draw_indices
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models import IMAGES, architectures, create_model
-from lotteryfl.common.partition import IntArray, Partition
 from lotteryfl.common.randomness import derive_seed
-from lotteryfl.common.rotation import rotate
 from lotteryfl.common.tasks.base import ClientData
+from lotteryfl.common.tasks.partition import IntArray, Partition
+from lotteryfl.common.tasks.rotation import rotate
+from lotteryfl.common.tasks.sampling import draw_indices
 
 
 @dataclass(frozen=True)

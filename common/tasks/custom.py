@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from lotteryfl.common.drawing import draw_examples
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks.base import ClientData, task_id
+from lotteryfl.common.tasks.sampling import draw_examples
 from lotteryfl.common.usercode import absolute, import_source, located
 
 _FUNCTIONS = {"model": "model()", "client": "client(k, experiment)"}

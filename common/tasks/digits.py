@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.partition import IntArray, stratified_split
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tasks.builtin import Examples
+from lotteryfl.common.tasks.partition import IntArray, stratified_split
 
 _TEST_SHARE = 0.25
 

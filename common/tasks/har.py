@@ -15,8 +15,8 @@ import torch
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.partition import IntArray
 from lotteryfl.common.tasks.builtin import Examples
+from lotteryfl.common.tasks.partition import IntArray
 from lotteryfl.common.tasks.places import cache_dir, find_folder
 
 _FEATURES, _CLASSES, _SUBJECTS = 561, 6, 30

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.partition import IntArray
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tasks.builtin import Examples
+from lotteryfl.common.tasks.partition import IntArray
 
 LANGUAGES, SYMBOLS, LENGTH = 8, 16, 32
 _CONCENTRATION = 0.2

@@ -10,10 +10,10 @@ from driving import Bench, TinyTask, simulated, tiny_experiment
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from lotteryfl.client.testdata import TestData
-from lotteryfl.common.drawing import draw_examples, draw_indices
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import load_task
+from lotteryfl.common.tasks.sampling import draw_examples, draw_indices
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.report import final_table, summarise
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.settings import PartitionSettings
-from lotteryfl.common.partition import ClientIndices, Partition, stratified_split
 from lotteryfl.common.randomness import generator
+from lotteryfl.common.tasks.partition import ClientIndices, Partition, stratified_split
 
 KINDS = ("n-class", "dirichlet", "iid", "feature-skew", "natural")
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lotteryfl.common.rotation import rotate
+from lotteryfl.common.tasks.rotation import rotate
 
 
 def images_of(size: int = 9, seed: int = 0) -> torch.Tensor:

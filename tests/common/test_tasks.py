@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.models import DATASETS
-from lotteryfl.common.partition import Partition
 from lotteryfl.common.tasks import BUILT_IN, ClientData, Task, load_task, mnist
+from lotteryfl.common.tasks.partition import Partition
 
 
 def make_experiment(clients: int = 8, task: dict[str, Any] | None = None, **sections: Any) -> Experiment:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from lotteryfl.common.partition import IntArray
+from lotteryfl.common.tasks.partition import IntArray
 
 
 def draw_indices(size: int, count: int, seed: int) -> IntArray:
