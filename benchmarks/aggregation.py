@@ -25,10 +25,10 @@ from benchmarks.harness import (
 from benchmarks.inputs import MODELS, random_masks, random_tensors
 from benchmarks.peakmemory import MIB, extra_memory
 from lotteryfl.common.masks import unpack
-from lotteryfl.common.payload import mask_tensors, masks_from_entries
 from lotteryfl.common.tensors.file import open_file, save
-from lotteryfl.common.tensortable import TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.payload import mask_tensors, masks_from_entries
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation import Update, aggregate
 
 Bytes = npt.NDArray[np.uint8]

@@ -19,14 +19,14 @@ from benchmarks.stopwatch import Laps, Stopwatch
 from lotteryfl.client.connection import Connection
 from lotteryfl.common.allocator import keep_freed_memory
 from lotteryfl.common.experiment.experiment import validate
-from lotteryfl.common.framing import Part, frames
-from lotteryfl.common.payload import max_payload_bytes
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.common.tensors.receiver import FileReceiver
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensors.tensorreceiver import Place, new_tensor
-from lotteryfl.common.tensortable import TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.framing import Part, frames
+from lotteryfl.common.wire.payload import max_payload_bytes
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.coordinator import Coordinator
 from lotteryfl.server.endpoint import Endpoint

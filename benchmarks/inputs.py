@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lotteryfl.common.masks import PackedMask, pack
 from lotteryfl.common.models import create_model
 from lotteryfl.common.models.resnet import Bottleneck, ResNet
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 
 
 def _resnet101() -> nn.Module:

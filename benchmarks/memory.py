@@ -15,9 +15,9 @@ from benchmarks.inputs import random_masks, random_tensors
 from benchmarks.peakmemory import MIB, MemoryWatch, settle_memory
 from benchmarks.stream import RoundTrip
 from lotteryfl.common.allocator import keep_freed_memory
-from lotteryfl.common.payload import mask_digest, pack_mask_update
-from lotteryfl.common.tensortable import TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.payload import mask_digest, pack_mask_update
+from lotteryfl.common.wire.table import TensorTable
 
 TRANSFERS = ("11 M", "45 M", "350 M")
 FEW, MANY = 4, 64

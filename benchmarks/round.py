@@ -20,7 +20,7 @@ from lotteryfl.client.connection import Connection
 from lotteryfl.client.download import Download
 from lotteryfl.client.worker import Worker, WorkerSettings
 from lotteryfl.common.allocator import keep_freed_memory
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
 
 WORKERS = 8
 SIZE = "11 M"

@@ -10,10 +10,10 @@ from benchmarks.coordinators import CoordinatorProcess, Hands
 from benchmarks.harness import Row, Spread, at_least, interleaved, seconds, share
 from benchmarks.rawserver import RawServer
 from lotteryfl.common.allocator import keep_freed_memory
-from lotteryfl.common.payload import DENSE
 from lotteryfl.common.pruning.parameters import named_tensors
-from lotteryfl.common.tensortable import TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.payload import DENSE
+from lotteryfl.common.wire.table import TensorTable
 
 SIZE = "45 M"
 REPEATS = 5

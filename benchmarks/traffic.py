@@ -12,10 +12,10 @@ from benchmarks.inputs import MODELS, random_masks, random_tensors
 from benchmarks.peakmemory import MIB
 from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.masks import PackedMask, count
-from lotteryfl.common.payload import mask_tensors, pack_mask_update
 from lotteryfl.common.tensors.stream import TensorStream
-from lotteryfl.common.tensortable import TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.payload import mask_tensors, pack_mask_update
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 DENSITY = 0.1

@@ -11,18 +11,18 @@ from lotteryfl.client.localwork import LocalWork
 from lotteryfl.client.testdata import TestData
 from lotteryfl.client.updateprivacy import protect_update
 from lotteryfl.common import masks as packed_masks
-from lotteryfl.common.clientmetrics import check_metrics
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.payload import DENSE, mask_density, mask_digest, pack_mask_update
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.layout import Entry
 from lotteryfl.common.tensors.tensorreceiver import new_tensor
-from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.training.loop import OnStep
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.clientmetrics import check_metrics
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.payload import DENSE, mask_density, mask_digest, pack_mask_update
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 

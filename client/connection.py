@@ -14,7 +14,6 @@ from lotteryfl.client.download import CannotResumeError, Download
 from lotteryfl.client.idlewatch import IdleWatch
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.faults import fault
-from lotteryfl.common.framing import Payload, deserializer, frames, serialize
 from lotteryfl.common.security.channel import (
     CALL_SECONDS,
     GOODBYE_SECONDS,
@@ -27,6 +26,7 @@ from lotteryfl.common.security.rpcerror import explain
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.tensors.receiver import MemoryReceiver
 from lotteryfl.common.tensors.tensorreceiver import Place, TensorReceiver, new_tensor
+from lotteryfl.common.wire.framing import Payload, deserializer, frames, serialize
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from lotteryfl.client.connection import Connection
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.payload import masks_from_entries, max_payload_bytes
 from lotteryfl.common.tensors.file import parse
-from lotteryfl.common.wireformat import WireFormat, check_model
+from lotteryfl.common.wire.format import WireFormat, check_model
+from lotteryfl.common.wire.payload import masks_from_entries, max_payload_bytes
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Masks = Mapping[str, PackedMask]

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.framing import take
 from lotteryfl.common.tensors.receiver import Receiver
+from lotteryfl.common.wire.framing import take
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 T = TypeVar("T")

@@ -12,9 +12,9 @@ from rich.filesize import decimal
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment, from_json
 from lotteryfl.common.experiment.settings import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
-from lotteryfl.common.payload import is_digest, max_payload_bytes
-from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.text import quoted
+from lotteryfl.common.wire.payload import is_digest, max_payload_bytes
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 DEFAULT_MAX_EPOCHS = 1000

@@ -20,10 +20,10 @@ from lotteryfl.common.pruning.regrowth import exchange_weights
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tasks.sampling import take
-from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
 from lotteryfl.common.training.gradients import mean_gradients
 from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, evaluate, train
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 

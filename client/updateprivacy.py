@@ -10,7 +10,7 @@ from torch import Tensor
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.noise import Source, gaussian
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 
 
 def protect_update(

@@ -18,15 +18,15 @@ from lotteryfl.client.limits import Limits
 from lotteryfl.common.errors import LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.faults import fault
-from lotteryfl.common.payload import max_payload_bytes
 from lotteryfl.common.security.certificate import identity_of, load_certificate
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.common.security.identity import Identity, Role, check_name
 from lotteryfl.common.security.tls import ChannelSecurity, token_name
 from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tensors.stream import TensorStream
-from lotteryfl.common.tensortable import TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.payload import max_payload_bytes
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 _log = logging.getLogger("lotteryfl.worker")

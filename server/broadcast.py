@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.server.database import AssignmentRow
 from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.runfiles import model_file

@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from lotteryfl.common import masks as packed_masks
-from lotteryfl.common.payload import mask_density, mask_digest
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file, save, save_stream
+from lotteryfl.common.wire.payload import mask_density, mask_digest
 from lotteryfl.server.aggregation import Combination, Update, aggregate
 from lotteryfl.server.database import ResultRow
 from lotteryfl.server.privacy import noisy_means

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from lotteryfl.common.framing import Part, Payload, frames
+from lotteryfl.common.wire.framing import Part, Payload, frames
 
 
 async def messages(first: Part, payload: Payload, offset: int) -> AsyncIterator[bytes]:

@@ -6,9 +6,9 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from lotteryfl.common.framing import HEADER_BYTES, deserializer, serialize
 from lotteryfl.common.security.identity import Identity, IdentityError, Role, name_of
 from lotteryfl.common.text import printable
+from lotteryfl.common.wire.framing import HEADER_BYTES, deserializer, serialize
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.calls import CALLER, HEALTH, SERVICE, Context, Continuation, abort
 
@@ -57,7 +57,7 @@ class Authentication(grpc.aio.ServerInterceptor):
 
 
 class TensorStreams(grpc.aio.ServerInterceptor):
-    """Lets streams of tensors pass as `common.framing` makes and reads their messages."""
+    """Lets streams of tensors pass as `common.wire.framing` makes and reads their messages."""
 
     def __init__(self, header_bytes: int = HEADER_BYTES) -> None:
         """Set the most bytes of a message that is not a chunk."""

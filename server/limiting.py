@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from lotteryfl.common.framing import MessageSizeError, message_size
 from lotteryfl.common.tensors.stream import CHUNK_BYTES
+from lotteryfl.common.wire.framing import MessageSizeError, message_size
 from lotteryfl.server.calls import CALLER, HEALTH, SERVICE, Context, Continuation, abort
 from lotteryfl.server.limits import LimitError, Limits, Rate, Shares, check_texts
 

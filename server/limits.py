@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.framing import HEADER_BYTES
 from lotteryfl.common.security.channel import CALL_SECONDS, STREAM_IDLE_SECONDS
+from lotteryfl.common.wire.framing import HEADER_BYTES
 from lotteryfl.server.openfiles import open_files
 
 

@@ -4,12 +4,12 @@ import math
 
 from torch import Tensor
 
-from lotteryfl.common.clientmetrics import check_metrics
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.payload import MASK, OWN, mask_density, mask_digest, plain_name, unpack_mask_update
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.text import quoted
+from lotteryfl.common.wire.clientmetrics import check_metrics
+from lotteryfl.common.wire.payload import MASK, OWN, mask_density, mask_digest, plain_name, unpack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation import Update
 from lotteryfl.server.aggregation.update import update_norm

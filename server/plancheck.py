@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.payload import mask_density
 from lotteryfl.common.pruning.step import weights_to_prune
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.payload import mask_density
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rundir import Masks
 

@@ -15,7 +15,7 @@ from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.settings import PrivacySettings
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.noise import Source, gaussian
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.accountant import require_accountant
 from lotteryfl.server.strategies.base import ClientState, Strategy

@@ -26,12 +26,12 @@ from torch import Tensor
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.experiment.experiment import Experiment, load, to_toml
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tasks import task_id
 from lotteryfl.common.tensors import file
-from lotteryfl.common.tensortable import TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.database import Database
 from lotteryfl.server.runfiles import (
     is_tensor_file,

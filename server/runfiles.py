@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError, PayloadError
-from lotteryfl.common.payload import is_digest
 from lotteryfl.common.text import quoted
+from lotteryfl.common.wire.payload import is_digest
 from lotteryfl.server.assignments import AssignmentId
 
 _TENSORS = re.compile(

@@ -9,8 +9,8 @@ from torch.optim import SGD, Adam, Optimizer
 
 from lotteryfl.common.errors import ExperimentError, PayloadError
 from lotteryfl.common.experiment.settings import ServerSettings
-from lotteryfl.common.tensortable import TensorSpec, TensorTable
 from lotteryfl.common.text import quoted
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 
 _STEP = "step"
 _MOMENTS = {"sgd": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq"), "yogi": ("exp_avg", "exp_avg_sq")}

@@ -14,12 +14,12 @@ import grpc
 
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.faults import fault
-from lotteryfl.common.framing import Part, Payload
-from lotteryfl.common.payload import max_payload_bytes
 from lotteryfl.common.security.channel import POLL_SECONDS, PROTOCOL_VERSION
 from lotteryfl.common.security.identity import MAX_ID, IdentityError, check_incarnation, check_name
 from lotteryfl.common.tensors.receiver import FileReceiver
 from lotteryfl.common.text import printable, quoted
+from lotteryfl.common.wire.framing import Part, Payload
+from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.server.bell import Bell, wait_for

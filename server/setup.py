@@ -10,7 +10,7 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import Task, load_task
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.privacy import check_privacy
 from lotteryfl.server.rundir import RunDirectory, is_set_up
 from lotteryfl.server.serveroptimizer import ServerOptimizer

@@ -8,8 +8,8 @@ from typing import NoReturn
 import grpc
 
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.framing import message_size, take
 from lotteryfl.common.tensors.receiver import FileReceiver
+from lotteryfl.common.wire.framing import message_size, take
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.calls import Context
 
@@ -59,7 +59,7 @@ def _key(result: pb.Result) -> tuple[str, str]:
 
 
 class Upload:
-    """One call's messages, as `common.framing.deserializer` gives them, and what they weigh."""
+    """One call's messages, as `common.wire.framing.deserializer` gives them, and what they weigh."""
 
     def __init__(self, parts: AsyncIterator[pb.ResultPart | memoryview], context: Context) -> None:
         self._parts = parts

@@ -53,7 +53,7 @@ class Experiment(Section):
     clients: int = Field(20, ge=1, le=1_000_000)
     clients_per_round: Count = 20
     wire_dtype: WireDtype = "float32"
-    """In what the prunable weights travel, both ways, and are kept in clients' results; see `common.wireformat`."""
+    """In what the prunable weights travel, both ways, and are kept in clients' results; see `common.wire.format`."""
     task: TaskSettings = TaskSettings()
     partition: PartitionSettings = PartitionSettings()
     training: TrainingSettings = TrainingSettings()

@@ -18,7 +18,7 @@ from lotteryfl.common.text import quoted
 
 
 class Spec(Protocol):
-    """What must be known of a tensor before its values are; `common.tensortable.TensorSpec` fits."""
+    """What must be known of a tensor before its values are; `common.wire.table.TensorSpec` fits."""
 
     @property
     def name(self) -> str:

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from lotteryfl.common.masks import BLOCK, Indices, PackedMask, block_indices
-from lotteryfl.common.payload import DENSE, KEPT, SCALE
-from lotteryfl.common.quantization import dequantize
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.payload import DENSE, KEPT, SCALE
+from lotteryfl.common.wire.quantization import dequantize
+from lotteryfl.common.wire.table import TensorTable
 
 Array = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """One client's result, checked by `common.wireformat.WireFormat.check`."""
+    """One client's result, checked by `common.wire.format.WireFormat.check`."""
 
     client: int
     examples: int

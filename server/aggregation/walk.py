@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lotteryfl.common.experiment.settings import AggregationSettings
-from lotteryfl.common.payload import DENSE
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.payload import DENSE
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.mean import MeanWithZeros, WeightedMean
 from lotteryfl.server.aggregation.robust import Median, TrimmedMean
 from lotteryfl.server.aggregation.rules import Rule

@@ -13,7 +13,7 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.masks import count
 from lotteryfl.common.security.identity import name_of
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.database import Database
 from lotteryfl.server.rundir import Masks, RunDirectory, inspected
 from lotteryfl.server.spread import spread

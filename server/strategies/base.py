@@ -13,7 +13,7 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.randomness import generator
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, Strategy
 from lotteryfl.server.strategies.sharedmask import largest_of_each, random_masks

@@ -2,7 +2,7 @@
 "FedLTN: Federated Learning for Sparse and Personalized Lottery Ticket Networks", section 3)."""
 
 from lotteryfl.common.experiment.settings import ServerSettings
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.lotteryfl import LotteryFL

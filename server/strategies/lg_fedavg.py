@@ -1,6 +1,6 @@
 """LG-FedAvg: the first layers are each client's own, the rest is shared (Liang et al. 2020, Algorithm 1)."""
 
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.strategies.fedavg import FedAvg
 
 

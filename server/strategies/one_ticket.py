@@ -6,7 +6,7 @@ Classification", section 4.3); docs/experiments.md has what it comes to.
 """
 
 from lotteryfl.common.experiment.settings import ServerSettings
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.strategies.ssfl import SSFL
 
 _SERVER = {"optimizer": "sgd", "lr": 0.5, "momentum": 0.9}

@@ -9,7 +9,7 @@ from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.pruning.magnitude import Weight, masks_without_smallest
 from lotteryfl.common.randomness import derive_seed
-from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 
 
 def largest(table: TensorTable, values: Mapping[str, Tensor], density: float) -> dict[str, PackedMask]:

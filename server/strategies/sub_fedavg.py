@@ -2,7 +2,7 @@
 Structured and Unstructured Pruning under Data Heterogeneity", Algorithm 1)."""
 
 from lotteryfl.common.errors import ExperimentError
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.lotteryfl import LotteryFL

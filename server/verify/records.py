@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from lotteryfl.common.experiment.experiment import load
-from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.text import quoted
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.database import Database
 from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.runfiles import model_file

@@ -11,11 +11,11 @@ from rich.filesize import decimal
 
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.payload import is_digest, mask_density, mask_digest, unpack_mask_update
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.text import quoted
-from lotteryfl.common.wireformat import check_model
+from lotteryfl.common.wire.format import check_model
+from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, unpack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.report import summarise
 from lotteryfl.server.rundir import FOLDERS, RunDirectory

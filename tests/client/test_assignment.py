@@ -13,13 +13,13 @@ from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import PayloadError, TaskError
 from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.payload import mask_digest, unpack_mask_update
 from lotteryfl.common.pruning.parameters import digest, named_tensors
-from lotteryfl.common.quantization import DTYPES
 from lotteryfl.common.tasks import ClientData
-from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.training.loop import evaluate
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.payload import mask_digest, unpack_mask_update
+from lotteryfl.common.wire.quantization import DTYPES
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 W = "0.weight"

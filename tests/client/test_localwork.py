@@ -16,8 +16,8 @@ from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
-from lotteryfl.common.tensortable import TensorTable
 from lotteryfl.common.training.loop import evaluate, train
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 W = "0.weight"

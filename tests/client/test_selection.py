@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lotteryfl.client.selection import select_own
 from lotteryfl.common import masks
-from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 TABLE = TensorTable(

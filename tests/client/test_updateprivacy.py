@@ -12,7 +12,7 @@ from lotteryfl.client.updateprivacy import protect_update
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.pruning.parameters import named_tensors
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 
 
 def model() -> nn.Module:

@@ -10,8 +10,8 @@ from driving import tiny_experiment, tiny_mlp
 from lotteryfl.client.cli import work
 from lotteryfl.client.limits import Limits, RefusedError, half_of_the_memory
 from lotteryfl.common.errors import ExperimentError, PayloadError
-from lotteryfl.common.payload import max_payload_bytes
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.payload import max_payload_bytes
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 DIGEST = "0123456789abcdef" * 4

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.framing import deserializer, frames, message_size, serialize, take
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.tensors.receiver import MemoryReceiver
 from lotteryfl.common.tensors.stream import CHUNK_BYTES, TensorStream, Trailer
+from lotteryfl.common.wire.framing import deserializer, frames, message_size, serialize, take
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 read = deserializer(pb.BlobPart)

@@ -11,11 +11,11 @@ from wiremodel import KEEP_SEVEN, TABLE, densities, model_masks, model_tensors, 
 from lotteryfl.common import masks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment.settings import WireDtype
-from lotteryfl.common.payload import mask_density, max_payload_bytes, plain_name
-from lotteryfl.common.quantization import DTYPES
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.tensors.stream import TensorStream
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.payload import mask_density, max_payload_bytes, plain_name
+from lotteryfl.common.wire.quantization import DTYPES
 
 WIRE = WireFormat(TABLE, "float32")
 MASKED = ("a.weight", "c.weight", "f.weight")

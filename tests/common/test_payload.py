@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from tensorfiles import encode
 from wiremodel import KEEP_SEVEN, TABLE, Masks, densities, fewer, model_masks, model_tensors, over_the_wire, seeds
 
-from lotteryfl.common import masks, payload
+from lotteryfl.common import masks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment.settings import WireDtype
-from lotteryfl.common.quantization import DTYPES
 from lotteryfl.common.tensors.file import parse, save
 from lotteryfl.common.tensors.stream import TensorStream
-from lotteryfl.common.tensortable import TensorSpec, TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire import payload
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.quantization import DTYPES
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 
 
 def same_masks(one: Masks, other: Masks) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lotteryfl.common.experiment.settings import WireDtype
-from lotteryfl.common.quantization import DTYPES, LEVELS, MAX_SCALE, SCALE_BLOCK, dequantize, quantize
+from lotteryfl.common.wire.quantization import DTYPES, LEVELS, MAX_SCALE, SCALE_BLOCK, dequantize, quantize
 
 NARROW = [dtype for dtype in DTYPES if dtype != "float32"]
 LARGEST = torch.finfo(torch.float32).max

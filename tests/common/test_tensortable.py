@@ -10,7 +10,7 @@ from torch.nn.utils import prune
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.pruning.prune import get_prune_params, prune_fixed_amount
-from lotteryfl.common.tensortable import DTYPES, MAX_BYTES, TensorSpec, TensorTable
+from lotteryfl.common.wire.table import DTYPES, MAX_BYTES, TensorSpec, TensorTable
 
 ROW = {"name": "w", "dtype": "F32", "shape": [2, 3], "role": "parameter", "prunable": True, "aliases": []}
 

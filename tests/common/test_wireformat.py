@@ -17,11 +17,11 @@ from lotteryfl.common import masks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.masks import BLOCK, PackedMask
-from lotteryfl.common.quantization import DTYPES, MAX_SCALE, SCALE_BLOCK, dequantize, quantize
 from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.common.tensors.stream import TensorStream
-from lotteryfl.common.tensortable import TensorSpec, TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.quantization import DTYPES, MAX_SCALE, SCALE_BLOCK, dequantize, quantize
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 
 WIRE = WireFormat(TABLE, "float32")
 INT8 = WireFormat(TABLE, "int8")

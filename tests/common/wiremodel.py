@@ -9,7 +9,7 @@ from torch import Tensor
 from lotteryfl.common import masks
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.tensors.file import parse
-from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 
 Masks = dict[str, PackedMask]
 

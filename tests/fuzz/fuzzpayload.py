@@ -13,9 +13,14 @@ from torch import Tensor
 from lotteryfl.client.download import Download
 from lotteryfl.common import masks
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.framing import deserializer, frames
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.payload import (
+from lotteryfl.common.tensors.file import parse
+from lotteryfl.common.tensors.receiver import MemoryReceiver
+from lotteryfl.common.tensors.stream import TensorStream, Trailer
+from lotteryfl.common.tensors.tensorreceiver import TensorReceiver
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.framing import deserializer, frames
+from lotteryfl.common.wire.payload import (
     mask_digest,
     mask_tensors,
     masks_from_entries,
@@ -23,13 +28,8 @@ from lotteryfl.common.payload import (
     pack_mask_update,
     unpack_mask_update,
 )
-from lotteryfl.common.quantization import DTYPES as WIRE_DTYPES
-from lotteryfl.common.tensors.file import parse
-from lotteryfl.common.tensors.receiver import MemoryReceiver
-from lotteryfl.common.tensors.stream import TensorStream, Trailer
-from lotteryfl.common.tensors.tensorreceiver import TensorReceiver
-from lotteryfl.common.tensortable import TensorSpec, TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.quantization import DTYPES as WIRE_DTYPES
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Masks = dict[str, PackedMask]

@@ -13,8 +13,8 @@ from fuzzmutate import join, mutate_bytes, mutate_file, mutate_messages, split
 from fuzzrun import LiveRun, finished, interrupted
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.framing import deserializer
 from lotteryfl.common.security.tls import ChannelSecurity
+from lotteryfl.common.wire.framing import deserializer
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.inspectcli import export, status, verify
 from lotteryfl.server.payloads import check_result

@@ -8,15 +8,15 @@ import torch
 
 from lotteryfl.client.assignment import AssignmentRunner
 from lotteryfl.common.experiment.experiment import from_json
-from lotteryfl.common.framing import frames
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.payload import masks_from_entries
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.tensors.stream import TensorStream
-from lotteryfl.common.tensortable import TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.framing import frames
+from lotteryfl.common.wire.payload import masks_from_entries
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 

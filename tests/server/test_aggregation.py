@@ -14,8 +14,8 @@ from torch import Tensor
 from lotteryfl.common import masks
 from lotteryfl.common.experiment.settings import AggregationSettings, WireDtype
 from lotteryfl.common.masks import BLOCK, PackedMask
-from lotteryfl.common.tensortable import TensorSpec, TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.server.aggregation import Combination, Update, aggregate
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]

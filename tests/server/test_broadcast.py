@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.tensors.stream import TensorStream
-from lotteryfl.common.tensortable import TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.broadcast import TransferSizes
 from lotteryfl.server.summaries import round_summaries
 

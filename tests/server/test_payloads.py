@@ -11,10 +11,10 @@ from driving import Answer, Bench, tiny_experiment
 
 from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.experiment.settings import MAX_EXAMPLES, WireDtype
-from lotteryfl.common.payload import mask_digest
-from lotteryfl.common.quantization import DTYPES
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.common.tensors.stream import CHUNK_BYTES
+from lotteryfl.common.wire.payload import mask_digest
+from lotteryfl.common.wire.quantization import DTYPES
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.database import AssignmentRow
 from lotteryfl.server.filestream import FileStream

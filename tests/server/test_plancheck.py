@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lotteryfl.common import masks as packed_masks
-from lotteryfl.common.payload import mask_digest, pack_mask_update
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.payload import mask_digest, pack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Drive = Callable[..., Bench]

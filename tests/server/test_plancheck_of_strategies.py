@@ -6,8 +6,8 @@ import torch
 from lotteryfl.common import masks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.payload import mask_density
-from lotteryfl.common.tensortable import TensorSpec, TensorTable
+from lotteryfl.common.wire.payload import mask_density
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.plancheck import check_plan
 

@@ -18,7 +18,7 @@ from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.tensors.file import open_file, parse
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation import Update
 from lotteryfl.server.aggregation.update import update_norm

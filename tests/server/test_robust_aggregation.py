@@ -17,8 +17,8 @@ from lotteryfl.common import masks
 from lotteryfl.common.experiment.settings import AggregationSettings, WireDtype
 from lotteryfl.common.masks import BLOCK
 from lotteryfl.common.tasks import load_task
-from lotteryfl.common.tensortable import TensorSpec, TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation import Update, aggregate
 from lotteryfl.server.coordinator import Step

@@ -15,9 +15,9 @@ from torch import nn
 from lotteryfl.common import faults
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.masks import pack
-from lotteryfl.common.payload import mask_digest
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
+from lotteryfl.common.wire.payload import mask_digest
 from lotteryfl.server.aggregation import Update, aggregate
 from lotteryfl.server.conclusion import conclude_round
 from lotteryfl.server.database import Database

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lotteryfl.common.errors import ExperimentError, PayloadError
 from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.pruning.parameters import named_tensors
-from lotteryfl.common.tensortable import TensorTable
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.runfiles import optimizer_file
 from lotteryfl.server.serveroptimizer import ServerOptimizer, check_state
 

@@ -17,9 +17,9 @@ from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.payload import mask_density
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file, parse
+from lotteryfl.common.wire.payload import mask_density
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.coordinator import Step, Work
 from lotteryfl.server.database import AssignmentRow

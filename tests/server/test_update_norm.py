@@ -13,8 +13,8 @@ from lotteryfl.common import masks
 from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.masks import BLOCK
 from lotteryfl.common.tensors.file import open_file
-from lotteryfl.common.tensortable import TensorSpec, TensorTable
-from lotteryfl.common.wireformat import WireFormat
+from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation import Update, aggregate
 from lotteryfl.server.aggregation.update import update_norm

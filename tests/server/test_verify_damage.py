@@ -17,9 +17,9 @@ from damage import TICKET, edit, flip, problems, rewritten
 from driving import Bench, simulated, tiny_experiment
 
 from lotteryfl.common.masks import PackedMask, count
-from lotteryfl.common.payload import mask_digest
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
+from lotteryfl.common.wire.payload import mask_digest
 from lotteryfl.server.report import write_summary
 from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.runfiles import model_file

@@ -12,8 +12,8 @@ from playing import W, accuracies, assigned, create, mask_of, model, play, play_
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.settings import WireDtype
-from lotteryfl.common.payload import KEPT, OWN
 from lotteryfl.common.tensors.file import open_file
+from lotteryfl.common.wire.payload import KEPT, OWN
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.coordinator import Step
 from lotteryfl.server.strategies import create_strategy

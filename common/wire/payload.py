@@ -2,7 +2,7 @@
 
 `kept/NAME` holds the kept values of a masked tensor in flat order, `dense/NAME` a tensor without a mask,
 whole, `scale/NAME` the scales of either where it is int8, `own/NAME` the values off a mask where these are not
-pruned but the client's own (all four: `common.wireformat`), and `mask/NAME` the packed bits of a mask: all of them,
+pruned but the client's own (all four: `common.wire.format`), and `mask/NAME` the packed bits of a mask: all of them,
 or, where the receiver has a mask already, only those at the positions that it keeps. What is received is checked
 against the model's own tensor table.
 """
@@ -20,8 +20,8 @@ from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.tensors.stream import TensorStream
-from lotteryfl.common.tensortable import TensorSpec, TensorTable
 from lotteryfl.common.text import quoted
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 
 KEPT = "kept/"
 DENSE = "dense/"
@@ -70,7 +70,7 @@ def unpack_mask_update(
 ) -> dict[str, PackedMask]:
     """Return the masks after an update, in table order: subsets of the old ones, whatever was received.
 
-    Entries other than `mask/` are left to `common.wireformat`. A mask sent whole is a view of the payload.
+    Entries other than `mask/` are left to `common.wire.format`. A mask sent whole is a view of the payload.
 
     Raises:
         PayloadError: an entry names no prunable tensor, or is not the packed bits expected for it.

@@ -12,8 +12,10 @@ from lotteryfl.common import masks as packed_masks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.masks import PackedMask
-from lotteryfl.common.payload import DENSE, KEPT, MASK, OWN, SCALE
-from lotteryfl.common.quantization import (
+from lotteryfl.common.tensors.stream import Deferred, TensorStream
+from lotteryfl.common.text import quoted
+from lotteryfl.common.wire.payload import DENSE, KEPT, MASK, OWN, SCALE
+from lotteryfl.common.wire.quantization import (
     DTYPES,
     LEVELS,
     MAX_SCALE,
@@ -22,9 +24,7 @@ from lotteryfl.common.quantization import (
     number_of_scales,
     quantize,
 )
-from lotteryfl.common.tensors.stream import Deferred, TensorStream
-from lotteryfl.common.tensortable import TensorSpec, TensorTable
-from lotteryfl.common.text import quoted
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What travels, and how: the tensor table, kept values and masks as payloads, their frames."""
