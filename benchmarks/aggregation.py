@@ -24,7 +24,7 @@ from benchmarks.harness import (
 )
 from benchmarks.inputs import MODELS, random_masks, random_tensors
 from benchmarks.peakmemory import MIB, extra_memory
-from lotteryfl.common.masks import unpack
+from lotteryfl.common.packedmasks import unpack
 from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import mask_tensors, masks_from_entries

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import Measure, Row, at_least, interleaved, seconds, share
-from lotteryfl.common import masks
+from lotteryfl.common import packedmasks
 
 NUMEL = 11_000_000
 GIGABYTES = 4 * NUMEL / 1e9
@@ -22,26 +22,29 @@ def rows() -> list[Row]:
     values = torch.randn(NUMEL, generator=generator)
     mask = torch.rand(NUMEL, generator=generator) < 0.2
     subset = mask & (torch.rand(NUMEL, generator=generator) < 0.8)
-    packed, inner = masks.pack(mask), masks.pack(subset)
-    kept, bits = masks.gather(values, packed), masks.encode_subset(inner, packed)
+    packed, inner = packedmasks.pack(mask), packedmasks.pack(subset)
+    kept, bits = packedmasks.gather(values, packed), packedmasks.encode_subset(inner, packed)
     out, of_subset = torch.empty(NUMEL), subset[mask]
     index = "boolean index"
     return [
-        _row("gather", partial(masks.gather, values, packed), partial(_index, values, mask), index, 3),
-        _row("scatter", partial(masks.scatter, kept, packed, out), partial(_assign, out, mask, kept), index, 3),
-        _row("pack a mask", partial(masks.pack, mask), partial(_copy, values, out), "copying the tensor"),
+        _row("gather", partial(packedmasks.gather, values, packed), partial(_index, values, mask), index, 3),
+        _row("scatter", partial(packedmasks.scatter, kept, packed, out), partial(_assign, out, mask, kept), index, 3),
+        _row("pack a mask", partial(packedmasks.pack, mask), partial(_copy, values, out), "copying the tensor"),
         _row(
-            "unpack a mask", partial(masks.unpack, packed, (NUMEL,)), partial(_copy, values, out), "copying the tensor"
+            "unpack a mask",
+            partial(packedmasks.unpack, packed, (NUMEL,)),
+            partial(_copy, values, out),
+            "copying the tensor",
         ),
         _row(
             "mask as a part of the last one",
-            partial(masks.encode_subset, inner, packed),
+            partial(packedmasks.encode_subset, inner, packed),
             partial(_pack_index, subset, mask),
             index,
         ),
         _row(
             "the same, back",
-            partial(masks.decode_subset, bits, packed),
+            partial(packedmasks.decode_subset, bits, packed),
             partial(_assign, mask.clone(), mask, of_subset),
             index,
         ),

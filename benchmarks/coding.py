@@ -13,7 +13,7 @@ from zstandard import ZstdCompressor, ZstdDecompressor
 
 from benchmarks.harness import Row, Spread, constant, interleaved, seconds, share, times_less
 from benchmarks.inputs import MODELS
-from lotteryfl.common import masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.models.mlp import mlp
 from lotteryfl.common.pruning.parameters import copy_model, named_masks, named_tensors
 from lotteryfl.common.pruning.prune import get_prune_params, prune_fixed_amount
@@ -85,8 +85,8 @@ def _mask_cases() -> list[Case]:
             gaps = partial(_from_gaps, size=plain.size)
             found.append(Case(f"mask at density {density}, zstd of gaps", plain, total, _to_gaps, gaps))
     prune_fixed_amount(model, 0.2, verbose=False)
-    update = np.concatenate([masks.encode_subset(bits, before[name]) for name, bits in _packed(model).items()])
-    kept = sum(map(masks.count, before.values()))
+    update = np.concatenate([packedmasks.encode_subset(bits, before[name]) for name, bits in _packed(model).items()])
+    kept = sum(map(packedmasks.count, before.values()))
     return [*found, Case("mask pruned by a fifth, zstd", update, kept, _zstd, _unzstd)]
 
 
@@ -99,7 +99,7 @@ def _value_cases() -> list[Case]:
     prune_fixed_amount(model, 0.8, verbose=False)
     train(model, data, epochs=4, lr=0.1, momentum=0.9)
     tensors = named_tensors(model)
-    values = torch.cat([masks.gather(tensors[name], bits) for name, bits in _packed(model).items()])
+    values = torch.cat([packedmasks.gather(tensors[name], bits) for name, bits in _packed(model).items()])
     found = []
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         plain, width = values.to(dtype).view(torch.uint8).numpy(), dtype.itemsize
@@ -111,8 +111,8 @@ def _value_cases() -> list[Case]:
     return found
 
 
-def _packed(model: nn.Module) -> Mapping[str, masks.PackedMask]:
-    return {name: masks.pack(mask) for name, mask in named_masks(model).items()}
+def _packed(model: nn.Module) -> Mapping[str, packedmasks.PackedMask]:
+    return {name: packedmasks.pack(mask) for name, mask in named_masks(model).items()}
 
 
 def _zstd(plain: Bytes) -> bytes:

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lotteryfl.common.masks import PackedMask, pack
 from lotteryfl.common.models import create_model
 from lotteryfl.common.models.resnet import Bottleneck, ResNet
+from lotteryfl.common.packedmasks import PackedMask, pack
 from lotteryfl.common.wire.table import TensorTable
 
 

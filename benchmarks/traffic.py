@@ -11,7 +11,7 @@ from benchmarks.harness import Goal, Row, Spread, at_least, at_most, constant, s
 from benchmarks.inputs import MODELS, random_masks, random_tensors
 from benchmarks.peakmemory import MIB
 from lotteryfl.common.experiment.settings import WireDtype
-from lotteryfl.common.masks import PackedMask, count
+from lotteryfl.common.packedmasks import PackedMask, count
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import mask_tensors, pack_mask_update

@@ -10,9 +10,9 @@ from torch import Tensor
 from lotteryfl.client.localwork import LocalWork
 from lotteryfl.client.testdata import TestData
 from lotteryfl.client.updateprivacy import protect_update
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.tasks import Task

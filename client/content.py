@@ -6,7 +6,7 @@ from cachetools import LRUCache
 from torch import Tensor
 
 from lotteryfl.client.connection import Connection
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.wire.format import WireFormat, check_model
 from lotteryfl.common.wire.payload import masks_from_entries, max_payload_bytes

@@ -11,9 +11,9 @@ from torch.utils.data import Dataset
 
 from lotteryfl.client.pruningstep import mask_change, prune_towards_target
 from lotteryfl.client.selection import select_own
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.pruning.prune import prunable_entries, rewind
 from lotteryfl.common.pruning.regrowth import exchange_weights

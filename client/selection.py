@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lotteryfl.common import masks as packed_masks
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from lotteryfl.common import masks as packed_masks
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.noise import Source, gaussian
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.wire.table import TensorTable
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file, save, save_stream
 from lotteryfl.common.wire.payload import mask_density, mask_digest

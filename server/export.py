@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.server.rundir import RunDirectory

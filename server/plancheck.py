@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.pruning.step import weights_to_prune
 from lotteryfl.common.wire.payload import mask_density

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.settings import PrivacySettings
-from lotteryfl.common.masks import PackedMask
 from lotteryfl.common.noise import Source, gaussian
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.accountant import require_accountant

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.experiment.experiment import Experiment, load, to_toml
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tasks import task_id
 from lotteryfl.common.tensors import file

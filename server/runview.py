@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.server.export import ticket_tensors

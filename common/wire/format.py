@@ -8,10 +8,10 @@ from math import prod
 import torch
 from torch import Tensor
 
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment.settings import WireDtype
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.tensors.stream import Deferred, TensorStream
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.payload import DENSE, KEPT, MASK, OWN, SCALE

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.table import TensorSpec, TensorTable

@@ -13,7 +13,7 @@ from math import floor
 import numpy as np
 import torch
 
-from lotteryfl.common.masks import BLOCK, Indices
+from lotteryfl.common.packedmasks import BLOCK, Indices
 from lotteryfl.server.aggregation.rules import Rule
 from lotteryfl.server.aggregation.update import Array, wider
 

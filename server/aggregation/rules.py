@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from lotteryfl.common.masks import BLOCK, Indices
+from lotteryfl.common.packedmasks import BLOCK, Indices
 from lotteryfl.server.aggregation.update import Array
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lotteryfl.common.masks import BLOCK, Indices, PackedMask, block_indices
+from lotteryfl.common.packedmasks import BLOCK, Indices, PackedMask, block_indices
 from lotteryfl.common.wire.payload import DENSE, KEPT, SCALE
 from lotteryfl.common.wire.quantization import dequantize
 from lotteryfl.common.wire.table import TensorTable

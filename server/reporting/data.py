@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.masks import count
+from lotteryfl.common.packedmasks import count
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.database import Database

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from lotteryfl.common import masks as packed_masks
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.magnitude import Weight, masks_without_smallest
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.wire.table import TensorSpec, TensorTable

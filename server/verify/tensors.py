@@ -9,7 +9,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 from rich.filesize import decimal
 
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file

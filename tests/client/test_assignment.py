@@ -9,10 +9,10 @@ from driving import CPU, Tied, TinyTask, tiny_experiment, tiny_mlp
 from torch import Tensor, nn
 
 from lotteryfl.client.assignment import AssignmentRunner, Outcome
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import PayloadError, TaskError
 from lotteryfl.common.experiment.settings import WireDtype
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import digest, named_tensors
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.training.loop import evaluate

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from lotteryfl.client.localwork import Done, LocalWork
-from lotteryfl.common import masks as packed_masks
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.randomness import derive_seed

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lotteryfl.client.selection import select_own
-from lotteryfl.common import masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
@@ -27,10 +27,10 @@ def test_those_that_moved_most_go_over(seed: int, already: float, rate: float, l
 
     before, after = tensors(), tensors()
     keep = {name: torch.rand(TABLE[name].shape, generator=generator) >= already for name in ("a", "c")}
-    shared = {name: masks.pack(mask) for name, mask in keep.items()}
+    shared = {name: packedmasks.pack(mask) for name, mask in keep.items()}
     new = select_own(TABLE, before, after, shared, pb.Plan.Select(rate=rate, limit=limit))
     was = torch.cat([keep[name].flatten() for name in ("a", "c")])
-    stays = torch.cat([masks.unpack(new[name], (20,)) for name in ("a", "c")])
+    stays = torch.cat([packedmasks.unpack(new[name], (20,)) for name in ("a", "c")])
     owned = int((~was).sum())
     assert not bool((stays & ~was).any())
     assert int((~stays).sum()) == owned + max(0, min(round(rate * 40), round(limit * 40) - owned))
@@ -43,5 +43,5 @@ def test_those_that_moved_most_go_over(seed: int, already: float, rate: float, l
 def test_with_nothing_to_take_masks_stay_what_they_are() -> None:
     tensors = {spec.name: torch.zeros(spec.shape, dtype=spec.dtype) for spec in TABLE}
     assert select_own(TABLE, tensors, tensors, {}, pb.Plan.Select(rate=0.0, limit=1.0)) == {}
-    shared = {"a": masks.pack(torch.arange(20) < 5), "c": masks.pack(torch.ones(20))}
+    shared = {"a": packedmasks.pack(torch.arange(20) < 5), "c": packedmasks.pack(torch.ones(20))}
     assert select_own(TABLE, tensors, tensors, shared, pb.Plan.Select(rate=0.5, limit=0.2)) == shared

@@ -9,8 +9,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from lotteryfl.client.updateprivacy import protect_update
-from lotteryfl.common import masks as packed_masks
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.wire.table import TensorTable
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lotteryfl.common import masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.masks import BLOCK, PackedMask
+from lotteryfl.common.packedmasks import BLOCK, PackedMask
 
 EDGES = [0, 1, 7, 8, 9, 15, 16, 17, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 8, 2 * BLOCK + 7]
 DTYPES = [
@@ -58,38 +58,38 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
 
 def test_bit_layout_by_hand() -> None:
     mask = torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 1]], dtype=torch.bool)
-    packed = masks.pack(mask)
+    packed = packedmasks.pack(mask)
     assert packed.dtype == np.uint8
     assert packed.tolist() == [0b10000101, 0b1]
-    assert torch.equal(masks.unpack(packed, (3, 3)), mask)
-    assert masks.count(packed) == 4
+    assert torch.equal(packedmasks.unpack(packed, (3, 3)), mask)
+    assert packedmasks.count(packed) == 4
 
 
 def test_a_float_mask_keeps_what_is_not_zero() -> None:
-    assert masks.pack(torch.tensor([1.0, 0.0, -0.0, 0.5])).tolist() == [0b1001]
+    assert packedmasks.pack(torch.tensor([1.0, 0.0, -0.0, 0.5])).tolist() == [0b1001]
 
 
 def test_a_mask_of_no_dimensions() -> None:
-    packed = masks.pack(torch.tensor(True))
+    packed = packedmasks.pack(torch.tensor(True))
     assert packed.tolist() == [1]
-    assert masks.unpack(packed, ()).shape == ()
+    assert packedmasks.unpack(packed, ()).shape == ()
 
 
 @settings(deadline=None)
 @given(numels, densities, seeds)
 def test_unpack_is_the_inverse_of_pack(numel: int, density: float, seed: int) -> None:
     mask = random_mask(numel, density, seed)
-    packed = masks.pack(mask)
-    assert packed.shape == (masks.packed_size(numel),)
-    masks.check(packed, numel, "w")
-    assert torch.equal(masks.unpack(packed, (numel,)), mask)
-    assert masks.count(packed) == int(mask.sum())
+    packed = packedmasks.pack(mask)
+    assert packed.shape == (packedmasks.packed_size(numel),)
+    packedmasks.check(packed, numel, "w")
+    assert torch.equal(packedmasks.unpack(packed, (numel,)), mask)
+    assert packedmasks.count(packed) == int(mask.sum())
 
 
 @pytest.mark.parametrize("shape", [(7,), (17,), (3, 3)])
 def test_unpack_refuses_a_shape_of_another_size(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="mask of shape"):
-        masks.unpack(np.zeros(2 if shape != (3, 3) else 3, np.uint8), shape)
+        packedmasks.unpack(np.zeros(2 if shape != (3, 3) else 3, np.uint8), shape)
 
 
 @pytest.mark.parametrize(
@@ -105,18 +105,18 @@ def test_unpack_refuses_a_shape_of_another_size(shape: tuple[int, ...]) -> None:
 )
 def test_check_names_the_tensor_and_the_value(packed: PackedMask, message: str) -> None:
     with pytest.raises(PayloadError, match=message):
-        masks.check(packed, 12, "fc.weight")
+        packedmasks.check(packed, 12, "fc.weight")
 
 
 @settings(deadline=None)
 @given(st.integers(1, 64), st.data())
 def test_check_refuses_every_stray_bit(numel: int, data: st.DataObject) -> None:
-    packed = masks.pack(torch.ones(numel))
-    masks.check(packed, numel, "w")
+    packed = packedmasks.pack(torch.ones(numel))
+    packedmasks.check(packed, numel, "w")
     if numel % 8:
         packed[-1] |= 1 << data.draw(st.integers(numel % 8, 7))
         with pytest.raises(PayloadError, match="must be zero"):
-            masks.check(packed, numel, "w")
+            packedmasks.check(packed, numel, "w")
 
 
 @settings(deadline=None)
@@ -125,10 +125,10 @@ def test_gather_is_boolean_indexing_and_scatter_its_inverse(
     numel: int, density: float, dtype: torch.dtype, seed: int
 ) -> None:
     mask, values = random_mask(numel, density, seed), random_values(numel, dtype, seed)
-    kept = masks.gather(values, masks.pack(mask))
+    kept = packedmasks.gather(values, packedmasks.pack(mask))
     assert np.array_equal(raw(kept), raw(values)[mask.numpy()])
     out = random_values(numel, dtype, seed + 1)
-    masks.scatter(kept, masks.pack(mask), out)
+    packedmasks.scatter(kept, packedmasks.pack(mask), out)
     assert np.array_equal(raw(out), np.where(mask.numpy()[:, None], raw(values), 0))
 
 
@@ -136,38 +136,38 @@ def test_gather_is_boolean_indexing_and_scatter_its_inverse(
 def test_gather_and_scatter_of_many_dimensions(device: str) -> None:
     mask = random_mask(BLOCK + 12, 0.3).view(4, -1)
     values = torch.randn(mask.shape, device=device, requires_grad=True)
-    kept = masks.gather(values, masks.pack(mask))
+    kept = packedmasks.gather(values, packedmasks.pack(mask))
     assert kept.device == values.device
     assert torch.equal(kept.cpu(), values.detach().cpu()[mask])
     out = torch.full_like(values, torch.nan)
-    masks.scatter(kept, masks.pack(mask), out)
+    packedmasks.scatter(kept, packedmasks.pack(mask), out)
     assert torch.equal(out, values.detach() * mask.to(device))
 
 
 def test_gather_reads_strided_tensors_in_their_flat_order() -> None:
     values = torch.arange(12.0).view(3, 4).t()
     mask = values > 4
-    assert torch.equal(masks.gather(values, masks.pack(mask)), values[mask])
+    assert torch.equal(packedmasks.gather(values, packedmasks.pack(mask)), values[mask])
 
 
 def test_gather_copies() -> None:
     values = torch.ones(8)
-    masks.gather(values, masks.pack(torch.ones(8))).zero_()
+    packedmasks.gather(values, packedmasks.pack(torch.ones(8))).zero_()
     assert torch.equal(values, torch.ones(8))
 
 
 def test_wrong_arguments_of_gather_and_scatter() -> None:
-    packed = masks.pack(torch.ones(8))
+    packed = packedmasks.pack(torch.ones(8))
     with pytest.raises(ValueError, match=r"mask of shape \[1\], expected \[2\]"):
-        masks.gather(torch.ones(9), packed)
+        packedmasks.gather(torch.ones(9), packed)
     with pytest.raises(TypeError, match=r"torch\.complex128 has 16 bytes"):
-        masks.gather(torch.ones(8, dtype=torch.complex128), packed)
+        packedmasks.gather(torch.ones(8, dtype=torch.complex128), packed)
     with pytest.raises(ValueError, match=r"kept has shape \[7\], expected \[8\]"):
-        masks.scatter(torch.ones(7), packed, torch.empty(8))
+        packedmasks.scatter(torch.ones(7), packed, torch.empty(8))
     with pytest.raises(ValueError, match=r"kept is torch\.float64 on cpu, expected torch\.float32"):
-        masks.scatter(torch.ones(8, dtype=torch.float64), packed, torch.empty(8))
+        packedmasks.scatter(torch.ones(8, dtype=torch.float64), packed, torch.empty(8))
     with pytest.raises(ValueError, match="expected a contiguous tensor"):
-        masks.scatter(torch.ones(8), packed, torch.empty(4, 2).t())
+        packedmasks.scatter(torch.ones(8), packed, torch.empty(4, 2).t())
 
 
 @settings(deadline=None)
@@ -175,22 +175,22 @@ def test_wrong_arguments_of_gather_and_scatter() -> None:
 def test_subset_coding(numel: int, outer_density: float, inner_density: float, seed: int) -> None:
     outer = random_mask(numel, outer_density, seed)
     inner = outer & random_mask(numel, inner_density, seed + 1)
-    packed_outer, packed_inner = masks.pack(outer), masks.pack(inner)
-    assert masks.is_subset(packed_inner, packed_outer)
-    bits = masks.encode_subset(packed_inner, packed_outer)
-    assert bits.tolist() == masks.pack(inner[outer]).tolist()
-    assert masks.decode_subset(bits, packed_outer).tolist() == packed_inner.tolist()
+    packed_outer, packed_inner = packedmasks.pack(outer), packedmasks.pack(inner)
+    assert packedmasks.is_subset(packed_inner, packed_outer)
+    bits = packedmasks.encode_subset(packed_inner, packed_outer)
+    assert bits.tolist() == packedmasks.pack(inner[outer]).tolist()
+    assert packedmasks.decode_subset(bits, packed_outer).tolist() == packed_inner.tolist()
 
 
 @settings(deadline=None)
 @given(numels, densities, seeds)
 def test_whatever_is_decoded_is_a_subset(numel: int, density: float, seed: int) -> None:
-    outer = masks.pack(random_mask(numel, density, seed))
-    bits = masks.pack(random_mask(masks.count(outer), 0.5, seed + 1))
-    decoded = masks.decode_subset(bits, outer)
-    masks.check(decoded, numel, "w")
-    assert masks.is_subset(decoded, outer)
-    assert masks.count(decoded) == masks.count(bits)
+    outer = packedmasks.pack(random_mask(numel, density, seed))
+    bits = packedmasks.pack(random_mask(packedmasks.count(outer), 0.5, seed + 1))
+    decoded = packedmasks.decode_subset(bits, outer)
+    packedmasks.check(decoded, numel, "w")
+    assert packedmasks.is_subset(decoded, outer)
+    assert packedmasks.count(decoded) == packedmasks.count(bits)
 
 
 @settings(deadline=None)
@@ -198,33 +198,33 @@ def test_whatever_is_decoded_is_a_subset(numel: int, density: float, seed: int) 
 def test_is_subset_is_set_inclusion(numel: int, one: float, two: float, seed: int) -> None:
     inner, outer = random_mask(numel, one, seed), random_mask(numel, two, seed + 1)
     expected = bool((inner <= outer).all())
-    assert masks.is_subset(masks.pack(inner), masks.pack(outer)) == expected
+    assert packedmasks.is_subset(packedmasks.pack(inner), packedmasks.pack(outer)) == expected
     if not expected:
         with pytest.raises(ValueError, match="the outer mask has pruned"):
-            masks.encode_subset(masks.pack(inner), masks.pack(outer))
+            packedmasks.encode_subset(packedmasks.pack(inner), packedmasks.pack(outer))
 
 
 def test_masks_of_different_lengths_do_not_compare() -> None:
     with pytest.raises(ValueError, match="masks of 1 and 2 bytes"):
-        masks.is_subset(masks.pack(torch.ones(8)), masks.pack(torch.ones(9)))
+        packedmasks.is_subset(packedmasks.pack(torch.ones(8)), packedmasks.pack(torch.ones(9)))
 
 
 def test_decode_refuses_bits_of_another_count() -> None:
     with pytest.raises(ValueError, match="mask of shape"):
-        masks.decode_subset(np.zeros(2, np.uint8), masks.pack(torch.ones(8)))
+        packedmasks.decode_subset(np.zeros(2, np.uint8), packedmasks.pack(torch.ones(8)))
 
 
 def test_no_operation_changes_a_mask_or_its_values() -> None:
     outer, inner = (
-        masks.pack(random_mask(100, 0.5)),
-        masks.pack(random_mask(100, 0.5) & random_mask(100, 0.5, 1)),
+        packedmasks.pack(random_mask(100, 0.5)),
+        packedmasks.pack(random_mask(100, 0.5) & random_mask(100, 0.5, 1)),
     )
     values = torch.randn(100)
     before = outer.copy(), inner.copy(), values.clone()
-    kept = masks.gather(values, outer)
-    masks.scatter(kept, outer, torch.empty(100))
-    masks.decode_subset(masks.encode_subset(inner, outer), outer)
-    masks.unpack(outer, (100,)).logical_not_()
+    kept = packedmasks.gather(values, outer)
+    packedmasks.scatter(kept, outer, torch.empty(100))
+    packedmasks.decode_subset(packedmasks.encode_subset(inner, outer), outer)
+    packedmasks.unpack(outer, (100,)).logical_not_()
     assert np.array_equal(outer, before[0])
     assert np.array_equal(inner, before[1])
     assert torch.equal(values, before[2])

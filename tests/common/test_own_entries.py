@@ -8,7 +8,7 @@ from tensorfiles import assert_same
 from torch import Tensor
 from wiremodel import KEEP_SEVEN, TABLE, densities, model_masks, model_tensors, over_the_wire, seeds
 
-from lotteryfl.common import masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.tensors.file import parse
@@ -30,7 +30,7 @@ def test_what_is_own_arrives_bit_for_bit(wire_dtype: WireDtype, density: float, 
     entries = over_the_wire(wire.pack(tensors, held, own=True))
     arrived, shared = wire.unpack(entries, held, own=True), wire.unpack(wire.pack(tensors, held), held)
     for name, packed in held.items():
-        keep = masks.unpack(packed, TABLE[name].shape)
+        keep = packedmasks.unpack(packed, TABLE[name].shape)
         assert_same({"own": arrived[name][~keep]}, {"own": tensors[name][~keep]})
         assert_same({"shared": arrived[name][keep]}, {"shared": shared[name][keep]})
     assert_same({k: v for k, v in arrived.items() if k not in held}, {k: v for k, v in shared.items() if k not in held})
@@ -55,7 +55,7 @@ def test_a_stream_takes_what_is_ready_in_place_of_the_tensors(wire_dtype: WireDt
         if spec.name in ("b.bias", "a.weight"):
             expected = from_own[spec.name]
         elif spec.name in held:
-            keep = masks.unpack(held[spec.name], spec.shape)
+            keep = packedmasks.unpack(held[spec.name], spec.shape)
             expected = torch.where(keep, from_shared[spec.name], own[spec.name])
         else:
             expected = from_shared[spec.name]
@@ -100,16 +100,16 @@ def test_own_entries_where_nothing_is_own_are_refused_and_missed_where_something
 @given(st.integers(0, 70), densities, seeds)
 def test_a_complement_keeps_exactly_the_rest(numel: int, density: float, seed: int) -> None:
     keep = torch.rand(numel, generator=torch.Generator().manual_seed(seed)) < density
-    packed = masks.pack(keep)
-    rest = masks.complement(packed, numel)
-    masks.check(rest, numel, "rest")
-    assert torch.equal(masks.unpack(rest, (numel,)), ~keep)
-    assert torch.equal(masks.unpack(packed, (numel,)), keep), "the mask itself was changed"
+    packed = packedmasks.pack(keep)
+    rest = packedmasks.complement(packed, numel)
+    packedmasks.check(rest, numel, "rest")
+    assert torch.equal(packedmasks.unpack(rest, (numel,)), ~keep)
+    assert torch.equal(packedmasks.unpack(packed, (numel,)), keep), "the mask itself was changed"
 
 
 def test_a_complement_of_another_length_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"mask of shape \[1\], expected \[2\] bytes for 9 elements"):
-        masks.complement(masks.pack(torch.ones(8)), 9)
+        packedmasks.complement(packedmasks.pack(torch.ones(8)), 9)
 
 
 @pytest.mark.parametrize("prefix", ["kept/", "dense/", "scale/", "own/"])

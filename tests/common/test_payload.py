@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tensorfiles import encode
 from wiremodel import KEEP_SEVEN, TABLE, Masks, densities, fewer, model_masks, model_tensors, over_the_wire, seeds
 
-from lotteryfl.common import masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.tensors.file import parse, save
@@ -37,7 +37,7 @@ def test_mask_updates(old_density: float, new_density: float, seed: int) -> None
         if np.array_equal(old[name], new[name]):
             assert f"mask/{name}" not in entries
         else:
-            assert entries[f"mask/{name}"].numel() == masks.packed_size(masks.count(old[name]))
+            assert entries[f"mask/{name}"].numel() == packedmasks.packed_size(packedmasks.count(old[name]))
     assert entries["mask/c.weight"].numel() == 1  # dense before: all bits
     arrived = payload.unpack_mask_update(TABLE, over_the_wire(entries), old)
     assert list(arrived) == ["a.weight", "c.weight", "f.weight"]
@@ -49,8 +49,8 @@ def test_mask_updates(old_density: float, new_density: float, seed: int) -> None
 def test_an_updated_mask_is_a_subset_whatever_was_received(seed: int, byte: bytes) -> None:
     bits = torch.frombuffer(bytearray(byte), dtype=torch.uint8) & 0b1111111
     arrived = payload.unpack_mask_update(TABLE, {"mask/a.weight": bits}, KEEP_SEVEN)
-    assert masks.is_subset(arrived["a.weight"], KEEP_SEVEN["a.weight"])
-    assert masks.count(arrived["a.weight"]) == int(bits).bit_count()
+    assert packedmasks.is_subset(arrived["a.weight"], KEEP_SEVEN["a.weight"])
+    assert packedmasks.count(arrived["a.weight"]) == int(bits).bit_count()
 
 
 def test_a_result_carries_mask_and_kept_values_together() -> None:
@@ -64,7 +64,7 @@ def test_a_result_carries_mask_and_kept_values_together() -> None:
 
 
 def test_an_update_that_adds_or_drops_bits_is_not_sent() -> None:
-    full = {"a.weight": masks.pack(torch.ones(15))}
+    full = {"a.weight": packedmasks.pack(torch.ones(15))}
     with pytest.raises(ValueError, match=r"a\.weight: the inner mask keeps elements that the outer"):
         payload.pack_mask_update(full, KEEP_SEVEN)
     with pytest.raises(ValueError, match=r"a\.weight: has a mask, and none in the update"):
@@ -148,7 +148,7 @@ def test_the_bound_holds_for_a_scale_beside_a_single_value() -> None:
 def test_the_bound_holds_for_names_that_json_writes_long() -> None:
     name = 'θ"\\\n' * 100
     table = TensorTable((TensorSpec(name, torch.float16, (1,) * 30, "parameter", prunable=True),))
-    held = {name: masks.pack(torch.ones(1))}
+    held = {name: packedmasks.pack(torch.ones(1))}
     entries = {
         **WireFormat(table, "float32").pack({name: torch.ones((1,) * 30).half()}, {}),
         **payload.pack_mask_update(held, {}),

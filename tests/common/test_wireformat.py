@@ -13,10 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from wiremodel import KEEP_SEVEN, TABLE, densities, model_masks, model_tensors, over_the_wire, seeds
 
-from lotteryfl.common import masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment.settings import WireDtype
-from lotteryfl.common.masks import BLOCK, PackedMask
+from lotteryfl.common.packedmasks import BLOCK, PackedMask
 from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.wire.format import WireFormat
@@ -36,7 +36,7 @@ def test_a_model_arrives_with_exact_zeros_where_it_is_pruned(density: float, see
     assert list(entries) == [f"{'kept' if s.name in held else 'dense'}/{s.name}" for s in TABLE]
     expected = dict(tensors)
     for name, packed in held.items():
-        keep = masks.unpack(packed, TABLE[name].shape)
+        keep = packedmasks.unpack(packed, TABLE[name].shape)
         expected[name] = torch.where(keep, tensors[name], torch.zeros((), dtype=TABLE[name].dtype))
         assert_same({"k": entries[f"kept/{name}"]}, {"k": tensors[name][keep]})
     arrived = WIRE.unpack(over_the_wire(entries), held)
@@ -108,9 +108,9 @@ def test_tensors_that_are_not_the_tables_are_not_sent(change: dict[str, Tensor |
 
 def test_a_mask_of_an_unknown_tensor_is_an_error() -> None:
     with pytest.raises(ValueError, match="zz: has a mask, but is not in the model's table"):
-        WIRE.pack(model_tensors(), {"zz": masks.pack(torch.ones(3))})
+        WIRE.pack(model_tensors(), {"zz": packedmasks.pack(torch.ones(3))})
     with pytest.raises(ValueError, match="zz: has a mask"):
-        WIRE.check({}, {"zz": masks.pack(torch.ones(3))})
+        WIRE.check({}, {"zz": packedmasks.pack(torch.ones(3))})
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_checking_needs_no_memory_of_a_tensors_size() -> None:
     wire = WireFormat(
         TensorTable((TensorSpec("w", torch.float32, (8 * BLOCK,), "parameter", prunable=True),)), "float32"
     )
-    held = {"w": masks.pack(torch.arange(8 * BLOCK) % 2)}
+    held = {"w": packedmasks.pack(torch.arange(8 * BLOCK) % 2)}
     kept = torch.ones(4 * BLOCK)
     with Allocations() as allocations:
         wire.check({"kept/w": kept}, held)
@@ -200,7 +200,7 @@ def narrowed(tensor: Tensor, packed: PackedMask | None, wire_dtype: WireDtype) -
     """A weight as it arrives, by the arithmetic alone."""
     if packed is None:
         return dequantize(*quantize(tensor, wire_dtype))
-    keep = masks.unpack(packed, tensor.shape)
+    keep = packedmasks.unpack(packed, tensor.shape)
     whole = torch.zeros_like(tensor)
     whole[keep] = dequantize(*quantize(tensor[keep], wire_dtype))
     return whole
@@ -324,10 +324,10 @@ def test_scales_follow_the_kept_values_over_block_borders() -> None:
     numel = 3 * BLOCK + 5
     table = TensorTable((TensorSpec("w", torch.float32, (numel,), "parameter", prunable=True),))
     generator = torch.Generator().manual_seed(0)
-    held = {"w": masks.pack(torch.rand(numel, generator=generator) < 0.3)}
+    held = {"w": packedmasks.pack(torch.rand(numel, generator=generator) < 0.3)}
     tensors = {"w": torch.randn(numel, generator=generator)}
     entries = WireFormat(table, "int8").pack(tensors, held)
-    assert entries["scale/w"].numel() == -(-masks.count(held["w"]) // SCALE_BLOCK)
+    assert entries["scale/w"].numel() == -(-packedmasks.count(held["w"]) // SCALE_BLOCK)
     assert_same(
         WireFormat(table, "int8").unpack(over_the_wire(entries), held),
         {"w": narrowed(tensors["w"], held["w"], "int8")},

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from tensorfiles import encode
 from torch import Tensor
 
-from lotteryfl.common import masks
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common import packedmasks
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 
@@ -35,7 +35,7 @@ def model_tensors(seed: int = 0) -> dict[str, Tensor]:
 
 def model_masks(density: float, seed: int = 0, names: tuple[str, ...] = ("a.weight", "c.weight", "f.weight")) -> Masks:
     random = np.random.default_rng(seed)
-    return {name: masks.pack(torch.from_numpy(random.random(TABLE[name].shape) < density)) for name in names}
+    return {name: packedmasks.pack(torch.from_numpy(random.random(TABLE[name].shape) < density)) for name in names}
 
 
 def fewer(old: Masks, density: float, seed: int) -> Masks:
@@ -46,4 +46,4 @@ def over_the_wire(entries: dict[str, Tensor]) -> dict[str, Tensor]:
     return parse(encode(entries), "payload")
 
 
-KEEP_SEVEN = {"a.weight": masks.pack(torch.arange(15) % 2)}
+KEEP_SEVEN = {"a.weight": packedmasks.pack(torch.arange(15) % 2)}

@@ -11,9 +11,9 @@ from fuzzmutate import NUMBERS, join, mutate_bytes, mutate_messages, split
 from torch import Tensor
 
 from lotteryfl.client.download import Download
-from lotteryfl.common import masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.tensors.receiver import MemoryReceiver
 from lotteryfl.common.tensors.stream import TensorStream, Trailer
@@ -60,7 +60,7 @@ def _masks(choice: int) -> Masks:
         {"a": torch.zeros(15), "c": torch.zeros(8)},
         {"a": torch.ones(15), "c": torch.arange(8) % 3},
     )
-    return {name: masks.pack(mask) for name, mask in kept[choice % 4].items()}
+    return {name: packedmasks.pack(mask) for name, mask in kept[choice % 4].items()}
 
 
 def _encoded(entries: dict[str, Tensor]) -> bytes:
@@ -170,7 +170,7 @@ def mask_update(data: bytes) -> None:
         return
     old = _masks(options)
     new = unpack_mask_update(TABLE, entries, old)
-    assert all(masks.is_subset(new[name], packed) for name, packed in old.items())
+    assert all(packedmasks.is_subset(new[name], packed) for name, packed in old.items())
     assert mask_digest(unpack_mask_update(TABLE, pack_mask_update(new, old), old)) == mask_digest(new)
 
 
@@ -200,7 +200,7 @@ def values(data: bytes) -> None:
     for name, tensor in whole.items():
         assert not tensor.is_floating_point() or bool(tensor.isfinite().all())
         if name in new:
-            assert not tensor[~masks.unpack(new[name], tensor.shape)].any()
+            assert not tensor[~packedmasks.unpack(new[name], tensor.shape)].any()
 
 
 def values_seeds() -> Iterable[bytes]:

@@ -8,7 +8,7 @@ import torch
 
 from lotteryfl.client.assignment import AssignmentRunner
 from lotteryfl.common.experiment.experiment import from_json
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tensors.file import parse

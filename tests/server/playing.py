@@ -7,7 +7,7 @@ import torch
 from driving import Bench, tiny_experiment
 from torch import Tensor
 
-from lotteryfl.common.masks import unpack
+from lotteryfl.common.packedmasks import unpack
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.payloads import assignment_payload

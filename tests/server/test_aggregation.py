@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lotteryfl.common import masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.settings import AggregationSettings, WireDtype
-from lotteryfl.common.masks import BLOCK, PackedMask
+from lotteryfl.common.packedmasks import BLOCK, PackedMask
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.server.aggregation import Combination, Update, aggregate
@@ -41,7 +41,7 @@ def tensors_of(table: TensorTable, value: float) -> dict[str, Tensor]:
 def update(
     table: TensorTable, client: int, examples: int, tensors: Mapping[str, Tensor], mask: Tensor | None = None
 ) -> Update:
-    held = {} if mask is None else {"weight": masks.pack(mask)}
+    held = {} if mask is None else {"weight": packedmasks.pack(mask)}
     return Update(client, examples, held, WireFormat(table, "float32").pack(tensors, held))
 
 
@@ -209,7 +209,7 @@ def test_narrowed_results_count_as_what_they_stand_for(
     narrow, widened = [], []
     for client, density in enumerate(densities):
         tensors = {s.name: torch.from_numpy(random.normal(0, 5, s.shape)).to(s.dtype) for s in table}
-        held = {} if density is None else {"weight": masks.pack(torch.from_numpy(random.random(numel) < density))}
+        held = {} if density is None else {"weight": packedmasks.pack(torch.from_numpy(random.random(numel) < density))}
         entries = wire.pack(tensors, held)
         narrow.append(Update(client, 1 + client, held, entries))
         widened.append(Update(client, 1 + client, held, whole.pack(wire.unpack(entries, held), held)))
@@ -236,7 +236,7 @@ def test_any_order_of_the_updates_gives_the_same_bits() -> None:
 def test_memory_does_not_grow_with_the_number_of_clients(wire_dtype: WireDtype) -> None:
     numel = 4 * BLOCK
     table = TensorTable((TensorSpec("weight", torch.float32, (numel,), "parameter", prunable=True),))
-    held = {"weight": masks.pack(torch.arange(numel) % 8)}
+    held = {"weight": packedmasks.pack(torch.arange(numel) % 8)}
     entries = WireFormat(table, wire_dtype).pack({"weight": torch.ones(numel)}, held)
     updates = [Update(client, 1, held, entries) for client in range(40)]
 

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from driving import Bench, Tied, TinyTask, simulated, tiny_experiment
 
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.pruning.prune import get_prune_params
 from lotteryfl.common.training.loop import evaluate

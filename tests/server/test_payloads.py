@@ -9,7 +9,7 @@ import pytest
 import torch
 from driving import Answer, Bench, tiny_experiment
 
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.experiment.settings import MAX_EXAMPLES, WireDtype
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.common.tensors.stream import CHUNK_BYTES

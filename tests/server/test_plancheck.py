@@ -8,7 +8,7 @@ from driving import Answer, Bench, simulated, tiny_experiment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import mask_digest, pack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from lotteryfl.common import masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.masks import PackedMask
+from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.wire.payload import mask_density
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -24,7 +24,7 @@ def kept(a: int, b: int, *, shift: int = 0) -> Masks:
     """Masks that keep the first a and b weights, from another one on."""
 
     def first(count: int, size: int) -> PackedMask:
-        return masks.pack((torch.arange(size) >= shift) & (torch.arange(size) < count + shift))
+        return packedmasks.pack((torch.arange(size) >= shift) & (torch.arange(size) < count + shift))
 
     return {"a": first(a, 60), "b": first(b, 40)}
 

@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from lotteryfl.client.assignment import AssignmentRunner
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.pruning.parameters import named_tensors

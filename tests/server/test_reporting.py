@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.masks import pack
+from lotteryfl.common.packedmasks import pack
 from lotteryfl.server.report import summarise
 from lotteryfl.server.reportcli import report
 from lotteryfl.server.reporting.clientpictures import draw_layers

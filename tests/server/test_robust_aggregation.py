@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lotteryfl.common import masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.settings import AggregationSettings, WireDtype
-from lotteryfl.common.masks import BLOCK
+from lotteryfl.common.packedmasks import BLOCK
 from lotteryfl.common.tasks import load_task
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
@@ -37,7 +37,7 @@ def table_of(numel: int, dtype: torch.dtype = torch.float32) -> TensorTable:
 
 
 def update(client: int, values: Tensor, keep: Tensor | None, wire_dtype: WireDtype = "float32") -> Update:
-    held = {} if keep is None else {"weight": masks.pack(keep)}
+    held = {} if keep is None else {"weight": packedmasks.pack(keep)}
     wire = WireFormat(table_of(values.numel(), values.dtype), wire_dtype)
     return Update(client, 1 + client, held, wire.pack({"weight": values}, held))
 
@@ -169,7 +169,7 @@ def test_memory_does_not_grow_with_the_number_of_clients(
 ) -> None:
     monkeypatch.setattr("lotteryfl.server.aggregation.robust._MOST_CELLS", 1 << 18)
     numel = BLOCK
-    held = {"weight": masks.pack(torch.arange(numel) % 8)}
+    held = {"weight": packedmasks.pack(torch.arange(numel) % 8)}
     entries = WireFormat(table_of(numel), "float32").pack({"weight": torch.ones(numel)}, held)
     updates = [Update(client, 1, held, entries) for client in range(64)]
 

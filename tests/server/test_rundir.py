@@ -14,7 +14,7 @@ from torch import nn
 
 from lotteryfl.common import faults
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.masks import pack
+from lotteryfl.common.packedmasks import pack
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.payload import mask_digest

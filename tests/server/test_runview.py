@@ -8,7 +8,7 @@ import torch
 from driving import simulated, tiny_experiment
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.masks import unpack
+from lotteryfl.common.packedmasks import unpack
 from lotteryfl.server.report import summarise
 from lotteryfl.server.runview import open_run
 from lotteryfl.server.summaries import client_summaries

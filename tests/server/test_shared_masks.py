@@ -10,9 +10,9 @@ from driving import Bench, TinyTask, tiny_experiment, tiny_mlp
 from playing import W, assigned, model, play, settings, ticket
 from torch import nn
 
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.experiment.settings import ServerSettings
-from lotteryfl.common.masks import unpack
+from lotteryfl.common.packedmasks import unpack
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.server.strategies import create_strategy
 

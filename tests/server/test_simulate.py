@@ -10,7 +10,7 @@ from driving import CPU, Bench, Tied, TinyTask, create, silent, simulated, tiny_
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lotteryfl.common import masks as packed_masks
+from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import LotteryFLError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import WireDtype

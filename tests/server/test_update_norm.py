@@ -9,9 +9,9 @@ from driving import Answer, Bench, Tied, TinyTask, simulated, tiny_experiment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lotteryfl.common import masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.settings import WireDtype
-from lotteryfl.common.masks import BLOCK
+from lotteryfl.common.packedmasks import BLOCK
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
@@ -44,10 +44,10 @@ def final_mask(bench: Bench, mask_before: str, answer: Answer, name: str) -> tor
     old = bench.run.load_masks(mask_before)
     key = f"mask/{name}"
     if key not in answer.entries:
-        return masks.unpack(old[name], table[name].shape)
+        return packedmasks.unpack(old[name], table[name].shape)
     bits = answer.entries[key].numpy()
-    packed = masks.decode_subset(bits, old[name]) if name in old else bits
-    return masks.unpack(packed, table[name].shape)
+    packed = packedmasks.decode_subset(bits, old[name]) if name in old else bits
+    return packedmasks.unpack(packed, table[name].shape)
 
 
 @given(
@@ -69,7 +69,7 @@ def test_the_norm_is_of_what_was_sent_minus_what_was_there(
     )
     old, new = ({s.name: torch.from_numpy(random.normal(0, 9, s.shape)).to(s.dtype) for s in table} for _ in range(2))
     keep = torch.from_numpy(random.random(numel) < (1.0 if density is None else density))
-    held = {} if density is None else {"weight": masks.pack(keep)}
+    held = {} if density is None else {"weight": packedmasks.pack(keep)}
     update = Update(0, 1, held, WireFormat(table, "float32").pack(new, held))
     differences = [(new[name].double() - old[name].double()) for name in ("bias", "weight")]
     differences[1] = differences[1][keep]

@@ -16,7 +16,7 @@ import torch
 from damage import TICKET, edit, flip, problems, rewritten
 from driving import Bench, simulated, tiny_experiment
 
-from lotteryfl.common.masks import PackedMask, count
+from lotteryfl.common.packedmasks import PackedMask, count
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.payload import mask_digest
