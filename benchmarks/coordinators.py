@@ -30,9 +30,9 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.coordinator import Coordinator
 from lotteryfl.server.endpoint import Endpoint
-from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.serve import CoordinatorServer
 from lotteryfl.server.setup import create_run
+from lotteryfl.server.store.rundir import RunDirectory
 
 TASK = "benchmarks.ballast"
 

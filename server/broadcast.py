@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from lotteryfl.common.wire.format import WireFormat
-from lotteryfl.server.database import AssignmentRow
-from lotteryfl.server.rundir import RunDirectory
-from lotteryfl.server.runfiles import model_file
+from lotteryfl.server.store.database import AssignmentRow
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.workers import Worker
 
 

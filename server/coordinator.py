@@ -16,15 +16,15 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.security.identity import name_of, owner, owner_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.assignments import AssignmentId, Standing
 from lotteryfl.server.broadcast import Broadcasts
 from lotteryfl.server.conclusion import Conclusion
-from lotteryfl.server.database import AssignmentRow, Received, ResultRow
 from lotteryfl.server.leases import Lease, LeaseTable
 from lotteryfl.server.ledger import Ledger
 from lotteryfl.server.privacy import check_privacy
 from lotteryfl.server.rounds import Decision, Verdict
-from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.store.assignments import AssignmentId, Standing
+from lotteryfl.server.store.database import AssignmentRow, Received, ResultRow
+from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.workers import AsideError, Worker, WorkerRegistry
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.tensors.file import open_file, save
-from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
 
 

@@ -29,7 +29,7 @@ def status(where: str, security: ChannelSecurity) -> None:
     """Say where a run stands, from its directory or its coordinator."""
     if Path(where).is_dir():
         from lotteryfl.server.report import status_of
-        from lotteryfl.server.rundir import inspected
+        from lotteryfl.server.store.rundir import inspected
 
         with inspected(Path(where)) as run:
             text = _describe(status_of(run))
@@ -48,7 +48,7 @@ def status(where: str, security: ChannelSecurity) -> None:
 def export(directory: Path, client: int, out: Path) -> None:
     """Write a client's ticket as a plain state dict."""
     from lotteryfl.server.export import export_ticket
-    from lotteryfl.server.rundir import inspected
+    from lotteryfl.server.store.rundir import inspected
 
     with inspected(directory) as run:
         export_ticket(run, client, out)

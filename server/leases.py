@@ -10,7 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from lotteryfl.common.security.identity import name_of
-from lotteryfl.server.assignments import AssignmentId, Standing, State
+from lotteryfl.server.store.assignments import AssignmentId, Standing, State
 
 _LOOK_AHEAD = 1000
 """Waiting assignments among which a worker's own clients are looked for."""

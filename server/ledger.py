@@ -11,16 +11,16 @@ from lotteryfl.common.faults import fault
 from lotteryfl.common.security.identity import owner
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.accountant import most_spent
-from lotteryfl.server.assignments import Standing
 from lotteryfl.server.conclusion import Conclusion
-from lotteryfl.server.database import AssignmentRow, Received
-from lotteryfl.server.refusals import Refusals
 from lotteryfl.server.rounds import Decision, OpenRound
-from lotteryfl.server.rundir import KeptMask, RunDirectory, put_shared_mask
-from lotteryfl.server.runfiles import model_file
+from lotteryfl.server.store.assignments import Standing
+from lotteryfl.server.store.database import AssignmentRow, Received
+from lotteryfl.server.store.refusals import Refusals
+from lotteryfl.server.store.rundir import KeptMask, RunDirectory, put_shared_mask
+from lotteryfl.server.store.runfiles import model_file
+from lotteryfl.server.store.summaries import round_summaries
+from lotteryfl.server.store.traffic import Traffic
 from lotteryfl.server.strategies.base import ClientState, Strategy
-from lotteryfl.server.summaries import round_summaries
-from lotteryfl.server.traffic import Traffic
 
 _MOST_REASON = 1000
 """Characters of why a result was refused: it may quote what its worker sent."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from lotteryfl.server.endpoint import Endpoint
 from lotteryfl.server.localworkers import LocalWorkers
 from lotteryfl.server.progress import RunDisplay
-from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.serve import CoordinatorServer
+from lotteryfl.server.store.rundir import RunDirectory
 
 _LATE_SECONDS = 60.0
 

@@ -9,7 +9,7 @@ from lotteryfl.common.pruning.step import weights_to_prune
 from lotteryfl.common.wire.payload import mask_density
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.rundir import Masks
+from lotteryfl.server.store.rundir import Masks
 
 _ROUNDING = 1e-9
 """Of a density that was divided elsewhere."""

@@ -10,11 +10,11 @@ from tabulate import tabulate
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.accountant import epsilons
-from lotteryfl.server.refusals import Refusals
-from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.spread import spread
-from lotteryfl.server.summaries import client_summaries, round_summaries
-from lotteryfl.server.traffic import Traffic
+from lotteryfl.server.store.refusals import Refusals
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.summaries import client_summaries, round_summaries
+from lotteryfl.server.store.traffic import Traffic
 
 
 class Accuracy(TypedDict):

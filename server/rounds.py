@@ -6,8 +6,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from lotteryfl.common.experiment.settings import RoundSettings
-from lotteryfl.server.assignments import Standing
 from lotteryfl.server.leases import LeaseTable
+from lotteryfl.server.store.assignments import Standing
 
 _CHECKS_PER_LEASE = 3
 """At least; when the last was longer ago than a lease time, it was the coordinator that stood still."""

@@ -14,7 +14,7 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.server.export import ticket_tensors
 from lotteryfl.server.report import summarise
-from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,8 +23,8 @@ from lotteryfl.server.interceptors import Authentication, TensorStreams
 from lotteryfl.server.limiting import Limiting
 from lotteryfl.server.limits import Limits
 from lotteryfl.server.openfiles import allow_more_files
-from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.service import CoordinatorService
+from lotteryfl.server.store.rundir import RunDirectory
 
 _STOP_SECONDS = 2.0
 

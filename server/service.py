@@ -25,15 +25,15 @@ from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.server.bell import Bell, wait_for
 from lotteryfl.server.calls import CALLER, Context
 from lotteryfl.server.coordinator import Coordinator, Work
-from lotteryfl.server.database import AssignmentRow
 from lotteryfl.server.download import messages
 from lotteryfl.server.filestream import FileStream
 from lotteryfl.server.limits import Limits, Shares
 from lotteryfl.server.payloads import assignment_payload, check_result
 from lotteryfl.server.recent import Recent
-from lotteryfl.server.rundir import RunDirectory
-from lotteryfl.server.runfiles import result_file
 from lotteryfl.server.security.access import AccessError, clients_held
+from lotteryfl.server.store.database import AssignmentRow
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.runfiles import result_file
 from lotteryfl.server.upload import CutUploads, Upload
 from lotteryfl.server.workers import AsideError, ReplacedError, UnknownWorkerError
 

@@ -12,8 +12,8 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.conclusion import conclude_round
 from lotteryfl.server.coordinator import Coordinator, Step, Work
 from lotteryfl.server.payloads import assignment_payload, check_result
-from lotteryfl.server.rundir import RunDirectory
-from lotteryfl.server.runfiles import result_file
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.runfiles import result_file
 from lotteryfl.server.workers import AsideError
 
 

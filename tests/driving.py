@@ -19,9 +19,9 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.conclusion import Conclusion, conclude_round
 from lotteryfl.server.coordinator import Coordinator, Step, Work
 from lotteryfl.server.payloads import assignment_payload, check_result
-from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.setup import set_up
 from lotteryfl.server.simulate import Simulation
+from lotteryfl.server.store.rundir import RunDirectory
 
 CPU = torch.device("cpu")
 

@@ -14,11 +14,11 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import count
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.wire.table import TensorTable
-from lotteryfl.server.database import Database
-from lotteryfl.server.rundir import Masks, RunDirectory, inspected
 from lotteryfl.server.spread import spread
-from lotteryfl.server.summaries import ClientSummary, client_summaries, round_summaries
-from lotteryfl.server.traffic import shared_bytes
+from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.rundir import Masks, RunDirectory, inspected
+from lotteryfl.server.store.summaries import ClientSummary, client_summaries, round_summaries
+from lotteryfl.server.store.traffic import shared_bytes
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ import numpy as np
 
 from lotteryfl.server.reporting.data import FloatArray, IntArray
 from lotteryfl.server.reporting.style import INK, new_figure
-from lotteryfl.server.rundir import Masks
+from lotteryfl.server.store.rundir import Masks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

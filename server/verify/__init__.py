@@ -5,9 +5,9 @@ from contextlib import closing
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.server.database import Database
-from lotteryfl.server.rundir import FOLDERS, RunDirectory, inspected, is_being_run
-from lotteryfl.server.runfiles import require_no_links
+from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.rundir import FOLDERS, RunDirectory, inspected, is_being_run
+from lotteryfl.server.store.runfiles import require_no_links
 from lotteryfl.server.verify.records import (
     check_clients,
     check_database,

@@ -18,7 +18,7 @@ from lotteryfl.common.wire.framing import deserializer
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.inspectcli import export, status, verify
 from lotteryfl.server.payloads import check_result
-from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.store.rundir import RunDirectory
 
 MOST_DAMAGES = 16
 

@@ -13,8 +13,8 @@ from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.server.endpoint import Endpoint
 from lotteryfl.server.limits import Limits
-from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.serve import CoordinatorServer
+from lotteryfl.server.store.rundir import RunDirectory
 
 
 class CoordinatorThread:

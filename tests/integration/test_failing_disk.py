@@ -11,8 +11,8 @@ from lotteryfl.common import faults
 from lotteryfl.common.tasks import load_task
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.report import summarise
-from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.simulate import Simulation
+from lotteryfl.server.store.rundir import RunDirectory
 
 
 @pytest.mark.parametrize("point", ["models-written", "round-committing"])

@@ -11,7 +11,7 @@ from lotteryfl.common.packedmasks import unpack
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.payloads import assignment_payload
-from lotteryfl.server.runfiles import model_file
+from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.base import Strategy
 

@@ -10,7 +10,7 @@ from lotteryfl.common.errors import ExperimentError
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.conclusion import Conclusion
 from lotteryfl.server.coordinator import Step
-from lotteryfl.server.database import AssignmentRow
+from lotteryfl.server.store.database import AssignmentRow
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.workers import ReplacedError
 

@@ -8,10 +8,10 @@ import pytest
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.assignments import AssignmentId, Standing, State
-from lotteryfl.server.database import AssignmentRow, ClientRow, Database, Received
-from lotteryfl.server.schema import SCHEMA_VERSION
-from lotteryfl.server.summaries import ClientSummary, client_summaries, round_summaries
+from lotteryfl.server.store.assignments import AssignmentId, Standing, State
+from lotteryfl.server.store.database import AssignmentRow, ClientRow, Database, Received
+from lotteryfl.server.store.schema import SCHEMA_VERSION
+from lotteryfl.server.store.summaries import ClientSummary, client_summaries, round_summaries
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.pruning.prune import get_prune_params
 from lotteryfl.common.training.loop import evaluate
 from lotteryfl.server.export import export_ticket
-from lotteryfl.server.rundir import RunDirectory
-from lotteryfl.server.summaries import client_summaries
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.summaries import client_summaries
 
 Drive = Callable[..., Bench]
 

@@ -10,9 +10,9 @@ from click.testing import CliRunner, Result
 from damage import TICKET, edit
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.server.database import Database
 from lotteryfl.server.inspectcli import export, status
-from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.rundir import RunDirectory
 
 
 def put(key: str, value: str) -> Callable[[Path], None]:

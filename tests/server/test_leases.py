@@ -2,8 +2,8 @@
 
 import pytest
 
-from lotteryfl.server.assignments import AssignmentId, Standing
 from lotteryfl.server.leases import Lease, LeaseTable
+from lotteryfl.server.store.assignments import AssignmentId, Standing
 
 LEASE = 10.0
 EVERYONE = dict.fromkeys("abcdef", 1e9)

@@ -15,8 +15,8 @@ from lotteryfl.common.errors import ExperimentError, LotteryFLError
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.server.cli import _OpenRun
 from lotteryfl.server.report import summarise
-from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.setup import create_run
+from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import STRATEGIES, add_strategies, create_strategy
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "strategies.md"

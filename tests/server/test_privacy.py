@@ -25,9 +25,9 @@ from lotteryfl.server.aggregation.update import update_norm
 from lotteryfl.server.coordinator import Step
 from lotteryfl.server.payloads import assignment_payload
 from lotteryfl.server.privacy import check_privacy, noisy_means
-from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.setup import create_run
 from lotteryfl.server.simulate import Simulation
+from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import STRATEGIES, create_strategy
 
 Drive = Callable[..., Bench]

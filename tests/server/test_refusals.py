@@ -11,7 +11,7 @@ from lotteryfl.server.inspectcli import _describe
 from lotteryfl.server.progress import describe_round
 from lotteryfl.server.report import status_of, summarise
 from lotteryfl.server.simulate import Simulation
-from lotteryfl.server.summaries import round_summaries
+from lotteryfl.server.store.summaries import round_summaries
 from lotteryfl.server.verify import verify
 from lotteryfl.server.workers import AsideError
 

@@ -10,9 +10,9 @@ from driving import Bench, simulated, tiny_experiment
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.report import final_table, status_of, summarise, write_summary
-from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.spread import spread
-from lotteryfl.server.summaries import client_summaries
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.summaries import client_summaries
 
 Drive = Callable[..., Bench]
 

@@ -28,8 +28,8 @@ from lotteryfl.server.reporting.groups import group_runs
 from lotteryfl.server.reporting.overlap import class_order, held_classes, jaccard, measure_overlap
 from lotteryfl.server.reporting.timeline import draw_timeline
 from lotteryfl.server.reporting.write import write_report
-from lotteryfl.server.rundir import RunDirectory
-from lotteryfl.server.summaries import client_summaries
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.summaries import client_summaries
 
 Drive = Callable[..., Bench]
 

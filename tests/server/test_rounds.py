@@ -3,8 +3,8 @@
 import pytest
 
 from lotteryfl.common.experiment.settings import RoundSettings
-from lotteryfl.server.assignments import AssignmentId, Standing
 from lotteryfl.server.rounds import Decision, OpenRound, RoundCounts, Verdict, decide
+from lotteryfl.server.store.assignments import AssignmentId, Standing
 
 WAIT, COMMIT, RETRY, FAIL = Verdict.WAIT, Verdict.COMMIT, Verdict.RETRY, Verdict.FAIL
 SETTINGS = RoundSettings(min_results=2, deadline=60, lease=10, retries=2, max_attempts=1)

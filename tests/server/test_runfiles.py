@@ -9,12 +9,12 @@ from damage import TICKET, edit
 from driving import Bench
 
 from lotteryfl.common.errors import LotteryFLError, PayloadError
-from lotteryfl.server.assignments import AssignmentId
 from lotteryfl.server.coordinator import Coordinator
 from lotteryfl.server.export import export_ticket
 from lotteryfl.server.payloads import assignment_payload
-from lotteryfl.server.rundir import RunDirectory
-from lotteryfl.server.runfiles import is_tensor_file, model_file, result_file
+from lotteryfl.server.store.assignments import AssignmentId
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.runfiles import is_tensor_file, model_file, result_file
 from lotteryfl.server.verify import verify
 
 Drive = Callable[..., Bench]

@@ -11,7 +11,7 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.packedmasks import unpack
 from lotteryfl.server.report import summarise
 from lotteryfl.server.runview import open_run
-from lotteryfl.server.summaries import client_summaries
+from lotteryfl.server.store.summaries import client_summaries
 
 
 @pytest.fixture

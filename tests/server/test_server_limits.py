@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from lotteryfl.common.tensors.receiver import FileReceiver
 from lotteryfl.common.tensors.stream import CHUNK_BYTES
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.database import Database
 from lotteryfl.server.limiting import Limiting
 from lotteryfl.server.limits import LimitError, Limits, Rate, Shares
 from lotteryfl.server.recent import Recent
-from lotteryfl.server.refusals import Refusals, Refused
+from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.refusals import Refusals, Refused
 from lotteryfl.server.upload import CutUploads
 from lotteryfl.server.workers import ReplacedError, UnknownWorkerError, WorkerRegistry
 

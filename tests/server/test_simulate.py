@@ -20,10 +20,10 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.coordinator import Step
 from lotteryfl.server.payloads import assignment_payload
 from lotteryfl.server.report import summarise
-from lotteryfl.server.rundir import RunDirectory
 from lotteryfl.server.setup import create_run
 from lotteryfl.server.simulate import Simulation
-from lotteryfl.server.summaries import client_summaries
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.summaries import client_summaries
 
 Drive = Callable[..., Bench]
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from driving import Bench
 
-from lotteryfl.server.assignments import AssignmentId
-from lotteryfl.server.traffic import Traffic
+from lotteryfl.server.store.assignments import AssignmentId
+from lotteryfl.server.store.traffic import Traffic
 
 Drive = Callable[..., Bench]
 

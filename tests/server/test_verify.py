@@ -13,7 +13,7 @@ from lotteryfl.common.cli import program
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.server import verify as verification
 from lotteryfl.server.report import write_summary
-from lotteryfl.server.rundir import RunDirectory
+from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.verify import verify
 from lotteryfl.server.verify.report import MOST_KEPT
 

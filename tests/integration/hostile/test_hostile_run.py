@@ -22,8 +22,8 @@ from lotteryfl.common.experiment.settings import MIN_LEASE_SECONDS
 from lotteryfl.common.security.identity import Identity, Role
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.database import Database
 from lotteryfl.server.security.certificates import Authority
+from lotteryfl.server.store.database import Database
 
 MOST_GROWTH = 256 << 20
 """Bytes by which the coordinator's memory may grow under it all: heaps of its threads, and a thousand connections."""

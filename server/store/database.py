@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.assignments import AssignmentId, Standing, State
-from lotteryfl.server.schema import SCHEMA, SCHEMA_VERSION
+from lotteryfl.server.store.assignments import AssignmentId, Standing, State
+from lotteryfl.server.store.schema import SCHEMA, SCHEMA_VERSION
 
 _PHASES: dict[str, Literal["validation", "downloaded", "personalised", "global_test"]] = {
     "validation": "validation",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.database import Database
+from lotteryfl.server.store.database import Database
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from lotteryfl.server.assignments import AssignmentId
-from lotteryfl.server.database import Database
+from lotteryfl.server.store.assignments import AssignmentId
+from lotteryfl.server.store.database import Database
 
 _SHARED = "shared_bytes_down"
 

@@ -32,8 +32,8 @@ from lotteryfl.common.tensors import file
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
-from lotteryfl.server.database import Database
-from lotteryfl.server.runfiles import (
+from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.runfiles import (
     is_tensor_file,
     mask_file,
     model_file,

@@ -6,7 +6,7 @@ from pathlib import Path
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.payload import is_digest
-from lotteryfl.server.assignments import AssignmentId
+from lotteryfl.server.store.assignments import AssignmentId
 
 _TENSORS = re.compile(
     r"models/round-\d{4,9}\.safetensors|results/r\d{1,9}-c\d{1,9}-a\d{1,9}(\.\d{1,9})?\.safetensors", re.ASCII

@@ -5,7 +5,7 @@ from heapq import nlargest
 from typing import NamedTuple
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.database import Database
+from lotteryfl.server.store.database import Database
 
 _MOST_TOLD = 100
 """Workers that a status names: a message has an end."""
