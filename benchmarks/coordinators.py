@@ -28,10 +28,10 @@ from lotteryfl.common.wire.framing import Part, frames
 from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.coordinator import Coordinator
 from lotteryfl.server.endpoint import Endpoint
+from lotteryfl.server.rounds.coordinator import Coordinator
+from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.serve import CoordinatorServer
-from lotteryfl.server.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory
 
 TASK = "benchmarks.ballast"

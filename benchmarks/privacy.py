@@ -14,7 +14,7 @@ from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import load_task
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.report import summarise
-from lotteryfl.server.setup import create_run
+from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.simulate import Simulation
 
 BASE: dict[str, Any] = {

@@ -23,7 +23,7 @@ from lotteryfl.server.interruptible import run_until_signal
 from lotteryfl.server.localrun import run_locally, serve_at
 from lotteryfl.server.progress import RunDisplay
 from lotteryfl.server.report import final_table, write_summary
-from lotteryfl.server.setup import open_or_create_run
+from lotteryfl.server.rounds.setup import open_or_create_run
 from lotteryfl.server.simulate import Simulation
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategyoption import strategy_option

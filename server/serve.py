@@ -16,13 +16,13 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.server.aborts import ForgottenAborts
 from lotteryfl.server.bell import wait_for
-from lotteryfl.server.conclusion import conclude_round
-from lotteryfl.server.coordinator import Coordinator, Step
 from lotteryfl.server.endpoint import Endpoint
 from lotteryfl.server.interceptors import Authentication, TensorStreams
 from lotteryfl.server.limiting import Limiting
 from lotteryfl.server.limits import Limits
 from lotteryfl.server.openfiles import allow_more_files
+from lotteryfl.server.rounds.conclusion import conclude_round
+from lotteryfl.server.rounds.coordinator import Coordinator, Step
 from lotteryfl.server.service import CoordinatorService
 from lotteryfl.server.store.rundir import RunDirectory
 

@@ -9,12 +9,12 @@ from lotteryfl.common.errors import PayloadError, TaskError
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.file import open_file, parse, save
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.conclusion import conclude_round
-from lotteryfl.server.coordinator import Coordinator, Step, Work
-from lotteryfl.server.payloads import assignment_payload, check_result
+from lotteryfl.server.rounds.conclusion import conclude_round
+from lotteryfl.server.rounds.coordinator import Coordinator, Step, Work
+from lotteryfl.server.rounds.payloads import assignment_payload, check_result
+from lotteryfl.server.rounds.workers import AsideError
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import result_file
-from lotteryfl.server.workers import AsideError
 
 
 class Simulation:

@@ -26,7 +26,7 @@ from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.faults import Fault
 from lotteryfl.common.tasks import load_task
 from lotteryfl.server.report import write_summary
-from lotteryfl.server.setup import create_run
+from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.simulate import Simulation
 
 TASK = Path(__file__).with_name("chaos_task.py")

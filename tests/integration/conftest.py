@@ -21,7 +21,7 @@ from lotteryfl.common.tasks import load_task
 from lotteryfl.server.endpoint import Endpoint
 from lotteryfl.server.limits import Limits
 from lotteryfl.server.report import Summary, summarise
-from lotteryfl.server.setup import create_run
+from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.simulate import Simulation
 
 GATED_TASK = Path(__file__).with_name("gated_task.py")

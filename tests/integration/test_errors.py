@@ -10,7 +10,7 @@ from processes import PROMPT, Process, free_port
 
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.setup import create_run
+from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.strategies.lotteryfl import LotteryFL
 
 BAD_MODEL = """

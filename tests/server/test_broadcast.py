@@ -13,7 +13,7 @@ from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.table import TensorTable
-from lotteryfl.server.broadcast import TransferSizes
+from lotteryfl.server.rounds.broadcast import TransferSizes
 from lotteryfl.server.store.summaries import round_summaries
 
 Drive = Callable[..., Bench]

@@ -8,11 +8,11 @@ from driving import Bench, tiny_experiment
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.conclusion import Conclusion
-from lotteryfl.server.coordinator import Step
+from lotteryfl.server.rounds.conclusion import Conclusion
+from lotteryfl.server.rounds.coordinator import Step
+from lotteryfl.server.rounds.workers import ReplacedError
 from lotteryfl.server.store.database import AssignmentRow
 from lotteryfl.server.strategies.base import ClientState
-from lotteryfl.server.workers import ReplacedError
 
 Drive = Callable[..., Bench]
 

@@ -6,8 +6,8 @@ import pytest
 from driving import Bench, tiny_experiment
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.coordinator import Step
-from lotteryfl.server.workers import UnknownWorkerError
+from lotteryfl.server.rounds.coordinator import Step
+from lotteryfl.server.rounds.workers import UnknownWorkerError
 
 Drive = Callable[..., Bench]
 

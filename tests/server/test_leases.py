@@ -2,7 +2,7 @@
 
 import pytest
 
-from lotteryfl.server.leases import Lease, LeaseTable
+from lotteryfl.server.rounds.leases import Lease, LeaseTable
 from lotteryfl.server.store.assignments import AssignmentId, Standing
 
 LEASE = 10.0

@@ -17,7 +17,7 @@ from lotteryfl.common.wire.payload import mask_digest
 from lotteryfl.common.wire.quantization import DTYPES
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.filestream import FileStream
-from lotteryfl.server.payloads import assignment_payload
+from lotteryfl.server.rounds.payloads import assignment_payload
 from lotteryfl.server.store.database import AssignmentRow
 
 Drive = Callable[..., Bench]

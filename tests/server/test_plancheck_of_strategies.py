@@ -9,7 +9,7 @@ from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.wire.payload import mask_density
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.plancheck import check_plan
+from lotteryfl.server.rounds.plancheck import check_plan
 
 TABLE = TensorTable(
     (

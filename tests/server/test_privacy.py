@@ -22,10 +22,10 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation import Update
 from lotteryfl.server.aggregation.update import update_norm
-from lotteryfl.server.coordinator import Step
-from lotteryfl.server.payloads import assignment_payload
 from lotteryfl.server.privacy import check_privacy, noisy_means
-from lotteryfl.server.setup import create_run
+from lotteryfl.server.rounds.coordinator import Step
+from lotteryfl.server.rounds.payloads import assignment_payload
+from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.simulate import Simulation
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import STRATEGIES, create_strategy

@@ -21,8 +21,8 @@ from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation import Update, aggregate
-from lotteryfl.server.coordinator import Step
 from lotteryfl.server.report import summarise
+from lotteryfl.server.rounds.coordinator import Step
 
 MEDIAN = AggregationSettings(rule="median")
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]

@@ -3,7 +3,7 @@
 import pytest
 
 from lotteryfl.common.experiment.settings import RoundSettings
-from lotteryfl.server.rounds import Decision, OpenRound, RoundCounts, Verdict, decide
+from lotteryfl.server.rounds.openround import Decision, OpenRound, RoundCounts, Verdict, decide
 from lotteryfl.server.store.assignments import AssignmentId, Standing
 
 WAIT, COMMIT, RETRY, FAIL = Verdict.WAIT, Verdict.COMMIT, Verdict.RETRY, Verdict.FAIL

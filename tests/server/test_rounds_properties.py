@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lotteryfl.common.experiment.settings import RoundSettings
-from lotteryfl.server.rounds import OpenRound, Verdict
+from lotteryfl.server.rounds.openround import OpenRound, Verdict
 from lotteryfl.server.store.assignments import AssignmentId, Standing
 
 CLIENTS = range(5)

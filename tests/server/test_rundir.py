@@ -19,7 +19,7 @@ from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.payload import mask_digest
 from lotteryfl.server.aggregation import Update, aggregate
-from lotteryfl.server.conclusion import conclude_round
+from lotteryfl.server.rounds.conclusion import conclude_round
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.rundir import RunDirectory, is_set_up
 from lotteryfl.server.store.runfiles import model_file

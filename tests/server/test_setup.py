@@ -10,7 +10,7 @@ from lotteryfl.common.errors import ExperimentError, LotteryFLError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models import create_model
 from lotteryfl.common.tensors.file import open_file
-from lotteryfl.server.setup import create_run, open_or_create_run
+from lotteryfl.server.rounds.setup import create_run, open_or_create_run
 from lotteryfl.server.store.rundir import RunDirectory
 
 

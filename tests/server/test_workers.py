@@ -4,7 +4,7 @@ import pytest
 
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.workers import ReplacedError, UnknownWorkerError, WorkerRegistry
+from lotteryfl.server.rounds.workers import ReplacedError, UnknownWorkerError, WorkerRegistry
 
 
 def test_a_worker_is_known_by_name_and_incarnation() -> None:

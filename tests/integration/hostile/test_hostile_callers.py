@@ -22,7 +22,7 @@ from lotteryfl.common.security.tls import ChannelSecurity, TLSFiles
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.endpoint import Endpoint
 from lotteryfl.server.limits import Limits
-from lotteryfl.server.setup import create_run
+from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.verify import verify
 
 HERE = "127.0.0.1:0"

@@ -15,7 +15,7 @@ from uploads import ATTACKS
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.setup import create_run
+from lotteryfl.server.rounds.setup import create_run
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from lotteryfl.common.security.identity import name_of, owner
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.recent import Recent
+from lotteryfl.server.rounds.recent import Recent
 
 MOST_WORKERS = 10_000
 """That are known at once. Whoever is forgotten for others has to register again."""

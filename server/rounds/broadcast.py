@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Self
 
 from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.server.rounds.workers import Worker
 from lotteryfl.server.store.database import AssignmentRow
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import model_file
-from lotteryfl.server.workers import Worker
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from lotteryfl.common.faults import fault
 from lotteryfl.common.security.identity import owner
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.accountant import most_spent
-from lotteryfl.server.conclusion import Conclusion
-from lotteryfl.server.rounds import Decision, OpenRound
+from lotteryfl.server.rounds.conclusion import Conclusion
+from lotteryfl.server.rounds.openround import Decision, OpenRound
 from lotteryfl.server.store.assignments import Standing
 from lotteryfl.server.store.database import AssignmentRow, Received
 from lotteryfl.server.store.refusals import Refusals

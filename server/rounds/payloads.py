@@ -13,8 +13,8 @@ from lotteryfl.common.wire.payload import MASK, OWN, mask_density, mask_digest, 
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation import Update
 from lotteryfl.server.aggregation.update import update_norm
-from lotteryfl.server.coordinator import Work
-from lotteryfl.server.plancheck import check_plan
+from lotteryfl.server.rounds.coordinator import Work
+from lotteryfl.server.rounds.plancheck import check_plan
 from lotteryfl.server.store.database import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy

@@ -1,6 +1,6 @@
 """The rounds of one run: who does what, what counts, when a round is over. Knows no transport.
 
-Asks `server.rounds` and `server.leases` what is to be done, and has `server.ledger` write it down before it answers.
+Asks `server.rounds.openround` and `server.rounds.leases` what is to be done, and has `server.rounds.ledger` write it down before it answers.
 One thread at a time calls it (`server.service` gives it a thread of its own); what takes long, such as reading
 payloads and aggregation, is done elsewhere on what it hands out.
 """
@@ -16,17 +16,17 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.security.identity import name_of, owner, owner_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.broadcast import Broadcasts
-from lotteryfl.server.conclusion import Conclusion
-from lotteryfl.server.leases import Lease, LeaseTable
-from lotteryfl.server.ledger import Ledger
 from lotteryfl.server.privacy import check_privacy
-from lotteryfl.server.rounds import Decision, Verdict
+from lotteryfl.server.rounds.broadcast import Broadcasts
+from lotteryfl.server.rounds.conclusion import Conclusion
+from lotteryfl.server.rounds.leases import Lease, LeaseTable
+from lotteryfl.server.rounds.ledger import Ledger
+from lotteryfl.server.rounds.openround import Decision, Verdict
+from lotteryfl.server.rounds.workers import AsideError, Worker, WorkerRegistry
 from lotteryfl.server.store.assignments import AssignmentId, Standing
 from lotteryfl.server.store.database import AssignmentRow, Received, ResultRow
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
-from lotteryfl.server.workers import AsideError, Worker, WorkerRegistry
 
 
 class Step(Enum):

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from lotteryfl.common.experiment.settings import RoundSettings
-from lotteryfl.server.leases import LeaseTable
+from lotteryfl.server.rounds.leases import LeaseTable
 from lotteryfl.server.store.assignments import Standing
 
 _CHECKS_PER_LEASE = 3

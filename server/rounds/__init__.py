@@ -1,0 +1,1 @@
+"""Who does what, and what counts: decisions, written down before they apply. Knows no network."""
