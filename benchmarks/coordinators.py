@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-import lotteryfl.server.service
+import lotteryfl.server.rpc.service
 from benchmarks import ballast
 from benchmarks.peakmemory import settle_memory
 from benchmarks.stopwatch import Laps, Stopwatch
@@ -28,10 +28,10 @@ from lotteryfl.common.wire.framing import Part, frames
 from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.endpoint import Endpoint
 from lotteryfl.server.rounds.coordinator import Coordinator
 from lotteryfl.server.rounds.setup import create_run
-from lotteryfl.server.serve import CoordinatorServer
+from lotteryfl.server.rpc.endpoint import Endpoint
+from lotteryfl.server.rpc.server import CoordinatorServer
 from lotteryfl.server.store.rundir import RunDirectory
 
 TASK = "benchmarks.ballast"
@@ -147,7 +147,7 @@ def _serve(path: Path, keep_memory: bool, parent: Pipe) -> None:
     stopwatch.wrap("read", WireFormat, "_entry")
     stopwatch.wrap("spool", FileReceiver, "write")
     stopwatch.wrap("fsync", os, "fsync")
-    stopwatch.wrap("check", lotteryfl.server.service, "check_result")
+    stopwatch.wrap("check", lotteryfl.server.rpc.service, "check_result")
     stopwatch.wrap("aggregate", RunDirectory, "aggregate")
     stopwatch.wrap("commit", Coordinator, "commit")
     with RunDirectory(path) as run:

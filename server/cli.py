@@ -18,12 +18,12 @@ from lotteryfl.common.security.tls import TLSFiles
 from lotteryfl.common.securityoptions import insecure_option, tls_options
 from lotteryfl.common.taskoption import task_option
 from lotteryfl.common.tasks import BUILT_IN, Task, load_task
-from lotteryfl.server.endpoint import Endpoint
 from lotteryfl.server.interruptible import run_until_signal
 from lotteryfl.server.localrun import run_locally, serve_at
 from lotteryfl.server.progress import RunDisplay
 from lotteryfl.server.report import final_table, write_summary
 from lotteryfl.server.rounds.setup import open_or_create_run
+from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.simulate import Simulation
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategyoption import strategy_option

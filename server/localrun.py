@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 
-from lotteryfl.server.endpoint import Endpoint
 from lotteryfl.server.localworkers import LocalWorkers
 from lotteryfl.server.progress import RunDisplay
-from lotteryfl.server.serve import CoordinatorServer
+from lotteryfl.server.rpc.endpoint import Endpoint
+from lotteryfl.server.rpc.server import CoordinatorServer
 from lotteryfl.server.store.rundir import RunDirectory
 
 _LATE_SECONDS = 60.0

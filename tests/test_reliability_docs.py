@@ -18,7 +18,7 @@ from lotteryfl.common.security.channel import (
     STREAM_IDLE_SECONDS,
 )
 from lotteryfl.server.localworkers import _STOP_SECONDS as LOCAL_WORKERS_SECONDS
-from lotteryfl.server.serve import _STOP_SECONDS as CLOSING_SECONDS
+from lotteryfl.server.rpc.server import _STOP_SECONDS as CLOSING_SECONDS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")

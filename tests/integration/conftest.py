@@ -18,10 +18,10 @@ from processes import Gate, Process
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.tasks import load_task
-from lotteryfl.server.endpoint import Endpoint
-from lotteryfl.server.limits import Limits
 from lotteryfl.server.report import Summary, summarise
 from lotteryfl.server.rounds.setup import create_run
+from lotteryfl.server.rpc.endpoint import Endpoint
+from lotteryfl.server.rpc.limits import Limits
 from lotteryfl.server.simulate import Simulation
 
 GATED_TASK = Path(__file__).with_name("gated_task.py")

@@ -11,9 +11,9 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.channel import open_channel
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
-from lotteryfl.server.endpoint import Endpoint
-from lotteryfl.server.limits import Limits
-from lotteryfl.server.serve import CoordinatorServer
+from lotteryfl.server.rpc.endpoint import Endpoint
+from lotteryfl.server.rpc.limits import Limits
+from lotteryfl.server.rpc.server import CoordinatorServer
 from lotteryfl.server.store.rundir import RunDirectory
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lotteryfl.common.security.identity import Identity, Role
 from lotteryfl.common.security.tls import ChannelSecurity, TLSFiles
-from lotteryfl.server.endpoint import Endpoint
+from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.security.certificates import COORDINATOR, Authority
 from lotteryfl.server.security.tokens import add_token
 

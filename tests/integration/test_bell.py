@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from lotteryfl.server.bell import Bell, wait_for
+from lotteryfl.server.rpc.bell import Bell, wait_for
 
 
 def test_a_ring_between_listening_and_waiting_is_not_missed() -> None:

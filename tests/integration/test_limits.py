@@ -21,8 +21,8 @@ from lotteryfl.client.connection import Connection
 from lotteryfl.common.security.channel import CLIENT_OPTIONS, PROTOCOL_VERSION, open_channel
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
-from lotteryfl.server.limiting import Limiting
-from lotteryfl.server.limits import Limits
+from lotteryfl.server.rpc.limiting import Limiting
+from lotteryfl.server.rpc.limits import Limits
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 TOO_SLOW = grpc.StatusCode.DEADLINE_EXCEEDED

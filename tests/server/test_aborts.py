@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from lotteryfl.server.aborts import ForgottenAborts
+from lotteryfl.server.rpc.aborts import ForgottenAborts
 
 CALLS = 20
 

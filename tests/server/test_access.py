@@ -12,7 +12,7 @@ from lotteryfl.common.experiment.experiment import from_json
 from lotteryfl.common.experiment.settings import AccessSettings
 from lotteryfl.common.security.identity import Identity, Role
 from lotteryfl.common.security.tls import SecurityError, TLSFiles
-from lotteryfl.server.endpoint import Endpoint
+from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.security.access import AccessError, clients_held
 from lotteryfl.server.security.certificates import Authority
 from lotteryfl.server.security.tokens import add_token

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from lotteryfl.common.tensors.receiver import FileReceiver
 from lotteryfl.common.tensors.stream import CHUNK_BYTES
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.limiting import Limiting
-from lotteryfl.server.limits import LimitError, Limits, Rate, Shares
 from lotteryfl.server.rounds.recent import Recent
 from lotteryfl.server.rounds.workers import ReplacedError, UnknownWorkerError, WorkerRegistry
+from lotteryfl.server.rpc.limiting import Limiting
+from lotteryfl.server.rpc.limits import LimitError, Limits, Rate, Shares
+from lotteryfl.server.rpc.receiving import CutUploads
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.refusals import Refusals, Refused
-from lotteryfl.server.upload import CutUploads
 
 TEXT = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
 

@@ -22,20 +22,20 @@ from lotteryfl.common.wire.framing import Part, Payload
 from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
-from lotteryfl.server.bell import Bell, wait_for
-from lotteryfl.server.calls import CALLER, Context
-from lotteryfl.server.download import messages
-from lotteryfl.server.filestream import FileStream
-from lotteryfl.server.limits import Limits, Shares
 from lotteryfl.server.rounds.coordinator import Coordinator, Work
 from lotteryfl.server.rounds.payloads import assignment_payload, check_result
 from lotteryfl.server.rounds.recent import Recent
 from lotteryfl.server.rounds.workers import AsideError, ReplacedError, UnknownWorkerError
+from lotteryfl.server.rpc.bell import Bell, wait_for
+from lotteryfl.server.rpc.context import CALLER, Context
+from lotteryfl.server.rpc.filestream import FileStream
+from lotteryfl.server.rpc.limits import Limits, Shares
+from lotteryfl.server.rpc.receiving import CutUploads, Upload
+from lotteryfl.server.rpc.sending import messages
 from lotteryfl.server.security.access import AccessError, clients_held
 from lotteryfl.server.store.database import AssignmentRow
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import result_file
-from lotteryfl.server.upload import CutUploads, Upload
 
 _MOST_REASON = 1000
 """Characters of a worker's reason that are kept."""

@@ -14,16 +14,16 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.channel import CALL_SECONDS, SERVER_OPTIONS
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
-from lotteryfl.server.aborts import ForgottenAborts
-from lotteryfl.server.bell import wait_for
-from lotteryfl.server.endpoint import Endpoint
-from lotteryfl.server.interceptors import Authentication, TensorStreams
-from lotteryfl.server.limiting import Limiting
-from lotteryfl.server.limits import Limits
-from lotteryfl.server.openfiles import allow_more_files
 from lotteryfl.server.rounds.conclusion import conclude_round
 from lotteryfl.server.rounds.coordinator import Coordinator, Step
-from lotteryfl.server.service import CoordinatorService
+from lotteryfl.server.rpc.aborts import ForgottenAborts
+from lotteryfl.server.rpc.bell import wait_for
+from lotteryfl.server.rpc.endpoint import Endpoint
+from lotteryfl.server.rpc.interceptors import Authentication, TensorStreams
+from lotteryfl.server.rpc.limiting import Limiting
+from lotteryfl.server.rpc.limits import Limits
+from lotteryfl.server.rpc.openfiles import allow_more_files
+from lotteryfl.server.rpc.service import CoordinatorService
 from lotteryfl.server.store.rundir import RunDirectory
 
 _STOP_SECONDS = 2.0

@@ -11,7 +11,7 @@ from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.tensors.receiver import FileReceiver
 from lotteryfl.common.wire.framing import message_size, take
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.calls import Context
+from lotteryfl.server.rpc.context import Context
 
 
 class CutUploads:

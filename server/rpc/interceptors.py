@@ -10,7 +10,7 @@ from lotteryfl.common.security.identity import Identity, IdentityError, Role, na
 from lotteryfl.common.text import printable
 from lotteryfl.common.wire.framing import HEADER_BYTES, deserializer, serialize
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.calls import CALLER, HEALTH, SERVICE, Context, Continuation, abort
+from lotteryfl.server.rpc.context import CALLER, HEALTH, SERVICE, Context, Continuation, abort
 
 Identify = Callable[[Context], Identity]
 """Finds out who calls, or raises IdentityError."""
@@ -21,7 +21,7 @@ _OBSERVING = {f"{SERVICE}{name}" for name in ("GetRun", "WatchRun", "FetchModel"
 class Authentication(grpc.aio.ServerInterceptor):
     """Asks who calls before anything of the call's body is read, and lets workers act as themselves alone.
 
-    The next interceptor is `server.limiting`'s, which makes every handler one of streams: a call's messages are read
+    The next interceptor is `server.rpc.limiting`'s, which makes every handler one of streams: a call's messages are read
     only when that asks for them.
     """
 

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.channel import CALL_SECONDS, STREAM_IDLE_SECONDS
 from lotteryfl.common.wire.framing import HEADER_BYTES
-from lotteryfl.server.openfiles import open_files
+from lotteryfl.server.rpc.openfiles import open_files
 
 
 class LimitError(LotteryFLError):
