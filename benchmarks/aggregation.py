@@ -29,7 +29,8 @@ from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import mask_tensors, masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
-from lotteryfl.server.aggregation import Update, aggregate
+from lotteryfl.server.aggregation.aggregate import aggregate
+from lotteryfl.server.aggregation.update import Update
 
 Bytes = npt.NDArray[np.uint8]
 

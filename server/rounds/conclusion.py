@@ -12,9 +12,10 @@ from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file, save, save_stream
 from lotteryfl.common.wire.payload import mask_density, mask_digest
-from lotteryfl.server.aggregation import Combination, Update, aggregate
+from lotteryfl.server.aggregation.aggregate import Combination, aggregate
+from lotteryfl.server.aggregation.optimizer import ServerOptimizer
+from lotteryfl.server.aggregation.update import Update
 from lotteryfl.server.privacy import noisy_means
-from lotteryfl.server.serveroptimizer import ServerOptimizer
 from lotteryfl.server.store.database import ResultRow
 from lotteryfl.server.store.rundir import KeptMask, Masks, NewModel, RunDirectory
 from lotteryfl.server.store.runfiles import optimizer_file

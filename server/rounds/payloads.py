@@ -11,8 +11,7 @@ from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.payload import MASK, OWN, mask_density, mask_digest, plain_name, unpack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.aggregation import Update
-from lotteryfl.server.aggregation.update import update_norm
+from lotteryfl.server.aggregation.update import Update, update_norm
 from lotteryfl.server.rounds.coordinator import Work
 from lotteryfl.server.rounds.plancheck import check_plan
 from lotteryfl.server.store.database import AssignmentRow, Received

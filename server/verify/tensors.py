@@ -17,8 +17,8 @@ from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.format import check_model
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, unpack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.aggregation.optimizer import check_state
 from lotteryfl.server.report import summarise
-from lotteryfl.server.serveroptimizer import check_state
 from lotteryfl.server.store.rundir import FOLDERS, RunDirectory
 from lotteryfl.server.store.runfiles import is_tensor_file, model_file, optimizer_file
 from lotteryfl.server.strategies import create_strategy

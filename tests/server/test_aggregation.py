@@ -16,7 +16,8 @@ from lotteryfl.common.experiment.settings import AggregationSettings, WireDtype
 from lotteryfl.common.packedmasks import BLOCK, PackedMask
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
-from lotteryfl.server.aggregation import Combination, Update, aggregate
+from lotteryfl.server.aggregation.aggregate import Combination, aggregate
+from lotteryfl.server.aggregation.update import Update
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 

@@ -20,7 +20,8 @@ from lotteryfl.common.tasks import load_task
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.aggregation import Update, aggregate
+from lotteryfl.server.aggregation.aggregate import aggregate
+from lotteryfl.server.aggregation.update import Update
 from lotteryfl.server.report import summarise
 from lotteryfl.server.rounds.coordinator import Step
 

@@ -18,7 +18,8 @@ from lotteryfl.common.packedmasks import pack
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.payload import mask_digest
-from lotteryfl.server.aggregation import Update, aggregate
+from lotteryfl.server.aggregation.aggregate import aggregate
+from lotteryfl.server.aggregation.update import Update
 from lotteryfl.server.rounds.conclusion import conclude_round
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.rundir import RunDirectory, is_set_up

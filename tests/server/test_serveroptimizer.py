@@ -16,7 +16,7 @@ from lotteryfl.common.errors import ExperimentError, PayloadError
 from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.wire.table import TensorTable
-from lotteryfl.server.serveroptimizer import ServerOptimizer, check_state
+from lotteryfl.server.aggregation.optimizer import ServerOptimizer, check_state
 from lotteryfl.server.store.runfiles import optimizer_file
 
 Drive = Callable[..., Bench]

@@ -16,8 +16,8 @@ from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.aggregation import Update, aggregate
-from lotteryfl.server.aggregation.update import update_norm
+from lotteryfl.server.aggregation.aggregate import aggregate
+from lotteryfl.server.aggregation.update import Update, update_norm
 
 Drive = Callable[..., Bench]
 ACCEPTED, REFUSED = pb.SubmitReply.ACCEPTED, pb.SubmitReply.REFUSED
