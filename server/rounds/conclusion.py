@@ -15,7 +15,7 @@ from lotteryfl.common.wire.payload import mask_density, mask_digest
 from lotteryfl.server.aggregation.aggregate import Combination, aggregate
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.aggregation.update import Update
-from lotteryfl.server.privacy import noisy_means
+from lotteryfl.server.privacy.promise import noisy_means
 from lotteryfl.server.store.database import ResultRow
 from lotteryfl.server.store.rundir import KeptMask, Masks, NewModel, RunDirectory
 from lotteryfl.server.store.runfiles import optimizer_file

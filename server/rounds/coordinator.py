@@ -16,7 +16,7 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.security.identity import name_of, owner, owner_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.privacy import check_privacy
+from lotteryfl.server.privacy.promise import check_privacy
 from lotteryfl.server.rounds.broadcast import Broadcasts
 from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.leases import Lease, LeaseTable

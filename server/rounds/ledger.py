@@ -10,7 +10,7 @@ from functools import cache, partial
 from lotteryfl.common.faults import fault
 from lotteryfl.common.security.identity import owner
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.accountant import most_spent
+from lotteryfl.server.privacy.accountant import most_spent
 from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.openround import Decision, OpenRound
 from lotteryfl.server.store.assignments import Standing

@@ -12,7 +12,7 @@ from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import Task, load_task
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
-from lotteryfl.server.privacy import check_privacy
+from lotteryfl.server.privacy.promise import check_privacy
 from lotteryfl.server.store.rundir import RunDirectory, is_set_up
 from lotteryfl.server.strategies import create_strategy
 

@@ -12,7 +12,7 @@ from opacus.accountants.analysis import rdp
 from scipy.stats import norm
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.accountant import Releases, epsilon, epsilons, most_spent
+from lotteryfl.server.privacy.accountant import Releases, epsilon, epsilons, most_spent
 from lotteryfl.server.report import final_table, status_of, summarise
 from lotteryfl.server.store.summaries import round_summaries
 

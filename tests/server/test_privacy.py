@@ -21,7 +21,7 @@ from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation.update import Update, update_norm
-from lotteryfl.server.privacy import check_privacy, noisy_means
+from lotteryfl.server.privacy.promise import check_privacy, noisy_means
 from lotteryfl.server.rounds.coordinator import Step
 from lotteryfl.server.rounds.payloads import assignment_payload
 from lotteryfl.server.rounds.setup import create_run

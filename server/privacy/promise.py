@@ -17,7 +17,7 @@ from lotteryfl.common.noise import Source, gaussian
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.accountant import require_accountant
+from lotteryfl.server.privacy.accountant import require_accountant
 from lotteryfl.server.strategies.base import ClientState, Strategy
 
 _SUITED = "fedavg, fedavg-finetune, fedprox, or feddst with strategy.readjust_rate = 0"

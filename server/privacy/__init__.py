@@ -1,0 +1,1 @@
+"""What a run promises about privacy, the noise that keeps it, and what has been spent of it."""
