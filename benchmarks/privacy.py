@@ -13,7 +13,7 @@ from tabulate import tabulate
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import load_task
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.report import summarise
+from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.simulate import Simulation
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from lotteryfl.common.experiment.experiment import load
-from lotteryfl.common.holdings import describe, heading, holdings
-from lotteryfl.common.picture import draw_holdings
 from lotteryfl.common.tasks import BUILT_IN, load_task
+from lotteryfl.server.results.holdings import describe, heading, holdings
+from lotteryfl.server.results.picture import draw_holdings
 
 
 @click.command()

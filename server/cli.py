@@ -21,7 +21,7 @@ from lotteryfl.common.tasks import BUILT_IN, Task, load_task
 from lotteryfl.server.interruptible import run_until_signal
 from lotteryfl.server.localrun import run_locally, serve_at
 from lotteryfl.server.progress import RunDisplay
-from lotteryfl.server.report import final_table, write_summary
+from lotteryfl.server.results.summary import final_table, write_summary
 from lotteryfl.server.rounds.setup import open_or_create_run
 from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.simulate import Simulation

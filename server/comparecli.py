@@ -14,9 +14,9 @@ from lotteryfl.common.taskoption import task_option
 from lotteryfl.server.comparing.cells import Cell, plan_cells
 from lotteryfl.server.comparing.processes import run_cells
 from lotteryfl.server.interruptible import run_until_signal
-from lotteryfl.server.reporting.data import read_run
-from lotteryfl.server.reporting.figures import Figures, Targets, figures, table, target_accuracies
-from lotteryfl.server.reporting.groups import Group
+from lotteryfl.server.results.reporting.data import read_run
+from lotteryfl.server.results.reporting.figures import Figures, Targets, figures, table, target_accuracies
+from lotteryfl.server.results.reporting.groups import Group
 from lotteryfl.server.strategyoption import strategy_option
 
 

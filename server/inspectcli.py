@@ -28,7 +28,7 @@ from lotteryfl.server.strategyoption import strategy_option
 def status(where: str, security: ChannelSecurity) -> None:
     """Say where a run stands, from its directory or its coordinator."""
     if Path(where).is_dir():
-        from lotteryfl.server.report import status_of
+        from lotteryfl.server.results.summary import status_of
         from lotteryfl.server.store.rundir import inspected
 
         with inspected(Path(where)) as run:
@@ -47,7 +47,7 @@ def status(where: str, security: ChannelSecurity) -> None:
 @strategy_option(passed_on=False)
 def export(directory: Path, client: int, out: Path) -> None:
     """Write a client's ticket as a plain state dict."""
-    from lotteryfl.server.export import export_ticket
+    from lotteryfl.server.results.ticket import export_ticket
     from lotteryfl.server.store.rundir import inspected
 
     with inspected(directory) as run:
@@ -60,7 +60,7 @@ def export(directory: Path, client: int, out: Path) -> None:
 @strategy_option(passed_on=False)
 def verify(directory: Path) -> None:
     """Check a run directory: database, rounds, masks, models, tickets."""
-    from lotteryfl.server.verify import verify as verify_run
+    from lotteryfl.server.results.verify import verify as verify_run
 
     report = verify_run(directory)
     for line in report.lines():

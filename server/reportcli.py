@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from lotteryfl.common.taskoption import task_option
-from lotteryfl.server.exporters import EXPORTERS
-from lotteryfl.server.reporting.data import find_runs, read_run
-from lotteryfl.server.reporting.groups import group_runs
+from lotteryfl.server.results.exporters import EXPORTERS
+from lotteryfl.server.results.reporting.data import find_runs, read_run
+from lotteryfl.server.results.reporting.groups import group_runs
 
 
 @click.command()
@@ -29,6 +29,6 @@ def report(directories: tuple[Path, ...], out: Path | None, tasks: tuple[str, ..
         EXPORTERS[name](runs, target)
         click.echo(f"{len(runs)} run{'s'[: len(runs) > 1]} exported to {target}")
     if out is not None or not wanted:
-        from lotteryfl.server.reporting.write import write_report
+        from lotteryfl.server.results.reporting.write import write_report
 
         click.echo(f"{write_report(group_runs(runs), out or Path('report'), tasks)} written")

@@ -12,7 +12,7 @@ from driving import Bench, TinyTask, simulated, tiny_experiment
 from hypothesis import HealthCheck, settings
 
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.server.report import write_summary
+from lotteryfl.server.results.summary import write_summary
 
 # A busy machine is no failure.
 settings.register_profile("lotteryfl", deadline=None, suppress_health_check=[HealthCheck.too_slow])

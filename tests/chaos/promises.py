@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster import Ack
 
-from lotteryfl.server.verify import verify
+from lotteryfl.server.results.verify import verify
 
 _RESULTS = "SELECT round, client, examples, mask, density, train_loss FROM results ORDER BY round, client"
 _METRICS = "SELECT * FROM metrics ORDER BY round, client, phase"

@@ -25,7 +25,7 @@ from schedule import coordinator_faults, outside_faults, worker_faults
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.faults import Fault
 from lotteryfl.common.tasks import load_task
-from lotteryfl.server.report import write_summary
+from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.simulate import Simulation
 

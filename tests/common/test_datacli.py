@@ -9,10 +9,10 @@ from click.testing import CliRunner, Result
 from lotteryfl.common.cli import program
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment, validate
-from lotteryfl.common.holdings import holdings
-from lotteryfl.common.picture import draw_holdings
-from lotteryfl.common.skew import label_skew
 from lotteryfl.common.tasks import load_task
+from lotteryfl.server.results.holdings import holdings
+from lotteryfl.server.results.picture import draw_holdings
+from lotteryfl.server.results.skew import label_skew
 
 
 def run(tmp_path: Path, *options: str, text: str = "") -> Result:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lotteryfl.common.skew import label_skew
+from lotteryfl.server.results.skew import label_skew
 
 COUNTS = hnp.arrays(np.int64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 50)).filter(
     lambda counts: counts.sum() > 0

@@ -11,7 +11,7 @@ from fuzzfolder import folder
 
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.report import write_summary
+from lotteryfl.server.results.summary import write_summary
 
 Files = dict[str, bytes]
 """By name in the run directory."""

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from conftest import Expect, Start, Write, assert_same_bits
 
+from lotteryfl.server.results.verify import verify
 from lotteryfl.server.strategies import STRATEGIES
-from lotteryfl.server.verify import verify
 
 QUICK = ("lotteryfl", "fedselect", "feddst")
 

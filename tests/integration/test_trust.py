@@ -13,7 +13,7 @@ from looking import fails, status
 
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.report import summarise
+from lotteryfl.server.results.summary import summarise
 
 REFUSED = pb.SubmitReply.REFUSED
 

@@ -19,7 +19,7 @@ from looking import fails, fetch, status, stored, until
 
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.report import summarise
+from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rpc.endpoint import Endpoint
 
 SERVICE = "lotteryfl.v1.Coordinator"

@@ -12,7 +12,7 @@ from handworker import HandWorker
 from processes import PROMPT, Gate, Process
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.report import summarise
+from lotteryfl.server.results.summary import summarise
 
 LISTENING = r"^listening at (127\.0\.0\.1:\d+)$"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lotteryfl.common.tensors.file import open_file, save
-from lotteryfl.server.verify import verify
+from lotteryfl.server.results.verify import verify
 
 TICKET = "results/r3-c0-a1.safetensors"
 """Of client 0, in the finished run."""

@@ -17,11 +17,11 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.coordinator import Step
 from lotteryfl.server.rounds.workers import AsideError, UnknownWorkerError
 from lotteryfl.server.store.assignments import AssignmentId
 from lotteryfl.server.store.summaries import round_summaries
-from lotteryfl.server.verify import verify
 
 LEASE = 10.0
 NAMES = st.sampled_from(["a", "b", "c"])

@@ -14,7 +14,7 @@ from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.pruning.prune import get_prune_params
 from lotteryfl.common.training.loop import evaluate
-from lotteryfl.server.export import export_ticket
+from lotteryfl.server.results.ticket import export_ticket
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries
 

@@ -8,10 +8,10 @@ from click.testing import CliRunner
 from driving import simulated, tiny_experiment
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.server.exporters import EXPORTERS
-from lotteryfl.server.exporters.scalars import scalars, settings
 from lotteryfl.server.reportcli import report
-from lotteryfl.server.reporting.data import RunData, read_run
+from lotteryfl.server.results.exporters import EXPORTERS
+from lotteryfl.server.results.exporters.scalars import scalars, settings
+from lotteryfl.server.results.reporting.data import RunData, read_run
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from lotteryfl.common.cli import program
 from lotteryfl.common.errors import ExperimentError, LotteryFLError
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.server.cli import _OpenRun
-from lotteryfl.server.report import summarise
+from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import STRATEGIES, add_strategies, create_strategy

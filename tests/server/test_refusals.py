@@ -9,11 +9,11 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.inspectcli import _describe
 from lotteryfl.server.progress import describe_round
-from lotteryfl.server.report import status_of, summarise
+from lotteryfl.server.results.summary import status_of, summarise
+from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.workers import AsideError
 from lotteryfl.server.simulate import Simulation
 from lotteryfl.server.store.summaries import round_summaries
-from lotteryfl.server.verify import verify
 
 Drive = Callable[..., Bench]
 REASON = f"examples = 0: expected 1 to {2**40}"

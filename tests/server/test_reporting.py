@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.packedmasks import pack
-from lotteryfl.server.report import summarise
 from lotteryfl.server.reportcli import report
-from lotteryfl.server.reporting.clientpictures import draw_layers
-from lotteryfl.server.reporting.data import RunData, find_runs, read_run
-from lotteryfl.server.reporting.figures import Targets, figures, table, target_accuracies
-from lotteryfl.server.reporting.groups import group_runs
-from lotteryfl.server.reporting.overlap import class_order, held_classes, jaccard, measure_overlap
-from lotteryfl.server.reporting.timeline import draw_timeline
-from lotteryfl.server.reporting.write import write_report
+from lotteryfl.server.results.reporting.clientpictures import draw_layers
+from lotteryfl.server.results.reporting.data import RunData, find_runs, read_run
+from lotteryfl.server.results.reporting.figures import Targets, figures, table, target_accuracies
+from lotteryfl.server.results.reporting.groups import group_runs
+from lotteryfl.server.results.reporting.overlap import class_order, held_classes, jaccard, measure_overlap
+from lotteryfl.server.results.reporting.timeline import draw_timeline
+from lotteryfl.server.results.reporting.write import write_report
+from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries
 

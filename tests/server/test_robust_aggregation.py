@@ -22,7 +22,7 @@ from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation.aggregate import aggregate
 from lotteryfl.server.aggregation.update import Update
-from lotteryfl.server.report import summarise
+from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rounds.coordinator import Step
 
 MEDIAN = AggregationSettings(rule="median")

@@ -20,11 +20,11 @@ from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.payload import mask_digest
 from lotteryfl.server.aggregation.aggregate import aggregate
 from lotteryfl.server.aggregation.update import Update
+from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.conclusion import conclude_round
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.rundir import RunDirectory, is_set_up
 from lotteryfl.server.store.runfiles import model_file
-from lotteryfl.server.verify import verify
 
 Drive = Callable[..., Bench]
 

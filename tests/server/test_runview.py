@@ -9,8 +9,8 @@ from driving import simulated, tiny_experiment
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.packedmasks import unpack
-from lotteryfl.server.report import summarise
-from lotteryfl.server.runview import open_run
+from lotteryfl.server.results.summary import summarise
+from lotteryfl.server.results.view import open_run
 from lotteryfl.server.store.summaries import client_summaries
 
 

@@ -17,7 +17,7 @@ from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.tasks import ClientData, load_task
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.report import summarise
+from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rounds.coordinator import Step
 from lotteryfl.server.rounds.payloads import assignment_payload
 from lotteryfl.server.rounds.setup import create_run

@@ -21,8 +21,8 @@ from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.common.wire.payload import mask_density
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.export import export_ticket
-from lotteryfl.server.report import summarise, write_summary
+from lotteryfl.server.results.summary import summarise, write_summary
+from lotteryfl.server.results.ticket import export_ticket
 from lotteryfl.server.rounds.coordinator import Step, Work
 from lotteryfl.server.rounds.payloads import assignment_payload
 from lotteryfl.server.store.database import AssignmentRow

@@ -11,11 +11,11 @@ from driving import Bench, simulated, tiny_experiment
 
 from lotteryfl.common.cli import program
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.server import verify as verification
-from lotteryfl.server.report import write_summary
+from lotteryfl.server.results import verify as verification
+from lotteryfl.server.results.summary import write_summary
+from lotteryfl.server.results.verify import verify
+from lotteryfl.server.results.verify.report import MOST_KEPT
 from lotteryfl.server.store.rundir import RunDirectory
-from lotteryfl.server.verify import verify
-from lotteryfl.server.verify.report import MOST_KEPT
 
 Drive = Callable[..., Bench]
 

@@ -20,7 +20,7 @@ from lotteryfl.common.packedmasks import PackedMask, count
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.payload import mask_digest
-from lotteryfl.server.report import write_summary
+from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.store.schema import SCHEMA_VERSION

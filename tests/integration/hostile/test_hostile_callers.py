@@ -20,10 +20,10 @@ from sockets import GARBAGE, connect, hung_up, many_connections, say, some_and_w
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.security.tls import ChannelSecurity, TLSFiles
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.rpc.limits import Limits
-from lotteryfl.server.verify import verify
 
 HERE = "127.0.0.1:0"
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.server.exporters.scalars import scalars, settings
-from lotteryfl.server.reporting.data import RunData
+from lotteryfl.server.results.exporters.scalars import scalars, settings
+from lotteryfl.server.results.reporting.data import RunData
 
 
 def export_to_tensorboard(runs: Sequence[RunData], target: str) -> None:

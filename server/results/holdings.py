@@ -10,9 +10,9 @@ from tabulate import tabulate
 from torch.utils.data import Dataset, TensorDataset
 
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.skew import label_skew
 from lotteryfl.common.tasks import BuiltInTask, Task, task_id
 from lotteryfl.common.tasks.partition import IntArray
+from lotteryfl.server.results.skew import label_skew
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lotteryfl.server.reporting.data import RunData
+from lotteryfl.server.results.reporting.data import RunData
 
 
 def scalars(run: RunData) -> Iterator[tuple[int, dict[str, float]]]:

@@ -18,11 +18,11 @@ from lotteryfl.common.wire.format import check_model
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, unpack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation.optimizer import check_state
-from lotteryfl.server.report import summarise
+from lotteryfl.server.results.summary import summarise
+from lotteryfl.server.results.verify.report import Group
 from lotteryfl.server.store.rundir import FOLDERS, RunDirectory
 from lotteryfl.server.store.runfiles import is_tensor_file, model_file, optimizer_file
 from lotteryfl.server.strategies import create_strategy
-from lotteryfl.server.verify.report import Group
 
 
 class _Result(NamedTuple):

@@ -14,7 +14,7 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import count
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.wire.table import TensorTable
-from lotteryfl.server.spread import spread
+from lotteryfl.server.results.spread import spread
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.rundir import Masks, RunDirectory, inspected
 from lotteryfl.server.store.summaries import ClientSummary, client_summaries, round_summaries

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lotteryfl.server.reporting.data import FloatArray, IntArray
-from lotteryfl.server.reporting.style import INK, new_figure
+from lotteryfl.server.results.reporting.data import FloatArray, IntArray
+from lotteryfl.server.results.reporting.style import INK, new_figure
 from lotteryfl.server.store.rundir import Masks
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import epsilons
-from lotteryfl.server.spread import spread
+from lotteryfl.server.results.spread import spread
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries, round_summaries

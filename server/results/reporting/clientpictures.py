@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lotteryfl.server.reporting.groups import Group
-from lotteryfl.server.reporting.style import (
+from lotteryfl.server.results.reporting.groups import Group
+from lotteryfl.server.results.reporting.style import (
     DOWNLOADED,
     INK,
     PALE,
@@ -16,7 +16,7 @@ from lotteryfl.server.reporting.style import (
     new_figure,
     tidy,
 )
-from lotteryfl.server.spread import spread
+from lotteryfl.server.results.spread import spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from lotteryfl.server.reporting.data import RunData
-from lotteryfl.server.reporting.groups import Group
-from lotteryfl.server.spread import Spread, spread
+from lotteryfl.server.results.reporting.data import RunData
+from lotteryfl.server.results.reporting.groups import Group
+from lotteryfl.server.results.spread import Spread, spread
 
 TARGET_SHARE = 0.9
 """Of the best accuracy of all groups, which the cost in megabytes is measured to."""

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from lotteryfl.common.experiment.experiment import to_toml
 from lotteryfl.common.experiment.settings import AccessSettings
 from lotteryfl.common.tasks import task_id
-from lotteryfl.server.reporting.figures import Figures, Targets, table
-from lotteryfl.server.reporting.groups import Group
+from lotteryfl.server.results.reporting.figures import Figures, Targets, table
+from lotteryfl.server.results.reporting.groups import Group
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #333; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }

@@ -12,8 +12,8 @@ from torch import Tensor
 from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.server.export import ticket_tensors
-from lotteryfl.server.report import summarise
+from lotteryfl.server.results.summary import summarise
+from lotteryfl.server.results.ticket import ticket_tensors
 from lotteryfl.server.store.rundir import RunDirectory
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.tasks import task_id
-from lotteryfl.server.exporters.scalars import scalars, settings
-from lotteryfl.server.reporting.data import RunData
+from lotteryfl.server.results.exporters.scalars import scalars, settings
+from lotteryfl.server.results.reporting.data import RunData
 
 
 def export_to_wandb(runs: Sequence[RunData], target: str) -> None:

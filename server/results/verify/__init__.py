@@ -5,10 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.server.store.database import Database
-from lotteryfl.server.store.rundir import FOLDERS, RunDirectory, inspected, is_being_run
-from lotteryfl.server.store.runfiles import require_no_links
-from lotteryfl.server.verify.records import (
+from lotteryfl.server.results.verify.records import (
     check_clients,
     check_database,
     check_experiment,
@@ -16,8 +13,17 @@ from lotteryfl.server.verify.records import (
     check_references,
     check_rounds,
 )
-from lotteryfl.server.verify.report import Group, Report
-from lotteryfl.server.verify.tensors import check_folders, check_masks, check_models, check_results, check_summary
+from lotteryfl.server.results.verify.report import Group, Report
+from lotteryfl.server.results.verify.tensors import (
+    check_folders,
+    check_masks,
+    check_models,
+    check_results,
+    check_summary,
+)
+from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.rundir import FOLDERS, RunDirectory, inspected, is_being_run
+from lotteryfl.server.store.runfiles import require_no_links
 
 _Checks = dict[str, Callable[[Group, RunDirectory], None]]
 

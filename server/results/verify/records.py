@@ -7,12 +7,12 @@ from pathlib import Path
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.table import TensorTable
+from lotteryfl.server.results.verify.report import Group
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.base import Strategy
-from lotteryfl.server.verify.report import Group
 
 _MOST_ERRORS = 10
 """Of SQLite's own check that are named."""

@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lotteryfl.common.errors import LotteryFLError, TaskError
-from lotteryfl.common.holdings import Holdings, heading, holdings
-from lotteryfl.common.picture import draw_holdings
 from lotteryfl.common.tasks import load_task
-from lotteryfl.server.reporting.clientpictures import draw_clients, draw_layers
-from lotteryfl.server.reporting.curves import draw_accuracy, draw_traffic
-from lotteryfl.server.reporting.data import RunData
-from lotteryfl.server.reporting.figures import figures, target_accuracies
-from lotteryfl.server.reporting.groups import Group
-from lotteryfl.server.reporting.overlap import class_order, draw_overlap, measure_overlap
-from lotteryfl.server.reporting.page import Picture, render
-from lotteryfl.server.reporting.style import save
-from lotteryfl.server.reporting.timeline import draw_timeline
+from lotteryfl.server.results.holdings import Holdings, heading, holdings
+from lotteryfl.server.results.picture import draw_holdings
+from lotteryfl.server.results.reporting.clientpictures import draw_clients, draw_layers
+from lotteryfl.server.results.reporting.curves import draw_accuracy, draw_traffic
+from lotteryfl.server.results.reporting.data import RunData
+from lotteryfl.server.results.reporting.figures import figures, target_accuracies
+from lotteryfl.server.results.reporting.groups import Group
+from lotteryfl.server.results.reporting.overlap import class_order, draw_overlap, measure_overlap
+from lotteryfl.server.results.reporting.page import Picture, render
+from lotteryfl.server.results.reporting.style import save
+from lotteryfl.server.results.reporting.timeline import draw_timeline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from lotteryfl.server.exporters.mlflow import export_to_mlflow
-from lotteryfl.server.exporters.tensorboard import export_to_tensorboard
-from lotteryfl.server.exporters.wandb import export_to_wandb
-from lotteryfl.server.reporting.data import RunData
+from lotteryfl.server.results.exporters.mlflow import export_to_mlflow
+from lotteryfl.server.results.exporters.tensorboard import export_to_tensorboard
+from lotteryfl.server.results.exporters.wandb import export_to_wandb
+from lotteryfl.server.results.reporting.data import RunData
 
 EXPORTERS: Mapping[str, Callable[[Sequence[RunData], str], None]] = {
     "tensorboard": export_to_tensorboard,

@@ -3,9 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from lotteryfl.server.reporting.data import FloatArray, IntArray, RunData
-from lotteryfl.server.reporting.groups import Group
-from lotteryfl.server.reporting.style import DOWNLOADED, INK, PERSONALISED, legend_below, line_style, new_figure, tidy
+from lotteryfl.server.results.reporting.data import FloatArray, IntArray, RunData
+from lotteryfl.server.results.reporting.groups import Group
+from lotteryfl.server.results.reporting.style import (
+    DOWNLOADED,
+    INK,
+    PERSONALISED,
+    legend_below,
+    line_style,
+    new_figure,
+    tidy,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from lotteryfl.server.reporting.data import Leased, RunData
-from lotteryfl.server.reporting.style import DOWNLOADED, PERSONALISED, legend_below, new_figure, tidy
+from lotteryfl.server.results.reporting.data import Leased, RunData
+from lotteryfl.server.results.reporting.style import DOWNLOADED, PERSONALISED, legend_below, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

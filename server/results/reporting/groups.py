@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.server.reporting.data import FloatArray, IntArray, RunData
+from lotteryfl.server.results.reporting.data import FloatArray, IntArray, RunData
 
 _SEED = re.compile(r"-seed\d+$")
 """What `lotteryfl compare` adds to the names of its run directories."""

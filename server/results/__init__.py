@@ -1,0 +1,1 @@
+"""What only looks at a run: summaries, tickets, reports, exports, verification."""
