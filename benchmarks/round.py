@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-import lotteryfl.client.assignment
+import lotteryfl.client.work.assignment
 from benchmarks.coordinators import TASK, CoordinatorProcess
 from benchmarks.harness import Row, Spread, seconds, share
 from benchmarks.rawserver import RawServer
 from benchmarks.stopwatch import Lap, Laps, Stopwatch, seconds_within
-from lotteryfl.client.assignment import AssignmentRunner
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.download import Download
+from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.worker import Worker, WorkerSettings
 from lotteryfl.common.allocator import keep_freed_memory
 from lotteryfl.common.wire.format import WireFormat
@@ -99,7 +99,7 @@ def _work(address: str, name: str, parent: Pipe) -> None:
     stopwatch.wrap("upload", Connection, "submit")
     stopwatch.wrap("decode", AssignmentRunner, "_load")
     stopwatch.wrap("encode", WireFormat, "pack")
-    stopwatch.wrap("encode", lotteryfl.client.assignment, "pack_mask_update", "mask_digest")
+    stopwatch.wrap("encode", lotteryfl.client.work.assignment, "pack_mask_update", "mask_digest")
     with Connection(address, patience=60.0) as connection:
         Worker(connection, WorkerSettings(name, torch.device("cpu"), None, (TASK,), "")).run()
     parent.send(stopwatch.take())

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lotteryfl.client.assignment import AssignmentRunner, Outcome
+from lotteryfl.client.blobs import Content
 from lotteryfl.client.connection import Connection, ContentGoneError, NotRegisteredError
-from lotteryfl.client.content import Content
 from lotteryfl.client.heartbeat import Heartbeat, LeaseLostError
 from lotteryfl.client.limits import Limits
+from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
 from lotteryfl.common.errors import LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.faults import fault

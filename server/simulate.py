@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from lotteryfl.client.assignment import AssignmentRunner
+from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.common.errors import PayloadError, TaskError
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.file import open_file, parse, save

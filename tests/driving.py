@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lotteryfl.client.assignment import AssignmentRunner, Outcome
+from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import ClientData

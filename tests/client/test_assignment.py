@@ -8,7 +8,7 @@ import torch
 from driving import CPU, Tied, TinyTask, tiny_experiment, tiny_mlp
 from torch import Tensor, nn
 
-from lotteryfl.client.assignment import AssignmentRunner, Outcome
+from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
 from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import PayloadError, TaskError
 from lotteryfl.common.experiment.settings import WireDtype

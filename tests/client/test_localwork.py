@@ -9,7 +9,7 @@ from driving import CPU, TinyTask, tiny_experiment, tiny_mlp
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lotteryfl.client.localwork import Done, LocalWork
+from lotteryfl.client.work.planrun import Done, LocalWork
 from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lotteryfl.client.pruningstep import mask_change, prune_towards_target
+from lotteryfl.client.work.prune import mask_change, prune_towards_target
 from lotteryfl.common.pruning.parameters import copy_model, named_masks
 from lotteryfl.common.pruning.prune import get_prune_summary, prunable_entries
 from lotteryfl.protos import lotteryfl_pb2 as pb

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lotteryfl.client.selection import select_own
+from lotteryfl.client.work.select import select_own
 from lotteryfl.common import packedmasks
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb

@@ -9,7 +9,7 @@ import torch
 from driving import Bench, TinyTask, simulated, tiny_experiment
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from lotteryfl.client.testdata import TestData
+from lotteryfl.client.work.testdata import TestData
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import load_task

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from lotteryfl.client.updateprivacy import protect_update
+from lotteryfl.client.work.updateprivacy import protect_update
 from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import named_tensors

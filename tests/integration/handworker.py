@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 
-from lotteryfl.client.assignment import AssignmentRunner
+from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.common.experiment.experiment import from_json
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.security.channel import PROTOCOL_VERSION

@@ -12,7 +12,7 @@ from driving import CPU, Bench, Tied, TinyTask, silent, simulated, tiny_experime
 from scipy import stats
 from torch import Tensor, nn
 
-from lotteryfl.client.assignment import AssignmentRunner
+from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment

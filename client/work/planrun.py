@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from lotteryfl.client.pruningstep import mask_change, prune_towards_target
-from lotteryfl.client.selection import select_own
+from lotteryfl.client.work.prune import mask_change, prune_towards_target
+from lotteryfl.client.work.select import select_own
 from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import PackedMask

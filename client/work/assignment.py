@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lotteryfl.client.localwork import LocalWork
-from lotteryfl.client.testdata import TestData
-from lotteryfl.client.updateprivacy import protect_update
+from lotteryfl.client.work.planrun import LocalWork
+from lotteryfl.client.work.testdata import TestData
+from lotteryfl.client.work.updateprivacy import protect_update
 from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import PackedMask

@@ -1,0 +1,1 @@
+"""One assignment, from what arrives to what goes back."""
