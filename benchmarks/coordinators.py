@@ -16,8 +16,8 @@ import lotteryfl.server.rpc.service
 from benchmarks import ballast
 from benchmarks.peakmemory import settle_memory
 from benchmarks.stopwatch import Laps, Stopwatch
+from lotteryfl.allocator import keep_freed_memory
 from lotteryfl.client.connection import Connection
-from lotteryfl.common.allocator import keep_freed_memory
 from lotteryfl.common.experiment.experiment import validate
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.common.tensors.receiver import FileReceiver
@@ -46,7 +46,7 @@ class CoordinatorProcess:
         Args:
             path: a new run directory.
             size: one of `benchmarks.inputs.MODELS`.
-            keep_memory: as the product does, see `lotteryfl.common.allocator`.
+            keep_memory: as the product does, see `lotteryfl.allocator`.
             experiment: keys and sections of the experiment file.
         """
         os.environ[ballast.SIZE] = size  # here, and in the processes that are started from here

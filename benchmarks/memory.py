@@ -14,7 +14,7 @@ from benchmarks.harness import Row, at_most, constant, interleaved, share
 from benchmarks.inputs import random_masks, random_tensors
 from benchmarks.peakmemory import MIB, MemoryWatch, settle_memory
 from benchmarks.stream import RoundTrip
-from lotteryfl.common.allocator import keep_freed_memory
+from lotteryfl.allocator import keep_freed_memory
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import mask_digest, pack_mask_update
 from lotteryfl.common.wire.table import TensorTable

@@ -5,7 +5,7 @@ import multiprocessing as mp
 from concurrent.futures import ProcessPoolExecutor
 
 from benchmarks.harness import Row
-from lotteryfl.common.allocator import keep_freed_memory
+from lotteryfl.allocator import keep_freed_memory
 
 PARTS = ("pruning", "training", "codec", "coding", "traffic", "aggregation", "stream", "memory", "round", "fleet")
 

@@ -13,9 +13,9 @@ from tabulate import tabulate
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import load_task
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rounds.setup import create_run
-from lotteryfl.server.simulate import Simulation
 
 BASE: dict[str, Any] = {
     "rounds": 5,

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import grpc
 
-from lotteryfl.common.allocator import keep_freed_memory
+from lotteryfl.allocator import keep_freed_memory
 
 CHUNK = 1 << 20
 _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]

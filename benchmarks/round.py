@@ -15,11 +15,11 @@ from benchmarks.coordinators import TASK, CoordinatorProcess
 from benchmarks.harness import Row, Spread, seconds, share
 from benchmarks.rawserver import RawServer
 from benchmarks.stopwatch import Lap, Laps, Stopwatch, seconds_within
+from lotteryfl.allocator import keep_freed_memory
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.download import Download
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.worker import Worker, WorkerSettings
-from lotteryfl.common.allocator import keep_freed_memory
 from lotteryfl.common.wire.format import WireFormat
 
 WORKERS = 8

@@ -9,7 +9,7 @@ from benchmarks import ballast
 from benchmarks.coordinators import CoordinatorProcess, Hands
 from benchmarks.harness import Row, Spread, at_least, interleaved, seconds, share
 from benchmarks.rawserver import RawServer
-from lotteryfl.common.allocator import keep_freed_memory
+from lotteryfl.allocator import keep_freed_memory
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import DENSE

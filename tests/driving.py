@@ -16,11 +16,11 @@ from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensors.file import open_file, parse, save
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.rounds.conclusion import Conclusion, conclude_round
 from lotteryfl.server.rounds.coordinator import Coordinator, Step, Work
 from lotteryfl.server.rounds.payloads import assignment_payload, check_result
 from lotteryfl.server.rounds.setup import set_up
-from lotteryfl.server.simulate import Simulation
 from lotteryfl.server.store.rundir import RunDirectory
 
 CPU = torch.device("cpu")

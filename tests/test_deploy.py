@@ -12,8 +12,8 @@ import click
 import pytest
 import yaml
 
-from lotteryfl.common.cli import program
 from lotteryfl.common.security.tls import is_loopback
+from lotteryfl.program import program
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
@@ -103,7 +103,7 @@ def test_compose_makes_the_certificates_that_its_services_show(tmp_path):
         [
             sys.executable,
             "-m",
-            "lotteryfl.common.cli",
+            "lotteryfl.program",
             *(tmp_path if word == str(out) else word for word in service["command"]),
         ],
         cwd=ROOT,
@@ -141,7 +141,7 @@ def test_compose_health_check_asks_the_coordinator():
 
 
 def test_health_check_does_not_import_torch():
-    code = "import sys; from lotteryfl.server.inspectcli import status; sys.exit('torch' in sys.modules)"
+    code = "import sys; from lotteryfl.commands.inspect import status; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -183,7 +183,7 @@ def test_kubernetes_objects_fit_together():
 def test_kubernetes_secrets_are_made_as_its_first_lines_say(tmp_path):
     head = [line[1:].split() for line in (ROOT / "deploy/kubernetes.yaml").read_text().splitlines() if line[:1] == "#"]
     (certs,) = (line[1:] for line in head if line[:2] == ["lotteryfl", "certs"])
-    subprocess.run([sys.executable, "-m", "lotteryfl.common.cli", *certs], cwd=tmp_path, check=True, env=ENVIRONMENT)
+    subprocess.run([sys.executable, "-m", "lotteryfl.program", *certs], cwd=tmp_path, check=True, env=ENVIRONMENT)
     secrets = {line[4]: line[5].removeprefix("--from-file=") for line in head if line[1:3] == ["create", "secret"]}
     jobs = [item["spec"]["template"]["spec"] for item in KUBERNETES if item["kind"] == "Job"]
     assert len(jobs) == len(secrets) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lotteryfl.client.cli import work
+from lotteryfl.commands.work import work
 from lotteryfl.common.experiment.settings import MIN_LEASE_SECONDS, RoundSettings
 from lotteryfl.common.security.channel import (
     CALL_SECONDS,
@@ -17,7 +17,7 @@ from lotteryfl.common.security.channel import (
     SERVER_OPTIONS,
     STREAM_IDLE_SECONDS,
 )
-from lotteryfl.server.localworkers import _STOP_SECONDS as LOCAL_WORKERS_SECONDS
+from lotteryfl.running.localworkers import _STOP_SECONDS as LOCAL_WORKERS_SECONDS
 from lotteryfl.server.rpc.server import _STOP_SECONDS as CLOSING_SECONDS
 
 ROOT = Path(__file__).parents[1]

@@ -25,9 +25,9 @@ from schedule import coordinator_faults, outside_faults, worker_faults
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.faults import Fault
 from lotteryfl.common.tasks import load_task
+from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.rounds.setup import create_run
-from lotteryfl.server.simulate import Simulation
 
 TASK = Path(__file__).with_name("chaos_task.py")
 FAULTS = 200
@@ -49,7 +49,7 @@ EXPERIMENT: dict[str, Any] = {
 
 def lotteryfl(*arguments: object, cwd: Path) -> None:
     """Call the program; it must succeed."""
-    command = [sys.executable, "-m", "lotteryfl.common.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "lotteryfl.program", *map(str, arguments)]
     done = subprocess.run(
         command,
         cwd=cwd,

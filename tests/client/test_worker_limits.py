@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 from driving import tiny_experiment, tiny_mlp
 
-from lotteryfl.client.cli import work
 from lotteryfl.client.limits import Limits, RefusedError, half_of_the_memory
+from lotteryfl.commands.work import work
 from lotteryfl.common.errors import ExperimentError, PayloadError
 from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.common.wire.table import TensorTable

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lotteryfl.common.allocator import keep_freed_memory
+from lotteryfl.allocator import keep_freed_memory
 
 FAULTS = """
 import ctypes, resource

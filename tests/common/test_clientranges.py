@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lotteryfl.client.cli import ClientRange
+from lotteryfl.commands.work import ClientRange
 from lotteryfl.common.experiment.clientranges import format_clients, parse_clients
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from lotteryfl.common.cli import program
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import load_task
+from lotteryfl.program import program
 from lotteryfl.server.results.holdings import holdings
 from lotteryfl.server.results.picture import draw_holdings
 from lotteryfl.server.results.skew import label_skew

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lotteryfl.common.cli import init
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment, from_json, load, to_toml, validate
 from lotteryfl.common.randomness import derive_seed, generator
+from lotteryfl.program import init
 
 
 def written(folder: Path, text: str) -> Path:

@@ -131,5 +131,5 @@ def test_a_certificate_that_has_expired(certificates: Path) -> None:
 
 def test_asking_for_a_status_is_cheap() -> None:
     """As a health check does every few seconds; over TLS too."""
-    code = "import sys, lotteryfl.server.inspectcli; sys.exit(bool({'torch', 'cryptography'} & set(sys.modules)))"
+    code = "import sys, lotteryfl.commands.inspect; sys.exit(bool({'torch', 'cryptography'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

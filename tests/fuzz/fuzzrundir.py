@@ -12,11 +12,11 @@ from fuzzfolder import folder
 from fuzzmutate import join, mutate_bytes, mutate_file, mutate_messages, split
 from fuzzrun import LiveRun, finished, interrupted
 
+from lotteryfl.commands.inspect import export, status, verify
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.wire.framing import deserializer
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.inspectcli import export, status, verify
 from lotteryfl.server.rounds.payloads import check_result
 from lotteryfl.server.store.rundir import RunDirectory
 

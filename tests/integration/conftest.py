@@ -18,11 +18,11 @@ from processes import Gate, Process
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.tasks import load_task
+from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.summary import Summary, summarise
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.rpc.limits import Limits
-from lotteryfl.server.simulate import Simulation
 
 GATED_TASK = Path(__file__).with_name("gated_task.py")
 Start = Callable[..., Process]

@@ -10,8 +10,8 @@ from handworker import HandWorker
 from lotteryfl.common import faults
 from lotteryfl.common.tasks import load_task
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.summary import summarise
-from lotteryfl.server.simulate import Simulation
 from lotteryfl.server.store.rundir import RunDirectory
 
 

@@ -11,9 +11,9 @@ from conftest import GATED_TASK, Coordinate, Expect, Start, Write, assert_same_b
 from credentials import Credentials
 from processes import PROMPT, Gate, Process, free_port
 
+from lotteryfl.commands.run import serve
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import SecurityError
-from lotteryfl.server.cli import serve
 from lotteryfl.server.security.certificates import Authority
 
 NAMES = {"cert": "tls.crt", "key": "tls.key", "ca": "ca.crt"}

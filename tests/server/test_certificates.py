@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 from cryptography import x509
 
+from lotteryfl.commands.security import certs
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.certificate import identity_of, load_certificate
 from lotteryfl.common.security.identity import Identity, Role
-from lotteryfl.server.securitycli import certs
 
 
 def make(folder: Path, *arguments: str) -> str:

@@ -7,7 +7,7 @@ import tomli_w
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load
-from lotteryfl.server.comparing.cells import Cell, plan_cells
+from lotteryfl.comparing.cells import Cell, plan_cells
 
 
 @pytest.fixture

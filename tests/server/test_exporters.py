@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 from driving import simulated, tiny_experiment
 
+from lotteryfl.commands.report import report
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.server.reportcli import report
 from lotteryfl.server.results.exporters import EXPORTERS
 from lotteryfl.server.results.exporters.scalars import scalars, settings
 from lotteryfl.server.results.reporting.data import RunData, read_run

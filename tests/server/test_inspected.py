@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 from damage import TICKET, edit
 
+from lotteryfl.commands.inspect import export, status
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.server.inspectcli import export, status
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.rundir import RunDirectory
 

@@ -10,10 +10,10 @@ from click.testing import CliRunner, Result
 from damage import problems
 from driving import TinyTask, create, tiny_experiment
 
-from lotteryfl.common.cli import program
+from lotteryfl.commands.run import _OpenRun
 from lotteryfl.common.errors import ExperimentError, LotteryFLError
 from lotteryfl.common.tensors.file import open_file
-from lotteryfl.server.cli import _OpenRun
+from lotteryfl.program import program
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory

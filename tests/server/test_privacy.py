@@ -20,12 +20,12 @@ from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.aggregation.update import Update, update_norm
 from lotteryfl.server.privacy.promise import check_privacy, noisy_means
 from lotteryfl.server.rounds.coordinator import Step
 from lotteryfl.server.rounds.payloads import assignment_payload
 from lotteryfl.server.rounds.setup import create_run
-from lotteryfl.server.simulate import Simulation
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import STRATEGIES, create_strategy
 

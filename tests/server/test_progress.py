@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
+from lotteryfl.display import RunDisplay, describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.progress import RunDisplay, describe_round
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import pytest
 from driving import CPU, Bench, TinyTask, create, silent, tiny_experiment
 
+from lotteryfl.commands.inspect import _describe
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.display import describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.inspectcli import _describe
-from lotteryfl.server.progress import describe_round
+from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.summary import status_of, summarise
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.workers import AsideError
-from lotteryfl.server.simulate import Simulation
 from lotteryfl.server.store.summaries import round_summaries
 
 Drive = Callable[..., Bench]

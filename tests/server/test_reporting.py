@@ -17,9 +17,9 @@ from driving import Bench, simulated, tiny_experiment
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lotteryfl.commands.report import report
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.packedmasks import pack
-from lotteryfl.server.reportcli import report
 from lotteryfl.server.results.reporting.clientpictures import draw_layers
 from lotteryfl.server.results.reporting.data import RunData, find_runs, read_run
 from lotteryfl.server.results.reporting.figures import Targets, figures, table, target_accuracies

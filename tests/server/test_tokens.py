@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from lotteryfl.commands.security import token as command
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.identity import Identity, IdentityError, Role
 from lotteryfl.common.security.tls import TOKEN, SecurityError
 from lotteryfl.server.security.tokens import TokenFile, add_token, revoke_token
-from lotteryfl.server.securitycli import token as command
 
 
 def run(*arguments: object) -> str:

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from damage import TICKET, edit, problems
 from driving import Bench, simulated, tiny_experiment
 
-from lotteryfl.common.cli import program
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.program import program
 from lotteryfl.server.results import verify as verification
 from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.results.verify import verify

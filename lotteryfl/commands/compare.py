@@ -9,15 +9,15 @@ from pathlib import Path
 
 import click
 
+from lotteryfl.commands.strategyoption import strategy_option
+from lotteryfl.commands.taskoption import task_option
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.taskoption import task_option
-from lotteryfl.server.comparing.cells import Cell, plan_cells
-from lotteryfl.server.comparing.processes import run_cells
-from lotteryfl.server.interruptible import run_until_signal
+from lotteryfl.comparing.cells import Cell, plan_cells
+from lotteryfl.comparing.processes import run_cells
 from lotteryfl.server.results.reporting.data import read_run
 from lotteryfl.server.results.reporting.figures import Figures, Targets, figures, table, target_accuracies
 from lotteryfl.server.results.reporting.groups import Group
-from lotteryfl.server.strategyoption import strategy_option
+from lotteryfl.signals import run_until_signal
 
 
 @click.command()

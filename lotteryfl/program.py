@@ -10,23 +10,23 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.common.allocator import keep_freed_memory
+from lotteryfl.allocator import keep_freed_memory
 from lotteryfl.common.errors import LotteryFLError
 
 _COMMANDS = {
-    "init": "lotteryfl.common.cli:init",
-    "data": "lotteryfl.common.datacli:data",
-    "run": "lotteryfl.server.cli:run",
-    "serve": "lotteryfl.server.cli:serve",
-    "work": "lotteryfl.client.cli:work",
-    "simulate": "lotteryfl.server.cli:simulate",
-    "status": "lotteryfl.server.inspectcli:status",
-    "export": "lotteryfl.server.inspectcli:export",
-    "verify": "lotteryfl.server.inspectcli:verify",
-    "compare": "lotteryfl.server.comparecli:compare",
-    "report": "lotteryfl.server.reportcli:report",
-    "certs": "lotteryfl.server.securitycli:certs",
-    "token": "lotteryfl.server.securitycli:token",
+    "init": "lotteryfl.program:init",
+    "data": "lotteryfl.commands.data:data",
+    "run": "lotteryfl.commands.run:run",
+    "serve": "lotteryfl.commands.run:serve",
+    "work": "lotteryfl.commands.work:work",
+    "simulate": "lotteryfl.commands.run:simulate",
+    "status": "lotteryfl.commands.inspect:status",
+    "export": "lotteryfl.commands.inspect:export",
+    "verify": "lotteryfl.commands.inspect:verify",
+    "compare": "lotteryfl.commands.compare:compare",
+    "report": "lotteryfl.commands.report:report",
+    "certs": "lotteryfl.commands.security:certs",
+    "token": "lotteryfl.commands.security:token",
 }
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM, as shells have it."""

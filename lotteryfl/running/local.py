@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from lotteryfl.server.localworkers import LocalWorkers
-from lotteryfl.server.progress import RunDisplay
+from lotteryfl.display import RunDisplay
+from lotteryfl.running.localworkers import LocalWorkers
 from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.rpc.server import CoordinatorServer
 from lotteryfl.server.store.rundir import RunDirectory

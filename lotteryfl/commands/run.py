@@ -11,22 +11,22 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from lotteryfl.common.device import choose_device
+from lotteryfl.commands.device import choose_device
+from lotteryfl.commands.securityoptions import insecure_option, tls_options
+from lotteryfl.commands.strategyoption import strategy_option
+from lotteryfl.commands.taskoption import task_option
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.security.tls import TLSFiles
-from lotteryfl.common.securityoptions import insecure_option, tls_options
-from lotteryfl.common.taskoption import task_option
 from lotteryfl.common.tasks import BUILT_IN, Task, load_task
-from lotteryfl.server.interruptible import run_until_signal
-from lotteryfl.server.localrun import run_locally, serve_at
-from lotteryfl.server.progress import RunDisplay
+from lotteryfl.display import RunDisplay
+from lotteryfl.running.local import run_locally, serve_at
+from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.summary import final_table, write_summary
 from lotteryfl.server.rounds.setup import open_or_create_run
 from lotteryfl.server.rpc.endpoint import Endpoint
-from lotteryfl.server.simulate import Simulation
 from lotteryfl.server.store.rundir import RunDirectory
-from lotteryfl.server.strategyoption import strategy_option
+from lotteryfl.signals import run_until_signal
 
 _overrides = click.option(
     "--set",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from lotteryfl.common.securityoptions import VARIABLES
+from lotteryfl.commands.securityoptions import VARIABLES
 
 _STOP_SECONDS = 10.0
 
@@ -56,7 +56,7 @@ class LocalWorkers:
                 sys.executable,
                 "-P",  # a folder named client or common where the user stands is not ours
                 "-m",
-                "lotteryfl.common.cli",
+                "lotteryfl.program",
                 "work",
                 f"--name={name}",
                 *arguments,

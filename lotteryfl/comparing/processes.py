@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from lotteryfl.server.comparing.cells import Cell
+from lotteryfl.comparing.cells import Cell
 
 _STOP_SECONDS = 15.0
 
@@ -54,7 +54,7 @@ async def _process(cell: Cell, verb: Sequence[str], log: Path) -> AsyncIterator[
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             # -P: a folder named lotteryfl where the user stands is not ours.
-            *(sys.executable, "-P", "-m", "lotteryfl.common.cli"),
+            *(sys.executable, "-P", "-m", "lotteryfl.program"),
             *(verb[0], str(cell.source), f"--run-dir={cell.path}", *verb[1:], *settings),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,

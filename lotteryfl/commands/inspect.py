@@ -10,16 +10,16 @@ import click
 import grpc
 from rich.filesize import decimal
 
+from lotteryfl.commands.securityoptions import channel_options
+from lotteryfl.commands.strategyoption import strategy_option
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.channel import CALL_SECONDS, open_channel, raise_if_refused
 from lotteryfl.common.security.rpcerror import explain
 from lotteryfl.common.security.tls import ChannelSecurity
-from lotteryfl.common.securityoptions import channel_options
 from lotteryfl.common.text import printable
+from lotteryfl.display import describe_refusals, describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
-from lotteryfl.server.progress import describe_refusals, describe_round
-from lotteryfl.server.strategyoption import strategy_option
 
 
 @click.command()

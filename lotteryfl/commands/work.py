@@ -8,11 +8,11 @@ import click
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits, half_of_the_memory
 from lotteryfl.client.worker import Worker, WorkerSettings, full_name
-from lotteryfl.common.device import choose_device
+from lotteryfl.commands.device import choose_device
+from lotteryfl.commands.securityoptions import channel_options
+from lotteryfl.commands.taskoption import task_option
 from lotteryfl.common.experiment.clientranges import parse_clients
 from lotteryfl.common.security.tls import ChannelSecurity
-from lotteryfl.common.securityoptions import channel_options
-from lotteryfl.common.taskoption import task_option
 
 
 class ClientRange(click.ParamType[frozenset[int]]):
