@@ -1,10 +1,8 @@
-"""Federated training of sparse, personalised models: what users import.
+"""Federated training of sparse, personalised models: what users import."""
 
-Names are imported on first use, so that `import lotteryfl` costs nothing: torch alone takes seconds.
-"""
-
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from lotteryfl.common.lazy import front
 
 if TYPE_CHECKING:
     from lotteryfl.common.models import create_model
@@ -19,21 +17,6 @@ if TYPE_CHECKING:
         rewind,
     )
     from lotteryfl.common.training.loop import evaluate, train
-
-_HOMES = {
-    "apply_masks": "lotteryfl.common.pruning.prune",
-    "copy_model": "lotteryfl.common.pruning.parameters",
-    "copy_weights": "lotteryfl.common.pruning.parameters",
-    "create_model": "lotteryfl.common.models",
-    "density": "lotteryfl.common.pruning.prune",
-    "evaluate": "lotteryfl.common.training.loop",
-    "get_prune_params": "lotteryfl.common.pruning.prune",
-    "get_prune_summary": "lotteryfl.common.pruning.prune",
-    "make_permanent": "lotteryfl.common.pruning.prune",
-    "prune_fixed_amount": "lotteryfl.common.pruning.prune",
-    "rewind": "lotteryfl.common.pruning.prune",
-    "train": "lotteryfl.common.training.loop",
-}
 
 __all__ = [
     "apply_masks",
@@ -50,12 +33,20 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = front(
+    __name__,
+    {
+        "apply_masks": "common.pruning.prune",
+        "copy_model": "common.pruning.parameters",
+        "copy_weights": "common.pruning.parameters",
+        "create_model": "common.models",
+        "density": "common.pruning.prune",
+        "evaluate": "common.training.loop",
+        "get_prune_params": "common.pruning.prune",
+        "get_prune_summary": "common.pruning.prune",
+        "make_permanent": "common.pruning.prune",
+        "prune_fixed_amount": "common.pruning.prune",
+        "rewind": "common.pruning.prune",
+        "train": "common.training.loop",
+    },
+)

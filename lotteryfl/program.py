@@ -2,11 +2,9 @@
 
 import logging
 import os
-import shlex
 import signal
 import sys
-from importlib import import_module, resources
-from pathlib import Path
+from importlib import import_module
 
 import click
 
@@ -14,7 +12,7 @@ from lotteryfl.allocator import keep_freed_memory
 from lotteryfl.common.errors import LotteryFLError
 
 _COMMANDS = {
-    "init": "lotteryfl.program:init",
+    "init": "lotteryfl.commands.init:init",
     "data": "lotteryfl.commands.data:data",
     "run": "lotteryfl.commands.run:run",
     "serve": "lotteryfl.commands.run:serve",
@@ -55,23 +53,6 @@ def program(verbose: bool) -> None:
     logging.getLogger("lotteryfl").setLevel(logging.INFO if verbose else logging.WARNING)
 
 
-@click.command()
-@click.argument("path", metavar="[FILE]", default="experiment.toml", type=click.Path(path_type=Path))
-def init(path: Path) -> None:
-    """Write a commented experiment file."""
-    text = (
-        resources.files("lotteryfl.common.experiment.experiment").joinpath("template.toml").read_text(encoding="utf-8")
-    )
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError as error:
-        raise LotteryFLError(f"{path}: exists already; name another file") from error
-    except OSError as error:
-        raise LotteryFLError(f"{path}: cannot be written: {error.strerror}") from error
-    click.echo(f"{path} written; try: lotteryfl run {shlex.quote(str(path))} --workers 2")
-
-
 def main() -> None:
     """Run the program: exit code 0 on success, 1 on an error, 2 on wrong usage, 130 when interrupted."""
     # As Ctrl-C: Slurm, Kubernetes and `docker stop` send SIGTERM, perhaps while torch is still being imported.
@@ -88,7 +69,3 @@ def main() -> None:
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
-
-
-if __name__ == "__main__":
-    main()

@@ -21,8 +21,10 @@ settings.load_profile("lotteryfl")
 Drive = Callable[..., Bench]
 
 
-def pytest_sessionfinish() -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _one_import_name() -> Iterator[None]:
     """The four folders are imported as lotteryfl.… alone: under its bare name a module would be loaded twice."""
+    yield
     bare = {name for name in sys.modules if name.partition(".")[0] in ("client", "common", "protos", "server")}
     assert not bare, f"imported under bare names: {sorted(bare)}"
 

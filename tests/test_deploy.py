@@ -65,7 +65,7 @@ def test_build_context_is_what_the_package_is_made_of():
     assert rules[0] == "*"
     allowed = {rule[1:] for rule in rules if rule.startswith("!")}
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {name.rstrip("*") for name in pyproject["tool"]["setuptools"]["packages"]["find"]["include"]}
+    packages = {"lotteryfl", *(link.name for link in (ROOT / "lotteryfl").iterdir() if link.is_symlink())}
     files = {pyproject["project"]["readme"], *pyproject["project"]["license-files"]}
     assert allowed == packages | files | {"pyproject.toml", "constraints.txt", "examples"}
 
@@ -103,7 +103,7 @@ def test_compose_makes_the_certificates_that_its_services_show(tmp_path):
         [
             sys.executable,
             "-m",
-            "lotteryfl.program",
+            "lotteryfl",
             *(tmp_path if word == str(out) else word for word in service["command"]),
         ],
         cwd=ROOT,
@@ -183,7 +183,7 @@ def test_kubernetes_objects_fit_together():
 def test_kubernetes_secrets_are_made_as_its_first_lines_say(tmp_path):
     head = [line[1:].split() for line in (ROOT / "deploy/kubernetes.yaml").read_text().splitlines() if line[:1] == "#"]
     (certs,) = (line[1:] for line in head if line[:2] == ["lotteryfl", "certs"])
-    subprocess.run([sys.executable, "-m", "lotteryfl.program", *certs], cwd=tmp_path, check=True, env=ENVIRONMENT)
+    subprocess.run([sys.executable, "-m", "lotteryfl", *certs], cwd=tmp_path, check=True, env=ENVIRONMENT)
     secrets = {line[4]: line[5].removeprefix("--from-file=") for line in head if line[1:3] == ["create", "secret"]}
     jobs = [item["spec"]["template"]["spec"] for item in KUBERNETES if item["kind"] == "Job"]
     assert len(jobs) == len(secrets) == 2

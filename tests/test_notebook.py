@@ -15,7 +15,7 @@ SMALL = ["rounds=2", "clients=4", "clients_per_round=3", "training.epochs=1", "s
 
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = (f"--set={setting}" for setting in SMALL)
-    command = [sys.executable, "-P", "-m", "lotteryfl.program", "simulate", "examples/digits.toml", *settings]
+    command = [sys.executable, "-P", "-m", "lotteryfl", "simulate", "examples/digits.toml", *settings]
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     subprocess.run([*command, f"--run-dir={tmp_path / 'run'}"], cwd=ROOT, check=True, capture_output=True)
     monkeypatch.setenv("LOTTERYFL_RUN", str(tmp_path / "run"))

@@ -54,7 +54,7 @@ async def _process(cell: Cell, verb: Sequence[str], log: Path) -> AsyncIterator[
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             # -P: a folder named lotteryfl where the user stands is not ours.
-            *(sys.executable, "-P", "-m", "lotteryfl.program"),
+            *(sys.executable, "-P", "-m", "lotteryfl"),
             *(verb[0], str(cell.source), f"--run-dir={cell.path}", *verb[1:], *settings),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,

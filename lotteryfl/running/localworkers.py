@@ -56,7 +56,7 @@ class LocalWorkers:
                 sys.executable,
                 "-P",  # a folder named client or common where the user stands is not ours
                 "-m",
-                "lotteryfl.program",
+                "lotteryfl",
                 "work",
                 f"--name={name}",
                 *arguments,

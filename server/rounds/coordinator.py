@@ -1,8 +1,8 @@
 """The rounds of one run: who does what, what counts, when a round is over. Knows no transport.
 
-Asks `server.rounds.openround` and `server.rounds.leases` what is to be done, and has `server.rounds.ledger` write it down before it answers.
-One thread at a time calls it (`server.rpc.service` gives it a thread of its own); what takes long, such as reading
-payloads and aggregation, is done elsewhere on what it hands out.
+Asks `openround` and `leases` what is to be done, and has `ledger` write it down before it answers. One thread at a time
+calls it (`server.rpc.service` gives it a thread of its own); what takes long, such as reading payloads and aggregation,
+is done elsewhere on what it hands out.
 """
 
 import math

@@ -21,8 +21,8 @@ _OBSERVING = {f"{SERVICE}{name}" for name in ("GetRun", "WatchRun", "FetchModel"
 class Authentication(grpc.aio.ServerInterceptor):
     """Asks who calls before anything of the call's body is read, and lets workers act as themselves alone.
 
-    The next interceptor is `server.rpc.limiting`'s, which makes every handler one of streams: a call's messages are read
-    only when that asks for them.
+    The next interceptor is `limiting`'s, which makes every handler one of streams: a call's messages are read only when
+    that asks for them.
     """
 
     def __init__(self, identify: Sequence[Identify]) -> None:

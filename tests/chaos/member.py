@@ -38,7 +38,7 @@ class Member:
         fault_log = folder / f"{name}.faults"
         self.said = Tail(self.log)
         self.faults = Tail(fault_log)
-        self._command = [sys.executable, "-m", "lotteryfl.program", *map(str, arguments)]
+        self._command = [sys.executable, "-m", "lotteryfl", *map(str, arguments)]
         self._folder = folder
         self._env: Mapping[str, str] = {
             **os.environ,

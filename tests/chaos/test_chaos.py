@@ -49,7 +49,7 @@ EXPERIMENT: dict[str, Any] = {
 
 def lotteryfl(*arguments: object, cwd: Path) -> None:
     """Call the program; it must succeed."""
-    command = [sys.executable, "-m", "lotteryfl.program", *map(str, arguments)]
+    command = [sys.executable, "-m", "lotteryfl", *map(str, arguments)]
     done = subprocess.run(
         command,
         cwd=cwd,

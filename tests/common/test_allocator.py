@@ -10,7 +10,7 @@ from lotteryfl.allocator import keep_freed_memory
 
 FAULTS = """
 import ctypes, resource
-from common.allocator import keep_freed_memory
+from lotteryfl.allocator import keep_freed_memory
 
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lotteryfl.commands.init import init
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment, from_json, load, to_toml, validate
 from lotteryfl.common.randomness import derive_seed, generator
-from lotteryfl.program import init
 
 
 def written(folder: Path, text: str) -> Path:
@@ -22,7 +22,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_the_commented_template_shows_every_key_with_its_default() -> None:
-    text = resources.files("lotteryfl.common.experiment.experiment").joinpath("template.toml").read_text()
+    text = resources.files("lotteryfl.common.experiment").joinpath("template.toml").read_text()
     assert tomllib.loads(text) == Experiment().model_dump(mode="json")
 
 

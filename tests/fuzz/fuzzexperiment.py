@@ -35,7 +35,7 @@ def experiment(data: bytes) -> None:
 
 
 def experiment_seeds() -> Iterable[bytes]:
-    template = resources.files("lotteryfl.common.experiment.experiment").joinpath("template.toml").read_bytes()
+    template = resources.files("lotteryfl.common.experiment").joinpath("template.toml").read_bytes()
     resolved = to_toml(Experiment()).encode()
     yield template
     yield resolved

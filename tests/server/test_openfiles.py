@@ -9,7 +9,7 @@ CODE = """
 import resource, sys
 soft, hard = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-from server.openfiles import allow_more_files, open_files
+from lotteryfl.server.rpc.openfiles import allow_more_files, open_files
 allow_more_files()
 print(open_files(), *resource.getrlimit(resource.RLIMIT_NOFILE))
 """

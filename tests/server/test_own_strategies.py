@@ -22,9 +22,9 @@ from lotteryfl.server.strategies import STRATEGIES, add_strategies, create_strat
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "strategies.md"
 
 GOOD = """
-from protos import lotteryfl_pb2 as pb
-from server.strategies import FedAvg
-from server.strategies.base import Strategy
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.strategies import FedAvg
+from lotteryfl.server.strategies.base import Strategy
 
 class Mine(FedAvg):
     name = "mine"
