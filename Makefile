@@ -1,5 +1,6 @@
 # Everything runs in .venv, made on first use; nothing else needs to be installed by hand.
-# PYTHON=python3.12 is what .venv is made with; without it the first that fits. Windows: see CONTRIBUTING.md.
+# PYTHON=python3.12 is what .venv is made with; without it the first that runs and is new enough. On Windows a checkout wants
+# core.symlinks=true, or the links in lotteryfl/ are files.
 BIN := .venv/bin
 EXTRAS := $(shell sed -n '/^\[project.optional-dependencies\]/,/^\[/s/ = \[.*//p' pyproject.toml)
 
