@@ -14,7 +14,8 @@ def test_the_coordinator_stops_and_the_run_goes_on_when_there_is_room(
 ) -> None:
     path, address = write(), f"127.0.0.1:{free_port()}"
     serve = ("serve", path, "--listen", address, "--run-dir", "run")
-    coordinator = start(*serve)
+    # Coverage would write its data to the full disk as well, and say in a traceback that it cannot.
+    coordinator = start(*serve, env={"COVERAGE_PROCESS_CONFIG": ""})
     coordinator.said("^listening at")
     worker = start("work", "--coordinator", address, "--task", GATED_TASK, env=gate.env)
     for _ in range(results):
