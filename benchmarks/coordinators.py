@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+import lotteryfl.server.rpc.server
 import lotteryfl.server.rpc.service
 from benchmarks import ballast
 from benchmarks.peakmemory import settle_memory
@@ -25,14 +26,15 @@ from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensors.tensorreceiver import Place, new_tensor
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.framing import Part, frames
-from lotteryfl.common.wire.payload import max_payload_bytes
+from lotteryfl.common.wire.payload import mask_density, mask_digest, max_payload_bytes
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.coordinator import Coordinator
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.rpc.endpoint import Endpoint
+from lotteryfl.server.rpc.limits import Limits
 from lotteryfl.server.rpc.server import CoordinatorServer
-from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.rundir import Masks, RunDirectory
 
 TASK = "benchmarks.ballast"
 
@@ -40,13 +42,16 @@ TASK = "benchmarks.ballast"
 class CoordinatorProcess:
     """Sets up a run of the ballast task and serves it while the block runs."""
 
-    def __init__(self, path: Path, size: str, *, keep_memory: bool = True, **experiment: Any) -> None:
+    def __init__(
+        self, path: Path, size: str, *, keep_memory: bool = True, limits: Limits | None = None, **experiment: Any
+    ) -> None:
         """Set up the run.
 
         Args:
             path: a new run directory.
             size: one of `benchmarks.inputs.MODELS`.
             keep_memory: as the product does, see `lotteryfl.allocator`.
+            limits: of what it takes of its callers; None: the product's.
             experiment: keys and sections of the experiment file.
         """
         os.environ[ballast.SIZE] = size  # here, and in the processes that are started from here
@@ -60,7 +65,7 @@ class CoordinatorProcess:
             self.table = run.table
         spawn = mp.get_context("spawn")
         self._pipe, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_serve, args=(path, keep_memory, theirs))
+        self._process = spawn.Process(target=_serve, args=(path, keep_memory, limits, theirs))
 
     def __enter__(self) -> Self:
         self._process.start()
@@ -97,6 +102,7 @@ class Hands:
 
     def __init__(self, address: str, table: TensorTable, name: str = "hands") -> None:
         self._connection = Connection(address, patience=30.0)
+        self._table = table
         self._limit = max_payload_bytes(table)
         request = pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation=uuid.uuid4().hex, device="cpu")
         self.worker_id = self._connection.register(request).worker_id
@@ -108,24 +114,26 @@ class Hands:
             raise AssertionError(f"no work: {fetched.reason}")
         return fetched
 
-    def submit(self, assignment: pb.Assignment, entries: Mapping[str, Tensor], mask_digest: str = "") -> None:
+    def submit(self, assignment: pb.Assignment, entries: Mapping[str, Tensor], masks: Masks | None = None) -> None:
         """Return a result; it is accepted."""
         payload = TensorStream(entries)
-        result = answer(self.worker_id, assignment, payload.size, mask_digest)
+        result = answer(self.worker_id, assignment, payload.size)
+        if masks:
+            result.mask_digest = mask_digest(masks)
+            result.metrics.density = mask_density(self._table, masks)
         reply = self._connection.submit(result, payload)
         if reply.verdict != pb.SubmitReply.ACCEPTED:
             raise AssertionError(f"{pb.SubmitReply.Verdict.Name(reply.verdict)}: {reply.reason}")
 
 
-def answer(worker_id: str, assignment: pb.Assignment, size: int, mask_digest: str) -> pb.Result:
-    """Return the header of a result."""
+def answer(worker_id: str, assignment: pb.Assignment, size: int) -> pb.Result:
+    """Return the header of a result without masks."""
     nothing = pb.Evaluation(examples=1)
     return pb.Result(
         worker_id=worker_id,
         assignment_id=assignment.assignment_id,
         examples=1,
-        metrics=pb.ClientMetrics(downloaded=nothing, personalised=nothing, density=1),
-        mask_digest=mask_digest,
+        metrics=pb.ClientMetrics(validation=nothing, downloaded=nothing, personalised=nothing, density=1),
         payload=pb.PayloadHeader(size=size),
     )
 
@@ -139,7 +147,7 @@ def silent(status: pb.RunStatus) -> None:
     """Show nothing."""
 
 
-def _serve(path: Path, keep_memory: bool, parent: Pipe) -> None:
+def _serve(path: Path, keep_memory: bool, limits: Limits | None, parent: Pipe) -> None:
     if keep_memory:
         keep_freed_memory()
     stopwatch = Stopwatch()
@@ -148,13 +156,13 @@ def _serve(path: Path, keep_memory: bool, parent: Pipe) -> None:
     stopwatch.wrap("spool", FileReceiver, "write")
     stopwatch.wrap("fsync", os, "fsync")
     stopwatch.wrap("check", lotteryfl.server.rpc.service, "check_result")
-    stopwatch.wrap("aggregate", RunDirectory, "aggregate")
+    stopwatch.wrap("aggregate", lotteryfl.server.rpc.server, "conclude_round")
     stopwatch.wrap("commit", Coordinator, "commit")
     with RunDirectory(path) as run:
-        asyncio.run(_until_stopped(run, parent, stopwatch))
+        asyncio.run(_until_stopped(run, limits, parent, stopwatch))
 
 
-async def _until_stopped(run: RunDirectory, parent: Pipe, stopwatch: Stopwatch) -> None:
+async def _until_stopped(run: RunDirectory, limits: Limits | None, parent: Pipe, stopwatch: Stopwatch) -> None:
     stopped = asyncio.Event()
 
     def obey() -> None:
@@ -167,7 +175,7 @@ async def _until_stopped(run: RunDirectory, parent: Pipe, stopwatch: Stopwatch) 
             case "stop":
                 stopped.set()
 
-    server = CoordinatorServer(run, silent)
+    server = CoordinatorServer(run, silent, limits)
     async with server.listening(Endpoint("127.0.0.1:0")) as port:
         rounds = asyncio.create_task(server.run())
         asyncio.get_running_loop().add_reader(parent.fileno(), obey)

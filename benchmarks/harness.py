@@ -104,14 +104,15 @@ def seconds(work: Callable[..., object], prepare: Callable[[], Any] | None = Non
 
 
 def interleaved(repeats: int, **measures: Measure) -> dict[str, Spread]:
-    """Take all measures in turn, again and again, so that each meets the same machine; the first turn warms up."""
-    taken: dict[str, list[float]] = {name: [] for name in measures}
-    for turn in range(repeats + 1):
-        for name, measure in measures.items():
-            figure = measure()
-            if turn:
-                taken[name].append(figure)
-    return {name: Spread(tuple(figures)) for name, figures in taken.items()}
+    """Take all measures in turn, again and again, so that each meets the same machine; a turn before warms up."""
+    in_turn(1, **measures)
+    return in_turn(repeats, **measures)
+
+
+def in_turn(repeats: int, **measures: Measure) -> dict[str, Spread]:
+    """Take all measures in turn, again and again, without a turn before: of what starts anew each time."""
+    turns = [[measure() for measure in measures.values()] for _ in range(repeats)]
+    return {name: Spread(figures) for name, figures in zip(measures, zip(*turns, strict=True), strict=True)}
 
 
 def number(value: float) -> str:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lotteryfl.common.models import create_model
+from lotteryfl.common.models.mlp import mlp
 from lotteryfl.common.models.resnet import Bottleneck, ResNet
 from lotteryfl.common.packedmasks import PackedMask, pack
 from lotteryfl.common.wire.table import TensorTable
@@ -23,11 +24,12 @@ def _transformer() -> nn.Module:
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "20 k": lambda: create_model("mnist", "cnn"),
+    "1.9 M": lambda: mlp((1024, 1024), 784, 10),
     "11 M": lambda: create_model("cifar10", "resnet18"),
     "45 M": _resnet101,
     "350 M": _transformer,
 }
-"""Parameters → model: the paper's CNN, ResNet-18, ResNet-101, a transformer encoder."""
+"""Parameters → model: the paper's CNN, an MLP, ResNet-18, ResNet-101, a transformer encoder."""
 
 
 def random_masks(table: TensorTable, density: float, seed: int) -> dict[str, PackedMask]:

@@ -31,8 +31,8 @@ class MemoryWatch:
 
     @property
     def extra(self) -> int:
-        """Bytes at the peak beyond those at the start."""
-        return self.peak - self.before
+        """Bytes at the peak beyond those at the start; a page where none was seen, so that ratios can be taken."""
+        return max(self.peak - self.before, _PAGE)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -3,6 +3,7 @@
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ BASE: dict[str, Any] = {
     "strategy": {"name": "fedavg"},
     "aggregation": {"weighting": "equal"},
 }
+QUICK = BASE | {"rounds": 1, "clients": 2, "clients_per_round": 2}
+"""Shows that every case works, and nothing else."""
 LOTTERY = {"name": "lotteryfl", "target_density": 0.3}
 
 CASES: dict[str, dict[str, Any]] = {
@@ -73,8 +76,7 @@ def main() -> None:
     """Measure, print."""
     seeds = [int(seed) for seed in sys.argv[1:]] or [0, 1, 2]
     rows = []
-    for name, changes in CASES.items():
-        runs = [_simulate(validate({**BASE, **changes, "seed": seed}, name)) for seed in seeds]
+    for name, runs in outcomes(BASE, seeds):
         epsilons = [run.epsilon for run in runs if run.epsilon is not None]
         rows.append(
             [
@@ -88,6 +90,12 @@ def main() -> None:
         print(name, file=sys.stderr)
     headers = ["", "ε", "accuracy downloaded", "personalised", "CPU seconds"]
     print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
+
+
+def outcomes(base: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[tuple[str, list[Outcome]]]:
+    """Yield every case with its runs, one a seed."""
+    for name, changes in CASES.items():
+        yield name, [_simulate(validate({**base, **changes, "seed": seed}, name)) for seed in seeds]
 
 
 def _simulate(experiment: Experiment) -> Outcome:

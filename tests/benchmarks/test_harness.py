@@ -1,18 +1,22 @@
 """The harness: what a table claims is what was measured."""
 
 import itertools
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks.harness import (
+    Goal,
     Spread,
     at_least,
     at_most,
     constant,
+    in_turn,
     interleaved,
     number,
     seconds,
@@ -20,7 +24,7 @@ from benchmarks.harness import (
     table,
     times_less,
 )
-from benchmarks.peakmemory import MIB, extra_memory
+from benchmarks.peakmemory import MIB, MemoryWatch, extra_memory
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,14 +54,14 @@ def test_a_constant_goes_with_every_measurement() -> None:
         (None, None),
     ],
 )
-def test_a_goal_bounds_the_median(goal, met) -> None:
+def test_a_goal_bounds_the_median(goal: Goal | None, met: bool | None) -> None:
     assert share("x", Spread((1.0, 10.0, 99.0)), Spread((1.0, 5.0, 11.0)), "b", "s", goal).met is met
 
 
 def test_measures_are_taken_in_turn_and_the_first_turn_is_not_counted() -> None:
-    calls = []
+    calls: list[str] = []
 
-    def measure(name: str, figures: itertools.count) -> float:
+    def measure(name: str, figures: Iterator[int]) -> float:
         calls.append(name)
         return next(figures)
 
@@ -66,10 +70,16 @@ def test_measures_are_taken_in_turn_and_the_first_turn_is_not_counted() -> None:
     assert taken == {"a": Spread((1, 2)), "b": Spread((11, 12))}
 
 
-def test_preparing_is_not_timed(monkeypatch) -> None:
+def test_what_starts_anew_each_time_has_no_turn_to_warm_up() -> None:
+    first, second = itertools.count(1), itertools.count(11)
+    taken = in_turn(2, a=lambda: next(first), b=lambda: next(second))
+    assert taken == {"a": Spread((1, 2)), "b": Spread((11, 12))}
+
+
+def test_preparing_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count()
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    seen = []
+    seen: list[int] = []
     assert seconds(seen.append, prepare=lambda: next(clock) + next(clock))() == 1
     assert seen == [1]
 
@@ -97,16 +107,20 @@ def test_a_table_shows_figures_goal_and_whether_it_is_met() -> None:
 @pytest.mark.parametrize(
     ("value", "text"), [(0.01234, "0.012"), (1.234, "1.23"), (12.34, "12.3"), (123.4, "123"), (12345.6, "12,346")]
 )
-def test_numbers_have_three_digits(value, text) -> None:
+def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert number(value) == text
 
 
-def take_memory():
+def take_memory() -> Callable[[], object]:
     return partial(bytearray, 64 * MIB)
 
 
 def test_memory_is_that_of_the_work_alone() -> None:
     assert 63 * MIB < extra_memory(take_memory) < 80 * MIB
+
+
+def test_memory_that_was_not_seen_is_a_page() -> None:
+    assert MemoryWatch(os.getpid()).extra == os.sysconf("SC_PAGE_SIZE")
 
 
 def test_an_unknown_part_is_named() -> None:

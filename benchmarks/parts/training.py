@@ -1,7 +1,7 @@
 """One training step of a pruned model against the dense one, and against torch's way, a hook before each forward."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -9,8 +9,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
 from benchmarks.harness import Row, at_most, interleaved, seconds, share
+from benchmarks.inputs import MODELS
 from lotteryfl.common.models import create_model
-from lotteryfl.common.models.mlp import mlp
 from lotteryfl.common.pruning.parameters import copy_model
 from lotteryfl.common.pruning.prune import prune_fixed_amount
 from lotteryfl.common.training.loop import train
@@ -28,18 +28,19 @@ class Case:
     """That a pruned step may cost, in dense ones."""
 
 
-CASES = {
+FULL = {
     "CNN for MNIST": Case(partial(create_model, "mnist", "cnn"), (32, 1, 28, 28), 30, 15, most=1.05),
     "CNN for CIFAR-10": Case(partial(create_model, "cifar10", "cnn"), (32, 3, 32, 32), 30, 15, most=1.05),
     "ResNet-18": Case(partial(create_model, "cifar10", "resnet18"), (8, 3, 32, 32), 4, 7, most=1.05),
-    "MLP of 1.9 M": Case(partial(mlp, (1024, 1024), 784, 10), (32, 1, 28, 28), 30, 15, most=1.15),
+    "MLP of 1.9 M": Case(MODELS["1.9 M"], (32, 1, 28, 28), 30, 15, most=1.15),
 }
+QUICK = {name: replace(case, steps=1, repeats=1) for name, case in FULL.items()}
 
 
-def rows() -> list[Row]:
+def rows(cases: Mapping[str, Case]) -> list[Row]:
     """Every model, pruned to a fifth."""
     torch.set_num_threads(1)
-    return [row for name, case in CASES.items() for row in _rows(name, case)]
+    return [row for name, case in cases.items() for row in _rows(name, case)]
 
 
 def _rows(name: str, case: Case) -> list[Row]:

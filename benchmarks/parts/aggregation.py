@@ -3,6 +3,7 @@
 import tempfile
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -34,21 +35,34 @@ from lotteryfl.server.aggregation.update import Update
 
 Bytes = npt.NDArray[np.uint8]
 
-CLIENTS = 10
 DENSITY = 0.2
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many results of which model are put together, and how often."""
+
+    clients: int
+    model: str
+    repeats: int
+
+
+FULL = Sizes(clients=10, model="11 M", repeats=5)
+QUICK = Sizes(clients=3, model="1.9 M", repeats=1)
 
 
 class Spool:
     """A round's results in files: as the coordinator has them, and as dense models."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sizes: Sizes) -> None:
         self._folder = folder
-        self.table = TensorTable.of(MODELS["11 M"]())
+        self.clients = sizes.clients
+        self.table = TensorTable.of(MODELS[sizes.model]())
 
     def write(self) -> None:
         """Draw the results at random."""
-        save(self._folder / "old", random_tensors(self.table, seed=CLIENTS))
-        for client in range(CLIENTS):
+        save(self._folder / "old", random_tensors(self.table, seed=self.clients))
+        for client in range(self.clients):
             masks, values = random_masks(self.table, DENSITY, client), random_tensors(self.table, client)
             save(self._folder / f"mask{client}", mask_tensors(masks))
             save(self._folder / f"result{client}", WireFormat(self.table, "float32").pack(values, masks))
@@ -70,12 +84,12 @@ class Spool:
                 masks_from_entries(self.table, open_file(self._folder / f"mask{client}")),
                 open_file(self._folder / f"result{client}"),
             )
-            for client in range(CLIENTS)
+            for client in range(self.clients)
         ]
 
     def dense(self, *, mapped: bool) -> list[dict[str, Tensor]]:
         """Return the results as models with float32 masks, read or mapped."""
-        paths = (self._folder / f"dense{client}" for client in range(CLIENTS))
+        paths = (self._folder / f"dense{client}" for client in range(self.clients))
         return [torch.load(path, mmap=mapped, weights_only=True) for path in paths]
 
     def copy(self, buffer: Bytes) -> int:
@@ -98,7 +112,7 @@ def ours(spool: Spool) -> None:
 def stacked(spool: Spool, *, mapped: bool = False) -> dict[str, Tensor]:
     """Aggregate as it is usually written: stack the dense models, and the masks where there are any."""
     dense, new = spool.dense(mapped=mapped), {}
-    examples = torch.arange(1.0, 1 + CLIENTS)
+    examples = torch.arange(1.0, 1 + spool.clients)
     for name, old in spool.old.items():
         weights = examples.view(-1, *[1] * old.dim())
         if f"{name}_mask" in dense[0]:
@@ -108,14 +122,14 @@ def stacked(spool: Spool, *, mapped: bool = False) -> dict[str, Tensor]:
     return new
 
 
-def rows() -> list[Row]:
+def rows(sizes: Sizes) -> list[Row]:
     """Time, share of the memory's speed, memory."""
     with tempfile.TemporaryDirectory() as name:
-        spool = Spool(Path(name))
+        spool = Spool(Path(name), sizes)
         spool.write()
         buffer = np.empty(MIB, np.uint8)
         times = interleaved(
-            5,
+            sizes.repeats,
             ours=seconds(partial(ours, spool)),
             stacked=seconds(partial(stacked, spool)),
             mapped=seconds(partial(stacked, spool, mapped=True)),
@@ -124,10 +138,10 @@ def rows() -> list[Row]:
         gigabytes = spool.copy(buffer) / 1e9
         speeds = {name: Spread(tuple(gigabytes / time for time in times[name].values)) for name in times}
         memory, stack_memory = (
-            constant(extra_memory(partial(_prepared, Path(name), work)) / MIB) for work in (ours, stacked)
+            constant(extra_memory(partial(_prepared, Path(name), sizes, work)) / MIB) for work in (ours, stacked)
         )
         largest = constant(max(spec.nbytes for spec in spool.table) / MIB)
-    label = f"aggregate {CLIENTS} × 11 M at density {DENSITY}"
+    label = f"aggregate {sizes.clients} × {sizes.model} at density {DENSITY}"
     stack = "torch.load, torch.stack of dense models"
     return [
         times_less(label, times["ours"], times["stacked"], stack, "s", at_least(10)),
@@ -138,5 +152,5 @@ def rows() -> list[Row]:
     ]
 
 
-def _prepared(folder: Path, work: Callable[[Spool], object]) -> Callable[[], object]:
-    return partial(work, Spool(folder))
+def _prepared(folder: Path, sizes: Sizes, work: Callable[[Spool], object]) -> Callable[[], object]:
+    return partial(work, Spool(folder, sizes))

@@ -3,6 +3,7 @@
 import multiprocessing as mp
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -22,10 +23,19 @@ from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.worker import Worker, WorkerSettings
 from lotteryfl.common.wire.format import WireFormat
 
-WORKERS = 8
-SIZE = "11 M"
-ROUNDS = 4
-"""The first starts everything up; the others are measured."""
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many workers do how many rounds with which model."""
+
+    workers: int
+    model: str
+    rounds: int
+    """The first starts everything up; the others are measured."""
+
+
+FULL = Sizes(workers=8, model="11 M", rounds=4)
+QUICK = Sizes(workers=1, model="20 k", rounds=2)
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "dense": {"name": "fedavg"},
@@ -45,40 +55,49 @@ STEPS = {
     "commit": "of the round",
 }
 """Step → what it is. All but the last two are summed over the workers, which run at the same time."""
+NO_STEPS = {"dense": {"read"}}
+"""Case → steps that it does without: a dense model is sent as it lies in its file."""
 
 
-def rows() -> list[Row]:
+def rows(sizes: Sizes) -> list[Row]:
     """Seconds of a round, and of every step in it."""
-    return [row for case, strategy in STRATEGIES.items() for row in _rows(case, strategy)]
+    return [row for case in STRATEGIES for row in _rows(sizes, case)]
 
 
-def _rows(case: str, strategy: Mapping[str, Any]) -> list[Row]:
-    rounds, laps, payload = _run(strategy)
+def _rows(sizes: Sizes, case: str) -> list[Row]:
+    rounds, laps, payload = _run(sizes, STRATEGIES[case])
     with RawServer(payload, keep_memory=True) as raw:
         down, up = seconds(raw.grpc_down), seconds(raw.grpc_up)
-        streams = [WORKERS * (down() + up()) for _ in range(len(rounds) + 1)][1:]
+        streams = [sizes.workers * (down() + up()) for _ in range(len(rounds) + 1)][1:]
     whole = Spread(tuple(lap.seconds for lap in rounds))
-    label = f"round of {WORKERS} × {SIZE}, {case}"
-    steps = {step: Spread(tuple(seconds_within(laps, step, lap) for lap in rounds)) for step in STEPS}
+    label = f"round of {sizes.workers} × {sizes.model}, {case}"
+    steps = {step: what for step, what in STEPS.items() if step not in NO_STEPS.get(case, ())}
+    taken = {step: Spread(tuple(seconds_within(laps, step, lap) for lap in rounds)) for step in steps}
     return [
         share(label, whole, Spread(tuple(streams)), "raw gRPC streams of its bytes, one by one", "s"),
-        *(share(f"{label}: {step} ({what})", steps[step], whole, "the round", "s") for step, what in STEPS.items()),
+        *(share(f"{label}: {step} ({what})", taken[step], whole, "the round", "s") for step, what in steps.items()),
     ]
 
 
-def _run(strategy: Mapping[str, Any]) -> tuple[list[Lap], Laps, int]:
+def _run(sizes: Sizes, strategy: Mapping[str, Any]) -> tuple[list[Lap], Laps, int]:
     """Return the measured rounds, the laps of all processes, and the bytes that a worker returns."""
     spawn = mp.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         coordinator = CoordinatorProcess(
-            Path(folder) / "run", SIZE, rounds=ROUNDS, clients=WORKERS, clients_per_round=WORKERS, strategy=strategy
+            Path(folder) / "run",
+            sizes.model,
+            rounds=sizes.rounds,
+            clients=sizes.workers,
+            clients_per_round=sizes.workers,
+            strategy=strategy,
         )
         with coordinator:
             pipes, processes = [], []
-            for number in range(WORKERS):
+            for number in range(sizes.workers):
                 ours, theirs = spawn.Pipe()
                 process = spawn.Process(target=_work, args=(coordinator.address, f"worker-{number}", theirs))
                 process.start()
+                theirs.close()  # where the worker dies, its pipe ends
                 pipes.append(ours)
                 processes.append(process)
             found: list[Laps] = [pipe.recv() for pipe in pipes]
@@ -87,7 +106,7 @@ def _run(strategy: Mapping[str, Any]) -> tuple[list[Lap], Laps, int]:
             found.append(coordinator.laps())
         payload = max(path.stat().st_size for path in (Path(folder) / "run" / "results").iterdir())
     laps = {step: [lap for one in found for lap in one.get(step, ())] for step in STEPS}
-    ends = [lap.end for lap in laps["commit"][:ROUNDS]]
+    ends = [lap.end for lap in laps["commit"][: sizes.rounds]]
     return [Lap(*pair) for pair in pairwise(ends)], laps, payload
 
 

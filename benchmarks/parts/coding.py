@@ -28,6 +28,19 @@ ESCAPE = 255
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """How large the model is whose values are coded, how long it is trained, and how often it is all done."""
+
+    hidden: tuple[int, ...]
+    epochs: int
+    repeats: int
+
+
+FULL = Sizes(hidden=(1024, 1024), epochs=4, repeats=5)
+QUICK = Sizes(hidden=(128,), epochs=1, repeats=1)
+
+
+@dataclass(frozen=True)
 class Case:
     """What is sent, and how it is coded."""
 
@@ -39,18 +52,19 @@ class Case:
     decode: Callable[[bytes], Bytes]
 
 
-def rows() -> list[Row]:
+def rows(sizes: Sizes) -> list[Row]:
     """Whole masks, a part of a mask, values of two dtypes; zstd 3 is left out: slower than 1, and hardly smaller."""
     torch.set_num_threads(1)
-    return [row for case in (*_mask_cases(), *_value_cases()) for row in _rows(case)]
+    cases = (*_mask_cases(), *_value_cases(sizes))
+    return [row for case in cases for row in _rows(case, sizes.repeats)]
 
 
-def _rows(case: Case) -> list[Row]:
+def _rows(case: Case, repeats: int) -> list[Row]:
     coded = case.encode(case.plain)
     if not np.array_equal(case.decode(coded), case.plain):
         raise AssertionError(f"{case.name}: what comes back is not what was sent")
     times = interleaved(
-        5, encode=seconds(partial(case.encode, case.plain)), decode=seconds(partial(case.decode, coded))
+        repeats, encode=seconds(partial(case.encode, case.plain)), decode=seconds(partial(case.decode, coded))
     )
     codec = [encode + decode for encode, decode in zip(times["encode"].values, times["decode"].values, strict=True)]
     sent, plain = constant(8 * len(coded) / case.items), constant(8 * case.plain.nbytes / case.items)
@@ -90,14 +104,14 @@ def _mask_cases() -> list[Case]:
     return [*found, Case("mask pruned by a fifth, zstd", update, kept, _zstd, _unzstd)]
 
 
-def _value_cases() -> list[Case]:
-    """Kept values of an MLP of 1.1 M that was trained on digits, pruned to a fifth, and trained on."""
+def _value_cases(sizes: Sizes) -> list[Case]:
+    """Kept values of an MLP that was trained on digits, pruned to a fifth, and trained on."""
     torch.manual_seed(0)
-    model, digits = mlp((1024, 1024), 64, 10), load_digits()
+    model, digits = mlp(sizes.hidden, 64, 10), load_digits()
     data = torch.from_numpy(digits.images).float() / 16, torch.from_numpy(digits.target).long()
-    train(model, data, epochs=4, lr=0.1, momentum=0.9)
+    train(model, data, epochs=sizes.epochs, lr=0.1, momentum=0.9)
     prune_fixed_amount(model, 0.8, verbose=False)
-    train(model, data, epochs=4, lr=0.1, momentum=0.9)
+    train(model, data, epochs=sizes.epochs, lr=0.1, momentum=0.9)
     tensors = named_tensors(model)
     values = torch.cat([packedmasks.gather(tensors[name], bits) for name, bits in _packed(model).items()])
     found = []

@@ -3,6 +3,7 @@
 import multiprocessing as mp
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import ballast
@@ -15,19 +16,29 @@ from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import DENSE
 from lotteryfl.common.wire.table import TensorTable
 
-SIZE = "45 M"
-REPEATS = 5
 BASELINES = ("grpc_down", "tcp_down", "message_down", "grpc_up", "grpc_up_to_disk", "tcp_up")
 
 
-def rows() -> list[Row]:
+@dataclass(frozen=True)
+class Sizes:
+    """Which model is sent, and how often."""
+
+    model: str
+    repeats: int
+
+
+FULL = Sizes("45 M", repeats=5)
+QUICK = Sizes("20 k", repeats=1)
+
+
+def rows(sizes: Sizes) -> list[Row]:
     """Both directions, with malloc as it is and as the system sets it, on both sides."""
     found = []
     for keep_memory, malloc in ((False, "malloc's defaults"), (True, "memory kept")):
         with ProcessPoolExecutor(1, mp.get_context("spawn")) as worker:
-            speeds = worker.submit(measure, keep_memory).result()
+            speeds = worker.submit(measure, sizes, keep_memory).result()
         goal = at_least(0.8) if keep_memory else None
-        label = f"stream {SIZE}, {malloc}"
+        label = f"stream {sizes.model}, {malloc}"
         raw, disk = "raw gRPC stream", "the same, into a file"
         for way, arm, against, baseline, bound in (
             ("down", "down", raw, "grpc_down", goal),
@@ -42,17 +53,18 @@ def rows() -> list[Row]:
     return found
 
 
-def measure(keep_memory: bool) -> dict[str, Spread]:
+def measure(sizes: Sizes, keep_memory: bool) -> dict[str, Spread]:
     """Return GB/s by arm; this process is the worker."""
     if keep_memory:
         keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
+        results = sizes.repeats + 2  # the first warms up; the last never comes, so that the round stays open
         coordinator = CoordinatorProcess(
             Path(folder) / "run",
-            SIZE,
+            sizes.model,
             keep_memory=keep_memory,
-            clients=2 * REPEATS,
-            clients_per_round=2 * REPEATS,
+            clients=results,
+            clients_per_round=results,
             strategy={"name": "fedavg"},
         )
         size = coordinator.table.nbytes
@@ -60,7 +72,7 @@ def measure(keep_memory: bool) -> dict[str, Spread]:
             trip = RoundTrip(coordinator.address, coordinator.table)
             up = Upload(trip, coordinator)
             times = interleaved(
-                REPEATS,
+                sizes.repeats,
                 down=seconds(trip.down),
                 up=up.seconds,
                 up_without_fsync=up.last_without_fsync,

@@ -1,8 +1,8 @@
 """A thousand workers at one coordinator: their heartbeats, and a round with the paper's CNN."""
 
 import asyncio
+import ctypes
 import multiprocessing as mp
-import os
 import tempfile
 import time
 import uuid
@@ -24,13 +24,28 @@ from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
+from lotteryfl.server.rpc.limits import Limits
 
-WORKERS = 1000
 LEASE = 60.0
-SECONDS = 20.0
-"""Of heartbeats: one of every worker, as they come every third of a lease."""
 
 _OPTIONS = [*CLIENT_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]  # a connection of its own for every worker
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many workers there are, and for how long one heartbeat of each is awaited."""
+
+    workers: int
+    seconds: float
+
+    @property
+    def limits(self) -> Limits:
+        """What is taken of one address: the whole fleet has the same here, each worker with up to three calls."""
+        return Limits(calls_per_caller=3 * self.workers, registrations_per_minute=self.workers)
+
+
+FULL = Sizes(workers=1000, seconds=LEASE / 3)  # as often as heartbeats come
+QUICK = Sizes(workers=10, seconds=0.2)
 
 
 @dataclass(frozen=True)
@@ -45,24 +60,25 @@ class Load:
     """Seconds from the first call to the last answer."""
 
 
-def rows() -> list[Row]:
+def rows(sizes: Sizes) -> list[Row]:
     """Ours beside a bare server that answers as many calls, and as large ones."""
     with tempfile.TemporaryDirectory() as folder:
         coordinator = CoordinatorProcess(
             Path(folder) / "run",
             "20 k",
+            limits=sizes.limits,
             rounds=3,
-            clients=WORKERS,
-            clients_per_round=WORKERS,
+            clients=sizes.workers,
+            clients_per_round=sizes.workers,
             strategy={"name": "fedavg"},
             round={"lease": LEASE, "broadcasts": False},
         )
         payload = coordinator.table.nbytes
         with coordinator:
-            ours = _load(drive_coordinator, coordinator.address, coordinator.pid)
+            ours = _load(drive_coordinator, sizes, coordinator.address, coordinator.pid)
         with RawServer(payload, keep_memory=True) as raw:
-            bare = _load(drive_raw, raw.address, raw.pid)
-    label = f"{WORKERS} workers"
+            bare = _load(drive_raw, sizes, raw.address, raw.pid)
+    label = f"{sizes.workers} workers"
     mine, theirs = (quantiles(load.heartbeats, n=100) for load in (ours, bare))
     against = "bare aio server"
     return [
@@ -77,24 +93,24 @@ def _ms(seconds: float) -> Spread:
     return constant(1000 * seconds)
 
 
-def _load(drive: Callable[[str, int], Load], address: str, pid: int) -> Load:
+def _load(drive: Callable[[Sizes, str, int], Load], sizes: Sizes, address: str, pid: int) -> Load:
     """Drive a server from a process of its own."""
     with ProcessPoolExecutor(1, mp.get_context("spawn")) as generator:
-        return generator.submit(drive, address, pid).result()
+        return generator.submit(drive, sizes, address, pid).result()
 
 
-def drive_coordinator(address: str, pid: int) -> Load:
+def drive_coordinator(sizes: Sizes, address: str, pid: int) -> Load:
     """Be the workers of three rounds; in the first, each keeps its lease by a heartbeat before it answers."""
-    return asyncio.run(_drive_coordinator(address, pid))
+    return asyncio.run(_drive_coordinator(sizes, address, pid))
 
 
-async def _drive_coordinator(address: str, pid: int) -> Load:
+async def _drive_coordinator(sizes: Sizes, address: str, pid: int) -> Load:
     async with AsyncExitStack() as stack:
-        workers = [Worker(await _channel(stack, address), number) for number in range(WORKERS)]
+        workers = [Worker(await _channel(stack, address), number) for number in range(sizes.workers)]
         for worker in workers:
             await worker.register()
         await _all(worker.fetch for worker in workers)
-        heartbeats, cpu = await _heartbeats([worker.heartbeat for worker in workers], pid)
+        heartbeats, cpu = await _heartbeats([worker.heartbeat for worker in workers], sizes.seconds, pid)
         await _all(worker.submit for worker in workers)
         rounds = []
         for _ in range(2):
@@ -104,14 +120,14 @@ async def _drive_coordinator(address: str, pid: int) -> Load:
     return Load(heartbeats, cpu, rounds)
 
 
-def drive_raw(address: str, pid: int) -> Load:
+def drive_raw(sizes: Sizes, address: str, pid: int) -> Load:
     """Make as many calls with as many bytes at a server that does nothing with them."""
-    return asyncio.run(_drive_raw(address, pid))
+    return asyncio.run(_drive_raw(sizes, address, pid))
 
 
-async def _drive_raw(address: str, pid: int) -> Load:
+async def _drive_raw(sizes: Sizes, address: str, pid: int) -> Load:
     async with AsyncExitStack() as stack:
-        channels = [await _channel(stack, address) for _ in range(WORKERS)]
+        channels = [await _channel(stack, address) for _ in range(sizes.workers)]
 
         def echo(channel: Any) -> Callable[[], Awaitable[object]]:
             return lambda: channel.unary_unary("/raw/Echo")(bytes(50))
@@ -122,7 +138,7 @@ async def _drive_raw(address: str, pid: int) -> Load:
 
         for channel in channels:
             await echo(channel)()
-        heartbeats, cpu = await _heartbeats([echo(channel) for channel in channels], pid)
+        heartbeats, cpu = await _heartbeats([echo(channel) for channel in channels], sizes.seconds, pid)
         rounds = []
         for _ in range(3):
             start = time.perf_counter()
@@ -154,7 +170,7 @@ class Worker:
     async def submit(self) -> None:
         """Return the result."""
         payload = TensorStream(parse(self._payload, "payload"))
-        result = answer(self._id, self._assignment, payload.size, "")
+        result = answer(self._id, self._assignment, payload.size)
         reply = await self._stub.SubmitResult(messages(pb.ResultPart(result=result), payload))
         if reply.verdict != pb.SubmitReply.ACCEPTED:
             raise AssertionError(f"{pb.SubmitReply.Verdict.Name(reply.verdict)}: {reply.reason}")
@@ -178,21 +194,26 @@ async def _all(calls: Any) -> None:
     await asyncio.gather(*(call() for call in calls))
 
 
-async def _heartbeats(calls: Sequence[Callable[[], Awaitable[object]]], pid: int) -> tuple[list[float], float]:
-    """Make the calls spread over SECONDS; return what each took, and the server's share of a core."""
+async def _heartbeats(
+    calls: Sequence[Callable[[], Awaitable[object]]], seconds: float, pid: int
+) -> tuple[list[float], float]:
+    """Make the calls spread over so many seconds; return what each took, and the server's share of a core."""
 
     async def beat(number: int, call: Callable[[], Awaitable[object]]) -> float:
-        await asyncio.sleep(SECONDS * number / len(calls))
+        await asyncio.sleep(seconds * number / len(calls))
         start = time.perf_counter()
         await call()
         return time.perf_counter() - start
 
-    cpu, start = _cpu_seconds(pid), time.perf_counter()
+    clock = _cpu_clock(pid)
+    cpu, start = time.clock_gettime(clock), time.perf_counter()
     taken = await asyncio.gather(*(beat(number, call) for number, call in enumerate(calls)))
-    return list(taken), (_cpu_seconds(pid) - cpu) / (time.perf_counter() - start)
+    return list(taken), (time.clock_gettime(clock) - cpu) / (time.perf_counter() - start)
 
 
-def _cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has taken, in and for it."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _cpu_clock(pid: int) -> int:
+    """Return the clock of the processor time that a process has taken, in and for it."""
+    clock = ctypes.c_int()
+    if error := ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock)):
+        raise OSError(error, f"process {pid}: no clock of its processor time")
+    return clock.value

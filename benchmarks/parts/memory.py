@@ -4,28 +4,47 @@ import multiprocessing as mp
 import os
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from benchmarks.coordinators import CoordinatorProcess, Hands
-from benchmarks.harness import Row, at_most, constant, interleaved, share
+from benchmarks.harness import Row, at_most, constant, in_turn, share
 from benchmarks.inputs import random_masks, random_tensors
+from benchmarks.parts.stream import RoundTrip
 from benchmarks.peakmemory import MIB, MemoryWatch, settle_memory
-from benchmarks.stream import RoundTrip
 from lotteryfl.allocator import keep_freed_memory
 from lotteryfl.common.wire.format import WireFormat
-from lotteryfl.common.wire.payload import mask_digest, pack_mask_update
+from lotteryfl.common.wire.payload import pack_mask_update
 from lotteryfl.common.wire.table import TensorTable
+from lotteryfl.server.store.rundir import Masks
 
-TRANSFERS = ("11 M", "45 M", "350 M")
-FEW, MANY = 4, 64
+PRUNING = {"prune_rate": 0.9, "target_density": 0.1, "accuracy_threshold": 0.0}
+"""A step of it leaves room for results at density 0.2."""
 
 
-def rows() -> list[Row]:
+@dataclass(frozen=True)
+class Sizes:
+    """Which models travel, and how many results of which model make up a round, and how often."""
+
+    transfers: tuple[str, ...]
+    masked_transfer: str
+    few: int
+    many: int
+    model: str
+    repeats: int
+
+
+FULL = Sizes(("11 M", "45 M", "350 M"), masked_transfer="350 M", few=4, many=64, model="11 M", repeats=2)
+QUICK = Sizes(("1.9 M",), masked_transfer="1.9 M", few=1, many=3, model="20 k", repeats=1)
+
+
+def rows(sizes: Sizes) -> list[Row]:
     """Transfers of models, then whole rounds at density 0.2."""
-    return [row for size in TRANSFERS for row in _transfer(size)] + [_masked_download("350 M")] + _rounds()
+    transfers = [row for size in sizes.transfers for row in _transfer(size)]
+    return [*transfers, _masked_download(sizes.masked_transfer), _rounds(sizes)]
 
 
 def _transfer(size: str) -> list[Row]:
@@ -52,11 +71,13 @@ def _transfer(size: str) -> list[Row]:
 def _masked_download(size: str) -> Row:
     """Watch the coordinator while it takes a client's kept values out of the global model and sends them."""
     with tempfile.TemporaryDirectory() as folder:
-        coordinator = CoordinatorProcess(Path(folder) / "run", size, rounds=2, clients=1, clients_per_round=1)
-        values, digest = _answer(coordinator.table, 0)
+        coordinator = CoordinatorProcess(
+            Path(folder) / "run", size, rounds=2, clients=1, clients_per_round=1, strategy=PRUNING
+        )
+        result = _result(coordinator.table, 0)
         with coordinator:
             hands = Hands(coordinator.address, coordinator.table)
-            hands.submit(hands.fetch()[0], values, digest)
+            hands.submit(hands.fetch()[0], *result)
             hands.fetch()  # of the next round: this one is committed, and the next fetch brings the same once more
             coordinator.settle_memory()
             with MemoryWatch(coordinator.pid) as memory:
@@ -86,30 +107,36 @@ class Worker:
         settle_memory()
 
 
-def _rounds() -> list[Row]:
-    peaks = interleaved(2, few=partial(_round, FEW), many=partial(_round, MANY))
-    label = f"coordinator's peak, round of {MANY} × 11 M at density 0.2"
-    return [share(label, peaks["many"], peaks["few"], f"round of {FEW}", "MiB", at_most(1.1))]
+def _rounds(sizes: Sizes) -> Row:
+    few, many = (partial(_round, sizes, results) for results in (sizes.few, sizes.many))
+    peaks = in_turn(sizes.repeats, few=few, many=many)  # each in a process of its own
+    label = f"coordinator's peak, round of {sizes.many} × {sizes.model} at density 0.2"
+    return share(label, peaks["many"], peaks["few"], f"round of {sizes.few}", "MiB", at_most(1.1))
 
 
-def _round(results: int) -> float:
+def _round(sizes: Sizes, results: int) -> float:
     """Return the MiB of a coordinator at the peak of a round, the process itself included."""
     with tempfile.TemporaryDirectory() as folder:
         coordinator = CoordinatorProcess(
-            Path(folder) / "run", "11 M", rounds=2, clients=results, clients_per_round=results
+            Path(folder) / "run",
+            sizes.model,
+            rounds=2,
+            clients=results,
+            clients_per_round=results,
+            strategy=PRUNING,
         )
-        answers = [_answer(coordinator.table, seed) for seed in range(FEW)]
+        drawn = [_result(coordinator.table, seed) for seed in range(sizes.few)]
         with coordinator:
             hands = Hands(coordinator.address, coordinator.table)
             with MemoryWatch(coordinator.pid) as memory:
                 for number in range(results):
                     assignment, _ = hands.fetch()
-                    hands.submit(assignment, *answers[number % FEW])
+                    hands.submit(assignment, *drawn[number % sizes.few])
                 hands.fetch()  # of the next round: this one is committed
     return memory.peak / MIB
 
 
-def _answer(table: TensorTable, seed: int) -> tuple[dict[str, Tensor], str]:
+def _result(table: TensorTable, seed: int) -> tuple[dict[str, Tensor], Masks]:
     masks = random_masks(table, 0.2, seed)
     values = WireFormat(table, "float32").pack(random_tensors(table, seed), masks)
-    return values | pack_mask_update(masks, {}), mask_digest(masks)
+    return values | pack_mask_update(masks, {}), masks

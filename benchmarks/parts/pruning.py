@@ -1,6 +1,6 @@
 """Global magnitude pruning against `torch.nn.utils.prune.global_unstructured`, which gives the same masks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -14,6 +14,10 @@ from lotteryfl.common.pruning.parameters import copy_model, named_masks
 from lotteryfl.common.pruning.prune import get_prune_params, prune_fixed_amount
 
 RATE = 0.2
+
+FULL = {"11 M": 5, "45 M": 3}
+"""Models, and how often each is pruned."""
+QUICK = {"20 k": 1}
 
 Prune = Callable[[nn.Module], None]
 
@@ -29,18 +33,17 @@ def torchs(model: nn.Module) -> None:
     prune.global_unstructured(weights, prune.L1Unstructured, amount=RATE)
 
 
-def rows() -> list[Row]:
+def rows(sizes: Mapping[str, int]) -> list[Row]:
     """Time and memory of the first and of a later round, in one thread, as workers have by default."""
     torch.set_num_threads(1)
     found = []
-    for size in ("11 M", "45 M"):
+    for size, repeats in sizes.items():
         torch.manual_seed(0)
         dense = MODELS[size]()
         pruned = {"ours": copy_model(dense), "torch": copy_model(dense)}
         ours(pruned["ours"])
         torchs(pruned["torch"])
         _check_same_masks(pruned)
-        repeats = 5 if size == "11 M" else 3
         for name, models, goal in (
             ("first round", {"ours": dense, "torch": dense}, 10),
             ("later rounds", pruned, 15),

@@ -20,6 +20,8 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 
 DENSITY = 0.1
 
+FULL, QUICK = "11 M", "20 k"
+
 
 class Form(NamedTuple):
     """What is expected of a wire dtype."""
@@ -39,29 +41,29 @@ FORMS: dict[WireDtype, Form] = {
 }
 
 
-def rows() -> list[Row]:
+def rows(model: str) -> list[Row]:
     """For every wire dtype down and up, with the mask as it was, pruned by a fifth, and new to the worker."""
-    table = TensorTable.of(MODELS["11 M"]())
+    table = TensorTable.of(MODELS[model]())
     values = random_tensors(table, seed=0)
     before = random_masks(table, DENSITY / 0.8, seed=0)
     fifth = random_masks(table, 0.8, seed=1)
     masks = {name: bits & fifth[name] for name, bits in before.items()}
     blob = _sent(mask_tensors(masks))
     prunable = sum(spec.numel for spec in table if spec.prunable)
-    found = []
+    of_case, found = partial(_rows, model), []
     for dtype, form in FORMS.items():
         entries = WireFormat(table, dtype).pack(values, masks)
         kept, update = _sent(entries), _sent(entries | pack_mask_update(masks, before))
-        sizes = partial(_Sizes, table, masks, form.bits)
+        needed = partial(_Bytes, table, masks, form.bits)
         found += [
-            *_rows(f"{dtype} down and up, mask unchanged", 2 * kept, sizes(2, 0), form.unchanged),
-            *_rows(f"{dtype} up, mask pruned by a fifth", update, sizes(1, _kept(before)), form.pruned),
-            *_rows(f"{dtype} down, mask new to the worker", kept + blob, sizes(1, prunable)),
+            *of_case(f"{dtype} down and up, mask unchanged", 2 * kept, needed(2, 0), form.unchanged),
+            *of_case(f"{dtype} up, mask pruned by a fifth", update, needed(1, _kept(before)), form.pruned),
+            *of_case(f"{dtype} down, mask new to the worker", kept + blob, needed(1, prunable)),
         ]
     return found
 
 
-class _Sizes:
+class _Bytes:
     """What must be sent, by the formula: values of the kept weights, the dense rest, bits of the mask."""
 
     def __init__(
@@ -74,12 +76,12 @@ class _Sizes:
         self.bound = 1.02 * (directions * (values + rest) + mask_bits / 8) + (16 << 10)
 
 
-def _rows(case: str, sent: int, sizes: _Sizes, goal: Goal | None = None) -> list[Row]:
-    label = f"bytes of 11 M at density {DENSITY}, {case}"
+def _rows(model: str, case: str, sent: int, needed: _Bytes, goal: Goal | None = None) -> list[Row]:
+    label = f"bytes of {model} at density {DENSITY}, {case}"
     formula = "1.02 × (values + rest + mask bits) + 16 KiB"
     return [
-        times_less(label, _mib(sent), _mib(sizes.naive), "weight_orig + weight_mask", "MiB", goal),
-        share(label, _mib(sent), _mib(sizes.bound), formula, "MiB", at_most(1)),
+        times_less(label, _mib(sent), _mib(needed.naive), "weight_orig + weight_mask", "MiB", goal),
+        share(label, _mib(sent), _mib(needed.bound), formula, "MiB", at_most(1)),
     ]
 
 

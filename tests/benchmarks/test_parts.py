@@ -1,0 +1,44 @@
+"""Every part of the benchmarks with tiny sizes: it works. How fast or large anything is, no test asks."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as program
+from benchmarks import ballast, privacy, results
+from benchmarks.parts import PARTS, rows_of
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_measures_what_it_says(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ballast.SIZE, "")  # parts set it, and this test leaves it as it was
+    rows = rows_of(part, quick=True)
+    assert rows
+    for row in rows:
+        figures = (*row.ours.values, *row.baseline.values, *row.ratio.values)
+        assert figures
+        assert all(math.isfinite(figure) and figure > 0 for figure in figures), row
+
+
+@pytest.mark.parametrize("options", [[], ["--quick"]])
+def test_only_a_whole_run_of_full_size_is_written_down(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(results, "PATH", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(program, "PARTS", ("traffic",))  # the whole is this one part
+    monkeypatch.setattr("sys.argv", ["benchmarks", *options])
+    program.main()
+    size = "20 k" if options else "11 M"
+    assert f"bytes of {size} at density 0.1, float32 down and up" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ([] if options else ["RESULTS.md"])
+
+
+def test_every_case_of_privacy_is_measured() -> None:
+    found = dict(privacy.outcomes(privacy.QUICK, [0]))
+    assert found.keys() == privacy.CASES.keys()
+    for name, (run,) in found.items():
+        assert 0 <= run.downloaded <= 1, name
+        assert 0 <= run.personalised <= 1, name
+        assert run.seconds > 0, name
+        assert (run.epsilon is None) == ("z =" not in name), name
