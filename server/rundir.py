@@ -25,7 +25,7 @@ from torch import Tensor
 
 from common import tensorfile
 from common.errors import LotteryFLError, PayloadError
-from common.experiment import Experiment, load, to_toml
+from common.experiment import Experiment, load_resolved, to_json, to_toml
 from common.masks import PackedMask
 from common.parameters import digest
 from common.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
@@ -82,7 +82,7 @@ class RunDirectory:
                 opened.enter_context(_lock(path))
             self.database = opened.enter_context(closing(Database(path / "run.db", read_only=read_only)))
             self.table = self._table()
-            self.experiment = load(path / "experiment.toml")
+            self.experiment = load_resolved(path / "experiment.toml")
             self.wire = WireFormat(self.table, self.experiment.wire_dtype)
             self._opened = opened.pop_all()
 
@@ -232,7 +232,7 @@ class RunDirectory:
         """Return the experiment as JSON, without what is this machine's alone: a task's path becomes its name."""
         local = self.experiment.task
         task = local.model_copy(update={"name": task_id(local.name), "data_dir": ""})
-        return self.experiment.model_copy(update={"task": task}).model_dump_json(exclude={"access"})
+        return to_json(self.experiment.model_copy(update={"task": task}))
 
     def tickets_sha256(self) -> str:
         """Return one digest over every client's ticket and mask: equal runs have equal tickets."""

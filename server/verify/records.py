@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from common.experiment import load
+from common.experiment import load_resolved
 from common.tensorlayout import quoted
 from common.tensortable import TensorTable
 from server.database import Database
@@ -64,7 +64,7 @@ def check_experiment(group: Group, path: Path, database: Database) -> None:
     with group.naming("run.db: run, key 'table'"):
         table = TensorTable.from_json(database.get("table"))
     with group.naming("experiment.toml"):
-        experiment = load(path / "experiment.toml")
+        experiment = load_resolved(path / "experiment.toml")
         strategy = create_strategy(experiment)
     for key in ("run_id", "initial_digest", "model_digest", "model_sha256"):
         if not database.get(key):
