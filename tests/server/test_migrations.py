@@ -131,6 +131,7 @@ def test_a_reader_sees_the_newest_tables_and_changes_nothing(path: Path) -> None
     with closing(Database(path, read_only=True, versions=versions())) as reader:
         with reader.snapshot():
             check_newest(reader)
+            assert list(reader.select("PRAGMA integrity_check")) == [("ok",)]
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             reader.put("state", "failed")
     assert contents(path.parent) == before
