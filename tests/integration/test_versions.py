@@ -45,7 +45,8 @@ def arithmetic() -> str:
     for _ in range(50):
         for batch in range(0, 24, 8):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(inputs[batch : batch + 8]), labels[batch : batch + 8]).backward()
+            loss = nn.functional.cross_entropy(model(inputs[batch : batch + 8]), labels[batch : batch + 8])
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
 
