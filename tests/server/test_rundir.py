@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,8 @@ from torch import nn
 
 from lotteryfl.common import faults
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.experiment.experiment import from_json
+from lotteryfl.common.experiment.settings import TaskSettings
 from lotteryfl.common.packedmasks import pack
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
@@ -161,9 +162,12 @@ def test_only_the_content_of_the_run_is_handed_out(path: Path, name: str) -> Non
 def test_workers_learn_the_experiment_without_this_machines_paths(tmp_path: Path) -> None:
     task = {"name": str(tmp_path / "my_task.py"), "data_dir": "/home/me/data"}
     with create(tmp_path / "run", tiny_experiment(task=task), TinyTask()) as run:
-        sent = json.loads(run.experiment_for_workers())
-    assert sent["task"] == {"name": "my_task", "model": "mlp", "data_dir": ""}
-    assert sent["rounds"] == 2
+        sent = run.experiment_for_workers()
+    assert str(tmp_path) not in sent
+    assert "/home/me/data" not in sent
+    experiment = from_json(sent)
+    assert experiment.task == TaskSettings(name="my_task", model="mlp", data_dir="")
+    assert experiment.rounds == 2
 
 
 def test_the_aggregate_on_disk_is_the_one_in_memory(drive: Drive) -> None:
