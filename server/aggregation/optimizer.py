@@ -37,7 +37,7 @@ class ServerOptimizer:
         self._create = _factory(settings)
         self._before = state
         self.state: dict[str, Tensor] = {}
-        """After the steps: `NAME/KEY` of every parameter, as large as the model or twice."""
+        """What the optimizer keeps after the steps: `NAME/KEY` of every parameter, as large as the model or twice."""
 
     def steps(
         self, table: TensorTable, old: Mapping[str, Tensor], means: Iterator[tuple[str, Tensor]]

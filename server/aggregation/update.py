@@ -25,7 +25,7 @@ class Update:
     examples: int
     """Training examples: the weight of the client."""
     masks: Mapping[str, PackedMask]
-    """In force after the client's work, by tensor name; a tensor without one came dense."""
+    """The masks in force after the client's work, by tensor name; a tensor without one came dense."""
     entries: Mapping[str, Tensor]
     """`kept/NAME`, `dense/NAME` and `scale/NAME`, as they travelled; typically views of a mapped file."""
     scale: float = 1.0

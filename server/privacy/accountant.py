@@ -24,7 +24,7 @@ _ORDERS = tuple([1 + x / 10 for x in range(1, 100)] + list(range(12, 64)))
 """The orders of the Rényi divergence that Opacus takes."""
 
 _WHOLE_ORDERS = tuple(order for order in _ORDERS if float(order).is_integer())
-"""Those of them that Opacus reckons quickly: the others take it a quarter of a second for every sampling rate."""
+"""The whole ones of `_ORDERS`: the others take Opacus a quarter of a second for every sampling rate."""
 
 
 class Releases(NamedTuple):
@@ -33,7 +33,7 @@ class Releases(NamedTuple):
     noise_multiplier: float
     """Standard deviation of the noise over the L2 sensitivity."""
     sample_rate: float
-    """With which what is protected takes part in each of them (Poisson); 1: always."""
+    """The chance of what is protected to take part in each of them (Poisson); 1: always."""
     steps: int
 
 

@@ -27,9 +27,9 @@ class Conclusion(NamedTuple):
     """What is committed with a round; its files are on disk."""
 
     model: NewModel | None = None
-    """None: the global model stays."""
+    """The new global model; None: the old one stays."""
     mask: KeptMask | None = None
-    """What every client starts from from now on; None: as before."""
+    """The mask that every client starts from from now on; None: as before."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class ClosedRound:
     run: RunDirectory
     strategy: Strategy
     number: int
-    """From 1."""
+    """The round's number, from 1."""
     results: Sequence[ResultRow]
-    """Those that are put together, in client order; none: the global model stays."""
+    """Results that are put together, in client order; none: the global model stays."""
     model_round: int
     """The round of the global model that the results started from."""
 

@@ -45,7 +45,7 @@ class Work:
 
     assignment: pb.Assignment
     row: AssignmentRow
-    """As it was leased."""
+    """The assignment's row, as it was leased."""
 
     @property
     def source(self) -> str:

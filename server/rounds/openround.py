@@ -10,7 +10,7 @@ from lotteryfl.server.rounds.leases import LeaseTable
 from lotteryfl.server.store.assignments import Standing
 
 _CHECKS_PER_LEASE = 3
-"""At least; when the last was longer ago than a lease time, it was the coordinator that stood still."""
+"""Looks at the leases in a lease time, at least: when the last was longer ago than one, the coordinator stood still."""
 
 
 class Verdict(Enum):

@@ -8,7 +8,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.recent import Recent
 
 MOST_WORKERS = 10_000
-"""That are known at once. Whoever is forgotten for others has to register again."""
+"""Workers that are known at once. Whoever is forgotten for others has to register again."""
 
 
 class UnknownWorkerError(Exception):
@@ -43,7 +43,7 @@ class WorkerRegistry:
         self._most = most
         self._workers: dict[str, Worker] = {}
         self.heard: dict[str, float] = {}
-        """By worker, when it was heard of last."""
+        """When each worker was heard of last."""
         self._replaced = Recent(most)
 
     def register(self, name: str, incarnation: str, clients: Collection[int] | None, now: float) -> str:

@@ -21,7 +21,7 @@ SERVICE = f"/{pb.DESCRIPTOR.services_by_name['Coordinator'].full_name}/"
 """What the names of the coordinator's methods begin with."""
 
 HEALTH = f"/{health.SERVICE_NAME}/"
-"""What those of the standard health service begin with."""
+"""What the names of the standard health service's methods begin with."""
 
 _log = logging.getLogger("lotteryfl.coordinator")
 

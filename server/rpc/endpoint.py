@@ -20,9 +20,9 @@ class Endpoint:
     address: str
     """HOST:PORT; with port 0 a free one is taken."""
     tls: TLSFiles = field(default_factory=TLSFiles)
-    """With an authority, callers need a certificate of it."""
+    """Certificate and key; with an authority, callers need a certificate of it."""
     tokens: Path | None = None
-    """File of the tokens of which callers need one."""
+    """The file of tokens, of which every caller needs one."""
     insecure: bool = False
     """Whether less than TLS and knowing who calls is wanted beyond this machine."""
     reflection: bool = False

@@ -23,32 +23,33 @@ class Limits:
     """
 
     connections: int = 4096
-    """At once, of all callers; but no more than half of the files that the process may open."""
+    """Connections at once, of all callers; but no more than half of the files that the process may open."""
     calls: int = 4096
-    """At once, of all callers."""
+    """Calls at once, of all callers."""
     calls_per_connection: int = 512
-    """At once; more wait on the caller's side."""
+    """Calls at once over one connection; more wait on the caller's side."""
     calls_per_caller: int = 512
-    """At once."""
+    """Calls at once by one caller."""
     watches_per_caller: int = 32
-    """Calls that wait for news, which count among its calls too: each costs something at every change."""
+    """Calls of one caller that wait for news, which count among its calls too: each costs something at every change."""
     registrations_per_minute: int = 600
-    """By one caller, at once or one after the other."""
+    """Registrations by one caller, at once or one after the other."""
     uploads_per_worker: int = 3
-    """At once, each of at most a payload's bytes. An honest one has a second while its first, dead, is not noticed."""
+    """Uploads at once, each of at most a payload's bytes; a second one is honest while a dead first is not noticed."""
     cut_uploads: int = 64
     """Uploads that were cut and are kept, each an open file and at most a payload's bytes: the oldest go first."""
     header_bytes: int = HEADER_BYTES
     """The longest message that is not a chunk; a longer one is not parsed."""
     text: int = 1024
-    """Characters of a text in a message."""
+    """Characters of the longest text in a message."""
     request_seconds: float = CALL_SECONDS
-    """Until a call has brought its first message."""
+    """Seconds until a call has brought its first message."""
     idle_seconds: float = STREAM_IDLE_SECONDS
-    """For each further chunk, or as many bytes in smaller ones; and for the caller to read a message."""
+    """Seconds for each further chunk, or as many bytes in smaller ones; and for the caller to read a message."""
     handshake_seconds: float = 20.0
+    """Seconds until a connection has been made secure."""
     unused_seconds: float = 600.0
-    """For which a connection without a call is kept."""
+    """Seconds for which a connection without a call is kept."""
 
     def options(self) -> list[tuple[str, int]]:
         """Return those that gRPC keeps by itself, as options of a server."""

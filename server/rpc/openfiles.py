@@ -3,7 +3,7 @@
 import resource
 
 _ENOUGH = 1 << 16
-"""Where the machine allows any number."""
+"""Files that are asked for where the machine allows any number."""
 
 
 def open_files() -> int:

@@ -29,7 +29,7 @@ from lotteryfl.server.store.rundir import RunDirectory
 _STOP_SECONDS = 2.0
 
 _FEW_CONNECTIONS = 64
-"""Where the health service alone is answered."""
+"""Connections at once where the health service alone is answered."""
 
 
 class CoordinatorServer:
