@@ -21,7 +21,7 @@ from lotteryfl.common.wire.payload import mask_digest
 from lotteryfl.server.aggregation.aggregate import aggregate
 from lotteryfl.server.aggregation.update import Update
 from lotteryfl.server.results.verify import verify
-from lotteryfl.server.rounds.conclusion import conclude_round
+from lotteryfl.server.rounds.conclusion import ClosedRound
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.rundir import RunDirectory, is_set_up
 from lotteryfl.server.store.runfiles import model_file
@@ -179,14 +179,14 @@ def test_the_aggregate_on_disk_is_the_one_in_memory(drive: Drive) -> None:
     ]
     expected = dict(aggregate(run.table, open_file(run.model_path(0)), updates))
     strategy = bench.coordinator.strategy
-    model = conclude_round(run, strategy, 1, rows, 0).model
+    model = ClosedRound(run, strategy, 1, rows, 0).conclude().model
     assert model is not None
     stored = open_file(run.model_path(1))
     assert stored.keys() == expected.keys()
     assert all(torch.equal(stored[name], expected[name]) for name in expected)
     assert model.sha256 == digest(expected)
     assert model.digest == hashlib.sha256(run.model_path(1).read_bytes()).hexdigest()
-    assert conclude_round(run, strategy, 1, rows[::-1], 0).model == model
+    assert ClosedRound(run, strategy, 1, rows[::-1], 0).conclude().model == model
 
 
 def test_the_digest_of_the_tickets_sees_every_ticket_and_mask(drive: Drive) -> None:
