@@ -32,7 +32,7 @@ from lotteryfl.common.text import quoted
 TOMLTable = dict[str, Any]
 
 _NO_TOML = (ValueError, RecursionError)
-"""Of tomllib: a number of thousands of digits and values nested as deep are no TOMLDecodeError."""
+"""What tomllib raises: a number of thousands of digits and values nested as deep are no TOMLDecodeError."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {

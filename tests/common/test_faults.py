@@ -15,8 +15,7 @@ import pytest
 from lotteryfl.common import faults
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.faults import ACTIONS, COORDINATOR_POINTS, WORKER_POINTS, Fault, LostError, Plan
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 
 def plan(text: str, log: Path | None = None) -> Plan:
