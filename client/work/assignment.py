@@ -10,7 +10,7 @@ from torch import Tensor
 from lotteryfl.client.work.planrun import LocalWork
 from lotteryfl.client.work.testdata import TestData
 from lotteryfl.client.work.updateprivacy import protect_update
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import named_tensors
@@ -139,7 +139,7 @@ class AssignmentRunner:
         self._wire.unpack_into(entries, masks, self._tensors, own=own)
         in_force = {} if own else masks
         apply_masks(
-            self._model, {name: packed_masks.unpack(mask, table[name].shape) for name, mask in in_force.items()}
+            self._model, {name: packedmasks.unpack(mask, table[name].shape) for name, mask in in_force.items()}
         )
 
     def _start(self, assignment: pb.Assignment) -> dict[str, Tensor]:

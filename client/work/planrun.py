@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from lotteryfl.client.work.prune import mask_change, prune_towards_target
 from lotteryfl.client.work.select import select_own
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
@@ -94,7 +94,7 @@ class LocalWork:
         trained = self._train(assignment, data, metrics, on_step)
         if plan.owns_unkept:
             return Done(trained, self._select(plan, before, masks))
-        return Done(trained, {name: packed_masks.pack(mask) for name, mask in named_masks(self._model).items()})
+        return Done(trained, {name: packedmasks.pack(mask) for name, mask in named_masks(self._model).items()})
 
     def evaluate(self, data: Dataset[Any]) -> pb.Evaluation:
         """Score the model as it is."""
