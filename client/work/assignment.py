@@ -138,9 +138,7 @@ class AssignmentRunner:
         table = self._wire.table
         self._wire.unpack_into(entries, masks, self._tensors, own=own)
         in_force = {} if own else masks
-        apply_masks(
-            self._model, {name: packedmasks.unpack(mask, table[name].shape) for name, mask in in_force.items()}
-        )
+        apply_masks(self._model, {name: packedmasks.unpack(mask, table[name].shape) for name, mask in in_force.items()})
 
     def _start(self, assignment: pb.Assignment) -> dict[str, Tensor]:
         """Return what the update is measured from, where it is to be bounded; otherwise nothing.

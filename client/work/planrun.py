@@ -22,7 +22,8 @@ from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tasks.sampling import take
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
 from lotteryfl.common.training.gradients import mean_gradients
-from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, evaluate, train
+from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, evaluate, train_by_recipe
+from lotteryfl.common.training.recipe import Recipe
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
@@ -60,7 +61,7 @@ class LocalWork:
         self._table = table
         self._training = experiment.training
         privacy = experiment.privacy
-        self._train_model: Callable[..., TrainResult] = train
+        self._train_model: Callable[..., TrainResult] = train_by_recipe
         if privacy.dp_sgd:
             examples = ExamplePrivacy(privacy.max_grad_norm, privacy.noise_multiplier)
             self._train_model = partial(train_privately, privacy=examples)
@@ -159,21 +160,10 @@ class LocalWork:
         on_epoch: OnEpoch | None = None,
     ) -> TrainResult:
         """Train, with a fresh optimizer; `after` so many epochs in another shuffling."""
-        settings = self._training
+        seed = derive_seed(assignment.seed, "after", after) if after else assignment.seed
+        recipe = Recipe(self._training, epochs, assignment.plan.train.proximal, seed)
         return self._train_model(
-            self._model,
-            data.train,
-            epochs=epochs,
-            lr=settings.lr,
-            batch_size=settings.batch_size,
-            optimizer=settings.optimizer,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            proximal=assignment.plan.train.proximal,
-            seed=derive_seed(assignment.seed, "after", after) if after else assignment.seed,
-            device=self._device,
-            on_step=on_step,
-            on_epoch=on_epoch,
+            self._model, data.train, recipe, device=self._device, on_step=on_step, on_epoch=on_epoch
         )
 
     def _measure_saliency(self, data: ClientData) -> TrainResult:
