@@ -83,7 +83,7 @@ soak: $(READY_TO_DEVELOP) ## 2,000 rounds: do memory, open files or threads grow
 	$(BIN)/python -m pytest tests/chaos/test_soak.py
 
 fuzz: $(READY_TO_DEVELOP) $(READY_TO_FUZZ) ## a minute of fuzzing over the kept corpus, SECONDS=600 for longer (Linux on x86-64)
-	PYTHONPATH=.:tests $(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(SECONDS),60) $(ONLY)
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ONLY)
 
 bench: $(READY_TO_DEVELOP) ## every figure beside its baseline, in under 20 minutes; ONLY=pruning for one part
 	$(BIN)/python -m benchmarks $(ONLY)

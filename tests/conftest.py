@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from driving import Bench, TinyTask, simulated, tiny_experiment
 from hypothesis import HealthCheck, settings
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.server.results.summary import write_summary
+from tests.support.bench import Bench, TinyTask, simulated, tiny_experiment
 
 # A busy machine is no failure.
 settings.register_profile("lotteryfl", deadline=None, suppress_health_check=[HealthCheck.too_slow])

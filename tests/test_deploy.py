@@ -14,8 +14,8 @@ import yaml
 
 from lotteryfl.common.security.tls import is_loopback
 from lotteryfl.program import program
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 KUBERNETES = list(yaml.safe_load_all((ROOT / "deploy/kubernetes.yaml").read_text()))
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}

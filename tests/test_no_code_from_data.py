@@ -2,9 +2,8 @@
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
 
 MAKES_CODE = {
     *("eval", "exec", "compile", "__import__", "import_module", "exec_module", "spec_from_file_location"),

@@ -8,7 +8,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
+
 NOTEBOOK = ROOT / "examples" / "run_directory.ipynb"
 SMALL = ["rounds=2", "clients=4", "clients_per_round=3", "training.epochs=1", "strategy.accuracy_threshold=0"]
 

@@ -2,7 +2,6 @@
 
 import re
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -19,8 +18,8 @@ from lotteryfl.common.security.channel import (
 )
 from lotteryfl.running.localworkers import _STOP_SECONDS as LOCAL_WORKERS_SECONDS
 from lotteryfl.server.rpc.server import _STOP_SECONDS as CLOSING_SECONDS
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| ([^|]+) \| ([\d.]+) s \| `([^`]+)` \|", TEXT, re.MULTILINE)
 

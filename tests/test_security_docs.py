@@ -1,11 +1,11 @@
 """SECURITY.md: every test that it names is there, and no threat goes without one unless it says why."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
+
 TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| ([^|*]+) \| ([^|]+) \| ?([^|]*) \|$", TEXT.partition("| threat |")[2], re.MULTILINE)
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -25,8 +24,7 @@ from benchmarks.harness import (
     times_less,
 )
 from benchmarks.peakmemory import MIB, MemoryWatch, extra_memory
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 
 def test_ratios_are_medians_of_pairs_not_ratios_of_medians() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple, Self
 
-from member import Member
-from proxy import Proxy
+from tests.chaos.member import Member
+from tests.chaos.proxy import Proxy
 
 COORDINATOR = "coordinator"
 LEASE_SECONDS = 2.0

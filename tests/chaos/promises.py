@@ -8,9 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from cluster import Ack
-
 from lotteryfl.server.results.verify import verify
+from tests.chaos.cluster import Ack
 
 _RESULTS = "SELECT round, client, examples, mask, density, train_loss FROM results ORDER BY round, client"
 _METRICS = "SELECT * FROM metrics ORDER BY round, client, phase"

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from random import Random
 
-from cluster import COORDINATOR, Outside
-
 from lotteryfl.common.faults import COORDINATOR_POINTS, WORKER_POINTS, Fault
+from tests.chaos.cluster import COORDINATOR, Outside
 
 _ANYWHERE = ("die", "stop", "delay", "cut")
 _CAN_FAIL = (

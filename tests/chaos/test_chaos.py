@@ -16,11 +16,6 @@ from typing import Any, NamedTuple
 import pytest
 import tomli_w
 import torch
-from cluster import COORDINATOR, LEASE_SECONDS, Cluster, History, Outside, Struck
-from driving import silent
-from member import ROOT
-from promises import check_promises, repeated
-from schedule import coordinator_faults, outside_faults, worker_faults
 
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.faults import Fault
@@ -28,6 +23,11 @@ from lotteryfl.common.tasks import load_task
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.rounds.setup import create_run
+from tests.chaos.cluster import COORDINATOR, LEASE_SECONDS, Cluster, History, Outside, Struck
+from tests.chaos.promises import check_promises, repeated
+from tests.chaos.schedule import coordinator_faults, outside_faults, worker_faults
+from tests.support.bench import silent
+from tests.support.paths import ROOT
 
 TASK = Path(__file__).with_name("chaos_task.py")
 FAULTS = 200

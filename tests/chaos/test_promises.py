@@ -6,8 +6,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cluster import Ack, History, Struck
-from promises import check_acknowledged, check_promises
+
+from tests.chaos.cluster import Ack, History, Struck
+from tests.chaos.promises import check_acknowledged, check_promises
 
 
 def edited(run: Path, *statements: str) -> Path:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import tomli_w
-from cluster import COORDINATOR, free_port
-from member import Member
 from tabulate import tabulate
+
+from tests.chaos.cluster import COORDINATOR, free_port
+from tests.chaos.member import Member
 
 TASK = Path(__file__).with_name("chaos_task.py")
 ROUNDS = 2_000

@@ -5,10 +5,11 @@ from random import Random
 import numpy as np
 import pytest
 import torch
-from fuzzguard import hold, memory_capped
-from fuzztargets import CORPUS, TARGETS, Target
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.fuzz.guard import hold, memory_capped
+from tests.fuzz.targets import CORPUS, TARGETS, Target
 
 EXAMPLES = 30
 """Of each target's mutations: quick, and other ones each time."""

@@ -1,7 +1,6 @@
 """Runs of tiny experiments: as processes, as a coordinator in this process, and as the oracle of their bits."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -10,10 +9,6 @@ from typing import Any
 import pytest
 import tomli_w
 import torch
-from coordinator_thread import CoordinatorThread
-from driving import silent
-from handworker import HandWorker
-from processes import Gate, Process
 
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.security.tls import ChannelSecurity
@@ -23,36 +18,11 @@ from lotteryfl.server.results.summary import Summary, summarise
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.rpc.limits import Limits
-
-GATED_TASK = Path(__file__).with_name("gated_task.py")
-Start = Callable[..., Process]
-Write = Callable[..., Path]
-Coordinate = Callable[..., CoordinatorThread]
-Expect = Callable[[Path], Summary]
-
-GATED: dict[str, Any] = {
-    "seed": 7,
-    "rounds": 3,
-    "clients": 4,
-    "clients_per_round": 3,
-    "task": {"name": str(GATED_TASK)},
-    "training": {"epochs": 2, "batch_size": 8, "lr": 0.1, "momentum": 0.5},
-    "strategy": {"prune_rate": 0.3, "target_density": 0.5, "accuracy_threshold": 0.0},
-    "round": {"lease": 600.0},
-}
-"""Every client prunes every time, and meets its target in the second."""
-
-
-def read_summary(folder: Path) -> Summary:
-    """Read what a finished run has come to."""
-    summary: Summary = json.loads((folder / "summary.json").read_text())
-    return summary
-
-
-def assert_same_bits(folder: Path, expected: Summary) -> None:
-    """Compare the summary of a run's folder; bytes may differ, as messages have frames."""
-    found = read_summary(folder)
-    assert {**found, "bytes": None} == {**expected, "bytes": None}
+from tests.support.bench import silent
+from tests.support.coordinatorthread import CoordinatorThread
+from tests.support.handworker import HandWorker
+from tests.support.processes import Gate, Process
+from tests.support.runs import GATED, Coordinate, Expect, Start, Write
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
-from rawpeer import Code, RawPeer
 
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from tests.integration.hostile.rawpeer import Code, RawPeer
 
 
 class Victim(NamedTuple):

@@ -4,13 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from handworker import Done
 from torch import Tensor
 from zlib_ng import zlib_ng
 
 from lotteryfl.common.tensors.layout import LENGTH_BYTES
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from tests.support.handworker import Done
 
 CHUNK = 1 << 16
 

@@ -1,13 +1,8 @@
 """The gated task's clients with a wider model: its payloads have room for more than a handful of tensors."""
 
-import sys
-from pathlib import Path
-
 from torch import nn
 
-sys.path.append(str(Path(__file__).parents[1]))
-
-from gated_task import client
+from tests.support.gated_task import client
 
 __all__ = ["client", "model"]
 

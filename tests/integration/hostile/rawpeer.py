@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import grpc
 from google.protobuf.message import Message
-from handworker import INCARNATION, HandWorker
 
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
+from tests.support.handworker import INCARNATION, HandWorker
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
 Code = grpc.StatusCode

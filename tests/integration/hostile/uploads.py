@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from forgery import CHUNK, file_of, payload_of, taken_apart, upload
-from handworker import Done
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from tests.integration.hostile.forgery import CHUNK, file_of, payload_of, taken_apart, upload
+from tests.support.handworker import Done
 
 Attack = Callable[[Done], list[bytes]]
 KEPT, MASK, BIAS = "kept/0.weight", "mask/0.weight", "dense/0.bias"

@@ -1,0 +1,96 @@
+"""Whether a result that has come in may count."""
+
+import math
+from typing import NamedTuple
+
+from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.tensors.file import open_file
+from lotteryfl.common.text import quoted
+from lotteryfl.common.wire.clientmetrics import check_metrics
+from lotteryfl.common.wire.payload import mask_density, mask_digest, unpack_mask_update
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.aggregation.update import Update, update_norm
+from lotteryfl.server.rounds.plancheck import check_plan
+from lotteryfl.server.store.database import AssignmentRow, Received
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.strategies import create_strategy
+
+
+class Arrival(NamedTuple):
+    """A result that has come in, and what its check has found: `Coordinator.settle` does the rest."""
+
+    result: pb.Result
+    """The message that announced it."""
+    file: str
+    """Where its tensors are, in the run directory; '': they have not come whole."""
+    finding: Received | PayloadError | FileNotFoundError
+    """What may count; what is wrong with it; or which file is gone that it needs, as its round has ended meanwhile."""
+
+
+def examine(run: RunDirectory, result: pb.Result, file: str, assigned: AssignmentRow) -> Arrival:
+    """Check a result, in one piece, for `Coordinator.settle`.
+
+    Touches files only and takes long: it may run beside the coordinator's thread.
+
+    Args:
+        run: the run directory.
+        result: its header.
+        file: its tensors in the run directory.
+        assigned: what its worker was told to do, as `Coordinator.wanted` says.
+    """
+    try:
+        return Arrival(result, file, check_result(run, result, file, assigned))
+    except (PayloadError, FileNotFoundError) as error:
+        return Arrival(result, file, error)
+
+
+def check_result(run: RunDirectory, result: pb.Result, file: str, assigned: AssignmentRow) -> Received:
+    """Check a result whole before it may count, and keep its new mask.
+
+    Args:
+        run: the run directory.
+        result: its header.
+        file: its tensors in the run directory.
+        assigned: what its worker was told to do.
+
+    Raises:
+        PayloadError: naming what is wrong with it.
+    """
+    most = run.experiment.checks.max_examples
+    if not 1 <= result.examples <= most:
+        raise PayloadError(f"examples = {result.examples}: expected 1 to {most}")
+    check_metrics(result.metrics, globally=run.experiment.measures_globally(assigned.round))
+    entries, before = open_file(run.tensor_path(file), "the payload"), run.load_masks(assigned.mask)
+    masks = unpack_mask_update(run.table, entries, {} if assigned.plan.HasField("readjust") else before)
+    run.wire.check(entries, masks, own=assigned.plan.owns_unkept)
+    digest = mask_digest(masks)
+    if result.mask_digest != digest:
+        raise PayloadError(f"mask_digest = {quoted(result.mask_digest)}: the mask sent has {digest!r}")
+    check_plan(run.table, assigned.plan, before, masks, result.metrics)
+    scale = _scale(run, Update(assigned.client, result.examples, masks, entries), assigned)
+    run.save_masks(masks, digest)
+    density = mask_density(run.table, masks)
+    return Received(result.assignment_id, result.examples, digest, file, density, result.metrics, scale)
+
+
+def _scale(run: RunDirectory, update: Update, assigned: AssignmentRow) -> float:
+    """Return which share of an update may be aggregated, by the bound of its norm.
+
+    Results that no model is made of have none: those of the final round, measurements, and all where nothing is shared.
+    """
+    checks, privacy = run.experiment.checks, run.experiment.privacy
+    bound, strategy = checks.max_update_norm, create_strategy(run.experiment)
+    # Workers clip to this, but narrow dtypes round, and the server's noise covers no more.
+    covered = privacy.clip_norm if privacy.noise == "server" else 0.0
+    if (
+        not (bound or covered)
+        or assigned.round > run.experiment.rounds
+        or not (strategy.aggregates and strategy.trains(assigned.round))
+    ):
+        return 1.0
+    norm = update_norm(run.table, open_file(run.tensor_path(assigned.source)), update)
+    if (bound and norm > bound and checks.on_large_update == "refuse") or not math.isfinite(norm):
+        what = f"checks.max_update_norm = {bound:g}" if bound else f"privacy.clip_norm = {covered:g}"
+        raise PayloadError(f"its update has a norm of {norm:.6g}, expected at most {what}")
+    most = min(each for each in (bound, covered) if each)
+    return most / norm if norm > most else 1.0

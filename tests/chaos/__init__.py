@@ -1,0 +1,1 @@
+"""A cluster under faults, and over thousands of rounds."""

@@ -1,0 +1,170 @@
+"""What a worker takes on of what its coordinator says, and what it refuses before it spends anything on it."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner
+
+from lotteryfl.client.limits import Limits, RefusedError, half_of_the_memory
+from lotteryfl.commands.work import work
+from lotteryfl.common.errors import ExperimentError, PayloadError
+from lotteryfl.common.wire.payload import max_payload_bytes
+from lotteryfl.common.wire.table import TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from tests.support.bench import tiny_experiment, tiny_mlp
+
+DIGEST = "0123456789abcdef" * 4
+TABLE = TensorTable.of(tiny_mlp())
+EXPERIMENT = tiny_experiment()
+
+
+def registration(**changes: object) -> pb.RegisterReply:
+    reply = pb.RegisterReply(
+        worker_id="w:1",
+        lease_seconds=60,
+        experiment_json=EXPERIMENT.model_dump_json(),
+        table_json=TABLE.to_json(),
+        initial_digest=DIGEST,
+        run_id="0" * 32,
+    )
+    for name, value in changes.items():
+        setattr(reply, name, value)
+    return reply
+
+
+def experiment_json(section: str, key: str, value: object) -> str:
+    table = EXPERIMENT.model_dump()
+    table[section][key] = value
+    return json.dumps(table)
+
+
+def one_tensor(*shape: int) -> str:
+    row = {"name": "w", "dtype": "F32", "shape": shape, "role": "parameter", "prunable": True, "aliases": []}
+    return json.dumps([row])
+
+
+def test_a_registration_that_makes_sense_is_read() -> None:
+    assert Limits().check_registration(registration()) == (EXPERIMENT, TABLE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"lease_seconds": float("nan")}, RefusedError, r"lease_seconds = nan: expected 1 to 604800$"),
+        ({"lease_seconds": float("inf")}, RefusedError, "lease_seconds = inf: "),
+        ({"lease_seconds": 0.0}, RefusedError, r"lease_seconds = 0\.0: "),
+        ({"initial_digest": "../../etc/passwd"}, RefusedError, "initial_digest = '../../etc/passwd': expected 64 hex"),
+        ({"initial_digest": DIGEST.upper()}, RefusedError, "initial_digest = "),
+        ({"initial_digest": ""}, RefusedError, "initial_digest = ''"),
+        ({"worker_id": "w" * 301}, RefusedError, "worker_id = .*: expected at most 300 characters"),
+        ({"run_id": "r" * 301}, RefusedError, "run_id = .*: expected at most 300 characters"),
+        ({"experiment_json": "["}, ExperimentError, "the coordinator's experiment: "),
+        ({"experiment_json": "{}" + " " * 2**20}, ExperimentError, f"{2**20 + 2} characters, expected at most {2**20}"),
+        ({"experiment_json": '{"speed": 1}'}, ExperimentError, "unknown key speed = 1"),
+        ({"experiment_json": experiment_json("training", "threads", 10**6)}, ExperimentError, "training.threads = "),
+        ({"experiment_json": experiment_json("aggregation", "rule", "magic")}, ExperimentError, "aggregation.rule = "),
+        ({"table_json": "["}, PayloadError, "tensor table: "),
+        ({"table_json": " " * (64 * 2**20 + 1)}, PayloadError, "characters, expected at most"),
+        ({"table_json": one_tensor(2**39, 2**39)}, PayloadError, "bytes of tensors, expected at most"),
+        ({"table_json": one_tensor(*[1] * 17)}, PayloadError, "at most 16 items"),
+        ({"table_json": one_tensor(-1)}, PayloadError, "greater than or equal to 0"),
+    ],
+)
+def test_a_registration_that_does_not_is_refused(
+    changes: dict[str, object], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        Limits().check_registration(registration(**changes))
+
+
+def test_a_model_beyond_the_memory_is_refused() -> None:
+    needed = max_payload_bytes(TABLE)
+    Limits(max_memory=needed).check_registration(registration())
+    with pytest.raises(
+        RefusedError, match=r"the coordinator's model takes .* this worker takes on .* \(--max-memory\)"
+    ):
+        Limits(max_memory=needed - 1).check_registration(registration())
+    with pytest.raises(RefusedError, match="the coordinator's model takes"):
+        Limits().check_registration(registration(table_json=one_tensor(2**37)))
+
+
+def assignment() -> pb.Assignment:
+    prune = pb.Plan.Prune(rate=0.2, target_density=0.1, accuracy_threshold=0.0)
+    plan = pb.Plan(prune=prune, rewind=pb.Plan.INITIAL, train=pb.Plan.Train(epochs=5))
+    return pb.Assignment(assignment_id="r1-c0-a1", client=2, plan=plan, mask_digest=DIGEST)
+
+
+def setting(path: str, value: object) -> Callable[[pb.Assignment], None]:
+    def change(message: pb.Assignment) -> None:
+        *parents, field = path.split(".")
+        target = message
+        for name in parents:
+            target = getattr(target, name)
+        setattr(target, field, value)
+
+    return change
+
+
+@pytest.mark.parametrize("name", ["assignment", "plan", "train"])
+def test_what_this_version_does_not_know_is_not_passed_over(name: str) -> None:
+    message = assignment()
+    part = {"assignment": message, "plan": message.plan, "train": message.plan.train}[name]
+    part.MergeFromString(b"\x98\x06\x01")  # field 99 = 1
+    with pytest.raises(RefusedError) as caught:
+        Limits().check_assignment(message, EXPERIMENT, None)
+    assert str(caught.value) == (
+        f"the coordinator's {name} has a field 99, which this version does not know: a newer lotteryfl sent it"
+    )
+
+
+def test_an_assignment_within_the_bounds_is_taken_on() -> None:
+    Limits().check_assignment(assignment(), EXPERIMENT, None)
+    Limits(max_epochs=5).check_assignment(assignment(), EXPERIMENT, {2})
+    Limits().check_assignment(pb.Assignment(assignment_id="r1-c0-a1", plan=assignment().plan), EXPERIMENT, None)
+    Limits().check_assignment(
+        pb.Assignment(assignment_id="r1-c0-a1", plan=pb.Plan(measure_saliency=True)), EXPERIMENT, None
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("plan.train.epochs", 1001, r"plan\.train\.epochs = 1001: expected 1 to 1000 \(--max-epochs\)"),
+        ("plan.train.epochs", 0, r"plan\.train\.epochs = 0: "),
+        ("plan.rewind", 7, r"plan\.rewind = 7: expected one of NONE, INITIAL"),
+        ("plan.prune.scope", 3, r"plan\.prune\.scope = 3: expected one of GLOBAL, LAYER, ROWS"),
+        ("plan.prune.rate", float("nan"), r"plan\.prune\.rate = nan: expected a share"),
+        ("plan.prune.rate", 1.5, r"plan\.prune\.rate = 1\.5: "),
+        ("plan.prune.target_density", 0.0, r"plan\.prune\.target_density = 0\.0: "),
+        ("plan.prune.accuracy_threshold", -0.1, r"plan\.prune\.accuracy_threshold = -0\.1: "),
+        ("plan.prune.min_mask_change", 2.0, r"plan\.prune\.min_mask_change = 2\.0: expected a share"),
+        ("plan.readjust.rate", 1.5, r"plan\.readjust\.rate = 1\.5: expected a share"),
+        ("plan.select.limit", float("nan"), r"plan\.select\.limit = nan: expected a share"),
+        ("plan.train.proximal", float("inf"), r"plan\.train\.proximal = inf: expected a finite number"),
+        ("client", 4, "client = 4: expected one of this worker's"),
+        ("mask_digest", "../mask", "mask_digest = '../mask': expected 64 hexadecimal digits, or none"),
+        ("base_digest", DIGEST[1:], "base_digest = "),
+        ("assignment_id", "../../x", "assignment_id = '../../x': "),
+        ("assignment_id", "", "assignment_id = '': "),
+        ("assignment_id", "r" * 65, "assignment_id = "),
+    ],
+)
+def test_an_assignment_beyond_them_is_refused(path: str, value: object, message: str) -> None:
+    asked = assignment()
+    setting(path, value)(asked)
+    with pytest.raises(RefusedError, match=f"^the coordinator's {message}"):
+        Limits().check_assignment(asked, EXPERIMENT, None)
+
+
+def test_a_client_whose_data_is_elsewhere_is_refused() -> None:
+    with pytest.raises(RefusedError, match="client = 2: expected one of this worker's"):
+        Limits().check_assignment(assignment(), EXPERIMENT, {0, 1, 3})
+
+
+def test_the_options_say_their_defaults() -> None:
+    text = " ".join(CliRunner().invoke(work, ["--help"]).output.split())
+    assert "--max-epochs INTEGER RANGE Refuse assignments of more epochs. [default: 1000; x>=1]" in text
+    assert "--max-memory GIB Refuse models that take more. [default: half of the machine's" in text
+    assert Limits() == Limits(1000, half_of_the_memory())
+    assert half_of_the_memory() > 2**20

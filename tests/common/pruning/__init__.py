@@ -1,0 +1,1 @@
+"""Masks, and how they come to be."""

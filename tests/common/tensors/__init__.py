@@ -1,0 +1,1 @@
+"""Tensors as bytes, in files and streams."""

@@ -1,0 +1,1 @@
+"""Every reader of others' bytes, under inputs that are nearly valid."""

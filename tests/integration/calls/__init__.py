@@ -1,0 +1,1 @@
+"""What goes between a coordinator and its workers."""

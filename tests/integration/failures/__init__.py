@@ -1,0 +1,1 @@
+"""What dies, stops, or is refused by a disk."""

@@ -1,0 +1,1 @@
+"""The program above both sides: commands, local runs, comparisons."""

@@ -1,0 +1,1 @@
+"""What a run promises about its clients, and what that costs."""

@@ -1,0 +1,1 @@
+"""What only looks: summaries, reports, exports, verification."""

@@ -1,0 +1,65 @@
+"""A run directory as tables and tensors, against the database and the files."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.packedmasks import unpack
+from lotteryfl.server.results.summary import summarise
+from lotteryfl.server.results.view import open_run
+from lotteryfl.server.store.summaries import client_summaries
+from tests.support.bench import simulated, tiny_experiment
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    simulated(tmp_path / "run", tiny_experiment(clients_per_round=4)).close()
+    return tmp_path / "run"
+
+
+def test_tables_are_those_of_the_database(path: Path) -> None:
+    with open_run(path) as run, simulated(path.parent / "same", tiny_experiment(clients_per_round=4)) as same:
+        metrics, assignments, summary = run.metrics(), run.assignments(), run.summary()
+        assert summary == summarise(same)
+        clients = client_summaries(same.database, 3)
+    assert len(metrics) == 3 * 4 * 2 + len(metrics[metrics["phase"] == "validation"])
+    last = metrics[(metrics["round"] == 3) & (metrics["phase"] == "personalised")]
+    assert last["client"].tolist() == [0, 1, 2, 3]
+    assert last["accuracy"].tolist() == [client.accuracy_personalised for client in clients]
+    assert last["density"].tolist() == [client.density for client in clients]
+    assert len(assignments) == 12
+    assert assignments["bytes_up"].sum() == summary["bytes"]["up"]
+    assert (assignments["done_at"] >= assignments["leased_at"]).all()
+    assert str(assignments["done_at"].dt.tz) == "UTC"
+
+
+def test_masks_and_tickets_go_together(path: Path) -> None:
+    with open_run(path) as run:
+        directory = run._run
+        for row in directory.database.clients():
+            masks, ticket = run.masks(row.client), run.ticket(row.client)
+            assert {name: mask.shape for name, mask in masks.items()} == {"0.weight": (12, 6), "2.weight": (3, 12)}
+            stored = directory.load_masks(row.mask)
+            for name, mask in masks.items():
+                assert torch.equal(mask, unpack(stored[name], mask.shape))
+                assert not ticket[name][~mask].any()
+            kept = sum(int(mask.sum()) for mask in masks.values())
+            assert kept / 108 == pytest.approx(row.density)
+        for ask in (run.masks, run.ticket):
+            with pytest.raises(LotteryFLError, match="client 4: the run's clients are 0 to 3"):
+                ask(4)
+
+
+def test_a_dense_client_has_no_mask(tmp_path: Path) -> None:
+    simulated(tmp_path / "run", tiny_experiment(strategy={"name": "fedavg"})).close()
+    with open_run(tmp_path / "run") as run:
+        assert run.masks(0) == {}
+
+
+def test_without_pandas_the_remedy_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with open_run(path) as run, pytest.raises(LotteryFLError, match=r"pip install 'lotteryfl\[notebook\]'"):
+        run.metrics()

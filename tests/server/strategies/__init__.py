@@ -1,0 +1,1 @@
+"""What each strategy plans, and what comes of it."""

@@ -1,0 +1,130 @@
+"""A strategy of the user's own: one file, named on the command line, here the one that the documentation shows."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tomli_w
+from click.testing import CliRunner, Result
+
+from lotteryfl.commands.run import _OpenRun
+from lotteryfl.common.errors import ExperimentError, LotteryFLError
+from lotteryfl.common.tensors.file import open_file
+from lotteryfl.program import program
+from lotteryfl.server.results.summary import summarise
+from lotteryfl.server.rounds.setup import create_run
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.strategies import STRATEGIES, add_strategies, create_strategy
+from tests.support.bench import TinyTask, create, tiny_experiment
+from tests.support.damage import problems
+from tests.support.paths import ROOT
+
+DOCUMENTATION = ROOT / "docs" / "strategies.md"
+
+GOOD = """
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.strategies import FedAvg
+from lotteryfl.server.strategies.base import Strategy
+
+class Mine(FedAvg):
+    name = "mine"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _only_built_in() -> Iterator[None]:
+    before = dict(STRATEGIES)
+    yield
+    STRATEGIES.clear()
+    STRATEGIES.update(before)
+
+
+def write(folder: Path, text: str, name: str = "my-own.py") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+@pytest.fixture
+def documented(tmp_path: Path) -> str:
+    (block,) = re.findall(r"^```python\n(.*?)^```$", DOCUMENTATION.read_text(encoding="utf-8"), re.M | re.S)
+    return write(tmp_path, block, "one_shot.py")
+
+
+def invoke(*arguments: object) -> Result:
+    result = CliRunner().invoke(program, [str(each) for each in arguments], standalone_mode=False)
+    if isinstance(result.exception, Exception) and not isinstance(result.exception, LotteryFLError):
+        raise result.exception
+    return result
+
+
+def test_the_documented_strategy_runs_by_its_file_alone(documented: str, tmp_path: Path) -> None:
+    settings = {"name": "one-shot", "target_density": 0.25, "options": {"from_round": 2}}
+    experiment = tiny_experiment(
+        rounds=3,
+        strategy=settings,
+        task={"name": "digits", "model": "mlp"},
+        partition={"examples_per_class": 5},
+    )
+    source, run = tmp_path / "one.toml", tmp_path / "run"
+    source.write_text(tomli_w.dumps(experiment.model_dump()))
+    unknown = invoke("simulate", source, "--run-dir", run)
+    assert "strategy.name = 'one-shot': must be one of lotteryfl, " in str(unknown.exception)
+    assert not run.exists()
+    assert invoke("simulate", source, "--run-dir", run, "--strategy", documented).exit_code == 0
+    with RunDirectory(run) as directory:
+        assert summarise(directory)["density"]["mean"] == pytest.approx(0.25, abs=1e-4)
+        assert {row.density for row in directory.database.assignments(2)} == {1.0}
+        assert not any(row.plan.HasField("prune") for row in directory.database.assignments(1))
+    assert problems(run) == []
+
+    begun = tmp_path / "begun"
+    create_run(begun, experiment, ()).close()
+    STRATEGIES.pop("one-shot")
+    ticket = tmp_path / "ticket"
+    for command in (("verify", run), ("export", run, "--client=1", f"--out={ticket}"), ("simulate", begun)):
+        assert "strategy.name = 'one-shot': must be" in (refused := invoke(*command)).output + str(refused.exception)
+        assert invoke(*command, "--strategy", documented).exit_code == 0
+        STRATEGIES.pop("one-shot")
+    assert open_file(ticket)
+
+
+def test_every_strategy_of_a_file_is_taken_once_and_again(tmp_path: Path) -> None:
+    source = write(tmp_path, GOOD + "class Other(Mine):\n    name = 'other'\n")
+    for _ in range(2):
+        add_strategies(source)
+    assert [name for name in STRATEGIES if name in ("mine", "other")] == ["mine", "other"]
+    assert create_strategy(tiny_experiment(strategy={"name": "other"})).name == "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.replace('"mine"', '"fedavg"'), "class Mine has name = 'fedavg': expected one of its own"),
+        (GOOD.replace('name = "mine"', "pass"), "class Mine has name = 'fedavg': expected one of its own"),
+        (GOOD.replace("(FedAvg)", "(Strategy)"), "class Mine lacks plan"),
+        (
+            "from lotteryfl.server.strategies import FedAvg",
+            "holds no class that is a lotteryfl.server.strategies.base.Strategy",
+        ),
+        ("x = 1 / 0", r"import failed at .*my-own.py:1: ZeroDivisionError"),
+        ("def", r"import failed at .*my-own.py:1: SyntaxError"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    source, before = write(tmp_path, text), dict(STRATEGIES)
+    with pytest.raises(ExperimentError, match=f"^--strategy {source}: {message}"):
+        add_strategies(source)
+    assert before == STRATEGIES
+
+
+@pytest.mark.parametrize(("source", "message"), [("no/such.py", "no file"), ("no_such_module", "no module")])
+def test_what_is_not_there_is_named(source: str, message: str) -> None:
+    with pytest.raises(ExperimentError, match=f"--strategy {source}: there is {message}"):
+        add_strategies(source)
+
+
+def test_when_stopped_it_says_how_to_go_on_with_it(tmp_path: Path) -> None:
+    with create(tmp_path / "run", tiny_experiment(), TinyTask()) as run:
+        opened = _OpenRun(run, TinyTask(), ("t.py",), ("my own.py",))
+        assert opened.command("run").endswith("/run --task=t.py '--strategy=my own.py'")

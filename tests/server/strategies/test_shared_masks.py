@@ -1,0 +1,140 @@
+"""What makes the strategies of one mask for all those strategies, by hand or against an oracle."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import nn
+
+from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common.experiment.settings import ServerSettings
+from lotteryfl.common.packedmasks import unpack
+from lotteryfl.common.tensors.file import open_file
+from lotteryfl.server.strategies import create_strategy
+from tests.support.bench import Bench, TinyTask, tiny_experiment, tiny_mlp
+from tests.support.playing import W, assigned, model, play, settings, ticket
+
+Drive = Callable[..., Bench]
+
+
+# ---- SSFL
+
+
+def test_ssfls_one_mask_is_of_the_largest_mean_saliencies(drive: Drive) -> None:
+    """Against autograd: |gradient of the mean loss × weight| of θ_0, averaged by examples."""
+    bench = play(drive(tiny_experiment(**settings("ssfl", target_density=0.4), rounds=3)))
+    net, mean = tiny_mlp(), torch.zeros(108, dtype=torch.float64)
+    net.load_state_dict(model(bench, 0))
+    weights = [layer.weight for layer in net if isinstance(layer, nn.Linear)]  # type: ignore[attr-defined]
+    for client in range(3):
+        inputs, labels = TinyTask().client_data(client).train.tensors  # type: ignore[attr-defined]
+        gradients = torch.autograd.grad(F.cross_entropy(net(inputs), labels), weights)
+        saliency = [(g * w).detach().abs().flatten() for g, w in zip(gradients, weights, strict=True)]
+        mean += torch.cat(saliency).double() * (8 + client) / 27
+    kept = torch.zeros(108, dtype=torch.bool)
+    kept[mean.topk(round(0.4 * 108)).indices] = True
+    masks = bench.run.load_masks(bench.run.shared_mask.digest)
+    assert torch.equal(torch.cat([unpack(masks[n], bench.run.table[n].shape).flatten() for n in masks]), kept)
+    assert {row.mask for row in bench.run.database.assignments(2)} == {bench.run.shared_mask.digest}
+    assert torch.equal(assigned(bench, 1)[W], torch.where(kept[:72].view(12, 6), model(bench, 0)[W], 0.0))
+
+
+def test_ssfls_saliencies_are_neither_tickets_nor_a_model(drive: Drive) -> None:
+    bench = play(drive(tiny_experiment(**settings("ssfl"), server={"optimizer": "sgd"}, rounds=2)))
+    assert bench.run.model_round == 0
+    assert {(row.ticket, row.density) for row in bench.run.database.clients()} == {("", 1.0)}
+    assert bench.files("results") == set()
+    assert bench.files("models") == {"round-0000.safetensors"}
+    play(bench)
+    assert bench.files("models") == {"round-0000.safetensors", "round-0002.safetensors", "optimizer-0002.safetensors"}
+    assert all(row.ticket for row in bench.run.database.clients())
+
+
+# ---- One ticket
+
+
+def test_one_tickets_mask_goes_over_the_output_layer_too_and_the_layer_is_each_clients_own(drive: Drive) -> None:
+    """The mask is SSFL's, of saliencies that come from all layers; what the server's momentum moves is the rest."""
+    changes = settings("one-ticket", target_density=0.4, personal=["2.*"])
+    bench = play(drive(tiny_experiment(**changes, rounds=4)), 2)
+    oracle = play(drive(tiny_experiment(**settings("ssfl", target_density=0.4), rounds=4), name="ssfl"))
+    assert bench.run.shared_mask == oracle.run.shared_mask
+    (kept,) = [
+        unpack(mask, (3, 12))
+        for name, mask in bench.run.load_masks(bench.run.shared_mask.digest).items()
+        if name == "2.weight"
+    ]
+    assert 0 < int(kept.sum()) < kept.numel()
+    heads = [ticket(bench, client)["2.weight"] for client in range(3)]
+    for client, head in enumerate(heads):
+        assert torch.equal(head != 0, kept)
+        assert torch.equal(assigned(bench, client)["2.weight"], head)
+    assert not torch.equal(heads[0], heads[1])
+    assert torch.equal(model(bench)["2.weight"], torch.where(kept, model(bench, 0)["2.weight"], 0.0))
+
+
+def test_one_tickets_server_steps_by_momentum_unless_it_is_told_otherwise() -> None:
+    mine = {"strategy": {"name": "one-ticket"}}
+    server = create_strategy(tiny_experiment(**mine)).server_optimizer()
+    assert (server.optimizer, server.lr, server.momentum) == ("sgd", 0.5, 0.9)
+    told = {"optimizer": "adam", "lr": 0.01}
+    assert create_strategy(tiny_experiment(**mine, server=told)).server_optimizer() == ServerSettings(**told)
+
+
+# ---- FedDST
+
+
+def test_feddst_keeps_its_density_and_exchanges_weights(drive: Drive) -> None:
+    changes = settings("feddst", readjust_every=2, readjust_rate=0.5, target_density=0.5)
+    bench = drive(tiny_experiment(**changes, rounds=8, training={"epochs": 2}))
+    digests, rates = [bench.run.shared_mask.digest], []
+    while not bench.coordinator.is_final:
+        rows = bench.run.database.assignments(bench.coordinator.round)
+        rates.append(rows[0].plan.readjust.rate)
+        play(bench)
+        digests.append(bench.run.shared_mask.digest)
+        assert {row.density for row in bench.run.database.clients()} == {0.5}
+        masks = bench.run.load_masks(bench.run.shared_mask.digest)
+        assert {name: packed_masks.count(mask) for name, mask in masks.items()} == {W: 36, "2.weight": 18}
+    assert rates == [0, pytest.approx(0.25), 0, 0, 0, 0, 0, 0], "by a cosine that is 0 at half of the rounds"
+    assert [a != b for a, b in pairwise(digests)] == [rate > 0 for rate in rates]
+
+
+def test_feddsts_next_mask_is_of_the_largest_that_somebody_kept(drive: Drive) -> None:
+    changes = settings("feddst", readjust_every=1, target_density=0.5)
+    bench = drive(tiny_experiment(**changes, rounds=4, training={"epochs": 2}))
+    shared = unpack(bench.run.load_masks(bench.run.shared_mask.digest)[W], (12, 6))
+    bench.do_all(bench.register())
+    total, weight = torch.zeros(12, 6, dtype=torch.float64), torch.zeros(12, 6)
+    kept = []
+    for row in bench.run.database.results(1):
+        masks = bench.run.load_masks(row.mask)
+        values = bench.run.wire.unpack(
+            {k: t for k, t in open_file(bench.path / row.file).items() if not k.startswith("mask/")}, masks
+        )
+        kept.append(unpack(masks[W], (12, 6)))
+        total += row.examples * values[W].double()
+        weight += row.examples * kept[-1]
+    assert any(not torch.equal(mask, shared) for mask in kept)
+    mean = (total / weight.clamp(min=1)).float()
+    bench.commit()
+    new = unpack(bench.run.load_masks(bench.run.shared_mask.digest)[W], (12, 6))
+    assert not bool((new & (weight == 0)).any()), "a weight that nobody kept came in by its initial value"
+    assert mean.abs()[new].min() >= mean.abs()[~new].max()
+    torch.testing.assert_close(model(bench)[W], torch.where(new, mean, 0.0))
+
+
+@pytest.mark.parametrize("optimizer", ["none", "sgd", "adam"])
+@pytest.mark.parametrize("name", ["ssfl", "feddst"])
+def test_under_one_mask_the_model_is_exactly_0_off_it(drive: Drive, name: str, optimizer: str) -> None:
+    """Whatever momentum would make of a weight that has left it, or of the first values of one that never was in it."""
+    changes = settings(name, readjust_every=1)
+    bench = drive(tiny_experiment(**changes, rounds=6, training={"epochs": 2}, server={"optimizer": optimizer}))
+    for _ in range(6):
+        play(bench)
+        if bench.run.model_round:
+            for each, packed in bench.run.load_masks(bench.run.shared_mask.digest).items():
+                kept = unpack(packed, bench.run.table[each].shape)
+                assert torch.equal(model(bench)[each] != 0, kept)
