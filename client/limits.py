@@ -33,7 +33,7 @@ _SHARES = (
     "select.rate",
     "select.limit",
 )
-"""Of a plan; what it leaves out is 0."""
+"""Fields of a plan that are between 0 and 1; what it leaves out is 0."""
 
 _ASSIGNMENT_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 

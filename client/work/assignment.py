@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lotteryfl.client.work.planrun import LocalWork
+from lotteryfl.client.work.planrun import PlanRun
 from lotteryfl.client.work.testdata import TestData
 from lotteryfl.client.work.updateprivacy import protect_update
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.client.work.workplace import Workplace
+from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import named_tensors
@@ -64,7 +65,7 @@ class AssignmentRunner:
         self._rounds = experiment.rounds
         self._wire = WireFormat(table, experiment.wire_dtype)
         self._model = task.model().to(device)
-        self._work = LocalWork(self._model, table, experiment, initial, device)
+        self._workplace = Workplace(self._model, table, experiment, initial, device)
         self._tensors = named_tensors(self._model)
 
     def place(self, entry: Entry) -> Tensor:
@@ -115,20 +116,21 @@ class AssignmentRunner:
         start = self._start(assignment)
         data = self._task.client_data(assignment.client)
         test, everybodys = self._test_data.own(assignment, data), self._test_data.everybodys(assignment)
-        metrics = pb.ClientMetrics(downloaded=self._work.evaluate(test))
-        done = self._work.follow(assignment, data, masks, metrics, on_step)
+        downloaded = self._workplace.evaluate(test)
+        done = PlanRun(self._workplace, assignment, data, masks, on_step).follow()
         self._protect(start, done.masks)
         values = self._pack(done.masks, own=plan.owns_unkept)
-        saliencies = plan.measure_saliency  # in the model's place: there is nothing to evaluate
-        if saliencies:
-            metrics.personalised.CopyFrom(metrics.downloaded)
-        else:
-            metrics.personalised.CopyFrom(self._work.evaluate(test))
-        if everybodys is not None:
-            metrics.global_test.CopyFrom(self._work.evaluate(everybodys))
-        metrics.train_loss = 0.0 if self._privacy.hides_loss else done.trained.loss
-        metrics.density = mask_density(self._wire.table, done.masks)
-        metrics.seconds = time.monotonic() - started
+        # Saliencies are in the model's place: there is nothing to evaluate.
+        personalised = downloaded if plan.measure_saliency else self._workplace.evaluate(test)
+        metrics = pb.ClientMetrics(
+            downloaded=downloaded,
+            validation=done.validation,
+            personalised=personalised,
+            global_test=None if everybodys is None else self._workplace.evaluate(everybodys),
+            train_loss=0.0 if self._privacy.hides_loss else done.trained.loss,
+            density=mask_density(self._wire.table, done.masks),
+            seconds=time.monotonic() - started,
+        )
         check_metrics(metrics, globally=everybodys is not None)
         self._wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
@@ -138,9 +140,7 @@ class AssignmentRunner:
         table = self._wire.table
         self._wire.unpack_into(entries, masks, self._tensors, own=own)
         in_force = {} if own else masks
-        apply_masks(
-            self._model, {name: packed_masks.unpack(mask, table[name].shape) for name, mask in in_force.items()}
-        )
+        apply_masks(self._model, {name: packedmasks.unpack(mask, table[name].shape) for name, mask in in_force.items()})
 
     def _start(self, assignment: pb.Assignment) -> dict[str, Tensor]:
         """Return what the update is measured from, where it is to be bounded; otherwise nothing.

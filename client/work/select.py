@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -32,7 +32,7 @@ def select_own(
     """
     specs = [spec for spec in table if spec.prunable]
     kept = [
-        packed_masks.unpack(shared[spec.name], (spec.numel,))
+        packedmasks.unpack(shared[spec.name], (spec.numel,))
         if spec.name in shared
         else torch.ones(spec.numel, dtype=torch.bool)
         for spec in specs
@@ -49,4 +49,4 @@ def select_own(
     stays = torch.cat(kept)
     stays[torch.cat(moves).topk(count).indices] = False
     parts = torch.split(stays, [spec.numel for spec in specs])
-    return {spec.name: packed_masks.pack(part) for spec, part in zip(specs, parts, strict=True)}
+    return {spec.name: packedmasks.pack(part) for spec, part in zip(specs, parts, strict=True)}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.noise import Source, gaussian
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.wire.table import TensorTable
@@ -65,5 +65,5 @@ def _updates(
             continue
         tensor = tensors[spec.name]
         update = tensor.to("cpu", torch.float64, copy=True) - start[spec.name].to("cpu", torch.float64)
-        kept = packed_masks.unpack(masks[spec.name], spec.shape) if spec.name in masks else None
+        kept = packedmasks.unpack(masks[spec.name], spec.shape) if spec.name in masks else None
         yield tensor, update if kept is None else update.mul_(kept), kept

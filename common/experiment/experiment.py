@@ -15,19 +15,18 @@ from lotteryfl.common.experiment.settings import (
     AccessSettings,
     AggregationSettings,
     CheckSettings,
-    Count,
     EvaluationSettings,
     PartitionSettings,
     PrivacySettings,
     RoundSettings,
-    Section,
     ServerSettings,
     StrategySettings,
     TaskSettings,
-    TrainingSettings,
     WireDtype,
 )
+from lotteryfl.common.section import Count, Section
 from lotteryfl.common.text import quoted
+from lotteryfl.common.training.recipe import TrainingSettings
 
 TOMLTable = dict[str, Any]
 

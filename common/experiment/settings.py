@@ -1,17 +1,16 @@
-"""The sections of an experiment file: their keys, defaults and bounds."""
+"""The sections of an experiment file: their keys, defaults and bounds; `training` is in `common.training.recipe`."""
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from lotteryfl.common.experiment.clientranges import parse_clients
+from lotteryfl.common.section import Count, Section
 from lotteryfl.common.security.identity import IdentityError, check_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-"""Fits into every integer of the contract and of run.db."""
 
 WireDtype = Literal["float32", "bfloat16", "float16", "int8"]
 """In what weights travel."""
@@ -24,12 +23,6 @@ MAX_LEASE_SECONDS = 7 * 86400.0
 
 MAX_EXAMPLES = 2**40
 """A client's training examples beyond this are not believed: they are weights in a mean."""
-
-
-class Section(BaseModel):
-    """Keys that are all known, and numbers that are all finite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TaskSettings(Section):
@@ -59,20 +52,6 @@ class PartitionSettings(Section):
     rotations: int = Field(4, ge=1, le=360)
     """Client k's images are turned by k mod rotations steps of 360 / rotations degrees (feature-skew)."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-
-
-class TrainingSettings(Section):
-    """Local training on a client."""
-
-    epochs: Count = 5
-    batch_size: Count = 8
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(0.1, gt=0)
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """For sgd; the others keep torch's defaults."""
-    weight_decay: float = Field(0.0, ge=0)
-    threads: int = Field(1, ge=1, le=1024)
-    """torch threads of a worker: part of the experiment, because it changes the order of sums."""
 
 
 class StrategySettings(Section):
@@ -114,7 +93,7 @@ class StrategySettings(Section):
     """Share of the kept weights that are exchanged at first (feddst)."""
     readjust_every: int = Field(10, ge=1)
     """Rounds between exchanges (feddst)."""
-    options: dict[str, bool | int | float | str] = {}
+    options: dict[str, bool | int | float | str] = Field({})
     """Keys of a strategy of one's own, which says what they are."""
 
 
@@ -214,7 +193,7 @@ class RoundSettings(Section):
 class AccessSettings(Section):
     """Who may work, for which clients; only the coordinator knows of it."""
 
-    workers: dict[str, str] = {}
+    workers: dict[str, str] = Field({})
     """By the name in a worker's certificate or token, clients as 0-9 or 0,3,7-9; empty: everyone, for all."""
 
     @field_validator("workers")

@@ -31,6 +31,7 @@ from lotteryfl.common.training.loop import (
     pull_back,
     seeded,
 )
+from lotteryfl.common.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -42,28 +43,21 @@ class ExamplePrivacy:
     noise_multiplier: float
     """Standard deviation of the noise in the sum of a step's gradients, in units of the bound."""
     source: Source = os.urandom
-    """Of batches and noise; all but tests leave it to the operating system."""
+    """Random bytes, from which batches and noise come; all but tests leave it to the operating system."""
 
 
 def train_privately(
     model: nn.Module,
     data: Data,
+    recipe: Recipe,
     privacy: ExamplePrivacy,
     *,
-    epochs: int,
-    lr: float,
-    batch_size: int = 32,
-    optimizer: str = "sgd",
-    momentum: float = 0.0,
-    weight_decay: float = 0.0,
-    proximal: float = 0.0,
-    seed: int = 0,
     device: torch.device | str = "cpu",
     loss: Loss = F.cross_entropy,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
-    """Train as `common.training.loop.train` does, by DP-SGD; two trainings are never alike.
+    """Train as `common.training.loop.train_by_recipe` does, by DP-SGD; two trainings are never alike.
 
     An epoch has as many steps as otherwise. Each is on a batch of its own, in which every example is with
     probability batch_size / examples (Poisson sampling, as accountants take it), and which may be empty; the sum of
@@ -73,15 +67,9 @@ def train_privately(
     Args:
         model: as for `train`.
         data: as for `train`.
+        recipe: for how long, by which steps; its batch size is the mean number of examples in a step, or all, where
+            there are fewer. Its seed is of dropout alone.
         privacy: bound and noise.
-        epochs: as for `train`; so are the others. `seed` is of dropout alone.
-        lr: learning rate.
-        batch_size: mean number of examples in a step; all, where there are fewer.
-        optimizer: "sgd", "adam" or "adamw".
-        momentum: of sgd.
-        weight_decay: of the optimizer.
-        proximal: μ of FedProx.
-        seed: any int.
         device: where to train.
         loss: see `Loss`; a mean over the batch.
         on_step: called after every step; its loss has no noise.
@@ -92,20 +80,24 @@ def train_privately(
         ValueError: as `train`.
         TaskError: Opacus is not installed, or one example has no gradient of its own in this model, as with batch norm.
     """
-    if epochs < 1:
-        raise ValueError(f"epochs={epochs}: expected at least 1")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: expected at least 1")
+    settings, proximal = recipe.settings, recipe.proximal
+    for option, value in (("epochs", recipe.epochs), ("batch_size", settings.batch_size)):
+        if value < 1:
+            raise ValueError(f"{option}={value}: expected at least 1")
     device = torch.device(device)
     examples = Examples(data, device)
-    expected = min(batch_size, len(examples))
+    expected = min(settings.batch_size, len(examples))
     model.to(device)
     steps = 0
-    with mode(model, training=True), seeded(derive_seed(seed, "dropout"), device), trainable_ticket(model) as pruned:
-        plain = make_optimizer(optimizer, model, lr, momentum, weight_decay)
+    with (
+        mode(model, training=True),
+        seeded(derive_seed(recipe.seed, "dropout"), device),
+        trainable_ticket(model) as pruned,
+    ):
+        plain = make_optimizer(model, settings)
         start = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad] if proximal else []
         with _by_example(model, plain, privacy, expected) as optim:
-            for epoch in range(1, epochs + 1):
+            for epoch in range(1, recipe.epochs + 1):
                 total, seen = torch.zeros((), device=device), 0
                 for batch in _poisson_batches(len(examples), expected, privacy.source):
                     optim.zero_grad()

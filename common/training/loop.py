@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.training.metrics import Metrics, classification_metrics
+from lotteryfl.common.training.recipe import OptimizerName, Recipe, TrainingSettings
 
 Data = Dataset[Any] | tuple[Tensor, Tensor]
 """A map-style data set of (input, label), or the inputs (N, ...) and int64 labels (N,) themselves."""
@@ -47,7 +48,7 @@ def train(
     epochs: int,
     lr: float,
     batch_size: int = 32,
-    optimizer: str = "sgd",
+    optimizer: OptimizerName = "sgd",
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     proximal: float = 0.0,
@@ -82,31 +83,65 @@ def train(
         TypeError: the data set has no length.
         ValueError: no data, inputs and labels of unequal lengths, nothing to train, or an option is wrong.
     """
-    if epochs < 1:
-        raise ValueError(f"epochs={epochs}: expected at least 1")
+    # Not validated: what is wrong is said in a function's words where it is used, not in those of an experiment file.
+    settings = TrainingSettings.model_construct(
+        batch_size=batch_size, optimizer=optimizer, lr=lr, momentum=momentum, weight_decay=weight_decay
+    )
+    recipe = Recipe(settings, epochs, proximal, seed)
+    return train_by_recipe(model, data, recipe, device=device, loss=loss, on_step=on_step, on_epoch=on_epoch)
+
+
+def train_by_recipe(
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    *,
+    device: torch.device | str = "cpu",
+    loss: Loss = F.cross_entropy,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> TrainResult:
+    """Train as `train` does, by a recipe instead of keywords.
+
+    Args:
+        model: as for `train`.
+        data: as for `train`.
+        recipe: for how long, by which steps, from which seed.
+        device: where to train.
+        loss: see `Loss`.
+        on_step: called after every step; cancel the training by raising from it.
+        on_epoch: called after every epoch; the weights are plain then, see `common.pruning.prune.trainable_ticket`.
+
+    Raises:
+        TypeError: the data set has no length.
+        ValueError: as `train`.
+    """
+    settings, proximal = recipe.settings, recipe.proximal
+    if recipe.epochs < 1:
+        raise ValueError(f"epochs={recipe.epochs}: expected at least 1")
     device = torch.device(device)
     examples = Examples(data, device)
     merge_single = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    shuffler = torch.Generator().manual_seed(derive_seed(seed, "shuffle"))
+    shuffler = torch.Generator().manual_seed(derive_seed(recipe.seed, "shuffle"))
     model.to(device)
     steps = 0
     with (
         mode(model, training=True),
-        seeded(derive_seed(seed, "dropout"), device),
+        seeded(derive_seed(recipe.seed, "dropout"), device),
         trainable_ticket(model) as pruned,
     ):
-        optim = make_optimizer(optimizer, model, lr, momentum, weight_decay)
+        optimizer = make_optimizer(model, settings)
         start = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad] if proximal else []
-        for epoch in range(1, epochs + 1):
+        for epoch in range(1, recipe.epochs + 1):
             losses, sizes = [], []
             order = torch.randperm(len(examples), generator=shuffler)
-            for inputs, labels in examples.batches(order, batch_size, merge_single=merge_single):
-                optim.zero_grad()
+            for inputs, labels in examples.batches(order, settings.batch_size, merge_single=merge_single):
+                optimizer.zero_grad()
                 batch_loss = loss(model(inputs), labels)
                 batch_loss.backward()  # type: ignore[no-untyped-call]
                 pull_back(start, proximal)
                 mask_gradients(pruned)
-                optim.step()
+                optimizer.step()
                 steps += 1
                 losses.append(batch_loss.detach())
                 sizes.append(len(labels))
@@ -114,7 +149,7 @@ def train(
                     on_step(epoch, steps, losses[-1])
             if on_epoch is not None:
                 on_epoch(epoch)
-        optim.zero_grad()
+        optimizer.zero_grad()
     return TrainResult(_weighted_mean(losses, sizes), len(examples), steps)
 
 
@@ -216,9 +251,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def make_optimizer(
-    name: str, model: nn.Module, lr: float, momentum: float, weight_decay: float
-) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     """Return a fresh optimizer of what is to be trained.
 
     Raises:
@@ -227,13 +260,14 @@ def make_optimizer(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise ValueError(f"nothing to train: {type(model).__name__} has no parameter that requires a gradient")
-    if name == "sgd":
-        return torch.optim.SGD(parameters, lr, momentum=momentum, weight_decay=weight_decay)
-    if name == "adam":
+    lr, weight_decay = settings.lr, settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr, momentum=settings.momentum, weight_decay=weight_decay)
+    if settings.optimizer == "adam":
         return torch.optim.Adam(parameters, lr, weight_decay=weight_decay)
-    if name == "adamw":
+    if settings.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr, weight_decay=weight_decay)
-    raise ValueError(f"optimizer={name!r}: expected 'sgd', 'adam' or 'adamw'")
+    raise ValueError(f"optimizer={settings.optimizer!r}: expected 'sgd', 'adam' or 'adamw'")
 
 
 def pull_back(start: list[tuple[nn.Parameter, Tensor]], proximal: float) -> None:

@@ -16,8 +16,8 @@ from looking import until
 from torch import nn
 
 from lotteryfl.common.experiment.experiment import Experiment, load, load_resolved
-from lotteryfl.common.experiment.settings import TrainingSettings
 from lotteryfl.common.tensors.file import open_file
+from lotteryfl.common.training.recipe import TrainingSettings
 from lotteryfl.server.results.reporting.data import read_run
 from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.results.verify import verify

@@ -8,7 +8,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lotteryfl.client.work.planrun import Done, LocalWork
+from lotteryfl.client.work.planrun import Done, PlanRun
+from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import packedmasks as packed_masks
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
@@ -40,10 +41,11 @@ class Worked:
             self.before = {name: packed_masks.pack(mask) for name, mask in keep.items()}
             if not plan.owns_unkept:
                 apply_masks(self.model, keep)
-        self.metrics, self.steps = pb.ClientMetrics(), 0
-        work = LocalWork(self.model, self.table, tiny_experiment(training=TRAINING), self.initial, CPU)
+        self.steps = 0
+        workplace = Workplace(self.model, self.table, tiny_experiment(training=TRAINING), self.initial, CPU)
         assignment = pb.Assignment(assignment_id="r1-c2-a1", seed=SEED, plan=plan)
-        self.done: Done = work.follow(assignment, self.data, self.before, self.metrics, self._count)
+        self.done: Done = PlanRun(workplace, assignment, self.data, self.before, self._count).follow()
+        self.metrics = pb.ClientMetrics(validation=self.done.validation)
 
     def _count(self, epoch: int, step: int, loss: Tensor) -> None:
         self.steps += 1

@@ -1,6 +1,7 @@
 """DP-SGD against its definition, gradient by gradient."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lotteryfl.common.noise import uniform
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.pruning.prune import prune_fixed_amount
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
+from lotteryfl.common.training.recipe import Recipe, TrainingSettings
 
 EXAMPLES = 30
 
@@ -26,6 +28,11 @@ def data() -> tuple[Tensor, Tensor]:
 def net() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def recipe(epochs: int = 1, proximal: float = 0.0, seed: int = 0, **settings: Any) -> Recipe:
+    settings = {"lr": 0.1, "momentum": 0.0, "batch_size": 32, **settings}
+    return Recipe(TrainingSettings.model_construct(**settings), epochs, proximal, seed)
 
 
 def by_hand(model: nn.Module, batches: list[Tensor], bound: float, lr: float, expected: int, pull: float = 0.0) -> None:
@@ -63,7 +70,7 @@ def test_without_noise_a_training_is_that_of_the_definition(
         prune_fixed_amount(reference, 0.5, verbose=False)
     steps = 2 * math.ceil(EXAMPLES / expected)
     privacy = ExamplePrivacy(0.3, 0.0, np.random.default_rng(7).bytes)
-    result = train_privately(model, data(), privacy, epochs=2, lr=0.2, batch_size=batch_size, proximal=proximal)
+    result = train_privately(model, data(), recipe(2, proximal, lr=0.2, batch_size=batch_size), privacy)
     source = np.random.default_rng(7).bytes
     source(8)  # seeds the noise
     batches = [(uniform(EXAMPLES, source) < expected / EXAMPLES).nonzero().flatten() for _ in range(steps)]
@@ -87,7 +94,7 @@ def test_noise_is_of_its_deviation_and_none_is_where_weights_are_pruned() -> Non
     before = {name: values.clone() for name, values in named_tensors(model).items()}
     inputs = torch.zeros(5, 300)
     privacy = ExamplePrivacy(2.0, 3.0, np.random.default_rng(1).bytes)
-    train_privately(model, (inputs, torch.zeros(5, dtype=torch.int64)), privacy, epochs=1, lr=1.0, batch_size=5)
+    train_privately(model, (inputs, torch.zeros(5, dtype=torch.int64)), recipe(lr=1.0, batch_size=5), privacy)
     change = named_tensors(model)["weight"] - before["weight"]
     kept = named_masks(model)["weight"] == 1
     assert not change[~kept].any()
@@ -98,7 +105,7 @@ def test_dropout_alone_goes_by_the_seed() -> None:
     found = []
     for _ in range(2):
         model = net()
-        train_privately(model, data(), ExamplePrivacy(1.0, 1.0), epochs=1, lr=0.1, batch_size=4, seed=1)
+        train_privately(model, data(), recipe(batch_size=4, seed=1), ExamplePrivacy(1.0, 1.0))
         found.append(named_tensors(model)["0.weight"].clone())
     assert not torch.equal(*found)
 
@@ -110,7 +117,7 @@ def test_nothing_of_it_is_left_in_the_model_whatever_happens() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_privately(model, data(), ExamplePrivacy(1.0, 1.0), epochs=1, lr=0.1, on_step=stop)
+        train_privately(model, data(), recipe(), ExamplePrivacy(1.0, 1.0), on_step=stop)
     assert not any(hasattr(parameter, "grad_sample") for parameter in model.parameters())
     assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
 
@@ -118,10 +125,10 @@ def test_nothing_of_it_is_left_in_the_model_whatever_happens() -> None:
 def test_batch_norm_mixes_examples_and_is_refused() -> None:
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
     with pytest.raises(TaskError, match=r"privacy\.dp_sgd: no example has a gradient of its own .*BatchNorm"):
-        train_privately(model, data(), ExamplePrivacy(1.0, 1.0), epochs=1, lr=0.1)
+        train_privately(model, data(), recipe(), ExamplePrivacy(1.0, 1.0))
 
 
 @pytest.mark.parametrize("option", ["epochs", "batch_size"])
 def test_options_are_checked(option: str) -> None:
     with pytest.raises(ValueError, match=f"{option}=0: expected at least 1"):
-        train_privately(net(), data(), ExamplePrivacy(1.0, 1.0), lr=0.1, **{"epochs": 1, option: 0})
+        train_privately(net(), data(), recipe(**{option: 0}), ExamplePrivacy(1.0, 1.0))

@@ -1,0 +1,46 @@
+"""Where plans are followed: one model on one device, and what an experiment says of it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
+from lotteryfl.common.training.loop import Data, OnEpoch, OnStep, TrainResult, evaluate, train_by_recipe
+from lotteryfl.common.training.recipe import Recipe
+from lotteryfl.common.wire.table import TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What one assignment after the other is done with."""
+
+    model: nn.Module
+    """On the device; worked on in place."""
+    table: TensorTable
+    """The model's tensors."""
+    experiment: Experiment
+    """Its `training` section says how to train, `privacy` whether by DP-SGD, `strategy` which weights are prunable."""
+    initial: Mapping[str, Tensor]
+    """θ_0 by plain name; read, never changed."""
+    device: torch.device
+    """Where to evaluate and train."""
+
+    def evaluate(self, data: Dataset[Any]) -> pb.Evaluation:
+        """Score the model as it is."""
+        return pb.Evaluation(**asdict(evaluate(self.model, data, device=self.device)))
+
+    def train(self, data: Data, recipe: Recipe, on_step: OnStep | None, on_epoch: OnEpoch | None) -> TrainResult:
+        """Train the model, by DP-SGD where the experiment says so."""
+        privacy = self.experiment.privacy
+        if not privacy.dp_sgd:
+            return train_by_recipe(self.model, data, recipe, device=self.device, on_step=on_step, on_epoch=on_epoch)
+        examples = ExamplePrivacy(privacy.max_grad_norm, privacy.noise_multiplier)
+        return train_privately(
+            self.model, data, recipe, examples, device=self.device, on_step=on_step, on_epoch=on_epoch
+        )
