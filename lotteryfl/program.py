@@ -1,47 +1,68 @@
-"""The program `lotteryfl`: finds its commands in server/ and client/, and turns errors into one line."""
+"""The program `lotteryfl`: finds its commands, and turns errors into one line."""
 
 import logging
 import os
 import signal
 import sys
 from importlib import import_module
+from typing import NamedTuple
 
 import click
 
 from lotteryfl.allocator import keep_freed_memory
 from lotteryfl.common.errors import LotteryFLError
 
-_COMMANDS = {
-    "init": "lotteryfl.commands.init:init",
-    "data": "lotteryfl.commands.data:data",
-    "run": "lotteryfl.commands.run:run",
-    "serve": "lotteryfl.commands.run:serve",
-    "work": "lotteryfl.commands.work:work",
-    "simulate": "lotteryfl.commands.run:simulate",
-    "status": "lotteryfl.commands.inspect:status",
-    "export": "lotteryfl.commands.inspect:export",
-    "verify": "lotteryfl.commands.inspect:verify",
-    "compare": "lotteryfl.commands.compare:compare",
-    "report": "lotteryfl.commands.report:report",
-    "certs": "lotteryfl.commands.security:certs",
-    "token": "lotteryfl.commands.security:token",
+
+class Known(NamedTuple):
+    """A command as it is known before its module is imported, which may take seconds."""
+
+    module: str
+    """The module of lotteryfl.commands that has the function of the command's name."""
+    help: str
+    """The first sentence of that function's docstring."""
+
+
+COMMANDS = {
+    "init": Known("init", "Write a commented experiment file."),
+    "data": Known("data", "Say which client holds how much of what, and how skewed that is."),
+    "run": Known("run", "Run an experiment with local workers, or continue the run in DIR."),
+    "serve": Known("run", "Be the coordinator of an experiment, or of the run in DIR."),
+    "work": Known("work", "Be a worker: fetch assignments, train, return tickets, until the run is over."),
+    "simulate": Known("run", "Run an experiment in this one process, with the same result as over gRPC."),
+    "status": Known("inspect", "Say where a run stands, from its directory or its coordinator."),
+    "export": Known("inspect", "Write a client's ticket as a plain state dict."),
+    "verify": Known("inspect", "Check a run directory: database, rounds, masks, models, tickets."),
+    "compare": Known(
+        "compare", "Compare strategies over seeds; what has finished is kept, what was interrupted goes on."
+    ),
+    "report": Known(
+        "report", "Write a page with pictures of runs (or of all runs in a folder), or export their metrics."
+    ),
+    "certs": Known(
+        "security",
+        "Make certificates for mutual TLS, under an authority of their own in DIR; what is there stays as it is.",
+    ),
+    "token": Known("security", "Make a token by which NAME shows who it is, and print it: FILE only gets its SHA-256."),
 }
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM, as shells have it."""
 
 
 class _Commands(click.Group):
-    """Commands by name, imported when called: `common` knows neither side, a worker needs no coordinator."""
+    """Commands by name, imported when called: help costs no torch, and a worker needs no coordinator."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
-        module, _, function = _COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(import_module(module), function)
+        command: click.Command = getattr(import_module(f"lotteryfl.commands.{COMMANDS[cmd_name].module}"), cmd_name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, known.help) for name, known in COMMANDS.items()])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

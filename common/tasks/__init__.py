@@ -1,49 +1,24 @@
 """Tasks: a model and every client's data, built in or the user's own."""
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from lotteryfl.common.errors import TaskError
-from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.tasks import cifar10, digits, emnist, femnist, har, languages, mnist, tabular
-from lotteryfl.common.tasks.base import ClientData, Task, task_id
-from lotteryfl.common.tasks.builtin import BuiltInTask, Loader
-from lotteryfl.common.tasks.custom import load_custom
+from lotteryfl.common.lazy import front
+
+if TYPE_CHECKING:
+    from lotteryfl.common.tasks.base import ClientData, Task, task_id
+    from lotteryfl.common.tasks.builtin import BuiltInTask
+    from lotteryfl.common.tasks.registry import BUILT_IN, load_task
 
 __all__ = ["BUILT_IN", "BuiltInTask", "ClientData", "Task", "load_task", "task_id"]
 
-BUILT_IN: dict[str, Loader] = {
-    "digits": digits.load,
-    "mnist": mnist.load,
-    "fashion-mnist": mnist.load,
-    "emnist-balanced": emnist.load,
-    "emnist-letters": emnist.load,
-    "emnist-byclass": emnist.load,
-    "femnist": femnist.load,
-    "cifar10": cifar10.load,
-    "har": har.load,
-    "tabular": tabular.load,
-    "languages": languages.load,
-}
-"""Name → loader of (training data, test data)."""
-
-
-def load_task(experiment: Experiment, allowed: Sequence[str] = ()) -> Task:
-    """Load the task that an experiment names.
-
-    A built-in task is always there; its data is read when the first client's is asked for. Of the user's own
-    tasks only those in `allowed` are: the experiment may come over the wire, and only chooses among them.
-
-    Args:
-        experiment: names the task, by `task_id` or by a name that has this id.
-        allowed: the task files and modules that this process's operator named.
-
-    Raises:
-        TaskError: the task or its architecture is unknown here, or the user's file is not a task.
-    """
-    for own in {experiment.task.name, *allowed} - set(BUILT_IN):
-        if task_id(own) in BUILT_IN:
-            raise TaskError(f"task {own}: {task_id(own)!r} is a built-in task; give your own another name")
-    name = experiment.task.name
-    if name in BUILT_IN:
-        return BuiltInTask(name, experiment, BUILT_IN[name])
-    return load_custom(experiment, allowed, BUILT_IN)
+__getattr__, __dir__ = front(
+    __name__,
+    {
+        "BUILT_IN": "registry",
+        "BuiltInTask": "builtin",
+        "ClientData": "base",
+        "Task": "base",
+        "load_task": "registry",
+        "task_id": "base",
+    },
+)

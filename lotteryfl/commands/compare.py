@@ -9,8 +9,7 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.commands.strategyoption import strategy_option
-from lotteryfl.commands.taskoption import task_option
+from lotteryfl.commands.options import device_option, set_option, strategy_option, task_option
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.comparing.cells import Cell, plan_cells
 from lotteryfl.comparing.processes import run_cells
@@ -34,16 +33,10 @@ from lotteryfl.signals import run_until_signal
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Local processes of a run.")
 @click.option("--simulate", is_flag=True, help="Each run in one process, every client as if on its own machine.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at once.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="[LABEL:]KEY=VALUE",
-    help="Override the experiment, for all or for one, as lotteryfl:strategy.prune_rate=0.1.",
-)
+@set_option("[LABEL:]KEY=VALUE", "Override the experiment, for all or for one, as lotteryfl:strategy.prune_rate=0.1.")
 @task_option
 @strategy_option(passed_on=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, …")
+@device_option
 def compare(
     source: Path,
     labels: str,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from lotteryfl.commands.options import set_option
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.tasks import BUILT_IN, load_task
 from lotteryfl.server.results.holdings import describe, heading, holdings
@@ -13,7 +14,7 @@ from lotteryfl.server.results.picture import draw_holdings
 @click.command()
 @click.argument("path", metavar="EXPERIMENT.toml", type=click.Path(path_type=Path))
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw who holds what.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override the experiment.")
+@set_option()
 def data(path: Path, picture: Path | None, overrides: tuple[str, ...]) -> None:
     """Say which client holds how much of what, and how skewed that is."""
     experiment = load(path, overrides)

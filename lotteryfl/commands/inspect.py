@@ -1,25 +1,20 @@
 """Commands that look at a run.
 
-What needs torch is imported where it is used: asking a coordinator for its status, as health checks do every
-few seconds, must not cost the seconds that importing torch takes.
+What needs torch or gRPC is imported where it is used: asking for a status, as health checks do every few seconds,
+must not cost the seconds that importing torch takes, and a directory's no gRPC either.
 """
 
 from pathlib import Path
 
 import click
-import grpc
 from rich.filesize import decimal
 
-from lotteryfl.commands.securityoptions import channel_options
-from lotteryfl.commands.strategyoption import strategy_option
+from lotteryfl.commands.options import channel_options, strategy_option
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.security.channel import CALL_SECONDS, open_channel, raise_if_refused
-from lotteryfl.common.security.rpcerror import explain
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
-from lotteryfl.display import describe_refusals, describe_round
+from lotteryfl.describe import describe_refusals, describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 
 
 @click.command()
@@ -28,11 +23,7 @@ from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 def status(where: str, security: ChannelSecurity) -> None:
     """Say where a run stands, from its directory or its coordinator."""
     if Path(where).is_dir():
-        from lotteryfl.server.results.summary import status_of
-        from lotteryfl.server.store.rundir import inspected
-
-        with inspected(Path(where)) as run:
-            text = _describe(status_of(run))
+        text = _describe(_read(Path(where)))
     elif ":" in where:
         text = _describe(_ask(where, security))
     else:
@@ -70,7 +61,21 @@ def verify(directory: Path) -> None:
     click.echo("sound")
 
 
+def _read(directory: Path) -> pb.RunStatus:
+    from lotteryfl.server.store.record import RunRecord, damage_named
+    from lotteryfl.server.store.status import status_of
+
+    with damage_named(directory), RunRecord(directory) as run:
+        return status_of(run)
+
+
 def _ask(address: str, security: ChannelSecurity) -> pb.RunStatus:
+    import grpc
+
+    from lotteryfl.common.security.channel import CALL_SECONDS, open_channel, raise_if_refused
+    from lotteryfl.common.security.rpcerror import explain
+    from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
+
     with open_channel(address, security) as channel:
         try:
             reply: pb.RunStatus = pb_grpc.CoordinatorStub(channel).GetRun(pb.GetRunRequest(), timeout=CALL_SECONDS)

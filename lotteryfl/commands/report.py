@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.commands.taskoption import task_option
+from lotteryfl.commands.options import task_option
 from lotteryfl.server.results.exporters import EXPORTERS
 from lotteryfl.server.results.reporting.data import find_runs, read_run
 from lotteryfl.server.results.reporting.groups import group_runs

@@ -1,64 +1,39 @@
 """The coordinator's commands, and those about a run."""
 
 import asyncio
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from lotteryfl.commands.device import choose_device
-from lotteryfl.commands.securityoptions import insecure_option, tls_options
-from lotteryfl.commands.strategyoption import strategy_option
-from lotteryfl.commands.taskoption import task_option
+from lotteryfl.commands.options import (
+    device_option,
+    insecure_option,
+    set_option,
+    strategy_option,
+    task_option,
+    tls_options,
+)
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.security.tls import TLSFiles
-from lotteryfl.common.tasks import BUILT_IN, Task, load_task
 from lotteryfl.display import RunDisplay
+from lotteryfl.running.device import choose_device
 from lotteryfl.running.local import run_locally, serve_at
+from lotteryfl.running.opened import OpenedRun, opened_again, opened_new
 from lotteryfl.running.simulate import Simulation
-from lotteryfl.server.results.summary import final_table, write_summary
-from lotteryfl.server.rounds.setup import open_or_create_run
+from lotteryfl.server.results.finaltable import final_table
+from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.rpc.endpoint import Endpoint
-from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.signals import run_until_signal
 
-_overrides = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override the experiment, as training.lr=0.05.",
-)
+_overrides = set_option()
 _strategies = strategy_option(passed_on=True)
 _run_dir = click.option("--run-dir", type=click.Path(path_type=Path), help="[default: runs/NAME-TIME]")
 _source = click.argument("source", metavar="EXPERIMENT.toml|DIR", type=click.Path(path_type=Path))
-_device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, …")
-
-
-@dataclass(frozen=True)
-class _OpenRun:
-    """A run, and the user's own code that it may need."""
-
-    directory: RunDirectory
-    task: Task
-    tasks: tuple[str, ...]
-    strategies: tuple[str, ...]
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.directory.state == "finished"
-
-    def command(self, verb: str, *options: str) -> str:
-        """Return the command that goes on with the run."""
-        own = (*(f"--task={task}" for task in self.tasks), *(f"--strategy={each}" for each in self.strategies))
-        return shlex.join(["lotteryfl", verb, str(self.directory.path), *options, *own])
 
 
 @contextmanager
@@ -68,24 +43,20 @@ def _opened(
     overrides: tuple[str, ...],
     tasks: tuple[str, ...],
     strategies: tuple[str, ...],
-) -> Iterator[_OpenRun]:
+) -> Iterator[OpenedRun]:
     """Open the run that the arguments mean: of an experiment file, or the one in a run directory."""
     if source.is_dir():
         if overrides or run_dir:
             raise LotteryFLError(f"{source}: is a run: --set and --run-dir are for new ones")
-        directory = RunDirectory(source)
+        run = opened_again(source, tasks, strategies)
     else:
-        experiment = load(source, overrides)
-        # The experiment's author names the task here; a run directory from somebody else must not.
-        if experiment.task.name not in BUILT_IN:
-            tasks = (experiment.task.name, *tasks)
         path = run_dir or Path("runs") / f"{source.stem}-{datetime.now():%Y%m%d-%H%M%S}"
-        directory = open_or_create_run(path, experiment, tasks)
-    with directory:
-        yield _OpenRun(directory, load_task(directory.experiment, tasks), tasks, strategies)
+        run = opened_new(load(source, overrides), path, tasks, strategies)
+    with run as opened:
+        yield opened
 
 
-def _drive(opened: _OpenRun, again: str, driver: Callable[[RunDisplay], None], *, even_finished: bool = False) -> None:
+def _drive(opened: OpenedRun, again: str, driver: Callable[[RunDisplay], None], *, even_finished: bool = False) -> None:
     """Drive a run to its end, and say how it went; when interrupted, how to go on."""
     click.echo(f"run directory: {opened.directory.path}")
     try:
@@ -107,7 +78,7 @@ def _drive(opened: _OpenRun, again: str, driver: Callable[[RunDisplay], None], *
 @_overrides
 @task_option
 @_strategies
-@_device
+@device_option
 def run(
     source: Path,
     workers: int,
@@ -122,7 +93,9 @@ def run(
         _drive(
             opened,
             opened.command("run", f"--workers={workers}", f"--device={device}"),
-            lambda display: run_until_signal(run_locally(opened.directory, workers, device, opened.tasks, display)),
+            lambda display: run_until_signal(
+                run_locally(opened.directory, workers, device, opened.tasks, display.show)
+            ),
         )
 
 
@@ -167,7 +140,7 @@ def serve(
         _drive(
             opened,
             opened.command("serve", *endpoint.options()),
-            lambda display: run_until_signal(serve_at(opened.directory, endpoint, display)),
+            lambda display: run_until_signal(serve_at(opened.directory, endpoint, display.show, display.note)),
             even_finished=True,
         )
 
@@ -178,7 +151,7 @@ def serve(
 @_overrides
 @task_option
 @_strategies
-@_device
+@device_option
 def simulate(
     source: Path,
     run_dir: Path | None,

@@ -8,11 +8,10 @@ import click
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits, half_of_the_memory
 from lotteryfl.client.worker import Worker, WorkerSettings, full_name
-from lotteryfl.commands.device import choose_device
-from lotteryfl.commands.securityoptions import channel_options
-from lotteryfl.commands.taskoption import task_option
+from lotteryfl.commands.options import channel_options, device_option, task_option
 from lotteryfl.common.experiment.clientranges import parse_clients
 from lotteryfl.common.security.tls import ChannelSecurity
+from lotteryfl.running.device import choose_device
 
 
 class ClientRange(click.ParamType[frozenset[int]]):
@@ -30,7 +29,7 @@ class ClientRange(click.ParamType[frozenset[int]]):
 
 @click.command()
 @click.option("--coordinator", required=True, metavar="HOST:PORT", help="Where the coordinator listens.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, …")
+@device_option
 @click.option("--clients", type=ClientRange(), help="The clients whose data is here, as 0-9 or 0,3,7-9. [default: all]")
 @click.option(
     "--name",

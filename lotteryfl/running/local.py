@@ -1,9 +1,9 @@
 """A coordinator for other machines' workers, or together with workers of its own."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from lotteryfl.display import RunDisplay
+from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.localworkers import LocalWorkers
 from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.rpc.server import CoordinatorServer
@@ -12,32 +12,49 @@ from lotteryfl.server.store.rundir import RunDirectory
 _LATE_SECONDS = 60.0
 
 
-async def serve_at(run: RunDirectory, endpoint: Endpoint, display: RunDisplay) -> None:
+async def serve_at(
+    run: RunDirectory, endpoint: Endpoint, show: Callable[[pb.RunStatus], None], note: Callable[[str], None]
+) -> None:
     """Drive a run with whatever workers come to the endpoint.
 
     A run that had finished before is still answered for, for a minute: workers that Compose or a scheduler started
     again together with the coordinator hear that it is over.
 
+    Args:
+        run: the open run directory.
+        endpoint: where to listen, and to whom.
+        show: is called with the run's status whenever it may have changed.
+        note: is told where it listens, and what is out of the ordinary.
+
     Raises:
         LotteryFLError: the address cannot be listened at or not be secured, or the run failed.
     """
-    server = CoordinatorServer(run, display.show)
+    server = CoordinatorServer(run, show)
     async with server.listening(endpoint) as port:
         host, _, given = endpoint.address.rpartition(":")
-        display.note(f"listening at {host}:{port if given == '0' else given}")
+        note(f"listening at {host}:{port if given == '0' else given}")
         if run.state == "finished":
-            display.note(f"the run had finished: workers are told so for {_LATE_SECONDS:g} s")
+            note(f"the run had finished: workers are told so for {_LATE_SECONDS:g} s")
             await asyncio.sleep(_LATE_SECONDS)
         await server.rounds.run()
 
 
-async def run_locally(run: RunDirectory, workers: int, device: str, tasks: Sequence[str], display: RunDisplay) -> None:
+async def run_locally(
+    run: RunDirectory, workers: int, device: str, tasks: Sequence[str], show: Callable[[pb.RunStatus], None]
+) -> None:
     """Drive a run with worker processes on this machine.
+
+    Args:
+        run: the open run directory.
+        workers: how many processes.
+        device: as their `--device` takes it.
+        tasks: files and modules of tasks that they allow.
+        show: is called with the run's status whenever it may have changed.
 
     Raises:
         LotteryFLError: the run failed, or all its workers ended before it.
     """
-    server = CoordinatorServer(run, display.show)
+    server = CoordinatorServer(run, show)
     local = LocalWorkers(run.path / "logs")
     await server.rounds.take_back_all("the run was started anew")
     async with server.listening(Endpoint("127.0.0.1:0")) as port:

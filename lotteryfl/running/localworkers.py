@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from lotteryfl.commands.securityoptions import VARIABLES
+from lotteryfl.running.environment import VARIABLES
 
 _STOP_SECONDS = 10.0
 

@@ -1,15 +1,11 @@
-"""What a run has come to: summary.json and the table at its end."""
+"""What a run has come to: summary.json."""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from tabulate import tabulate
-
-from lotteryfl.common.security.identity import name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.privacy.accountant import epsilons
 from lotteryfl.server.results.spread import spread
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundir import RunDirectory
@@ -130,65 +126,6 @@ def write_summary(run: RunDirectory) -> Path:
     draft.write_text(json.dumps(summarise(run), indent=2) + "\n", encoding="utf-8")
     draft.replace(path)
     return path
-
-
-def final_table(run: RunDirectory) -> str:
-    """Return the table of all clients after the last round: their means and spread, and the best round's means."""
-    clients = client_summaries(run.database, run.experiment.rounds + 1)
-    columns: dict[str, list[float]] = {
-        "accuracy downloaded": [client.accuracy_downloaded for client in clients],
-        "personalised": [client.accuracy_personalised for client in clients],
-    }
-    if all(client.accuracy_global is not None for client in clients):
-        columns["global"] = [client.accuracy_global or 0.0 for client in clients]
-    accuracies = len(columns)
-    columns["density"] = [client.density for client in clients]
-    columns["bytes down"] = [client.bytes_down for client in clients]
-    columns["bytes up"] = [client.bytes_up for client in clients]
-    if run.experiment.privacy.is_promised:
-        spent = epsilons(run.database, run.experiment)
-        columns["ε"] = [spent.get(client.client, 0.0) for client in clients]
-    spreads = [spread(column) for column in columns.values()]
-    best = round_summaries(run.database)
-    rows: list[list[object]] = [
-        [client.client, *values] for client, values in zip(clients, zip(*columns.values(), strict=True), strict=True)
-    ]
-    rows += [
-        ["mean", *(each.mean for each in spreads)],
-        ["std", *(each.std for each in spreads)],
-        ["worst 10 %", *(each.worst_decile for each in spreads[:accuracies])],
-        [
-            "best round",
-            max(summary.accuracy_downloaded for summary in best),
-            max(summary.accuracy_personalised for summary in best),
-        ],
-    ]
-    formats = ["", *[".3f"] * (accuracies + 1), ",.0f", ",.0f", ".2f"]
-    return tabulate(rows, headers=["client", *columns], floatfmt=formats, intfmt=",")
-
-
-def status_of(run: RunDirectory) -> pb.RunStatus:
-    """Return where a run stands by its directory alone, whether or not somebody is running it."""
-    database = run.database
-    committed = database.committed_rounds()
-    assignments = database.assignments(committed + 1)
-    traffic = Traffic(database)
-    summaries = round_summaries(database, committed)
-    return pb.RunStatus(
-        state=pb.RunStatus.State.Value(database.get("state").upper()),
-        reason=database.get("reason"),
-        strategy=run.experiment.strategy.name,
-        round=min(committed, run.experiment.rounds),
-        rounds=run.experiment.rounds,
-        clients=run.experiment.clients,
-        assignments=len(assignments),
-        results=sum(row.state == "done" for row in assignments),
-        in_flight=[f"client {a.client} on {name_of(a.worker)}" for a in assignments if a.state == "leased"],
-        bytes_down=traffic.down,
-        bytes_up=traffic.up,
-        last=summaries[-1] if summaries else None,
-        refusals=_refusals(run),
-    )
 
 
 def _privacy(run: RunDirectory, last: pb.RoundSummary) -> Privacy | None:

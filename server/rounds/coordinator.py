@@ -27,6 +27,7 @@ from lotteryfl.server.rounds.workers import AsideError, Worker, WorkerRegistry
 from lotteryfl.server.store.assignments import AssignmentId, Standing
 from lotteryfl.server.store.database import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.status import in_flight, run_status
 from lotteryfl.server.strategies import create_strategy
 
 
@@ -359,24 +360,19 @@ class Coordinator:
 
     def status(self) -> pb.RunStatus:
         """Return where the run stands."""
-        return pb.RunStatus(
-            state=pb.RunStatus.State.Value(self.state.upper()),
+        return run_status(
+            self.experiment,
+            state=self.state,
             reason=self.reason,
-            strategy=self.strategy.name,
-            round=min(self.round - 1, self.experiment.rounds),
-            rounds=self.experiment.rounds,
-            clients=self.experiment.clients,
+            committed=self.round - 1,
             assignments=len(self._table),
             results=self._table.count("done"),
             in_flight=[self._describe(lease) for lease in self._table.leases()],
-            workers=len(self.alive_workers()),
-            bytes_down=self._ledger.traffic.down,
-            bytes_up=self._ledger.traffic.up,
+            traffic=self._ledger.traffic,
             last=self._ledger.last,
-            refusals=self._ledger.refusals.messages(),
+            refusals=self._ledger.refusals,
+            workers=len(self.alive_workers()),
         )
 
     def _describe(self, lease: Lease) -> str:
-        text = f"client {lease.id.client} on {name_of(lease.worker)}"
-        progress = self._workers.progress(lease.worker, str(lease.id))
-        return f"{text}: epoch {progress.epoch}, loss {progress.loss:.3f}" if progress else text
+        return in_flight(lease.id.client, lease.worker, self._workers.progress(lease.worker, str(lease.id)))

@@ -16,15 +16,14 @@ import shutil
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple, Self
 
-from google.protobuf.message import DecodeError
 from torch import Tensor
 
-from lotteryfl.common.errors import LotteryFLError, PayloadError
-from lotteryfl.common.experiment.experiment import Experiment, load_resolved, to_json, to_toml
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.experiment.experiment import Experiment, to_json, to_toml
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tasks import task_id
@@ -33,24 +32,13 @@ from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.store.database import Database
-from lotteryfl.server.store.runfiles import (
-    is_tensor_file,
-    mask_file,
-    model_file,
-    optimizer_file,
-    require_no_links,
-    tensor_file,
-)
+from lotteryfl.server.store.record import SETUP, RunRecord, damage_named, require_no_links
+from lotteryfl.server.store.runfiles import is_tensor_file, mask_file, model_file, optimizer_file, tensor_file
 
 Masks = Mapping[str, PackedMask]
 
 FOLDERS = ("models", "masks", "results")
-UNREADABLE = (OSError, sqlite3.Error, DecodeError, ValueError, TypeError, ArithmeticError, LookupError, RuntimeError)
-"""What comes of reading a run directory that is damaged: SQLite hands out whatever its file holds, of any type."""
-
 _LOCK = "run.lock"
-_SETUP = ".setup"
-"""While it is there, what else is in its folder is a set-up's that was not finished, and can go."""
 
 
 class NewModel(NamedTuple):
@@ -71,7 +59,7 @@ class KeptMask(NamedTuple):
     """Kept share of the prunable weights."""
 
 
-class RunDirectory:
+class RunDirectory(RunRecord):
     """An open run directory; the process that may change it holds its lock."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -80,27 +68,14 @@ class RunDirectory:
         Raises:
             LotteryFLError: there is no run, it is damaged, or another process is running it.
         """
-        if not (path / "run.db").is_file():
-            raise LotteryFLError(f"{path}: is no run directory: it has no run.db")
-        require_no_links(path)
-        self.path = path
-        with ExitStack() as opened:
-            if not read_only:
-                opened.enter_context(_lock(path))
-            self.database = opened.enter_context(closing(Database(path / "run.db", read_only=read_only)))
-            self.table = self._table()
-            self.experiment = load_resolved(path / "experiment.toml")
-            self.wire = WireFormat(self.table, self.experiment.wire_dtype)
-            self._opened = opened.pop_all()
+        super().__init__(path, read_only=read_only)
 
-    def _table(self) -> TensorTable:
-        try:
-            table = self.database.get("table")
-        except (sqlite3.Error, ValueError) as error:
-            raise LotteryFLError(f"{self.path / 'run.db'}: cannot be read: {error}") from error
-        if (self.path / _SETUP).exists() or not table:
-            raise LotteryFLError(f"{self.path}: was never finished being set up: start its experiment there again")
-        return TensorTable.from_json(table)
+    def _open(self, opened: ExitStack, *, read_only: bool) -> None:
+        if not read_only:
+            opened.enter_context(_lock(self.path))
+        super()._open(opened, read_only=read_only)
+        self.table = TensorTable.from_json(self.database.get("table"))
+        self.wire = WireFormat(self.table, self.experiment.wire_dtype)
 
     @classmethod
     def create(
@@ -132,9 +107,9 @@ class RunDirectory:
             with _lock(path):
                 _require_free(path)  # nobody has set one up meanwhile
                 _clear(path)
-                (path / _SETUP).touch()
+                (path / SETUP).touch()
                 cls._set_up(path, experiment, table, initial, masks or {})
-                (path / _SETUP).unlink()
+                (path / SETUP).unlink()
         except (OSError, sqlite3.Error) as error:
             raise LotteryFLError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
         return cls(path)
@@ -161,41 +136,6 @@ class RunDirectory:
                 put_shared_mask(database, shared)
             database.put("table", table.to_json())
         database.close()
-
-    def close(self) -> None:
-        """Close the database and let go of the lock."""
-        self._opened.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def run_id(self) -> str:
-        """What tells this run from every other, of the same experiment too."""
-        return self.database.get("run_id")
-
-    @property
-    def state(self) -> str:
-        """Where the run stands: running, finished or failed."""
-        return self.database.get("state")
-
-    @property
-    def initial_digest(self) -> str:
-        """SHA-256 of θ_0's file."""
-        return self.database.get("initial_digest")
-
-    @property
-    def model_digest(self) -> str:
-        """SHA-256 of the global model's file."""
-        return self.database.get("model_digest")
-
-    @property
-    def model_round(self) -> int:
-        """The round whose aggregation made the current global model; 0: it is θ_0."""
-        return int(self.database.get("model_round", "0"))
 
     def model_path(self, round_: int) -> Path:
         """Return where the global model after a round is; 0: θ_0."""
@@ -290,12 +230,8 @@ def inspected(path: Path) -> Iterator[RunDirectory]:
     Raises:
         LotteryFLError: there is no run, or what the block reads of it is damaged.
     """
-    try:
-        with RunDirectory(path, read_only=True) as run:
-            yield run
-    except (PayloadError, *UNREADABLE) as error:
-        what = str(error) if isinstance(error, PayloadError) else f"{type(error).__name__}: {error}"
-        raise LotteryFLError(f"{path}: is damaged ({what}): `lotteryfl verify` names where") from error
+    with damage_named(path), RunDirectory(path, read_only=True) as run:
+        yield run
 
 
 def put_shared_mask(database: Database, mask: KeptMask) -> None:
@@ -318,12 +254,12 @@ def is_being_run(path: Path) -> bool:
 
 def is_set_up(path: Path) -> bool:
     """Tell whether the folder holds a run, and not one whose set-up was never finished."""
-    return (path / "run.db").exists() and not (path / _SETUP).exists()
+    return (path / "run.db").exists() and not (path / SETUP).exists()
 
 
 def _require_free(path: Path) -> None:
     names = {entry.name for entry in path.iterdir()} - {_LOCK}
-    if names and _SETUP not in names:
+    if names and SETUP not in names:
         raise LotteryFLError(f"{path}: is not empty; choose another run directory")
 
 
@@ -332,7 +268,7 @@ def _clear(path: Path) -> None:
     for entry in path.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
-        elif entry.name not in (_LOCK, _SETUP):
+        elif entry.name not in (_LOCK, SETUP):
             entry.unlink()
 
 

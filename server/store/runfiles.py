@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from lotteryfl.common.errors import LotteryFLError, PayloadError
+from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.payload import is_digest
 from lotteryfl.server.store.assignments import AssignmentId
@@ -53,14 +53,3 @@ def mask_file(run: Path, digest: str) -> Path:
     if not is_digest(digest):
         raise PayloadError(f"mask {quoted(digest)}: expected to be named by 64 hexadecimal digits")
     return run / "masks" / f"{digest}.safetensors"
-
-
-def require_no_links(run: Path) -> None:
-    """Refuse a run directory with links in it: what a run writes, deletes and sends to workers is its own.
-
-    Raises:
-        LotteryFLError: naming the first one.
-    """
-    for path in sorted(run.rglob("*")):
-        if path.is_symlink():
-            raise LotteryFLError(f"{path}: is a link: a run directory holds files and folders of its own only")

@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from lotteryfl.display import RunDisplay, describe_round
+from lotteryfl.describe import describe_round
+from lotteryfl.display import RunDisplay
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 

@@ -22,8 +22,8 @@ from lotteryfl.server.results.verify.tensors import (
     check_summary,
 )
 from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.record import require_no_links
 from lotteryfl.server.store.rundir import FOLDERS, RunDirectory, inspected, is_being_run
-from lotteryfl.server.store.runfiles import require_no_links
 
 _Checks = dict[str, Callable[[Group, RunDirectory], None]]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.server.store.rundir import UNREADABLE
+from lotteryfl.server.store.record import UNREADABLE
 
 MOST_KEPT = 20
 """Problems of one subject that are named; of a wiped table there would be a million."""

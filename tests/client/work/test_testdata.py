@@ -14,7 +14,8 @@ from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tasks.sampling import draw_examples, draw_indices
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.results.summary import final_table, summarise
+from lotteryfl.server.results.finaltable import final_table
+from lotteryfl.server.results.summary import summarise
 from tests.support.bench import Bench, TinyTask, simulated, tiny_experiment
 
 Drive = Callable[..., Bench]

@@ -12,7 +12,9 @@ from scipy.stats import norm
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import Releases, epsilon, epsilons, most_spent
-from lotteryfl.server.results.summary import final_table, status_of, summarise
+from lotteryfl.server.results.finaltable import final_table
+from lotteryfl.server.results.summary import summarise
+from lotteryfl.server.store.status import status_of
 from lotteryfl.server.store.summaries import round_summaries
 from tests.support.bench import Bench, TinyTask, simulated, tiny_experiment
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.results.finaltable import final_table
 from lotteryfl.server.results.spread import spread
-from lotteryfl.server.results.summary import final_table, status_of, summarise, write_summary
+from lotteryfl.server.results.summary import summarise, write_summary
 from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.status import status_of
 from lotteryfl.server.store.summaries import client_summaries
 from tests.support.bench import Bench, simulated, tiny_experiment
 

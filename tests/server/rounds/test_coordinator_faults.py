@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.display import describe_round
+from lotteryfl.describe import describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.results.summary import status_of
 from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.coordinator import Step
+from lotteryfl.server.store.status import status_of
 from tests.support.bench import Bench, tiny_experiment
 
 Drive = Callable[..., Bench]

@@ -6,12 +6,13 @@ import pytest
 
 from lotteryfl.commands.inspect import _describe
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.display import describe_round
+from lotteryfl.describe import describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
-from lotteryfl.server.results.summary import status_of, summarise
+from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.workers import AsideError
+from lotteryfl.server.store.status import status_of
 from lotteryfl.server.store.summaries import round_summaries
 from tests.support.bench import CPU, Bench, TinyTask, create, silent, tiny_experiment
 

@@ -1,4 +1,7 @@
-"""The options of the commands that call a coordinator, or are one."""
+"""Options that several commands take, each written once.
+
+Imports neither torch nor gRPC: `lotteryfl status`, the containers' health check, needs it all.
+"""
 
 import functools
 import os
@@ -9,20 +12,67 @@ from typing import Any, TypeVar
 import click
 
 from lotteryfl.common.security.tls import ChannelSecurity, SecurityError, TLSFiles, read_token
+from lotteryfl.running.environment import TLS_PREFIX, TOKEN_VARIABLE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-TOKEN_VARIABLE = "LOTTERYFL_TOKEN"  # noqa: S105 - the variable's name
-_PREFIX = "LOTTERYFL_TLS_"
-VARIABLES = (TOKEN_VARIABLE, *(f"{_PREFIX}{name}" for name in ("CERT", "KEY", "CA")))
-"""What may say in the environment who this is: not for processes that are somebody else."""
+# -- what runs
+
+task_option = click.option(
+    "--task", "tasks", multiple=True, metavar="FILE|MODULE", help="A task of your own to allow here."
+)
+"""Gives the command `tasks`, a tuple of what was named."""
+
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, …")
+"""Gives the command `device`, as `choose_device` takes it."""
+
+
+def set_option(
+    metavar: str = "KEY=VALUE", text: str = "Override the experiment, as training.lr=0.05."
+) -> Callable[[F], F]:
+    """Return the option `--set`, which gives the command `overrides`, a tuple of what was set.
+
+    Args:
+        metavar: how a setting is written.
+        text: its help.
+    """
+    return click.option("--set", "overrides", multiple=True, metavar=metavar, help=text)
+
+
+def strategy_option(*, passed_on: bool) -> Callable[[F], F]:
+    """Return the option `--strategy`; what it names is known before the command begins.
+
+    Args:
+        passed_on: the command takes its values, as `strategies`.
+    """
+    return click.option(
+        "--strategy",
+        "strategies",
+        multiple=True,
+        metavar="FILE|MODULE",
+        callback=_add,
+        expose_value=passed_on,
+        help="Strategies of your own to allow here.",
+    )
+
+
+def _add(_context: click.Context, _option: click.Parameter, sources: tuple[str, ...]) -> tuple[str, ...]:
+    if sources:
+        from lotteryfl.server.strategies import add_strategies  # torch takes seconds to import
+
+        for source in sources:
+            add_strategies(source)
+    return sources
+
+
+# -- what secures a call
 
 
 def tls_options(command: F) -> F:
     """Give a command --tls-cert, --tls-key and --tls-ca, as its parameter `tls`."""
 
     def option(name: str, text: str) -> Callable[[Any], Any]:
-        variable = f"{_PREFIX}{name.upper()}"
+        variable = f"{TLS_PREFIX}{name.upper()}"
         return click.option(
             f"--tls-{name}", type=click.Path(path_type=Path), envvar=variable, help=f"{text}, in PEM. [or ${variable}]"
         )

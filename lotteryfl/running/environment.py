@@ -1,0 +1,7 @@
+"""What the environment may say of who this process is to a coordinator."""
+
+TOKEN_VARIABLE = "LOTTERYFL_TOKEN"  # noqa: S105 - the variable's name
+TLS_PREFIX = "LOTTERYFL_TLS_"
+
+VARIABLES = (TOKEN_VARIABLE, *(f"{TLS_PREFIX}{name}" for name in ("CERT", "KEY", "CA")))
+"""All of them: not for processes that are somebody else."""

@@ -1,0 +1,84 @@
+"""Where a run stands, for the people and programs that watch it: of the record alone, or of who drives it."""
+
+from collections.abc import Sequence
+
+from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.security.identity import name_of
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.store.record import RunRecord
+from lotteryfl.server.store.refusals import Refusals
+from lotteryfl.server.store.summaries import round_summaries
+from lotteryfl.server.store.traffic import Traffic
+
+
+def status_of(run: RunRecord) -> pb.RunStatus:
+    """Return where a run stands by its directory alone, whether or not somebody is running it."""
+    database = run.database
+    committed = database.committed_rounds()
+    assignments = database.assignments(committed + 1)
+    summaries = round_summaries(database, committed)
+    return run_status(
+        run.experiment,
+        state=database.get("state"),
+        reason=database.get("reason"),
+        committed=committed,
+        assignments=len(assignments),
+        results=sum(row.state == "done" for row in assignments),
+        in_flight=[in_flight(row.client, row.worker) for row in assignments if row.state == "leased"],
+        traffic=Traffic(database),
+        last=summaries[-1] if summaries else None,
+        refusals=Refusals(database, run.experiment.checks.max_refusals),
+    )
+
+
+def run_status(
+    experiment: Experiment,
+    *,
+    state: str,
+    reason: str,
+    committed: int,
+    assignments: int,
+    results: int,
+    in_flight: Sequence[str],
+    traffic: Traffic,
+    last: pb.RoundSummary | None,
+    refusals: Refusals,
+    workers: int = 0,
+) -> pb.RunStatus:
+    """Return where a run stands.
+
+    Args:
+        experiment: the run's.
+        state: running, finished or failed.
+        reason: why it failed, or tries its open round again.
+        committed: rounds that are committed, the last measuring of every client among them.
+        assignments: how many the open round has.
+        results: how many of them are done.
+        in_flight: a line of `in_flight` for each that is leased.
+        traffic: bytes that were sent and received in the whole run.
+        last: means over the clients of the last committed round.
+        refusals: results that were refused in the whole run.
+        workers: how many are alive, as far as is known.
+    """
+    return pb.RunStatus(
+        state=pb.RunStatus.State.Value(state.upper()),
+        reason=reason,
+        strategy=experiment.strategy.name,
+        round=min(committed, experiment.rounds),
+        rounds=experiment.rounds,
+        clients=experiment.clients,
+        assignments=assignments,
+        results=results,
+        in_flight=in_flight,
+        workers=workers,
+        bytes_down=traffic.down,
+        bytes_up=traffic.up,
+        last=last,
+        refusals=refusals.messages(),
+    )
+
+
+def in_flight(client: int, worker_id: str, progress: pb.AssignmentProgress | None = None) -> str:
+    """Return in a line who works on what, and how far that is, where it is known."""
+    text = f"client {client} on {name_of(worker_id)}"
+    return f"{text}: epoch {progress.epoch}, loss {progress.loss:.3f}" if progress else text

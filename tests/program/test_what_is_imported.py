@@ -1,0 +1,69 @@
+"""What takes long to import is imported when something needs it: by `sys.modules`, never by a clock."""
+
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from lotteryfl.program import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"torch", "sklearn", "numpy", "grpc", "matplotlib", "pandas", "cryptography"}
+
+RUN = """
+import sys
+from lotteryfl.program import main
+sys.argv = ["lotteryfl", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print(*sorted(name for name in sys.modules if "." not in name), file=sys.stderr)
+"""
+
+
+def heavy_modules(code: str, *arguments: object) -> set[str]:
+    """Return which of `HEAVY` a process has imported that prints its modules to stderr."""
+    process = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return HEAVY & set(process.stderr.split())
+
+
+def test_the_public_api_is_imported_without_anything_heavy() -> None:
+    assert heavy_modules("import sys, lotteryfl; dir(lotteryfl); print(*sys.modules, file=sys.stderr)") == set()
+
+
+@pytest.mark.parametrize("package", ["tasks", "models", "pruning", "training", "experiment"])
+def test_fronts_import_nothing_heavy(package: str) -> None:
+    code = f"import sys, lotteryfl.common.{package} as front; dir(front); print(*sys.modules, file=sys.stderr)"
+    assert heavy_modules(code) == set()
+
+
+def test_help_imports_no_command() -> None:
+    code = f"{RUN}\n    print(*sorted(sys.modules), file=sys.stderr)"
+    process = subprocess.run(
+        [sys.executable, "-c", code, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    modules = set(process.stderr.split())
+    assert HEAVY & modules == set()
+    assert not any(name.startswith("lotteryfl.commands") for name in modules)
+    assert all(f"  {name} " in process.stdout for name in COMMANDS)
+
+
+def test_the_status_of_a_directory_is_read_from_its_record_alone(finished_run: Path) -> None:
+    assert heavy_modules(RUN, "status", finished_run) == set()
+
+
+def test_the_status_of_a_coordinator_needs_grpc_and_no_torch() -> None:
+    code = RUN.replace("try:\n    main()", "try:\n    main()\nexcept SystemExit as ended:\n    assert ended.code == 1")
+    assert heavy_modules(code, "status", "127.0.0.1:1") == {"grpc"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_help_says_of_a_command_is_what_the_command_says_of_itself(name: str) -> None:
+    command = getattr(import_module(f"lotteryfl.commands.{COMMANDS[name].module}"), name)
+    first, _, _ = inspect.cleandoc(command.help).partition("\n")
+    assert COMMANDS[name].help == first
