@@ -1,27 +1,19 @@
-import dataclasses
 import itertools
-import subprocess
-import sys
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn import metrics as sklearn_metrics
 from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-import lotteryfl
 from lotteryfl.common.pruning.parameters import copy_model, digest, named_masks, named_tensors
 from lotteryfl.common.pruning.prune import make_permanent, prune_fixed_amount
 from lotteryfl.common.training.loop import evaluate, train
-from lotteryfl.common.training.metrics import classification_metrics
-from tests.support.architectures import ARCHITECTURES, CLASSES, Recurrent, build
+from tests.support.architectures import ARCHITECTURES, Recurrent, build
+from tests.support.separable import labels_for, problem
 
 architectures = pytest.mark.parametrize("name", ARCHITECTURES)
 OPTIMIZERS = [
@@ -43,19 +35,6 @@ class Listed(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.examples[index]
-
-
-def labels_for(inputs: Tensor) -> Tensor:
-    return torch.arange(len(inputs)) % CLASSES
-
-
-def problem(examples: int = 40) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
-    """Return a small network with dropout, and separable data."""
-    torch.manual_seed(0)
-    labels = torch.arange(examples) % CLASSES
-    inputs = 3 * F.one_hot(labels, 6).float() + torch.randn(examples, 6)
-    model = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Dropout(0.2), nn.Linear(9, CLASSES))
-    return model, (inputs, labels)
 
 
 # ---- training a ticket
@@ -327,76 +306,3 @@ def test_data_without_a_length_is_refused():
     for call in (lambda: train(model, data, epochs=1, lr=0.1), lambda: evaluate(model, data)):
         with pytest.raises(TypeError, match=r"^data: Endless has no length: expected a map-style data set$"):
             call()
-
-
-# ---- evaluation
-
-
-@settings(deadline=None, max_examples=100)
-@given(pairs=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30))
-def test_metrics_are_scikit_learns(pairs):
-    truth, predicted = (list(column) for column in zip(*pairs, strict=True))
-    ours = classification_metrics(torch.tensor(predicted), torch.tensor(truth), loss=0.25)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about classes that were predicted but never occur
-        expected = {
-            "examples": len(pairs),
-            "loss": 0.25,
-            "accuracy": sklearn_metrics.accuracy_score(truth, predicted),
-            "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(truth, predicted),
-        }
-    for average in ("micro", "macro"):
-        for score in ("precision", "recall"):
-            function = getattr(sklearn_metrics, f"{score}_score")
-            expected[f"{average}_{score}"] = function(truth, predicted, average=average, zero_division=0)
-    assert dataclasses.asdict(ours) == pytest.approx(expected)
-
-
-def test_evaluation_weights_by_examples_and_needs_no_gradient():
-    model, (inputs, labels) = problem(examples=10)
-    tracked: list[bool] = []
-    model[3].register_forward_hook(lambda _, inputs, output: tracked.append(output.requires_grad))
-    result = evaluate(model, (inputs, labels), batch_size=4)
-    assert tracked == [False] * 3
-    logits = model.eval()(inputs)
-    assert result.loss == pytest.approx(F.cross_entropy(logits, labels).item())
-    assert result.accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
-    assert result.examples == 10
-
-
-def test_evaluation_changes_nothing():
-    model, inputs = build("batch norm")
-    prune_fixed_amount(model, 0.4, verbose=False)
-    before = digest(named_tensors(model)), digest(named_masks(model))
-    evaluate(model, (inputs, labels_for(inputs)))
-    assert (digest(named_tensors(model)), digest(named_masks(model))) == before
-
-
-def test_p20_evaluation_sees_the_mask():
-    """P20: a mask that prunes everything leaves the biases alone to decide."""
-    model, data = problem()
-    train(model, data, epochs=20, lr=0.1)
-    assert evaluate(model, data).accuracy > 0.8
-    prune_fixed_amount(model, 1.0, verbose=False)
-    assert evaluate(model, data).accuracy == 1 / CLASSES
-
-
-def test_empty_data_are_refused():
-    with pytest.raises(ValueError, match=r"^data: no examples$"):
-        evaluate(problem()[0], (torch.zeros(0, 6), torch.zeros(0)))
-
-
-# ---- the front door
-
-
-def test_the_front_door_opens_on_first_use():
-    code = "import sys, lotteryfl; assert 'torch' not in sys.modules; lotteryfl.train; assert 'torch' in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_the_front_door_leads_to_every_function():
-    assert all(callable(getattr(lotteryfl, name)) for name in lotteryfl.__all__)
-    assert set(lotteryfl.__all__) <= set(dir(lotteryfl))
-    assert lotteryfl.train is train
-    with pytest.raises(AttributeError, match=r"^module 'lotteryfl' has no attribute 'prune'$"):
-        _ = lotteryfl.prune

@@ -5,27 +5,19 @@
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from lotteryfl.common.packedmasks import PackedMask, count
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
-from lotteryfl.common.wire.payload import mask_digest
-from lotteryfl.server.results.summary import write_summary
-from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.store.schema import SCHEMA_VERSION
-from tests.support.bench import Bench, simulated, tiny_experiment
+from tests.support.bench import simulated, tiny_experiment
 from tests.support.damage import TICKET, edit, flip, problems, rewritten
-
-Drive = Callable[..., Bench]
 
 GLOBAL_MODEL = model_file(2)
 
@@ -262,81 +254,6 @@ def test_damage_is_named_and_nothing_else(finished_run: Path, case: str) -> None
         assert re.fullmatch(pattern, problem), problem
 
 
-def _remask(path: Path, round_: int, *, keep: int, prune: int) -> None:
-    """Let client 0's result keep weights that were pruned before, prune others, and have all that goes with it."""
-    with RunDirectory(path) as run:
-        result, assignment = run.database.results(round_)[0], run.database.assignments(round_)[0]
-        masks = {name: packed.copy() for name, packed in run.load_masks(result.mask).items()}
-        pruned_before = _positions(~run.load_masks(assignment.mask)["0.weight"])
-        for index in (*pruned_before[:keep], *_positions(masks["0.weight"])[:prune]):
-            masks["0.weight"][index // 8] ^= 1 << index % 8
-        new, density = mask_digest(masks), sum(map(count, masks.values())) / 108
-        run.save_masks(masks, new)
-        with rewritten(path / result.file) as tensors:
-            tensors.update({f"kept/{name}": torch.ones(count(packed)) for name, packed in masks.items()})
-    edit(
-        path,
-        f"UPDATE results SET mask = '{new}', density = {density!r} WHERE client = 0 AND round = {round_}",
-        f"UPDATE clients SET mask = '{new}' WHERE client = 0 AND ticket = '{result.file}'",
-    )
-
-
-def _positions(mask: PackedMask) -> list[int]:
-    return [int(index) for index in np.flatnonzero(np.unpackbits(mask, bitorder="little"))]
-
-
-KEPT_AGAIN = r"results/.*: '0\.weight': its mask keeps weights that were pruned before: a mask only shrinks"
-
-
-def test_a_mask_that_has_grown_is_named(finished_run: Path) -> None:
-    _remask(finished_run, 3, keep=2, prune=0)
-    grown, kept_again = problems(finished_run)
-    expected = f"density {56 / 108:.6g}, expected 0 to 0.5 as before: a mask only shrinks"
-    assert grown == f"run.db: results: round 3, client 0: {expected}"
-    assert re.fullmatch(KEPT_AGAIN, kept_again)
-
-
-def test_a_mask_that_has_moved_is_named(finished_run: Path) -> None:
-    _remask(finished_run, 3, keep=1, prune=1)
-    moved, kept_again = problems(finished_run)
-    assert moved.endswith("density 0.5 after 0.5: expected both to change, or neither")
-    assert re.fullmatch(KEPT_AGAIN, kept_again)
-
-
-@pytest.fixture
-def half_done(drive: Drive) -> Bench:
-    """Killed when all results of the second round were in, each with a mask pruned further."""
-    bench = drive()
-    bench.do_all(worker := bench.register())
-    bench.commit()
-    bench.do_all(worker)
-    bench.close()
-    return bench
-
-
-def test_a_mask_that_has_shrunk_to_weights_pruned_before_is_named(half_done: Bench) -> None:
-    """Its density tells nothing: it takes the mask before, which is there while the round is open."""
-    assert problems(half_done.path) == []
-    _remask(half_done.path, 2, keep=1, prune=9)
-    (kept_again,) = problems(half_done.path)
-    assert re.fullmatch(KEPT_AGAIN, kept_again)
-
-
-def test_a_mask_that_is_not_the_one_that_came_is_named(half_done: Bench) -> None:
-    _remask(half_done.path, 2, keep=0, prune=1)
-    (problem,) = problems(half_done.path)
-    assert re.fullmatch("results/.*: the mask that came with it is [0-9a-f]{64}, expected [0-9a-f]{64}", problem)
-
-
-def test_an_open_rounds_work_starts_from_the_clients_masks_and_the_global_model(half_done: Bench) -> None:
-    edit(
-        half_done.path, "UPDATE assignments SET source = 'models/round-0000.safetensors' WHERE (round, client) = (2, 0)"
-    )
-    (problem,) = problems(half_done.path)
-    expected = "file 'models/round-0000.safetensors', expected 'models/round-0001.safetensors' as the client's"
-    assert problem == f"run.db: assignments: round 2, client 0: {expected}"
-
-
 def test_narrowed_values_are_judged_by_what_they_stand_for(tmp_path: Path) -> None:
     with simulated(tmp_path / "run", tiny_experiment(wire_dtype="int8")) as run:
         pass
@@ -361,147 +278,6 @@ def test_names_that_lead_out_of_the_run_are_refused(finished_run: Path, tmp_path
     }
 
 
-# ---- masks of all clients, own weights, the server's optimizer
-
-
-@pytest.fixture
-def of_strategy(tmp_path: Path) -> Callable[..., Path]:
-    """Finished runs to damage: `of_strategy("feddst", server={…})`."""
-
-    def finished(name: str, **changes: Any) -> Path:
-        experiment = tiny_experiment(strategy={"name": name, "personal_rate": 0.1}, **changes)
-        with simulated(tmp_path / name, experiment) as run:
-            write_summary(run)
-        assert problems(run.path) == []
-        return run.path
-
-    return finished
-
-
-OfStrategy = Callable[..., Path]
-
-
-def in_its_second_round(drive: Drive, name: str, **strategy: Any) -> Path:
-    """The directory of a run that was killed when its second round was open and had a result."""
-    bench = drive(tiny_experiment(strategy={"name": name, **strategy}))
-    bench.do_all(worker := bench.register())
-    bench.commit()
-    bench.submit(worker, bench.do(bench.take(worker)))
-    bench.close()
-    assert problems(bench.path) == []
-    return bench.path
-
-
-@pytest.mark.parametrize(
-    ("name", "starts_under"),
-    [("ssfl", "as all clients have"), ("cell", "as all clients have"), ("lotteryfl", "client's")],
-)
-def test_what_an_open_rounds_work_starts_under_is_by_the_strategy(drive: Drive, name: str, starts_under: str) -> None:
-    path = in_its_second_round(drive, name)
-    edit(path, f"UPDATE assignments SET mask = '{'0' * 64}' WHERE round = 2 AND state = 'waiting'")
-    found = problems(path)
-    assert found
-    assert all(starts_under in problem for problem in found if "clients" not in problem.split(":")[1])
-    assert all(
-        re.match(r"run.db: assignments: round 2(, client \d: mask '0{12}', expected|: 2 masks)", p) for p in found
-    )
-
-
-def test_all_clients_start_under_one_mask(of_strategy: OfStrategy) -> None:
-    path = of_strategy("feddst")
-    edit(path, f"UPDATE assignments SET mask = '{'0' * 64}' WHERE round = 1 AND client = 0")
-    edit(path, "UPDATE results SET density = 0.6 WHERE round = 2 AND client = 1")
-    assert problems(path)[0].startswith("run.db: assignments: round 1: 2 masks, ")
-    assert "run.db: results: round 2, client 1: density 0.6, expected 0 to 0.5 as it started from" in problems(path)
-
-
-def test_who_starts_from_the_whole_model_has_no_mask(of_strategy: OfStrategy) -> None:
-    path = of_strategy("cell")
-    edit(path, f"UPDATE assignments SET mask = '{'0' * 64}' WHERE round = 2")
-    assert problems(path) == [
-        "run.db: assignments: round 2: 1 masks, as '000000000000', expected no mask for all clients"
-    ]
-
-
-def test_the_mask_of_all_is_looked_at(of_strategy: OfStrategy) -> None:
-    path = of_strategy("ssfl")
-    with RunDirectory(path) as run:
-        file = run.mask_path(run.shared_mask.digest)
-    flip(file)
-    assert f"masks/{file.name}: SHA-256" in problems(path)[0]
-    file.unlink()
-    assert problems(path)[0] == f"masks/{file.name}: cannot be read: No such file or directory"
-
-
-@pytest.mark.parametrize(
-    ("density", "expected"),
-    [
-        ("0.25", r"masks/[0-9a-f]{64}.safetensors: density 0.5, expected 0.25 as all start from"),
-        ("half", "run.db: run, key 'shared_density': 'half', expected a number from 0 to 1"),
-    ],
-)
-def test_the_density_of_the_mask_of_all_is_looked_at(of_strategy: OfStrategy, density: str, expected: str) -> None:
-    path = of_strategy("ssfl")
-    edit(path, f"UPDATE run SET value = '{density}' WHERE key = 'shared_density'")
-    (problem,) = problems(path)
-    assert re.fullmatch(expected, problem)
-
-
-def test_a_measurement_makes_neither_model_nor_tickets(drive: Drive) -> None:
-    path = in_its_second_round(drive, "ssfl")
-    shutil.copy(path / model_file(0), path / model_file(1))
-    edit(path, "INSERT INTO run VALUES ('model_round', '1')")
-    edit(path, f"UPDATE assignments SET source = '{model_file(1)}' WHERE round = 2")
-    assert problems(path) == ["run.db: run, key 'model_round': 1, expected 0 after 1 committed rounds"]
-    edit(path, "DELETE FROM run WHERE key = 'model_round'")
-    edit(path, f"UPDATE assignments SET source = '{model_file(0)}' WHERE round = 2")
-    edit(path, "UPDATE clients SET ticket = file FROM results r WHERE r.client = clients.client AND r.round = 1")
-    assert re.fullmatch(
-        r"run.db: clients: client \d: file 'results/r1-.*, expected '' as its last .*", problems(path)[0]
-    )
-
-
-def test_own_weights_are_looked_at(of_strategy: OfStrategy) -> None:
-    path = of_strategy("fedselect")
-    with rewritten(path / TICKET) as tensors:
-        tensors["own/0.weight"][0] = torch.nan
-    assert problems(path) == [f"{TICKET}: own/0.weight: value nan at flat index 0, expected finite"]
-    with rewritten(path / TICKET) as tensors:
-        del tensors["own/0.weight"]
-    assert problems(path) == [f"{TICKET}: own/0.weight: missing"]
-
-
-def test_what_is_a_clients_own_comes_from_its_ticket(drive: Drive) -> None:
-    path = in_its_second_round(drive, "fedselect", personal_rate=0.1)
-    edit(path, "UPDATE assignments SET own = 'results/r1-c0-a9.safetensors' WHERE round = 2 AND own != ''")
-    assert all(re.search("own file 'results/r1-c0-a9.*', expected 'results/r1-c", p) for p in problems(path))
-    assert problems(path)
-
-
 def test_a_plan_that_cannot_be_read_is_named(finished_run: Path) -> None:
     edit(finished_run, "UPDATE assignments SET plan = x'ff' WHERE (round, client) = (3, 0)")
     assert problems(finished_run) == [f"{TICKET}: the plan of its assignment in run.db cannot be read"]
-
-
-def test_the_state_of_the_servers_optimizer_is_looked_at(of_strategy: OfStrategy) -> None:
-    path = of_strategy("fedavg", server={"optimizer": "adam"})
-    state = path / "models/optimizer-0002.safetensors"
-    with rewritten(state) as tensors:
-        tensors["0.bias/exp_avg"][2] = torch.inf
-    assert problems(path) == ["models/optimizer-0002.safetensors: 0.bias/exp_avg: has values that are not finite"]
-    with rewritten(state) as tensors:
-        tensors["0.bias/exp_avg"] = torch.zeros(12)
-        tensors["0.bias/step"] += 1
-    assert problems(path) == ["models/optimizer-0002.safetensors: 0.bias/step: 3.0, expected 2 steps"]
-    state.unlink()
-    assert problems(path) == ["models/optimizer-0002.safetensors: cannot be read: No such file or directory"]
-
-
-def test_a_jump_start_is_no_step_of_the_servers_optimizer(tmp_path: Path) -> None:
-    experiment = tiny_experiment(
-        rounds=3, strategy={"name": "fedltn", "jump_start_epochs": 1}, server={"optimizer": "adam"}
-    )
-    with simulated(tmp_path / "run", experiment) as run:
-        pass
-    assert problems(run.path) == []
-    assert set(open_file(run.path / "models/optimizer-0003.safetensors")["0.bias/step"].reshape(-1).tolist()) == {2}
