@@ -14,7 +14,7 @@ from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import packedmasks
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
-from lotteryfl.common.pruning.prune import prunable_entries, rewind
+from lotteryfl.common.pruning.prune import prunable_tensors, rewind
 from lotteryfl.common.pruning.regrowth import exchange_weights
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
@@ -138,9 +138,9 @@ class PlanRun:
         loss = self._workplace.evaluate(train).loss
         gradients = mean_gradients(self._model, train, device=self._workplace.device)
         with torch.no_grad():
-            for entry in prunable_entries(self._model, self._prunable):
-                gradient = gradients.get(entry.name)
-                entry.tensor.mul_(0 if gradient is None else gradient).abs_()
+            for item in prunable_tensors(self._model, self._prunable):
+                gradient = gradients.get(item.name)
+                item.tensor.mul_(0 if gradient is None else gradient).abs_()
         return TrainResult(loss, len(train), 0)  # type: ignore[arg-type]
 
     def _masks_after(self, before: Mapping[str, Tensor]) -> dict[str, PackedMask]:
@@ -153,4 +153,4 @@ class PlanRun:
 
     def _copy(self) -> dict[str, Tensor]:
         """Return the prunable tensors as they are now."""
-        return {entry.name: entry.tensor.detach().clone() for entry in prunable_entries(self._model, self._prunable)}
+        return {item.name: item.tensor.detach().clone() for item in prunable_tensors(self._model, self._prunable)}

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from lotteryfl.common.pruning.magnitude import Weight, count_pruned, masks_without_smallest
-from lotteryfl.common.pruning.modeltensors import Entry
-from lotteryfl.common.pruning.prune import Prunable, get_prune_summary, prunable_entries, prune_fixed_amount
+from lotteryfl.common.pruning.modeltensors import ModelTensor
+from lotteryfl.common.pruning.prune import Prunable, get_prune_summary, prunable_tensors, prune_fixed_amount
 from lotteryfl.common.pruning.rows import prune_rows
 from lotteryfl.common.pruning.step import weights_to_prune
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -48,21 +48,21 @@ def mask_change(model: nn.Module, earlier: Mapping[str, Tensor], prune: pb.Plan.
         prune: how the next masks would be made, by a global threshold or one for each tensor.
         prunable: which weights count.
     """
-    found = prunable_entries(model, prunable)
+    found = prunable_tensors(model, prunable)
     summary = get_prune_summary(model, prunable)
     total_left = summary.total - summary.pruned
     amount = weights_to_prune(prune, summary.total, total_left)
-    groups = [found] if prune.scope == pb.Plan.GLOBAL else [[entry] for entry in found]
+    groups = [found] if prune.scope == pb.Plan.GLOBAL else [[item] for item in found]
     differing = 0
     for group in groups:
-        left = sum(entry.tensor.numel() - count_pruned(entry.mask) for entry in group)
+        left = sum(item.tensor.numel() - count_pruned(item.mask) for item in group)
         count = round(amount * left / total_left)
-        now = _next_masks(group, {entry.name: entry.tensor for entry in group}, count)
+        now = _next_masks(group, {item.name: item.tensor for item in group}, count)
         then = _next_masks(group, earlier, count)
         differing += sum(int((a != b).sum()) for a, b in zip(now, then, strict=True))
     return differing / summary.total
 
 
-def _next_masks(group: list[Entry], values: Mapping[str, Tensor], count: int) -> list[Tensor]:
-    weights = [Weight(values[entry.name], entry.mask, count_pruned(entry.mask)) for entry in group]
+def _next_masks(group: list[ModelTensor], values: Mapping[str, Tensor], count: int) -> list[Tensor]:
+    weights = [Weight(values[item.name], item.mask, count_pruned(item.mask)) for item in group]
     return list(masks_without_smallest(weights, count))

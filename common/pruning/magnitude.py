@@ -25,7 +25,7 @@ _SAMPLE = 1 << 16
 
 
 class Weight(NamedTuple):
-    """One tensor whose entries compete."""
+    """One tensor whose weights compete."""
 
     values: Tensor
     """Floating point, of any shape."""
@@ -36,7 +36,7 @@ class Weight(NamedTuple):
 
 
 def count_pruned(mask: Tensor | None) -> int:
-    """Return how many entries a mask of ones and zeros prunes."""
+    """Return how many weights a mask of ones and zeros prunes."""
     if mask is None:
         return 0
     # Sums of up to 2^24 ones are exact in float32, and take a thirtieth of the time of count_nonzero.
@@ -53,7 +53,7 @@ def masks_without_smallest(weights: Iterable[Weight], count: int) -> Iterator[Te
     Args:
         weights: the tensors, in flat order. Each is let go when its mask is yielded, so that an old mask's
             memory can be the next one's.
-        count: entries to prune, 0 ... entries that are kept.
+        count: weights to prune, 0 ... weights that are kept.
 
     Yields:
         One contiguous mask for each tensor, of its shape, dtype and device.
@@ -92,7 +92,7 @@ class _Threshold:
 
 
 def _threshold(weights: Sequence[Weight], count: int, dtype: torch.dtype) -> _Threshold:
-    """Return the threshold that prunes `count` more entries."""
+    """Return the threshold that prunes `count` more weights."""
     pruned = sum(weight.pruned for weight in weights)
     rank = pruned + count  # what is pruned already has the magnitude 0, and nothing is smaller
     if rank == 0:

@@ -11,7 +11,7 @@ from lotteryfl.common.pruning.state import check_can_wrap, pruned_names, unwrap,
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class ModelTensor:
     """One parameter or persistent buffer of a model."""
 
     names: tuple[str, ...]
@@ -81,7 +81,7 @@ class Entry:
             )
 
 
-def entries(model: nn.Module) -> list[Entry]:
+def model_tensors(model: nn.Module) -> list[ModelTensor]:
     """List the model's parameters and persistent buffers, masks left out, each once.
 
     The order is that of the unpruned model's state dict. (torch's own pruning functions move a parameter to
@@ -102,11 +102,11 @@ def entries(model: nn.Module) -> list[Entry]:
             tensors[key] = tensor
             names.setdefault(key, []).append(name)
             owners.setdefault(key, {})[id(module), local] = (module, local)
-    return [Entry(tuple(names[key]), tuple(owners[key].values()), tensors[key]) for key in tensors]
+    return [ModelTensor(tuple(names[key]), tuple(owners[key].values()), tensors[key]) for key in tensors]
 
 
 def zero_pruned(tensor: Tensor, mask: Tensor | None) -> None:
-    """Set the entries that the mask of ones and zeros prunes to exactly 0 in place, whatever they hold."""
+    """Set the values that the mask of ones and zeros prunes to exactly 0 in place, whatever they hold."""
     if mask is None:
         return
     with torch.no_grad():

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lotteryfl.common.pruning.modeltensors import entries
+from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.pruning.state import refresh_all, settle
 
 
@@ -23,12 +23,12 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     They are detached views: what is written into them in place is in the model (and in a pruned module's
     product from its next forward on). Pruned parameters come whole, as `NAME_orig` holds them.
     """
-    return {entry.name: entry.tensor.detach() for entry in entries(model)}
+    return {item.name: item.tensor.detach() for item in model_tensors(model)}
 
 
 def named_masks(model: nn.Module) -> dict[str, Tensor]:
     """Return the live masks of the pruned parameters by plain name: 1 = kept, 0 = pruned."""
-    return {entry.name: entry.mask for entry in entries(model) if entry.mask is not None}
+    return {item.name: item.mask for item in model_tensors(model) if item.mask is not None}
 
 
 def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -42,13 +42,13 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         ValueError: a name is missing or unexpected, a shape differs, or a dtype is of another kind.
             Nothing has been changed then.
     """
-    found = entries(model)
-    _check_names({entry.name for entry in found}, tensors)
-    for entry in found:
-        entry.check_fits(tensors[entry.name])
+    found = model_tensors(model)
+    _check_names({item.name for item in found}, tensors)
+    for item in found:
+        item.check_fits(tensors[item.name])
     with torch.no_grad():
-        for entry in found:
-            entry.tensor.copy_(tensors[entry.name])
+        for item in found:
+            item.tensor.copy_(tensors[item.name])
     refresh_all(model)
 
 
@@ -62,18 +62,18 @@ def set_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: a name is not a parameter's, or a shape differs. Nothing has been changed then.
     """
-    found = {entry.name: entry for entry in entries(model)}
+    found = {item.name: item for item in model_tensors(model)}
     for name, mask in masks.items():
         if name not in found:
             raise ValueError(f"mask {name!r}: the model has no parameter of this name")
         found[name].check_can_prune()
         if mask.shape != found[name].tensor.shape:
             raise ValueError(f"mask {name!r} has shape {list(mask.shape)}, expected {list(found[name].tensor.shape)}")
-    for name, entry in found.items():
+    for name, item in found.items():
         if name in masks:
-            entry.put_mask(entry.new_mask().copy_(masks[name]))
+            item.put_mask(item.new_mask().copy_(masks[name]))
         else:
-            entry.drop_mask()
+            item.drop_mask()
     settle(model)
 
 

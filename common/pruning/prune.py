@@ -1,6 +1,6 @@
 """Global magnitude pruning: find the prunable weights, prune them step by step, rewind and keep the ticket.
 
-Everything works in place, in the state that `torch.nn.utils.prune` defines, and masks only lose entries:
+Everything works in place, in the state that `torch.nn.utils.prune` defines, and masks only lose weights:
 pruning 20 % twice prunes 36 % of the weights.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lotteryfl.common.pruning.magnitude import Weight, count_pruned, masks_without_smallest
-from lotteryfl.common.pruning.modeltensors import Entry, entries, zero_pruned
+from lotteryfl.common.pruning.modeltensors import ModelTensor, model_tensors, zero_pruned
 from lotteryfl.common.pruning.parameters import set_masks
 from lotteryfl.common.pruning.state import refresh_all, settle
 from lotteryfl.common.pruning.summary import PruneRow, PruneSummary
@@ -50,26 +50,26 @@ def get_prune_params(model: nn.Module, prunable: Prunable = "matrices") -> tuple
     Raises:
         ValueError: unknown `prunable`, or a lazy parameter has no shape yet.
     """
-    found = prunable_entries(model, prunable)
-    return [entry.owners[0] for entry in found], sum(entry.tensor.numel() for entry in found)
+    found = prunable_tensors(model, prunable)
+    return [item.owners[0] for item in found], sum(item.tensor.numel() for item in found)
 
 
-def prunable_entries(model: nn.Module, prunable: Prunable = "matrices") -> list[Entry]:
+def prunable_tensors(model: nn.Module, prunable: Prunable = "matrices") -> list[ModelTensor]:
     """Like `get_prune_params`, with everything there is to know about each tensor."""
     if prunable not in ("matrices", "every-weight"):
         raise ValueError(f"prunable={prunable!r}: expected 'matrices' or 'every-weight'")
-    return [entry for entry in entries(model) if is_prunable(entry, prunable)]
+    return [item for item in model_tensors(model) if is_prunable(item, prunable)]
 
 
-def is_prunable(entry: Entry, prunable: Prunable) -> bool:
+def is_prunable(item: ModelTensor, prunable: Prunable) -> bool:
     """Say whether the rule counts this tensor among the prunable weights."""
-    if not entry.is_parameter or not entry.tensor.is_floating_point():
+    if not item.is_parameter or not item.tensor.is_floating_point():
         return False
-    if not any("weight" in name for _, name in entry.owners):
+    if not any("weight" in name for _, name in item.owners):
         return False
     if prunable == "every-weight":
         return True
-    return entry.tensor.dim() >= 2 and not any(isinstance(module, _PROTECTED) for module, _ in entry.owners)
+    return item.tensor.dim() >= 2 and not any(isinstance(module, _PROTECTED) for module, _ in item.owners)
 
 
 def prune_fixed_amount(
@@ -84,7 +84,7 @@ def prune_fixed_amount(
 
     The masks are those of `torch.nn.utils.prune.global_unstructured` (scope `global`) or `l1_unstructured` on
     each tensor (scope `layer`) with L1, applied again and again. Magnitudes are those of NAME_orig × mask as
-    they are now; entries that are pruned never compete. Where equal magnitudes straddle the threshold, the
+    they are now; weights that are pruned never compete. Where equal magnitudes straddle the threshold, the
     lowest flat index in the order of `get_prune_params` goes first. NaN counts as the largest magnitude.
 
     Masks are new tensors: one that a caller holds stays as it was. One that nobody holds is freed before the
@@ -107,20 +107,20 @@ def prune_fixed_amount(
             unknown. Nothing has been changed then.
     """
     _check_amount(amount)
-    found = prunable_entries(model, prunable)
+    found = prunable_tensors(model, prunable)
     if not found:
         raise ValueError(f"nothing to prune: {type(model).__name__} has no prunable weights ({prunable!r})")
-    for entry in found:
-        entry.check_can_prune()
+    for item in found:
+        item.check_can_prune()
     groups = _groups(found, scope)
-    pruned = {entry: count_pruned(entry.mask) for entry in found}
+    pruned = {item: count_pruned(item.mask) for item in found}
     counts = [_count_to_prune(amount, group, pruned) for group in groups]  # all, before anything is changed
     rows = []
     for group, count in zip(groups, counts, strict=True):
-        weights = (Weight(entry.tensor, entry.mask, pruned[entry]) for entry in group)
-        for entry, mask in zip(group, masks_without_smallest(weights, count), strict=True):
-            entry.put_mask(mask)
-            rows.append(_row(entry))
+        weights = (Weight(item.tensor, item.mask, pruned[item]) for item in group)
+        for item, mask in zip(group, masks_without_smallest(weights, count), strict=True):
+            item.put_mask(mask)
+            rows.append(_row(item))
     settle(model)
     summary = PruneSummary(tuple(rows))
     if verbose:
@@ -134,7 +134,7 @@ def get_prune_summary(model: nn.Module, prunable: Prunable = "matrices") -> Prun
     Raises:
         ValueError: unknown `prunable`, or a lazy parameter has no shape yet.
     """
-    return PruneSummary(tuple(map(_row, prunable_entries(model, prunable))))
+    return PruneSummary(tuple(map(_row, prunable_tensors(model, prunable))))
 
 
 def density(model: nn.Module, prunable: Prunable = "matrices") -> float:
@@ -168,9 +168,9 @@ def make_permanent(model: nn.Module) -> None:
 
     Its state dict is that of the unpruned model, both ways strict. A plain model stays as it is.
     """
-    for entry in entries(model):
-        zero_pruned(entry.tensor, entry.mask)
-        entry.drop_mask()
+    for item in model_tensors(model):
+        zero_pruned(item.tensor, item.mask)
+        item.drop_mask()
     settle(model)
 
 
@@ -186,22 +186,22 @@ def rewind(model: nn.Module, initial: Mapping[str, Tensor], *, everything: bool 
         ValueError: a name is missing or not one of the model's, or a shape or kind of dtype differs. Nothing
             has been changed then.
     """
-    found = entries(model)
-    if unknown := sorted(initial.keys() - {entry.name for entry in found}):
+    found = model_tensors(model)
+    if unknown := sorted(initial.keys() - {item.name for item in found}):
         raise ValueError(f"initial values for {unknown[0]!r}: the model has no tensor of this name")
     chosen = [
-        entry
-        for entry in found
-        if entry.is_parameter and (everything or entry.mask is not None or is_prunable(entry, "matrices"))
+        item
+        for item in found
+        if item.is_parameter and (everything or item.mask is not None or is_prunable(item, "matrices"))
     ]
-    for entry in chosen:
-        if entry.name not in initial:
-            raise ValueError(f"initial values lack {entry.name!r}")
-        entry.check_fits(initial[entry.name])
+    for item in chosen:
+        if item.name not in initial:
+            raise ValueError(f"initial values lack {item.name!r}")
+        item.check_fits(initial[item.name])
     with torch.no_grad():
-        for entry in chosen:
-            entry.tensor.copy_(initial[entry.name])
-            zero_pruned(entry.tensor, entry.mask)
+        for item in chosen:
+            item.tensor.copy_(initial[item.name])
+            zero_pruned(item.tensor, item.mask)
     refresh_all(model)
 
 
@@ -211,31 +211,31 @@ def trainable_ticket(model: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
 
     Inside, every pruned weight is a plain Parameter (the object that is NAME_orig outside) and 0 where it is
     pruned. Whoever trains multiplies its gradient by the mask before each optimizer step: with a fresh
-    optimizer momentum, moments and weight decay then never see a pruned entry, and it stays exactly 0.
+    optimizer momentum, moments and weight decay then never see a pruned weight, and it stays exactly 0.
 
     Yields:
         (parameter, mask) of each pruned weight. On leaving, also by an exception, the masks are back.
     """
-    pruned = [(entry, entry.mask) for entry in entries(model) if entry.mask is not None]
-    for entry, mask in pruned:
-        zero_pruned(entry.tensor, mask)
-        entry.drop_mask()
+    pruned = [(item, item.mask) for item in model_tensors(model) if item.mask is not None]
+    for item, mask in pruned:
+        zero_pruned(item.tensor, mask)
+        item.drop_mask()
     settle(model)
     try:
-        yield [(entry.tensor, mask) for entry, mask in pruned]
+        yield [(item.tensor, mask) for item, mask in pruned]
     finally:
-        for entry, mask in pruned:
-            zero_pruned(entry.tensor, mask)  # a diverged gradient times 0 is NaN
-            entry.put_mask(mask)
+        for item, mask in pruned:
+            zero_pruned(item.tensor, mask)  # a diverged gradient times 0 is NaN
+            item.put_mask(mask)
         settle(model)
 
 
-def _groups(found: list[Entry], scope: Scope) -> list[list[Entry]]:
+def _groups(found: list[ModelTensor], scope: Scope) -> list[list[ModelTensor]]:
     """Group the tensors that compete with each other."""
     if scope == "global":
         return [found]
     if scope == "layer":
-        return [[entry] for entry in found]
+        return [[item] for item in found]
     raise ValueError(f"scope={scope!r}: expected 'global' or 'layer'")
 
 
@@ -247,9 +247,9 @@ def _check_amount(amount: float) -> None:
         raise ValueError(f"amount={amount}: expected a float in [0, 1] or an int that is not negative")
 
 
-def _count_to_prune(amount: float, group: Sequence[Entry], pruned: Mapping[Entry, int]) -> int:
+def _count_to_prune(amount: float, group: Sequence[ModelTensor], pruned: Mapping[ModelTensor, int]) -> int:
     """Return how many more weights of the group have to go."""
-    left = sum(entry.tensor.numel() - pruned[entry] for entry in group)
+    left = sum(item.tensor.numel() - pruned[item] for item in group)
     if not isinstance(amount, numbers.Integral):
         return round(amount * left)
     if amount > left:
@@ -258,8 +258,8 @@ def _count_to_prune(amount: float, group: Sequence[Entry], pruned: Mapping[Entry
     return int(amount)
 
 
-def _row(entry: Entry) -> PruneRow:
-    module, weight_name = entry.owners[0]
-    path = entry.name.removesuffix(weight_name).removesuffix(".")
+def _row(item: ModelTensor) -> PruneRow:
+    module, weight_name = item.owners[0]
+    path = item.name.removesuffix(weight_name).removesuffix(".")
     layer = f"{path} ({type(module).__name__})" if path else type(module).__name__
-    return PruneRow(layer, weight_name, total=entry.tensor.numel(), pruned=count_pruned(entry.mask))
+    return PruneRow(layer, weight_name, total=item.tensor.numel(), pruned=count_pruned(item.mask))

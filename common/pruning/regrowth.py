@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lotteryfl.common.pruning.modeltensors import Entry, entries, zero_pruned
+from lotteryfl.common.pruning.modeltensors import ModelTensor, model_tensors, zero_pruned
 from lotteryfl.common.pruning.state import settle
 
 
@@ -18,34 +18,34 @@ def exchange_weights(model: nn.Module, rate: float, gradients: Mapping[str, Tens
     Args:
         model: any module; changed in place. Tensors without a mask stay as they are.
         rate: share in [0, 1] of the kept weights that are exchanged, rounded to whole weights.
-        gradients: plain name → gradient of the loss by the whole tensor, pruned entries included.
+        gradients: plain name → gradient of the loss by the whole tensor, pruned weights included.
 
     Raises:
         ValueError: rate is out of range, or a masked tensor has no gradient of its shape.
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"rate={rate}: expected 0 to 1")
-    masked = [(entry, mask) for entry in entries(model) if (mask := entry.mask) is not None]
-    for entry, _ in masked:
-        gradient = gradients.get(entry.name)
-        if gradient is None or gradient.shape != entry.tensor.shape:
+    masked = [(item, mask) for item in model_tensors(model) if (mask := item.mask) is not None]
+    for item, _ in masked:
+        gradient = gradients.get(item.name)
+        if gradient is None or gradient.shape != item.tensor.shape:
             shape = None if gradient is None else list(gradient.shape)
-            raise ValueError(f"gradient of {entry.name!r}: shape {shape}, expected {list(entry.tensor.shape)}")
-    for entry, mask in masked:
-        _exchange(entry, mask, rate, gradients[entry.name])
+            raise ValueError(f"gradient of {item.name!r}: shape {shape}, expected {list(item.tensor.shape)}")
+    for item, mask in masked:
+        _exchange(item, mask, rate, gradients[item.name])
     settle(model)
 
 
-def _exchange(entry: Entry, mask: Tensor, rate: float, gradient: Tensor) -> None:
+def _exchange(item: ModelTensor, mask: Tensor, rate: float, gradient: Tensor) -> None:
     kept = mask.reshape(-1) != 0
     count = min(round(rate * int(kept.sum())), int((~kept).sum()))
-    magnitudes = entry.tensor.detach().reshape(-1).abs().masked_fill(~kept, torch.inf)
+    magnitudes = item.tensor.detach().reshape(-1).abs().masked_fill(~kept, torch.inf)
     leaving = magnitudes.sort(stable=True).indices[:count]
     scores = gradient.reshape(-1).abs().masked_fill(kept, -1)  # who leaves cannot enter again at once
     entering = scores.sort(stable=True, descending=True).indices[:count]
-    new = entry.new_mask().copy_(mask)
+    new = item.new_mask().copy_(mask)
     new.view(-1)[leaving] = 0
     new.view(-1)[entering] = 1
-    zero_pruned(entry.tensor, mask)  # what enters starts from 0, whatever a dense tensor held there
-    entry.put_mask(new)
-    zero_pruned(entry.tensor, new)
+    zero_pruned(item.tensor, mask)  # what enters starts from 0, whatever a dense tensor held there
+    item.put_mask(new)
+    zero_pruned(item.tensor, new)

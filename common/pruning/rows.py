@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from lotteryfl.common.pruning.modeltensors import Entry
-from lotteryfl.common.pruning.prune import Prunable, get_prune_summary, prunable_entries
+from lotteryfl.common.pruning.modeltensors import ModelTensor
+from lotteryfl.common.pruning.prune import Prunable, get_prune_summary, prunable_tensors
 from lotteryfl.common.pruning.state import settle
 from lotteryfl.common.pruning.summary import PruneSummary
 
@@ -29,14 +29,14 @@ def prune_rows(model: nn.Module, share: float, *, prunable: Prunable = "matrices
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share={share}: expected 0 to 1")
-    for entry in prunable_entries(model, prunable)[:-1]:
-        _prune_rows_of(entry, share)
+    for item in prunable_tensors(model, prunable)[:-1]:
+        _prune_rows_of(item, share)
     settle(model)
     return get_prune_summary(model, prunable)
 
 
-def _prune_rows_of(entry: Entry, share: float) -> None:
-    weights, mask = entry.tensor.detach(), entry.mask
+def _prune_rows_of(item: ModelTensor, share: float) -> None:
+    weights, mask = item.tensor.detach(), item.mask
     new = torch.ones_like(weights) if mask is None else mask.clone()
     alive = _rows(new).any(dim=1)
     left = int(alive.sum())
@@ -45,7 +45,7 @@ def _prune_rows_of(entry: Entry, share: float) -> None:
         return
     norms = (_rows(weights) * _rows(new)).abs().sum(dim=1).masked_fill(~alive, torch.inf)
     new[norms.sort(stable=True).indices[:count]] = 0
-    entry.put_mask(new)
+    item.put_mask(new)
 
 
 def _rows(tensor: Tensor) -> Tensor:

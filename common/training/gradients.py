@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
-from lotteryfl.common.pruning.modeltensors import entries
+from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.training.loop import Data, Examples, Loss, mode
 
@@ -20,7 +20,7 @@ def mean_gradients(
     device: torch.device | str = "cpu",
     loss: Loss = F.cross_entropy,
 ) -> dict[str, Tensor]:
-    """Return the gradient of the mean loss by every parameter, pruned entries included.
+    """Return the gradient of the mean loss by every parameter, pruned weights included.
 
     The model is in eval mode meanwhile, and comes back as it was: no dropout, no running statistics changed.
 
@@ -46,7 +46,7 @@ def mean_gradients(
         for inputs, labels in examples.batches(torch.arange(len(examples)), batch_size):
             share = len(labels) / len(examples)
             (loss(model(inputs), labels) * share).backward()  # type: ignore[no-untyped-call]
-        return {entry.name: entry.tensor.grad.clone() for entry in entries(model) if entry.tensor.grad is not None}
+        return {item.name: item.tensor.grad.clone() for item in model_tensors(model) if item.tensor.grad is not None}
 
 
 @contextmanager

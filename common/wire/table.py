@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import nn
 
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.pruning.modeltensors import entries
+from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.pruning.prune import Prunable, is_prunable
 from lotteryfl.common.tensors.dtypes import CODES, DTYPES
 
@@ -107,17 +107,17 @@ class TensorTable:
             ValueError: a tensor's dtype is not among `DTYPES`, or a lazy parameter has no shape yet.
         """
         specs = []
-        for entry in entries(model):
-            if entry.tensor.dtype not in CODES:
-                raise ValueError(f"{entry.name!r} has dtype {entry.tensor.dtype}, expected one of {', '.join(DTYPES)}")
+        for item in model_tensors(model):
+            if item.tensor.dtype not in CODES:
+                raise ValueError(f"{item.name!r} has dtype {item.tensor.dtype}, expected one of {', '.join(DTYPES)}")
             specs.append(
                 TensorSpec(
-                    name=entry.name,
-                    dtype=entry.tensor.dtype,
-                    shape=tuple(entry.tensor.shape),
-                    role="parameter" if entry.is_parameter else "buffer",
-                    prunable=is_prunable(entry, prunable),
-                    aliases=entry.names[1:],
+                    name=item.name,
+                    dtype=item.tensor.dtype,
+                    shape=tuple(item.tensor.shape),
+                    role="parameter" if item.is_parameter else "buffer",
+                    prunable=is_prunable(item, prunable),
+                    aliases=item.names[1:],
                 )
             )
         return cls(tuple(specs))

@@ -10,7 +10,7 @@ from torch import nn
 
 from lotteryfl.client.work.prune import mask_change, prune_towards_target
 from lotteryfl.common.pruning.parameters import copy_model, named_masks
-from lotteryfl.common.pruning.prune import get_prune_summary, prunable_entries
+from lotteryfl.common.pruning.prune import get_prune_summary, prunable_tensors
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 GLOBAL, LAYER = pb.Plan.GLOBAL, pb.Plan.LAYER
@@ -119,20 +119,20 @@ def test_masks_change_by_the_weights_that_one_keeps_and_the_other_does_not(scope
     plan = pb.Plan.Prune(rate=0.3, target_density=0.1, scope=scope)
     net = model(6, 8, 5)
     step(net, 0.2, 0.1, scope)
-    earlier = {entry.name: entry.tensor.detach().clone() for entry in prunable_entries(net)}
+    earlier = {item.name: item.tensor.detach().clone() for item in prunable_tensors(net)}
     assert mask_change(net, earlier, plan, "matrices") == 0
     with torch.no_grad():
-        for entry in prunable_entries(net):
-            entry.tensor.add_(0.2 * torch.randn_like(entry.tensor))
-    now = {entry.name: entry.tensor.detach().clone() for entry in prunable_entries(net)}
+        for item in prunable_tensors(net):
+            item.tensor.add_(0.2 * torch.randn_like(item.tensor))
+    now = {item.name: item.tensor.detach().clone() for item in prunable_tensors(net)}
     change = mask_change(net, earlier, plan, "matrices")
-    assert all(torch.equal(entry.tensor, now[entry.name]) for entry in prunable_entries(net)), "it is looked at only"
+    assert all(torch.equal(item.tensor, now[item.name]) for item in prunable_tensors(net)), "it is looked at only"
     kept = []
     for values in (earlier, now):
         other = copy_model(net)
         with torch.no_grad():
-            for entry in prunable_entries(other):
-                entry.tensor.copy_(values[entry.name])
+            for item in prunable_tensors(other):
+                item.tensor.copy_(values[item.name])
         prune_towards_target(other, plan, "matrices")
         kept.append(torch.cat([mask.flatten() for mask in named_masks(other).values()]))
     assert change == int((kept[0] != kept[1]).sum()) / 88 > 0
