@@ -289,7 +289,7 @@ class Coordinator:
             reply = self._record(worker_id, finding)
         elif isinstance(finding, PayloadError):
             reply = self._refuse(worker_id, id_, str(finding))
-        else:
+        else:  # the round has ended meanwhile, without this result
             self.release(worker_id, id_, str(finding))
             reply = self._unwanted(worker_id, id_)
         if arrival.file and reply.verdict != pb.SubmitReply.ACCEPTED:
