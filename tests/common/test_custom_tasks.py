@@ -131,7 +131,7 @@ def test_a_module_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert_learnable(task, 0)
 
 
-@pytest.mark.parametrize("module", ["no_such_module_here", "no_such_package.module", "common.nothing"])
+@pytest.mark.parametrize("module", ["no_such_module_here", "no_such_package.module", "lotteryfl.nothing"])
 def test_a_missing_module(module: str) -> None:
     with pytest.raises(TaskError, match=f"task {task_id(module)}: .*[Nn]o.* module .*{module.partition('.')[0]}"):
         load_own(module)
