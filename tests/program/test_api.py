@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -110,3 +111,25 @@ def test_the_first_run_of_the_examples(tmp_path: Path) -> None:
     assert re.search(r"^client 0 keeps [1-9]\d% of its weights$", process.stdout, re.MULTILINE)
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
     assert len(script.read_text().splitlines()) < 25
+
+
+INTERRUPTED = """
+import sys
+import lotteryfl
+experiment = lotteryfl.load_experiment(sys.argv[1], sys.argv[3:])
+lotteryfl.run(experiment, sys.argv[2], workers=1, device="cpu", show=lambda status: print(status.round, flush=True))
+"""
+
+
+def test_ctrl_c_stops_a_run_and_its_workers_and_keeps_what_was_counted(tmp_path: Path) -> None:
+    arguments = [str(ROOT / "examples" / "digits.toml"), str(tmp_path / "run"), *SMALL, "rounds=10000"]
+    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, *arguments], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    next(line for line in process.stdout if line == "1\n")
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    assert process.wait() == -signal.SIGINT
+    with lotteryfl.open_run(tmp_path / "run") as view:
+        status = view.status()
+    assert (status.state, status.round > 0) == (pb.RunStatus.RUNNING, True)
+    assert "stopped" in (tmp_path / "run" / "logs" / "worker-1.log").read_text()
