@@ -1,11 +1,13 @@
-"""Federated training of sparse, personalised models: what users import."""
+"""Federated training of sparse, personalised models: what users import (docs/api.md), each on first use."""
 
 from typing import TYPE_CHECKING
 
 from lotteryfl.common.lazy import front
 
 if TYPE_CHECKING:
-    from lotteryfl.common.models import create_model
+    from lotteryfl.common.errors import LotteryFLError
+    from lotteryfl.common.experiment.experiment import Experiment
+    from lotteryfl.common.models.catalogue import create_model
     from lotteryfl.common.pruning.parameters import copy_model, copy_weights
     from lotteryfl.common.pruning.prune import (
         apply_masks,
@@ -16,9 +18,20 @@ if TYPE_CHECKING:
         prune_fixed_amount,
         rewind,
     )
+    from lotteryfl.common.tasks.base import ClientData, Task
     from lotteryfl.common.training.loop import evaluate, train
+    from lotteryfl.running.scripts import load_experiment, run, simulate
+    from lotteryfl.server.results.view import RunView, open_run
+    from lotteryfl.server.strategies.base import ClientState, Strategy
 
 __all__ = [
+    "ClientData",
+    "ClientState",
+    "Experiment",
+    "LotteryFLError",
+    "RunView",
+    "Strategy",
+    "Task",
     "apply_masks",
     "copy_model",
     "copy_weights",
@@ -27,26 +40,41 @@ __all__ = [
     "evaluate",
     "get_prune_params",
     "get_prune_summary",
+    "load_experiment",
     "make_permanent",
+    "open_run",
     "prune_fixed_amount",
     "rewind",
+    "run",
+    "simulate",
     "train",
 ]
 
 __getattr__, __dir__ = front(
     __name__,
     {
+        "ClientData": "common.tasks.base",
+        "ClientState": "server.strategies.base",
+        "Experiment": "common.experiment.experiment",
+        "LotteryFLError": "common.errors",
+        "RunView": "server.results.view",
+        "Strategy": "server.strategies.base",
+        "Task": "common.tasks.base",
         "apply_masks": "common.pruning.prune",
         "copy_model": "common.pruning.parameters",
         "copy_weights": "common.pruning.parameters",
-        "create_model": "common.models",
+        "create_model": "common.models.catalogue",
         "density": "common.pruning.prune",
         "evaluate": "common.training.loop",
         "get_prune_params": "common.pruning.prune",
         "get_prune_summary": "common.pruning.prune",
+        "load_experiment": "running.scripts",
         "make_permanent": "common.pruning.prune",
+        "open_run": "server.results.view",
         "prune_fixed_amount": "common.pruning.prune",
         "rewind": "common.pruning.prune",
+        "run": "running.scripts",
+        "simulate": "running.scripts",
         "train": "common.training.loop",
     },
 )

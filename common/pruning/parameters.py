@@ -82,6 +82,10 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
 
     Afterwards the target is pruned exactly as the source is, and nothing is shared between the two.
 
+    Args:
+        source: any module, pruned or not.
+        target: one of the same architecture; changed in place.
+
     Raises:
         ValueError: the models differ in names, shapes or kinds of dtype.
     """

@@ -131,6 +131,10 @@ def prune_fixed_amount(
 def get_prune_summary(model: nn.Module, prunable: Prunable = "matrices") -> PruneSummary:
     """Count what is pruned, by the masks: a weight that happens to be 0 is not pruned.
 
+    Args:
+        model: any module, pruned or not.
+        prunable: which of its weights count, see `Prunable`.
+
     Raises:
         ValueError: unknown `prunable`, or a lazy parameter has no shape yet.
     """
@@ -139,6 +143,10 @@ def get_prune_summary(model: nn.Module, prunable: Prunable = "matrices") -> Prun
 
 def density(model: nn.Module, prunable: Prunable = "matrices") -> float:
     """Return the kept share of the prunable weights, 0 ... 1.
+
+    Args:
+        model: any module, pruned or not.
+        prunable: which of its weights count, see `Prunable`.
 
     Raises:
         ValueError: unknown `prunable`, or a lazy parameter has no shape yet.
@@ -167,6 +175,9 @@ def make_permanent(model: nn.Module) -> None:
     """Turn a pruned model into a plain one: each weight is the same Parameter, exactly 0 where it was pruned.
 
     Its state dict is that of the unpruned model, both ways strict. A plain model stays as it is.
+
+    Args:
+        model: any module, pruned or not; changed in place.
     """
     for item in model_tensors(model):
         zero_pruned(item.tensor, item.mask)

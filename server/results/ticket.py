@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.server.store.rundir import RunDirectory
@@ -51,5 +51,5 @@ def export_ticket(run: RunDirectory, client: int, out: Path) -> None:
 
 def _masked(run: RunDirectory, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     masks = run.load_masks(run.shared_mask.digest)
-    kept = {name: packed_masks.unpack(mask, tensors[name].shape) for name, mask in masks.items()}
+    kept = {name: packedmasks.unpack(mask, tensors[name].shape) for name, mask in masks.items()}
     return {name: tensors[name].masked_fill(~mask, 0) for name, mask in kept.items()}

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.results.ticket import ticket_tensors
 from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.status import status_of
+from lotteryfl.server.store.summaries import round_summaries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +61,28 @@ class RunView:
         """The experiment as resolved."""
         return self._run.experiment
 
+    def status(self) -> pb.RunStatus:
+        """Return where the run stands, as `show` is told of it: `state`, `round` of `rounds`, and who works on what.
+
+        `state` is one of `RunStatus.RUNNING`, `FINISHED` and `FAILED`, and then `reason` says why.
+        """
+        return status_of(self._run)
+
+    def rounds(self) -> "pd.DataFrame":
+        """Return a row for each committed round, the last measuring of every client included.
+
+        Columns: means over the round's clients of `accuracy_downloaded`, `accuracy_personalised`, `density` and
+        `train_loss`; `round`, `clients`, `seconds`, `broadcasts`, `stragglers`, `refused`; and where privacy is
+        promised `epsilon` and `delta`, elsewhere None.
+
+        Raises:
+            LotteryFLError: pandas is not installed.
+        """
+        names = [field.name for field in pb.RoundSummary.DESCRIPTOR.fields]
+        rows = [[_value(each, name) for name in names] for each in round_summaries(self._run.database)]
+        table: pd.DataFrame = _pandas().DataFrame(rows, columns=names)
+        return table
+
     def summary(self) -> Mapping[str, Any]:
         """Return what summary.json holds, for a run with at least one committed round."""
         found: Mapping[str, Any] = json.loads(json.dumps(summarise(self._run)))
@@ -94,7 +119,7 @@ class RunView:
         if not 0 <= client < len(rows):
             raise LotteryFLError(f"client {client}: the run's clients are 0 to {len(rows) - 1}")
         packed = self._run.load_masks(rows[client].mask)
-        return {name: packed_masks.unpack(mask, self._run.table[name].shape) for name, mask in packed.items()}
+        return {name: packedmasks.unpack(mask, self._run.table[name].shape) for name, mask in packed.items()}
 
     def ticket(self, client: int) -> dict[str, Tensor]:
         """Return the model that the client last returned, as a state dict; the global one, if it never took part.
@@ -111,12 +136,26 @@ class RunView:
 
 
 def open_run(path: str | Path) -> RunView:
-    """Open a run directory to look at.
+    """Open a run directory to look at, also while a process is running it.
+
+    Args:
+        path: the run directory.
+
+    Returns:
+        The run, read only; close it, or use it as a context manager.
 
     Raises:
         LotteryFLError: there is no run, or it is damaged.
     """
     return RunView(path)
+
+
+def _value(summary: pb.RoundSummary, name: str) -> Any:
+    if name == "stragglers":
+        return list(summary.stragglers)
+    if name in ("epsilon", "delta") and not summary.HasField("epsilon"):
+        return None
+    return getattr(summary, name)
 
 
 def _pandas() -> Any:

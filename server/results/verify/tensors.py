@@ -9,7 +9,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 from rich.filesize import decimal
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
@@ -150,7 +150,7 @@ def _check_result(run: RunDirectory, result: _Result, is_broken: Callable[[str],
     if plan.HasField("readjust"):
         before = {}  # it has come whole
     for name, packed in before.items():
-        if name not in masks or not packed_masks.is_subset(masks[name], packed):
+        if name not in masks or not packedmasks.is_subset(masks[name], packed):
             raise PayloadError(f"{quoted(name)}: its mask keeps weights that were pruned before: a mask only shrinks")
     received = mask_digest(unpack_mask_update(run.table, entries, before))
     if received != result.mask:
