@@ -1,6 +1,7 @@
 """DP-SGD against its definition, gradient by gradient."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,10 @@ def by_hand(model: nn.Module, batches: list[Tensor], bound: float, lr: float, ex
             plain = net()
             plain.load_state_dict(parameters)
             F.cross_entropy(plain(inputs[index : index + 1]), labels[index : index + 1]).backward()
-            own = {name: parameter.grad * masks.get(name, 1) for name, parameter in plain.named_parameters()}
+            own: dict[str, Tensor] = {}
+            for name, parameter in plain.named_parameters():
+                assert parameter.grad is not None
+                own[name] = parameter.grad * masks.get(name, 1)
             norm = math.sqrt(sum(float(gradient.square().sum()) for gradient in own.values()))
             for name, gradient in own.items():
                 total[name] += gradient * min(1.0, bound / norm)
@@ -123,5 +127,6 @@ def test_batch_norm_mixes_examples_and_is_refused() -> None:
 
 @pytest.mark.parametrize("option", ["epochs", "batch_size"])
 def test_options_are_checked(option: str) -> None:
+    options: dict[str, Any] = {"epochs": 1, option: 0}
     with pytest.raises(ValueError, match=f"{option}=0: expected at least 1"):
-        train_privately(net(), data(), ExamplePrivacy(1.0, 1.0), lr=0.1, **{"epochs": 1, option: 0})
+        train_privately(net(), data(), ExamplePrivacy(1.0, 1.0), lr=0.1, **options)
