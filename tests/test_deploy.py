@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -18,11 +20,12 @@ from tests.support.paths import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 KUBERNETES = list(yaml.safe_load_all((ROOT / "deploy/kubernetes.yaml").read_text()))
+CallScript = Callable[..., tuple[int, list[list[str]]]]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 DOCKERFILE = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if line and line[0].isupper()]
 
 
-def parse(arguments: list[str]) -> dict[str, object]:
+def parse(arguments: list[str]) -> dict[str, Any]:
     """Return what the command line makes of `lotteryfl ARGUMENTS`; raises on what it does not know."""
     name, *rest = arguments
     command = program.get_command(click.Context(program), name)
@@ -37,7 +40,7 @@ def port(address: object) -> str:
 # -- the image
 
 
-def test_image_installs_dependencies_before_it_sees_code():
+def test_image_installs_dependencies_before_it_sees_code() -> None:
     last_stage = DOCKERFILE[[i for i, line in enumerate(DOCKERFILE) if line.startswith("FROM")][-1] :]
     dependencies = next(i for i, line in enumerate(last_stage) if line.startswith("RUN python -c"))
     code = next(i for i, line in enumerate(last_stage) if line.startswith("COPY --from=wheel"))
@@ -46,7 +49,7 @@ def test_image_installs_dependencies_before_it_sees_code():
     assert dependencies < code
 
 
-def test_image_runs_the_installed_program_as_an_ordinary_user():
+def test_image_runs_the_installed_program_as_an_ordinary_user() -> None:
     user = DOCKERFILE.index("USER 1000")
     assert not any(line.startswith(("RUN", "COPY")) for line in DOCKERFILE[user:])
     entrypoint = next(line for line in DOCKERFILE if line.startswith("ENTRYPOINT")).removeprefix("ENTRYPOINT ")
@@ -55,11 +58,11 @@ def test_image_runs_the_installed_program_as_an_ordinary_user():
     assert "STOPSIGNAL SIGINT" in DOCKERFILE
 
 
-def test_image_builds_without_buildkit():
+def test_image_builds_without_buildkit() -> None:
     assert "--mount" not in (ROOT / "Dockerfile").read_text()
 
 
-def test_build_context_is_what_the_package_is_made_of():
+def test_build_context_is_what_the_package_is_made_of() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"
@@ -78,12 +81,12 @@ def files(parameters: dict[str, object]) -> dict[str, Path]:
     return {name: Path(str(parameters[f"tls_{name}"])) for name in ("cert", "key", "ca")}
 
 
-def mounts(service: dict[str, object]) -> dict[Path, str]:
+def mounts(service: dict[str, Any]) -> dict[Path, str]:
     """Return by folder the volume that is there."""
     return {Path(folder): volume for volume, folder, *_ in (entry.split(":") for entry in service["volumes"])}
 
 
-def test_compose_commands_fit_together():
+def test_compose_commands_fit_together() -> None:
     coordinator, worker = COMPOSE["coordinator"], COMPOSE["worker"]
     serve, work = parse(coordinator["command"]), parse(worker["command"])
     assert (ROOT / str(serve["source"])).is_file()
@@ -93,7 +96,7 @@ def test_compose_commands_fit_together():
     assert worker["scale"] == 3
 
 
-def test_compose_makes_the_certificates_that_its_services_show(tmp_path):
+def test_compose_makes_the_certificates_that_its_services_show(tmp_path: Path) -> None:
     """`certs` is run as it is there; everyone sees their own folder, and nobody else the authority's key."""
     service = COMPOSE["certs"]
     made = parse(service["command"])
@@ -123,7 +126,7 @@ def test_compose_makes_the_certificates_that_its_services_show(tmp_path):
     assert parse(COMPOSE["worker"]["command"])["name"] == f"{made['workers'][0]}/"
 
 
-def test_compose_keeps_everything_on_volumes_of_the_user():
+def test_compose_keeps_everything_on_volumes_of_the_user() -> None:
     run_dir = Path(str(parse(COMPOSE["coordinator"]["command"])["run_dir"]))
     assert run_dir.parent in mounts(COMPOSE["coordinator"])
     text = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
@@ -133,19 +136,19 @@ def test_compose_keeps_everything_on_volumes_of_the_user():
     )
 
 
-def test_compose_health_check_asks_the_coordinator():
+def test_compose_health_check_asks_the_coordinator() -> None:
     kind, script, *arguments = COMPOSE["coordinator"]["healthcheck"]["test"]
     assert (kind, script) == ("CMD", "lotteryfl")
     listen = parse(COMPOSE["coordinator"]["command"])["listen"]
     assert parse(arguments)["where"] == f"localhost:{port(listen)}"
 
 
-def test_health_check_does_not_import_torch():
+def test_health_check_does_not_import_torch() -> None:
     code = "import sys; from lotteryfl.commands.inspect import status; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-def test_gpu_override_changes_the_worker_alone():
+def test_gpu_override_changes_the_worker_alone() -> None:
     override = yaml.safe_load((ROOT / "deploy/docker-compose.gpu.yml").read_text())["services"]
     work = parse(override["worker"]["command"])
     assert list(override) == ["worker"]
@@ -158,7 +161,7 @@ def test_gpu_override_changes_the_worker_alone():
 # -- Kubernetes
 
 
-def test_kubernetes_objects_fit_together():
+def test_kubernetes_objects_fit_together() -> None:
     objects = {(item["kind"], item["metadata"]["name"]): item for item in KUBERNETES}
     coordinator = objects["Job", "lotteryfl-coordinator"]["spec"]["template"]
     worker = objects["Job", "lotteryfl-worker"]["spec"]["template"]
@@ -180,7 +183,7 @@ def test_kubernetes_objects_fit_together():
     assert source["podSelector"]["matchLabels"] == worker["metadata"]["labels"]
 
 
-def test_kubernetes_secrets_are_made_as_its_first_lines_say(tmp_path):
+def test_kubernetes_secrets_are_made_as_its_first_lines_say(tmp_path: Path) -> None:
     head = [line[1:].split() for line in (ROOT / "deploy/kubernetes.yaml").read_text().splitlines() if line[:1] == "#"]
     (certs,) = (line[1:] for line in head if line[:2] == ["lotteryfl", "certs"])
     subprocess.run([sys.executable, "-m", "lotteryfl", *certs], cwd=tmp_path, check=True, env=ENVIRONMENT)
@@ -209,7 +212,7 @@ STAND_INS = {
 
 
 @pytest.fixture
-def call_script(tmp_path):
+def call_script(tmp_path: Path) -> CallScript:
     """Run a script with stand-ins for the programs it calls; return its exit code and its calls of lotteryfl."""
     for name, body in STAND_INS.items():
         program_file = tmp_path / name
@@ -229,7 +232,7 @@ def call_script(tmp_path):
 
 
 @pytest.mark.parametrize(("script", "hosts"), [("slurm.sh", []), ("ssh.sh", ["alpha", "beta"])])
-def test_script_starts_coordinator_and_workers(call_script, script, hosts):
+def test_script_starts_coordinator_and_workers(call_script: CallScript, script: str, hosts: list[str]) -> None:
     code, calls = call_script(script, "e.toml", "run", *hosts)
     assert code == 0
     (serve,) = (parse(call) for call in calls if call[0] == "serve")
@@ -253,12 +256,12 @@ def test_script_starts_coordinator_and_workers(call_script, script, hosts):
 
 
 @pytest.mark.parametrize(("script", "hosts"), [("slurm.sh", []), ("ssh.sh", ["alpha"])])
-def test_script_ends_as_the_coordinator_did(call_script, script, hosts):
+def test_script_ends_as_the_coordinator_did(call_script: CallScript, script: str, hosts: list[str]) -> None:
     assert call_script(script, "e.toml", "run", *hosts, serve_code=3)[0] == 3
 
 
 @pytest.mark.parametrize(("script", "given"), [("slurm.sh", ["e.toml"]), ("ssh.sh", ["e.toml", "run"])])
-def test_script_says_what_is_missing(call_script, script, given):
+def test_script_says_what_is_missing(call_script: CallScript, script: str, given: list[str]) -> None:
     code, calls = call_script(script, *given)
     assert code != 0
     assert calls == []

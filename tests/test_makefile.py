@@ -64,7 +64,9 @@ def calls(tmp_path: Path) -> list[str]:
         ({"python3.11": "3.11", "python3": "3.14"}, "python3.11"),
     ],
 )
-def test_the_first_python_that_runs_and_fits_makes_the_venv(make, tmp_path, there, chosen):
+def test_the_first_python_that_runs_and_fits_makes_the_venv(
+    make: Make, tmp_path: Path, there: dict[str, str | None], chosen: str
+) -> None:
     for name, version in there.items():
         python(tmp_path / "path", name, version)
     done = make("setup")
@@ -72,7 +74,7 @@ def test_the_first_python_that_runs_and_fits_makes_the_venv(make, tmp_path, ther
     assert calls(tmp_path)[0].startswith(f"{chosen} -m pip install")
 
 
-def test_a_python_that_is_named_is_the_only_one_that_is_tried(make, tmp_path):
+def test_a_python_that_is_named_is_the_only_one_that_is_tried(make: Make, tmp_path: Path) -> None:
     python(tmp_path / "path", "python3.11", "3.11")
     python(tmp_path, "my python", "3.13")
     assert make("setup", f"PYTHON={tmp_path}/my python").returncode == 0
@@ -85,7 +87,7 @@ def test_a_python_that_is_named_is_the_only_one_that_is_tried(make, tmp_path):
     assert "looked for python3.9 (is 3.9). " in refused.stderr
 
 
-def test_without_a_python_make_says_what_it_looked_for(make, tmp_path):
+def test_without_a_python_make_says_what_it_looked_for(make: Make, tmp_path: Path) -> None:
     for name, version in {"python3.12": None, "python3": "3.10", "python": "2.7"}.items():
         python(tmp_path / "path", name, version)
     python(tmp_path / "path", "python3.13", "3.13", venv=False)
@@ -99,7 +101,7 @@ def test_without_a_python_make_says_what_it_looked_for(make, tmp_path):
     assert not (tmp_path / ".venv").exists()
 
 
-def test_a_venv_that_is_there_stays(make, tmp_path):
+def test_a_venv_that_is_there_stays(make: Make, tmp_path: Path) -> None:
     python(tmp_path / "path", "python3.11", "3.11")
     assert make("setup").returncode == 0
     (tmp_path / "path/python3.11").unlink()
@@ -108,7 +110,7 @@ def test_a_venv_that_is_there_stays(make, tmp_path):
     assert len(calls(tmp_path)) == 2
 
 
-def test_what_is_set_up_is_not_set_up_again_and_an_extra_only_adds(make, tmp_path):
+def test_what_is_set_up_is_not_set_up_again_and_an_extra_only_adds(make: Make, tmp_path: Path) -> None:
     python(tmp_path / "path", "python3.11", "3.11")
     for target in ("setup", "setup", "setup-report", "setup-tensorboard", "setup-report"):
         assert make(target).returncode == 0, target
@@ -117,18 +119,18 @@ def test_what_is_set_up_is_not_set_up_again_and_an_extra_only_adds(make, tmp_pat
 
 
 @pytest.mark.parametrize("extra", PYPROJECT["project"]["optional-dependencies"])
-def test_every_extra_has_a_target(make, extra):
+def test_every_extra_has_a_target(make: Make, extra: str) -> None:
     planned = make("--dry-run", f"setup-{extra}")
     assert f"--editable '.[{extra}]'" in planned.stdout, planned.stderr
 
 
-def test_the_demo_installs_nothing_but_what_runs_it(make):
+def test_the_demo_installs_nothing_but_what_runs_it(make: Make) -> None:
     planned = make("--dry-run", "demo").stdout
     assert planned.count("pip install") == 1
     assert ".[" not in planned
 
 
-def test_a_checkout_without_links_is_told_how_to_get_them(make, tmp_path):
+def test_a_checkout_without_links_is_told_how_to_get_them(make: Make, tmp_path: Path) -> None:
     """Git writes a link's text into a file where core.symlinks is false, as on Windows."""
     python(tmp_path / "path", "python3.11", "3.11")
     (tmp_path / "lotteryfl").mkdir()
@@ -139,7 +141,7 @@ def test_a_checkout_without_links_is_told_how_to_get_them(make, tmp_path):
     assert not (tmp_path / ".venv").exists()
 
 
-def test_ci_sets_up_pythons_that_make_looks_for():
+def test_ci_sets_up_pythons_that_make_looks_for() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     versions = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert PYPROJECT["project"]["requires-python"] == f">={versions[0]}"

@@ -32,7 +32,7 @@ def main(name: str, options: list[str]) -> None:
     def mutate(data: bytes, most: int, number: int) -> bytes:
         random = Random(number)  # noqa: S311 - whoever fuzzes may know what comes
         if random.random() < 0.3:
-            return atheris.Mutate(data, most)
+            return bytes(atheris.Mutate(data, most))
         if random.random() < 0.02:
             data = random.choice(seeds)
         for _ in range(random.choice((1, 1, 2, 4))):

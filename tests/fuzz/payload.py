@@ -1,8 +1,9 @@
 """Targets: what reads a payload, from the messages of its stream to the values of a model."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from random import Random
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -77,7 +78,8 @@ def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def stream(data: bytes) -> None:
     """What is taken is what was announced, and as the checksum says."""
     options, messages = data[:4].ljust(4, b"\0"), split(data[4:])
-    read = deserializer(PARTS[options[0] % 3])
+    part: type[Any] = PARTS[options[0] % 3]
+    read: Callable[[bytes], Any] = deserializer(part)
     size = int.from_bytes(options[1:], "big")
     whole = Download[memoryview]().take(
         "payload",

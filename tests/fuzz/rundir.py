@@ -1,11 +1,13 @@
 """Targets: what reads a run directory that came from elsewhere, and what reads an upload into one's own."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from inspect import unwrap
 from pathlib import Path
 from random import Random
+
+import click
 
 from lotteryfl.commands.inspect import export, status, verify
 from lotteryfl.common.errors import LotteryFLError
@@ -44,6 +46,11 @@ def _live(options: int) -> LiveRun:
     return interrupted()[0] if options & 1 else finished()
 
 
+def _callback(command: click.Command) -> Callable[..., object]:
+    assert command.callback is not None
+    return command.callback
+
+
 def _look(path: Path, client: int) -> None:
     out = folder() / "ticket.safetensors"
     refused: list[str] = []
@@ -51,9 +58,9 @@ def _look(path: Path, client: int) -> None:
     _SHOWN.truncate()
     with redirect_stdout(_SHOWN) as shown:
         for command in (
-            lambda: verify.callback(path),
-            lambda: unwrap(status.callback)(str(path), ChannelSecurity()),
-            lambda: export.callback(path, client, out),
+            lambda: _callback(verify)(path),
+            lambda: unwrap(_callback(status))(str(path), ChannelSecurity()),
+            lambda: _callback(export)(path, client, out),
         ):
             try:
                 command()
@@ -103,9 +110,9 @@ def result(data: bytes) -> None:
             assert 0 <= received.density <= 1
             run.load_masks(received.mask_digest)
         finally:
-            for file in (live.path / "masks").iterdir():
-                if str(file.relative_to(live.path)) not in live.files:
-                    file.unlink()
+            for mask in (live.path / "masks").iterdir():
+                if str(mask.relative_to(live.path)) not in live.files:
+                    mask.unlink()
 
 
 def result_seeds() -> Iterable[bytes]:

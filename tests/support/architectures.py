@@ -34,7 +34,8 @@ class Residual(nn.Module):
         maps = F.relu(self.stem(images))
         for block in self.blocks:
             maps = block(maps)
-        return self.head(maps.mean((2, 3)))
+        output: Tensor = self.head(maps.mean((2, 3)))
+        return output
 
 
 class Tree(nn.Module):
@@ -50,7 +51,8 @@ class Tree(nn.Module):
         here = torch.tanh(values @ self.weight)
         if self.left is None or self.right is None:
             return here
-        return self.left(here) + self.right(here)
+        output: Tensor = self.left(here) + self.right(here)
+        return output
 
 
 class Tied(nn.Module):
@@ -68,13 +70,14 @@ class Tied(nn.Module):
 
 
 class Recurrent(nn.Module):
-    def __init__(self, kind: type[nn.RNNBase]) -> None:
+    def __init__(self, kind: Callable[..., nn.RNNBase]) -> None:
         super().__init__()
         self.rnn = kind(3, 5, num_layers=2, bidirectional=True, batch_first=True)
         self.head = nn.Linear(10, CLASSES)
 
     def forward(self, sequence: Tensor) -> Tensor:
-        return self.head(self.rnn(sequence)[0].mean(1))
+        output: Tensor = self.head(self.rnn(sequence)[0].mean(1))
+        return output
 
 
 class Attention(nn.Module):
@@ -86,7 +89,8 @@ class Attention(nn.Module):
         self.head = nn.Linear(6, CLASSES)
 
     def forward(self, sequence: Tensor) -> Tensor:
-        return self.head(self.attention(sequence, sequence, sequence, need_weights=False)[0].mean(1))
+        output: Tensor = self.head(self.attention(sequence, sequence, sequence, need_weights=False)[0].mean(1))
+        return output
 
 
 class Transformer(nn.Module):
@@ -101,7 +105,8 @@ class Transformer(nn.Module):
         self.head = nn.Linear(8, CLASSES)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.head(self.encoder(self.embedding(tokens)).mean(1))
+        output: Tensor = self.head(self.encoder(self.embedding(tokens)).mean(1))
+        return output
 
 
 def mlp() -> nn.Module:

@@ -8,9 +8,10 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
+from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensors.file import open_file, parse, save
@@ -64,6 +65,9 @@ class TinyTask:
         labels = inputs.roll(client, dims=1)[:, :3].argmax(dim=1)
         parts = zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
         return ClientData(*(TensorDataset(*part) for part in parts))
+
+    def global_test(self, examples: int) -> Dataset[Any]:
+        raise TaskError(f"task tiny: {examples} global test examples wanted, and it has none")
 
 
 def tiny_experiment(**changes: Any) -> Experiment:

@@ -11,7 +11,7 @@ def labels_for(inputs: Tensor) -> Tensor:
     return torch.arange(len(inputs)) % CLASSES
 
 
-def problem(examples: int = 40) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+def problem(examples: int = 40) -> tuple[nn.Sequential, tuple[Tensor, Tensor]]:
     """Return a small network with dropout, and separable data."""
     torch.manual_seed(0)
     labels = torch.arange(examples) % CLASSES

@@ -81,6 +81,7 @@ class Counting(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(6, 3)
+        self.uses: Tensor
         self.register_buffer("uses", torch.zeros(()))
 
     def forward(self, inputs: Tensor) -> Tensor:

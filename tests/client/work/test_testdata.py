@@ -1,12 +1,12 @@
 """On how many test examples training rounds and the last round measure, and which."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Subset, TensorDataset
 
 from lotteryfl.client.work.testdata import TestData
 from lotteryfl.common.errors import TaskError
@@ -72,12 +72,15 @@ def test_the_global_accuracy_is_in_the_summary_and_the_table(tmp_path: Path) -> 
 def test_a_client_is_measured_on_the_same_examples_in_every_round() -> None:
     experiment = validate({"evaluation": {"test_examples": 10}, "clients": 3, "clients_per_round": 3}, "test")
     task = load_task(experiment)
-    chosen: dict[int, Dataset[Any]] = {}
+    chosen: dict[int, TensorDataset] = {}
     for client in range(3):
         data = task.client_data(client)
         first, later = (
             TestData(task, experiment).own(pb.Assignment(round=round_, client=client), data) for round_ in (1, 30)
         )
+        assert isinstance(first, TensorDataset)
+        assert isinstance(later, TensorDataset)
+        assert isinstance(data.test, TensorDataset)
         assert len(first) == 10
         assert all(torch.equal(a, b) for a, b in zip(first.tensors, later.tensors, strict=True))
         whole = {row.numpy().tobytes() for row in data.test.tensors[0]}
@@ -86,21 +89,26 @@ def test_a_client_is_measured_on_the_same_examples_in_every_round() -> None:
         chosen[client] = first
     with_other_seed = experiment.model_copy(update={"seed": 1})
     other = TestData(task, with_other_seed).own(pb.Assignment(round=1), task.client_data(0))
+    assert isinstance(other, TensorDataset)
     assert not torch.equal(other.tensors[0], chosen[0].tensors[0])
 
 
 def test_the_global_test_data_are_the_same_for_all_and_of_the_whole_task() -> None:
     experiment = validate({"evaluation": {"global_examples": 200}, "rounds": 2}, "test")
     task = load_task(experiment)
-    drawn = task.global_test(200)
+    drawn, again, all_ = task.global_test(200), load_task(experiment).global_test(200), task.global_test(10**6)
+    assert isinstance(drawn, TensorDataset)
+    assert isinstance(again, TensorDataset)
+    assert isinstance(all_, TensorDataset)
     assert len(drawn) == 200
-    assert torch.equal(drawn.tensors[0], load_task(experiment).global_test(200).tensors[0])
+    assert torch.equal(drawn.tensors[0], again.tensors[0])
     assert set(drawn.tensors[1].tolist()) == set(range(10))
-    assert len(task.global_test(10**6)) == 450
+    assert len(all_) == 450
     measured = TestData(task, experiment)
     assert measured.everybodys(pb.Assignment(round=2)) is None
     everybodys = measured.everybodys(pb.Assignment(round=3, client=4))
     assert everybodys is measured.everybodys(pb.Assignment(round=3, client=5))
+    assert isinstance(everybodys, TensorDataset)
     assert len(everybodys) == 200
 
 
@@ -114,6 +122,7 @@ def test_draws_are_without_replacement_in_order_and_of_any_data_set() -> None:
     plain = draw_examples(data, 30, 7)
     assert plain[:][0].tolist() == indices.tolist()
     listed = draw_examples(Subset(data, range(100)), 30, 7)
+    assert isinstance(listed, Sized)
     assert [int(listed[i][0]) for i in range(len(listed))] == indices.tolist()
     assert draw_examples(data, 100, 7) is data
 

@@ -44,7 +44,9 @@ def assert_same(masks: Iterable[Tensor], expected: list[np.ndarray]) -> None:
 @pytest.mark.parametrize(("block", "sample"), [(4, 3), (5, 1 << 16), (1 << 18, 1 << 16)])
 @settings(deadline=None, max_examples=60)
 @given(shapes=SHAPES, share=st.floats(0, 1), seed=st.integers(0, 10**6), masked=st.booleans())
-def test_masks_are_those_of_a_sort(values, block, sample, shapes, share, seed, masked):
+def test_masks_are_those_of_a_sort(
+    values: str, block: int, sample: int, shapes: list[tuple[int, ...]], share: float, seed: int, masked: bool
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     weights = []
     for shape in shapes:
@@ -64,7 +66,7 @@ def test_masks_are_those_of_a_sort(values, block, sample, shapes, share, seed, m
     assert_same(masks, sorted_oracle(weights, round(share * left)))
 
 
-def test_a_misleading_sample_costs_time_but_not_the_result():
+def test_a_misleading_sample_costs_time_but_not_the_result() -> None:
     """Sampled entries are all large, all others small: the bracket misses on either side."""
     stride = (200_000 // magnitude._SAMPLE) | 1
     values = torch.rand(200_000)
@@ -75,7 +77,7 @@ def test_a_misleading_sample_costs_time_but_not_the_result():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-def test_dtypes_compete_by_value(dtype):
+def test_dtypes_compete_by_value(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     weights = [competing(torch.randn(40, 3)), competing(torch.randn(50).to(dtype))]
     masks = list(masks_without_smallest(weights, 60))
@@ -83,7 +85,7 @@ def test_dtypes_compete_by_value(dtype):
     assert_same(masks, sorted_oracle(weights, 60))
 
 
-def test_flat_order_is_the_logical_one_in_any_memory_format():
+def test_flat_order_is_the_logical_one_in_any_memory_format() -> None:
     values = torch.ones(2, 3, 2, 2).contiguous(memory_format=torch.channels_last)
     (mask,) = masks_without_smallest([competing(values)], 5)
     assert mask.is_contiguous()
@@ -91,7 +93,7 @@ def test_flat_order_is_the_logical_one_in_any_memory_format():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_pruned_entries_are_counted_exactly(dtype):
+def test_pruned_entries_are_counted_exactly(dtype: torch.dtype) -> None:
     mask = torch.ones((1 << 24) + 3, dtype=dtype)
     mask[:: (1 << 23)] = 0
     assert count_pruned(mask) == 3
@@ -100,7 +102,7 @@ def test_pruned_entries_are_counted_exactly(dtype):
 
 @pytest.mark.parametrize("held", [0.0, -3.0, torch.nan, torch.inf])
 @pytest.mark.parametrize("count", range(5))
-def test_among_zeros_what_is_pruned_already_counts_for_nothing(held, count):
+def test_among_zeros_what_is_pruned_already_counts_for_nothing(held: float, count: int) -> None:
     """Whatever it holds: the threshold is 0, the magnitude that stands for pruned."""
     first = competing(torch.tensor([0.0, held, 0.0]), torch.tensor([1.0, 0.0, 1.0]))
     second = competing(torch.tensor([held, 0.0, -0.0, 2.0]), torch.tensor([0.0, 1.0, 1.0, 1.0]))
@@ -109,7 +111,7 @@ def test_among_zeros_what_is_pruned_already_counts_for_nothing(held, count):
     assert masks == [[zeros[0], 0, zeros[1]], [0, zeros[2], zeros[3], 1]]
 
 
-def test_an_old_mask_is_let_go_when_the_new_one_is_made():
+def test_an_old_mask_is_let_go_when_the_new_one_is_made() -> None:
     old = [torch.ones(8), torch.ones(8)]
     alive = [weakref.ref(mask) for mask in old]
     masks = masks_without_smallest((competing(torch.rand(8), old.pop(0)) for _ in range(2)), 4)

@@ -1,9 +1,10 @@
 import copy
 import hashlib
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from lotteryfl.common.pruning.parameters import (
@@ -15,7 +16,7 @@ from lotteryfl.common.pruning.parameters import (
     named_tensors,
 )
 from lotteryfl.common.pruning.prune import prune_fixed_amount
-from tests.support.architectures import ARCHITECTURES, build
+from tests.support.architectures import ARCHITECTURES, Recurrent, build
 
 architectures = pytest.mark.parametrize("name", ARCHITECTURES)
 
@@ -41,7 +42,7 @@ def storages(model: nn.Module) -> set[int]:
 
 
 @architectures
-def test_p10_p11_names_and_order_are_the_unpruned_models_in_every_state(name):
+def test_p10_p11_names_and_order_are_the_unpruned_models_in_every_state(name: str) -> None:
     """P10, P11: one mapping of names, whose order pruning does not change."""
     model, _ = build(name)
     shared: set[int] = set()
@@ -55,7 +56,7 @@ def test_p10_p11_names_and_order_are_the_unpruned_models_in_every_state(name):
     assert list(named_tensors(model)) == expected
 
 
-def test_p10_only_the_suffix_of_a_pruned_name_goes():
+def test_p10_only_the_suffix_of_a_pruned_name_goes() -> None:
     """P10: `out.weight` is not `ut.weight`, and a parameter that is itself called x_orig keeps its name."""
 
     class Odd(nn.Module):
@@ -75,18 +76,18 @@ def test_p10_only_the_suffix_of_a_pruned_name_goes():
     assert "gap_weight_orig_orig" in dict(model.named_parameters())
 
 
-def test_p11_models_pruned_by_torch_itself_are_read_by_name_too():
+def test_p11_models_pruned_by_torch_itself_are_read_by_name_too() -> None:
     """P11: torch moves a pruned weight behind its bias."""
     model, _ = build("mlp")
     before = {name: tensor.clone() for name, tensor in named_tensors(model).items()}
-    prune.l1_unstructured(model[0], "weight", 5)
-    assert next(iter(model[0].state_dict())) == "bias"
+    prune.l1_unstructured(model.get_submodule("0"), "weight", 5)
+    assert next(iter(model.get_submodule("0").state_dict())) == "bias"
     after = named_tensors(model)
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-def test_p3_a_tie_comes_once():
+def test_p3_a_tie_comes_once() -> None:
     """P3: under its first name, also where whole modules are shared."""
     model, _ = build("tied")
     assert list(named_tensors(model)) == ["encoder.weight", "encoder.bias"]
@@ -94,7 +95,7 @@ def test_p3_a_tie_comes_once():
     assert list(named_tensors(nn.Sequential(layer, layer))) == ["0.weight", "0.bias"]
 
 
-def test_p15_persistent_buffers_come_along_and_others_do_not():
+def test_p15_persistent_buffers_come_along_and_others_do_not() -> None:
     """P15: buffers are no parameters; the statistics of batch norm travel, int64 counters too."""
     model = nn.BatchNorm1d(3)
     model.register_buffer("scratch", torch.zeros(1), persistent=False)
@@ -103,14 +104,15 @@ def test_p15_persistent_buffers_come_along_and_others_do_not():
     ]  # fmt: skip
 
 
-def test_named_tensors_are_the_live_ones():
+def test_named_tensors_are_the_live_ones() -> None:
     model = pruned("mlp")
     named_tensors(model)["0.weight"].fill_(2.0)
-    output = model[0](torch.ones(1, 6))
-    assert torch.equal(output[0], 2 * model[0].weight_mask.sum(1) + model[0].bias)
+    first = model.get_submodule("0")
+    output = first(torch.ones(1, 6))
+    assert torch.equal(output[0], 2 * first.get_buffer("weight_mask").sum(1) + first.get_parameter("bias"))
 
 
-def test_a_lazy_parameter_is_refused_by_name():
+def test_a_lazy_parameter_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"^'0\.weight' is not initialised: run a batch through the model first$"):
         named_tensors(nn.Sequential(nn.LazyLinear(3)))
 
@@ -119,7 +121,7 @@ def test_a_lazy_parameter_is_refused_by_name():
 
 
 @architectures
-def test_loading_gives_the_values_and_p13_keeps_nothing_of_the_source(name):
+def test_loading_gives_the_values_and_p13_keeps_nothing_of_the_source(name: str) -> None:
     """P13: what was loaded is not the model's own memory."""
     model, other = pruned(name, seed=1), build(name, seed=2)[0]
     source = {key: tensor.clone() for key, tensor in named_tensors(other).items()}
@@ -132,11 +134,11 @@ def test_loading_gives_the_values_and_p13_keeps_nothing_of_the_source(name):
     assert digest(source) == before
 
 
-def test_p6_the_product_is_fresh_after_loading():
+def test_p6_the_product_is_fresh_after_loading() -> None:
     """P6: `.weight` of a pruned module is a cached product."""
     model = nn.Linear(2, 2, bias=False)
     prune_fixed_amount(model, 1, verbose=False)
-    mask = model.weight_mask.clone()
+    mask = model.get_buffer("weight_mask").clone()
     load_tensors(model, {"weight": torch.tensor([[1.0, 2.0], [3.0, 4.0]])})
     assert torch.equal(model.weight, torch.tensor([[1.0, 2.0], [3.0, 4.0]]) * mask)
 
@@ -164,7 +166,9 @@ def test_p6_the_product_is_fresh_after_loading():
         ),
     ],
 )
-def test_p10_what_does_not_fit_is_named_and_nothing_is_changed(state, change, message):
+def test_p10_what_does_not_fit_is_named_and_nothing_is_changed(
+    state: str, change: Callable[[dict[str, Tensor]], object], message: str
+) -> None:
     """P10: never silently the biases alone."""
     model = build("batch norm")[0] if state == "plain" else pruned("batch norm")
     before = digest(named_tensors(model))
@@ -176,7 +180,7 @@ def test_p10_what_does_not_fit_is_named_and_nothing_is_changed(state, change, me
     assert digest(named_tensors(model)) == before
 
 
-def test_other_floating_dtypes_are_converted():
+def test_other_floating_dtypes_are_converted() -> None:
     model = nn.Linear(2, 2)
     load_tensors(model, {"weight": torch.eye(2, dtype=torch.float64), "bias": torch.zeros(2).bfloat16()})
     assert model.weight.dtype == torch.float32
@@ -189,7 +193,7 @@ def test_other_floating_dtypes_are_converted():
 @architectures
 @pytest.mark.parametrize("source_pruned", [False, True])
 @pytest.mark.parametrize("target_pruned", [False, True])
-def test_p9_copy_weights_copies_masks_too(name, source_pruned, target_pruned):
+def test_p9_copy_weights_copies_masks_too(name: str, source_pruned: bool, target_pruned: bool) -> None:
     """P9: the target computes what the source computes, pruned or not, whatever it was before."""
     source, inputs = build(name, seed=1)
     target = build(name, seed=2)[0]
@@ -204,14 +208,14 @@ def test_p9_copy_weights_copies_masks_too(name, source_pruned, target_pruned):
     assert torch.equal(source.eval()(inputs), target.eval()(inputs))
 
 
-def test_copy_weights_refuses_another_model():
+def test_copy_weights_refuses_another_model() -> None:
     with pytest.raises(ValueError, match=r"missing '1\.bias', .*; unexpected '2\.bias'"):
         copy_weights(build("mlp")[0], build("batch norm")[0])
 
 
 @architectures
 @pytest.mark.parametrize("state", ["dense", "just pruned", "after forward", "after backward", "after eval"])
-def test_p8_copy_model_works_in_every_state(name, state):
+def test_p8_copy_model_works_in_every_state(name: str, state: str) -> None:
     """P8: `copy.deepcopy` of a module right after pruning raises."""
     model, inputs = build(name)
     if state != "dense":
@@ -232,32 +236,33 @@ def test_p8_copy_model_works_in_every_state(name, state):
     assert digest(named_tensors(model)) == digest(original) != digest(named_tensors(copied))
 
 
-def test_p8_torch_itself_refuses():
+def test_p8_torch_itself_refuses() -> None:
     """P8: the trap is still there, in the state that torch's own pruning leaves."""
     model, _ = build("mlp")
-    prune.l1_unstructured(model[0], "weight", 5)
+    prune.l1_unstructured(model.get_submodule("0"), "weight", 5)
     with pytest.raises(RuntimeError, match="deepcopy"):
         copy.deepcopy(model)
     assert_same_tensors(copy_model(model), model)
 
 
-def test_copy_model_moves_to_a_device():
+def test_copy_model_moves_to_a_device() -> None:
     model = pruned("lstm")
     copied = copy_model(model, device="meta")
+    assert isinstance(copied, Recurrent)
     assert {parameter.device.type for parameter in copied.parameters()} == {"meta"}
-    assert {weight.device.type for weight in copied.rnn._flat_weights} == {"meta"}
+    assert {weight is not None and weight.device.type for weight in copied.rnn._flat_weights} == {"meta"}
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
 
 
-def test_copy_model_keeps_ties():
+def test_copy_model_keeps_ties() -> None:
     copied = copy_model(pruned("tied"))
-    assert copied.encoder.weight_orig is copied.twin.weight_orig
+    assert copied.get_parameter("encoder.weight_orig") is copied.get_parameter("twin.weight_orig")
 
 
 # ---- digest
 
 
-def test_digest_is_over_names_dtypes_shapes_and_bytes_in_name_order():
+def test_digest_is_over_names_dtypes_shapes_and_bytes_in_name_order() -> None:
     tensors = {"b": torch.tensor([1, 2]), "a": torch.tensor(True), "c": torch.zeros(0, 3)}
     expected = hashlib.sha256(
         b'["a", "torch.bool", []]' + b"\x01"
@@ -266,7 +271,7 @@ def test_digest_is_over_names_dtypes_shapes_and_bytes_in_name_order():
     assert digest(tensors) == digest(dict(sorted(tensors.items()))) == expected
 
 
-def test_digest_sees_every_difference():
+def test_digest_sees_every_difference() -> None:
     base = torch.arange(6, dtype=torch.bfloat16).reshape(2, 3)
     variants = [
         {"w": base},

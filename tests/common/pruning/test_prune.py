@@ -1,5 +1,6 @@
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lotteryfl.common.pruning.parameters import digest, load_tensors, named_masks, named_tensors
 from lotteryfl.common.pruning.prune import (
+    Prunable,
+    Scope,
     apply_masks,
     density,
     get_prune_params,
@@ -24,7 +27,7 @@ def linear(values: list[list[float]]) -> nn.Linear:
     return layer
 
 
-def listed(model: nn.Module, **options: str) -> list[str]:
+def listed(model: nn.Module, **options: Any) -> list[str]:
     """Return the full names of what get_prune_params finds."""
     paths = {id(module): path for path, module in reversed(list(model.named_modules()))}
     return [f"{paths[id(module)]}.{name}".lstrip(".") for module, name in get_prune_params(model, **options)[0]]
@@ -37,7 +40,7 @@ def count_pruned(model: nn.Module) -> int:
 # ---- what is prunable
 
 
-def test_p1_every_weight_is_listed_once_with_its_owner():
+def test_p1_every_weight_is_listed_once_with_its_owner() -> None:
     """P1: weights inside a block are not listed again under the block."""
     model = Residual()
     names = ["stem.weight", "head.weight"]
@@ -49,7 +52,7 @@ def test_p1_every_weight_is_listed_once_with_its_owner():
     assert listed(attention) == ["in_proj_weight", "out_proj.weight"]
 
 
-def test_p2_weights_of_the_root_and_of_its_own_type_are_found():
+def test_p2_weights_of_the_root_and_of_its_own_type_are_found() -> None:
     """P2: a recursive module."""
     tree = Tree(1)
     assert listed(tree) == ["weight", "left.weight", "right.weight"]
@@ -58,7 +61,7 @@ def test_p2_weights_of_the_root_and_of_its_own_type_are_found():
     assert hasattr(tree, "weight_mask")
 
 
-def test_p3_a_tied_weight_counts_once_and_stays_tied():
+def test_p3_a_tied_weight_counts_once_and_stays_tied() -> None:
     """P3: 'prune 10' prunes 10, under both owners."""
     model = Tied()
     assert listed(model) == ["encoder.weight"]
@@ -72,7 +75,7 @@ def test_p3_a_tied_weight_counts_once_and_stays_tied():
     assert int((model.twin.weight == 0).sum()) == 10
 
 
-def test_p4_names_are_the_original_ones_in_a_pruned_model_too():
+def test_p4_names_are_the_original_ones_in_a_pruned_model_too() -> None:
     """P4: pruning again goes on with the same masks, 5 + 5 = 10."""
     for model in (nn.Linear(10, 10), nn.LSTM(3, 5), nn.MultiheadAttention(4, 2)):
         before = get_prune_params(model)
@@ -84,7 +87,7 @@ def test_p4_names_are_the_original_ones_in_a_pruned_model_too():
         assert all((mask <= first[name]).all() for name, mask in named_masks(model).items())
 
 
-def test_p14_norms_and_embeddings_are_not_matrices():
+def test_p14_norms_and_embeddings_are_not_matrices() -> None:
     """P14: their γ and tables are called weight too; the seed's rule takes them all."""
     model = nn.Sequential(
         nn.Embedding(3, 4), nn.EmbeddingBag(3, 4), nn.Linear(4, 4), nn.BatchNorm1d(4), nn.LayerNorm((2, 4)),
@@ -99,24 +102,24 @@ def test_p14_norms_and_embeddings_are_not_matrices():
     assert set(named_masks(model)) == set(everything)
 
 
-def test_a_matrix_tied_to_an_embedding_is_left_alone():
+def test_a_matrix_tied_to_an_embedding_is_left_alone() -> None:
     model = nn.Sequential(nn.Linear(4, 3, bias=False), nn.Linear(4, 4), nn.Embedding(3, 4))
     model[2].weight = model[0].weight
     assert listed(model) == ["1.weight"]
 
 
-def test_integer_parameters_are_not_weights():
+def test_integer_parameters_are_not_weights() -> None:
     model = nn.Linear(2, 2)
     model.weight_codes = nn.Parameter(torch.zeros(2, 2, dtype=torch.int8), requires_grad=False)
     assert listed(model, prunable="every-weight") == ["weight"]
 
 
-def test_lazy_parameters_are_refused_by_name():
+def test_lazy_parameters_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"'0\.weight' is not initialised: run a batch through the model first"):
         get_prune_params(nn.Sequential(nn.LazyConv2d(3, 3)))
 
 
-def test_a_name_in_the_way_is_refused_before_anything_changes():
+def test_a_name_in_the_way_is_refused_before_anything_changes() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     model[1].weight_orig = nn.Parameter(torch.zeros(2))
     before = list(model.state_dict())
@@ -128,7 +131,7 @@ def test_a_name_in_the_way_is_refused_before_anything_changes():
 # ---- how much
 
 
-def test_p5_floats_are_shares_of_what_is_left_and_ints_are_counts():
+def test_p5_floats_are_shares_of_what_is_left_and_ints_are_counts() -> None:
     """P5: 0.2 twice is 36 %, 20 + 20 of 100 is 40 %."""
     shares, counts = nn.Linear(10, 10), nn.Linear(10, 10)
     for _ in range(2):
@@ -142,7 +145,7 @@ def test_p5_floats_are_shares_of_what_is_left_and_ints_are_counts():
     assert density(shares) == 0
 
 
-def test_p17_an_exact_count_hits_a_target_exactly():
+def test_p17_an_exact_count_hits_a_target_exactly() -> None:
     """P17: the last step can be trimmed to end at the target density to the weight."""
     model = nn.Linear(10, 10)
     while density(model) > 0.37:
@@ -165,7 +168,9 @@ def test_p17_an_exact_count_hits_a_target_exactly():
     ],
 )
 @pytest.mark.parametrize("pruned", [False, True])
-def test_p5_a_wrong_amount_is_refused_and_changes_nothing(pruned, amount, error, message):
+def test_p5_a_wrong_amount_is_refused_and_changes_nothing(
+    pruned: bool, amount: Any, error: type[Exception], message: str
+) -> None:
     """P5: also more than is left."""
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
     if pruned:
@@ -181,22 +186,22 @@ def test_p5_a_wrong_amount_is_refused_and_changes_nothing(pruned, amount, error,
     assert (list(model.state_dict()), digest(named_masks(model))) == before
 
 
-def test_layer_scope_refuses_when_one_layer_has_too_few_left():
+def test_layer_scope_refuses_when_one_layer_has_too_few_left() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
     with pytest.raises(ValueError, match=r"^amount=7: only 6 weights are left to prune in '1\.weight'$"):
         prune_fixed_amount(model, 7, scope="layer")
     assert not named_masks(model)
 
 
-def test_unknown_options_are_refused():
-    model = nn.Linear(2, 2)
+def test_unknown_options_are_refused() -> None:
+    model, row, every = nn.Linear(2, 2), cast("Scope", "row"), cast("Prunable", "all")
     with pytest.raises(ValueError, match=r"^scope='row': expected 'global' or 'layer'$"):
-        prune_fixed_amount(model, 1, scope="row")
+        prune_fixed_amount(model, 1, scope=row)
     with pytest.raises(ValueError, match=r"^prunable='all': expected 'matrices' or 'every-weight'$"):
-        get_prune_params(model, prunable="all")
+        get_prune_params(model, prunable=every)
 
 
-def test_a_model_with_nothing_to_prune_says_so():
+def test_a_model_with_nothing_to_prune_says_so() -> None:
     model = nn.Sequential(nn.BatchNorm1d(3), nn.ReLU())
     assert get_prune_params(model) == ([], 0)
     assert density(model) == 1
@@ -208,7 +213,7 @@ def test_a_model_with_nothing_to_prune_says_so():
 # ---- which ones
 
 
-def test_p6_importance_is_that_of_the_weights_now():
+def test_p6_importance_is_that_of_the_weights_now() -> None:
     """P6: loaded [[1, 2], [3, 4]] over an older model, the product being stale, 'prune 1' removes the 1."""
     model = linear([[9.0, 8.0], [0.1, 7.0]])
     prune_fixed_amount(model, 0, verbose=False)
@@ -219,7 +224,7 @@ def test_p6_importance_is_that_of_the_weights_now():
     assert model.weight.tolist() == [[0, 2], [3, 4]]
 
 
-def test_p6_hooks_of_the_users_see_fresh_weights():
+def test_p6_hooks_of_the_users_see_fresh_weights() -> None:
     """P6: also those that were there before the pruning."""
     model = linear([[1.0, 2.0], [3.0, 4.0]])
     seen: list[list[list[float]]] = []
@@ -230,16 +235,16 @@ def test_p6_hooks_of_the_users_see_fresh_weights():
     assert seen == [[[0, 4], [6, 8]]]
 
 
-def test_p6_pruned_entries_never_compete_again():
+def test_p6_pruned_entries_never_compete_again() -> None:
     """P6: whatever weight_orig holds there."""
     model = linear([[1.0, 2.0], [3.0, 4.0]])
     prune_fixed_amount(model, 1, verbose=False)
     named_tensors(model)["weight"][0, 0] = 100.0
     prune_fixed_amount(model, 2, verbose=False)
-    assert model.weight_mask.tolist() == [[0, 0], [0, 1]]
+    assert model.get_buffer("weight_mask").tolist() == [[0, 0], [0, 1]]
 
 
-def test_p16_global_scope_follows_the_scale_of_the_layers_and_layer_scope_does_not():
+def test_p16_global_scope_follows_the_scale_of_the_layers_and_layer_scope_does_not() -> None:
     """P16: at one threshold the layer with the smaller weights loses nearly everything."""
     model = nn.Sequential(nn.Linear(20, 20), nn.Linear(20, 20))
     load_tensors(model, {n: t * (0.1 if n.startswith("0") else 1) for n, t in named_tensors(model).items()})
@@ -253,11 +258,11 @@ def test_p16_global_scope_follows_the_scale_of_the_layers_and_layer_scope_does_n
     ]
 
 
-def test_p18_nan_counts_as_largest():
+def test_p18_nan_counts_as_largest() -> None:
     """P18: L1 keeps NaN weights, as torch does; refusing them is up to the receiver of an update."""
     model = linear([[torch.nan, 2.0], [torch.inf, -1.0]])
     prune_fixed_amount(model, 2, verbose=False)
-    assert model.weight_mask.tolist() == [[1, 0], [1, 0]]
+    assert model.get_buffer("weight_mask").tolist() == [[1, 0], [1, 0]]
 
 
 # ---- what becomes of the last masks and products
@@ -265,7 +270,7 @@ def test_p18_nan_counts_as_largest():
 
 @pytest.mark.parametrize("scope", ["global", "layer"])
 @pytest.mark.parametrize("make", [Residual, Tied, lambda: nn.LSTM(3, 5), lambda: nn.MultiheadAttention(4, 2)])
-def test_masks_and_products_that_a_caller_holds_stay_as_they_were(make, scope):
+def test_masks_and_products_that_a_caller_holds_stay_as_they_were(make: Callable[[], nn.Module], scope: Scope) -> None:
     model = make()
     prune_fixed_amount(model, 0.5, verbose=False, scope=scope)
     held = named_masks(model) | model.state_dict()
@@ -277,7 +282,7 @@ def test_masks_and_products_that_a_caller_holds_stay_as_they_were(make, scope):
 
 
 @pytest.mark.parametrize("scope", ["global", "layer"])
-def test_masks_and_products_that_nobody_holds_make_room_for_the_next(scope):
+def test_masks_and_products_that_nobody_holds_make_room_for_the_next(scope: Scope) -> None:
     """When a product is made, the old ones up to its own are gone; what lives longer would cost memory."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Conv2d(2, 3, 3), nn.Linear(5, 2))
     prune_fixed_amount(model, 0.5, verbose=False, scope=scope)
@@ -298,7 +303,7 @@ def test_masks_and_products_that_nobody_holds_make_room_for_the_next(scope):
 # ---- summary
 
 
-def test_p7_sparsity_is_counted_from_masks():
+def test_p7_sparsity_is_counted_from_masks() -> None:
     """P7: a zero-initialised layer is not pruned."""
     model = nn.Linear(4, 4)
     nn.init.zeros_(model.weight)
@@ -307,7 +312,7 @@ def test_p7_sparsity_is_counted_from_masks():
     assert density(model) == 0.75
 
 
-def test_verbose_prints_the_summary(capsys):
+def test_verbose_prints_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
     model = nn.Sequential()
     model.add_module("first", linear([[1.0, 2.0], [3.0, 4.0]]))
     model.add_module("last", linear([[5.0, 6.0], [7.0, 0.5]]))
@@ -323,7 +328,7 @@ def test_verbose_prints_the_summary(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_summary_in_numbers():
+def test_a_summary_in_numbers() -> None:
     model = Tree(1)
     summary = prune_fixed_amount(model, 12, verbose=False)
     assert summary == get_prune_summary(model)
@@ -339,7 +344,7 @@ def test_a_summary_in_numbers():
 # ---- masks from elsewhere
 
 
-def test_apply_masks_replaces_all_masks_and_copies():
+def test_apply_masks_replaces_all_masks_and_copies() -> None:
     model = build("mlp")[0]
     prune_fixed_amount(model, 0.5, verbose=False)
     weights = digest(named_tensors(model))
@@ -349,8 +354,9 @@ def test_apply_masks_replaces_all_masks_and_copies():
     assert list(named_masks(model)) == ["0.weight", "2.bias"]
     assert digest(named_tensors(model)) == weights
     mask.zero_()
-    assert model[0].weight_mask.sum() == 48
-    assert torch.equal(model[0](torch.ones(1, 6))[0, :1], model[0].bias[:1])
+    first = model.get_submodule("0")
+    assert first.get_buffer("weight_mask").sum() == 48
+    assert torch.equal(first(torch.ones(1, 6))[0, :1], first.get_parameter("bias")[:1])
 
 
 @pytest.mark.parametrize(
@@ -363,7 +369,7 @@ def test_apply_masks_replaces_all_masks_and_copies():
         ({"0.weight": torch.full((9, 6), torch.nan)}, "mask '0.weight' has values other than 0 and 1"),
     ],
 )
-def test_apply_masks_refuses_what_is_no_mask_and_changes_nothing(masks, message):
+def test_apply_masks_refuses_what_is_no_mask_and_changes_nothing(masks: dict[str, Any], message: str) -> None:
     model = build("batch norm")[0]
     prune_fixed_amount(model, 0.5, verbose=False)
     before = digest(named_masks(model))

@@ -13,6 +13,7 @@ from torch.nn.utils import prune
 
 from lotteryfl.common.pruning.parameters import copy_weights, digest, load_tensors, named_masks, named_tensors
 from lotteryfl.common.pruning.prune import (
+    Scope,
     apply_masks,
     density,
     get_prune_params,
@@ -21,7 +22,7 @@ from lotteryfl.common.pruning.prune import (
     prune_fixed_amount,
     trainable_ticket,
 )
-from tests.support.architectures import ARCHITECTURES, CLASSES, build
+from tests.support.architectures import ARCHITECTURES, CLASSES, Recurrent, Transformer, build
 
 architectures = pytest.mark.parametrize("name", ARCHITECTURES)
 scopes = pytest.mark.parametrize("scope", ["global", "layer"])
@@ -61,7 +62,7 @@ def sgd_step(model: nn.Module, inputs: Tensor, lr: float = 0.5) -> None:
 @architectures
 @scopes
 @pytest.mark.parametrize("amounts", [(0.2, 0.2, 0.5), (3, 4, 0.3)])
-def test_p4_p5_p16_masks_are_torchs_over_several_rounds(name, scope, amounts):
+def test_p4_p5_p16_masks_are_torchs_over_several_rounds(name: str, scope: Scope, amounts: list[float]) -> None:
     """P4, P5, P16: cumulative, share of what is left, both scopes."""
     ours, _ = build(name)
     theirs = copy.deepcopy(ours)
@@ -84,7 +85,9 @@ def test_p4_p5_p16_masks_are_torchs_over_several_rounds(name, scope, amounts):
     scope=st.sampled_from(["global", "layer"]),
     seed=st.integers(0, 10**6),
 )
-def test_masks_are_torchs_for_any_shape_and_amount(widths, amounts, scope, seed):
+def test_masks_are_torchs_for_any_shape_and_amount(
+    widths: list[int], amounts: list[float], scope: Scope, seed: int
+) -> None:
     torch.manual_seed(seed)
     ours = nn.Sequential(*(nn.Linear(*pair) for pair in itertools.pairwise(widths)))
     theirs = copy.deepcopy(ours)
@@ -108,7 +111,7 @@ def test_masks_are_torchs_for_any_shape_and_amount(widths, amounts, scope, seed)
 
 
 @pytest.mark.parametrize("scope", ["global", "layer"])
-def test_equal_magnitudes_go_by_flat_index(scope):
+def test_equal_magnitudes_go_by_flat_index(scope: Scope) -> None:
     """Torch's choice depends on its sort; here the lowest flat index goes first, and the count is the same."""
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
     for parameter in model.parameters():
@@ -126,7 +129,7 @@ def test_equal_magnitudes_go_by_flat_index(scope):
 
 @architectures
 @pytest.mark.parametrize("training", [False, True])
-def test_p19_p20_a_pruned_model_computes_with_the_masked_weights(name, training):
+def test_p19_p20_a_pruned_model_computes_with_the_masked_weights(name: str, training: bool) -> None:
     """P19, P20: the output changes, and is that of a plain model holding the masked weights."""
     model, inputs = build(name)
     model.train(training)
@@ -144,7 +147,7 @@ def test_p19_p20_a_pruned_model_computes_with_the_masked_weights(name, training)
 
 
 @architectures
-def test_p6_an_optimizer_step_reaches_the_output_and_backward_works_again(name):
+def test_p6_an_optimizer_step_reaches_the_output_and_backward_works_again(name: str) -> None:
     """P6: torch's products are stale after a step, and where a parent reads a child's weight for ever."""
     model, inputs = build(name)
     prune_fixed_amount(model, 0.5, verbose=False)
@@ -155,25 +158,27 @@ def test_p6_an_optimizer_step_reaches_the_output_and_backward_works_again(name):
 
 
 @architectures
-def test_gradients_of_pruned_entries_are_zero_and_others_those_of_the_plain_model(name):
+def test_gradients_of_pruned_entries_are_zero_and_others_those_of_the_plain_model(name: str) -> None:
     model, inputs = build(name)
     prune_fixed_amount(model, 0.5, verbose=False)
     twin = plain_twin(model, name)
     masks = named_masks(model)
     for each in (model.eval(), twin.eval()):
         each(inputs).pow(2).sum().backward()
-    expected = {key: parameter.grad for key, parameter in twin.named_parameters()}
+    expected = {key: parameter.grad for key, parameter in twin.named_parameters() if parameter.grad is not None}
     for key, parameter in model.named_parameters():
         plain = key.removesuffix("_orig")
         torch.testing.assert_close(parameter.grad, expected[plain] * masks.get(plain, 1))
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-def test_a_padded_batch_takes_the_transformers_nested_path():
+def test_a_padded_batch_takes_the_transformers_nested_path() -> None:
     """In eval mode a padding mask makes `nn.TransformerEncoder` look at its layers' weights itself."""
     model, tokens = build("transformer")
     prune_fixed_amount(model, 0.5, verbose=False)
     twin = plain_twin(model, "transformer")
+    assert isinstance(model, Transformer)
+    assert isinstance(twin, Transformer)
     padding = torch.zeros(7, 5, dtype=torch.bool)
     padding[:, 3:] = True
     with torch.no_grad():
@@ -183,9 +188,10 @@ def test_a_padded_batch_takes_the_transformers_nested_path():
     torch.testing.assert_close(*outputs)
 
 
-def test_p19_the_flat_weights_of_an_rnn_are_the_masked_products():
+def test_p19_the_flat_weights_of_an_rnn_are_the_masked_products() -> None:
     """P19: also after moving, training, and taking the masks away."""
     model, inputs = build("lstm")
+    assert isinstance(model, Recurrent)
     prune_fixed_amount(model, 0.5, verbose=False)
 
     def assert_flat_weights_are_current() -> None:
@@ -211,7 +217,7 @@ def test_p19_the_flat_weights_of_an_rnn_are_the_masked_products():
 
 
 @architectures
-def test_torch_recognises_removes_and_prunes_on(name):
+def test_torch_recognises_removes_and_prunes_on(name: str) -> None:
     """Half of what is left, pruned by torch on top of ours, is what two steps of ours prune."""
     model, _ = build(name)
     expected = copy.deepcopy(model)
@@ -227,7 +233,7 @@ def test_torch_recognises_removes_and_prunes_on(name):
 
 
 @architectures
-def test_no_hook_is_left_behind(name):
+def test_no_hook_is_left_behind(name: str) -> None:
     """Neither by make_permanent nor, from the next forward on, by torch's own `prune.remove`."""
     model, inputs = build(name)
     prune_fixed_amount(model, 0.3, verbose=False)
@@ -243,7 +249,7 @@ def test_no_hook_is_left_behind(name):
 
 
 @architectures
-def test_state_dict_has_torchs_names(name):
+def test_state_dict_has_torchs_names(name: str) -> None:
     ours, _ = build(name)
     theirs = copy.deepcopy(ours)
     prune_fixed_amount(ours, 0.3, verbose=False)
@@ -260,7 +266,7 @@ def test_state_dict_has_torchs_names(name):
 
 
 @architectures
-def test_a_permanent_ticket_is_the_plain_model(name):
+def test_a_permanent_ticket_is_the_plain_model(name: str) -> None:
     """Strict load_state_dict works both ways, the Parameter objects stay, and so does the output."""
     model, inputs = build(name)
     parameters = [id(parameter) for parameter in model.parameters()]
@@ -285,7 +291,7 @@ def test_a_permanent_ticket_is_the_plain_model(name):
 
 
 @architectures
-def test_inside_the_ticket_the_model_is_plain_and_afterwards_pruned_as_before(name):
+def test_inside_the_ticket_the_model_is_plain_and_afterwards_pruned_as_before(name: str) -> None:
     model, inputs = build(name)
     plain_keys = list(model.state_dict())
     prune_fixed_amount(model, 0.4, verbose=False)
@@ -310,7 +316,7 @@ def test_inside_the_ticket_the_model_is_plain_and_afterwards_pruned_as_before(na
 
 
 @architectures
-def test_the_ticket_survives_an_exception(name):
+def test_the_ticket_survives_an_exception(name: str) -> None:
     model, inputs = build(name)
     prune_fixed_amount(model, 0.4, verbose=False)
     before = digest(named_masks(model))
@@ -320,7 +326,7 @@ def test_the_ticket_survives_an_exception(name):
     sgd_step(model, inputs)
 
 
-def test_p18_a_diverged_ticket_is_still_zero_where_it_is_pruned():
+def test_p18_a_diverged_ticket_is_still_zero_where_it_is_pruned() -> None:
     """P18: mask × NaN is NaN."""
     model, _ = build("mlp")
     prune_fixed_amount(model, 0.5, verbose=False)
@@ -332,11 +338,11 @@ def test_p18_a_diverged_ticket_is_still_zero_where_it_is_pruned():
         assert torch.equal(model.get_parameter(f"{key}_orig")[mask == 0], torch.zeros(int((mask == 0).sum())))
     named_tensors(model)["0.weight"].fill_(torch.inf)
     make_permanent(model)
-    assert not model[0].weight.isnan().any()
+    assert not model.get_parameter("0.weight").isnan().any()
 
 
 @architectures
-def test_masks_move_between_models(name):
+def test_masks_move_between_models(name: str) -> None:
     source, inputs = build(name)
     prune_fixed_amount(source, 0.4, verbose=False)
     target = build(name)[0]

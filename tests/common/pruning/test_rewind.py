@@ -1,8 +1,10 @@
 """Rewinding: kept weights back to θ_0, pruned ones to exactly zero."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lotteryfl.common.pruning.parameters import digest, load_tensors, named_masks, named_tensors
 from lotteryfl.common.pruning.prune import make_permanent, prune_fixed_amount, rewind
@@ -19,27 +21,29 @@ def rewindable() -> tuple[nn.Module, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize("everything", [False, True])
-def test_rewind_takes_kept_weights_back_and_pruned_ones_to_zero(everything):
+def test_rewind_takes_kept_weights_back_and_pruned_ones_to_zero(everything: bool) -> None:
     model, initial = rewindable()
     rewind(model, initial, everything=everything)
     masks = named_masks(model)
     for name, tensor in named_tensors(model).items():
         if name in masks:
             assert torch.equal(tensor, initial[name].where(masks[name] == 1, 0.0))
-            assert torch.equal(model.get_submodule(name[0]).weight, tensor)
+            product = model.get_submodule(name[0]).weight
+            assert isinstance(product, torch.Tensor)
+            assert torch.equal(product, tensor)
         elif everything and name in dict(model.named_parameters()):
             assert torch.equal(tensor, initial[name])
         else:
             assert torch.equal(tensor, initial[name] + 1)
 
 
-def test_rewind_works_on_a_dense_model_too():
+def test_rewind_works_on_a_dense_model_too() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
     rewind(model, {"0.weight": torch.eye(2)})
-    assert torch.equal(model[0].weight, torch.eye(2))
+    assert torch.equal(model[0].get_parameter("weight"), torch.eye(2))
 
 
-def test_p13_initial_values_are_never_aliased():
+def test_p13_initial_values_are_never_aliased() -> None:
     """P13: training after a rewind does not change θ_0."""
     model, initial = rewindable()
     before = digest(initial)
@@ -68,7 +72,9 @@ def test_p13_initial_values_are_never_aliased():
         ),
     ],
 )
-def test_p10_rewind_refuses_what_does_not_fit_and_changes_nothing(change, everything, message):
+def test_p10_rewind_refuses_what_does_not_fit_and_changes_nothing(
+    change: Callable[[dict[str, Tensor]], object], everything: bool, message: str
+) -> None:
     """P10: a missing or unexpected name is an error."""
     model, initial = rewindable()
     change(initial)

@@ -30,7 +30,7 @@ def test_rows_are_those_of_torch_applied_again_and_again(shares: list[float]) ->
             prune.ln_structured(theirs[index], "weight", amount=count, n=1, dim=0)
     masks = named_masks(ours)
     for index in left:
-        expected = theirs[index].weight_mask
+        expected = theirs[index].get_buffer("weight_mask")
         assert torch.equal(masks.get(f"{index}.weight", torch.ones_like(expected)), expected)
     assert "4.weight" not in masks
 
@@ -43,7 +43,7 @@ def test_the_output_layer_and_one_row_of_every_other_stay() -> None:
 
 def test_equal_norms_go_in_order() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
-    nn.init.ones_(net[0].weight)
+    nn.init.ones_(net[0].get_parameter("weight"))
     prune_rows(net, 0.5)
     assert named_masks(net)["0.weight"].tolist() == [[0] * 3, [0] * 3, [1] * 3, [1] * 3]
 
@@ -51,11 +51,11 @@ def test_equal_norms_go_in_order() -> None:
 def test_what_is_pruned_already_counts_as_zero_and_stays_pruned() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     with torch.no_grad():
-        net[0].weight.copy_(torch.tensor([[5.0, 1.0], [2.0, 2.5]]))
-        net[1].weight.fill_(10)
+        net[0].get_parameter("weight").copy_(torch.tensor([[5.0, 1.0], [2.0, 2.5]]))
+        net[1].get_parameter("weight").fill_(10)
     prune_fixed_amount(net, 1, verbose=False)  # the 1
     with torch.no_grad():
-        net[0].weight_orig[0, 1] = 100  # off the mask: must not be seen
+        net[0].get_parameter("weight_orig")[0, 1] = 100  # off the mask: must not be seen
     prune_rows(net, 0.5)
     assert named_masks(net)["0.weight"].tolist() == [[1, 0], [0, 0]]  # norms 5 and 4.5
 

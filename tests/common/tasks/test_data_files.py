@@ -27,8 +27,9 @@ def natural(name: str, folder: Path, clients: int, **keys: Any) -> list[tuple[tu
     parts = []
     for client in range(clients):
         data = task.client_data(client)
-        assert all(isinstance(part, TensorDataset) for part in (data.train, data.validation, data.test))
-        parts.append(tuple(part.tensors for part in (data.train, data.validation, data.test)))  # type: ignore[union-attr]
+        stored = [part for part in (data.train, data.validation, data.test) if isinstance(part, TensorDataset)]
+        assert len(stored) == 3
+        parts.append(tuple((part.tensors[0], part.tensors[1]) for part in stored))
     return parts
 
 

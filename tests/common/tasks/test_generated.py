@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -27,19 +29,20 @@ def test_half_of_a_tables_columns_are_noise_and_a_ticket_lets_go_of_them() -> No
     torch.testing.assert_close(training.stored.std(0), torch.ones(64), atol=0.02, rtol=0)
     torch.manual_seed(0)
     model = create_model("tabular", "mlp")
-    options = {"lr": 0.002, "batch_size": 100, "optimizer": "adam"}
+    options: dict[str, Any] = {"lr": 0.002, "batch_size": 100, "optimizer": "adam"}
     train(model, (training.stored, training.labels), epochs=2, **options)
     prune_fixed_amount(model, 0.8, verbose=False)
     train(model, (training.stored, training.labels), epochs=1, **options)
     assert evaluate(model, (test.stored, test.labels)).accuracy > 0.8
-    kept = model.get_submodule("fc1").weight_mask.sum(0).sort(descending=True).values
+    kept = model.get_buffer("fc1.weight_mask").sum(0).sort(descending=True).values
     assert kept[:32].sum() > 1.5 * kept[32:].sum()
 
 
 def log_likelihoods(texts: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
         steps = np.log(languages.transitions())[:, texts[:, :-1], texts[:, 1:]]
-    return steps.sum(axis=2).T
+    summed: np.ndarray = steps.sum(axis=2)
+    return summed.T
 
 
 def test_texts_follow_the_transitions_of_their_language() -> None:

@@ -27,7 +27,7 @@ def write(path: Path, content: bytes) -> Path:
 
 @pytest.fixture(params=["images", "images.gz"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return tmp_path / request.param
+    return tmp_path / str(request.param)
 
 
 def test_golden_bytes(path: Path) -> None:

@@ -49,7 +49,10 @@ def by_hand(model: nn.Module, batches: list[Tensor], bound: float, lr: float, ex
             plain = net()
             plain.load_state_dict(parameters)
             F.cross_entropy(plain(inputs[index : index + 1]), labels[index : index + 1]).backward()
-            own = {name: parameter.grad * masks.get(name, 1) for name, parameter in plain.named_parameters()}
+            own: dict[str, Tensor] = {}
+            for name, parameter in plain.named_parameters():
+                assert parameter.grad is not None
+                own[name] = parameter.grad * masks.get(name, 1)
             norm = math.sqrt(sum(float(gradient.square().sum()) for gradient in own.values()))
             for name, gradient in own.items():
                 total[name] += gradient * min(1.0, bound / norm)

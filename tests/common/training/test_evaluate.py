@@ -18,7 +18,7 @@ from tests.support.separable import labels_for, problem
 
 @settings(deadline=None, max_examples=100)
 @given(pairs=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30))
-def test_metrics_are_scikit_learns(pairs):
+def test_metrics_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     truth, predicted = (list(column) for column in zip(*pairs, strict=True))
     ours = classification_metrics(torch.tensor(predicted), torch.tensor(truth), loss=0.25)
     with warnings.catch_warnings():
@@ -36,7 +36,7 @@ def test_metrics_are_scikit_learns(pairs):
     assert dataclasses.asdict(ours) == pytest.approx(expected)
 
 
-def test_evaluation_weights_by_examples_and_needs_no_gradient():
+def test_evaluation_weights_by_examples_and_needs_no_gradient() -> None:
     model, (inputs, labels) = problem(examples=10)
     tracked: list[bool] = []
     model[3].register_forward_hook(lambda _, inputs, output: tracked.append(output.requires_grad))
@@ -48,7 +48,7 @@ def test_evaluation_weights_by_examples_and_needs_no_gradient():
     assert result.examples == 10
 
 
-def test_evaluation_changes_nothing():
+def test_evaluation_changes_nothing() -> None:
     model, inputs = build("batch norm")
     prune_fixed_amount(model, 0.4, verbose=False)
     before = digest(named_tensors(model)), digest(named_masks(model))
@@ -56,7 +56,7 @@ def test_evaluation_changes_nothing():
     assert (digest(named_tensors(model)), digest(named_masks(model))) == before
 
 
-def test_p20_evaluation_sees_the_mask():
+def test_p20_evaluation_sees_the_mask() -> None:
     """P20: a mask that prunes everything leaves the biases alone to decide."""
     model, data = problem()
     train(model, data, epochs=20, lr=0.1)
@@ -65,6 +65,6 @@ def test_p20_evaluation_sees_the_mask():
     assert evaluate(model, data).accuracy == 1 / CLASSES
 
 
-def test_empty_data_are_refused():
+def test_empty_data_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^data: no examples$"):
         evaluate(problem()[0], (torch.zeros(0, 6), torch.zeros(0)))

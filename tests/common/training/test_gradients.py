@@ -35,8 +35,8 @@ def test_pruned_weights_have_gradients_too_and_nothing_is_left_behind() -> None:
     net = network().float()
     prune_fixed_amount(net, 0.5, verbose=False)
     with torch.no_grad():
-        net[0].weight_orig.mul_(net[0].weight_mask)
-        net[4].weight_orig.mul_(net[4].weight_mask)
+        for layer in (net[0], net[4]):
+            layer.get_parameter("weight_orig").mul_(layer.get_buffer("weight_mask"))
     before = {name: tensor.clone() for name, tensor in named_tensors(net).items()}
     masks = {name: mask.clone() for name, mask in named_masks(net).items()}
     found = mean_gradients(net, data())

@@ -1,5 +1,6 @@
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, Never
 
 import numpy as np
 import pytest
@@ -42,7 +43,9 @@ class Listed(Dataset[tuple[Tensor, int]]):
 
 @architectures
 @pytest.mark.parametrize("options", OPTIMIZERS, ids=str)
-def test_p12_pruned_entries_are_exactly_zero_at_every_step_and_all_others_learn(name, options):
+def test_p12_pruned_entries_are_exactly_zero_at_every_step_and_all_others_learn(
+    name: str, options: dict[str, Any]
+) -> None:
     """P12: also with momentum, moments and weight decay, and in a second training after more pruning."""
     model, inputs = build(name)
     data = (inputs, labels_for(inputs))
@@ -56,8 +59,8 @@ def test_p12_pruned_entries_are_exactly_zero_at_every_step_and_all_others_learn(
             for key, mask in masks.items():
                 assert torch.equal(tensors[key], tensors[key].where(mask == 1, 0.0))
 
-        on_step = {"on_step": assert_zero_where_pruned}
-        result = train(model, data, epochs=3, lr=0.05, batch_size=4, **options, **on_step)
+        on_step = assert_zero_where_pruned
+        result = train(model, data, epochs=3, lr=0.05, batch_size=4, on_step=on_step, **options)
         assert (result.examples, result.steps) == (7, 6)
         assert_zero_where_pruned()
         assert digest(named_masks(model)) == digest(masks)
@@ -69,7 +72,7 @@ def test_p12_pruned_entries_are_exactly_zero_at_every_step_and_all_others_learn(
 
 
 @architectures
-def test_a_ticket_trains_like_torchs_pruned_model(name):
+def test_a_ticket_trains_like_torchs_pruned_model(name: str) -> None:
     """The oracle: torch's reparametrisation, whose gradient reaches the kept entries alone."""
     model, inputs = build(name)
     for module in model.modules():
@@ -90,7 +93,7 @@ def test_a_ticket_trains_like_torchs_pruned_model(name):
 
 
 @pytest.mark.parametrize("options", OPTIMIZERS[:2], ids=str)
-def test_p12_every_training_starts_with_a_fresh_optimizer(options):
+def test_p12_every_training_starts_with_a_fresh_optimizer(options: dict[str, Any]) -> None:
     """P12: two trainings of one epoch are not one of two, but the same as with new objects in between."""
     model, data = problem()
     other = copy_model(model)
@@ -101,7 +104,7 @@ def test_p12_every_training_starts_with_a_fresh_optimizer(options):
     assert digest(named_tensors(model)) == digest(named_tensors(other))
 
 
-def test_p19_a_pruned_rnn_learns():
+def test_p19_a_pruned_rnn_learns() -> None:
     """P19: with the masks still in place at the end."""
     torch.manual_seed(0)
     inputs = torch.randn(64, 5, 3)
@@ -112,7 +115,7 @@ def test_p19_a_pruned_rnn_learns():
     assert evaluate(model, (inputs, labels)).accuracy > 0.9
 
 
-def test_a_cancelled_training_leaves_the_model_pruned():
+def test_a_cancelled_training_leaves_the_model_pruned() -> None:
     model, data = problem()
     prune_fixed_amount(model, 0.4, verbose=False)
     masks = digest(named_masks(model))
@@ -134,7 +137,7 @@ def test_a_cancelled_training_leaves_the_model_pruned():
 # ---- training in general
 
 
-def test_training_learns_and_reports():
+def test_training_learns_and_reports() -> None:
     model, data = problem()
     seen: list[tuple[int, int, float]] = []
     result = train(
@@ -152,7 +155,7 @@ def test_training_learns_and_reports():
     assert evaluate(model, data).accuracy > 0.9
 
 
-def test_the_result_depends_on_the_seed_alone_and_the_callers_generator_is_left_alone():
+def test_the_result_depends_on_the_seed_alone_and_the_callers_generator_is_left_alone() -> None:
     digests = []
     for global_seed, seed in ((1, 5), (2, 5), (2, 6)):
         model, data = problem()
@@ -164,7 +167,7 @@ def test_the_result_depends_on_the_seed_alone_and_the_callers_generator_is_left_
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_dropout_and_order_differ_between_epochs():
+def test_dropout_and_order_differ_between_epochs() -> None:
     model, data = problem(examples=8)
     batches: list[Tensor] = []
     model[0].register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].clone()))
@@ -176,9 +179,9 @@ def test_dropout_and_order_differ_between_epochs():
     assert not any(torch.equal(one, two) for one, two in itertools.combinations(masks, 2))
 
 
-def test_epochs_are_told_as_they_end():
+def test_epochs_are_told_as_they_end() -> None:
     model, data = problem()
-    heard = []
+    heard: list[Any] = []
     result = train(model, data, epochs=3, lr=0.1, on_step=lambda e, s, _: heard.append((e, s)), on_epoch=heard.append)
     assert heard[-1] == 3
     assert [heard[heard.index(epoch) - 1] for epoch in (1, 2, 3)] == [
@@ -186,15 +189,18 @@ def test_epochs_are_told_as_they_end():
     ]
 
 
-def test_a_proximal_term_is_that_of_the_loss_in_a_ticket_too():
+def test_a_proximal_term_is_that_of_the_loss_in_a_ticket_too() -> None:
     """Against autograd of the whole sum; what is pruned stays exactly 0."""
     model, data = problem()
     prune_fixed_amount(model, 0.5, verbose=False)
     by_hand = copy_model(model)
+    assert isinstance(by_hand, nn.Sequential)
     masks = named_masks(by_hand)
     make_permanent(by_hand)
     for module in (model, by_hand):
-        module[2].p = 0.0
+        dropout = module[2]
+        assert isinstance(dropout, nn.Dropout)
+        dropout.p = 0.0
     train(model, data, epochs=3, lr=0.2, batch_size=999, proximal=0.6)
     parameters = dict(by_hand.named_parameters())
     start = {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -203,7 +209,7 @@ def test_a_proximal_term_is_that_of_the_loss_in_a_ticket_too():
         loss = F.cross_entropy(by_hand(data[0]), data[1]) + 0.3 * away
         for name, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):
             with torch.no_grad():
-                parameters[name] -= 0.2 * gradient * masks.get(name, torch.ones(()))
+                parameters[name].sub_(0.2 * gradient * masks.get(name, torch.ones(())))
     for name, tensor in named_tensors(model).items():
         torch.testing.assert_close(tensor.detach(), parameters[name].detach())
         if name in masks:
@@ -211,7 +217,7 @@ def test_a_proximal_term_is_that_of_the_loss_in_a_ticket_too():
 
 
 @pytest.mark.parametrize("wrap", [lambda x, y: TensorDataset(x, y), Listed], ids=["TensorDataset", "one by one"])
-def test_every_kind_of_data_set_gives_the_same(wrap):
+def test_every_kind_of_data_set_gives_the_same(wrap: Callable[..., Dataset[Any]]) -> None:
     model, data = problem()
     other = copy_model(model)
     state = torch.get_rng_state()
@@ -222,7 +228,7 @@ def test_every_kind_of_data_set_gives_the_same(wrap):
 
 
 @pytest.mark.parametrize(("examples", "sizes"), [(9, [4, 5]), (8, [4, 4]), (10, [4, 4, 2])])
-def test_a_last_batch_of_one_joins_the_one_before_it_under_batch_norm(examples, sizes):
+def test_a_last_batch_of_one_joins_the_one_before_it_under_batch_norm(examples: int, sizes: list[int]) -> None:
     torch.manual_seed(0)
     seen: list[int] = []
     model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4))
@@ -233,14 +239,14 @@ def test_a_last_batch_of_one_joins_the_one_before_it_under_batch_norm(examples, 
     assert result.steps == len(sizes)
 
 
-def test_without_batch_norm_batches_are_as_asked_for():
+def test_without_batch_norm_batches_are_as_asked_for() -> None:
     model, data = problem(examples=9)
     assert train(model, data, epochs=1, lr=0.1, batch_size=4).steps == 3
     norm = nn.Sequential(nn.Unflatten(1, (1, 6)), nn.BatchNorm1d(1), nn.Flatten(), nn.Linear(6, 4))
     assert train(norm, data, epochs=1, lr=0.1, batch_size=1).steps == 9
 
 
-def test_modes_are_set_and_restored():
+def test_modes_are_set_and_restored() -> None:
     model, data = problem()
     model[2].eval()
     model[3].train()
@@ -252,7 +258,7 @@ def test_modes_are_set_and_restored():
     assert during == [[True] * 5, [False] * 5]
     assert [module.training for module in model.modules()] == found
 
-    def fail(*_: object) -> None:
+    def fail(*_: object) -> Never:
         raise ArithmeticError
 
     for call in (
@@ -264,14 +270,14 @@ def test_modes_are_set_and_restored():
         assert [module.training for module in model.modules()] == found
 
 
-def test_frozen_parameters_stay():
+def test_frozen_parameters_stay() -> None:
     model, data = problem()
     prune_fixed_amount(model, 0.2, verbose=False)
-    model[0].weight_orig.requires_grad_(False)
-    before = model[0].weight_orig.clone() * model[0].weight_mask
+    frozen = model.get_parameter("0.weight_orig").requires_grad_(False)
+    before = frozen.clone() * model.get_buffer("0.weight_mask")
     train(model, data, epochs=1, lr=0.1, weight_decay=0.1)
-    assert torch.equal(model[0].weight_orig, before)
-    assert not model[0].weight_orig.requires_grad
+    assert torch.equal(model.get_parameter("0.weight_orig"), before)
+    assert not model.get_parameter("0.weight_orig").requires_grad
 
 
 @pytest.mark.parametrize(
@@ -290,14 +296,15 @@ def test_frozen_parameters_stay():
         ),
     ],
 )
-def test_wrong_options_are_refused(options, message):
+def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
     model, data = problem()
+    arguments: dict[str, Any] = {"model": model, "data": data, "epochs": 1, "lr": 0.1} | options
     with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole sentence is compared below
-        train(**{"model": model, "data": data, "epochs": 1, "lr": 0.1} | options)
+        train(**arguments)
     assert str(error.value) == message
 
 
-def test_data_without_a_length_is_refused():
+def test_data_without_a_length_is_refused() -> None:
     class Endless(IterableDataset[tuple[Tensor, int]]):
         def __iter__(self) -> Iterator[tuple[Tensor, int]]:
             return itertools.repeat((torch.zeros(6), 0))

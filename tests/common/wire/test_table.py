@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from torch.nn.utils import prune
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.pruning.prune import get_prune_params, prune_fixed_amount
-from lotteryfl.common.wire.table import DTYPES, MAX_BYTES, TensorSpec, TensorTable
+from lotteryfl.common.tensors.dtypes import DTYPES
+from lotteryfl.common.wire.table import MAX_BYTES, TensorSpec, TensorTable
 from tests.support.architectures import ARCHITECTURES, build
 
 ROW = {"name": "w", "dtype": "F32", "shape": [2, 3], "role": "parameter", "prunable": True, "aliases": []}
@@ -20,7 +22,7 @@ def row(**changes: object) -> str:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_p11_the_table_is_the_same_in_every_state_of_pruning(name):
+def test_p11_the_table_is_the_same_in_every_state_of_pruning(name: str) -> None:
     """P11: and it describes exactly the named tensors and the prunable weights."""
     model, _ = build(name)
     table = TensorTable.of(model)
@@ -41,7 +43,7 @@ def test_p11_the_table_is_the_same_in_every_state_of_pruning(name):
         assert TensorTable.of(pruned).difference(table) == ""
 
 
-def test_p15_roles_and_prunable_by_rule():
+def test_p15_roles_and_prunable_by_rule() -> None:
     """P15: buffers are in the table, with their own dtypes."""
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     table = TensorTable.of(model)
@@ -59,7 +61,7 @@ def test_p15_roles_and_prunable_by_rule():
     assert "0.weight_orig" not in table
 
 
-def test_p3_other_names_of_a_tie_are_in_the_table():
+def test_p3_other_names_of_a_tie_are_in_the_table() -> None:
     """P3: counted once."""
     model, _ = build("tied")
     assert TensorTable.of(model)["encoder.weight"].aliases == ("twin.weight",)
@@ -71,13 +73,13 @@ def test_p3_other_names_of_a_tie_are_in_the_table():
     ]
 
 
-def test_a_model_with_nothing_prunable_has_a_table():
+def test_a_model_with_nothing_prunable_has_a_table() -> None:
     assert not any(spec.prunable for spec in TensorTable.of(nn.BatchNorm1d(2)))
     assert len(TensorTable.of(nn.ReLU())) == 0
     assert TensorTable.from_json("[]") == TensorTable(())
 
 
-def test_dtype_names_and_sizes_are_those_of_safetensors():
+def test_dtype_names_and_sizes_are_those_of_safetensors() -> None:
     for name, dtype in DTYPES.items():
         file = save({"w": torch.zeros(2, 3, dtype=dtype)})
         header = json.loads(file[8 : 8 + int.from_bytes(file[:8], "little")])
@@ -87,7 +89,7 @@ def test_dtype_names_and_sizes_are_those_of_safetensors():
         assert TensorTable.from_json(TensorTable((spec,)).to_json())["w"] == spec
 
 
-def test_another_dtype_is_refused_by_name():
+def test_another_dtype_is_refused_by_name() -> None:
     model = nn.Linear(2, 2, dtype=torch.complex64)
     with pytest.raises(ValueError, match=r"^'weight' has dtype torch\.complex64, expected one of F64, F32, F16, BF16"):
         TensorTable.of(model)
@@ -105,8 +107,8 @@ def test_another_dtype_is_refused_by_name():
         ({"name": "x"}, "tensor 'w' is here, but not there"),
     ],
 )
-def test_difference_names_the_first_tensor_that_differs(changed, sentence):
-    spec = {"name": "w", "dtype": torch.float32, "shape": (2, 3), "role": "parameter", "prunable": True}
+def test_difference_names_the_first_tensor_that_differs(changed: dict[str, Any], sentence: str) -> None:
+    spec: dict[str, Any] = {"name": "w", "dtype": torch.float32, "shape": (2, 3), "role": "parameter", "prunable": True}
     last = TensorSpec("z", torch.int64, (), "buffer", False)
     mine, theirs = TensorTable((last, TensorSpec(**spec))), TensorTable((TensorSpec(**spec | changed),))
     assert mine.difference(theirs) == sentence
@@ -143,6 +145,6 @@ def test_difference_names_the_first_tensor_that_differs(changed, sentence):
         (" " * (64 * 2**20 + 1), "tensor table: 67108865 characters, expected at most 67108864"),
     ],
 )
-def test_json_of_any_other_kind_is_refused(text, message):
+def test_json_of_any_other_kind_is_refused(text: str, message: str) -> None:
     with pytest.raises(PayloadError, match=message):
         TensorTable.from_json(text)

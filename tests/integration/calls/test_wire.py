@@ -152,7 +152,9 @@ def test_a_spoilt_upload_is_refused_and_its_work_given_out_again(
 def test_messages_that_are_none_are_refused_and_the_work_given_out_again(
     server: CoordinatorThread, worker: HandWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    submit = server.channel.stream_unary(f"/{SERVICE}/SubmitResult", response_deserializer=pb.SubmitReply.FromString)
+    submit: grpc.StreamUnaryMultiCallable[bytes, pb.SubmitReply] = server.channel.stream_unary(
+        f"/{SERVICE}/SubmitResult", response_deserializer=pb.SubmitReply.FromString
+    )
     garbage = b"\x0a\xff"
     assert submit(iter([garbage]), timeout=30).verdict == pb.SubmitReply.STALE
     first, *_ = worker.work().messages()

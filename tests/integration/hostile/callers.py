@@ -87,8 +87,8 @@ def the_victims_assignment_in_ones_own_name(peer: RawPeer, victim: Victim) -> No
     assert verdict(peer, result_of(peer.id, victim.assignment_id), pb.ResultPart(chunk=b"x")) == "STALE"
     assert verdict(peer, pb.ResultPart(result=failed)) == "STALE"
     progress = pb.AssignmentProgress(assignment_id=victim.assignment_id, epoch=9)
-    (beat,) = peer.call("Heartbeat", pb.HeartbeatRequest(worker_id=peer.id, progress=[progress]))
-    assert pb.HeartbeatReply.FromString(beat).cancel == [victim.assignment_id]  # type: ignore[arg-type]
+    beat = peer.ask("Heartbeat", pb.HeartbeatRequest(worker_id=peer.id, progress=[progress]))
+    assert pb.HeartbeatReply.FromString(beat).cancel == [victim.assignment_id]
 
 
 @attack
@@ -133,8 +133,8 @@ def a_word_that_would_end_the_run(peer: RawPeer, victim: Victim) -> None:
     failure = pb.Failure(reason="there is no hope\n\x1b[2J", hopeless=True)
     failed = pb.Result(worker_id=peer.id, assignment_id=assigned.assignment_id, failure=failure)
     assert verdict(peer, pb.ResultPart(result=failed)) == "ACCEPTED"
-    (status,) = peer.call("GetRun", pb.GetRunRequest())
-    assert pb.RunStatus.FromString(status).state == pb.RunStatus.RUNNING  # type: ignore[arg-type]
+    status = peer.ask("GetRun", pb.GetRunRequest())
+    assert pb.RunStatus.FromString(status).state == pb.RunStatus.RUNNING
 
 
 @attack
@@ -176,8 +176,8 @@ def a_heartbeat_of_a_hundred_thousand_lines(peer: RawPeer, victim: Victim) -> No
     expect(peer, Code.RESOURCE_EXHAUSTED, TOO_LARGE, "Heartbeat", beat(100_000))
     more = "progress has 50000 entries: the experiment has 4 clients"
     expect(peer, Code.INVALID_ARGUMENT, more, "Heartbeat", beat(50_000))
-    (answer,) = peer.call("Heartbeat", beat(4))
-    cancel = pb.HeartbeatReply.FromString(answer).cancel  # type: ignore[arg-type]
+    answer = peer.ask("Heartbeat", beat(4))
+    cancel = pb.HeartbeatReply.FromString(answer).cancel
     assert cancel == [f"r2-c{number}-a1" for number in range(4)]
 
 

@@ -28,8 +28,9 @@ class RawPeer:
         self, method: str, messages: Iterable[bytes], metadata: Sequence[tuple[str, str]] = ()
     ) -> Iterator[bytes]:
         """Begin a call of any method: on the wire one message is a stream of one."""
-        call = self.channel.stream_stream(method if "/" in method else f"/{SERVICE}/{method}")
-        return call(iter(messages), timeout=20, metadata=metadata)
+        path = method if "/" in method else f"/{SERVICE}/{method}"
+        call: grpc.StreamStreamMultiCallable[bytes, bytes] = self.channel.stream_stream(path)
+        return call(iter(messages), timeout=20, metadata=tuple(metadata))
 
     def call(
         self, method: str, *messages: bytes | Message, metadata: Sequence[tuple[str, str]] = ()
@@ -40,6 +41,11 @@ class RawPeer:
             return list(self.stream(method, sent, metadata))
         except grpc.RpcError as error:
             return error.code(), error.details() or ""
+
+    def ask(self, method: str, message: Message) -> bytes:
+        """Return the one message of an answer."""
+        (answer,) = self.stream(method, [message.SerializeToString()])
+        return answer
 
     def submit(self, messages: Iterable[bytes]) -> pb.SubmitReply:
         (reply,) = self.stream("SubmitResult", messages)

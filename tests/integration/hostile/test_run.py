@@ -156,7 +156,7 @@ def test_a_run_among_hostile_peers_ends_with_the_same_bits(
         assert "Traceback" not in process.stderr, process.stderr
     found, expected = read_summary(tmp_path / "run"), expect(path)
     for key in ("model_sha256", "tickets_sha256"):
-        assert found[key] == expected[key]  # type: ignore[literal-required]
+        assert found[key] == expected[key]
     assert len(found["refused"]["aside"]) == len(UPLOADS)
     verified = start("verify", "run")
     assert verified.exit_code() == 0, verified.stdout

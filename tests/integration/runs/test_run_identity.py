@@ -23,4 +23,4 @@ def test_a_worker_of_another_run_is_turned_away(coordinate: Coordinate, write: W
     with pytest.raises(grpc.RpcError) as failure:
         other.stub.Register(registration(own), timeout=10)
     assert failure.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert "another run is here now" in failure.value.details()
+    assert "another run is here now" in (failure.value.details() or "")

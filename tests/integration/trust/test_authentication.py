@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import grpc
@@ -116,7 +117,7 @@ def test_a_certificate_is_for_several_processes(mutual: CoordinatorThread, crede
         assert register(channel, "bob").worker_id == f"bob:{INCARNATION}"
         assert register(channel, "bob/host-1").worker_id == f"bob/host-1:{INCARNATION}"
         for name in ("bobby", "alice", "alice/bob", "/bob", "b"):
-            assert fails(lambda name=name: register(channel, name)).code() is DENIED
+            assert fails(partial(register, channel, name)).code() is DENIED
     assert status(mutual).workers == 2
 
 
@@ -132,7 +133,7 @@ def test_a_certificate_is_for_several_processes(mutual: CoordinatorThread, crede
     ],
 )
 def test_names_that_could_be_read_in_two_ways_are_refused(
-    server: CoordinatorThread, changes: dict[str, str], reason: str
+    server: CoordinatorThread, changes: dict[str, Any], reason: str
 ) -> None:
     """Also where nobody is asked who they are."""
     error = fails(lambda: register(server.channel, **{"name": "w", **changes}))
@@ -181,15 +182,16 @@ def test_who_calls_is_found_out_before_anything_is_read(
     server = coordinate(write(), endpoint=credentials.with_tokens)
     with calling(server, ChannelSecurity(credentials.authority)) as channel:
         answered = threading.Event()
-        call = channel.stream_stream(f"/{SERVICE.full_name}/{method}")(never(answered), timeout=20)
-        error = fails(lambda: next(call))
+        call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(f"/{SERVICE.full_name}/{method}")
+        answers = call(never(answered), timeout=20)
+        error = fails(lambda: next(answers))
         answered.set()
         assert error.code() is UNKNOWN
         assert error.details() == "a token is wanted: give --token-file, or LOTTERYFL_TOKEN in the environment"
 
 
 def test_a_call_without_its_message_is_refused(mutual: CoordinatorThread) -> None:
-    call = mutual.channel.stream_unary(f"/{SERVICE.full_name}/GetRun")
+    call: grpc.StreamUnaryMultiCallable[bytes, bytes] = mutual.channel.stream_unary(f"/{SERVICE.full_name}/GetRun")
     error = fails(lambda: call(iter(()), timeout=10))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
 
@@ -200,16 +202,17 @@ def test_a_call_without_its_message_is_refused(mutual: CoordinatorThread) -> Non
 def test_health_is_open_and_reflection_is_not(credentials: Credentials, coordinate: Coordinate, write: Write) -> None:
     probe = f"127.0.0.1:{free_port()}"
     server = coordinate(write(), endpoint=replace(credentials.with_tokens, reflection=True, health=probe))
-    check = health_pb2.HealthCheckRequest()  # type: ignore[attr-defined]
+    check = health_pb2.HealthCheckRequest()
+    health: Any = health_pb2_grpc.HealthStub
     with calling(server, ChannelSecurity(credentials.authority)) as channel:
-        assert health_pb2_grpc.HealthStub(channel).Check(check, timeout=5).status == 1
+        assert health(channel).Check(check, timeout=5).status == 1
         error = fails(lambda: ProtoReflectionDescriptorDatabase(channel).get_services())
         assert error.code() is UNKNOWN
     observer = credentials.by_token(credentials.new_token("watcher", Role.OBSERVER))
     with calling(server, observer) as channel:
         assert SERVICE.full_name in ProtoReflectionDescriptorDatabase(channel).get_services()
     with grpc.insecure_channel(probe) as channel:
-        assert health_pb2_grpc.HealthStub(channel).Check(check, timeout=5).status == 1
+        assert health(channel).Check(check, timeout=5).status == 1
         error = fails(lambda: pb_grpc.CoordinatorStub(channel).GetRun(pb.GetRunRequest(), timeout=5))
         assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
@@ -247,10 +250,10 @@ def test_anything_else_than_a_token_is_refused(
 ) -> None:
     server = coordinate(write(), endpoint=credentials.with_tokens)
     known = credentials.new_token(f"known-{len(credentials.tokens.read_text())}")
-    sent = [(key, value.replace("TOKEN", known)) for key, value in metadata]
+    sent = tuple((key, value.replace("TOKEN", known)) for key, value in metadata)
     with calling(server, ChannelSecurity(credentials.authority)) as channel:
         stub = pb_grpc.CoordinatorStub(channel)
-        good = stub.GetRun(pb.GetRunRequest(), timeout=5, metadata=[("authorization", f"Bearer {known}")])
+        good = stub.GetRun(pb.GetRunRequest(), timeout=5, metadata=(("authorization", f"Bearer {known}"),))
         assert good.state == pb.RunStatus.RUNNING
         error = fails(lambda: stub.GetRun(pb.GetRunRequest(), timeout=5, metadata=sent))
         assert error.code() is UNKNOWN

@@ -101,7 +101,7 @@ def can(call: Any) -> bool:
 def test_calls_that_wait_for_news_have_a_share_of_their_own(limited: Any, credentials: Credentials) -> None:
     """Those of the health service too, which nobody is asked for who calls: its callers are addresses."""
     server = limited(watches_per_caller=1)
-    check = health_pb2.HealthCheckRequest()  # type: ignore[attr-defined]
+    check = health_pb2.HealthCheckRequest()
     with alice(server, credentials) as channel:
         (watch,) = watching(channel, 1)
         error = fails(lambda: watching(channel, 1))
@@ -109,7 +109,7 @@ def test_calls_that_wait_for_news_have_a_share_of_their_own(limited: Any, creden
             EXHAUSTED,
             "alice has 1 calls that wait for news under way, and may not have more at once",
         )
-        probe = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+        probe: Any = health_pb2_grpc.HealthStub(channel)
         first = probe.Watch(check, timeout=60)
         assert next(first).status == 1
         error = fails(lambda: next(probe.Watch(check, timeout=5)))
@@ -175,13 +175,14 @@ def test_a_worker_has_so_many_uploads_under_way(coordinate: Coordinate, write: W
 @pytest.mark.parametrize("method", [method.name for method in pb.DESCRIPTOR.services_by_name["Coordinator"].methods])
 def test_the_first_message_of_a_call_has_so_many_bytes(server: CoordinatorThread, method: str) -> None:
     """It is not parsed: these bytes are no message at all."""
-    call = server.channel.stream_stream(f"/{SERVICE}/{method}")
+    call: grpc.StreamStreamMultiCallable[bytes, bytes] = server.channel.stream_stream(f"/{SERVICE}/{method}")
     error = fails(lambda: next(call(iter([b"\xff" * ((1 << 20) + 1)]), timeout=10)))
     assert (error.code(), error.details()) == (EXHAUSTED, "a message has 1048577 bytes: at most 1048576 are taken")
 
 
 def test_bytes_that_are_no_message_are_refused(server: CoordinatorThread) -> None:
-    error = fails(lambda: server.channel.unary_unary(f"/{SERVICE}/Register")(b"\xff" * 100, timeout=5))
+    call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = server.channel.unary_unary(f"/{SERVICE}/Register")
+    error = fails(lambda: call(b"\xff" * 100, timeout=5))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert (error.details() or "").startswith("a message of the call is none: ")
 
@@ -221,7 +222,8 @@ def test_a_call_whose_message_never_comes_is_ended(coordinate: Coordinate, write
         ended.wait(30)
         yield b""
 
-    error = fails(lambda: next(server.channel.stream_stream(f"/{SERVICE}/{method}")(never(), timeout=20)))
+    call: grpc.StreamStreamMultiCallable[bytes, bytes] = server.channel.stream_stream(f"/{SERVICE}/{method}")
+    error = fails(lambda: next(call(never(), timeout=20)))
     ended.set()
     assert (error.code(), error.details()) == (TOO_SLOW, "the call's messages come too slowly")
 
@@ -268,7 +270,8 @@ def test_an_answer_that_nobody_reads_is_given_up() -> None:
 
     def call(port: int) -> grpc.RpcError:
         with grpc.insecure_channel(f"127.0.0.1:{port}", options=CLIENT_OPTIONS) as channel:
-            stream = channel.unary_stream("/any/Flood")(b"", timeout=30)
+            begin: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/any/Flood")
+            stream = begin(b"", timeout=30)
             next(stream)
             assert given_up.wait(20)
             return fails(lambda: list(stream))

@@ -55,7 +55,7 @@ def test_a_worker_that_sends_poison_is_put_aside_and_the_run_ends_with_the_bits_
     found, expected = summarise(server.run), expect(path)
     assert found["refused"] == {"results": 3, "by_worker": {"bad": 3}, "aside": ["bad"]}
     for key in ("model_sha256", "tickets_sha256"):
-        assert found[key] == expected[key]  # type: ignore[literal-required]
+        assert found[key] == expected[key]
 
 
 def test_a_worker_process_that_is_put_aside_ends_with_the_reason(

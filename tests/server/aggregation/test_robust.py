@@ -85,8 +85,8 @@ def test_the_trimmed_mean_leaves_out_a_share_of_those_who_keep_it() -> None:
 
 def test_a_share_is_cut_as_it_is_written() -> None:
     """0.29 · 100 is 28.999… in binary."""
-    values = [[float(value)] for value in range(71)] + [[1e6]] * 29
-    assert columns(trimmed(0.29), *values) == [np.mean(range(29, 71))]
+    values: list[float | None] = [*map(float, range(71)), *[1e6] * 29]
+    assert columns(trimmed(0.29), *([value] for value in values)) == [np.mean(range(29, 71))]
 
 
 def by_hand(values: np.ndarray, rule: AggregationSettings) -> float:
@@ -146,8 +146,8 @@ def test_any_order_of_the_updates_and_any_size_of_the_blocks_give_the_same_bits(
 ) -> None:
     random = np.random.default_rng(0)
     updates = [
-        update(client, torch.from_numpy(random.normal(0, 1, 1003)), torch.from_numpy(random.random(1003) < 0.7), wire)
-        for client, wire in enumerate(["float32"] * 4)
+        update(client, torch.from_numpy(random.normal(0, 1, 1003)), torch.from_numpy(random.random(1003) < 0.7))
+        for client in range(4)
     ]
 
     def bits() -> list[bytes]:

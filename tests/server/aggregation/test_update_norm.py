@@ -1,6 +1,7 @@
 """The bound of an update's norm: against numpy, and what becomes of an update beyond it."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ def norm_of(bench: Bench, worker: str, answer: Answer) -> float:
             if kind == "kept":
                 before = before[final_mask(bench, assigned.mask, answer, name).flatten()]
             total += float(((values.double().flatten() - before) ** 2).sum())
-    return total**0.5
+    norm: float = total**0.5
+    return norm
 
 
 def final_mask(bench: Bench, mask_before: str, answer: Answer, name: str) -> torch.Tensor:
@@ -150,7 +152,7 @@ def test_what_is_not_aggregated_has_no_bound(drive: Drive, changes: dict[str, ob
     assert bench.submit(worker, answer).verdict == ACCEPTED
 
 
-def test_clipped_runs_give_the_same_bits_by_hand_and_in_one_process(drive: Drive, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_clipped_runs_give_the_same_bits_by_hand_and_in_one_process(drive: Drive, tmp_path: Path) -> None:
     experiment = tiny_experiment(
         checks={"max_update_norm": 0.1, "on_large_update": "clip"}, aggregation={"rule": "trimmed_mean", "trim": 0.34}
     )

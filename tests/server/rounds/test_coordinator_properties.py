@@ -19,7 +19,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.coordinator import Step
 from lotteryfl.server.rounds.workers import AsideError, UnknownWorkerError
-from lotteryfl.server.store.assignments import AssignmentId
+from lotteryfl.server.store.assignments import AssignmentId, Standing
 from lotteryfl.server.store.summaries import round_summaries
 from tests.support.bench import Answer, Bench, TinyTask, tiny_experiment
 
@@ -71,7 +71,7 @@ class AnyRun(RuleBasedStateMachine):
         assert [str(problem) for group in verify(self.bench.path).groups for problem in group.problems] == []
         self.folder.cleanup()
 
-    def row(self, id_: AssignmentId) -> tuple:  # type: ignore[type-arg]
+    def row(self, id_: AssignmentId) -> Standing:
         (row,) = [row for row in self.bench.run.database.assignments(id_.round) if row.client == id_.client]
         return row.standing
 

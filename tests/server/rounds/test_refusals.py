@@ -1,6 +1,7 @@
 """Refused results: counted by worker and round, and what becomes of a worker that goes on sending them."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -162,7 +163,7 @@ def test_a_run_whose_only_worker_is_aside_ends_by_its_deadline_with_the_reason(d
     assert [each.aside for each in bench.coordinator.status().refusals] == [True]
 
 
-def test_a_simulation_whose_results_are_refused_says_so(drive: Drive, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_simulation_whose_results_are_refused_says_so(drive: Drive, tmp_path: Path) -> None:
     experiment = tiny_experiment(checks={"max_update_norm": 1e-9})
     reason = "no worker is left: worker simulate is put aside .* its update has a norm of"
     with (

@@ -52,7 +52,7 @@ async def written(request: bytes, context: Any) -> None:
     assert held
 
 
-HANDLERS = {
+HANDLERS: dict[str, "grpc.RpcMethodHandler[bytes, bytes]"] = {
     "unary": grpc.unary_unary_rpc_method_handler(unary),
     "stream": grpc.unary_stream_rpc_method_handler(stream),
     "written": grpc.unary_stream_rpc_method_handler(written),
@@ -66,7 +66,8 @@ async def alive_after_calls(method: str) -> int:
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         for _ in range(CALLS):
-            call = channel.unary_stream(f"/S/{method}")(b"")
+            begin: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"/S/{method}")
+            call = begin(b"")
             with pytest.raises(grpc.aio.AioRpcError) as failure:
                 async for _ in call:
                     pass

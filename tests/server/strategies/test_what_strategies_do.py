@@ -40,7 +40,7 @@ def test_fedprox_pulls_every_step_towards_the_model_as_downloaded(drive: Drive) 
             with torch.no_grad():
                 for p, origin in zip(net.parameters(), start, strict=True):
                     assert p.grad is not None
-                    p -= lr * (p.grad + mu * (p - origin))
+                    p.sub_(lr * (p.grad + mu * (p - origin)))
         for name, tensor in ticket(bench, client).items():
             torch.testing.assert_close(tensor, net.state_dict()[name])
     without = play(drive(tiny_experiment(**settings("fedavg"), rounds=1, training=plain), name="without"))

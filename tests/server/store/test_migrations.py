@@ -13,8 +13,9 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.migrations import RUN_DB, Migration, Versions
 from lotteryfl.server.store.schema import OLDEST_VERSION, SCHEMA, SCHEMA_VERSION
+from tests.support.paths import ROOT
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
+FIXTURES = ROOT / "tests" / "fixtures"
 OLD = OLDEST_VERSION
 
 # Two versions that never were: one adds a column, the other puts a new table in the place of one that others refer to.

@@ -10,9 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import GATED_TASK, Expect, Start, Write, assert_same_bits
-from coordinator_thread import CoordinatorThread
-from looking import until
 from torch import nn
 
 from lotteryfl.common.experiment.experiment import Experiment, load, load_resolved
@@ -23,8 +20,12 @@ from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.results.view import open_run
 from lotteryfl.server.rounds.setup import create_run
+from tests.support.coordinatorthread import CoordinatorThread
+from tests.support.looking import until
+from tests.support.paths import ROOT
+from tests.support.runs import GATED_TASK, Expect, Start, Write, assert_same_bits
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
+FIXTURES = ROOT / "tests" / "fixtures"
 TASK = FIXTURES / "fixture_task.py"
 VERSIONS = ["0.1"]
 """Those of which there are run directories: `run-VERSION` was killed, `run-VERSION-finished` went on to its end."""
@@ -46,7 +47,7 @@ def arithmetic() -> str:
         for batch in range(0, 24, 8):
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(inputs[batch : batch + 8]), labels[batch : batch + 8])
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
     return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
 
