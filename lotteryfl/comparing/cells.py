@@ -19,12 +19,12 @@ class Cell:
     """One run."""
 
     label: str
-    """Of the strategy with its settings."""
+    """What the comparison calls the strategy with its settings."""
     seed: int
     source: Path
     """The experiment file."""
     overrides: tuple[str, ...]
-    """As `--set` takes them."""
+    """Settings in place of the experiment file's, as `--set` takes them."""
     path: Path
     """The run directory."""
 

@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Spread(NamedTuple):
-    """Of at least one value."""
+    """How at least one value spreads."""
 
     mean: float
     std: float

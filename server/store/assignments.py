@@ -27,7 +27,7 @@ class Standing(NamedTuple):
     """How an assignment stands."""
 
     id: AssignmentId
-    """With its newest attempt; 0: it has not been leased yet."""
+    """The assignment's name with its newest attempt; 0: it has not been leased yet."""
     state: State = "waiting"
     worker: str = ""
     """Who holds it, or had it last."""

@@ -12,11 +12,11 @@ _MOST_TOLD = 100
 
 
 class Refused(NamedTuple):
-    """Of one worker's results."""
+    """How many results of one worker were refused, and why the last one."""
 
     results: int
     reason: str
-    """Of the last one."""
+    """Why the last one was refused."""
 
 
 class Refusals:

@@ -54,7 +54,7 @@ class KeptMask(NamedTuple):
     """Masks that are on disk."""
 
     digest: str
-    """By which workers ask for them; '': there is none, the model is dense."""
+    """The digest by which workers ask for the masks; '': there are none, the model is dense."""
     density: float
     """Kept share of the prunable weights."""
 

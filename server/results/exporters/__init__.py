@@ -12,4 +12,4 @@ EXPORTERS: Mapping[str, Callable[[Sequence[RunData], str], None]] = {
     "mlflow": export_to_mlflow,
     "wandb": export_to_wandb,
 }
-"""By the name of `lotteryfl report`'s option."""
+"""What writes runs elsewhere, by the name of `lotteryfl report`'s option."""

@@ -30,7 +30,7 @@ class Rounds:
 
     number: IntArray
     clients: IntArray
-    """With a result."""
+    """The clients with a result."""
     downloaded: FloatArray
     """Mean test accuracy over the round's clients, of the model as they got it."""
     personalised: FloatArray
@@ -40,7 +40,7 @@ class Rounds:
     """Bytes of tensors that the round's workers were sent, frames included."""
     up: IntArray
     seconds: FloatArray
-    """From opening to commit, by the wall clock: with the pause, where the run was interrupted in between."""
+    """The time from opening to commit, by the wall clock: with the pause, where the run was interrupted in between."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class RunData:
     shared_down: int
     """Bytes of θ_0, sent once to each worker."""
     masks: tuple[Masks, ...]
-    """By client, packed, mapped from their files; empty: dense."""
+    """Masks by client, packed, mapped from their files; empty: dense."""
     table: TensorTable
 
     @property

@@ -12,7 +12,7 @@ from lotteryfl.server.results.reporting.groups import Group
 from lotteryfl.server.results.spread import Spread, spread
 
 TARGET_SHARE = 0.9
-"""Of the best accuracy of all groups, which the cost in megabytes is measured to."""
+"""The share of the best accuracy of all groups to which the cost in megabytes is measured."""
 
 
 class Targets(NamedTuple):
@@ -35,7 +35,7 @@ class Figures:
     downloaded_last: Spread
     downloaded_best: Spread
     worst_decile: Spread
-    """Of the personalised accuracies in the last round."""
+    """The worst tenth of the clients: their personalised accuracies in the last round."""
     global_last: Spread | None
     """Personalised, on the task's global test data; None: not measured."""
     density: Spread
@@ -46,7 +46,7 @@ class Figures:
     megabytes: Spread
     """Down and up in the whole run."""
     seconds: Spread
-    """Of the wall clock."""
+    """What the runs took by the wall clock."""
 
     def as_json(self) -> dict[str, object]:
         """Return the figures with every spread as mean and std."""

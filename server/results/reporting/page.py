@@ -27,7 +27,7 @@ class Picture(NamedTuple):
     """A picture of the report."""
 
     path: Path
-    """Of its PNG."""
+    """Where its PNG is."""
     title: str
     caption: str
     """What it shows and how to read it."""

@@ -15,7 +15,7 @@ from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.base import Strategy
 
 _MOST_ERRORS = 10
-"""Of SQLite's own check that are named."""
+"""How many errors of SQLite's own check are named."""
 
 _ROWS = """
     SELECT count(*) FROM (
