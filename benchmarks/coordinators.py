@@ -12,8 +12,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-import lotteryfl.server.rpc.server
-import lotteryfl.server.rpc.service
+import lotteryfl.server.rpc.receiving
 from benchmarks import ballast
 from benchmarks.peakmemory import settle_memory
 from benchmarks.stopwatch import Laps, Stopwatch
@@ -29,6 +28,7 @@ from lotteryfl.common.wire.framing import Part, frames
 from lotteryfl.common.wire.payload import mask_density, mask_digest, max_payload_bytes
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.rounds.conclusion import ClosedRound
 from lotteryfl.server.rounds.coordinator import Coordinator
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.rpc.endpoint import Endpoint
@@ -155,8 +155,8 @@ def _serve(path: Path, keep_memory: bool, limits: Limits | None, parent: Pipe) -
     stopwatch.wrap("read", WireFormat, "_entry")
     stopwatch.wrap("spool", FileReceiver, "write")
     stopwatch.wrap("fsync", os, "fsync")
-    stopwatch.wrap("check", lotteryfl.server.rpc.service, "check_result")
-    stopwatch.wrap("aggregate", lotteryfl.server.rpc.server, "conclude_round")
+    stopwatch.wrap("check", lotteryfl.server.rpc.receiving, "examine")
+    stopwatch.wrap("aggregate", ClosedRound, "conclude")
     stopwatch.wrap("commit", Coordinator, "commit")
     with RunDirectory(path) as run:
         asyncio.run(_until_stopped(run, limits, parent, stopwatch))
@@ -177,7 +177,7 @@ async def _until_stopped(run: RunDirectory, limits: Limits | None, parent: Pipe,
 
     server = CoordinatorServer(run, silent, limits)
     async with server.listening(Endpoint("127.0.0.1:0")) as port:
-        rounds = asyncio.create_task(server.run())
+        rounds = asyncio.create_task(server.rounds.run())
         asyncio.get_running_loop().add_reader(parent.fileno(), obey)
         parent.send(port)
         await stopped.wait()

@@ -13,7 +13,7 @@ from torch import Tensor
 from lotteryfl.client.download import CannotResumeError, Download
 from lotteryfl.client.idlewatch import IdleWatch
 from lotteryfl.common.errors import LotteryFLError, PayloadError
-from lotteryfl.common.faults import fault
+from lotteryfl.common.faults import LostError, fault
 from lotteryfl.common.security.channel import (
     CALL_SECONDS,
     GOODBYE_SECONDS,
@@ -252,7 +252,7 @@ class Connection:
         )
         try:
             return retrying(attempt)
-        except (grpc.RpcError, grpc.FutureCancelledError, CannotResumeError) as error:
+        except (grpc.RpcError, grpc.FutureCancelledError, CannotResumeError, LostError) as error:
             raise self._explained(error, missing) from error
 
     def _explained(self, error: BaseException, missing: type[LotteryFLError] = NotRegisteredError) -> LotteryFLError:
@@ -268,6 +268,6 @@ def _method(name: str) -> str:
 
 
 def _is_transient(error: BaseException) -> bool:
-    if isinstance(error, grpc.FutureCancelledError | CannotResumeError):
-        return True  # given up by the stream watch; or asked for from the start next time
+    if isinstance(error, grpc.FutureCancelledError | CannotResumeError | LostError):
+        return True  # given up by the stream watch; asked for from the start next time; or a test lets it fail
     return isinstance(error, grpc.RpcError) and error.code() in _TRANSIENT

@@ -7,6 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 from rich.filesize import decimal
 
 from lotteryfl.common.errors import LotteryFLError
@@ -90,6 +92,7 @@ class Limits:
         Raises:
             RefusedError: it is not this worker's to do, asks for too much, or for what this version does not know.
         """
+        _check_fields(assignment, "assignment")
         if not _ASSIGNMENT_ID.fullmatch(assignment.assignment_id):
             raise _refused("assignment_id", assignment.assignment_id, "up to 64 letters, digits and hyphens")
         client = assignment.client
@@ -115,6 +118,19 @@ class Limits:
                 raise _refused(f"plan.{path}", value, "a share")
         if plan.HasField("prune") and plan.prune.target_density == 0:
             raise _refused("plan.prune.target_density", 0.0, "more than 0: a model")
+
+
+def _check_fields(message: Message, name: str) -> None:
+    """Refuse what protobuf would pass over in silence: a field is sent only where it is to be obeyed."""
+    unknown = UnknownFieldSet(message)
+    if len(unknown):
+        raise RefusedError(
+            f"the coordinator's {name} has a field {unknown[0].field_number}, which this version does not know: "
+            "a newer lotteryfl sent it"
+        )
+    for descriptor, value in message.ListFields():
+        if isinstance(value, Message):
+            _check_fields(value, descriptor.name)
 
 
 def _refused(name: str, value: object, expected: str) -> RefusedError:

@@ -7,6 +7,8 @@ Workers dial out and pull; every call can be retried; nothing depends on a long-
 A stream of tensors is framed as header (exact size) / chunks / trailer (count and checksum): an aio server
 sees an upload that dies midway as a normal end, so only the trailer makes a stream whole.
 A payload is a safetensors file; nothing on the wire is pickled.
+Versions of one `protocol` work together (docs/decisions/0015-versions.md): a new field is set only where it is used, an
+assignment with a field that its worker does not know is refused, and what a worker says beyond its results may be ignored.
 """
 
 from collections import abc as _abc
@@ -157,7 +159,7 @@ class RegisterReply(_message.Message):
     """name:incarnation"""
     lease_seconds: _builtins.float
     experiment_json: _builtins.str
-    """lotteryfl.common.experiment.Experiment, resolved"""
+    """lotteryfl.common.experiment.experiment.Experiment, resolved"""
     table_json: _builtins.str
     """the model's tensor table: a worker with another model stops here, and can say why"""
     initial_digest: _builtins.str

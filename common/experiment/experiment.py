@@ -1,12 +1,13 @@
 """The experiment file: its schema and defaults, and errors that name the key, its value and what is allowed."""
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, model_validator
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.clientranges import parse_clients
@@ -31,7 +32,7 @@ from lotteryfl.common.text import quoted
 TOMLTable = dict[str, Any]
 
 _NO_TOML = (ValueError, RecursionError)
-"""Of tomllib: a number of thousands of digits and values nested as deep are no TOMLDecodeError."""
+"""What tomllib raises: a number of thousands of digits and values nested as deep are no TOMLDecodeError."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
@@ -43,6 +44,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 _MAX_JSON = 2**20
 """Characters of an experiment as the coordinator sends it."""
+
+_RESOLVED = "resolved"
+"""Context of a validation: the preset has been applied, and what is absent is at its default."""
 
 
 class Experiment(Section):
@@ -68,7 +72,9 @@ class Experiment(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_preset(cls, table: Any) -> Any:
+    def _with_preset(cls, table: Any, info: ValidationInfo) -> Any:
+        if info.context == _RESOLVED:
+            return table
         if not isinstance(table, dict) or not isinstance(strategy := table.get("strategy", {}), dict):
             return table  # what is wrong with it is said elsewhere
         preset = PRESETS.get(str(strategy.get("preset", "")), {})
@@ -131,20 +137,23 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     Raises:
         ExperimentError: the file cannot be read or parsed, or a key or value is wrong.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ExperimentError(f"{path}: {error.strerror or error}") from error
-    except _NO_TOML as error:
-        raise ExperimentError(f"{path}: not valid TOML: {error}") from error
+    table = _read(path)
     for override in overrides:
         _apply_override(table, override)
-    experiment = validate(table, source=str(path))
-    name = experiment.task.name
-    if name.endswith(".py") and not Path(name).is_absolute():
-        task = experiment.task.model_copy(update={"name": str((path.parent / name).resolve())})
-        experiment = experiment.model_copy(update={"task": task})
-    return experiment
+    return _with_task_file(validate(table, source=str(path)), path)
+
+
+def load_resolved(path: Path) -> Experiment:
+    """Read what `to_toml` made of an experiment, in this version or an earlier one.
+
+    A key that it does not have is newer than the run, and at its default: a preset says nothing about it any more.
+
+    Raises:
+        ExperimentError: the file cannot be read or parsed, or a key or value is wrong.
+    """
+    table = _read(path)
+    with _explained(str(path), resolved=True):
+        return _with_task_file(Experiment.model_validate(table, context=_RESOLVED), path)
 
 
 def validate(table: TOMLTable, source: str) -> Experiment:
@@ -153,29 +162,47 @@ def validate(table: TOMLTable, source: str) -> Experiment:
     Raises:
         ExperimentError: naming every wrong key, its value and what is allowed.
     """
-    try:
+    with _explained(source):
         return Experiment.model_validate(table)
-    except ValidationError as error:
-        raise ExperimentError(f"{source}: {'; '.join(_sentences(error))}") from error
 
 
 def from_json(text: str) -> Experiment:
-    """Read an experiment as the coordinator sends it.
+    """Read an experiment as the coordinator sends it, which may be of another version: see `to_json`.
 
     Raises:
         ExperimentError: it is not one that this version understands.
     """
     if len(text) > _MAX_JSON:
         raise ExperimentError(f"the coordinator's experiment: {len(text)} characters, expected at most {_MAX_JSON}")
-    try:
-        return Experiment.model_validate_json(text)
-    except ValidationError as error:
-        raise ExperimentError(f"the coordinator's experiment: {'; '.join(_sentences(error))}") from error
+    with _explained("the coordinator's experiment", resolved=True):
+        return Experiment.model_validate_json(text, context=_RESOLVED)
+
+
+def to_json(experiment: Experiment) -> str:
+    """Return a resolved experiment as workers get it: what is at its default is absent, so that only its use is new."""
+    return experiment.model_dump_json(exclude={"access": True, "strategy": {"preset"}}, exclude_defaults=True)
 
 
 def to_toml(experiment: Experiment) -> str:
-    """Return the resolved experiment as TOML that `load` reads back to an equal value."""
+    """Return the resolved experiment as TOML that `load_resolved` reads back to an equal value."""
     return tomli_w.dumps(experiment.model_dump())
+
+
+def _read(path: Path) -> TOMLTable:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ExperimentError(f"{path}: {error.strerror or error}") from error
+    except _NO_TOML as error:
+        raise ExperimentError(f"{path}: not valid TOML: {error}") from error
+
+
+def _with_task_file(experiment: Experiment, path: Path) -> Experiment:
+    name = experiment.task.name
+    if name.endswith(".py") and not Path(name).is_absolute():
+        task = experiment.task.model_copy(update={"name": str((path.parent / name).resolve())})
+        return experiment.model_copy(update={"task": task})
+    return experiment
 
 
 def _apply_override(table: TOMLTable, override: str) -> None:
@@ -197,11 +224,26 @@ def _toml_value(text: str) -> Any:
         return text  # a bare word is a string: --set strategy.name=fedavg
 
 
-def _sentences(error: ValidationError) -> Iterable[str]:
+@contextmanager
+def _explained(source: str, *, resolved: bool = False) -> Iterator[None]:
+    """Raise what a validation finds wrong as one line.
+
+    Args:
+        source: where the experiment came from.
+        resolved: a program wrote it, not a person.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise ExperimentError(f"{source}: {'; '.join(_sentences(error, resolved=resolved))}") from error
+
+
+def _sentences(error: ValidationError, *, resolved: bool) -> Iterable[str]:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            yield f"unknown key {key} = {quoted(item['input'])}; allowed here: {', '.join(_known_keys(item['loc']))}"
+            known = "a newer lotteryfl has it" if resolved else f"allowed here: {', '.join(_known_keys(item['loc']))}"
+            yield f"unknown key {key} = {quoted(item['input'])}; {known}"
         elif item["type"] == "value_error":
             yield str(item["ctx"]["error"])
         else:

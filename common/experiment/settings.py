@@ -101,7 +101,7 @@ class StrategySettings(Section):
     proximal: float = Field(0.01, gt=0)
     """μ (fedprox)."""
     threshold_decay: PositiveShare = 0.9
-    """Of the accuracy threshold, for every round in which a client did not prune (cell)."""
+    """Factor of the accuracy threshold for every round in which a client did not prune (cell)."""
     min_mask_change: Share = 1e-4
     """Share of the weights in which the masks of the first and the last epoch must differ (sub-fedavg)."""
     jump_start_epochs: int = Field(0, ge=0)
@@ -115,7 +115,7 @@ class StrategySettings(Section):
     readjust_every: int = Field(10, ge=1)
     """Rounds between exchanges (feddst)."""
     options: dict[str, bool | int | float | str] = {}
-    """Of a strategy of one's own, which says what they are."""
+    """Keys of a strategy of one's own, which says what they are."""
 
 
 class ServerSettings(Section):
@@ -136,9 +136,9 @@ class AggregationSettings(Section):
     """How the clients' values become the global model's."""
 
     rule: Literal["mean", "median", "trimmed_mean"] = "mean"
-    """Of every element, over the clients whose mask keeps it; see `server.aggregation.rules`."""
+    """What becomes of the clients' values of an element, where their masks keep it; see `server.aggregation.rules`."""
     weighting: Literal["examples", "equal"] = "examples"
-    """Of the clients (mean)."""
+    """Weights of the clients in the mean: their training examples, or the same for all (mean)."""
     trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
     """Share of the values that are left out at each end (trimmed_mean)."""
 

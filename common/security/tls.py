@@ -29,7 +29,7 @@ class TLSFiles:
     cert: Path | None = None
     """Its own certificate, followed by those between it and its authority."""
     key: Path | None = None
-    """Of that certificate."""
+    """The private key of that certificate."""
     ca: Path | None = None
     """The authority, or authorities, that sign the other side's certificates."""
 

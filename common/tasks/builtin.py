@@ -28,7 +28,7 @@ class Examples:
     labels: Tensor
     """int64 (examples,)."""
     mean: float | Tensor = 0.0
-    """Of the pixels, or (channels, 1, 1)."""
+    """Mean of the pixels, float or (channels, 1, 1)."""
     std: float | Tensor = 1.0
     """The same."""
     owners: IntArray | None = None

@@ -21,7 +21,7 @@ _RECORD = 1 + 3 * 32 * 32
 _MOST_IN_A_FILE = 10_000
 _CLASSES = 10
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-"""Of the training pixels / 255: red, green, blue."""
+"""Mean and standard deviation of the training pixels / 255: red, green, blue."""
 
 
 def load(experiment: Experiment) -> tuple[Examples, Examples]:

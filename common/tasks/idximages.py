@@ -25,8 +25,9 @@ class IdxSource:
     torchvision: str
     """torchvision's class; its files lie in a folder of this name."""
     mean: float
+    """Mean of the training pixels / 255."""
     std: float
-    """Of the training pixels / 255."""
+    """Standard deviation of the training pixels / 255."""
     parts: tuple[str, str] = ("train", "t10k")
     """What the names of the training and the test files begin with."""
     split: str = ""

@@ -22,7 +22,7 @@ class Spec(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the tensor."""
+        """Name of the tensor."""
 
     @property
     def dtype(self) -> torch.dtype:

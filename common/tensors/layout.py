@@ -25,7 +25,7 @@ MAX_DIMENSIONS = 64
 
 ALIGNMENT = 8
 LENGTH_BYTES = 8
-"""Of the header's length, at the start of every file."""
+"""Bytes of the header's length, at the start of every file."""
 
 _MAX_TENSOR_BYTES = 2**63 - 1  # torch counts in int64
 

@@ -9,7 +9,7 @@ MAX_TEST_EXAMPLES = 2**40
 """Examples of an evaluation beyond this are not believed."""
 
 _MOST = {"examples": MAX_TEST_EXAMPLES, "loss": math.inf}
-"""Of an evaluation's numbers; all others are shares, of at most 1."""
+"""Upper bounds of an evaluation's numbers; all others are shares, of at most 1."""
 
 
 def check_metrics(metrics: pb.ClientMetrics, *, globally: bool) -> None:

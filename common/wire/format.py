@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.packedmasks import PackedMask
@@ -39,7 +39,7 @@ class WireFormat:
     """
 
     table: TensorTable
-    """Of the model."""
+    """The model's tensor table."""
     wire_dtype: WireDtype
 
     @property
@@ -74,8 +74,8 @@ class WireFormat:
             packed = masks.get(spec.name)
             entries |= self._entries_of(spec, tensors[spec.name], packed)
             if own and packed is not None:
-                off = packed_masks.complement(packed, spec.numel)
-                entries[OWN + spec.name] = packed_masks.gather(tensors[spec.name], off)
+                off = packedmasks.complement(packed, spec.numel)
+                entries[OWN + spec.name] = packedmasks.gather(tensors[spec.name], off)
         return entries
 
     def stream(
@@ -121,7 +121,7 @@ class WireFormat:
     def _entries_of(self, spec: TensorSpec, tensor: Tensor, packed: PackedMask | None) -> dict[str, Tensor]:
         """Return what travels of a tensor: its values, and their scales if they have some."""
         key = _key(spec, packed)
-        values = tensor if packed is None else packed_masks.gather(tensor, packed)
+        values = tensor if packed is None else packedmasks.gather(tensor, packed)
         if not self._narrows(spec):
             return {key: values}
         try:
@@ -173,7 +173,7 @@ class WireFormat:
         for spec in self.table:
             tensor, packed = tensors[spec.name], masks.get(spec.name)
             if packed is not None and not own and tensor.is_contiguous():
-                packed_masks.scatter(_values(spec, entries, packed, tensor.device), packed, tensor)
+                packedmasks.scatter(_values(spec, entries, packed, tensor.device), packed, tensor)
             else:
                 tensor.copy_(_whole(spec, entries, packed))
 
@@ -212,11 +212,11 @@ class WireFormat:
             packed = masks.get(spec.name)
             layout |= self._layout_of(spec, packed)
             if own and packed is not None:
-                layout[OWN + spec.name] = (spec.dtype, (spec.numel - packed_masks.count(packed),))
+                layout[OWN + spec.name] = (spec.dtype, (spec.numel - packedmasks.count(packed),))
         return layout
 
     def _layout_of(self, spec: TensorSpec, packed: PackedMask | None) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-        shape = spec.shape if packed is None else (packed_masks.count(packed),)
+        shape = spec.shape if packed is None else (packedmasks.count(packed),)
         key = _key(spec, packed)
         if not self._narrows(spec):
             return {key: (spec.dtype, shape)}
@@ -262,9 +262,9 @@ def _whole(spec: TensorSpec, entries: Mapping[str, Tensor], packed: PackedMask |
     if packed is None:
         return values
     whole = torch.empty(spec.shape, dtype=spec.dtype)
-    packed_masks.scatter(values, packed, whole)
+    packedmasks.scatter(values, packed, whole)
     if (own := entries.get(OWN + spec.name)) is not None:
-        off = packed_masks.unpack(packed_masks.complement(packed, spec.numel), spec.shape)
+        off = packedmasks.unpack(packedmasks.complement(packed, spec.numel), spec.shape)
         whole[off] = own
     return whole
 
@@ -282,8 +282,8 @@ def _check_finite(key: str, tensor: Tensor) -> None:
     if all(bool(extreme.isfinite()) for extreme in torch.aminmax(tensor)):
         return
     flat = tensor.reshape(-1)
-    for start in range(0, flat.numel(), packed_masks.BLOCK):
-        bad = flat[start : start + packed_masks.BLOCK].isfinite().logical_not_().nonzero()
+    for start in range(0, flat.numel(), packedmasks.BLOCK):
+        bad = flat[start : start + packedmasks.BLOCK].isfinite().logical_not_().nonzero()
         if len(bad):
             index = start + int(bad[0])
             raise PayloadError(f"{key}: value {float(flat[index])} at flat index {index}, expected finite")

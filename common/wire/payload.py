@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.tensors.stream import TensorStream
@@ -58,7 +58,7 @@ def pack_mask_update(new: Mapping[str, PackedMask], old: Mapping[str, PackedMask
             entries[MASK + name] = torch.from_numpy(packed)
         elif not np.array_equal(packed, before):
             try:
-                bits = packed_masks.encode_subset(packed, before)
+                bits = packedmasks.encode_subset(packed, before)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
             entries[MASK + name] = torch.from_numpy(bits)
@@ -89,11 +89,11 @@ def unpack_mask_update(
             )
         received, before = bits.numpy(), old.get(spec.name)
         if before is None:
-            packed_masks.check(received, spec.numel, key)
+            packedmasks.check(received, spec.numel, key)
             masks[spec.name] = received
         else:
-            packed_masks.check(received, packed_masks.count(before), key)
-            masks[spec.name] = packed_masks.decode_subset(received, before)
+            packedmasks.check(received, packedmasks.count(before), key)
+            masks[spec.name] = packedmasks.decode_subset(received, before)
     return {name: masks[name] for name in specs if name in masks}
 
 
@@ -132,7 +132,7 @@ def is_digest(text: str) -> bool:
 def mask_density(table: TensorTable, masks: Mapping[str, PackedMask]) -> float:
     """Return the kept share of the prunable weights; of a model without any, 1."""
     prunable = [spec for spec in table if spec.prunable]
-    kept = sum(packed_masks.count(masks[s.name]) if s.name in masks else s.numel for s in prunable)
+    kept = sum(packedmasks.count(masks[s.name]) if s.name in masks else s.numel for s in prunable)
     return kept / sum(spec.numel for spec in prunable) if prunable else 1.0
 
 
@@ -142,7 +142,7 @@ def max_payload_bytes(table: TensorTable) -> int:
     for spec in table:
         size += spec.nbytes + _header_allowance(DENSE + spec.name, spec)
         if spec.prunable:
-            size += packed_masks.packed_size(spec.numel) + _header_allowance(MASK + spec.name, spec)
+            size += packedmasks.packed_size(spec.numel) + _header_allowance(MASK + spec.name, spec)
             # Values as int8 and their scales are together smaller than as float32, but for one scale of a tiny tensor.
             size += torch.float32.itemsize + _header_allowance(SCALE + spec.name, spec)
             size += _header_allowance(OWN + spec.name, spec)  # its values are those that are not among the kept

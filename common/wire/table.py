@@ -23,7 +23,7 @@ MAX_JSON = 64 * 2**20
 MAX_TENSORS = 100_000
 
 MAX_BYTES = 2**40
-"""Of all tensors together."""
+"""Most bytes of all tensors together."""
 
 Role = Literal["parameter", "buffer"]
 Name = Annotated[str, Field(min_length=1, max_length=512)]

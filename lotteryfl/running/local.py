@@ -28,7 +28,7 @@ async def serve_at(run: RunDirectory, endpoint: Endpoint, display: RunDisplay) -
         if run.state == "finished":
             display.note(f"the run had finished: workers are told so for {_LATE_SECONDS:g} s")
             await asyncio.sleep(_LATE_SECONDS)
-        await server.run()
+        await server.rounds.run()
 
 
 async def run_locally(run: RunDirectory, workers: int, device: str, tasks: Sequence[str], display: RunDisplay) -> None:
@@ -39,18 +39,18 @@ async def run_locally(run: RunDirectory, workers: int, device: str, tasks: Seque
     """
     server = CoordinatorServer(run, display.show)
     local = LocalWorkers(run.path / "logs")
-    await server.take_back_all("the run was started anew")
+    await server.rounds.take_back_all("the run was started anew")
     async with server.listening(Endpoint("127.0.0.1:0")) as port:
         arguments = [f"--coordinator=127.0.0.1:{port}", f"--device={device}"]
         arguments += [f"--data-dir={run.experiment.task.data_dir}"]
         arguments += [f"--task={task}" for task in tasks]
         async with local.started(workers, arguments):
-            rounds = asyncio.create_task(server.run())
+            rounds = asyncio.create_task(server.rounds.run())
             ended = asyncio.create_task(local.all_ended())
             try:
                 await asyncio.wait((rounds, ended), return_when=asyncio.FIRST_COMPLETED)
                 if not rounds.done():
-                    await server.fail(f"no worker is left: {ended.result()}")
+                    await server.rounds.fail(f"no worker is left: {ended.result()}")
                     await asyncio.wait((rounds,))
             finally:
                 rounds.cancel()

@@ -9,9 +9,8 @@ from lotteryfl.common.errors import PayloadError, TaskError
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.file import open_file, parse, save
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.rounds.conclusion import conclude_round
 from lotteryfl.server.rounds.coordinator import Coordinator, Step, Work
-from lotteryfl.server.rounds.payloads import assignment_payload, check_result
+from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rounds.workers import AsideError
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import result_file
@@ -45,18 +44,11 @@ class Simulation:
         while (step := coordinator.advance()) is not Step.ENDED:
             show(coordinator.status())
             if step is Step.COMMIT:
-                self._commit()
+                coordinator.commit(coordinator.closed_round().conclude())
             else:
                 self._work()
         show(coordinator.status())
         coordinator.raise_if_failed()
-
-    def _commit(self) -> None:
-        coordinator = self._coordinator
-        results = coordinator.results_to_aggregate()
-        coordinator.commit(
-            conclude_round(self._run, coordinator.strategy, coordinator.round, results, coordinator.model_round)
-        )
 
     def _work(self) -> None:
         try:
@@ -68,21 +60,15 @@ class Simulation:
             self._do(work)
 
     def _do(self, work: Work) -> None:
-        coordinator, worker, id_ = self._coordinator, self._worker_id, work.assignment.assignment_id
+        coordinator = self._coordinator
         try:
             file, result = self._result(work)
         except TaskError as error:
             coordinator.fail(str(error))
-            return
         except PayloadError as error:
-            coordinator.release(worker, id_, str(error))
-            return
-        try:
-            received = check_result(self._run, result, file, work.row)
-        except PayloadError as error:
-            coordinator.refuse(worker, id_, str(error))
+            coordinator.release(self._worker_id, work.assignment.assignment_id, str(error))
         else:
-            coordinator.record(worker, received)
+            coordinator.take(result, file)
 
     def _result(self, work: Work) -> tuple[str, pb.Result]:
         assignment = work.assignment
@@ -93,6 +79,7 @@ class Simulation:
         file = result_file(work.row.standing.id)
         save(self._run.path / file, outcome.entries, "results")
         result = pb.Result(
+            worker_id=self._worker_id,
             assignment_id=id_,
             examples=outcome.examples,
             metrics=outcome.metrics,

@@ -21,10 +21,10 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.database import Database, Spent
 
 _ORDERS = tuple([1 + x / 10 for x in range(1, 100)] + list(range(12, 64)))
-"""Of the Rényi divergence: those of Opacus."""
+"""The orders of the Rényi divergence that Opacus takes."""
 
 _WHOLE_ORDERS = tuple(order for order in _ORDERS if float(order).is_integer())
-"""The others take Opacus a quarter of a second for every sampling rate."""
+"""Those of them that Opacus reckons quickly: the others take it a quarter of a second for every sampling rate."""
 
 
 class Releases(NamedTuple):

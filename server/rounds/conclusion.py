@@ -1,6 +1,7 @@
 """What a round comes to: the new global model from the results, and what the strategy makes of it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
@@ -8,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file, save, save_stream
 from lotteryfl.common.wire.payload import mask_density, mask_digest
 from lotteryfl.server.aggregation.aggregate import Combination, aggregate
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.aggregation.update import Update
-from lotteryfl.server.privacy.promise import noisy_means
+from lotteryfl.server.privacy.noise import noisy_means
 from lotteryfl.server.store.database import ResultRow
 from lotteryfl.server.store.rundir import KeptMask, Masks, NewModel, RunDirectory
 from lotteryfl.server.store.runfiles import optimizer_file
@@ -31,61 +32,67 @@ class Conclusion(NamedTuple):
     """What every client starts from from now on; None: as before."""
 
 
-def conclude_round(
-    run: RunDirectory, strategy: Strategy, round_: int, results: Sequence[ResultRow], model_round: int
-) -> Conclusion:
-    """Write the round's global model from its results, tensor by tensor.
+@dataclass(frozen=True)
+class ClosedRound:
+    """A round that is over: nothing more counts in it, and it waits for its conclusion."""
 
-    Touches files only, so that it may run beside the database's thread.
+    run: RunDirectory
+    strategy: Strategy
+    number: int
+    """From 1."""
+    results: Sequence[ResultRow]
+    """Those that are put together, in client order; none: the global model stays."""
+    model_round: int
+    """The round of the global model that the results started from."""
 
-    Args:
-        run: the run directory.
-        strategy: of the run.
-        round_: that is over.
-        results: that are put together; none: the global model stays.
-        model_round: the round of the global model that they started from.
-    """
-    if not results:
-        return Conclusion()
-    path = run.model_path(round_)
-    file_digest = save_stream(path, run.table, _new_model(run, strategy, round_, results, model_round), "models")
-    aggregated = open_file(path)
-    masks = strategy.next_masks(round_, run.table, aggregated)
-    mask = None
-    if masks is not None:
-        mask = KeptMask(mask_digest(masks), mask_density(run.table, masks))
-        run.save_masks(masks, mask.digest)
-    if not strategy.trains(round_):
-        path.unlink()
-        return Conclusion(mask=mask)
-    if masks is not None:
-        file_digest = save_stream(path, run.table, _under(masks, aggregated.items()), "models")
-    return Conclusion(NewModel(digest(open_file(path)), file_digest), mask)
+    def conclude(self) -> Conclusion:
+        """Write the round's global model from its results, tensor by tensor.
 
+        Touches files only, so that it may run beside the coordinator's thread.
+        """
+        if not self.results:
+            return Conclusion()
+        run, strategy = self.run, self.strategy
+        path = run.model_path(self.number)
+        file_digest = save_stream(path, run.table, self._new_model(), "models")
+        aggregated = open_file(path)
+        masks = strategy.next_masks(self.number, run.table, aggregated)
+        mask = None
+        if masks is not None:
+            mask = KeptMask(mask_digest(masks), mask_density(run.table, masks))
+            run.save_masks(masks, mask.digest)
+        if not strategy.trains(self.number):
+            path.unlink()
+            return Conclusion(mask=mask)
+        if masks is not None:
+            file_digest = save_stream(path, run.table, _under(masks, aggregated.items()), "models")
+        return Conclusion(NewModel(digest(open_file(path)), file_digest), mask)
 
-def _new_model(
-    run: RunDirectory, strategy: Strategy, round_: int, results: Sequence[ResultRow], model_round: int
-) -> Iterator[tuple[str, Tensor]]:
-    old = open_file(run.model_path(model_round))
-    if strategy.takes_best(round_):
-        results = [max(results, key=lambda row: (row.validation_accuracy, -row.client))]
-    updates = [
-        Update(row.client, row.examples, run.load_masks(row.mask), open_file(run.tensor_path(row.file)), row.scale)
-        for row in results
-    ]
-    personal = strategy.personal(run.table) if strategy.trains(round_) else frozenset[str]()
-    combination = Combination(personal, counts_zeros=strategy.counts_zeros)
-    new = aggregate(run.table, old, updates, run.experiment.aggregation, combination)
-    privacy, clients = run.experiment.privacy, run.experiment.clients_per_round
-    if privacy.noise == "server":
-        new = noisy_means(old, new, updates[0].masks, privacy, results=len(updates), clients=clients)
-    if strategy.optimizes(round_):
-        before = run.path / optimizer_file(model_round)
-        optimizer = ServerOptimizer(strategy.server_optimizer(), open_file(before) if before.exists() else {})
-        new = _optimized(optimizer, run, old, new, run.path / optimizer_file(round_))
-    if strategy.starts_under == "shared mask":
-        new = _under(_kept_by_anyone(updates), new)
-    return new
+    def _new_model(self) -> Iterator[tuple[str, Tensor]]:
+        run, strategy = self.run, self.strategy
+        old, updates = open_file(run.model_path(self.model_round)), self._updates()
+        personal = strategy.personal(run.table) if strategy.trains(self.number) else frozenset[str]()
+        combination = Combination(personal, counts_zeros=strategy.counts_zeros)
+        new = aggregate(run.table, old, updates, run.experiment.aggregation, combination)
+        privacy, clients = run.experiment.privacy, run.experiment.clients_per_round
+        if privacy.noise == "server":
+            new = noisy_means(old, new, updates[0].masks, privacy, results=len(updates), clients=clients)
+        if strategy.optimizes(self.number):
+            before = run.path / optimizer_file(self.model_round)
+            optimizer = ServerOptimizer(strategy.server_optimizer(), open_file(before) if before.exists() else {})
+            new = _optimized(optimizer, run, old, new, run.path / optimizer_file(self.number))
+        if strategy.starts_under == "shared mask":
+            new = _under(_kept_by_anyone(updates), new)
+        return new
+
+    def _updates(self) -> list[Update]:
+        run, results = self.run, self.results
+        if self.strategy.takes_best(self.number):
+            results = [max(results, key=lambda row: (row.validation_accuracy, -row.client))]
+        return [
+            Update(row.client, row.examples, run.load_masks(row.mask), open_file(run.tensor_path(row.file)), row.scale)
+            for row in results
+        ]
 
 
 def _optimized(
@@ -107,5 +114,5 @@ def _kept_by_anyone(updates: Sequence[Update]) -> Masks:
 
 def _under(masks: Masks, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in tensors:
-        kept = packed_masks.unpack(masks[name], tensor.shape) if name in masks else None
+        kept = packedmasks.unpack(masks[name], tensor.shape) if name in masks else None
         yield name, tensor if kept is None else tensor.masked_fill(~kept, 0)

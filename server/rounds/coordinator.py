@@ -1,8 +1,8 @@
 """The rounds of one run: who does what, what counts, when a round is over. Knows no transport.
 
 Asks `openround` and `leases` what is to be done, and has `ledger` write it down before it answers. One thread at a time
-calls it (`server.rpc.service` gives it a thread of its own); what takes long, such as reading payloads and aggregation,
-is done elsewhere on what it hands out.
+calls it (`server.rpc.served` gives it a thread of its own); what takes long, such as reading payloads and aggregation,
+is done elsewhere on what it hands out: `resultcheck.examine` and `ClosedRound.conclude`.
 """
 
 import math
@@ -12,19 +12,20 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
 
-from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.security.identity import name_of, owner, owner_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.promise import check_privacy
 from lotteryfl.server.rounds.broadcast import Broadcasts
-from lotteryfl.server.rounds.conclusion import Conclusion
+from lotteryfl.server.rounds.conclusion import ClosedRound, Conclusion
 from lotteryfl.server.rounds.leases import Lease, LeaseTable
 from lotteryfl.server.rounds.ledger import Ledger
 from lotteryfl.server.rounds.openround import Decision, Verdict
+from lotteryfl.server.rounds.resultcheck import Arrival, examine
 from lotteryfl.server.rounds.workers import AsideError, Worker, WorkerRegistry
 from lotteryfl.server.store.assignments import AssignmentId, Standing
-from lotteryfl.server.store.database import AssignmentRow, Received, ResultRow
+from lotteryfl.server.store.database import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
 
@@ -141,25 +142,33 @@ class Coordinator:
         """Return for how long nothing changes by the clock alone."""
         return self._ledger.round.seconds_until_check(self._clock())
 
-    def results_to_aggregate(self) -> list[ResultRow]:
-        """Return the open round's results that are put together, in client order."""
-        if self.is_final or not self.strategy.aggregates:
-            return []
-        return self._run.database.results(self.round)
+    def closed_round(self) -> ClosedRound:
+        """Return what the closed round is concluded from.
+
+        Raises:
+            ValueError: `advance` has not said COMMIT.
+        """
+        self._require_closed()
+        shares_results = self.strategy.aggregates and not self.is_final
+        results = self._run.database.results(self.round) if shares_results else []
+        return ClosedRound(self._run, self.strategy, self.round, results, self.model_round)
 
     def commit(self, conclusion: Conclusion) -> None:
         """Commit the closed round, in one transaction, and open the next.
 
         Args:
-            conclusion: what `conclude_round` made of `results_to_aggregate`.
+            conclusion: of `closed_round`.
 
         Raises:
             ValueError: `advance` has not said COMMIT.
         """
+        self._ledger.commit(self._require_closed(), conclusion)
+        self._closed = None
+
+    def _require_closed(self) -> Decision:
         if self._closed is None:
             raise ValueError(f"round {self.round} is still open: expected advance() to say COMMIT before")
-        self._ledger.commit(self._closed, conclusion)
-        self._closed = None
+        return self._closed
 
     def fail(self, reason: str) -> None:
         """End the run without a result, unless it has ended; it can be taken up again from its directory."""
@@ -269,17 +278,39 @@ class Coordinator:
         """Return what the worker was told to do; or the answer to its result where that need not be read."""
         held = self._current(worker_id, assignment_id)
         if held is None:
-            return self.unwanted(worker_id, assignment_id)
+            return self._unwanted(worker_id, assignment_id)
         return replace(self._ledger.rows[held.id.client], attempt=held.id.attempt)
 
-    def unwanted(self, worker_id: str, assignment_id: str) -> pb.SubmitReply:
+    def settle(self, arrival: Arrival) -> pb.SubmitReply:
+        """Count a result that may count, once, or refuse it; on disk before the answer. Its file stays if it counts."""
+        worker_id, id_, finding = arrival.result.worker_id, arrival.result.assignment_id, arrival.finding
+        if isinstance(finding, Received):
+            reply = self._record(worker_id, finding)
+        elif isinstance(finding, PayloadError):
+            reply = self._refuse(worker_id, id_, str(finding))
+        else:
+            self.release(worker_id, id_, str(finding))
+            reply = self._unwanted(worker_id, id_)
+        if arrival.file and reply.verdict != pb.SubmitReply.ACCEPTED:
+            (self._run.path / arrival.file).unlink(missing_ok=True)
+        return reply
+
+    def take(self, result: pb.Result, file: str) -> pb.SubmitReply:
+        """Check and settle a result that is whole in a file of its own, where all is done in one thread."""
+        assigned = self.wanted(result.worker_id, result.assignment_id)
+        if isinstance(assigned, pb.SubmitReply):
+            (self._run.path / file).unlink(missing_ok=True)
+            return assigned
+        return self.settle(examine(self._run, result, file, assigned))
+
+    def _unwanted(self, worker_id: str, assignment_id: str) -> pb.SubmitReply:
         """Answer a result that is not wanted (any more): it is a duplicate, or stale."""
         id_ = AssignmentId.parse(assignment_id)
         if id_ is not None and self._run.database.is_done(id_, worker_id):
             return pb.SubmitReply(verdict=pb.SubmitReply.DUPLICATE, reason="already counted")
         return pb.SubmitReply(verdict=pb.SubmitReply.STALE, reason="its lease or its round is over")
 
-    def refuse(self, worker_id: str, assignment_id: str, reason: str) -> pb.SubmitReply:
+    def _refuse(self, worker_id: str, assignment_id: str, reason: str) -> pb.SubmitReply:
         """Refuse a result, unless it came too late anyway: on disk before the answer, and its work given out again.
 
         A worker that has had too many results refused is put aside, and with it all that share its certificate or
@@ -287,7 +318,7 @@ class Coordinator:
         """
         held = self._current(worker_id, assignment_id)
         if held is None:
-            return self.unwanted(worker_id, assignment_id)
+            return self._unwanted(worker_id, assignment_id)
         self._ledger.refuse(held, reason)
         if why := self._ledger.refusals.why_aside(owner(worker_id)):
             for known in self._workers.of(owner(worker_id)):
@@ -298,11 +329,10 @@ class Coordinator:
         if why := self._ledger.refusals.why_aside(owner_of(name)):
             raise AsideError(why)
 
-    def record(self, worker_id: str, received: Received) -> pb.SubmitReply:
-        """Count a checked result, once; on disk before the answer."""
+    def _record(self, worker_id: str, received: Received) -> pb.SubmitReply:
         held = self._current(worker_id, received.assignment_id)
         if held is None:
-            return self.unwanted(worker_id, received.assignment_id)
+            return self._unwanted(worker_id, received.assignment_id)
         self._ledger.count(held, received)
         self._homes[held.id.client] = worker_id
         return pb.SubmitReply(verdict=pb.SubmitReply.ACCEPTED)

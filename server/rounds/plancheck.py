@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.pruning.step import weights_to_prune
 from lotteryfl.common.wire.payload import mask_density
@@ -12,7 +12,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.rundir import Masks
 
 _ROUNDING = 1e-9
-"""Of a density that was divided elsewhere."""
+"""By how much densities may differ that were divided in two places."""
 
 
 def check_plan(table: TensorTable, plan: pb.Plan, before: Masks, after: Masks, metrics: pb.ClientMetrics) -> None:
@@ -46,7 +46,7 @@ def check_plan(table: TensorTable, plan: pb.Plan, before: Masks, after: Masks, m
 def kept_weights(table: TensorTable, masks: Masks) -> dict[str, int]:
     """Return by name of the prunable tensors how many weights are kept."""
     prunable = (spec for spec in table if spec.prunable)
-    return {s.name: packed_masks.count(masks[s.name]) if s.name in masks else s.numel for s in prunable}
+    return {s.name: packedmasks.count(masks[s.name]) if s.name in masks else s.numel for s in prunable}
 
 
 def _total(table: TensorTable) -> int:
@@ -86,7 +86,7 @@ def _check_pruning(
 
 def _check_exchange(readjust: pb.Plan.Readjust, before: Masks, after: Masks) -> None:
     for name, packed in before.items():
-        kept, new = packed_masks.count(packed), packed_masks.count(after[name] & ~packed)
+        kept, new = packedmasks.count(packed), packedmasks.count(after[name] & ~packed)
         if new > (most := round(readjust.rate * kept)):
             raise PayloadError(f"{name}: {new} of {kept} weights were exchanged, expected at most {most} by its plan")
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import grpc
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
+from lotteryfl.server.rpc.context import Context, Continuation
 
 _KINDS = {
     (False, False): "unary_unary",

@@ -9,7 +9,7 @@ import grpc
 from lotteryfl.common.experiment.settings import AccessSettings
 from lotteryfl.common.security.certificate import load_certificate
 from lotteryfl.common.security.tls import HELP, SecurityError, TLSFiles, is_loopback
-from lotteryfl.server.rpc.interceptors import Identify, by_certificate, by_token
+from lotteryfl.server.rpc.authentication import Identify, by_certificate, by_token
 from lotteryfl.server.security.tokens import TokenFile
 
 

@@ -12,7 +12,8 @@ from google.protobuf.message import DecodeError, Message
 from lotteryfl.common.tensors.stream import CHUNK_BYTES
 from lotteryfl.common.wire.framing import MessageSizeError, message_size
 from lotteryfl.server.rpc.context import CALLER, HEALTH, SERVICE, Context, Continuation, abort
-from lotteryfl.server.rpc.limits import LimitError, Limits, Rate, Shares, check_texts
+from lotteryfl.server.rpc.limits import LimitError, Limits, check_texts
+from lotteryfl.server.rpc.quotas import Rate, Shares
 
 T = TypeVar("T")
 

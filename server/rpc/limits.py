@@ -1,9 +1,5 @@
 """The most that callers take of a coordinator. Honest workers are far below; who is not is told which limit it met."""
 
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
@@ -35,15 +31,15 @@ class Limits:
     calls_per_caller: int = 512
     """At once."""
     watches_per_caller: int = 32
-    """Of these, calls that wait for news: each costs something at every change."""
+    """Calls that wait for news, which count among its calls too: each costs something at every change."""
     registrations_per_minute: int = 600
-    """Of one caller, at once or one after the other."""
+    """By one caller, at once or one after the other."""
     uploads_per_worker: int = 3
     """At once, each of at most a payload's bytes. An honest one has a second while its first, dead, is not noticed."""
     cut_uploads: int = 64
     """Uploads that were cut and are kept, each an open file and at most a payload's bytes: the oldest go first."""
     header_bytes: int = HEADER_BYTES
-    """Of a message that is not a chunk; it is not parsed otherwise."""
+    """The longest message that is not a chunk; a longer one is not parsed."""
     text: int = 1024
     """Characters of a text in a message."""
     request_seconds: float = CALL_SECONDS
@@ -62,58 +58,6 @@ class Limits:
             ("grpc.server_handshake_timeout_ms", round(1000 * self.handshake_seconds)),
             ("grpc.max_connection_idle_ms", round(1000 * self.unused_seconds)),
         ]
-
-
-class Shares:
-    """How many of something each has at once."""
-
-    def __init__(self, what: str, most: int) -> None:
-        """Set how many of what each may have."""
-        self._what = what
-        self._most = most
-        self._counts: Counter[str] = Counter()
-
-    @contextmanager
-    def one(self, who: str) -> Iterator[None]:
-        """Count one more while the block runs.
-
-        Raises:
-            LimitError: that is more than its share.
-        """
-        if self._counts[who] >= self._most:
-            raise LimitError(f"{who} has {self._most} {self._what} under way, and may not have more at once")
-        self._counts[who] += 1
-        try:
-            yield
-        finally:
-            self._counts[who] -= 1
-            if not self._counts[who]:
-                del self._counts[who]
-
-
-class Rate:
-    """How much each does in a minute (the generic cell rate algorithm: one number for each)."""
-
-    def __init__(self, what: str, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Set how much of what each may do; all of a minute's may come at once."""
-        self._what = what
-        self._most = per_minute
-        self._clock = clock
-        self._done_until: dict[str, float] = {}  # by who, when what it did would be done one after the other
-
-    def count(self, who: str) -> None:
-        """Count one more.
-
-        Raises:
-            LimitError: that is too much for now; it does not count.
-        """
-        now = self._clock()
-        self._done_until = {known: until for known, until in self._done_until.items() if until > now}
-        each = 60 / self._most
-        until = self._done_until.get(who, now) + each
-        if until - now > 60 + each / 2:  # half of one is for rounding
-            raise LimitError(f"{who} has come to {self._most} {self._what} in a minute: try again later")
-        self._done_until[who] = until
 
 
 def check_texts(message: Message, most: int) -> None:

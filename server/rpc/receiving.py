@@ -1,6 +1,7 @@
-"""Uploads, from the network into the run directory, over as many streams as they take."""
+"""Uploads, from the network into the run directory and their check, over as many streams as they take."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NoReturn
@@ -10,8 +11,15 @@ import grpc
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.tensors.receiver import FileReceiver
 from lotteryfl.common.wire.framing import message_size, take
+from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.rounds.resultcheck import Arrival, examine
 from lotteryfl.server.rpc.context import Context
+from lotteryfl.server.rpc.limits import Limits
+from lotteryfl.server.rpc.quotas import Shares
+from lotteryfl.server.store.database import AssignmentRow
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.runfiles import result_file
 
 
 class CutUploads:
@@ -107,3 +115,67 @@ class Upload:
             await self.abort("the stream ended before its trailer")
         self.received += message_size(part)
         return part
+
+
+class Uploads:
+    """All uploads of a run's results."""
+
+    def __init__(self, run: RunDirectory, limits: Limits) -> None:
+        """Set where they are written, and how many there may be."""
+        self._run = run
+        self._payload_limit = max_payload_bytes(run.table)
+        self._numbers = itertools.count()
+        self._cut = CutUploads(limits.cut_uploads)
+        self._under_way = Shares("uploads", limits.uploads_per_worker)
+
+    async def receive(self, result: pb.Result, assigned: AssignmentRow, upload: Upload) -> Arrival:
+        """Read a result into a file of its own, and check it in a thread.
+
+        Args:
+            result: its header.
+            assigned: what its worker was told to do.
+            upload: what follows the header.
+
+        Raises:
+            LimitError: its worker has too many under way.
+            OSError: it cannot be written.
+        """
+        try:
+            with self._under_way.one(result.worker_id):
+                file = await self._spool(result, assigned, upload)
+        except (PayloadError, FileNotFoundError) as error:
+            return Arrival(result, "", error)
+        return await asyncio.to_thread(examine, self._run, result, f"results/{file.name}", assigned)
+
+    def received(self, worker_id: str, assignment_id: str) -> int:
+        """Return how many bytes have arrived of a worker's result whose upload was cut."""
+        return self._cut.received(worker_id, assignment_id)
+
+    def forget_cut(self) -> None:
+        """Drop what has arrived of uploads that were cut: their round is over."""
+        self._cut.discard()
+
+    def close(self) -> None:
+        """Keep nothing of uploads that are cut from now on, as by the end of the server."""
+        self._cut.close()
+
+    async def _spool(self, result: pb.Result, assigned: AssignmentRow, upload: Upload) -> Path:
+        """Write an upload to a file of its own; where its stream is cut, the next one goes on from there."""
+        receiver = self._cut.take(result)
+        if receiver is None:
+            if result.payload.offset:
+                await upload.abort(f"nothing is here of its first {result.payload.offset} bytes")
+            # Two uploads of one result may be under way at once.
+            id_ = assigned.standing.id
+            file = self._run.path / result_file(id_, next(self._numbers))
+            size, limit = result.payload.size, self._payload_limit
+            receiver = await asyncio.to_thread(FileReceiver, file, size, limit, str(id_), "results")
+        try:
+            await upload.into(receiver)
+        except (PayloadError, OSError):
+            receiver.discard()
+            raise
+        except BaseException:
+            self._cut.keep(result, receiver)
+            raise
+        return receiver.path

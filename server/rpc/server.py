@@ -1,8 +1,7 @@
-"""A coordinator at work: the gRPC server with its standard services, the rounds behind it, its goodbye."""
+"""Listens: the gRPC server of a run with its standard services."""
 
 import asyncio
 import contextlib
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
@@ -11,19 +10,20 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.security.channel import CALL_SECONDS, SERVER_OPTIONS
+from lotteryfl.common.security.channel import SERVER_OPTIONS
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
-from lotteryfl.server.rounds.conclusion import conclude_round
-from lotteryfl.server.rounds.coordinator import Coordinator, Step
 from lotteryfl.server.rpc.aborts import ForgottenAborts
-from lotteryfl.server.rpc.bell import wait_for
+from lotteryfl.server.rpc.authentication import Authentication
 from lotteryfl.server.rpc.endpoint import Endpoint
-from lotteryfl.server.rpc.interceptors import Authentication, TensorStreams
 from lotteryfl.server.rpc.limiting import Limiting
 from lotteryfl.server.rpc.limits import Limits
 from lotteryfl.server.rpc.openfiles import allow_more_files
+from lotteryfl.server.rpc.receiving import Uploads
+from lotteryfl.server.rpc.roundloop import RoundLoop
+from lotteryfl.server.rpc.served import ServedRun
 from lotteryfl.server.rpc.service import CoordinatorService
+from lotteryfl.server.rpc.tensorstreams import TensorStreams
 from lotteryfl.server.store.rundir import RunDirectory
 
 _STOP_SECONDS = 2.0
@@ -43,11 +43,12 @@ class CoordinatorServer:
             show: is called with the run's status whenever it may have changed.
             limits: of what callers may take; the default ones, where there are none.
         """
-        self._run = run
         self._limits = limits or Limits()
-        self._show = show
-        self._coordinator = Coordinator(run)
-        self._service = CoordinatorService(run, self._coordinator, self._limits)
+        served = ServedRun(run, most_departed=self._limits.calls)
+        self._uploads = Uploads(run, self._limits)
+        self._service = CoordinatorService(served, self._uploads)
+        self.rounds = RoundLoop(served, self._uploads, show)
+        """What drives the run."""
         self._health = health.aio.HealthServicer()
 
     @contextlib.asynccontextmanager
@@ -78,7 +79,7 @@ class CoordinatorServer:
             yield port
         finally:
             await self._health.enter_graceful_shutdown()
-            self._service.close()
+            self._uploads.close()
             await asyncio.gather(*(started.stop(_STOP_SECONDS) for started in servers))
 
     def _server(self, limits: Limits, *guards: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
@@ -87,68 +88,6 @@ class CoordinatorServer:
             options=[*SERVER_OPTIONS, *limits.options()],
             maximum_concurrent_rpcs=limits.calls,
         )
-
-    async def run(self) -> None:
-        """Drive the rounds to the run's end, then wait until its workers know of it.
-
-        Raises:
-            LotteryFLError: the run failed; the reason is its message.
-        """
-        try:
-            while await self._step():
-                pass
-        except (OSError, sqlite3.Error) as error:
-            raise LotteryFLError(
-                f"{self._run.path}: {error}; nothing that was accepted is lost: see to it and start again"
-            ) from error
-        await self._say_goodbye()
-        self._coordinator.raise_if_failed()
-
-    async def take_back_all(self, reason: str) -> None:
-        """Give out again what workers had before this start; they are known to be gone."""
-        await self._service.call(self._coordinator.take_back_all, reason)
-
-    async def fail(self, reason: str) -> None:
-        """End the run, unless it has ended, when no worker is left to be told."""
-        await self._service.call(self._coordinator.fail, reason)
-        for worker_id in await self._service.call(self._coordinator.alive_workers):
-            self._service.departed.add(worker_id)
-        self._service.announce()
-
-    async def _step(self) -> bool:
-        call, coordinator = self._service.call, self._coordinator
-        changed = self._service.changed.listen()
-        if self._service.storage_error is not None:
-            raise self._service.storage_error
-        step = await call(coordinator.advance)
-        self._show(await call(coordinator.status))
-        if step is Step.WAIT:
-            await wait_for(changed, await call(coordinator.seconds_until_check))
-        elif step is Step.OFFER:
-            self._service.announce()
-        elif step is Step.COMMIT:
-            results = await call(coordinator.results_to_aggregate)
-            model_round = await call(lambda: coordinator.model_round)
-            conclusion = await asyncio.to_thread(
-                conclude_round, self._run, coordinator.strategy, coordinator.round, results, model_round
-            )
-            await call(coordinator.commit, conclusion)
-            self._service.forget_cut_uploads()
-            self._service.announce()
-        return step is not Step.ENDED
-
-    async def _say_goodbye(self) -> None:
-        """Keep answering until every living worker has been told, but not for ever."""
-        self._service.announce()
-        deadline = asyncio.get_running_loop().time() + CALL_SECONDS
-        while True:
-            changed = self._service.changed.listen()
-            alive = await self._service.call(self._coordinator.alive_workers)
-            untold = any(worker_id not in self._service.departed for worker_id in alive)
-            remaining = deadline - asyncio.get_running_loop().time()
-            if not untold or remaining <= 0:
-                return
-            await wait_for(changed, min(remaining, self._run.experiment.round.lease))  # then the silent count as dead
 
 
 def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:

@@ -2,16 +2,16 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.assignments import AssignmentId, Standing, State
-from lotteryfl.server.store.schema import SCHEMA, SCHEMA_VERSION
+from lotteryfl.server.store.migrations import RUN_DB, Versions, has_only_tables, version_of
+from lotteryfl.server.store.transaction import transaction
 
 _PHASES: dict[str, Literal["validation", "downloaded", "personalised", "global_test"]] = {
     "validation": "validation",
@@ -97,55 +97,65 @@ class Spent(NamedTuple):
 class Database:
     """The queries of a run, by what they mean. One thread at a time may use it."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open run.db, creating it where it is missing.
+    def __init__(self, path: Path, *, read_only: bool = False, versions: Versions = RUN_DB) -> None:
+        """Open run.db, creating it where it is missing, and take one of an older version to the newest.
+
+        Args:
+            path: the file.
+            read_only: change nothing of it: what is read of an older version is a copy, made now.
+            versions: those that are read.
 
         Raises:
             LotteryFLError: the file is no run database, or one of another version or with other tables.
         """
         try:
-            self._connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?{_mode(path, read_only=read_only)}",
-                uri=True,
-                check_same_thread=False,
-                isolation_level=None,
-            )
+            self._connection = _connect(f"{path.absolute().as_uri()}?{_mode(path, read_only=read_only)}")
             with ExitStack() as opened:
-                opened.enter_context(closing(self._connection))
-                self._prepare(path, read_only=read_only)
+                opened.callback(self.close)
+                self._prepare(path, versions, read_only=read_only)
                 opened.pop_all()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise LotteryFLError(f"{path}: cannot be used as a run database: {error}") from error
 
-    def _prepare(self, path: Path, *, read_only: bool) -> None:
+    def _prepare(self, path: Path, versions: Versions, *, read_only: bool) -> None:
         """Make the tables where there are none; check that they are those of this program."""
-        self._connection.execute("PRAGMA foreign_keys = ON")
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        version = version_of(self._connection)
         if version == 0 and not read_only:
             self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
-            version = SCHEMA_VERSION
+            versions.create(self._connection)
+            version = versions.newest
         self._connection.execute("PRAGMA synchronous = FULL")
-        if version != SCHEMA_VERSION:
-            raise LotteryFLError(f"{path}: is of version {version}; this program reads {SCHEMA_VERSION}")
-        if _tables(self._connection) != _expected_tables():
+        if refusal := versions.refusal(version):
+            raise LotteryFLError(f"{path}: {refusal}")
+        if version < versions.newest:
+            self._migrate(path, version, versions, read_only=read_only)
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        if not versions.fits(self._connection):
             raise LotteryFLError(f"{path}: its tables are not those of version {version}")
+
+    def _migrate(self, path: Path, version: int, versions: Versions, *, read_only: bool) -> None:
+        if not has_only_tables(self._connection):
+            raise LotteryFLError(f"{path}: its tables are not those of version {version}")
+        if read_only:
+            original, self._connection = self._connection, _connect("")  # a temporary file, which ends with it
+            with closing(original):
+                original.backup(self._connection)
+        try:
+            versions.migrate(self._connection)
+        except sqlite3.Error as error:
+            raise LotteryFLError(
+                f"{path}: cannot be taken from version {version} to {versions.newest}: {error}"
+            ) from error
+        if read_only:
+            self._connection.execute("PRAGMA query_only = ON")
 
     def close(self) -> None:
         """Close the connection; what was not committed is rolled back."""
         self._connection.close()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """All of the block's changes reach the disk, or none."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:  # after some errors SQLite has rolled back by itself
-                self._connection.execute("ROLLBACK")
-            raise
+        return transaction(self._connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -358,16 +368,8 @@ class Database:
         return int(self._connection.execute(query, parameters).fetchone()[0])
 
 
-def _tables(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """Return all that a database defines: a view of others' making would run their queries in place of a table's."""
-    return connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY name").fetchall()
-
-
-@cache
-def _expected_tables() -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(SCHEMA)
-        return _tables(connection)
+def _connect(uri: str) -> sqlite3.Connection:
+    return sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
 
 
 def _mode(path: Path, *, read_only: bool) -> str:

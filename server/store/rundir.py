@@ -24,11 +24,11 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from lotteryfl.common.errors import LotteryFLError, PayloadError
-from lotteryfl.common.experiment.experiment import Experiment, load, to_toml
+from lotteryfl.common.experiment.experiment import Experiment, load_resolved, to_json, to_toml
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tasks import task_id
-from lotteryfl.common.tensors import file
+from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
@@ -89,7 +89,7 @@ class RunDirectory:
                 opened.enter_context(_lock(path))
             self.database = opened.enter_context(closing(Database(path / "run.db", read_only=read_only)))
             self.table = self._table()
-            self.experiment = load(path / "experiment.toml")
+            self.experiment = load_resolved(path / "experiment.toml")
             self.wire = WireFormat(self.table, self.experiment.wire_dtype)
             self._opened = opened.pop_all()
 
@@ -146,7 +146,7 @@ class RunDirectory:
         for folder in FOLDERS:
             (path / folder).mkdir()
         (path / "experiment.toml").write_text(to_toml(experiment), encoding="utf-8")
-        initial_digest = file.save(path / model_file(0), initial, "models")
+        initial_digest = save(path / model_file(0), initial, "models")
         database = Database(path / "run.db")
         with database.transaction():
             database.put("run_id", uuid.uuid4().hex)
@@ -157,7 +157,7 @@ class RunDirectory:
             database.add_clients(experiment.clients)
             if masks:
                 shared = KeptMask(mask_digest(masks), mask_density(table, masks))
-                file.save(mask_file(path, shared.digest), mask_tensors(masks), "masks")
+                save(mask_file(path, shared.digest), mask_tensors(masks), "masks")
                 put_shared_mask(database, shared)
             database.put("table", table.to_json())
         database.close()
@@ -236,19 +236,19 @@ class RunDirectory:
     def save_masks(self, masks: Masks, mask_digest: str) -> None:
         """Keep a client's masks under their digest; empty masks (a dense client) need no file."""
         if masks and not (path := self.mask_path(mask_digest)).exists():
-            file.save(path, mask_tensors(masks), "masks")
+            save(path, mask_tensors(masks), "masks")
 
     def load_masks(self, mask_digest: str) -> Masks:
         """Return the masks with this digest, mapped from their file; '' is a dense client's."""
         if not mask_digest:
             return {}
-        return masks_from_entries(self.table, file.open_file(self.mask_path(mask_digest)))
+        return masks_from_entries(self.table, open_file(self.mask_path(mask_digest)))
 
     def experiment_for_workers(self) -> str:
         """Return the experiment as JSON, without what is this machine's alone: a task's path becomes its name."""
         local = self.experiment.task
         task = local.model_copy(update={"name": task_id(local.name), "data_dir": ""})
-        return self.experiment.model_copy(update={"task": task}).model_dump_json(exclude={"access"})
+        return to_json(self.experiment.model_copy(update={"task": task}))
 
     def tickets_sha256(self) -> str:
         """Return one digest over every client's ticket and mask: equal runs have equal tickets."""

@@ -1,7 +1,10 @@
 """The tables of run.db."""
 
 SCHEMA_VERSION = 6
-"""Raised with every change of the tables: a run of another version is named, not guessed at."""
+"""Raised with every change of the tables, with a step in `migrations` from the one before."""
+
+OLDEST_VERSION = 6
+"""Of lotteryfl 0.1; what was made before is named, not guessed at."""
 
 SCHEMA = """
 CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;

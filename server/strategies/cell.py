@@ -6,7 +6,7 @@ from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.lotteryfl import LotteryFL
 
 _ROUNDING = 1e-9
-"""Of a density, a number of weights divided by another."""
+"""By how much a density may be off, a number of weights divided by another."""
 
 
 class Cell(LotteryFL):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.magnitude import Weight, masks_without_smallest
 from lotteryfl.common.randomness import derive_seed
@@ -38,4 +38,4 @@ def _largest(specs: Iterable[TensorSpec], values: Mapping[str, Tensor], density:
     total = sum(spec.numel for spec in specs)
     weights = (Weight(values[spec.name], None, 0) for spec in specs)
     masks = masks_without_smallest(weights, total - round(density * total))
-    return {spec.name: packed_masks.pack(mask) for spec, mask in zip(specs, masks, strict=True)}
+    return {spec.name: packedmasks.pack(mask) for spec, mask in zip(specs, masks, strict=True)}

@@ -106,6 +106,18 @@ def setting(path: str, value: object) -> Callable[[pb.Assignment], None]:
     return change
 
 
+@pytest.mark.parametrize("name", ["assignment", "plan", "train"])
+def test_what_this_version_does_not_know_is_not_passed_over(name: str) -> None:
+    message = assignment()
+    part = {"assignment": message, "plan": message.plan, "train": message.plan.train}[name]
+    part.MergeFromString(b"\x98\x06\x01")  # field 99 = 1
+    with pytest.raises(RefusedError) as caught:
+        Limits().check_assignment(message, EXPERIMENT, None)
+    assert str(caught.value) == (
+        f"the coordinator's {name} has a field 99, which this version does not know: a newer lotteryfl sent it"
+    )
+
+
 def test_an_assignment_within_the_bounds_is_taken_on() -> None:
     Limits().check_assignment(assignment(), EXPERIMENT, None)
     Limits(max_epochs=5).check_assignment(assignment(), EXPERIMENT, {2})

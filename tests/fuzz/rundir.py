@@ -14,7 +14,7 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.wire.framing import deserializer
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.rounds.payloads import check_result
+from lotteryfl.server.rounds.resultcheck import check_result
 from lotteryfl.server.store.rundir import RunDirectory
 from tests.fuzz.damage import TABLES, Kind, damage, do_damage, new_damage
 from tests.fuzz.folder import folder

@@ -19,7 +19,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rounds.coordinator import Step
-from lotteryfl.server.rounds.payloads import assignment_payload
+from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries

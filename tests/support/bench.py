@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
-from lotteryfl.common.errors import PayloadError, TaskError
+from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensors.file import open_file, parse, save
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
-from lotteryfl.server.rounds.conclusion import Conclusion, conclude_round
+from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.coordinator import Coordinator, Step, Work
-from lotteryfl.server.rounds.payloads import assignment_payload, check_result
+from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rounds.setup import set_up
 from lotteryfl.server.store.rundir import RunDirectory
 
@@ -167,29 +167,16 @@ class Bench:
     # -- the service's part
 
     def submit(self, worker: str, answer: Answer) -> pb.SubmitReply:
-        coordinator, result = self.coordinator, answer.result
-        assigned = coordinator.wanted(worker, result.assignment_id)
-        if isinstance(assigned, pb.SubmitReply):
-            return assigned
-        file = f"results/{result.assignment_id}.{next(self._uploads)}.safetensors"
+        answer.result.worker_id = worker
+        file = f"results/{answer.result.assignment_id}.{next(self._uploads)}.safetensors"
         save(self.run.path / file, answer.entries, "results")
-        try:
-            received = check_result(self.run, result, file, assigned)
-        except PayloadError as error:
-            reply = coordinator.refuse(worker, result.assignment_id, str(error))
-        else:
-            reply = coordinator.record(worker, received)
-        if reply.verdict != pb.SubmitReply.ACCEPTED:
-            (self.run.path / file).unlink()
-        return reply
+        return self.coordinator.take(answer.result, file)
 
     def conclude(self) -> Conclusion:
-        coordinator = self.coordinator
-        results = coordinator.results_to_aggregate()
-        return conclude_round(self.run, coordinator.strategy, coordinator.round, results, coordinator.model_round)
+        assert self.coordinator.advance() is Step.COMMIT
+        return self.coordinator.closed_round().conclude()
 
     def commit(self) -> None:
-        assert self.coordinator.advance() is Step.COMMIT
         self.coordinator.commit(self.conclude())
 
     def do_all(self, worker: str) -> None:

@@ -50,7 +50,7 @@ class CoordinatorThread:
             async with server.listening(self._endpoint) as port:
                 self.address = f"127.0.0.1:{port}"
                 self._ready.set()
-                await server.run()
+                await server.rounds.run()
         except asyncio.CancelledError:
             pass
         except LotteryFLError as error:

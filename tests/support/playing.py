@@ -9,7 +9,7 @@ from torch import Tensor
 from lotteryfl.common.packedmasks import unpack
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.rounds.payloads import assignment_payload
+from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.base import Strategy

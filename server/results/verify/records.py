@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from lotteryfl.common.experiment.experiment import load
+from lotteryfl.common.experiment.experiment import load_resolved
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.results.verify.report import Group
@@ -64,7 +64,7 @@ def check_experiment(group: Group, path: Path, database: Database) -> None:
     with group.naming("run.db: run, key 'table'"):
         table = TensorTable.from_json(database.get("table"))
     with group.naming("experiment.toml"):
-        experiment = load(path / "experiment.toml")
+        experiment = load_resolved(path / "experiment.toml")
         strategy = create_strategy(experiment)
     for key in ("run_id", "initial_digest", "model_digest", "model_sha256"):
         if not database.get(key):

@@ -1,17 +1,27 @@
 """The experiment file: defaults, overrides, and errors that help."""
 
+import json
 import tomllib
 from importlib import resources
 from pathlib import Path
 
 import pytest
+import tomli_w
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lotteryfl.commands.init import init
 from lotteryfl.common.errors import ExperimentError
-from lotteryfl.common.experiment.experiment import Experiment, from_json, load, to_toml, validate
+from lotteryfl.common.experiment.experiment import (
+    Experiment,
+    from_json,
+    load,
+    load_resolved,
+    to_json,
+    to_toml,
+    validate,
+)
 from lotteryfl.common.randomness import derive_seed, generator
 
 
@@ -44,6 +54,58 @@ def test_the_resolved_file_reads_back_to_the_same_experiment(table: dict[str, ob
     experiment = validate(table, "table")
     assert validate(tomllib.loads(to_toml(experiment)), "written") == experiment
     assert from_json(experiment.model_dump_json()) == experiment
+
+
+def test_a_key_that_a_run_does_not_have_is_at_its_default_whatever_the_preset(tmp_path: Path) -> None:
+    """It is newer than the run, which went without it so far."""
+    experiment = load(written(tmp_path, "[strategy]\npreset = 'paper'\n[training]\nweight_decay = 0.1\n"))
+    table = tomllib.loads(to_toml(experiment))
+    del table["strategy"]["overshoot"], table["training"]["weight_decay"], table["privacy"], table["wire_dtype"]
+    path = written(tmp_path, tomli_w.dumps(table))
+    resolved = load_resolved(path)
+    assert (resolved.strategy.overshoot, resolved.training.weight_decay) == (False, 0.0)
+    assert resolved.strategy.scope == "layer"
+    assert (resolved.privacy, resolved.wire_dtype) == (Experiment().privacy, "float32")
+    assert load(path).strategy.overshoot, "a person's file is given what the preset says today"
+
+
+def test_a_key_that_this_version_does_not_know_is_a_newer_ones(tmp_path: Path) -> None:
+    path = written(tmp_path, "novelty = 3\n" + to_toml(Experiment()))
+    with pytest.raises(ExperimentError) as caught:
+        load_resolved(path)
+    assert str(caught.value) == f"{path}: unknown key novelty = 3; a newer lotteryfl has it"
+
+
+def test_workers_are_sent_what_is_not_at_its_default(tmp_path: Path) -> None:
+    assert to_json(Experiment()) == "{}"
+    text = "rounds = 3\n[training]\nlr = 0.5\nmomentum = 0.9\n[access.workers]\nalice = '0'\n"
+    experiment = load(written(tmp_path, text))
+    assert json.loads(to_json(experiment)) == {"rounds": 3, "training": {"lr": 0.5}}
+    assert from_json(to_json(experiment)) == experiment.model_copy(update={"access": Experiment().access})
+
+
+@given(
+    st.sampled_from(["", "paper"]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "scope": st.sampled_from(["global", "layer"]),
+            "gate": st.sampled_from(["validation", "test"]),
+            "rewind": st.sampled_from(["initial", "everything", "none"]),
+            "overshoot": st.booleans(),
+            "personal": st.lists(st.sampled_from(["fc*", "*.bias"])),
+            "options": st.dictionaries(st.sampled_from(["a", "b"]), st.one_of(st.booleans(), st.integers(), st.text())),
+        },
+    ),
+    st.sampled_from(["equal", "examples"]),
+)
+def test_what_workers_are_sent_means_the_same_to_all_versions(preset: str, keys: dict[str, object], equal: str) -> None:
+    experiment = validate({"strategy": {"preset": preset, **keys}, "aggregation": {"weighting": equal}}, "table")
+    strategy = experiment.strategy.model_copy(update={"preset": ""})
+    expected = experiment.model_copy(update={"strategy": strategy})
+    assert from_json(to_json(experiment)) == expected
+    assert Experiment.model_validate_json(to_json(experiment)) == expected, "as workers read it that apply presets"
+    assert from_json(experiment.model_dump_json()) == experiment, "from coordinators that send every key"
 
 
 def test_overrides_are_toml_values_or_bare_words(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
     ),
     "database, version": (
         lambda path: edit(path, "PRAGMA user_version = 9"),
-        f"run.db: is of version 9; this program reads {SCHEMA_VERSION}",
+        f"run.db: is of version 9; this program reads {SCHEMA_VERSION}: a newer lotteryfl wrote it",
     ),
     "database, a table": (
         lambda path: edit(path, "DROP TABLE metrics"),

@@ -15,7 +15,7 @@ from lotteryfl.common.tensors.stream import CHUNK_BYTES
 from lotteryfl.common.wire.payload import mask_digest
 from lotteryfl.common.wire.quantization import DTYPES
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.rounds.payloads import assignment_payload
+from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rpc.filestream import FileStream
 from lotteryfl.server.store.database import AssignmentRow
 from tests.support.bench import Answer, Bench, tiny_experiment

@@ -17,7 +17,8 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.recent import Recent
 from lotteryfl.server.rounds.workers import ReplacedError, UnknownWorkerError, WorkerRegistry
 from lotteryfl.server.rpc.limiting import Limiting
-from lotteryfl.server.rpc.limits import LimitError, Limits, Rate, Shares
+from lotteryfl.server.rpc.limits import LimitError, Limits
+from lotteryfl.server.rpc.quotas import Rate, Shares
 from lotteryfl.server.rpc.receiving import CutUploads
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.refusals import Refusals, Refused

@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,8 @@ from torch import nn
 
 from lotteryfl.common import faults
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.experiment.experiment import from_json
+from lotteryfl.common.experiment.settings import TaskSettings
 from lotteryfl.common.packedmasks import pack
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
@@ -20,7 +21,7 @@ from lotteryfl.common.wire.payload import mask_digest
 from lotteryfl.server.aggregation.aggregate import aggregate
 from lotteryfl.server.aggregation.update import Update
 from lotteryfl.server.results.verify import verify
-from lotteryfl.server.rounds.conclusion import conclude_round
+from lotteryfl.server.rounds.conclusion import ClosedRound
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.rundir import RunDirectory, is_set_up
 from lotteryfl.server.store.runfiles import model_file
@@ -161,9 +162,12 @@ def test_only_the_content_of_the_run_is_handed_out(path: Path, name: str) -> Non
 def test_workers_learn_the_experiment_without_this_machines_paths(tmp_path: Path) -> None:
     task = {"name": str(tmp_path / "my_task.py"), "data_dir": "/home/me/data"}
     with create(tmp_path / "run", tiny_experiment(task=task), TinyTask()) as run:
-        sent = json.loads(run.experiment_for_workers())
-    assert sent["task"] == {"name": "my_task", "model": "mlp", "data_dir": ""}
-    assert sent["rounds"] == 2
+        sent = run.experiment_for_workers()
+    assert str(tmp_path) not in sent
+    assert "/home/me/data" not in sent
+    experiment = from_json(sent)
+    assert experiment.task == TaskSettings(name="my_task", model="mlp", data_dir="")
+    assert experiment.rounds == 2
 
 
 def test_the_aggregate_on_disk_is_the_one_in_memory(drive: Drive) -> None:
@@ -175,14 +179,14 @@ def test_the_aggregate_on_disk_is_the_one_in_memory(drive: Drive) -> None:
     ]
     expected = dict(aggregate(run.table, open_file(run.model_path(0)), updates))
     strategy = bench.coordinator.strategy
-    model = conclude_round(run, strategy, 1, rows, 0).model
+    model = ClosedRound(run, strategy, 1, rows, 0).conclude().model
     assert model is not None
     stored = open_file(run.model_path(1))
     assert stored.keys() == expected.keys()
     assert all(torch.equal(stored[name], expected[name]) for name in expected)
     assert model.sha256 == digest(expected)
     assert model.digest == hashlib.sha256(run.model_path(1).read_bytes()).hexdigest()
-    assert conclude_round(run, strategy, 1, rows[::-1], 0).model == model
+    assert ClosedRound(run, strategy, 1, rows[::-1], 0).conclude().model == model
 
 
 def test_the_digest_of_the_tickets_sees_every_ticket_and_mask(drive: Drive) -> None:

@@ -10,7 +10,7 @@ from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.server.results.ticket import export_ticket
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.coordinator import Coordinator
-from lotteryfl.server.rounds.payloads import assignment_payload
+from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.store.assignments import AssignmentId
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import is_tensor_file, model_file, result_file

@@ -1,36 +1,47 @@
-"""Payloads between the run directory and the wire: what an assignment carries, and whether a result may count."""
+"""Whether a result that has come in may count."""
 
 import math
-
-from torch import Tensor
+from typing import NamedTuple
 
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.tensors.file import open_file
-from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.clientmetrics import check_metrics
-from lotteryfl.common.wire.payload import MASK, OWN, mask_density, mask_digest, plain_name, unpack_mask_update
+from lotteryfl.common.wire.payload import mask_density, mask_digest, unpack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation.update import Update, update_norm
-from lotteryfl.server.rounds.coordinator import Work
 from lotteryfl.server.rounds.plancheck import check_plan
 from lotteryfl.server.store.database import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
 
 
-def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:
-    """Return the values that an assignment starts from: the shared model's under its mask, or its own last result's.
+class Arrival(NamedTuple):
+    """A result that has come in, and what its check has found: `Coordinator.settle` does the rest."""
 
-    None, where its worker starts from a base.
+    result: pb.Result
+    """The message that announced it."""
+    file: str
+    """Where its tensors are, in the run directory; '': they have not come whole."""
+    finding: Received | PayloadError | FileNotFoundError
+    """What may count; what is wrong with it; or which file is gone that it needs, as its round has ended meanwhile."""
+
+
+def examine(run: RunDirectory, result: pb.Result, file: str, assigned: AssignmentRow) -> Arrival:
+    """Check a result, in one piece, for `Coordinator.settle`.
+
+    Touches files only and takes long: it may run beside the coordinator's thread.
+
+    Args:
+        run: the run directory.
+        result: its header.
+        file: its tensors in the run directory.
+        assigned: what its worker was told to do, as `Coordinator.wanted` says.
     """
-    if work.assignment.base_digest:
-        return TensorStream({})
-    entries = open_file(run.tensor_path(work.source))
-    if work.is_own_result:
-        return TensorStream({name: t for name, t in entries.items() if not name.startswith(MASK)})
-    own = _own_entries(run, work.row.own) if work.row.own else {}
-    return run.wire.stream(entries, run.load_masks(work.assignment.mask_digest), own)
+    try:
+        return Arrival(result, file, check_result(run, result, file, assigned))
+    except (PayloadError, FileNotFoundError) as error:
+        return Arrival(result, file, error)
 
 
 def check_result(run: RunDirectory, result: pb.Result, file: str, assigned: AssignmentRow) -> Received:
@@ -60,13 +71,6 @@ def check_result(run: RunDirectory, result: pb.Result, file: str, assigned: Assi
     run.save_masks(masks, digest)
     density = mask_density(run.table, masks)
     return Received(result.assignment_id, result.examples, digest, file, density, result.metrics, scale)
-
-
-def _own_entries(run: RunDirectory, file: str) -> dict[str, Tensor]:
-    """Return what of a client's last result is its own: whole tensors, or the weights off its mask."""
-    personal = create_strategy(run.experiment).personal(run.table)
-    entries = open_file(run.tensor_path(file)).items()
-    return {key: t for key, t in entries if key.startswith(OWN) or plain_name(key) in personal}
 
 
 def _scale(run: RunDirectory, update: Update, assigned: AssignmentRow) -> float:

@@ -1,0 +1,31 @@
+"""What goes out with an assignment: the values that its client starts from."""
+
+from torch import Tensor
+
+from lotteryfl.common.tensors.file import open_file
+from lotteryfl.common.tensors.stream import TensorStream
+from lotteryfl.common.wire.payload import MASK, OWN, plain_name
+from lotteryfl.server.rounds.coordinator import Work
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.strategies import create_strategy
+
+
+def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:
+    """Return the values that an assignment starts from: the shared model's under its mask, or its own last result's.
+
+    None, where its worker starts from a base.
+    """
+    if work.assignment.base_digest:
+        return TensorStream({})
+    entries = open_file(run.tensor_path(work.source))
+    if work.is_own_result:
+        return TensorStream({name: t for name, t in entries.items() if not name.startswith(MASK)})
+    own = _own_entries(run, work.row.own) if work.row.own else {}
+    return run.wire.stream(entries, run.load_masks(work.assignment.mask_digest), own)
+
+
+def _own_entries(run: RunDirectory, file: str) -> dict[str, Tensor]:
+    """Return what of a client's last result is its own: whole tensors, or the weights off its mask."""
+    personal = create_strategy(run.experiment).personal(run.table)
+    entries = open_file(run.tensor_path(file)).items()
+    return {key: t for key, t in entries if key.startswith(OWN) or plain_name(key) in personal}

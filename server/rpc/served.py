@@ -1,0 +1,76 @@
+"""A run while it is served: its coordinator in a thread of its own, and what those who serve it tell each other."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from lotteryfl.server.rounds.coordinator import Coordinator
+from lotteryfl.server.rounds.recent import Recent
+from lotteryfl.server.rpc.bell import Bell
+from lotteryfl.server.store.rundir import RunDirectory
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StorageError(Exception):
+    """The run directory cannot be written or read: its disk is full, or fails."""
+
+
+class ServedRun:
+    """One run and its coordinator, which the calls, the uploads and the rounds have in common."""
+
+    def __init__(self, run: RunDirectory, most_departed: int) -> None:
+        """Take up a run.
+
+        Args:
+            run: whose lock this process holds.
+            most_departed: how many workers that have left are remembered.
+
+        Raises:
+            ExperimentError: the strategy is unknown, or cannot keep what `[privacy]` promises.
+        """
+        self.run = run
+        self.coordinator = Coordinator(run)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="coordinator")
+        self.work = Bell()
+        """Rings when there may be new work, or the run has ended: for the workers that wait."""
+        self.changed = Bell()
+        """Rings after every change of the run's status: for the rounds and for observers."""
+        self.departed = Recent(most_departed)
+        """The workers that leave: they were told that the run has ended, or handed their work back."""
+        self._storage_error: OSError | sqlite3.Error | None = None
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one of the coordinator's functions in its thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: function(*args, **kwargs))
+
+    def announce(self) -> None:
+        """Wake everyone: there may be new work, or the run has ended."""
+        self.work.ring()
+        self.changed.ring()
+
+    @contextlib.contextmanager
+    def stopping_if_disk_fails(self) -> Iterator[None]:
+        """Have the rounds stop when the disk is full or fails within the block.
+
+        Raises:
+            StorageError: that has happened.
+        """
+        try:
+            yield
+        except FileNotFoundError:
+            raise  # a round has ended meanwhile
+        except (OSError, sqlite3.Error) as error:
+            self._storage_error = error
+            self.changed.ring()
+            raise StorageError(str(error)) from error
+
+    def raise_if_disk_failed(self) -> None:
+        """Raise what a call has met that reads or writes the run directory, OSError or sqlite3.Error."""
+        if self._storage_error is not None:
+            raise self._storage_error
