@@ -19,6 +19,8 @@ from benchmarks.stopwatch import Laps, Stopwatch
 from lotteryfl.allocator import keep_freed_memory
 from lotteryfl.client.connection import Connection
 from lotteryfl.common.experiment.experiment import validate
+from lotteryfl.common.names import WorkerId
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.common.tensors.receiver import FileReceiver
 from lotteryfl.common.tensors.stream import TensorStream
@@ -34,7 +36,7 @@ from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.rpc.limits import Limits
 from lotteryfl.server.rpc.server import CoordinatorServer
-from lotteryfl.server.store.rundir import Masks, RunDirectory
+from lotteryfl.server.store.rundir import RunDirectory
 
 TASK = "benchmarks.ballast"
 
@@ -105,7 +107,7 @@ class Hands:
         self._table = table
         self._limit = max_payload_bytes(table)
         request = pb.RegisterRequest(protocol=PROTOCOL_VERSION, name=name, incarnation=uuid.uuid4().hex, device="cpu")
-        self.worker_id = self._connection.register(request).worker_id
+        self.worker_id = WorkerId(self._connection.register(request).worker_id)
 
     def fetch(self, place: Place = new_tensor) -> tuple[pb.Assignment, dict[str, Tensor]]:
         """Fetch the next assignment; there is one."""

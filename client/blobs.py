@@ -6,13 +6,12 @@ from cachetools import LRUCache
 from torch import Tensor
 
 from lotteryfl.client.connection import Connection
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.names import Digest, WorkerId
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.wire.format import WireFormat, check_model
 from lotteryfl.common.wire.payload import masks_from_entries, max_payload_bytes
 from lotteryfl.protos import lotteryfl_pb2 as pb
-
-Masks = Mapping[str, PackedMask]
 
 _MASK_BYTES = 256 << 20
 
@@ -20,7 +19,7 @@ _MASK_BYTES = 256 << 20
 class Content:
     """Fetches what it does not hold."""
 
-    def __init__(self, connection: Connection, wire: WireFormat, worker_id: str, initial_digest: str) -> None:
+    def __init__(self, connection: Connection, wire: WireFormat, worker_id: WorkerId, initial_digest: Digest) -> None:
         """Fetch θ_0.
 
         Args:
@@ -36,11 +35,11 @@ class Content:
         self._wire = wire
         self._worker_id = worker_id
         self._limit = max_payload_bytes(wire.table)
-        self._masks: LRUCache[str, Masks] = LRUCache(_MASK_BYTES, getsizeof=_mask_bytes)
+        self._masks: LRUCache[Digest, Masks] = LRUCache(_MASK_BYTES, getsizeof=_mask_bytes)
         self._initial_digest = initial_digest
         self.initial = self._fetch_model(initial_digest, "")
         """θ_0 by plain name."""
-        self._model_digest = ""
+        self._model_digest = Digest("")
         self._model: Mapping[str, Tensor] = {}
 
     def masks(self, assignment: pb.Assignment) -> Masks:
@@ -50,7 +49,7 @@ class Content:
             ContentGoneError: the coordinator has them no more.
             PayloadError: what came is not what the table says.
         """
-        digest = assignment.mask_digest
+        digest = Digest(assignment.mask_digest)
         if not digest:
             return {}
         masks: Masks | None = self._masks.get(digest)
@@ -66,26 +65,26 @@ class Content:
             ContentGoneError: the coordinator has the base no more.
             PayloadError: what came is not what the table says.
         """
-        digest = assignment.base_digest
+        digest = Digest(assignment.base_digest)
         if digest == self._initial_digest:
             return self._wire.pack(self.initial, masks)
         if digest != self._model_digest:
-            self._model, self._model_digest = {}, ""  # first, so that not both are in memory
+            self._model, self._model_digest = {}, Digest("")  # first, so that not both are in memory
             self._model = self._fetch_model(digest, assignment.assignment_id)
             self._model_digest = digest
         return self._wire.pack(self._model, masks)
 
-    def remember(self, digest: str, masks: Masks) -> None:
+    def remember(self, digest: Digest, masks: Masks) -> None:
         """Keep masks for the client's next assignment."""
         if masks and _mask_bytes(masks) <= self._masks.maxsize:
             self._masks[digest] = masks
 
-    def _fetch_model(self, digest: str, assignment_id: str) -> dict[str, Tensor]:
+    def _fetch_model(self, digest: Digest, assignment_id: str) -> dict[str, Tensor]:
         tensors = self._fetch(digest, assignment_id)
         check_model(self._wire.table, tensors)
         return tensors
 
-    def _fetch(self, digest: str, assignment_id: str) -> dict[str, Tensor]:
+    def _fetch(self, digest: Digest, assignment_id: str) -> dict[str, Tensor]:
         content = self._connection.fetch_blob(digest, self._limit, self._worker_id, assignment_id)
         return parse(content, f"content {digest[:12]}")
 

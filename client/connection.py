@@ -14,6 +14,7 @@ from lotteryfl.client.download import CannotResumeError, Download
 from lotteryfl.client.idlewatch import IdleWatch
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.faults import LostError, fault
+from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.security.channel import (
     CALL_SECONDS,
     GOODBYE_SECONDS,
@@ -104,7 +105,7 @@ class Connection:
 
     def fetch_assignment(
         self,
-        worker_id: str,
+        worker_id: WorkerId,
         payload_limit: int,
         place: Place = new_tensor,
         check: Callable[[pb.Assignment], None] = lambda _: None,
@@ -142,7 +143,7 @@ class Connection:
 
         return self._retried(fetch)
 
-    def fetch_blob(self, digest: str, limit: int, worker_id: str, assignment_id: str = "") -> memoryview:
+    def fetch_blob(self, digest: Digest, limit: int, worker_id: WorkerId, assignment_id: str = "") -> memoryview:
         """Fetch content by its digest, and check that it has it.
 
         Args:

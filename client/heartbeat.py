@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lotteryfl.client.connection import Connection, NotRegisteredError
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.names import WorkerId
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 _log = logging.getLogger("lotteryfl.worker")
@@ -23,7 +24,7 @@ class Heartbeat:
     """Renews the lease on the assignment under work, every third of a lease time."""
 
     def __init__(
-        self, connection: Connection, worker_id: str, lease_seconds: float, register: Callable[[], object]
+        self, connection: Connection, worker_id: WorkerId, lease_seconds: float, register: Callable[[], object]
     ) -> None:
         """Prepare the thread; the block of the context manager is its life.
 

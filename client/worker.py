@@ -18,6 +18,7 @@ from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
 from lotteryfl.common.errors import LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.faults import fault
+from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.security.certificate import identity_of, load_certificate
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.common.security.identity import Identity, Role, check_name
@@ -65,7 +66,7 @@ class Worker:
             LotteryFLError: the run failed, the coordinator cannot be reached, or this worker cannot take part.
         """
         registration = self._register()
-        self._worker_id = registration.worker_id
+        self._worker_id = WorkerId(registration.worker_id)
         self._run_id = registration.run_id
         try:
             self._take_part(registration)
@@ -83,7 +84,7 @@ class Worker:
         self._payload_limit = max_payload_bytes(self._table)
         torch.set_num_threads(experiment.training.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        self._content, self._runner = self._prepare(experiment, registration.initial_digest)
+        self._content, self._runner = self._prepare(experiment, Digest(registration.initial_digest))
         _log.info("%s: registered, on %s", self._settings.name, self._settings.device)
         with Heartbeat(
             self._connection, self._worker_id, registration.lease_seconds, self._register
@@ -104,7 +105,7 @@ class Worker:
             )
         )
 
-    def _prepare(self, experiment: Experiment, initial_digest: str) -> tuple[Content, AssignmentRunner]:
+    def _prepare(self, experiment: Experiment, initial_digest: Digest) -> tuple[Content, AssignmentRunner]:
         task_settings = experiment.task.model_copy(update={"data_dir": self._settings.data_dir})
         experiment = experiment.model_copy(update={"task": task_settings})
         task = load_task(experiment, self._settings.tasks)

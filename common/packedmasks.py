@@ -4,7 +4,7 @@ A packed mask is a one-dimensional uint8 array. Element i of the flattened tenso
 lowest bit first; the unused bits of the last byte are zero, so equal masks have equal bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from torch import Tensor
 from lotteryfl.common.errors import PayloadError
 
 PackedMask = npt.NDArray[np.uint8]
+Masks = Mapping[str, PackedMask]
+"""By plain name of the tensor; one without a mask is kept whole."""
 Indices = npt.NDArray[np.intp]
 
 BLOCK = 1 << 16

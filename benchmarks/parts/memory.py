@@ -16,10 +16,10 @@ from benchmarks.inputs import random_masks, random_tensors
 from benchmarks.parts.stream import RoundTrip
 from benchmarks.peakmemory import MIB, MemoryWatch, settle_memory
 from lotteryfl.allocator import keep_freed_memory
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import pack_mask_update
 from lotteryfl.common.wire.table import TensorTable
-from lotteryfl.server.store.rundir import Masks
 
 PRUNING = {"prune_rate": 0.9, "target_density": 0.1, "accuracy_threshold": 0.0}
 """A step of it leaves room for results at density 0.2."""

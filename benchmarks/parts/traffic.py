@@ -11,7 +11,7 @@ from benchmarks.harness import Goal, Row, Spread, at_least, at_most, constant, s
 from benchmarks.inputs import MODELS, random_masks, random_tensors
 from benchmarks.peakmemory import MIB
 from lotteryfl.common.experiment.settings import WireDtype
-from lotteryfl.common.packedmasks import PackedMask, count
+from lotteryfl.common.packedmasks import Masks, count
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import mask_tensors, pack_mask_update
@@ -66,9 +66,7 @@ def rows(model: str) -> list[Row]:
 class _Bytes:
     """What must be sent, by the formula: values of the kept weights, the dense rest, bits of the mask."""
 
-    def __init__(
-        self, table: TensorTable, masks: Mapping[str, PackedMask], bits: float, directions: int, mask_bits: int
-    ) -> None:
+    def __init__(self, table: TensorTable, masks: Masks, bits: float, directions: int, mask_bits: int) -> None:
         rest = sum(spec.nbytes for spec in table if not spec.prunable)
         prunable = sum(spec.nbytes for spec in table if spec.prunable)
         self.naive = directions * (rest + 2 * prunable)
@@ -92,7 +90,7 @@ def _sent(entries: Mapping[str, Tensor]) -> int:
     return sum(part.ByteSize() for part in messages(first, payload))
 
 
-def _kept(masks: Mapping[str, PackedMask]) -> int:
+def _kept(masks: Masks) -> int:
     return sum(map(count, masks.values()))
 
 

@@ -13,7 +13,8 @@ from lotteryfl.client.work.updateprivacy import protect_update
 from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.names import Digest
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.tasks import Task
@@ -33,8 +34,8 @@ class Outcome:
 
     examples: int
     metrics: pb.ClientMetrics
-    masks: Mapping[str, PackedMask]
-    mask_digest: str
+    masks: Masks
+    mask_digest: Digest
     entries: Mapping[str, Tensor]
 
 
@@ -80,7 +81,7 @@ class AssignmentRunner:
         self,
         assignment: pb.Assignment,
         entries: Mapping[str, Tensor],
-        masks: Mapping[str, PackedMask],
+        masks: Masks,
         on_step: OnStep | None = None,
     ) -> Outcome:
         """Follow the assignment's plan.
@@ -105,7 +106,7 @@ class AssignmentRunner:
         self,
         assignment: pb.Assignment,
         entries: Mapping[str, Tensor],
-        masks: Mapping[str, PackedMask],
+        masks: Masks,
         on_step: OnStep | None,
     ) -> Outcome:
         started = time.monotonic()
@@ -136,7 +137,7 @@ class AssignmentRunner:
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
         return Outcome(done.trained.examples, metrics, done.masks, mask_digest(done.masks), values | update)
 
-    def _load(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask], *, own: bool) -> None:
+    def _load(self, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:
         table = self._wire.table
         self._wire.unpack_into(entries, masks, self._tensors, own=own)
         in_force = {} if own else masks
@@ -153,14 +154,14 @@ class AssignmentRunner:
         tensors = named_tensors(self._model).items()
         return {name: tensor.clone() for name, tensor in tensors if tensor.is_floating_point()}
 
-    def _protect(self, start: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> None:
+    def _protect(self, start: Mapping[str, Tensor], masks: Masks) -> None:
         if start:
             bound, own_noise = self._privacy.clip_norm, self._privacy.noise == "client"
             deviation = bound * self._privacy.noise_multiplier if own_noise else 0.0
             tensors = named_tensors(self._model)
             protect_update(self._wire.table, tensors, start, masks, clip_norm=bound, deviation=deviation)
 
-    def _pack(self, masks: Mapping[str, PackedMask], *, own: bool) -> dict[str, Tensor]:
+    def _pack(self, masks: Masks, *, own: bool) -> dict[str, Tensor]:
         """Return the model as it travels; the model is then just that, so that what is measured is what arrives."""
         tensors = named_tensors(self._model)
         entries = self._wire.pack(tensors, masks, own=own)

@@ -12,7 +12,7 @@ from lotteryfl.client.work.prune import mask_change, prune_towards_target
 from lotteryfl.client.work.select import select_own
 from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import packedmasks
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.packedmasks import Masks, PackedMask
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.pruning.prune import prunable_tensors, rewind
 from lotteryfl.common.pruning.regrowth import exchange_weights
@@ -44,7 +44,7 @@ class PlanRun:
         workplace: Workplace,
         assignment: pb.Assignment,
         data: ClientData,
-        masks: Mapping[str, PackedMask],
+        masks: Masks,
         on_step: OnStep | None,
     ) -> None:
         """Take an assignment on.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lotteryfl.common import packedmasks
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.packedmasks import Masks, PackedMask
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
@@ -15,7 +15,7 @@ def select_own(
     table: TensorTable,
     before: Mapping[str, Tensor],
     after: Mapping[str, Tensor],
-    shared: Mapping[str, PackedMask],
+    shared: Masks,
     select: pb.Plan.Select,
 ) -> dict[str, PackedMask]:
     """Return the masks of what stays shared: without the shared weights that have moved most.

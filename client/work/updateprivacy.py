@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lotteryfl.common import packedmasks
 from lotteryfl.common.noise import Source, gaussian
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.wire.table import TensorTable
 
 
@@ -17,7 +17,7 @@ def protect_update(
     table: TensorTable,
     tensors: Mapping[str, Tensor],
     start: Mapping[str, Tensor],
-    masks: Mapping[str, PackedMask],
+    masks: Masks,
     *,
     clip_norm: float,
     deviation: float = 0.0,
@@ -57,7 +57,7 @@ def protect_update(
 
 
 def _updates(
-    table: TensorTable, tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], masks: Mapping[str, PackedMask]
+    table: TensorTable, tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], masks: Masks
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     """Yield every floating-point tensor with its update, float64, on the CPU, 0 off its mask, and the mask."""
     for spec in table:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from lotteryfl.common.names import Digest
 from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.pruning.state import refresh_all, settle
 
@@ -115,14 +116,14 @@ def copy_model(model: nn.Module, device: torch.device | str | None = None) -> nn
     return copied
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
+def digest(tensors: Mapping[str, Tensor]) -> Digest:
     """Return the SHA-256 (hexadecimal) over names, dtypes, shapes and raw bytes, in name order."""
     sha = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach()
         sha.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         sha.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return sha.hexdigest()
+    return Digest(sha.hexdigest())
 
 
 def _check_names(expected: set[str], tensors: Mapping[str, Tensor]) -> None:

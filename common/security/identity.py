@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Self
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.names import WorkerId
 from lotteryfl.common.text import printable
 
 MAX_NAME = 256
@@ -112,11 +113,11 @@ def check_incarnation(incarnation: str) -> None:
         raise IdentityError(f"incarnation {printable(incarnation[:40])!r}: expected 32 hexadecimal digits")
 
 
-def name_of(worker_id: str) -> str:
+def name_of(worker_id: WorkerId) -> str:
     """Return the name part of `name:incarnation`."""
     return worker_id.rpartition(":")[0]
 
 
-def owner(worker_id: str) -> str:
+def owner(worker_id: WorkerId) -> str:
     """Return who answers for a worker: the one name of all processes that share a certificate or token."""
     return owner_of(name_of(worker_id))

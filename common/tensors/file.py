@@ -12,6 +12,7 @@ from torch.utils.dlpack import from_dlpack
 
 from lotteryfl.common.atomicfile import AtomicFile
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.names import Digest
 from lotteryfl.common.tensors.layout import ALIGNMENT, Entry, data_start, lay_out, read_layout
 from lotteryfl.common.tensors.stream import data_of
 from lotteryfl.common.text import quoted
@@ -33,7 +34,7 @@ class Spec(Protocol):
         """Its sizes."""
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], label: str = "") -> str:
+def save(path: Path, tensors: Mapping[str, Tensor], label: str = "") -> Digest:
     """Write tensors to a safetensors file that is there whole and on disk, or not at all.
 
     Args:
@@ -51,7 +52,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], label: str = "") -> str:
     return _write(AtomicFile(path, label=label), *layout, tensors.items())
 
 
-def save_stream(path: Path, specs: Iterable[Spec], tensors: Iterable[tuple[str, Tensor]], label: str = "") -> str:
+def save_stream(path: Path, specs: Iterable[Spec], tensors: Iterable[tuple[str, Tensor]], label: str = "") -> Digest:
     """Write tensors as `save` does, one at a time in any order: at most one need be in memory.
 
     Args:
@@ -71,7 +72,7 @@ def save_stream(path: Path, specs: Iterable[Spec], tensors: Iterable[tuple[str, 
     return _write(AtomicFile(path, label=label), *layout, tensors)
 
 
-def _write(file: AtomicFile, header: bytes, entries: list[Entry], tensors: Iterable[tuple[str, Tensor]]) -> str:
+def _write(file: AtomicFile, header: bytes, entries: list[Entry], tensors: Iterable[tuple[str, Tensor]]) -> Digest:
     missing = {entry.name: entry for entry in entries}
     with file as part:
         part.write(header, 0)
@@ -88,7 +89,7 @@ def _write(file: AtomicFile, header: bytes, entries: list[Entry], tensors: Itera
             del tensor  # before the next one is made
         if missing:
             raise ValueError(f"{', '.join(missing)}: not given")
-        return hashlib.file_digest(part.file, "sha256").hexdigest()
+        return Digest(hashlib.file_digest(part.file, "sha256").hexdigest())
 
 
 def open_file(path: Path, what: str = "") -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment.settings import WireDtype
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.packedmasks import Masks, PackedMask
 from lotteryfl.common.tensors.stream import Deferred, TensorStream
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.payload import DENSE, KEPT, MASK, OWN, SCALE
@@ -53,9 +53,7 @@ class WireFormat:
             return 8 * spec.dtype.itemsize
         return 8 * DTYPES[self.wire_dtype].itemsize + (32 / SCALE_BLOCK if self.wire_dtype == "int8" else 0)
 
-    def pack(
-        self, tensors: Mapping[str, Tensor], masks: Mapping[str, PackedMask], *, own: bool = False
-    ) -> dict[str, Tensor]:
+    def pack(self, tensors: Mapping[str, Tensor], masks: Masks, *, own: bool = False) -> dict[str, Tensor]:
         """Return the entries for all tensors of the table, in its order: kept values where there is a mask.
 
         Args:
@@ -81,7 +79,7 @@ class WireFormat:
     def stream(
         self,
         tensors: Mapping[str, Tensor],
-        masks: Mapping[str, PackedMask],
+        masks: Masks,
         ready: Mapping[str, Tensor] | None = None,
     ) -> TensorStream:
         """Return the stream of what `pack` returns, without making more than one tensor's values at a time.
@@ -109,7 +107,7 @@ class WireFormat:
                 entries[key] = tensor if travels_as_it_is else Deferred(dtype, shape, make)
         return TensorStream(entries)
 
-    def _check_sendable(self, tensors: Mapping[str, Tensor], masks: Mapping[str, PackedMask]) -> None:
+    def _check_sendable(self, tensors: Mapping[str, Tensor], masks: Masks) -> None:
         _check_known(self.table, masks)
         for spec in self.table:
             tensor = tensors.get(spec.name)
@@ -133,9 +131,7 @@ class WireFormat:
     def _entry(self, key: str, spec: TensorSpec, tensor: Tensor, packed: PackedMask | None) -> Tensor:
         return self._entries_of(spec, tensor, packed)[key]
 
-    def unpack(
-        self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask], *, own: bool = False
-    ) -> dict[str, Tensor]:
+    def unpack(self, entries: Mapping[str, Tensor], masks: Masks, *, own: bool = False) -> dict[str, Tensor]:
         """Return all tensors of the table, whole, with exact zeros where a mask prunes.
 
         Dense ones that were not narrowed are the entries themselves: views of the payload's memory.
@@ -150,7 +146,7 @@ class WireFormat:
     def unpack_into(
         self,
         entries: Mapping[str, Tensor],
-        masks: Mapping[str, PackedMask],
+        masks: Masks,
         tensors: Mapping[str, Tensor],
         *,
         own: bool = False,
@@ -177,7 +173,7 @@ class WireFormat:
             else:
                 tensor.copy_(_whole(spec, entries, packed))
 
-    def check(self, entries: Mapping[str, Tensor], masks: Mapping[str, PackedMask], *, own: bool = False) -> None:
+    def check(self, entries: Mapping[str, Tensor], masks: Masks, *, own: bool = False) -> None:
         """Check received entries without building a dense tensor: in bounded memory over a mapped file.
 
         `mask/` entries are left to `unpack_mask_update`.
@@ -205,7 +201,7 @@ class WireFormat:
                 key = _key(spec, masks.get(spec.name))
                 _check_range(key, entries[key], -LEVELS, LEVELS)
 
-    def _layout(self, masks: Mapping[str, PackedMask], *, own: bool) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    def _layout(self, masks: Masks, *, own: bool) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """Return dtype and shape of every entry but masks."""
         layout: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
         for spec in self.table:
@@ -269,7 +265,7 @@ def _whole(spec: TensorSpec, entries: Mapping[str, Tensor], packed: PackedMask |
     return whole
 
 
-def _check_known(table: TensorTable, masks: Mapping[str, PackedMask]) -> None:
+def _check_known(table: TensorTable, masks: Masks) -> None:
     unknown = masks.keys() - {spec.name for spec in table}
     if unknown:
         raise ValueError(f"{min(unknown)}: has a mask, but is not in the model's table")

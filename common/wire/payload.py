@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.names import Digest
+from lotteryfl.common.packedmasks import Masks, PackedMask
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
@@ -39,7 +41,7 @@ def plain_name(key: str) -> str:
     return "" if f"{kind}/" == MASK else name
 
 
-def pack_mask_update(new: Mapping[str, PackedMask], old: Mapping[str, PackedMask]) -> dict[str, Tensor]:
+def pack_mask_update(new: Masks, old: Masks) -> dict[str, Tensor]:
     """Return the entries that take a receiver from the old masks to the new.
 
     An unchanged mask is left out; a changed one is sent as its bits at the positions that the old one keeps;
@@ -65,9 +67,7 @@ def pack_mask_update(new: Mapping[str, PackedMask], old: Mapping[str, PackedMask
     return entries
 
 
-def unpack_mask_update(
-    table: TensorTable, entries: Mapping[str, Tensor], old: Mapping[str, PackedMask]
-) -> dict[str, PackedMask]:
+def unpack_mask_update(table: TensorTable, entries: Mapping[str, Tensor], old: Masks) -> dict[str, PackedMask]:
     """Return the masks after an update, in table order: subsets of the old ones, whatever was received.
 
     Entries other than `mask/` are left to `common.wire.format`. A mask sent whole is a view of the payload.
@@ -97,7 +97,7 @@ def unpack_mask_update(
     return {name: masks[name] for name in specs if name in masks}
 
 
-def mask_tensors(masks: Mapping[str, PackedMask]) -> dict[str, Tensor]:
+def mask_tensors(masks: Masks) -> dict[str, Tensor]:
     """Return whole masks as entries in the order of their names, so that equal masks have equal bytes."""
     return {MASK + name: torch.from_numpy(masks[name]) for name in sorted(masks)}
 
@@ -114,22 +114,22 @@ def masks_from_entries(table: TensorTable, entries: Mapping[str, Tensor]) -> dic
     return unpack_mask_update(table, entries, {})
 
 
-def mask_digest(masks: Mapping[str, PackedMask]) -> str:
+def mask_digest(masks: Masks) -> Digest:
     """Return the SHA-256 (hexadecimal) of the safetensors bytes of `mask_tensors`; no masks, "" (dense)."""
     if not masks:
-        return ""
+        return Digest("")
     digest = hashlib.sha256()
     for chunk in TensorStream(mask_tensors(masks)):
         digest.update(chunk)
-    return digest.hexdigest()
+    return Digest(digest.hexdigest())
 
 
-def is_digest(text: str) -> bool:
+def is_digest(text: str) -> TypeGuard[Digest]:
     """Tell whether this is a SHA-256, hexadecimal, as content is named by."""
     return re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
-def mask_density(table: TensorTable, masks: Mapping[str, PackedMask]) -> float:
+def mask_density(table: TensorTable, masks: Masks) -> float:
     """Return the kept share of the prunable weights; of a model without any, 1."""
     prunable = [spec for spec in table if spec.prunable]
     kept = sum(packedmasks.count(masks[s.name]) if s.name in masks else s.numel for s in prunable)

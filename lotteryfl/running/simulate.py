@@ -6,6 +6,7 @@ import torch
 
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.common.errors import PayloadError, TaskError
+from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.file import open_file, parse, save
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -70,11 +71,11 @@ class Simulation:
         else:
             coordinator.take(result, file)
 
-    def _result(self, work: Work) -> tuple[str, pb.Result]:
+    def _result(self, work: Work) -> tuple[FileName, pb.Result]:
         assignment = work.assignment
         id_ = assignment.assignment_id
         download = bytearray().join(assignment_payload(self._run, work))
-        masks = self._run.load_masks(assignment.mask_digest)
+        masks = self._run.load_masks(Digest(assignment.mask_digest))
         outcome = self._runner.run(assignment, parse(download, id_), masks)
         file = result_file(work.row.standing.id)
         save(self._run.path / file, outcome.entries, "results")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lotteryfl.common.packedmasks import BLOCK, Indices, PackedMask, block_indices
+from lotteryfl.common.packedmasks import BLOCK, Indices, Masks, block_indices
 from lotteryfl.common.wire.payload import DENSE, KEPT, SCALE
 from lotteryfl.common.wire.quantization import dequantize
 from lotteryfl.common.wire.table import TensorTable
@@ -24,7 +24,7 @@ class Update:
     client: int
     examples: int
     """Training examples: the weight of the client."""
-    masks: Mapping[str, PackedMask]
+    masks: Masks
     """The masks in force after the client's work, by tensor name; a tensor without one came dense."""
     entries: Mapping[str, Tensor]
     """`kept/NAME`, `dense/NAME` and `scale/NAME`, as they travelled; typically views of a mapped file."""

@@ -13,13 +13,13 @@ from torch import Tensor
 from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.settings import PrivacySettings
 from lotteryfl.common.noise import Source, gaussian
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.packedmasks import Masks
 
 
 def noisy_means(
     old: Mapping[str, Tensor],
     means: Iterator[tuple[str, Tensor]],
-    masks: Mapping[str, PackedMask],
+    masks: Masks,
     privacy: PrivacySettings,
     *,
     results: int,

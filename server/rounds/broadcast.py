@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from lotteryfl.common.names import Digest
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.server.rounds.workers import Worker
 from lotteryfl.server.store.database import AssignmentRow
@@ -57,7 +58,7 @@ class Broadcasts:
         self._allowed = allowed and run.experiment.round.broadcasts
         self._sizes = TransferSizes.of(run.wire)
 
-    def base(self, worker: Worker, row: AssignmentRow, next_in_line: Iterable[AssignmentRow]) -> str:
+    def base(self, worker: Worker, row: AssignmentRow, next_in_line: Iterable[AssignmentRow]) -> Digest:
         """Return the digest of the whole model if the worker is to start from that; '': it gets its client's values.
 
         Args:
@@ -67,9 +68,9 @@ class Broadcasts:
         """
         digest = self._run.model_digest
         if not self._allowed or row.own or row.source != model_file(self._run.model_round):
-            return ""
+            return Digest("")
         if digest not in (worker.model, self._run.initial_digest):  # it holds neither
             if not self._sizes.broadcast_pays(each.density for each in (row, *next_in_line)):
-                return ""
+                return Digest("")
             worker.model = digest
         return digest

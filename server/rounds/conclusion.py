@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from lotteryfl.common import packedmasks
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file, save, save_stream
 from lotteryfl.common.wire.payload import mask_density, mask_digest
@@ -18,7 +19,7 @@ from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.aggregation.update import Update
 from lotteryfl.server.privacy.noise import noisy_means
 from lotteryfl.server.store.database import ResultRow
-from lotteryfl.server.store.rundir import KeptMask, Masks, NewModel, RunDirectory
+from lotteryfl.server.store.rundir import KeptMask, NewModel, RunDirectory
 from lotteryfl.server.store.runfiles import optimizer_file
 from lotteryfl.server.strategies.base import Strategy
 

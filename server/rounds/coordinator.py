@@ -13,6 +13,7 @@ from enum import Enum
 from itertools import islice
 
 from lotteryfl.common.errors import LotteryFLError, PayloadError
+from lotteryfl.common.names import FileName, WorkerId
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.security.identity import name_of, owner, owner_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -49,7 +50,7 @@ class Work:
     """The assignment's row, as it was leased."""
 
     @property
-    def source(self) -> str:
+    def source(self) -> FileName:
         """File in the run directory."""
         return self.row.source
 
@@ -84,7 +85,7 @@ class Coordinator:
         self._ledger = Ledger(run, self.strategy, clock)
         self._closed: Decision | None = None
         self._workers = WorkerRegistry()
-        self._homes: dict[int, str] = {}  # by client, the worker that served it last: it has mask and data at hand
+        self._homes: dict[int, WorkerId] = {}  # by client, the worker that served it last: it has mask and data at hand
         self._broadcasts = Broadcasts(run, allowed=broadcasts)
 
     # -- rounds
@@ -183,7 +184,7 @@ class Coordinator:
 
     # -- workers
 
-    def register(self, name: str, incarnation: str, clients: Collection[int] | None) -> str:
+    def register(self, name: str, incarnation: str, clients: Collection[int] | None) -> WorkerId:
         """Add a worker; a new incarnation of a name replaces the old one, whose leases go back at once.
 
         Raises:
@@ -197,7 +198,7 @@ class Coordinator:
         self._ledger.change([self._table.taken_back(client, f"{name} was started anew") for client in replaced])
         return worker_id
 
-    def lease(self, worker_id: str) -> Work | None:
+    def lease(self, worker_id: WorkerId) -> Work | None:
         """Give the worker an assignment, on disk before it is handed out; None: there is none for it now.
 
         Raises:
@@ -231,7 +232,7 @@ class Coordinator:
         line = (self._ledger.rows[client] for client in self._table.waiting(worker.clients) if client != row.client)
         yield from islice(line, share - 1)
 
-    def heartbeat(self, worker_id: str, progress: Collection[pb.AssignmentProgress]) -> list[str]:
+    def heartbeat(self, worker_id: WorkerId, progress: Collection[pb.AssignmentProgress]) -> list[str]:
         """Renew what the worker holds; return the assignments that it works on in vain.
 
         Raises:
@@ -247,13 +248,13 @@ class Coordinator:
         self._workers.report(worker, (item for item in progress if item.assignment_id in held))
         return [text for text in ids if text not in held]
 
-    def release(self, worker_id: str, assignment_id: str, reason: str) -> None:
+    def release(self, worker_id: WorkerId, assignment_id: str, reason: str) -> None:
         """Put an assignment back that its worker cannot do."""
         held = self._current(worker_id, assignment_id)
         if held is not None:
             self._ledger.change([self._table.taken_back(held.id.client, reason)])
 
-    def leave(self, worker_id: str, reason: str, *, told_to_stop: bool = False) -> bool:
+    def leave(self, worker_id: WorkerId, reason: str, *, told_to_stop: bool = False) -> bool:
         """Take back what a worker holds that says goodbye; one that was told to stop has not spent an attempt.
 
         Returns:
@@ -268,14 +269,14 @@ class Coordinator:
         clients = (lease.id.client for lease in self._table.leases())
         self._ledger.change([self._table.taken_back(client, reason, counts=False) for client in clients])
 
-    def alive_workers(self) -> set[str]:
+    def alive_workers(self) -> set[WorkerId]:
         """Return the ids of the workers heard of within a lease time."""
         since = self._clock() - self.experiment.round.lease
         return {worker_id for worker_id, heard in self._workers.heard.items() if heard >= since}
 
     # -- results
 
-    def wanted(self, worker_id: str, assignment_id: str) -> AssignmentRow | pb.SubmitReply:
+    def wanted(self, worker_id: WorkerId, assignment_id: str) -> AssignmentRow | pb.SubmitReply:
         """Return what the worker was told to do; or the answer to its result where that need not be read."""
         held = self._current(worker_id, assignment_id)
         if held is None:
@@ -284,7 +285,8 @@ class Coordinator:
 
     def settle(self, arrival: Arrival) -> pb.SubmitReply:
         """Count a result that may count, once, or refuse it; on disk before the answer. Its file stays if it counts."""
-        worker_id, id_, finding = arrival.result.worker_id, arrival.result.assignment_id, arrival.finding
+        result, finding = arrival.result, arrival.finding
+        worker_id, id_ = WorkerId(result.worker_id), result.assignment_id
         if isinstance(finding, Received):
             reply = self._record(worker_id, finding)
         elif isinstance(finding, PayloadError):
@@ -296,22 +298,22 @@ class Coordinator:
             (self._run.path / arrival.file).unlink(missing_ok=True)
         return reply
 
-    def take(self, result: pb.Result, file: str) -> pb.SubmitReply:
+    def take(self, result: pb.Result, file: FileName) -> pb.SubmitReply:
         """Check and settle a result that is whole in a file of its own, where all is done in one thread."""
-        assigned = self.wanted(result.worker_id, result.assignment_id)
+        assigned = self.wanted(WorkerId(result.worker_id), result.assignment_id)
         if isinstance(assigned, pb.SubmitReply):
             (self._run.path / file).unlink(missing_ok=True)
             return assigned
         return self.settle(examine(self._run, result, file, assigned))
 
-    def _unwanted(self, worker_id: str, assignment_id: str) -> pb.SubmitReply:
+    def _unwanted(self, worker_id: WorkerId, assignment_id: str) -> pb.SubmitReply:
         """Answer a result that is not wanted (any more): it is a duplicate, or stale."""
         id_ = AssignmentId.parse(assignment_id)
         if id_ is not None and self._run.database.is_done(id_, worker_id):
             return pb.SubmitReply(verdict=pb.SubmitReply.DUPLICATE, reason="already counted")
         return pb.SubmitReply(verdict=pb.SubmitReply.STALE, reason="its lease or its round is over")
 
-    def _refuse(self, worker_id: str, assignment_id: str, reason: str) -> pb.SubmitReply:
+    def _refuse(self, worker_id: WorkerId, assignment_id: str, reason: str) -> pb.SubmitReply:
         """Refuse a result, unless it came too late anyway: on disk before the answer, and its work given out again.
 
         A worker that has had too many results refused is put aside, and with it all that share its certificate or
@@ -330,7 +332,7 @@ class Coordinator:
         if why := self._ledger.refusals.why_aside(owner_of(name)):
             raise AsideError(why)
 
-    def _record(self, worker_id: str, received: Received) -> pb.SubmitReply:
+    def _record(self, worker_id: WorkerId, received: Received) -> pb.SubmitReply:
         held = self._current(worker_id, received.assignment_id)
         if held is None:
             return self._unwanted(worker_id, received.assignment_id)
@@ -344,7 +346,7 @@ class Coordinator:
         is_recent = id_ and self.round - 1 <= id_.round <= self.round and id_.client < self.experiment.clients
         self._ledger.traffic.count(id_ if is_recent else None, down=down, up=up)
 
-    def _current(self, worker_id: str, assignment_id: str) -> Standing | None:
+    def _current(self, worker_id: WorkerId, assignment_id: str) -> Standing | None:
         id_ = AssignmentId.parse(assignment_id)
         return self._table.held(id_, worker_id) if id_ and self._takes_results else None
 

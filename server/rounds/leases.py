@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
+from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.server.store.assignments import AssignmentId, Standing, State
 
@@ -20,7 +21,7 @@ class Lease(NamedTuple):
     """One worker's right to one attempt, until it expires."""
 
     id: AssignmentId
-    worker: str
+    worker: WorkerId
     expires: float
 
 
@@ -41,7 +42,7 @@ class LeaseTable:
         self._standings: dict[int, Standing] = {}
         self._waiting: OrderedDict[int, None] = OrderedDict()
         self._expires: dict[int, float] = {}  # by client; the oldest lease first
-        self._holds: dict[str, int] = {}  # by worker, the client that it works for: one at a time
+        self._holds: dict[WorkerId, int] = {}  # by worker, the client that it works for: one at a time
         self._counts: Counter[State] = Counter()
         self.apply(standings, now)
 
@@ -67,7 +68,7 @@ class LeaseTable:
     # -- decisions
 
     def grant(
-        self, worker: str, clients: Collection[int] | None, homes: Mapping[int, str] | None = None
+        self, worker: WorkerId, clients: Collection[int] | None, homes: Mapping[int, WorkerId] | None = None
     ) -> Standing | None:
         """Lease a waiting assignment among the worker's clients (None: of any client) to it; None: there is none.
 
@@ -114,7 +115,7 @@ class LeaseTable:
         state: State = "waiting" if standing.state == "dropped" and not is_over else standing.state
         return standing._replace(forgiven=forgiven, state=state)
 
-    def expired(self, now: float, heard: Mapping[str, float]) -> list[Standing]:
+    def expired(self, now: float, heard: Mapping[WorkerId, float]) -> list[Standing]:
         """Take back the leases whose time is over.
 
         Where more than half of the workers fell silent at once, the silence is more likely ours than theirs: leases
@@ -146,7 +147,7 @@ class LeaseTable:
 
     # -- time
 
-    def renew(self, worker: str, now: float) -> None:
+    def renew(self, worker: WorkerId, now: float) -> None:
         """Extend what a worker holds, if anything: it lives."""
         if worker in self._holds:
             self._expires[self._holds[worker]] = now + self._lease_seconds
@@ -161,7 +162,7 @@ class LeaseTable:
         ends = (e if e > checked else e + self._lease_seconds for e in self._expires.values())
         return min(ends, default=float("inf"))
 
-    def _most_are_silent(self, now: float, heard: Mapping[str, float]) -> bool:
+    def _most_are_silent(self, now: float, heard: Mapping[WorkerId, float]) -> bool:
         """Tell whether, of the workers heard of within two lease times, most were not within one."""
         last = dict(heard)
         for lease in self.leases():  # after a restart a holder may not have been heard of yet
@@ -174,7 +175,7 @@ class LeaseTable:
 
     # -- what there is
 
-    def held(self, id_: AssignmentId, worker: str) -> Standing | None:
+    def held(self, id_: AssignmentId, worker: WorkerId) -> Standing | None:
         """Return the assignment if this attempt of it is leased to this worker."""
         standing = self._standings.get(id_.client)
         if standing is None or (standing.id, standing.state, standing.worker) != (id_, "leased", worker):
@@ -212,7 +213,7 @@ class LeaseTable:
         return len(self._standings)
 
 
-def _closest(clients: Iterable[int], worker: str, homes: Mapping[int, str]) -> int | None:
+def _closest(clients: Iterable[int], worker: WorkerId, homes: Mapping[int, WorkerId]) -> int | None:
     """Return the first client at home with the worker, else the first at home nowhere, else the first."""
     ranked = ((0 if homes.get(client) == worker else 1 if client not in homes else 2, client) for client in clients)
     best: tuple[int, int] | None = None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 
 from lotteryfl.common.faults import fault
+from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.security.identity import owner
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import most_spent
@@ -196,13 +197,13 @@ class Ledger:
             plan = strategy.final_plan(state) if is_final else strategy.plan(number, state)
             source = shared if strategy.aggregates else row.ticket or shared
             mask, density = shared_mask or (row.mask, row.density)
-            yield AssignmentRow(number, client, plan, mask, source, density, row.ticket if has_own else "")
+            yield AssignmentRow(number, client, plan, mask, source, density, row.ticket if has_own else FileName(""))
 
     def _shared_mask(self) -> KeptMask | None:
         """Return what every client's work begins under; None: each one's own."""
         if self._strategy.starts_under == "own mask":
             return None
-        return self._run.shared_mask if self._strategy.starts_under == "shared mask" else KeptMask("", 1.0)
+        return self._run.shared_mask if self._strategy.starts_under == "shared mask" else KeptMask(Digest(""), 1.0)
 
 
 def _densities(of_all: Callable[[], Mapping[int, Sequence[float]]], client: int) -> Sequence[float]:

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from lotteryfl.common.experiment.settings import RoundSettings
+from lotteryfl.common.names import WorkerId
 from lotteryfl.server.rounds.leases import LeaseTable
 from lotteryfl.server.store.assignments import Standing
 
@@ -82,7 +83,7 @@ class OpenRound:
         self._settings = settings
         self._opened = self._checked = now
 
-    def expired(self, now: float, heard: Mapping[str, float]) -> list[Standing]:
+    def expired(self, now: float, heard: Mapping[WorkerId, float]) -> list[Standing]:
         """Take back the leases whose time is over; to be called as often as `seconds_until_check` says.
 
         Time in which the coordinator itself stood still does not count: the round grows no older by it, and leases

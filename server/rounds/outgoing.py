@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from lotteryfl.common.names import FileName
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.wire.payload import MASK, OWN, plain_name
@@ -21,10 +22,10 @@ def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:
     if work.is_own_result:
         return TensorStream({name: t for name, t in entries.items() if not name.startswith(MASK)})
     own = _own_entries(run, work.row.own) if work.row.own else {}
-    return run.wire.stream(entries, run.load_masks(work.assignment.mask_digest), own)
+    return run.wire.stream(entries, run.load_masks(work.row.mask), own)
 
 
-def _own_entries(run: RunDirectory, file: str) -> dict[str, Tensor]:
+def _own_entries(run: RunDirectory, file: FileName) -> dict[str, Tensor]:
     """Return what of a client's last result is its own: whole tensors, or the weights off its mask."""
     personal = create_strategy(run.experiment).personal(run.table)
     entries = open_file(run.tensor_path(file)).items()

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.step import weights_to_prune
 from lotteryfl.common.wire.payload import mask_density
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.store.rundir import Masks
 
 _ROUNDING = 1e-9
 """By how much densities may differ that were divided in two places."""

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.names import FileName
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.clientmetrics import check_metrics
@@ -21,13 +22,13 @@ class Arrival(NamedTuple):
 
     result: pb.Result
     """The message that announced it."""
-    file: str
+    file: FileName
     """Where its tensors are, in the run directory; '': they have not come whole."""
     finding: Received | PayloadError | FileNotFoundError
     """What may count; what is wrong with it; or which file is gone that it needs, as its round has ended meanwhile."""
 
 
-def examine(run: RunDirectory, result: pb.Result, file: str, assigned: AssignmentRow) -> Arrival:
+def examine(run: RunDirectory, result: pb.Result, file: FileName, assigned: AssignmentRow) -> Arrival:
     """Check a result, in one piece, for `Coordinator.settle`.
 
     Touches files only and takes long: it may run beside the coordinator's thread.
@@ -44,7 +45,7 @@ def examine(run: RunDirectory, result: pb.Result, file: str, assigned: Assignmen
         return Arrival(result, file, error)
 
 
-def check_result(run: RunDirectory, result: pb.Result, file: str, assigned: AssignmentRow) -> Received:
+def check_result(run: RunDirectory, result: pb.Result, file: FileName, assigned: AssignmentRow) -> Received:
     """Check a result whole before it may count, and keep its new mask.
 
     Args:

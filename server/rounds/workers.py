@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.security.identity import name_of, owner
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.recent import Recent
@@ -27,10 +28,10 @@ class AsideError(Exception):
 class Worker:
     """A registered worker process."""
 
-    worker_id: str
+    worker_id: WorkerId
     clients: frozenset[int] | None
     """The clients whose data it holds; None: every client's."""
-    model: str = ""
+    model: Digest = Digest("")
     """Digest of the whole model that it was given last."""
     progress: dict[str, pb.AssignmentProgress] = field(default_factory=dict)
 
@@ -41,18 +42,18 @@ class WorkerRegistry:
     def __init__(self, most: int = MOST_WORKERS) -> None:
         """Set how many are known at once; who was not heard of for longest is forgotten first."""
         self._most = most
-        self._workers: dict[str, Worker] = {}
-        self.heard: dict[str, float] = {}
+        self._workers: dict[WorkerId, Worker] = {}
+        self.heard: dict[WorkerId, float] = {}
         """When each worker was heard of last."""
         self._replaced = Recent(most)
 
-    def register(self, name: str, incarnation: str, clients: Collection[int] | None, now: float) -> str:
+    def register(self, name: str, incarnation: str, clients: Collection[int] | None, now: float) -> WorkerId:
         """Add a worker in the place of older incarnations of its name; return its id.
 
         Raises:
             ReplacedError: it is such an older incarnation itself.
         """
-        worker_id = f"{name}:{incarnation}"
+        worker_id = WorkerId(f"{name}:{incarnation}")
         if worker_id in self._replaced:
             raise ReplacedError(worker_id)
         for known in [known for known in self._workers if name_of(known) == name]:
@@ -65,7 +66,7 @@ class WorkerRegistry:
         self.heard[worker_id] = now
         return worker_id
 
-    def seen(self, worker_id: str, now: float) -> Worker:
+    def seen(self, worker_id: WorkerId, now: float) -> Worker:
         """Return a worker and note that it is alive.
 
         Raises:
@@ -77,11 +78,11 @@ class WorkerRegistry:
         self.heard[worker_id] = now
         return worker
 
-    def of(self, name: str) -> list[str]:
+    def of(self, name: str) -> list[WorkerId]:
         """Return the workers that somebody answers for, see `owner`."""
         return [worker_id for worker_id in self._workers if owner(worker_id) == name]
 
-    def forget(self, worker_id: str) -> bool:
+    def forget(self, worker_id: WorkerId) -> bool:
         """Take out a worker that left: its silence means nothing. Tell whether it was known."""
         self.heard.pop(worker_id, None)
         return self._workers.pop(worker_id, None) is not None
@@ -90,7 +91,7 @@ class WorkerRegistry:
         """Replace what the worker says that it is doing."""
         worker.progress = {item.assignment_id: item for item in progress}
 
-    def progress(self, worker_id: str, assignment_id: str) -> pb.AssignmentProgress | None:
+    def progress(self, worker_id: WorkerId, assignment_id: str) -> pb.AssignmentProgress | None:
         """Return how far a worker is with an assignment, if it said so."""
         worker = self._workers.get(worker_id)
         return worker.progress.get(assignment_id) if worker else None

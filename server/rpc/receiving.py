@@ -9,6 +9,7 @@ from typing import NoReturn
 import grpc
 
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.names import FileName
 from lotteryfl.common.tensors.receiver import FileReceiver
 from lotteryfl.common.wire.framing import message_size, take
 from lotteryfl.common.wire.payload import max_payload_bytes
@@ -144,8 +145,8 @@ class Uploads:
             with self._under_way.one(result.worker_id):
                 file = await self._spool(result, assigned, upload)
         except (PayloadError, FileNotFoundError) as error:
-            return Arrival(result, "", error)
-        return await asyncio.to_thread(examine, self._run, result, f"results/{file.name}", assigned)
+            return Arrival(result, FileName(""), error)
+        return await asyncio.to_thread(examine, self._run, result, FileName(f"results/{file.name}"), assigned)
 
     def received(self, worker_id: str, assignment_id: str) -> int:
         """Return how many bytes have arrived of a worker's result whose upload was cut."""

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 import grpc
 
 from lotteryfl.common.faults import fault
+from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.channel import POLL_SECONDS, PROTOCOL_VERSION
 from lotteryfl.common.security.identity import MAX_ID, IdentityError, check_incarnation, check_name
 from lotteryfl.common.text import printable, quoted
@@ -120,7 +121,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         """Read a result into the run directory, check it, count it; only then say so."""
         upload = Upload(request_iterator, context)
         result = await upload.header()
-        assigned = await self._call(self._coordinator.wanted, result.worker_id, result.assignment_id)
+        assigned = await self._call(self._coordinator.wanted, WorkerId(result.worker_id), result.assignment_id)
         if isinstance(assigned, pb.SubmitReply):
             return assigned
         if result.HasField("failure"):
@@ -152,22 +153,24 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         if result.failure.hopeless and CALLER.get() is None:
             await self._call(self._coordinator.fail, reason)
         else:
-            await self._call(self._coordinator.release, result.worker_id, result.assignment_id, reason)
+            await self._call(self._coordinator.release, WorkerId(result.worker_id), result.assignment_id, reason)
         self._served.announce()
         return pb.SubmitReply(verdict=pb.SubmitReply.ACCEPTED)
 
     async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
         """Take back what a worker holds that leaves before the run has ended."""
         reason = printable(request.reason[:_MOST_REASON])
-        if await self._call(self._coordinator.leave, request.worker_id, reason, told_to_stop=request.told_to_stop):
-            self._served.departed.add(request.worker_id)
+        worker_id, told_to_stop = WorkerId(request.worker_id), request.told_to_stop
+        if await self._call(self._coordinator.leave, worker_id, reason, told_to_stop=told_to_stop):
+            self._served.departed.add(worker_id)
             self._served.announce()
         return pb.LeaveReply()
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:
         """Renew leases and take note of progress."""
         await self._check_entries("progress", len(request.progress), context)
-        cancel = await self._known(context, self._coordinator.heartbeat, request.worker_id, list(request.progress))
+        worker_id, progress = WorkerId(request.worker_id), list(request.progress)
+        cancel = await self._known(context, self._coordinator.heartbeat, worker_id, progress)
         self._served.changed.ring()
         return pb.HeartbeatReply(cancel=cancel)
 
@@ -223,7 +226,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         while True:
             rung = self._served.work.listen()
             async with self._stopping_if_disk_fails(context):
-                work = await self._known(context, self._coordinator.lease, request.worker_id)
+                work = await self._known(context, self._coordinator.lease, WorkerId(request.worker_id))
             if work is not None or self._coordinator.state != "running" or now() >= deadline:
                 return work
             await wait_for(rung, deadline - now())

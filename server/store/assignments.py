@@ -3,6 +3,8 @@
 import re
 from typing import Literal, NamedTuple, Self
 
+from lotteryfl.common.names import WorkerId
+
 State = Literal["waiting", "leased", "done", "dropped"]
 
 
@@ -29,7 +31,7 @@ class Standing(NamedTuple):
     id: AssignmentId
     """The assignment's name with its newest attempt; 0: it has not been leased yet."""
     state: State = "waiting"
-    worker: str = ""
+    worker: WorkerId = WorkerId("")
     """Who holds it, or had it last."""
     reason: str = ""
     """Why it was taken back or dropped."""

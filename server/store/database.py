@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.names import Digest, FileName, WorkerId
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.assignments import AssignmentId, Standing, State
 from lotteryfl.server.store.migrations import RUN_DB, Versions, has_only_tables, version_of
@@ -28,8 +29,8 @@ class ClientRow:
     """What a client brings into its next round."""
 
     client: int
-    mask: str
-    ticket: str
+    mask: Digest
+    ticket: FileName
     density: float = 1.0
 
 
@@ -40,14 +41,14 @@ class AssignmentRow:
     round: int
     client: int
     plan: pb.Plan
-    mask: str
-    source: str
+    mask: Digest
+    source: FileName
     density: float = 1.0
-    own: str = ""
+    own: FileName = FileName("")
     """File of the tensors or weights that are the client's own; '': none."""
     state: State = "waiting"
     attempt: int = 0
-    worker: str = ""
+    worker: WorkerId = WorkerId("")
     reason: str = ""
     forgiven: int = 0
 
@@ -64,8 +65,8 @@ class Received:
 
     assignment_id: str
     examples: int
-    mask_digest: str
-    file: str
+    mask_digest: Digest
+    file: FileName
     density: float
     metrics: pb.ClientMetrics
     scale: float = 1.0
@@ -79,12 +80,12 @@ class ResultRow:
     round: int
     client: int
     examples: int
-    mask: str
-    file: str
+    mask: Digest
+    file: FileName
     scale: float = 1.0
     """Share of its update that counts."""
     validation_accuracy: float = 0.0
-    """Of the model that its plan judged; 0 where it judged none."""
+    """Validation accuracy of the model that its plan judged; 0 where it judged none."""
 
 
 class Spent(NamedTuple):
@@ -243,7 +244,7 @@ class Database:
         """Write how often a round was tried again."""
         self._connection.execute("UPDATE rounds SET retries = ? WHERE round = ?", (retries, round_))
 
-    def is_done(self, id_: AssignmentId, worker: str) -> bool:
+    def is_done(self, id_: AssignmentId, worker: WorkerId) -> bool:
         """Tell whether this attempt of this worker is the one that counted."""
         return bool(
             self._scalar(
@@ -351,7 +352,7 @@ class Database:
 
     # -- files
 
-    def files_in_use(self) -> tuple[set[str], set[str]]:
+    def files_in_use(self) -> tuple[set[FileName], set[Digest]]:
         """Return the result files and the mask digests that the run still needs."""
         files = self._connection.execute(
             "SELECT ticket FROM clients UNION SELECT file FROM results JOIN rounds USING (round) WHERE state = 'open'"

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.experiment.experiment import load_resolved
+from lotteryfl.common.names import Digest
 from lotteryfl.server.store.database import Database
 
 UNREADABLE = (OSError, sqlite3.Error, DecodeError, ValueError, TypeError, ArithmeticError, LookupError, RuntimeError)
@@ -74,14 +75,14 @@ class RunRecord:
         return self.database.get("state")
 
     @property
-    def initial_digest(self) -> str:
+    def initial_digest(self) -> Digest:
         """SHA-256 of θ_0's file."""
-        return self.database.get("initial_digest")
+        return Digest(self.database.get("initial_digest"))
 
     @property
-    def model_digest(self) -> str:
+    def model_digest(self) -> Digest:
         """SHA-256 of the global model's file."""
-        return self.database.get("model_digest")
+        return Digest(self.database.get("model_digest"))
 
     @property
     def model_round(self) -> int:

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment, to_json, to_toml
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.names import Digest, FileName
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tasks import task_id
 from lotteryfl.common.tensors.file import open_file, save
@@ -35,8 +36,6 @@ from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.record import SETUP, RunRecord, damage_named, require_no_links
 from lotteryfl.server.store.runfiles import is_tensor_file, mask_file, model_file, optimizer_file, tensor_file
 
-Masks = Mapping[str, PackedMask]
-
 FOLDERS = ("models", "masks", "results")
 _LOCK = "run.lock"
 
@@ -44,16 +43,16 @@ _LOCK = "run.lock"
 class NewModel(NamedTuple):
     """A global model that is on disk."""
 
-    sha256: str
+    sha256: Digest
     """`model_sha256`: over its tensors by name, whatever the file looks like."""
-    digest: str
+    digest: Digest
     """SHA-256 of its file, by which workers ask for it."""
 
 
 class KeptMask(NamedTuple):
     """Masks that are on disk."""
 
-    digest: str
+    digest: Digest
     """The digest by which workers ask for the masks; '': there are none, the model is dense."""
     density: float
     """Kept share of the prunable weights."""
@@ -141,7 +140,7 @@ class RunDirectory(RunRecord):
         """Return where the global model after a round is; 0: θ_0."""
         return self.path / model_file(round_)
 
-    def tensor_path(self, name: str) -> Path:
+    def tensor_path(self, name: FileName) -> Path:
         """Return where a model or result is that run.db names.
 
         Raises:
@@ -152,9 +151,9 @@ class RunDirectory(RunRecord):
     @property
     def shared_mask(self) -> KeptMask:
         """What all clients start under, where the strategy has it so."""
-        return KeptMask(self.database.get("shared_mask"), float(self.database.get("shared_density", "1")))
+        return KeptMask(Digest(self.database.get("shared_mask")), float(self.database.get("shared_density", "1")))
 
-    def mask_path(self, mask_digest: str) -> Path:
+    def mask_path(self, mask_digest: Digest) -> Path:
         """Return where the mask with this digest is kept.
 
         Raises:
@@ -173,12 +172,12 @@ class RunDirectory(RunRecord):
         path = self.mask_path(digest)
         return path if path.exists() else None
 
-    def save_masks(self, masks: Masks, mask_digest: str) -> None:
+    def save_masks(self, masks: Masks, mask_digest: Digest) -> None:
         """Keep a client's masks under their digest; empty masks (a dense client) need no file."""
         if masks and not (path := self.mask_path(mask_digest)).exists():
             save(path, mask_tensors(masks), "masks")
 
-    def load_masks(self, mask_digest: str) -> Masks:
+    def load_masks(self, mask_digest: Digest) -> Masks:
         """Return the masks with this digest, mapped from their file; '' is a dense client's."""
         if not mask_digest:
             return {}
@@ -190,7 +189,7 @@ class RunDirectory(RunRecord):
         task = local.model_copy(update={"name": task_id(local.name), "data_dir": ""})
         return to_json(self.experiment.model_copy(update={"task": task}))
 
-    def tickets_sha256(self) -> str:
+    def tickets_sha256(self) -> Digest:
         """Return one digest over every client's ticket and mask: equal runs have equal tickets."""
         whole = hashlib.sha256()
         for row in self.database.clients():
@@ -198,7 +197,7 @@ class RunDirectory(RunRecord):
             if row.ticket:
                 with self.tensor_path(row.ticket).open("rb") as file:
                     hashlib.file_digest(file, lambda: whole)
-        return whole.hexdigest()
+        return Digest(whole.hexdigest())
 
     def files_in_use(self) -> set[Path]:
         """Return the files with tensors that the run still needs: θ_0, the global model, tickets, results, masks."""

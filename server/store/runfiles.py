@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.payload import is_digest
 from lotteryfl.server.store.assignments import AssignmentId
@@ -13,19 +14,19 @@ _TENSORS = re.compile(
 )
 
 
-def model_file(round_: int) -> str:
+def model_file(round_: int) -> FileName:
     """Return the global model's file after a round, relative to the run directory."""
-    return f"models/round-{round_:04d}.safetensors"
+    return FileName(f"models/round-{round_:04d}.safetensors")
 
 
-def optimizer_file(round_: int) -> str:
+def optimizer_file(round_: int) -> FileName:
     """Return the file of the server optimizer's state after a round, relative to the run directory."""
-    return f"models/optimizer-{round_:04d}.safetensors"
+    return FileName(f"models/optimizer-{round_:04d}.safetensors")
 
 
-def result_file(id_: AssignmentId, upload: int | None = None) -> str:
+def result_file(id_: AssignmentId, upload: int | None = None) -> FileName:
     """Return the file of a result, relative to the run directory; of one of its uploads, where there may be several."""
-    return f"results/{id_}{'' if upload is None else f'.{upload}'}.safetensors"
+    return FileName(f"results/{id_}{'' if upload is None else f'.{upload}'}.safetensors")
 
 
 def is_tensor_file(name: str) -> bool:
@@ -33,7 +34,7 @@ def is_tensor_file(name: str) -> bool:
     return _TENSORS.fullmatch(name) is not None
 
 
-def tensor_file(run: Path, name: str) -> Path:
+def tensor_file(run: Path, name: FileName) -> Path:
     """Return the path of a file that run.db names.
 
     Raises:
@@ -44,7 +45,7 @@ def tensor_file(run: Path, name: str) -> Path:
     return run / name
 
 
-def mask_file(run: Path, digest: str) -> Path:
+def mask_file(run: Path, digest: Digest) -> Path:
     """Return the path of the mask with this digest.
 
     Raises:

@@ -4,7 +4,7 @@ SCHEMA_VERSION = 6
 """Raised with every change of the tables, with a step in `migrations` from the one before."""
 
 OLDEST_VERSION = 6
-"""Of lotteryfl 0.1; what was made before is named, not guessed at."""
+"""Version of lotteryfl 0.1; what was made before is named, not guessed at."""
 
 SCHEMA = """
 CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.record import RunRecord
@@ -78,7 +79,7 @@ def run_status(
     )
 
 
-def in_flight(client: int, worker_id: str, progress: pb.AssignmentProgress | None = None) -> str:
+def in_flight(client: int, worker_id: WorkerId, progress: pb.AssignmentProgress | None = None) -> str:
     """Return in a line who works on what, and how far that is, where it is known."""
     text = f"client {client} on {name_of(worker_id)}"
     return f"{text}: epoch {progress.epoch}, loss {progress.loss:.3f}" if progress else text

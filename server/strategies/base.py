@@ -11,7 +11,7 @@ from torch import Tensor
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import ServerSettings
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -158,14 +158,12 @@ class Strategy(ABC):
         """Say whether the server's optimizer makes the global model out of a round's mean."""
         return self.server_optimizer().optimizer != "none" and self.trains(round_) and not self.takes_best(round_)
 
-    def initial_masks(self, table: TensorTable) -> Mapping[str, PackedMask]:
+    def initial_masks(self, table: TensorTable) -> Masks:
         """Return the masks that all clients start their first round from; none: dense."""
         del table
         return {}
 
-    def next_masks(
-        self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]
-    ) -> Mapping[str, PackedMask] | None:
+    def next_masks(self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]) -> Masks | None:
         """Return masks that every client starts under from the next round on; None: as before.
 
         Args:

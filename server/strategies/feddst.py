@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, Strategy
@@ -35,13 +35,11 @@ class FedDST(Strategy):
             plan.readjust.rate = rate
         return plan
 
-    def initial_masks(self, table: TensorTable) -> Mapping[str, PackedMask]:
+    def initial_masks(self, table: TensorTable) -> Masks:
         """Return random masks of the target density."""
         return random_masks(table, self.experiment.strategy.target_density, self.experiment.seed)
 
-    def next_masks(
-        self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]
-    ) -> Mapping[str, PackedMask] | None:
+    def next_masks(self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]) -> Masks | None:
         """Make the next mask, where clients have come back with different ones."""
         if not self._exchanged(round_):
             return None

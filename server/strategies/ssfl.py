@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, Strategy
@@ -33,8 +33,6 @@ class SSFL(Strategy):
         """Say that round 1 measures saliencies: θ_0 stays the model."""
         return round_ > 1
 
-    def next_masks(
-        self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]
-    ) -> Mapping[str, PackedMask] | None:
+    def next_masks(self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]) -> Masks | None:
         """Make the mask of the mean saliencies."""
         return largest(table, aggregated, self.experiment.strategy.target_density) if round_ == 1 else None

@@ -33,8 +33,6 @@ from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from tests.fuzz.mutate import NUMBERS, join, mutate_bytes, mutate_messages, split
 
-Masks = dict[str, PackedMask]
-
 TABLE = TensorTable(
     (
         TensorSpec("a", torch.float32, (3, 5), "parameter", prunable=True),
@@ -53,7 +51,7 @@ def _model() -> dict[str, Tensor]:
     return {spec.name: torch.arange(-3, spec.numel - 3).to(spec.dtype).view(spec.shape) for spec in TABLE}
 
 
-def _masks(choice: int) -> Masks:
+def _masks(choice: int) -> dict[str, PackedMask]:
     """Return the masks that the receiver has: none, some, those that prune all, or those that prune nothing."""
     kept: tuple[dict[str, Tensor], ...] = (
         {},
@@ -182,7 +180,7 @@ def mask_update_seeds() -> Iterable[bytes]:
         yield bytes((4,)) + _encoded(mask_tensors(_masks(choice)))
 
 
-def _fewer(old: Masks) -> Masks:
+def _fewer(old: dict[str, PackedMask]) -> dict[str, PackedMask]:
     return {name: packed & np.uint8(0b1011_0111) for name, packed in old.items()} | ({} if old else _masks(3))
 
 

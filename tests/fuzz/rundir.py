@@ -15,7 +15,9 @@ from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.wire.framing import deserializer
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.resultcheck import check_result
+from lotteryfl.server.store.assignments import AssignmentId
 from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.runfiles import result_file
 from tests.fuzz.damage import TABLES, Kind, damage, do_damage, new_damage
 from tests.fuzz.folder import folder
 from tests.fuzz.mutate import join, mutate_bytes, mutate_file, mutate_messages, split
@@ -101,7 +103,7 @@ def result(data: bytes) -> None:
     message = deserializer(pb.ResultPart)(header)
     if not isinstance(message, pb.ResultPart):
         return
-    file = "results/r2-c1-a1.safetensors"
+    file = result_file(AssignmentId(2, 1, 1))
     (live.path / file).write_bytes(content)
     with RunDirectory(live.path, read_only=True) as run:
         assigned = run.database.assignments(2)[1]

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import LotteryFLError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import WireDtype
+from lotteryfl.common.names import Digest
 from lotteryfl.common.tasks import ClientData, load_task
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -36,11 +37,11 @@ def densities(run: RunDirectory) -> list[float]:
     return [summary.density for summary in client_summaries(run.database, run.experiment.rounds + 1)]
 
 
-def kept(run: RunDirectory, digest: str) -> dict[str, Tensor]:
+def kept(run: RunDirectory, digest: Digest) -> dict[str, Tensor]:
     """Masks by name, of every prunable tensor."""
     masks = run.load_masks(digest)
     return {
-        spec.name: packed_masks.unpack(masks[spec.name], spec.shape)
+        spec.name: packedmasks.unpack(masks[spec.name], spec.shape)
         if spec.name in masks
         else torch.ones(spec.shape, dtype=torch.bool)
         for spec in run.table
@@ -58,14 +59,14 @@ def test_a_mask_only_loses_bits_and_what_is_pruned_is_zero_in_every_model_handed
     experiment = tiny_experiment(rounds=4, strategy={"target_density": 0.2}, wire_dtype=wire_dtype)
     bench = drive(experiment, TinyTask(Tied))
     worker, run = bench.register(), bench.run
-    last = {client: kept(run, "") for client in range(4)}
+    last = {client: kept(run, Digest("")) for client in range(4)}
     losses = 0
     while (step := bench.coordinator.advance()) is not Step.ENDED:
         if step is Step.COMMIT:
             bench.commit()
             continue
         work = bench.take(worker)
-        client, digest = work.assignment.client, work.assignment.mask_digest
+        client, digest = work.assignment.client, Digest(work.assignment.mask_digest)
         now = kept(run, digest)
         entries = parse(bytearray().join(assignment_payload(run, work)), "payload")
         tensors = run.wire.unpack(entries, run.load_masks(digest))
@@ -74,7 +75,7 @@ def test_a_mask_only_loses_bits_and_what_is_pruned_is_zero_in_every_model_handed
             assert not tensors[name][~mask].any()
         answer = bench.do(work)
         assert bench.submit(worker, answer).verdict == pb.SubmitReply.ACCEPTED
-        after = kept(run, answer.result.mask_digest)
+        after = kept(run, Digest(answer.result.mask_digest))
         for name, mask in after.items():
             assert not (mask & ~now[name]).any()
             losses += int((now[name] & ~mask).sum())

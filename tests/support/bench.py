@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, TensorDataset
 from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, validate
+from lotteryfl.common.names import Digest, FileName, WorkerId
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensors.file import open_file, parse, save
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -138,17 +139,17 @@ class Bench:
 
     # -- a worker's part
 
-    def register(self, name: str = "w", incarnation: str = "", clients: set[int] | None = None) -> str:
+    def register(self, name: str = "w", incarnation: str = "", clients: set[int] | None = None) -> WorkerId:
         return self.coordinator.register(name, incarnation or str(self.incarnation), clients)
 
-    def take(self, worker: str) -> Work:
+    def take(self, worker: WorkerId) -> Work:
         work = self.coordinator.lease(worker)
         assert work is not None
         return work
 
     def outcome(self, work: Work) -> Outcome:
         entries = parse(bytearray().join(assignment_payload(self.run, work)), "payload")
-        masks = self.run.load_masks(work.assignment.mask_digest)
+        masks = self.run.load_masks(Digest(work.assignment.mask_digest))
         if work.assignment.base_digest:
             assert entries == {}
             entries = self.run.wire.pack(open_file(self.run.path / work.source), masks)
@@ -166,9 +167,9 @@ class Bench:
 
     # -- the service's part
 
-    def submit(self, worker: str, answer: Answer) -> pb.SubmitReply:
+    def submit(self, worker: WorkerId, answer: Answer) -> pb.SubmitReply:
         answer.result.worker_id = worker
-        file = f"results/{answer.result.assignment_id}.{next(self._uploads)}.safetensors"
+        file = FileName(f"results/{answer.result.assignment_id}.{next(self._uploads)}.safetensors")
         save(self.run.path / file, answer.entries, "results")
         return self.coordinator.take(answer.result, file)
 
@@ -179,7 +180,7 @@ class Bench:
     def commit(self) -> None:
         self.coordinator.commit(self.conclude())
 
-    def do_all(self, worker: str) -> None:
+    def do_all(self, worker: WorkerId) -> None:
         """Do what the open round still has for this worker."""
         while work := self.coordinator.lease(worker):
             assert self.submit(worker, self.do(work)).verdict == pb.SubmitReply.ACCEPTED

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import unpack
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -48,7 +49,7 @@ def assigned(bench: Bench, client: int) -> dict[str, Tensor]:
     """What a client's next work begins from, whole."""
     work = bench.take(bench.register(f"of {client}", clients={client}))
     entries = parse(bytearray().join(assignment_payload(bench.run, work)), "payload")
-    masks = bench.run.load_masks(work.assignment.mask_digest)
+    masks = bench.run.load_masks(Digest(work.assignment.mask_digest))
     bench.coordinator.take_back_all("only looked at")
     return bench.run.wire.unpack(entries, masks, own=work.row.plan.owns_unkept)
 

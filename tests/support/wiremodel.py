@@ -6,13 +6,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lotteryfl.common import packedmasks
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.packedmasks import Masks, PackedMask
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from tests.support.tensorfiles import encode
-
-Masks = dict[str, PackedMask]
-
 
 TABLE = TensorTable(
     (
@@ -33,12 +30,14 @@ def model_tensors(seed: int = 0) -> dict[str, Tensor]:
     return {spec.name: torch.from_numpy(random.normal(0, 9, spec.shape)).to(spec.dtype) for spec in TABLE}
 
 
-def model_masks(density: float, seed: int = 0, names: tuple[str, ...] = ("a.weight", "c.weight", "f.weight")) -> Masks:
+def model_masks(
+    density: float, seed: int = 0, names: tuple[str, ...] = ("a.weight", "c.weight", "f.weight")
+) -> dict[str, PackedMask]:
     random = np.random.default_rng(seed)
     return {name: packedmasks.pack(torch.from_numpy(random.random(TABLE[name].shape) < density)) for name in names}
 
 
-def fewer(old: Masks, density: float, seed: int) -> Masks:
+def fewer(old: Masks, density: float, seed: int) -> dict[str, PackedMask]:
     return {name: old[name] & packed for name, packed in model_masks(density, seed, tuple(old)).items()}
 
 

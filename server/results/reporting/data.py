@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.packedmasks import count
+from lotteryfl.common.packedmasks import Masks, count
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.results.spread import spread
 from lotteryfl.server.store.database import Database
-from lotteryfl.server.store.rundir import Masks, RunDirectory, inspected
+from lotteryfl.server.store.rundir import RunDirectory, inspected
 from lotteryfl.server.store.summaries import ClientSummary, client_summaries, round_summaries
 from lotteryfl.server.store.traffic import shared_bytes
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.server.results.reporting.data import FloatArray, IntArray
 from lotteryfl.server.results.reporting.style import INK, new_figure
-from lotteryfl.server.store.rundir import Masks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

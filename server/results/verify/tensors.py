@@ -11,6 +11,7 @@ from rich.filesize import decimal
 
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.text import quoted
@@ -28,9 +29,9 @@ from lotteryfl.server.strategies import create_strategy
 class _Result(NamedTuple):
     """A result whose file is in use."""
 
-    file: str
-    mask: str
-    mask_before: str
+    file: FileName
+    mask: Digest
+    mask_before: Digest
     density: float
     plan: bytes
 

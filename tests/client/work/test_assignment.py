@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError, TaskError
 from lotteryfl.common.experiment.settings import WireDtype
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import digest, named_tensors
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.training.loop import evaluate
@@ -23,7 +23,6 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from tests.support.bench import CPU, Tied, TinyTask, tiny_experiment, tiny_mlp
 
 W = "0.weight"
-Masks = dict[str, PackedMask]
 
 TRAIN = pb.Plan.Train(epochs=1)
 PRUNE = pb.Plan.Prune(rate=0.3, target_density=0.5, accuracy_threshold=0.0)
@@ -41,7 +40,7 @@ class Client:
         self.table = TensorTable.of(task.model())
         self.wire = WireFormat(self.table, wire_dtype)
         self.masks: Masks = {
-            spec.name: packed_masks.pack(torch.rand(spec.shape) < 0.5) for spec in self.table if spec.prunable
+            spec.name: packedmasks.pack(torch.rand(spec.shape) < 0.5) for spec in self.table if spec.prunable
         }
         experiment = tiny_experiment(wire_dtype=wire_dtype, training={"lr": 0.1, "momentum": 0.9, **training})
         self.runner = AssignmentRunner(task, experiment, self.table, self.initial, CPU)
@@ -56,8 +55,8 @@ class Client:
         return self.wire.unpack(values, outcome.masks)
 
 
-def kept(masks: dict[str, PackedMask] | Any, table: TensorTable) -> dict[str, Tensor]:
-    return {name: packed_masks.unpack(mask, table[name].shape) for name, mask in masks.items()}
+def kept(masks: Masks, table: TensorTable) -> dict[str, Tensor]:
+    return {name: packedmasks.unpack(mask, table[name].shape) for name, mask in masks.items()}
 
 
 STILL: dict[str, Any] = {"lr": 1e-38, "momentum": 0.0}  # trains by steps that change nothing in float32

@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 
 from lotteryfl.client.work.planrun import Done, PlanRun
 from lotteryfl.client.work.workplace import Workplace
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.pruning.prune import apply_masks
@@ -38,7 +38,7 @@ class Worked:
         self.before: dict[str, PackedMask] = {}
         if density < 1:
             keep = {s.name: torch.rand(s.shape) < density for s in self.table if s.prunable}
-            self.before = {name: packed_masks.pack(mask) for name, mask in keep.items()}
+            self.before = {name: packedmasks.pack(mask) for name, mask in keep.items()}
             if not plan.owns_unkept:
                 apply_masks(self.model, keep)
         self.steps = 0
@@ -57,7 +57,7 @@ class Worked:
     def kept(self, name: str = W) -> Tensor:
         shape = self.table[name].shape
         masks = self.done.masks
-        return packed_masks.unpack(masks[name], shape) if name in masks else torch.ones(shape, dtype=torch.bool)
+        return packedmasks.unpack(masks[name], shape) if name in masks else torch.ones(shape, dtype=torch.bool)
 
 
 def started() -> tuple[nn.Module, dict[str, Tensor]]:
@@ -163,7 +163,7 @@ def test_the_pull_is_towards_the_model_as_pruned_and_rewound() -> None:
 @pytest.mark.parametrize("epochs", [1, 2, 5])
 def test_weights_are_exchanged_after_half_of_the_epochs(epochs: int) -> None:
     worked = Worked(plan(epochs, readjust=pb.Plan.Readjust(rate=0.5)), density=0.5)
-    before = packed_masks.unpack(worked.before[W], (12, 6))
+    before = packedmasks.unpack(worked.before[W], (12, 6))
     after, values = worked.kept(), worked.tensors[W]
     count = int(before.sum())
     assert int(after.sum()) == count
@@ -194,8 +194,8 @@ def test_what_is_not_kept_is_trained_like_everything_else_where_it_is_the_client
 def test_what_moved_most_becomes_the_clients_own() -> None:
     select = pb.Plan.Select(rate=0.2, limit=1.0)
     worked = Worked(plan(owns_unkept=True, select=select), density=0.5)
-    shared = torch.cat([packed_masks.unpack(m, (worked.table[n].numel,)) for n, m in worked.before.items()])
-    stays = torch.cat([packed_masks.unpack(m, (worked.table[n].numel,)) for n, m in worked.done.masks.items()])
+    shared = torch.cat([packedmasks.unpack(m, (worked.table[n].numel,)) for n, m in worked.before.items()])
+    stays = torch.cat([packedmasks.unpack(m, (worked.table[n].numel,)) for n, m in worked.done.masks.items()])
     moved = torch.cat([(worked.tensors[name] - worked.start[name]).abs().flatten() for name in worked.before])
     assert int((shared & ~stays).sum()) == round(0.2 * 108)
     assert moved[shared & ~stays].min() >= moved[stays].max()
@@ -210,7 +210,7 @@ def test_saliency_is_the_gradient_of_the_mean_loss_times_the_weight(density: flo
     model, start = started()
     with torch.no_grad():
         for name, mask in worked.before.items():
-            dict(model.named_parameters())[name].mul_(packed_masks.unpack(mask, worked.table[name].shape))
+            dict(model.named_parameters())[name].mul_(packedmasks.unpack(mask, worked.table[name].shape))
     inputs, labels = worked.data.train.tensors  # type: ignore[attr-defined]
     loss = F.cross_entropy(model(inputs), labels)
     parameters = dict(model.named_parameters())

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from lotteryfl.client.work.updateprivacy import protect_update
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.wire.table import TensorTable
@@ -35,7 +35,7 @@ def drawn(seed: int) -> dict[str, Tensor]:
 def kept_masks() -> tuple[dict[str, Tensor], dict[str, PackedMask]]:
     random = torch.Generator().manual_seed(5)
     masks = {spec.name: torch.rand(spec.shape, generator=random) < 0.5 for spec in TABLE if spec.prunable}
-    return masks, {name: packed_masks.pack(mask) for name, mask in masks.items()}
+    return masks, {name: packedmasks.pack(mask) for name, mask in masks.items()}
 
 
 def flat_update(after: Mapping[str, Tensor], before: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> np.ndarray:
@@ -90,9 +90,7 @@ def test_the_noise_is_of_its_deviation_and_only_where_the_mask_keeps() -> None:
     kept = torch.rand(300, 400, generator=torch.Generator().manual_seed(0)) < 0.5
     after = {name: tensor.clone() for name, tensor in start.items()}
     source = np.random.default_rng(1).bytes
-    protect_update(
-        table, after, start, {"weight": packed_masks.pack(kept)}, clip_norm=2.0, deviation=3.0, source=source
-    )
+    protect_update(table, after, start, {"weight": packedmasks.pack(kept)}, clip_norm=2.0, deviation=3.0, source=source)
     assert not after["weight"][~kept].any()
     assert stats.kstest(after["weight"][kept].numpy(), stats.norm(0, 3).cdf).pvalue > 0.01
 

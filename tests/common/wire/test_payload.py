@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment.settings import WireDtype
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.tensors.file import parse, save
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.wire import payload
@@ -23,7 +24,6 @@ from tests.support.tensorfiles import encode
 from tests.support.wiremodel import (
     KEEP_SEVEN,
     TABLE,
-    Masks,
     densities,
     fewer,
     model_masks,

@@ -4,6 +4,7 @@ import pytest
 
 from lotteryfl.client.connection import Connection
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.names import WorkerId
 from lotteryfl.common.tensors.file import open_file, save
 from tests.support.runs import Coordinate, Write
 
@@ -11,9 +12,9 @@ from tests.support.runs import Coordinate, Write
 def test_other_content_under_the_digest_of_the_initial_model_is_refused(coordinate: Coordinate, write: Write) -> None:
     server = coordinate(write())
     path = server.run.model_path(0)
-    digest, size = server.run.initial_digest, path.stat().st_size
+    worker, digest, size = WorkerId("worker"), server.run.initial_digest, path.stat().st_size
     with Connection(server.address, patience=5) as connection:
-        assert bytes(connection.fetch_blob(digest, size, "worker")) == path.read_bytes()
+        assert bytes(connection.fetch_blob(digest, size, worker)) == path.read_bytes()
         save(path, {name: tensor + 1 for name, tensor in open_file(path).items()})
         with pytest.raises(PayloadError, match=f"content {digest[:12]}: what the coordinator sent has the digest"):
-            connection.fetch_blob(digest, size, "worker")
+            connection.fetch_blob(digest, size, worker)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.settings import WireDtype
+from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.packedmasks import BLOCK
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.format import WireFormat
@@ -24,7 +25,7 @@ Drive = Callable[..., Bench]
 ACCEPTED, REFUSED = pb.SubmitReply.ACCEPTED, pb.SubmitReply.REFUSED
 
 
-def norm_of(bench: Bench, worker: str, answer: Answer) -> float:
+def norm_of(bench: Bench, worker: WorkerId, answer: Answer) -> float:
     """By whole models: what was sent minus the shared model, at the kept places of weights and all others."""
     assigned = bench.coordinator.wanted(worker, answer.result.assignment_id)
     assert not isinstance(assigned, pb.SubmitReply)
@@ -41,7 +42,7 @@ def norm_of(bench: Bench, worker: str, answer: Answer) -> float:
     return norm
 
 
-def final_mask(bench: Bench, mask_before: str, answer: Answer, name: str) -> torch.Tensor:
+def final_mask(bench: Bench, mask_before: Digest, answer: Answer, name: str) -> torch.Tensor:
     table = bench.run.table
     old = bench.run.load_masks(mask_before)
     key = f"mask/{name}"
@@ -85,7 +86,7 @@ def test_values_far_apart_have_an_infinite_norm_and_no_warning() -> None:
     assert update_norm(table, {"w": -far}, Update(0, 1, {}, {"dense/w": far})) == np.inf
 
 
-def second_round(drive: Drive, **changes: object) -> tuple[Bench, str, Answer]:
+def second_round(drive: Drive, **changes: object) -> tuple[Bench, WorkerId, Answer]:
     """The answer of a client that has a mask, prunes again and rewinds."""
     bench = drive(tiny_experiment(clients_per_round=4, **changes), TinyTask(Tied))
     bench.do_all(bench.register())

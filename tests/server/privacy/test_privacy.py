@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from lotteryfl.client.work.assignment import AssignmentRunner
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.pruning.parameters import named_tensors
@@ -108,7 +108,7 @@ def test_the_servers_noise_is_of_its_deviation_around_the_sum_over_the_clients_a
         noisy_means(
             old,
             iter(means_of(old, 1.0).items()),
-            {"weight": packed_masks.pack(kept)},
+            {"weight": packedmasks.pack(kept)},
             privacy,
             results=3,
             clients=4,
@@ -168,7 +168,7 @@ def test_feddst_without_exchanges_has_noise_on_its_fixed_mask_alone(tmp_path: Pa
         Simulation(run, task, CPU).run(silent)
         before, after = (open_file(run.model_path(round_)) for round_ in (0, 2))
         for name, packed in masks.items():
-            kept = packed_masks.unpack(packed, after[name].shape)
+            kept = packedmasks.unpack(packed, after[name].shape)
             assert torch.equal(after[name] != 0, kept)
             assert (after[name] != before[name])[kept].all()
 

@@ -9,7 +9,7 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.pruning.prune import get_prune_params
 from lotteryfl.common.training.loop import evaluate
@@ -114,7 +114,7 @@ def test_a_ticket_holds_the_weights_that_are_the_clients_own(tmp_path: Path, wir
             export_ticket(run, summary.client, tmp_path / "ticket.safetensors")
             model = load(tmp_path / "ticket.safetensors")
             for name, mask in run.load_masks(run.database.clients()[summary.client].mask).items():
-                own = model.get_parameter(name)[~packed_masks.unpack(mask, run.table[name].shape)]
+                own = model.get_parameter(name)[~packedmasks.unpack(mask, run.table[name].shape)]
                 assert own.numel() > 0
                 assert own.all()
             scores = evaluate(model, TinyTask().client_data(summary.client).test)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lotteryfl.common.experiment.settings import WireDtype
+from lotteryfl.common.names import WorkerId
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.wire.format import WireFormat
@@ -35,7 +36,7 @@ def test_a_broadcast_pays_when_it_is_fewer_bytes(whole: int, densities: list[flo
     assert sizes.broadcast_pays(densities) == (whole < sum(10 + 90 * density for density in densities))
 
 
-def base_of(bench: Bench, worker: str) -> str:
+def base_of(bench: Bench, worker: WorkerId) -> str:
     return bench.take(worker).assignment.base_digest
 
 

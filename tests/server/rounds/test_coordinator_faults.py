@@ -95,17 +95,18 @@ def test_a_round_with_too_few_results_is_tried_again_and_then_fails(drive: Drive
 def test_a_round_that_is_tried_again_has_a_new_deadline_and_the_same_bits(drive: Drive) -> None:
     experiment = tiny_experiment(round={"min_results": 3, "deadline": 30})
     bench = drive(experiment)
-    held = bench.do(bench.take(bench.register("slow")))
+    slow = bench.register("slow")
+    held = bench.do(bench.take(slow))
     bench.do_all(bench.register())
     for bench.now in range(5, 30, 5):
-        bench.coordinator.heartbeat("slow:1", [])
+        bench.coordinator.heartbeat(slow, [])
         assert bench.coordinator.advance() is Step.WAIT
     bench.now = 30
     assert bench.coordinator.advance() is Step.OFFER
     for bench.now in range(35, 60, 5):
-        bench.coordinator.heartbeat("slow:1", [])
+        bench.coordinator.heartbeat(slow, [])
         assert bench.coordinator.advance() is Step.WAIT
-    assert bench.submit("slow:1", held).verdict == ACCEPTED
+    assert bench.submit(slow, held).verdict == ACCEPTED
     bench.commit()
     assert (bench.coordinator.reason, list(bench.coordinator.status().last.stragglers)) == ("", [])
     assert bench.finish().bits() == drive(experiment, name="undisturbed").finish().bits()

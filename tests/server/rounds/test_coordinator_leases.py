@@ -109,8 +109,9 @@ def test_workers_that_are_told_to_stop_cost_an_assignment_no_attempt(
     drive: Drive, told_to_stop: bool, state: str
 ) -> None:
     bench = drive(tiny_experiment(round={"max_attempts": 2}))
-    client = bench.take(bench.register("a", clients={0, 1, 2, 3})).assignment.client
-    bench.coordinator.leave("a:1", "a: stopped", told_to_stop=told_to_stop)
+    leaving = bench.register("a", clients={0, 1, 2, 3})
+    client = bench.take(leaving).assignment.client
+    bench.coordinator.leave(leaving, "a: stopped", told_to_stop=told_to_stop)
     for name in "bc":
         worker = bench.register(name, clients={client})
         if work := bench.coordinator.lease(worker):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -50,10 +51,10 @@ class AnyRun(RuleBasedStateMachine):
         self.bench = Bench(Path(self.folder.name) / "run", experiment, TinyTask())
         self.incarnations: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()  # by worker's name
-        self.known: set[str] = set()  # worker ids that the coordinator answers
-        self.answers: list[tuple[str, Answer]] = []
-        self.issued: dict[AssignmentId, str] = {}
-        self.accepted: dict[tuple[int, int], tuple[AssignmentId, str]] = {}  # by round and client
+        self.known: set[WorkerId] = set()  # worker ids that the coordinator answers
+        self.answers: list[tuple[WorkerId, Answer]] = []
+        self.issued: dict[AssignmentId, WorkerId] = {}
+        self.accepted: dict[tuple[int, int], tuple[AssignmentId, WorkerId]] = {}  # by round and client
         self.is_closed = False
         self.model = self.bench.run.database.get("model_sha256")
 
@@ -78,8 +79,8 @@ class AnyRun(RuleBasedStateMachine):
     def is_aside(self, name: str) -> bool:
         return self.refused[name] >= self.bench.run.experiment.checks.max_refusals
 
-    def worker(self, name: str) -> str:
-        return f"{name}:{self.incarnations[name]}"
+    def worker(self, name: str, older: int = 0) -> WorkerId:
+        return WorkerId(f"{name}:{self.incarnations[name] - older}")
 
     def everything(self) -> list[list[tuple[object, ...]]]:
         """The run on the disk, as long as nothing was answered for."""
@@ -96,7 +97,7 @@ class AnyRun(RuleBasedStateMachine):
             return
         held = {id_ for id_ in self.issued if self.holds(id_, self.worker(name))}
         self.incarnations[name] += anew
-        self.known.discard(f"{name}:{self.incarnations[name] - 1}")
+        self.known.discard(self.worker(name, older=1))
         self.bench.register(name, str(self.incarnations[name]))
         self.known.add(self.worker(name))
         if anew:
@@ -104,7 +105,7 @@ class AnyRun(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def an_old_incarnation_comes_back(self, name: str) -> None:
-        old = f"{name}:{self.incarnations[name] - 1}"
+        old = self.worker(name, older=1)
         if self.incarnations[name] and self.worker(name) in self.known:
             before = self.everything()
             try:
@@ -200,11 +201,11 @@ class AnyRun(RuleBasedStateMachine):
         else:
             assert self.everything() == before
 
-    def holds(self, id_: AssignmentId, worker: str) -> bool:
+    def holds(self, id_: AssignmentId, worker: WorkerId) -> bool:
         standing = self.row(id_)
         return (standing.id, standing.state, standing.worker) == (id_, "leased", worker)
 
-    def is_wanted(self, id_: AssignmentId, worker: str) -> bool:
+    def is_wanted(self, id_: AssignmentId, worker: WorkerId) -> bool:
         is_open = self.bench.coordinator.state == "running" and not self.is_closed
         return is_open and id_.round == self.bench.coordinator.round and self.holds(id_, worker)
 
@@ -245,7 +246,7 @@ class AnyRun(RuleBasedStateMachine):
             sampled = {row.client for row in bench.run.database.assignments(round_)}
             assert stragglers == sampled - results
 
-    def masks(self, digest: str) -> dict[str, PackedMask]:
+    def masks(self, digest: Digest) -> dict[str, PackedMask]:
         return {name: np.array(mask) for name, mask in self.bench.run.load_masks(digest).items()}
 
     @rule(is_far_later=st.booleans())

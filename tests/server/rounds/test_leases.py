@@ -2,11 +2,13 @@
 
 import pytest
 
+from lotteryfl.common.names import WorkerId
 from lotteryfl.server.rounds.leases import Lease, LeaseTable
 from lotteryfl.server.store.assignments import AssignmentId, Standing
 
 LEASE = 10.0
-EVERYONE = dict.fromkeys("abcdef", 1e9)
+A, B, C, D = map(WorkerId, "abcd")
+EVERYONE = dict.fromkeys(map(WorkerId, "abcdef"), 1e9)
 """Workers that have all been heard of lately."""
 
 
@@ -16,14 +18,15 @@ def table_of(*clients: int, now: float = 0.0, max_attempts: int = 3) -> LeaseTab
 
 
 def grant(table: LeaseTable, worker: str, clients: set[int] | None = None, now: float = 0.0) -> Standing:
-    granted = table.grant(worker, clients)
+    granted = table.grant(WorkerId(worker), clients)
     assert granted is not None
     table.apply([granted], now)
     return granted
 
 
-def expired(table: LeaseTable, now: float, heard: dict[str, float] = EVERYONE) -> list[int]:
-    return [standing.id.client for standing in table.expired(now, heard)]
+def expired(table: LeaseTable, now: float, heard: dict[str, float] | None = None) -> list[int]:
+    known = EVERYONE if heard is None else {WorkerId(worker): at for worker, at in heard.items()}
+    return [standing.id.client for standing in table.expired(now, known)]
 
 
 def take_back(table: LeaseTable, client: int, *, counts: bool = True) -> Standing:
@@ -35,35 +38,35 @@ def take_back(table: LeaseTable, client: int, *, counts: bool = True) -> Standin
 def test_assignments_are_served_in_order_and_each_once() -> None:
     table = table_of(4, 2, 9)
     assert [grant(table, worker).id for worker in "abc"] == [(7, 4, 1), (7, 2, 1), (7, 9, 1)]
-    assert table.grant("d", None) is None
+    assert table.grant(D, None) is None
     assert (len(table), table.unsettled, table.count("leased"), table.count("waiting")) == (3, 3, 3, 0)
 
 
 def test_a_decision_changes_nothing_until_it_is_applied() -> None:
     table = table_of(0, 1)
-    assert table.grant("a", None) == table.grant("a", None) == table.grant("b", None)._replace(worker="a")  # type: ignore[union-attr]
+    assert table.grant(A, None) == table.grant(A, None) == table.grant(B, None)._replace(worker=A)  # type: ignore[union-attr]
     held = grant(table, "a")
     table.taken_back(0, "why")
     table.expired(LEASE, EVERYONE)
     table.left_out("why")
-    assert table.held(held.id, "a") == held
+    assert table.held(held.id, A) == held
     assert (table.count("leased"), table.count("waiting")) == (1, 1)
 
 
 def test_a_worker_gets_only_its_clients() -> None:
     table = table_of(0, 1, 2)
     assert grant(table, "a", {2}).id.client == 2
-    assert table.grant("b", {2}) is None
-    assert table.grant("c", set()) is None
+    assert table.grant(B, {2}) is None
+    assert table.grant(C, set()) is None
     assert grant(table, "d").id.client == 0
 
 
 def test_a_worker_gets_the_client_it_served_last_and_nobody_idles() -> None:
     table = table_of(*range(5))
-    homes = {0: "a", 1: "a", 3: "b"}
+    homes = {0: A, 1: A, 3: B}
     leased = []
     for _ in range(5):
-        granted = table.grant("b", None, homes)
+        granted = table.grant(B, None, homes)
         assert granted
         leased.append(granted.id.client)
         table.apply([granted], 0)
@@ -84,9 +87,10 @@ def test_a_lease_ends_a_lease_time_after_its_holder_was_heard_of_last() -> None:
     table = table_of(0, 1)
     grant(table, "a", now=5)
     grant(table, "gpu-7:1", now=5)
-    table.renew("a", 14)
-    table.renew("nobody", 14)
-    assert table.leases() == [Lease(AssignmentId(7, 0, 1), "a", 24), Lease(AssignmentId(7, 1, 1), "gpu-7:1", 15)]
+    table.renew(A, 14)
+    table.renew(WorkerId("nobody"), 14)
+    gpu = WorkerId("gpu-7:1")
+    assert table.leases() == [Lease(AssignmentId(7, 0, 1), A, 24), Lease(AssignmentId(7, 1, 1), gpu, 15)]
     assert expired(table, 14.9) == []
     assert expired(table, 15) == [1]
     assert expired(table, 24) == [0, 1]
@@ -97,22 +101,22 @@ def test_a_lease_ends_a_lease_time_after_its_holder_was_heard_of_last() -> None:
 def test_only_the_holder_of_the_newest_attempt_holds() -> None:
     table = table_of(0)
     held = grant(table, "a")
-    assert table.held(held.id, "a") == held
-    assert table.held(held.id, "b") is None
-    assert table.held(held.id._replace(attempt=2), "a") is None
-    assert table.held(held.id._replace(round=6), "a") is None
-    assert table.held(held.id._replace(client=1), "a") is None
+    assert table.held(held.id, A) == held
+    assert table.held(held.id, B) is None
+    assert table.held(held.id._replace(attempt=2), A) is None
+    assert table.held(held.id._replace(round=6), A) is None
+    assert table.held(held.id._replace(client=1), A) is None
 
 
 def test_what_is_taken_back_goes_first_in_line_under_a_new_attempt() -> None:
     table = table_of(0, 1, 2)
     old = grant(table, "a").id
     take_back(table, 0)
-    assert table.held(old, "a") is None
+    assert table.held(old, A) is None
     new = grant(table, "b")
     assert new.id == (7, 0, 2)
-    assert table.held(old, "a") is None
-    assert table.held(new.id, "b") == new
+    assert table.held(old, A) is None
+    assert table.held(new.id, B) == new
     assert grant(table, "a").id == (7, 1, 1)
 
 
@@ -121,11 +125,11 @@ def test_a_settled_assignment_is_gone() -> None:
     held = grant(table, "a")
     table.apply([held._replace(state="done")], 0)
     assert (len(table), table.unsettled, table.count("done")) == (1, 0, 1)
-    assert (table.leases(), table.held(held.id, "a"), table.grant("a", None)) == ([], None, None)
+    assert (table.leases(), table.held(held.id, A), table.grant(A, None)) == ([], None, None)
 
 
 def test_a_restored_lease_stands_for_a_whole_lease_time_and_keeps_its_attempt() -> None:
-    held = Standing(AssignmentId(7, 3, 2), "leased", "a")
+    held = Standing(AssignmentId(7, 3, 2), "leased", A)
     table = LeaseTable([held], 100, lease_seconds=LEASE, max_attempts=3)
     assert grant(table, "a", now=100) == held
     assert expired(table, 109.9) == []
@@ -145,7 +149,7 @@ def test_after_its_last_attempt_an_assignment_is_dropped() -> None:
         states.append(take_back(table, 0).state)
     assert states == ["waiting", "dropped"]
     assert (table.unsettled, table.count("dropped"), table.reasons()) == (0, 1, ["why"])
-    assert table.grant("c", None) is None
+    assert table.grant(C, None) is None
 
 
 def test_attempts_that_were_lost_by_the_coordinator_do_not_count_and_all_fence() -> None:
@@ -216,7 +220,7 @@ def test_the_grace_is_over_when_the_others_are_back() -> None:
     heard = dict.fromkeys("abc", 0.0)
     assert expired(table, 12, heard) == []
     for worker in "bc":
-        table.renew(worker, 13)
+        table.renew(WorkerId(worker), 13)
     assert expired(table, 13, heard | {"b": 13.0, "c": 13.0}) == [0]
 
 
@@ -228,7 +232,7 @@ def test_workers_that_left_long_ago_do_not_count_as_silent() -> None:
 
 
 def test_after_a_restart_its_holders_silence_counts_from_then_on() -> None:
-    standings = [Standing(AssignmentId(7, k, 1), "leased", worker) for k, worker in enumerate("abc")]
+    standings = [Standing(AssignmentId(7, k, 1), "leased", WorkerId(worker)) for k, worker in enumerate("abc")]
     table = LeaseTable(standings, 100, lease_seconds=LEASE, max_attempts=3)
     assert expired(table, 110, {}) == []
     assert expired(table, 120, {}) == [0, 1, 2]

@@ -3,12 +3,13 @@
 import pytest
 
 from lotteryfl.common.experiment.settings import RoundSettings
+from lotteryfl.common.names import WorkerId
 from lotteryfl.server.rounds.openround import Decision, OpenRound, RoundCounts, Verdict, decide
 from lotteryfl.server.store.assignments import AssignmentId, Standing
 
 WAIT, COMMIT, RETRY, FAIL = Verdict.WAIT, Verdict.COMMIT, Verdict.RETRY, Verdict.FAIL
 SETTINGS = RoundSettings(min_results=2, deadline=60, lease=10, retries=2, max_attempts=1)
-ALIVE = {f"w{n}": 1e9 for n in range(9)}
+ALIVE = {WorkerId(f"w{n}"): 1e9 for n in range(9)}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def round_of(*standings: Standing, now: float = 0.0) -> OpenRound:
 
 
 def standing(client: int, state: str = "waiting", attempt: int = 1, reason: str = "") -> Standing:
-    return Standing(AssignmentId(3, client, attempt), state, f"w{client}:1", reason)  # type: ignore[arg-type]
+    return Standing(AssignmentId(3, client, attempt), state, WorkerId(f"w{client}:1"), reason)  # type: ignore[arg-type]
 
 
 def test_a_retry_keeps_results_and_leases_and_tries_the_dropped_anew() -> None:

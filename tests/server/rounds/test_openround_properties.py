@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lotteryfl.common.experiment.settings import RoundSettings
+from lotteryfl.common.names import WorkerId
 from lotteryfl.server.rounds.openround import OpenRound, Verdict
 from lotteryfl.server.store.assignments import AssignmentId, Standing
 
 CLIENTS = range(5)
 LEASE = 10.0
-WORKERS = st.sampled_from(["a:1", "b:1", "c:1", "d:1"])
+WORKERS = st.sampled_from(["a:1", "b:1", "c:1", "d:1"]).map(WorkerId)
 SETTINGS = RoundSettings(min_results=3, retries=2, deadline=60, lease=LEASE, max_attempts=2)
 
 
@@ -25,9 +26,9 @@ class AnyRound(RuleBasedStateMachine):
         self.tried_since = 0.0
         self.disk = {client: Standing(AssignmentId(1, client, 0)) for client in CLIENTS}
         self.retries = 0
-        self.heard: dict[str, float] = {}
+        self.heard: dict[WorkerId, float] = {}
         self.renewed: dict[int, float] = {}  # by client with a lease
-        self.issued: dict[AssignmentId, str] = {}
+        self.issued: dict[AssignmentId, WorkerId] = {}
         self.results: dict[int, AssignmentId] = {}
         self.tries: Counter[int] = Counter()  # by client, attempts that counted in this try of the round
         self.is_over = False
@@ -66,7 +67,7 @@ class AnyRound(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.is_over)
     @rule(worker=WORKERS, clients=st.none() | st.sets(st.sampled_from(CLIENTS)))
-    def fetch(self, worker: str, clients: set[int] | None) -> None:
+    def fetch(self, worker: WorkerId, clients: set[int] | None) -> None:
         self.heard[worker] = self.now
         before = dict(self.disk)
         granted = self.round.assignments.grant(worker, clients)
@@ -87,7 +88,7 @@ class AnyRound(RuleBasedStateMachine):
         self.renewed[granted.id.client] = self.now
 
     @rule(worker=WORKERS)
-    def heartbeat(self, worker: str) -> None:
+    def heartbeat(self, worker: WorkerId) -> None:
         self.heard[worker] = self.now
         self.round.assignments.renew(worker, self.now)
         for client, standing in self.disk.items():
@@ -96,7 +97,7 @@ class AnyRound(RuleBasedStateMachine):
 
     @precondition(lambda self: self.issued and not self.is_over)
     @rule(data=st.data(), worker=WORKERS, hands_back=st.booleans())
-    def answer(self, data: st.DataObject, worker: str, hands_back: bool) -> None:
+    def answer(self, data: st.DataObject, worker: WorkerId, hands_back: bool) -> None:
         """A result or a failure, of any attempt that was ever issued, by anyone, any number of times."""
         id_ = data.draw(st.sampled_from(sorted(self.issued)))
         standing = self.disk[id_.client]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.settings import MAX_EXAMPLES, WireDtype
+from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.common.tensors.stream import CHUNK_BYTES
 from lotteryfl.common.wire.payload import mask_digest
@@ -45,7 +46,7 @@ def payload(bench: Bench, client: int) -> tuple[dict[str, torch.Tensor], dict[st
     """The next assignment of a client: its entries, its masks, and the file that they come from."""
     work = bench.take(bench.register(f"of {client}", clients={client}))
     entries = parse(bytearray().join(assignment_payload(bench.run, work)), "payload")
-    return entries, dict(bench.run.load_masks(work.assignment.mask_digest)), work.source
+    return entries, dict(bench.run.load_masks(Digest(work.assignment.mask_digest))), work.source
 
 
 def one_round(drive: Drive, **changes: object) -> Bench:
@@ -67,7 +68,7 @@ def test_a_client_starts_from_the_shared_model_under_its_own_mask(drive: Drive, 
         assert source == "models/round-0001.safetensors"
         whole = bench.run.wire.unpack(entries, masks)
         for name, tensor in whole.items():
-            mask = packed_masks.unpack(masks[name], tensor.shape) if name in masks else torch.ones_like(tensor)
+            mask = packedmasks.unpack(masks[name], tensor.shape) if name in masks else torch.ones_like(tensor)
             values = shared[name].to(DTYPES[wire_dtype]).float() if name.endswith("weight") else shared[name]
             assert torch.equal(tensor, torch.where(mask.bool(), values, 0.0))
     assert {tensor.dtype for tensor in shared.values()} == {torch.float32}
@@ -90,14 +91,14 @@ def test_a_client_that_shares_nothing_starts_from_its_own_last_result(drive: Dri
 # ---- refusals
 
 
-def mask_before(bench: Bench, worker: str, answer: Answer) -> str:
+def mask_before(bench: Bench, worker: WorkerId, answer: Answer) -> Digest:
     """Digest of the mask that an answer's client started from."""
     assigned = bench.coordinator.wanted(worker, answer.result.assignment_id)
     assert isinstance(assigned, AssignmentRow)
     return assigned.mask
 
 
-def second_round(drive: Drive, **changes: object) -> tuple[Bench, str, Answer]:
+def second_round(drive: Drive, **changes: object) -> tuple[Bench, WorkerId, Answer]:
     """A client's answer in its second round: it had a mask, and has lost more of it."""
     bench = one_round(drive, **changes)
     worker = bench.register()
@@ -269,8 +270,8 @@ def test_unspoilt_it_is_accepted_with_the_density_counted_from_its_mask(drive: D
     (row,) = bench.run.database.results(2)
     new = bench.run.load_masks(row.mask)
     assert mask_digest(dict(new)) == answer.result.mask_digest
-    kept = sum(packed_masks.count(mask) for mask in new.values())
-    assert kept < sum(packed_masks.count(mask) for mask in old.values())
+    kept = sum(packedmasks.count(mask) for mask in new.values())
+    assert kept < sum(packedmasks.count(mask) for mask in old.values())
     (density,) = bench.run.database._connection.execute("SELECT density FROM results WHERE round = 2").fetchone()
     assert density == kept / 108
 
@@ -279,12 +280,12 @@ def test_no_bits_can_make_a_mask_grow(drive: Drive) -> None:
     bench, worker, answer = second_round(drive)
     old = bench.run.load_masks(mask_before(bench, worker, answer))
     for name, before in old.items():
-        kept = packed_masks.count(before)
-        answer.entries[f"mask/{name}"] = torch.from_numpy(packed_masks.pack(torch.ones(kept)))  # keep all there is
+        kept = packedmasks.count(before)
+        answer.entries[f"mask/{name}"] = torch.from_numpy(packedmasks.pack(torch.ones(kept)))  # keep all there is
         answer.entries[f"kept/{name}"] = torch.ones(kept)
     answer.result.mask_digest = mask_digest(dict(old))
     answer.result.metrics.density = 76 / 108
     assert bench.submit(worker, answer).verdict == pb.SubmitReply.ACCEPTED
     (row,) = bench.run.database.results(2)
     new = bench.run.load_masks(row.mask)
-    assert all(packed_masks.is_subset(new[name], old[name]) for name in old)
+    assert all(packedmasks.is_subset(new[name], old[name]) for name in old)

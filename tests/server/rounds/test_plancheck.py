@@ -7,7 +7,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
+from lotteryfl.common.names import WorkerId
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import mask_digest, pack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -20,7 +21,7 @@ WEIGHTS = {"0.weight": (12, 6), "2.weight": (3, 12)}
 
 def keeping(bench: Bench, answer: Answer, counts: dict[str, int]) -> Answer:
     """The answer of a client that was dense, and keeps the first so many weights of each tensor."""
-    masks = {name: packed_masks.pack(torch.arange(torch.Size(WEIGHTS[name]).numel()) < counts[name]) for name in counts}
+    masks = {name: packedmasks.pack(torch.arange(torch.Size(WEIGHTS[name]).numel()) < counts[name]) for name in counts}
     table = bench.run.table
     entries = WireFormat(table, "float32").pack({s.name: torch.zeros(s.shape) for s in table}, masks)
     result = pb.Result()
@@ -30,7 +31,7 @@ def keeping(bench: Bench, answer: Answer, counts: dict[str, int]) -> Answer:
     return Answer(result, entries | pack_mask_update(masks, {}))
 
 
-def first(drive: Drive, **strategy: object) -> tuple[Bench, str, Answer]:
+def first(drive: Drive, **strategy: object) -> tuple[Bench, WorkerId, Answer]:
     """The answer of a client in its first round: it was dense."""
     bench = drive(tiny_experiment(strategy=strategy))
     worker = bench.register()
@@ -107,11 +108,11 @@ def test_in_the_final_round_no_mask_changes(drive: Drive) -> None:
     kept = answer.entries[f"kept/{name}"]
     bits = torch.ones(len(kept))
     bits[0] = 0
-    answer.entries |= {f"kept/{name}": kept[1:], f"mask/{name}": torch.from_numpy(packed_masks.pack(bits))}
+    answer.entries |= {f"kept/{name}": kept[1:], f"mask/{name}": torch.from_numpy(packedmasks.pack(bits))}
     assigned = bench.coordinator.wanted(worker, answer.result.assignment_id)
     assert not isinstance(assigned, pb.SubmitReply)
     masks = dict(bench.run.load_masks(assigned.mask))
-    masks[name] = packed_masks.decode_subset(packed_masks.pack(bits), masks[name])
+    masks[name] = packedmasks.decode_subset(packedmasks.pack(bits), masks[name])
     answer.result.mask_digest = mask_digest(masks)
     answer.result.metrics.density -= 1 / 108
     reply = bench.submit(worker, answer)

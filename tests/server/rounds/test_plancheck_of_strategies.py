@@ -5,7 +5,7 @@ import torch
 
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.packedmasks import Masks, PackedMask
 from lotteryfl.common.wire.payload import mask_density
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -17,7 +17,6 @@ TABLE = TensorTable(
         TensorSpec("b", torch.float32, (4, 10), "parameter", prunable=True),
     )
 )
-Masks = dict[str, PackedMask]
 
 
 def kept(a: int, b: int, *, shift: int = 0) -> Masks:

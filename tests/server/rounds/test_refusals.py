@@ -7,6 +7,7 @@ import pytest
 
 from lotteryfl.commands.inspect import _describe
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.names import WorkerId
 from lotteryfl.describe import describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
@@ -22,7 +23,7 @@ REASON = f"examples = 0: expected 1 to {2**40}"
 ASIDE = rf"^worker bad is put aside for the rest of this run: 3 of its results were refused, the last for {REASON}$"
 
 
-def send_rubbish(bench: Bench, worker: str, times: int = 1) -> None:
+def send_rubbish(bench: Bench, worker: WorkerId, times: int = 1) -> None:
     for _ in range(times):
         answer = bench.do(bench.take(worker))
         answer.result.examples = 0

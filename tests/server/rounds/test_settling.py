@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.names import FileName
 from lotteryfl.common.tensors.file import save
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
@@ -18,8 +19,8 @@ Drive = Callable[..., Bench]
 ACCEPTED, DUPLICATE, STALE = pb.SubmitReply.ACCEPTED, pb.SubmitReply.DUPLICATE, pb.SubmitReply.STALE
 
 
-def file_of(answer: Answer) -> str:
-    return f"results/{answer.result.assignment_id}.9.safetensors"
+def file_of(answer: Answer) -> FileName:
+    return FileName(f"results/{answer.result.assignment_id}.9.safetensors")
 
 
 def overtaken(drive: Drive, *, its_file_is_there: bool) -> tuple[Bench, Arrival]:

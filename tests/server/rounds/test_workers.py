@@ -2,6 +2,7 @@
 
 import pytest
 
+from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.workers import ReplacedError, UnknownWorkerError, WorkerRegistry
@@ -48,6 +49,6 @@ def test_progress_is_what_was_said_last() -> None:
     worker = registry.seen(registry.register("a", "1", None, now=0), 0)
     registry.report(worker, [pb.AssignmentProgress(assignment_id="x", epoch=1)])
     registry.report(worker, [pb.AssignmentProgress(assignment_id="y", epoch=2)])
-    assert registry.progress("a:1", "x") is None
-    assert registry.progress("a:1", "y") == pb.AssignmentProgress(assignment_id="y", epoch=2)
-    assert registry.progress("nobody:1", "y") is None
+    assert registry.progress(worker.worker_id, "x") is None
+    assert registry.progress(worker.worker_id, "y") == pb.AssignmentProgress(assignment_id="y", epoch=2)
+    assert registry.progress(WorkerId("nobody:1"), "y") is None

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.names import Digest, FileName, WorkerId
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.assignments import AssignmentId, Standing, State
 from lotteryfl.server.store.database import AssignmentRow, ClientRow, Database, Received
 from lotteryfl.server.store.schema import SCHEMA_VERSION
 from lotteryfl.server.store.summaries import ClientSummary, client_summaries, round_summaries
+
+A, B, W = WorkerId("a:1"), WorkerId("b:1"), WorkerId("w:1")
 
 
 @pytest.fixture
@@ -21,9 +24,14 @@ def database(tmp_path: Path) -> Database:
     return database
 
 
+def row(round_: int, client: int, plan: pb.Plan, mask: str, source: str) -> AssignmentRow:
+    return AssignmentRow(round_, client, plan, Digest(mask), FileName(source))
+
+
 def open_round(database: Database, round_: int, clients: tuple[int, ...] = (0, 1)) -> None:
-    rows = (AssignmentRow(round_, client, pb.Plan(), "", "models/round-0000.safetensors") for client in clients)
-    database.open_round(round_, rows)
+    database.open_round(
+        round_, (row(round_, client, pb.Plan(), "", "models/round-0000.safetensors") for client in clients)
+    )
 
 
 def add_result(
@@ -32,8 +40,8 @@ def add_result(
     id_ = AssignmentId(round_, client, 1)
     metrics = pb.ClientMetrics(train_loss=client + 1)
     metrics.downloaded.accuracy, metrics.personalised.accuracy = accuracy
-    database.add_result(id_, Received(str(id_), 10, mask, f"results/{id_}", density, metrics))
-    database.set_standings([Standing(id_, "done", "w:1")])
+    database.add_result(id_, Received(str(id_), 10, Digest(mask), FileName(f"results/{id_}"), density, metrics))
+    database.set_standings([Standing(id_, "done", W)])
 
 
 def test_a_transaction_is_whole_or_nothing(database: Database) -> None:
@@ -137,7 +145,7 @@ def test_a_reader_leaves_no_file_where_nobody_else_has_the_database_open(tmp_pat
 
 def test_an_assignment_comes_back_as_it_was_written(database: Database) -> None:
     plan = pb.Plan(train=pb.Plan.Train(epochs=3), prune=pb.Plan.Prune(rate=0.2))
-    rows = [AssignmentRow(1, 2, plan, "m", "results/x"), AssignmentRow(1, 0, plan, "", "models/y")]
+    rows = [row(1, 2, plan, "m", "results/x"), row(1, 0, plan, "", "models/y")]
     database.open_round(1, rows)
     assert database.assignments(1) == [rows[1], rows[0]]
     assert database.is_open(1)
@@ -147,12 +155,12 @@ def test_an_assignment_comes_back_as_it_was_written(database: Database) -> None:
 
 def test_only_the_attempt_and_worker_that_counted_are_done(database: Database) -> None:
     open_round(database, 1)
-    database.set_standings([Standing(AssignmentId(1, 0, 2), "leased", "a:1")])
-    assert not database.is_done(AssignmentId(1, 0, 2), "a:1")
-    database.set_standings([Standing(AssignmentId(1, 0, 2), "done", "a:1")])
-    assert database.is_done(AssignmentId(1, 0, 2), "a:1")
-    assert not database.is_done(AssignmentId(1, 0, 1), "a:1")
-    assert not database.is_done(AssignmentId(1, 0, 2), "b:1")
+    database.set_standings([Standing(AssignmentId(1, 0, 2), "leased", A)])
+    assert not database.is_done(AssignmentId(1, 0, 2), A)
+    database.set_standings([Standing(AssignmentId(1, 0, 2), "done", A)])
+    assert database.is_done(AssignmentId(1, 0, 2), A)
+    assert not database.is_done(AssignmentId(1, 0, 1), A)
+    assert not database.is_done(AssignmentId(1, 0, 2), B)
 
 
 def test_a_result_counts_once_even_for_sqlite(database: Database) -> None:
@@ -173,7 +181,7 @@ def test_a_commit_makes_the_rounds_results_the_clients_masks_and_tickets(databas
         {"", "abc"},
     )
     database.commit_round(1, 2.5, "all results are in")
-    assert database.clients()[1] == ClientRow(1, "abc", "results/r1-c1-a1")
+    assert database.clients()[1] == ClientRow(1, Digest("abc"), FileName("results/r1-c1-a1"))
     assert [row.ticket for row in database.clients()] == ["", "results/r1-c1-a1", ""]
     assert database.committed_rounds() == 1
     open_round(database, 2)
@@ -211,7 +219,7 @@ def test_a_client_summary_has_one_rounds_accuracy_and_the_whole_runs_traffic(dat
 def test_how_an_assignment_stands_is_kept_whole(database: Database) -> None:
     open_round(database, 1)
     assert [row.standing for row in database.assignments(1)] == [Standing(AssignmentId(1, k, 0)) for k in (0, 1)]
-    standing = Standing(AssignmentId(1, 1, 5), "dropped", "a:1", "out of memory", forgiven=2)
+    standing = Standing(AssignmentId(1, 1, 5), "dropped", A, "out of memory", forgiven=2)
     database.set_standings([standing])
     assert [row.standing for row in database.assignments(1)] == [Standing(AssignmentId(1, 0, 0)), standing]
 
@@ -244,7 +252,7 @@ def test_a_lease_and_a_result_have_a_date_and_a_repeated_grant_changes_neither(d
         return leased, done
 
     def stand(attempt: int, state: State) -> tuple[str, str]:
-        database.set_standings([Standing(AssignmentId(1, 0, attempt), state, "w")])
+        database.set_standings([Standing(AssignmentId(1, 0, attempt), state, W)])
         return dates()
 
     assert dates() == ("", "")

@@ -40,14 +40,14 @@ def test_the_names_that_a_run_gives_are_its_own() -> None:
         result_file(AssignmentId(1, 2, 3), 4),
     ):
         assert is_tensor_file(name)
-    for name in [
+    for other in [
         *OUTSIDE,
         "",
         "models/round-1.safetensors",
         "models/round-0001.safetensors\n",
         "/models/round-0001.safetensors",
     ]:
-        assert not is_tensor_file(name)
+        assert not is_tensor_file(other)
 
 
 @pytest.mark.parametrize("name", [*OUTSIDE, "/ticket.safetensors"])

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import nn
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.packedmasks import unpack
 from lotteryfl.common.tensors.file import open_file
@@ -97,7 +97,7 @@ def test_feddst_keeps_its_density_and_exchanges_weights(drive: Drive) -> None:
         digests.append(bench.run.shared_mask.digest)
         assert {row.density for row in bench.run.database.clients()} == {0.5}
         masks = bench.run.load_masks(bench.run.shared_mask.digest)
-        assert {name: packed_masks.count(mask) for name, mask in masks.items()} == {W: 36, "2.weight": 18}
+        assert {name: packedmasks.count(mask) for name, mask in masks.items()} == {W: 36, "2.weight": 18}
     assert rates == [0, pytest.approx(0.25), 0, 0, 0, 0, 0, 0], "by a cosine that is 0 at half of the rounds"
     assert [a != b for a, b in pairwise(digests)] == [rate > 0 for rate in rates]
 

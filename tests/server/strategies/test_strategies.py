@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lotteryfl.common import packedmasks as packed_masks
+from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.names import Digest
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.common.wire.payload import mask_density
@@ -31,7 +32,6 @@ from tests.support.bench import Bench, Tied, TinyTask, simulated, tiny_experimen
 from tests.support.damage import problems
 
 Drive = Callable[..., Bench]
-Masks = Mapping[str, PackedMask]
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "lg-fedavg": {"personal": ["encoder.*"]},
@@ -140,7 +140,7 @@ class Watcher:
 
     def handed_out(self, work: Work) -> None:
         """Whatever a worker is given is exactly 0 off its mask, unless that is the client's own."""
-        masks = self._run.load_masks(work.assignment.mask_digest)
+        masks = self._run.load_masks(Digest(work.assignment.mask_digest))
         entries = parse(bytearray().join(assignment_payload(self._run, work)), "payload")
         own = work.row.plan.owns_unkept
         tensors = self._run.wire.unpack(entries, masks, own=own)
@@ -154,7 +154,7 @@ class Watcher:
         (result,) = [r for r in self._run.database.results(row.round) if r.client == row.client]
         before, after = self._run.load_masks(row.mask), self._run.load_masks(result.mask)
         if self._strategy.starts_under == "own mask" or not row.plan.HasField("readjust"):
-            assert all(packed_masks.is_subset(after[name], packed) for name, packed in before.items())
+            assert all(packedmasks.is_subset(after[name], packed) for name, packed in before.items())
         plan, had, has = row.plan, mask_density(self._run.table, before), mask_density(self._run.table, after)
         row_of_every_tensor = 6 * 3 / 54 if plan.prune.scope == pb.Plan.ROWS else 0.0
         if plan.HasField("prune"):
@@ -173,7 +173,7 @@ class Watcher:
 
     def _assert_zero_off(self, masks: Masks, tensors: Mapping[str, Tensor]) -> None:
         for name, mask in masks.items():
-            off = ~packed_masks.unpack(mask, tensors[name].shape)
+            off = ~packedmasks.unpack(mask, tensors[name].shape)
             assert not tensors[name][off].view(torch.int32).any(), f"{name}: not exactly +0 off the mask"
 
 
