@@ -67,5 +67,8 @@ class Stopwatch:
 
 
 def seconds_within(laps: Laps, label: str, window: Lap) -> float:
-    """Return the time spent under a label in calls that ended within a window."""
-    return sum(lap.seconds for lap in laps.get(label, ()) if window.start < lap.end <= window.end)
+    """Return the time spent under a label in calls that began within a window.
+
+    Began: what a round asks for begins in it, but a last answer may arrive only when the next round is under way.
+    """
+    return sum(lap.seconds for lap in laps.get(label, ()) if window.start <= lap.start < window.end)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.server.results.summary import write_summary
+from lotteryfl.server.strategies import STRATEGIES
 from tests.support.bench import Bench, TinyTask, simulated, tiny_experiment
 
 # A busy machine is no failure.
@@ -32,6 +33,15 @@ def _one_import_name() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def own_strategies() -> Iterator[None]:
+    """Strategies of one's own may be added: they are gone when the test has ended."""
+    before = dict(STRATEGIES)
+    yield
+    STRATEGIES.clear()
+    STRATEGIES.update(before)
 
 
 @pytest.fixture

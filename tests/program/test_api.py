@@ -86,6 +86,7 @@ def test_an_interrupted_run_goes_on_when_called_again(experiment: lotteryfl.Expe
         lotteryfl.simulate(other, tmp_path / "run", device="cpu")
 
 
+@pytest.mark.usefixtures("own_strategies")
 def test_run_works_where_a_loop_is_running_with_a_strategy_of_ones_own(tmp_path: Path) -> None:
     own = tmp_path / "mine.py"
     own.write_text(OWN_STRATEGY)

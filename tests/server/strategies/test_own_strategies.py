@@ -1,7 +1,6 @@
 """A strategy of the user's own: one file, named on the command line, here the one that the documentation shows."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,12 +31,7 @@ class Mine(FedAvg):
 """
 
 
-@pytest.fixture(autouse=True)
-def _only_built_in() -> Iterator[None]:
-    before = dict(STRATEGIES)
-    yield
-    STRATEGIES.clear()
-    STRATEGIES.update(before)
+pytestmark = pytest.mark.usefixtures("own_strategies")
 
 
 def write(folder: Path, text: str, name: str = "my-own.py") -> str:
