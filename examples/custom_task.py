@@ -5,7 +5,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import scale
 from torch import nn
 
-from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl import Experiment
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tasks.partition import Partition, stratified_split
 

@@ -26,7 +26,7 @@ from lotteryfl.server.rounds.openround import Decision, Verdict
 from lotteryfl.server.rounds.resultcheck import Arrival, examine
 from lotteryfl.server.rounds.workers import AsideError, Worker, WorkerRegistry
 from lotteryfl.server.store.assignments import AssignmentId, Standing
-from lotteryfl.server.store.database import AssignmentRow, Received
+from lotteryfl.server.store.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.status import in_flight, run_status
 from lotteryfl.server.strategies import create_strategy

@@ -15,8 +15,8 @@ from lotteryfl.server.privacy.accountant import most_spent
 from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.openround import Decision, OpenRound
 from lotteryfl.server.store.assignments import Standing
-from lotteryfl.server.store.database import AssignmentRow, Received
 from lotteryfl.server.store.refusals import Refusals
+from lotteryfl.server.store.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import KeptMask, RunDirectory, put_shared_mask
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.store.summaries import round_summaries

@@ -27,7 +27,7 @@ from lotteryfl.server.rpc.receiving import Upload, Uploads
 from lotteryfl.server.rpc.sending import messages
 from lotteryfl.server.rpc.served import ServedRun, StorageError
 from lotteryfl.server.security.access import AccessError, clients_held
-from lotteryfl.server.store.database import AssignmentRow
+from lotteryfl.server.store.rows import AssignmentRow
 
 _MOST_REASON = 1000
 """Characters of a worker's reason that are kept."""

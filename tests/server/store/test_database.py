@@ -10,7 +10,8 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.names import Digest, FileName, WorkerId
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.assignments import AssignmentId, Standing, State
-from lotteryfl.server.store.database import AssignmentRow, ClientRow, Database, Received
+from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.rows import AssignmentRow, ClientRow, Received
 from lotteryfl.server.store.schema import SCHEMA_VERSION
 from lotteryfl.server.store.summaries import ClientSummary, client_summaries, round_summaries
 
