@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Self
 
 from lotteryfl.common.faults import fault
+from lotteryfl.common.privatefiles import PRIVATE_FILE
 
 
 class AtomicFile:
     """A file that gets its name when it is whole and on disk; left by an exception, it is gone."""
 
-    def __init__(self, path: Path, mode: int = 0o666, label: str = "") -> None:
+    def __init__(self, path: Path, mode: int = PRIVATE_FILE, label: str = "") -> None:
         """Make the file under a name of its own.
 
         Args:

@@ -11,6 +11,11 @@ def derive_seed(run_seed: int, purpose: str, *parts: int) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") >> 1
 
 
+def model_seed(run_seed: int) -> int:
+    """Return the seed under which a run's model is made, wherever it is."""
+    return derive_seed(run_seed, "initial model")
+
+
 def generator(run_seed: int, purpose: str, *parts: int) -> np.random.Generator:
     """Return numpy's PCG64 generator on `derive_seed`: its stream is the same on every machine."""
     return np.random.Generator(np.random.PCG64(derive_seed(run_seed, purpose, *parts)))

@@ -11,6 +11,9 @@ import click
 
 from lotteryfl.allocator import keep_freed_memory
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.text import printable
+from lotteryfl.output import prepare_output
+from lotteryfl.stopsignals import stop_signals
 
 
 class Known(NamedTuple):
@@ -45,7 +48,14 @@ COMMANDS = {
     "token": Known("security", "Make a token by which NAME shows who it is, and print it: FILE only gets its SHA-256."),
 }
 INTERRUPTED = 130
-"""Exit code after Ctrl-C or SIGTERM, as shells have it."""
+"""Exit code after Ctrl-C, SIGTERM or SIGHUP, as shells have it."""
+
+
+class _OneLine(logging.Formatter):
+    """Log lines without control characters: what they say may be the other side's words."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return printable(super().formatMessage(record))
 
 
 class _Commands(click.Group):
@@ -70,23 +80,27 @@ class _Commands(click.Group):
 @click.option("--verbose", "-v", is_flag=True, help="Log every assignment.")
 def program(verbose: bool) -> None:
     """Federated training of sparse, personalised models: every client finds its own lottery ticket."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("lotteryfl").setLevel(logging.INFO if verbose else logging.WARNING)
 
 
 def main() -> None:
     """Run the program: exit code 0 on success, 1 on an error, 2 on wrong usage, 130 when interrupted."""
-    # As Ctrl-C: Slurm, Kubernetes and `docker stop` send SIGTERM, perhaps while torch is still being imported.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in stop_signals():  # as Ctrl-C, also while torch is still being imported
+        signal.signal(number, signal.default_int_handler)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what the user needs of its errors, ours say
     keep_freed_memory()
     try:
+        prepare_output()
         program.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except LotteryFLError as error:
-        click.echo(f"lotteryfl: {' '.join(str(error).split())}", err=True)  # one line, whatever it quotes
+        click.echo(f"lotteryfl: {printable(' '.join(str(error).split()))}", err=True)  # one line, whatever it quotes
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)

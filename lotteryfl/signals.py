@@ -1,9 +1,11 @@
-"""A coroutine as the whole of a command: SIGINT and SIGTERM cancel it."""
+"""A coroutine as the whole of a command: SIGINT and what stops a command cancel it."""
 
 import asyncio
 import signal
 from collections.abc import Coroutine
 from typing import TypeVar
+
+from lotteryfl.stopsignals import stop_signals
 
 T = TypeVar("T")
 
@@ -18,7 +20,7 @@ def run_until_signal(work: Coroutine[object, object, T]) -> T:
     async def cancellable() -> T:
         task = asyncio.current_task()
         if task is not None:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, *stop_signals()):
                 asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await work
 

@@ -17,6 +17,8 @@ from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.pruning.prune import apply_masks
+from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.layout import Entry
 from lotteryfl.common.tensors.tensorreceiver import new_tensor
@@ -98,7 +100,9 @@ class AssignmentRunner:
             TaskError: the task cannot give this client's data.
         """
         try:
-            return self._follow(assignment, entries, masks, on_step)
+            # What data sets and models draw unasked is the same wherever, and after whatever, this is done.
+            with seeded(derive_seed(assignment.seed, "unasked"), self._workplace.device):
+                return self._follow(assignment, entries, masks, on_step)
         finally:
             self._tensors = named_tensors(self._model)  # a forward may have put another tensor in a buffer's place
 

@@ -189,7 +189,7 @@ def to_toml(experiment: Experiment) -> str:
 
 def _read(path: Path) -> TOMLTable:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin a file with a BOM
     except OSError as error:
         raise ExperimentError(f"{path}: {error.strerror or error}") from error
     except _NO_TOML as error:

@@ -271,6 +271,4 @@ def _count_to_prune(amount: float, group: Sequence[ModelTensor], pruned: Mapping
 
 def _row(item: ModelTensor) -> PruneRow:
     module, weight_name = item.owners[0]
-    path = item.name.removesuffix(weight_name).removesuffix(".")
-    layer = f"{path} ({type(module).__name__})" if path else type(module).__name__
-    return PruneRow(layer, weight_name, total=item.tensor.numel(), pruned=count_pruned(item.mask))
+    return PruneRow(str(module), item.name, weight_name, total=item.tensor.numel(), pruned=count_pruned(item.mask))

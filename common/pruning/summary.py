@@ -10,7 +10,11 @@ class PruneRow:
     """What is pruned of one weight tensor."""
 
     layer: str
+    """The module that holds it, as torch prints it."""
+    name: str
+    """Its plain name in the model: conv1.weight."""
     weight_name: str
+    """Its name in the module: weight."""
     total: int
     pruned: int
 
@@ -22,7 +26,7 @@ class PruneRow:
 
 @dataclass(frozen=True)
 class PruneSummary:
-    """What is pruned of a model; `str` gives the table."""
+    """What is pruned of a model; `str` gives what `prune_fixed_amount` prints."""
 
     rows: tuple[PruneRow, ...]
 
@@ -48,11 +52,13 @@ class PruneSummary:
 
     def __str__(self) -> str:
         table = tabulate(
-            [(row.layer, row.weight_name, f"{row.percent:.2f} %", row.pruned) for row in self.rows],
+            [
+                (row.layer, row.weight_name, f"{row.pruned} / {row.total} ({row.percent:.5f}%)", row.pruned)
+                for row in self.rows
+            ],
             headers=["Layers", "Weight Name", "Percent Pruned", "Total Pruned"],
-            colalign=("left", "left", "right", "right"),
         )
-        return f"{table}\nGlobal: {self.percent:.2f} % pruned, {self.pruned} of {self.total} weights"
+        return f"Pruning Summary\n{table}\nPercent Pruned Globally: {self.percent / 100:.2f}"
 
 
 def _percent(pruned: int, weights: int) -> float:

@@ -6,6 +6,7 @@ gRPC ignores unknown names of options silently: tests show their effect.
 import click
 import grpc
 
+from lotteryfl.common.security.address import check_address
 from lotteryfl.common.security.handshake import refusal
 from lotteryfl.common.security.tls import ChannelSecurity, SecurityError
 
@@ -65,8 +66,10 @@ def open_channel(address: str, security: ChannelSecurity) -> grpc.Channel:
         security: how it is secured.
 
     Raises:
+        AddressError: the address is none.
         SecurityError: a file cannot be used, or plaintext is not allowed there.
     """
+    check_address(address)
     warning = security.check(address)
     if warning:
         click.echo(warning, err=True)

@@ -2,10 +2,12 @@
 
 import grpc
 
+from lotteryfl.common.text import printable
+
 
 def explain(error: grpc.RpcError, address: str) -> str:
     """Return which coordinator it was, and what is wrong with it or with what was asked of it."""
-    details = error.details() or error.code().name
+    details = printable(error.details() or "") or error.code().name
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return f"coordinator {address}: cannot be reached: {details}"
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -11,7 +11,8 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.randomness import derive_seed, model_seed
+from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks.base import ClientData, task_id
 from lotteryfl.common.tasks.sampling import draw_examples
 from lotteryfl.common.usercode import absolute, import_source, located
@@ -36,7 +37,9 @@ def load_custom(experiment: Experiment, allowed: Sequence[str], built_in: Iterab
     if len(sources) > 1:
         raise TaskError(f"task {name!r} is ambiguous: {' and '.join(sorted(sources))} have this name")
     (source,) = sources
-    return CustomTask(name, import_source(f"task {name}", source, TaskError), experiment)
+    with seeded(derive_seed(experiment.seed, "task")):
+        module = import_source(f"task {name}", source, TaskError)
+    return CustomTask(name, module, experiment)
 
 
 class CustomTask:
@@ -46,6 +49,9 @@ class CustomTask:
     each a map-style `torch.utils.data.Dataset` or a pair (inputs, labels) of tensors or numpy arrays with one
     row per example; labels are integers, floating-point numpy inputs are given torch's default dtype. So does
     `global_test(experiment)`, once, which only experiments with `evaluation.global_examples` need.
+
+    Each of them, and the import itself, finds the global generators of `random`, NumPy and torch seeded from the run's
+    seed and what is asked for: the same on every machine and every time.
 
     Raises:
         TaskError: the module lacks one of the functions.
@@ -72,7 +78,8 @@ class CustomTask:
         Raises:
             TaskError: the user's function fails, or returns something else.
         """
-        with located(f"task {self.name}: model() failed", self._file, TaskError):
+        seed = model_seed(self._experiment.seed)
+        with seeded(seed), located(f"task {self.name}: model() failed", self._file, TaskError):
             model = self._module.model()
         if not isinstance(model, nn.Module):
             raise TaskError(
@@ -90,7 +97,8 @@ class CustomTask:
         if not 0 <= client < self._experiment.clients:
             raise ValueError(f"client = {client}: expected 0 to {self._experiment.clients - 1}")
         who = f"client {client} of task {self.name}"
-        with located(f"{who}: client() failed", self._file, TaskError):
+        seed = derive_seed(self._experiment.seed, "client data", client)
+        with seeded(seed), located(f"{who}: client() failed", self._file, TaskError):
             parts = self._module.client(client, self._experiment)
         if isinstance(parts, ClientData):
             parts = (parts.train, parts.validation, parts.test)
@@ -114,7 +122,8 @@ class CustomTask:
         Raises:
             TaskError: the user's function fails, or returns something else, or nothing.
         """
-        with located(f"task {self.name}: global_test() failed", self._file, TaskError):
+        seed = derive_seed(self._experiment.seed, "global test data")
+        with seeded(seed), located(f"task {self.name}: global_test() failed", self._file, TaskError):
             data = self._module.global_test(self._experiment)
         whole = _dataset(data, f"task {self.name}: what global_test() in {self._file} returned")
         if len(whole) == 0:  # type: ignore[arg-type] # _dataset has checked that it is sized

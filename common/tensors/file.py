@@ -13,6 +13,7 @@ from torch.utils.dlpack import from_dlpack
 from lotteryfl.common.atomicfile import AtomicFile
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.names import Digest
+from lotteryfl.common.privatefiles import PRIVATE_FILE
 from lotteryfl.common.tensors.layout import ALIGNMENT, Entry, data_start, lay_out, read_layout
 from lotteryfl.common.tensors.stream import data_of
 from lotteryfl.common.text import quoted
@@ -34,13 +35,14 @@ class Spec(Protocol):
         """Its sizes."""
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], label: str = "") -> Digest:
+def save(path: Path, tensors: Mapping[str, Tensor], label: str = "", mode: int = PRIVATE_FILE) -> Digest:
     """Write tensors to a safetensors file that is there whole and on disk, or not at all.
 
     Args:
         path: of the file; replaced if it exists.
         tensors: by name.
         label: see `AtomicFile`.
+        mode: see `AtomicFile`.
 
     Returns:
         The SHA-256 of the file, hexadecimal.
@@ -49,7 +51,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], label: str = "") -> Digest:
         TypeError, ValueError: as `TensorStream`.
     """
     layout = lay_out((name, t.dtype, t.shape) for name, t in tensors.items())
-    return _write(AtomicFile(path, label=label), *layout, tensors.items())
+    return _write(AtomicFile(path, mode, label), *layout, tensors.items())
 
 
 def save_stream(path: Path, specs: Iterable[Spec], tensors: Iterable[tuple[str, Tensor]], label: str = "") -> Digest:

@@ -18,6 +18,7 @@ from lotteryfl.common.errors import TaskError
 from lotteryfl.common.noise import Source, uniform
 from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.loop import (
     Data,
     Examples,
@@ -29,7 +30,6 @@ from lotteryfl.common.training.loop import (
     mask_gradients,
     mode,
     pull_back,
-    seeded,
 )
 from lotteryfl.common.training.recipe import Recipe
 

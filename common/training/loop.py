@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.metrics import Metrics, classification_metrics
 from lotteryfl.common.training.recipe import OptimizerName, Recipe, TrainingSettings
 
@@ -60,8 +61,9 @@ def train(
 ) -> TrainResult:
     """Train a classifier in place, with a fresh optimizer; what is pruned stays exactly 0.
 
-    Shuffling and dropout derive from `seed` alone, and torch's global random state is left as it was. In a
-    model with batch norm a last batch of one example joins the batch before it: alone it has no variance.
+    Shuffling, dropout, and what a data set draws from the global generators of `random`, NumPy and torch derive from
+    `seed` alone, and the generators are left as they were. In a model with batch norm a last batch of one example
+    joins the batch before it: alone it has no variance.
 
     Args:
         model: from inputs to logits; moved to `device`. Train mode is set and the modes found are restored.
@@ -237,18 +239,6 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for module, was_training in found:
             module.training = was_training
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators of the CPU and the device; restore their states on leaving."""
-    devices = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(devices=devices, device_type=device.type):
-        torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
-        for each in devices:
-            state = torch.Generator(each).manual_seed(seed).get_state()
-            torch.get_device_module(each).set_rng_state(state, each)
-        yield
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:

@@ -11,6 +11,7 @@ import click
 
 from lotteryfl.commands.options import device_option, set_option, strategy_option, task_option
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.text import printable
 from lotteryfl.comparing.cells import Cell, plan_cells
 from lotteryfl.comparing.processes import run_cells
 from lotteryfl.server.results.reporting.data import read_run
@@ -53,14 +54,13 @@ def compare(
     """Compare strategies over seeds; what has finished is kept, what was interrupted goes on."""
     cells = plan_cells(source, labels, seeds, overrides, out)
     left = [cell for cell in cells if not cell.is_finished()]
-    verb = ("simulate",) if simulate else ("run", f"--workers={workers}")
     own = (*(f"--task={task}" for task in tasks), *(f"--strategy={each}" for each in strategies))
+    kind = ("simulate",) if simulate else ("run", f"--workers={workers}")
+    verb = (*kind, f"--device={device}", *own)
     click.echo(f"{len(cells)} runs, {len(cells) - len(left)} of them finished", err=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        failed = run_until_signal(
-            run_cells(left, jobs, (*verb, f"--device={device}", *own), lambda text: click.echo(text, err=True))
-        )
+        failed = run_until_signal(run_cells(left, jobs, verb, lambda text: click.echo(printable(text), err=True)))
     except OSError as error:
         raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror or error}") from error
     except (asyncio.CancelledError, KeyboardInterrupt) as error:

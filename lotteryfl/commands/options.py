@@ -113,7 +113,7 @@ def _token(file: Path | None) -> str:
         text = os.environ.get(TOKEN_VARIABLE, "")
         return read_token(text, f"${TOKEN_VARIABLE}") if text else ""
     try:
-        return read_token(file.read_text(encoding="utf-8"), str(file))
+        return read_token(file.read_text(encoding="utf-8-sig"), str(file))
     except OSError as error:
         raise SecurityError(f"--token-file {file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -23,6 +22,7 @@ from lotteryfl.common.security.tls import TLSFiles
 from lotteryfl.display import RunDisplay
 from lotteryfl.running.device import choose_device
 from lotteryfl.running.local import run_locally, serve_at
+from lotteryfl.running.newfolder import new_folder
 from lotteryfl.running.opened import OpenedRun, opened_again, opened_new
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.finaltable import final_table
@@ -48,12 +48,13 @@ def _opened(
     if source.is_dir():
         if overrides or run_dir:
             raise LotteryFLError(f"{source}: is a run: --set and --run-dir are for new ones")
-        run = opened_again(source, tasks, strategies)
+        with opened_again(source, tasks, strategies) as opened:
+            yield opened
     else:
-        path = run_dir or Path("runs") / f"{source.stem}-{datetime.now():%Y%m%d-%H%M%S}"
-        run = opened_new(load(source, overrides), path, tasks, strategies)
-    with run as opened:
-        yield opened
+        experiment = load(source, overrides)
+        folder = nullcontext(run_dir) if run_dir else new_folder(Path("runs"), source.stem)
+        with folder as path, opened_new(experiment, path, tasks, strategies) as opened:
+            yield opened
 
 
 def _drive(opened: OpenedRun, again: str, driver: Callable[[RunDisplay], None], *, even_finished: bool = False) -> None:

@@ -12,6 +12,7 @@ from lotteryfl.commands.options import channel_options, device_option, task_opti
 from lotteryfl.common.experiment.clientranges import parse_clients
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.running.device import choose_device
+from lotteryfl.stopsignals import stop_signals
 
 
 class ClientRange(click.ParamType[frozenset[int]]):
@@ -83,4 +84,5 @@ def work(
         click.echo("stopped; what was under work was handed back", err=True)
         raise
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing is left to interrupt but the way out
+        for number in stop_signals():
+            signal.signal(number, signal.SIG_IGN)  # nothing is left to interrupt but the way out

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
+from lotteryfl.common.privatefiles import private
 from lotteryfl.comparing.cells import Cell
 
 _STOP_SECONDS = 15.0
@@ -51,7 +52,7 @@ async def run_cells(
 @contextlib.asynccontextmanager
 async def _process(cell: Cell, verb: Sequence[str], log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     settings = (f"--set={override}" for override in cell.overrides)
-    with log.open("wb") as output:
+    with open(log, "wb", opener=private) as output:
         process = await asyncio.create_subprocess_exec(
             # -P: a folder named lotteryfl where the user stands is not ours.
             *(sys.executable, "-P", "-m", "lotteryfl"),

@@ -15,7 +15,7 @@ def choose_device(text: str) -> torch.device:
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
         device = torch.device(text)
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).tolist()  # meta has tensors, and nothing in them
     except (RuntimeError, AssertionError) as error:
         raise LotteryFLError(f"--device {text}: cannot be used here: {str(error).splitlines()[0]}") from error
     return device

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from lotteryfl.common.privatefiles import PRIVATE_FOLDER, private
 from lotteryfl.running.environment import VARIABLES
 
 _STOP_SECONDS = 10.0
@@ -25,7 +26,7 @@ class LocalWorkers:
 
         After its end they have time to leave by themselves; when it is left by an exception they are stopped.
         """
-        self._logs.mkdir(exist_ok=True)
+        self._logs.mkdir(PRIVATE_FOLDER, exist_ok=True)
         try:
             for number in range(1, count + 1):
                 name = f"worker-{number}"
@@ -51,7 +52,7 @@ class LocalWorkers:
         return f"{'; '.join(reasons)} (logs in {self._logs})"
 
     async def _start(self, name: str, arguments: Sequence[str]) -> asyncio.subprocess.Process:
-        with self._log(name).open("ab") as log:
+        with open(self._log(name), "ab", opener=private) as log:
             return await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",  # a folder named client or common where the user stands is not ours

@@ -7,6 +7,7 @@ import numpy as np
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.tasks.partition import IntArray
+from lotteryfl.server.results.foreigntext import as_it_is
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +50,7 @@ def draw_holdings(counts: IntArray, title: str, skew: float, path: Path) -> None
     axes.set_yticks(range(0, classes, step))
     axes.tick_params(colors=_INK, labelsize=9)
     try:
-        figure.savefig(path)
+        as_it_is(figure).savefig(path)
     except OSError as error:
         raise LotteryFLError(f"{path}: cannot be written: {error.strerror or error}") from error
     except ValueError as error:

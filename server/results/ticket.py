@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.privatefiles import SHARED_FILE
 from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
@@ -44,7 +45,7 @@ def export_ticket(run: RunDirectory, client: int, out: Path) -> None:
     """
     tensors = ticket_tensors(run, client)
     try:
-        save(out, tensors)
+        save(out, tensors, mode=SHARED_FILE)
     except OSError as error:
         raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror}") from error
 

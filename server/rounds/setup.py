@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from lotteryfl.common.errors import LotteryFLError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.pruning.parameters import named_tensors
-from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.randomness import model_seed
+from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import Task, load_task
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
@@ -34,8 +33,7 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
         LotteryFLError: experiment and model do not go together, or the folder cannot be used.
     """
     strategy = create_strategy(experiment)
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(experiment.seed, "initial model"))
+    with seeded(model_seed(experiment.seed)):
         model = task.model()
     try:
         table = TensorTable.of(model, experiment.strategy.prunable)

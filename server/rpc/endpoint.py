@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 
 from lotteryfl.common.experiment.settings import AccessSettings
+from lotteryfl.common.security.address import check_address
 from lotteryfl.common.security.certificate import load_certificate
 from lotteryfl.common.security.tls import HELP, SecurityError, TLSFiles, is_loopback
 from lotteryfl.server.rpc.authentication import Identify, by_certificate, by_token
@@ -55,8 +56,12 @@ class Endpoint:
         """Check that everything can be used and is enough for the address; return a warning, if one is due.
 
         Raises:
+            AddressError: the address to listen at, or the one for health, is none.
             SecurityError: it cannot, or is not.
         """
+        check_address(self.address, listens=True)
+        if self.health:
+            check_address(self.health, listens=True)
         if self.tls and self.tls.pair() is None:
             raise SecurityError("--tls-ca: is of use only together with --tls-cert and --tls-key")
         if self.tokens and not self.tls:

@@ -132,7 +132,7 @@ def _version(path: Path) -> _Version:
 
 def _load(path: Path) -> Mapping[str, _Token]:
     try:
-        return _Tokens.validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+        return _Tokens.validate_python(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise SecurityError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:

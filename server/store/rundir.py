@@ -26,6 +26,7 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment, to_json, to_toml
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.packedmasks import Masks
+from lotteryfl.common.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER, private
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tasks import task_id
 from lotteryfl.common.tensors.file import open_file, save
@@ -100,13 +101,13 @@ class RunDirectory(RunRecord):
         # Means of values that can travel can travel too: if θ_0 can, so can every model of the run.
         WireFormat(table, experiment.wire_dtype).pack(initial, {})
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
             _require_free(path)
             require_no_links(path)
             with _lock(path):
                 _require_free(path)  # nobody has set one up meanwhile
                 _clear(path)
-                (path / SETUP).touch()
+                (path / SETUP).touch(PRIVATE_FILE)
                 cls._set_up(path, experiment, table, initial, masks or {})
                 (path / SETUP).unlink()
         except (OSError, sqlite3.Error) as error:
@@ -118,9 +119,11 @@ class RunDirectory(RunRecord):
         path: Path, experiment: Experiment, table: TensorTable, initial: Mapping[str, Tensor], masks: Masks
     ) -> None:
         for folder in FOLDERS:
-            (path / folder).mkdir()
-        (path / "experiment.toml").write_text(to_toml(experiment), encoding="utf-8")
+            (path / folder).mkdir(PRIVATE_FOLDER)
+        with open(path / "experiment.toml", "w", encoding="utf-8", opener=private) as file:
+            file.write(to_toml(experiment))
         initial_digest = save(path / model_file(0), initial, "models")
+        (path / "run.db").touch(PRIVATE_FILE)  # SQLite gives what it puts beside it the same permissions
         database = Database(path / "run.db")
         with database.transaction():
             database.put("run_id", uuid.uuid4().hex)
@@ -272,7 +275,7 @@ def _clear(path: Path) -> None:
 
 
 def _lock(path: Path) -> IO[bytes]:
-    handle = (path / _LOCK).open("wb")
+    handle = open(path / _LOCK, "wb", opener=private)  # noqa: SIM115 - closed by whoever holds the lock
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lotteryfl.server.results.foreigntext import as_label
 from lotteryfl.server.results.reporting.groups import Group
 from lotteryfl.server.results.reporting.style import (
     DOWNLOADED,
@@ -77,7 +78,7 @@ def draw_layers(groups: Sequence[Group]) -> "Figure | None":
         low, high = densities.min(axis=0), densities.max(axis=0)
         axes.hlines(y, low, high, color=colour, linewidth=1)
         axes.hlines(y, np.maximum(mean - std, low), np.minimum(mean + std, high), color=colour, linewidth=4, alpha=0.5)
-        axes.plot(mean, y, "o", color=colour, markersize=5, label=group.title)
+        axes.plot(mean, y, "o", color=colour, markersize=5, label=as_label(group.title))
     tidy(axes, "share of the weights that is kept (dot: mean over clients; thick: ± std; thin: range)", "")
     if len(sparse) == 1:
         axes.axvline(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from lotteryfl.server.results.foreigntext import as_label
 from lotteryfl.server.results.reporting.data import FloatArray, IntArray, RunData
 from lotteryfl.server.results.reporting.groups import Group
 from lotteryfl.server.results.reporting.style import (
@@ -97,7 +98,7 @@ def _line(
     has_dot: bool,
 ) -> None:
     mean, std = values
-    axes.plot(x, mean, dashes, color=colour, linewidth=1.6, label=label)
+    axes.plot(x, mean, dashes, color=colour, linewidth=1.6, label=as_label(label))
     if std.any():
         axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
     if has_dot:

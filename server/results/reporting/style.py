@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.server.results.foreigntext import as_it_is
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,6 +64,6 @@ def save(figure: "Figure", path: Path) -> None:
         LotteryFLError: it cannot be written.
     """
     try:
-        figure.savefig(path)
+        as_it_is(figure).savefig(path)
     except OSError as error:
         raise LotteryFLError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.privatefiles import is_open
 from lotteryfl.server.results.verify.records import (
     check_clients,
     check_database,
@@ -51,7 +52,7 @@ def verify(path: Path) -> Report:
     if not (path / "run.db").is_file():
         raise LotteryFLError(f"{path}: is no run directory: it has no run.db")
     require_no_links(path)
-    report = Report(path, is_being_run(path))
+    report = Report(path, is_being_run(path), is_open=is_open(path))
     _check_foundations(report)
     if report.problems:
         report.skipped = [*_RECORDS, *_FILES, "results", "summary"]

@@ -1,5 +1,7 @@
 """What a verification looked at, and what it found."""
 
+import shlex
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -69,6 +71,8 @@ class Report:
     groups: list[Group] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
     """Files that nothing refers to: harmless."""
+    is_open: bool = False
+    """Others of this machine can read some of its files: whoever does knows what the coordinator knows."""
     skipped: list[str] = field(default_factory=list)
     """Groups that were not looked at, because what they build on is not sound."""
 
@@ -99,3 +103,7 @@ class Report:
                 yield f"problem: {group.name}: {group.unnamed} more"
         state = "not in use, perhaps not yet" if self.is_being_run else "left over, harmless"
         yield from (f"{state}: {name}" for name in self.leftovers)
+        if self.is_open:
+            mode = stat.S_IMODE(self.path.stat().st_mode)
+            command = shlex.join(["chmod", "-R", "go=", str(self.path)])
+            yield f"open to others of this machine (mode {mode:04o}, expected 0700), who learn what it knows: {command}"

@@ -1,6 +1,7 @@
 """An update is scaled down to its bound and made noisy, where its mask keeps it and nowhere else."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,3 +110,26 @@ def test_named_tensors_of_a_model_are_changed_in_place() -> None:
     after = torch.cat([tensor.flatten() for tensor in named_tensors(net).values()])
     before = torch.cat([tensor.flatten() for tensor in start.values()])
     assert float((after - before).norm()) == pytest.approx(0.5, rel=1e-5)
+
+
+class Narrow(Tensor):
+    """A tensor as on a device without float64, as Apple's: what is wider has to leave the device first."""
+
+    @classmethod
+    def __torch_function__(cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is Tensor.cpu:
+            return args[0].as_subclass(Tensor)
+        if func is Tensor.double or any(value is torch.float64 for value in (*args, *kwargs.values())):
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+def test_a_device_without_float64_gives_the_same() -> None:
+    start, masks = drawn(1), kept_masks()[1]
+    expected = drawn(2)
+    protect_update(TABLE, expected, start, masks, clip_norm=0.5, deviation=0.1, source=bytes)
+    found = {name: tensor.as_subclass(Narrow) for name, tensor in drawn(2).items()}
+    narrow = {name: tensor.as_subclass(Narrow) for name, tensor in start.items()}
+    protect_update(TABLE, found, narrow, masks, clip_norm=0.5, deviation=0.1, source=bytes)
+    assert all(torch.equal(found[name].as_subclass(Tensor), expected[name]) for name in expected)

@@ -40,6 +40,13 @@ def test_an_empty_file_is_the_default_experiment(tmp_path: Path) -> None:
     assert load(written(tmp_path, "")) == Experiment()
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "experiment.toml"
+    path.write_text("rounds = 3\r\n[training]\r\nlr = 0.5\r\n", encoding="utf-8-sig")
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert load(path) == validate({"rounds": 3, "training": {"lr": 0.5}}, "test") == load_resolved(path)
+
+
 @given(
     st.builds(
         dict,

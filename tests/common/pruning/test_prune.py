@@ -315,14 +315,16 @@ def test_p7_sparsity_is_counted_from_masks() -> None:
 def test_verbose_prints_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
     model = nn.Sequential()
     model.add_module("first", linear([[1.0, 2.0], [3.0, 4.0]]))
-    model.add_module("last", linear([[5.0, 6.0], [7.0, 0.5]]))
-    prune_fixed_amount(model, 3)
+    model.add_module("last", last := nn.Linear(5, 4))
+    load_tensors(last, {"weight": torch.tensor([2.5] * 5 + [9.0] * 15).reshape(4, 5), "bias": torch.zeros(4)})
+    prune_fixed_amount(model, 7)
     assert capsys.readouterr().out.splitlines() == [
-        "Layers          Weight Name      Percent Pruned    Total Pruned",
-        "--------------  -------------  ----------------  --------------",
-        "first (Linear)  weight                  50.00 %               2",
-        "last (Linear)   weight                  25.00 %               1",
-        "Global: 37.50 % pruned, 3 of 8 weights",
+        "Pruning Summary",
+        "Layers                                             Weight Name    Percent Pruned        Total Pruned",
+        "-------------------------------------------------  -------------  ------------------  --------------",
+        "Linear(in_features=2, out_features=2, bias=False)  weight         2 / 4 (50.00000%)                2",
+        "Linear(in_features=5, out_features=4, bias=True)   weight         5 / 20 (25.00000%)               5",
+        "Percent Pruned Globally: 0.29",
     ]
     prune_fixed_amount(model, 1, verbose=False)
     assert capsys.readouterr().out == ""
@@ -332,11 +334,12 @@ def test_a_summary_in_numbers() -> None:
     model = Tree(1)
     summary = prune_fixed_amount(model, 12, verbose=False)
     assert summary == get_prune_summary(model)
-    assert [(row.layer, row.weight_name, row.total) for row in summary.rows] == [
-        ("Tree", "weight", 16),
-        ("left (Tree)", "weight", 16),
-        ("right (Tree)", "weight", 16),
+    assert [(row.name, row.weight_name, row.total) for row in summary.rows] == [
+        ("weight", "weight", 16),
+        ("left.weight", "weight", 16),
+        ("right.weight", "weight", 16),
     ]
+    assert [row.layer for row in summary.rows] == [str(model), str(model.left), str(model.right)]
     assert [row.pruned for row in summary.rows] == [int((m == 0).sum()) for m in named_masks(model).values()]
     assert (summary.total, summary.pruned, summary.percent, summary.density) == (48, 12, 25, 0.75)
 

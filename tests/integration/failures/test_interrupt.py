@@ -7,6 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from tests.support.processes import Gate, Process, free_port
 from tests.support.runs import GATED_TASK, Expect, Start, Write, assert_same_bits
 
@@ -29,15 +31,17 @@ def is_running(pid: int) -> bool:
     return True
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_run_is_interrupted_and_goes_on(
-    tmp_path: Path, start: Start, write: Write, gate: Gate, expect: Expect
+    number: signal.Signals, tmp_path: Path, start: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
+    """By Ctrl-C, or by a terminal that goes away: its workers, which have none, end with it."""
     path = write()
     env = gate.env | {"FORKS": str(tmp_path / "forks")}
     run = start("run", path, "--workers", 2, "--run-dir", "run", env=env)
     gate.arrival().let_go()
     held = [gate.arrival(), gate.arrival()]
-    run.send(signal.SIGINT)
+    run.send(number)
     assert run.exit_code() == 130
     assert "Traceback" not in run.stderr
     assert not any(is_running(visit.pid) for visit in held)

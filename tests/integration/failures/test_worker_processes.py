@@ -83,8 +83,9 @@ def test_a_killed_workers_assignment_goes_to_one_that_waits(
     assert_same_bits(tmp_path / "run", expect(path))
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_worker_hands_its_assignment_back_at_once(
-    tmp_path: Path, start: Start, work: Start, write: Write, gate: Gate, expect: Expect
+    number: signal.Signals, tmp_path: Path, start: Start, work: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
     """Then one comes back under the name of one that is frozen, and replaces it."""
     path = write(clients=1, clients_per_round=1)
@@ -94,7 +95,7 @@ def test_a_stopped_worker_hands_its_assignment_back_at_once(
     held = gate.arrival()
     first, second = (stopped, other) if held.pid == stopped.pid else (other, stopped)
     second.said("registered")
-    first.send(signal.SIGTERM)
+    first.send(number)
     assert first.exit_code() == 130
     assert "Traceback" not in first.stderr
     assert gate.arrival(PROMPT).pid == second.pid

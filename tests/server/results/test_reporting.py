@@ -15,15 +15,19 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
 
 from lotteryfl.commands.report import report
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.packedmasks import pack
+from lotteryfl.server.results.picture import draw_holdings
 from lotteryfl.server.results.reporting.clientpictures import draw_layers
+from lotteryfl.server.results.reporting.curves import draw_accuracy
 from lotteryfl.server.results.reporting.data import RunData, find_runs, read_run
 from lotteryfl.server.results.reporting.figures import Targets, figures, table, target_accuracies
 from lotteryfl.server.results.reporting.groups import group_runs
 from lotteryfl.server.results.reporting.overlap import class_order, held_classes, jaccard, measure_overlap
+from lotteryfl.server.results.reporting.style import save
 from lotteryfl.server.results.reporting.timeline import draw_timeline
 from lotteryfl.server.results.reporting.write import write_report
 from lotteryfl.server.results.summary import summarise
@@ -290,6 +294,25 @@ def test_the_time_line_has_a_row_for_each_worker(drive: Drive) -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
     bars = [len(c.get_paths()) for c in axes.collections]
     assert sum(bars) == 3
+
+
+def test_what_workers_and_folders_are_called_is_drawn_as_it_is(drive: Drive, tmp_path: Path) -> None:
+    """Two $ would begin a formula, and this one is none; matplotlib keeps labels that begin with _ to itself."""
+    bench = drive(tiny_experiment(rounds=1, strategy={"name": "fedavg"}))
+    bench.do_all(bench.register(r"$\frac{$"))
+    bench.commit()
+    figure = draw_timeline(read_run(bench.path), r"$a_{$")
+    save(figure, tmp_path / "timeline.png")
+    texts = {text.get_text(): text for text in figure.findobj(Text)}
+    for name in (r"$\frac{$", r"$a_{$: assignments on workers"):
+        assert not texts[name].get_parse_math()
+    runs = [read_run(bench.path), made(tmp_path / r"_$\frac{$", strategy={"name": "fedavg"})]
+    groups = group_runs(runs)
+    legend = draw_accuracy(groups).legends[0]
+    assert [text.get_text().strip() for text in legend.get_texts()] == [group.label for group in groups]
+    assert "_$" in groups[1].label
+    write_report(groups, tmp_path / "report", [])
+    draw_holdings(np.ones((2, 2), dtype=int), r"$\frac{$", 0, tmp_path / "holdings.png")
 
 
 # -- the command

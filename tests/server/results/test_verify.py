@@ -137,6 +137,26 @@ def test_the_command_says_what_it_looked_at(finished_run: Path) -> None:
     assert lines[-2:] == ["left over, harmless: ?[31m", "sound"]
 
 
+def test_a_run_that_others_can_read_is_named_and_sound(finished_run: Path) -> None:
+    """As runs of earlier versions are; a folder that nobody else may enter keeps what is in it."""
+    finished_run.chmod(0o700)
+    (finished_run / "experiment.toml").chmod(0o644)
+    assert not verify(finished_run).is_open
+    finished_run.chmod(0o755)
+    result = CliRunner().invoke(program, ["verify", str(finished_run)], standalone_mode=False)
+    assert result.exit_code == 0
+    *_, said, conclusion = result.output.splitlines()
+    assert conclusion == "sound"
+    assert said.startswith("open to others of this machine (mode 0755, expected 0700), who learn what it knows: ")
+    assert said.endswith(f": chmod -R go= {finished_run}")
+    (finished_run / "experiment.toml").chmod(0o600)
+    assert not verify(finished_run).is_open
+    (finished_run / "masks").chmod(0o750)
+    assert not verify(finished_run).is_open
+    next((finished_run / "masks").iterdir()).chmod(0o640)
+    assert verify(finished_run).is_open
+
+
 def test_the_command_fails_with_the_number_of_problems(finished_run: Path) -> None:
     (finished_run / TICKET).unlink()
     (finished_run / "summary.json").unlink()

@@ -41,6 +41,13 @@ def test_the_initial_model_comes_from_the_seed_alone(tmp_path: Path) -> None:
     create_model("digits", "mlp").load_state_dict(first, strict=True)
 
 
+def test_no_gpu_is_asked_for_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine with two: a context on each would take its memory, and here there is none to ask."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    initial(tmp_path / "run", tiny_experiment())
+    assert not torch.cuda.is_initialized()
+
+
 def test_a_task_of_ones_own_is_set_up_by_its_file(tmp_path: Path) -> None:
     task = own_task(tmp_path, "nn.Linear(3, 2)")
     experiment = tiny_experiment(task={"name": task})

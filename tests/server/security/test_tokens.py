@@ -12,6 +12,7 @@ from lotteryfl.commands.security import token as command
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.identity import Identity, IdentityError, Role
 from lotteryfl.common.security.tls import TOKEN, SecurityError
+from lotteryfl.program import program
 from lotteryfl.server.security.tokens import TokenFile, add_token, revoke_token
 
 
@@ -32,6 +33,18 @@ def test_a_token_shows_who_it_is_and_the_file_does_not_hold_it(tmp_path: Path) -
         assert token.rpartition(".")[2] not in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tokens.toml"]
+
+
+def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """That of the coordinator's tokens, and a worker's with its own."""
+    file, own = tmp_path / "tokens.toml", tmp_path / "own.token"
+    token = run("gpu-1", "--tokens", file).strip()
+    for path, text in ((file, file.read_text()), (own, token)):
+        path.write_text(text, encoding="utf-8-sig")
+    assert TokenFile(file).identify(token) == Identity("gpu-1", Role.WORKER)
+    arguments = ["status", "127.0.0.1:1", "--token-file", str(own)]
+    result = CliRunner().invoke(program, arguments, standalone_mode=False)
+    assert "a token is sent over TLS alone" in str(result.exception)
 
 
 def test_any_other_token_is_unknown(tmp_path: Path) -> None:
