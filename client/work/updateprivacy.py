@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 
-import torch
 from torch import Tensor
 
 from lotteryfl.common import packedmasks
@@ -52,7 +51,7 @@ def protect_update(
         if deviation:
             noise = gaussian(change.numel(), deviation, source).view(change.shape)
             change += noise if kept is None else noise * kept
-        tensor.copy_(change.add_(tensor.double().cpu()))
+        tensor.copy_(change.add_(tensor.cpu()).to(tensor.dtype))
     return norm
 
 
@@ -64,6 +63,7 @@ def _updates(
         if not spec.dtype.is_floating_point:
             continue
         tensor = tensors[spec.name]
-        update = tensor.to("cpu", torch.float64, copy=True) - start[spec.name].to("cpu", torch.float64)
+        # To the CPU first: not every device has float64.
+        update = tensor.cpu().double() - start[spec.name].cpu().double()
         kept = packedmasks.unpack(masks[spec.name], spec.shape) if spec.name in masks else None
         yield tensor, update if kept is None else update.mul_(kept), kept
