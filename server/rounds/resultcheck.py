@@ -10,7 +10,7 @@ from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.payload import mask_density, mask_digest, unpack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.aggregation.update import Update, update_norm
+from lotteryfl.server.aggregation.update import Update, share_within, update_norm
 from lotteryfl.server.rounds.plancheck import check_plan
 from lotteryfl.server.store.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
@@ -93,5 +93,4 @@ def _scale(run: RunDirectory, update: Update, assigned: AssignmentRow) -> float:
     if (bound and norm > bound and checks.on_large_update == "refuse") or not math.isfinite(norm):
         what = f"checks.max_update_norm = {bound:g}" if bound else f"privacy.clip_norm = {covered:g}"
         raise PayloadError(f"its update has a norm of {norm:.6g}, expected at most {what}")
-    most = min(each for each in (bound, covered) if each)
-    return most / norm if norm > most else 1.0
+    return share_within(min(each for each in (bound, covered) if each), norm)
