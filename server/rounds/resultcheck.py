@@ -63,7 +63,7 @@ def check_result(run: RunDirectory, result: pb.Result, file: FileName, assigned:
     check_metrics(result.metrics, globally=run.experiment.measures_globally(assigned.round))
     entries, before = open_file(run.tensor_path(file), "the payload"), run.load_masks(assigned.mask)
     masks = unpack_mask_update(run.table, entries, {} if assigned.plan.HasField("readjust") else before)
-    run.wire.check(entries, masks, own=assigned.plan.owns_unkept)
+    run.wire.of_result(assigned.plan).check(entries, masks, own=assigned.plan.owns_unkept)
     digest = mask_digest(masks)
     if result.mask_digest != digest:
         raise PayloadError(f"mask_digest = {quoted(result.mask_digest)}: the mask sent has {digest!r}")
