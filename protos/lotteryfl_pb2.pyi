@@ -495,11 +495,14 @@ class Plan(_message.Message):
     SELECT_FIELD_NUMBER: _builtins.int
     OWNS_UNKEPT_FIELD_NUMBER: _builtins.int
     MEASURE_SALIENCY_FIELD_NUMBER: _builtins.int
+    LOSSLESS_FIELD_NUMBER: _builtins.int
     rewind: Global___Plan.Rewind.ValueType
     owns_unkept: _builtins.bool
     """weights off the mask are not pruned but the client's own: own/NAME, trained, never averaged"""
     measure_saliency: _builtins.bool
     """instead of training: the weights that come back are their saliencies |gradient x weight|"""
+    lossless: _builtins.bool
+    """what comes back travels as it is, whatever the experiment's wire_dtype: it is measured, not trained"""
     @_builtins.property
     def prune(self) -> Global___Plan.Prune:
         """absent: the mask stays"""
@@ -524,10 +527,11 @@ class Plan(_message.Message):
         select: Global___Plan.Select | None = ...,
         owns_unkept: _builtins.bool = ...,
         measure_saliency: _builtins.bool = ...,
+        lossless: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prune", b"prune", "readjust", b"readjust", "select", b"select", "train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["measure_saliency", b"measure_saliency", "owns_unkept", b"owns_unkept", "prune", b"prune", "readjust", b"readjust", "rewind", b"rewind", "select", b"select", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lossless", b"lossless", "measure_saliency", b"measure_saliency", "owns_unkept", b"owns_unkept", "prune", b"prune", "readjust", b"readjust", "rewind", b"rewind", "select", b"select", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -124,7 +124,8 @@ class AssignmentRunner:
         downloaded = self._workplace.evaluate(test)
         done = PlanRun(self._workplace, assignment, data, masks, on_step).follow()
         self._protect(start, done.masks)
-        values = self._pack(done.masks, own=plan.owns_unkept)
+        wire = self._wire.of_result(plan)
+        values = self._pack(wire, done.masks, own=plan.owns_unkept)
         # Saliencies are in the model's place: there is nothing to evaluate.
         personalised = downloaded if plan.measure_saliency else self._workplace.evaluate(test)
         metrics = pb.ClientMetrics(
@@ -137,7 +138,7 @@ class AssignmentRunner:
             seconds=time.monotonic() - started,
         )
         check_metrics(metrics, globally=everybodys is not None)
-        self._wire.check(values, done.masks, own=plan.owns_unkept)
+        wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
         return Outcome(done.trained.examples, metrics, done.masks, mask_digest(done.masks), values | update)
 
@@ -165,12 +166,12 @@ class AssignmentRunner:
             tensors = named_tensors(self._model)
             protect_update(self._wire.table, tensors, start, masks, clip_norm=bound, deviation=deviation)
 
-    def _pack(self, masks: Masks, *, own: bool) -> dict[str, Tensor]:
+    def _pack(self, wire: WireFormat, masks: Masks, *, own: bool) -> dict[str, Tensor]:
         """Return the model as it travels; the model is then just that, so that what is measured is what arrives."""
         tensors = named_tensors(self._model)
-        entries = self._wire.pack(tensors, masks, own=own)
-        if not self._wire.is_lossless:
-            self._wire.unpack_into(entries, masks, tensors, own=own)
+        entries = wire.pack(tensors, masks, own=own)
+        if not wire.is_lossless:
+            wire.unpack_into(entries, masks, tensors, own=own)
         return entries
 
 

@@ -51,7 +51,7 @@ def protect_update(
         if deviation:
             noise = gaussian(change.numel(), deviation, source).view(change.shape)
             change += noise if kept is None else noise * kept
-        tensor.copy_(change.add_(_wide(tensor)))
+        tensor.copy_(change.add_(_wide(tensor)).to(tensor.dtype))
     return norm
 
 

@@ -56,7 +56,8 @@ class Experiment(Section):
     clients: int = Field(20, ge=1, le=1_000_000)
     clients_per_round: Count = 20
     wire_dtype: WireDtype = "float32"
-    """In what the prunable weights travel, both ways, and are kept in clients' results; see `common.wire.format`."""
+    """In what the prunable weights travel, both ways, and are kept in clients' results; see `common.wire.format`.
+    What is measured of them, in rounds that do not train, travels in float32."""
     task: TaskSettings = TaskSettings()
     partition: PartitionSettings = PartitionSettings()
     training: TrainingSettings = TrainingSettings()

@@ -1,9 +1,9 @@
 """DP-SGD: local training in which no example counts for much (Abadi et al. 2016, "Deep Learning with Differential
-Privacy", Algorithm 1). Opacus finds every example's gradient, bounds it and adds the noise."""
+Privacy", Algorithm 1). Opacus finds every example's gradient and bounds it; the noise is `common.noise`'s."""
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lotteryfl.common.errors import TaskError
-from lotteryfl.common.noise import Source, uniform
+from lotteryfl.common.noise import Source, gaussian, uniform
 from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
@@ -96,7 +96,8 @@ def train_privately(
     ):
         plain = make_optimizer(model, settings)
         start = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad] if proximal else []
-        with _by_example(model, plain, privacy, expected) as optim:
+        deviation = privacy.noise_multiplier * privacy.max_grad_norm / expected
+        with _by_example(model, plain, privacy.max_grad_norm, expected) as optim:
             for epoch in range(1, recipe.epochs + 1):
                 total, seen = torch.zeros((), device=device), 0
                 for batch in _poisson_batches(len(examples), expected, privacy.source):
@@ -104,7 +105,9 @@ def train_privately(
                     batch_loss = _backward(model, examples, batch, loss)
                     for parameter, mask in pruned:
                         parameter.grad_sample.mul_(mask)  # type: ignore[attr-defined]
-                    optim.pre_step()  # bounds, sums, adds noise, divides: now there are gradients
+                    optim.pre_step()  # bounds, sums, divides: now there are gradients
+                    if deviation:
+                        _add_noise((each.grad for each in optim.params), deviation, privacy.source)
                     pull_back(start, proximal)
                     mask_gradients(pruned)
                     plain.step()
@@ -137,9 +140,19 @@ def _backward(model: nn.Module, examples: Examples, batch: Tensor, loss: Loss) -
     return batch_loss.detach()
 
 
+def _add_noise(gradients: Iterable[Tensor], deviation: float, source: Source) -> None:
+    """Add noise to what a step goes by: of no generator, whose seed would give all of it away.
+
+    In float64 and on the CPU, whatever the device: not every device has float64.
+    """
+    for gradient in gradients:
+        noise = gaussian(gradient.numel(), deviation, source).view(gradient.shape)
+        gradient.copy_(noise.add_(gradient.cpu()).to(gradient.dtype))
+
+
 @contextmanager
-def _by_example(model: nn.Module, optimizer: Optimizer, privacy: ExamplePrivacy, expected: int) -> Iterator[Any]:
-    """Let a backward find the gradient of every example; yields Opacus's optimizer around the given one."""
+def _by_example(model: nn.Module, optimizer: Optimizer, max_grad_norm: float, expected: int) -> Iterator[Any]:
+    """Let a backward find the gradient of every example; yields Opacus's optimizer, which adds no noise."""
     try:
         from opacus.grad_sample import GradSampleHooks
         from opacus.optimizers import DPOptimizer
@@ -150,15 +163,7 @@ def _by_example(model: nn.Module, optimizer: Optimizer, privacy: ExamplePrivacy,
         reason = str(errors[0]).strip().partition("\n")[0]
         raise TaskError(f"privacy.dp_sgd: no example has a gradient of its own in the task's model: {reason}")
     hooks = GradSampleHooks(model)
-    generator = torch.Generator(next(model.parameters()).device)
-    generator.manual_seed(int.from_bytes(privacy.source(8), "little", signed=True))
-    optimizer = DPOptimizer(
-        optimizer,
-        noise_multiplier=privacy.noise_multiplier,
-        max_grad_norm=privacy.max_grad_norm,
-        expected_batch_size=expected,
-        generator=generator,
-    )
+    optimizer = DPOptimizer(optimizer, noise_multiplier=0.0, max_grad_norm=max_grad_norm, expected_batch_size=expected)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Full backward hook is firing")  # of the first layer, in every training

@@ -1,7 +1,7 @@
 """The values of a model as the entries of a payload: kept ones alone, weights in the dtype of the experiment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 
@@ -25,6 +25,7 @@ from lotteryfl.common.wire.quantization import (
     quantize,
 )
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class WireFormat:
 
     The prunable float32 tensors travel in the wire dtype, whether a mask is on them or not. All others (biases,
     norms, buffers, tensors of other dtypes) travel as they are: they are few, and what a running variance loses
-    in int8 is more than it can bear.
+    in int8 is more than it can bear. So does what is measured of the prunable ones (`of_result`).
 
     Where a client owns the weights off its mask (`own`), they travel too, as they are; otherwise they are 0.
     """
@@ -46,6 +47,10 @@ class WireFormat:
     def is_lossless(self) -> bool:
         """Whether what arrives is what was sent, bit for bit."""
         return self.wire_dtype == "float32"
+
+    def of_result(self, plan: pb.Plan) -> "WireFormat":
+        """Return how a result of this plan travels: what has been measured is not narrowed."""
+        return replace(self, wire_dtype="float32") if plan.lossless else self
 
     def bits(self, spec: TensorSpec) -> float:
         """Return what a value of the tensor takes on the wire, its share of a scale included."""

@@ -19,12 +19,14 @@ _MEAN = AggregationSettings()
 
 @dataclass(frozen=True)
 class Combination:
-    """What a strategy wants to be put together, beside the experiment's rule."""
+    """What is put together how, beside the experiment's rule."""
 
     personal: Collection[str] = ()
     """Tensors that are each client's own: the global model keeps its old ones."""
     counts_zeros: bool = False
     """Pruned weights count as zeros; otherwise they do not count."""
+    stays_wide: bool = False
+    """Floating-point tensors are yielded in float64, for more to be done before they are rounded to their own dtype."""
 
 
 _ALL = Combination()
@@ -80,28 +82,32 @@ def _walk(
 ) -> Iterator[tuple[str, Tensor]]:
     largest = max(updates, key=lambda update: update.examples)  # the first of equals
     dtypes = {spec.dtype for spec in table if spec.dtype.is_floating_point}
-    rules = {dtype: _create_rule(settings, dtype, len(updates), combination) for dtype in dtypes}
+    rules = {dtype: _create_rule(settings, dtype, updates, combination) for dtype in dtypes}
     if settings.weighting == "equal":
         updates = [replace(update, examples=1) for update in updates]
     for spec in table:
         if spec.name in combination.personal:
             yield spec.name, old[spec.name].clone()
         elif spec.dtype.is_floating_point:
-            yield spec.name, _put_together(spec.name, old[spec.name], updates, rules[spec.dtype])
+            dtype = torch.float64 if combination.stays_wide else spec.dtype
+            yield spec.name, _put_together(spec.name, old[spec.name], updates, rules[spec.dtype], dtype)
         else:
             yield spec.name, largest.entries[DENSE + spec.name].clone()
 
 
-def _create_rule(settings: AggregationSettings, dtype: torch.dtype, clients: int, combination: Combination) -> Rule:
+def _create_rule(
+    settings: AggregationSettings, dtype: torch.dtype, updates: Sequence[Update], combination: Combination
+) -> Rule:
+    wide = any(update.scale != 1 for update in updates)  # these are wider than they were sent
     if settings.rule == "median":
-        return Median(dtype, clients)
+        return Median(dtype, len(updates), wide=wide)
     if settings.rule == "trimmed_mean":
-        return TrimmedMean(dtype, clients, settings.trim)
+        return TrimmedMean(dtype, len(updates), settings.trim, wide=wide)
     return MeanWithZeros(dtype) if combination.counts_zeros else WeightedMean(dtype)
 
 
-def _put_together(name: str, old: Tensor, updates: Sequence[Update], rule: Rule) -> Tensor:
-    new = torch.empty_like(old, memory_format=torch.contiguous_format)
+def _put_together(name: str, old: Tensor, updates: Sequence[Update], rule: Rule, dtype: torch.dtype) -> Tensor:
+    new = torch.empty_like(old, dtype=dtype, memory_format=torch.contiguous_format)
     old_flat, new_flat = old.detach().reshape(-1), new.view(-1)
     sources = [Values(name, update) for update in updates]
     for start in range(0, old.numel(), rule.block):

@@ -24,20 +24,21 @@ _MOST_CELLS = 1 << 22
 class SortedRule(Rule):
     """A rule on the sorted values of each element."""
 
-    def __init__(self, dtype: torch.dtype, clients: int) -> None:
+    def __init__(self, dtype: torch.dtype, clients: int, *, wide: bool = False) -> None:
         """Make room.
 
         Args:
             dtype: of the tensors, floating point.
             clients: most that give values for a block.
+            wide: some of the values are wider than the tensors.
         """
         narrow = np.dtype(np.float64 if dtype is torch.float64 else np.float32)
         self.block = BLOCK
         while self.block > 8 and self.block * clients > _MOST_CELLS:
             self.block //= 2
-        self._cells = np.empty((self.block, clients), narrow)  # a row for each element
-        self._counts = np.empty(self.block, np.intp)
         self._wide = wider(narrow)
+        self._cells = np.empty((self.block, clients), self._wide if wide else narrow)  # a row for each element
+        self._counts = np.empty(self.block, np.intp)
         self._size = self._added = 0
 
     def start(self, size: int) -> None:
@@ -78,15 +79,16 @@ class Median(SortedRule):
 class TrimmedMean(SortedRule):
     """The mean of what is left without the ⌊trim · n⌋ smallest and as many of the largest of n values."""
 
-    def __init__(self, dtype: torch.dtype, clients: int, trim: float) -> None:
+    def __init__(self, dtype: torch.dtype, clients: int, trim: float, *, wide: bool = False) -> None:
         """Make room.
 
         Args:
             dtype: of the tensors, floating point.
             clients: most that give values for a block.
             trim: share cut at each end, less than a half.
+            wide: some of the values are wider than the tensors.
         """
-        super().__init__(dtype, clients)
+        super().__init__(dtype, clients, wide=wide)
         exact = Fraction(repr(trim))  # as it was written: 0.29 of 100 are 29
         self._cut = np.array([floor(exact * count) for count in range(clients + 1)])
 

@@ -16,6 +16,9 @@ from lotteryfl.common.wire.table import TensorTable
 
 Array = npt.NDArray[np.floating[Any]]
 
+_ROUNDING = 1e-9
+"""Far more than float64 loses of an update's norm between its bound and the mean."""
+
 
 @dataclass(frozen=True, eq=False)
 class Update:
@@ -33,7 +36,10 @@ class Update:
 
 
 class Values:
-    """One client's values of one tensor, taken and widened block by block; nothing of a block is held."""
+    """One client's values of one tensor, taken and widened block by block; nothing of a block is held.
+
+    What is clipped stays in the type that values are summed in: rounded, it would be beyond its bound again.
+    """
 
     def __init__(self, name: str, update: Update) -> None:
         self._packed = update.masks.get(name)
@@ -65,14 +71,18 @@ class Values:
     def _clipped(self, values: Array, old: Array) -> Array:
         if self._scale == 1:
             return values
-        wide = wider(values.dtype)
-        start = old.astype(wide)
-        clipped: Array = (start + self._scale * (values - start)).astype(values.dtype)
+        start = old.astype(wider(old.dtype))
+        clipped: Array = start + self._scale * (values - start)
         return clipped
 
 
+def share_within(bound: float, norm: float) -> float:
+    """Return the share of an update of a norm that is within a bound: 1, or a little less than just within."""
+    return bound / norm * (1 - _ROUNDING) if norm > bound else 1.0
+
+
 def update_norm(table: TensorTable, old: Mapping[str, Tensor], update: Update) -> float:
-    """Return the L2 norm of what an update would change: all floating-point values sent minus the global model's.
+    """Return the L2 norm of what an update would change: all floating-point values that count minus the global model's.
 
     A client that rewound has moved as far as from the shared model to its new values, wherever it began to train.
     What its mask has lost is not sent, and counts for nothing. The same values give the same bits.

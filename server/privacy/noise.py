@@ -34,7 +34,7 @@ def noisy_means(
 
     Args:
         old: the global model that the clients started from, by name.
-        means: (name, equally weighted mean of the results), floating point.
+        means: (name, equally weighted mean of the results), in float64: rounded, it might be beyond what is covered.
         masks: that all clients are under, chosen without their data; what they do not keep has no noise.
         privacy: norm and noise.
         results: of the round.
@@ -44,7 +44,7 @@ def noisy_means(
     deviation = privacy.noise_multiplier * privacy.clip_norm / clients
     for name, mean in means:
         start = old[name].double()
-        values = start + (mean.double() - start) * (results / clients)
+        values = start + (mean - start) * (results / clients)
         noise = gaussian(mean.numel(), deviation, source).view(mean.shape)
         values += noise * packedmasks.unpack(masks[name], mean.shape) if name in masks else noise
-        yield name, values.to(mean.dtype)
+        yield name, values.to(old[name].dtype)

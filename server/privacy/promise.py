@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import torch
+
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -31,6 +33,8 @@ def check_privacy(strategy: Strategy, table: TensorTable) -> None:
         )
     if privacy.noise != "none":
         _check_noise(strategy, table)
+    if privacy.dp_sgd:
+        _check_gradients(table)
     if privacy.is_promised:
         require_accountant()
 
@@ -53,6 +57,16 @@ def _check_noise(strategy: Strategy, table: TensorTable) -> None:
             raise ExperimentError(
                 f"privacy.noise = {noise!r}: the model's {spec.name!r} ({spec.dtype} {spec.role}) cannot bear noise, "
                 "and would travel without; expected a model of floating-point parameters alone: no batch norm"
+            )
+
+
+def _check_gradients(table: TensorTable) -> None:
+    """Check that examples' gradients are still within their bound when they have been summed."""
+    for spec in table:
+        if spec.role == "parameter" and spec.dtype.is_floating_point and spec.dtype.itemsize < torch.float32.itemsize:
+            raise ExperimentError(
+                f"privacy.dp_sgd: the model's {spec.name!r} is of {spec.dtype}, in which gradients are rounded beyond "
+                "their bound; expected float32 or float64"
             )
 
 

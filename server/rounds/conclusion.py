@@ -73,10 +73,11 @@ class ClosedRound:
         run, strategy = self.run, self.strategy
         old, updates = open_file(run.model_path(self.model_round)), self._updates()
         personal = strategy.personal(run.table) if strategy.trains(self.number) else frozenset[str]()
-        combination = Combination(personal, counts_zeros=strategy.counts_zeros)
-        new = aggregate(run.table, old, updates, run.experiment.aggregation, combination)
         privacy, clients = run.experiment.privacy, run.experiment.clients_per_round
-        if privacy.noise == "server":
+        has_noise = privacy.noise == "server"
+        combination = Combination(personal, counts_zeros=strategy.counts_zeros, stays_wide=has_noise)
+        new = aggregate(run.table, old, updates, run.experiment.aggregation, combination)
+        if has_noise:
             new = noisy_means(old, new, updates[0].masks, privacy, results=len(updates), clients=clients)
         if strategy.optimizes(self.number):
             before = run.path / optimizer_file(self.model_round)

@@ -191,10 +191,13 @@ class Ledger:
         clients, past = self._database.clients(), cache(self._database.densities)
         shared, shared_mask = model_file(self._run.model_round), self._shared_mask()
         has_own = strategy.owns_unkept or bool(strategy.personal(self._run.table))
+        # Set only where it says something: an older worker refuses what it does not know.
+        lossless = not (is_final or strategy.trains(number) or self._run.wire.is_lossless)
         for client in sampled:
             row = clients[client]
             state = ClientState(client, partial(_densities, past, client))
             plan = strategy.final_plan(state) if is_final else strategy.plan(number, state)
+            plan.lossless = lossless
             source = shared if strategy.aggregates else row.ticket or shared
             mask, density = shared_mask or (row.mask, row.density)
             yield AssignmentRow(number, client, plan, mask, source, density, row.ticket if has_own else FileName(""))

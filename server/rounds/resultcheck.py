@@ -10,7 +10,7 @@ from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.payload import mask_density, mask_digest, unpack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.aggregation.update import Update, update_norm
+from lotteryfl.server.aggregation.update import Update, share_within, update_norm
 from lotteryfl.server.rounds.plancheck import check_plan
 from lotteryfl.server.store.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
@@ -63,7 +63,7 @@ def check_result(run: RunDirectory, result: pb.Result, file: FileName, assigned:
     check_metrics(result.metrics, globally=run.experiment.measures_globally(assigned.round))
     entries, before = open_file(run.tensor_path(file), "the payload"), run.load_masks(assigned.mask)
     masks = unpack_mask_update(run.table, entries, {} if assigned.plan.HasField("readjust") else before)
-    run.wire.check(entries, masks, own=assigned.plan.owns_unkept)
+    run.wire.of_result(assigned.plan).check(entries, masks, own=assigned.plan.owns_unkept)
     digest = mask_digest(masks)
     if result.mask_digest != digest:
         raise PayloadError(f"mask_digest = {quoted(result.mask_digest)}: the mask sent has {digest!r}")
@@ -93,5 +93,4 @@ def _scale(run: RunDirectory, update: Update, assigned: AssignmentRow) -> float:
     if (bound and norm > bound and checks.on_large_update == "refuse") or not math.isfinite(norm):
         what = f"checks.max_update_norm = {bound:g}" if bound else f"privacy.clip_norm = {covered:g}"
         raise PayloadError(f"its update has a norm of {norm:.6g}, expected at most {what}")
-    most = min(each for each in (bound, covered) if each)
-    return most / norm if norm > most else 1.0
+    return share_within(min(each for each in (bound, covered) if each), norm)

@@ -140,7 +140,8 @@ class Strategy(ABC):
     def trains(self, round_: int) -> bool:
         """Say whether a round's results are trained models: its clients' tickets and, together, the global model.
 
-        Otherwise they are measurements in a model's shape: both stay as they are, and `next_masks` has the mean.
+        Otherwise they are measurements in a model's shape, which are never narrowed on their way: both stay as they
+        are, and `next_masks` has the mean.
         """
         del round_
         return True

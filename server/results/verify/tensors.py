@@ -139,7 +139,7 @@ def _check_result(run: RunDirectory, result: _Result, is_broken: Callable[[str],
     if is_broken(result.mask):
         return
     masks, plan = run.load_masks(result.mask), _plan(result.plan)
-    run.wire.check(entries, masks, own=plan.owns_unkept)
+    run.wire.of_result(plan).check(entries, masks, own=plan.owns_unkept)
     if (density := mask_density(run.table, masks)) != result.density:
         raise PayloadError(f"density {density:.6g} by its mask, expected {result.density:.6g} as recorded")
     if is_broken(result.mask_before):

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lotteryfl.common.errors import TaskError
-from lotteryfl.common.noise import uniform
+from lotteryfl.common.noise import gaussian, uniform
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.pruning.prune import prune_fixed_amount
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
@@ -75,7 +75,6 @@ def test_without_noise_a_training_is_that_of_the_definition(
     privacy = ExamplePrivacy(0.3, 0.0, np.random.default_rng(7).bytes)
     result = train_privately(model, data(), recipe(2, proximal, lr=0.2, batch_size=batch_size), privacy)
     source = np.random.default_rng(7).bytes
-    source(8)  # seeds the noise
     batches = [(uniform(EXAMPLES, source) < expected / EXAMPLES).nonzero().flatten() for _ in range(steps)]
     if batch_size == 1:
         assert any(len(batch) == 0 for batch in batches)
@@ -102,6 +101,28 @@ def test_noise_is_of_its_deviation_and_none_is_where_weights_are_pruned() -> Non
     kept = named_masks(model)["weight"] == 1
     assert not change[~kept].any()
     assert float(change[kept].std()) == pytest.approx(3.0 * 2.0 / 5, rel=0.03)
+
+
+def test_every_value_of_the_noise_takes_bytes_of_its_own() -> None:
+    """As with an update's noise: nothing smaller than the noise itself gives it away."""
+    drawn: list[int] = []
+
+    def source(size: int) -> bytes:
+        drawn.append(size)
+        return recorded.bytes(size)
+
+    recorded = np.random.default_rng(5)
+    noisy, quiet = net(), net()
+    train_privately(noisy, data(), recipe(lr=0.5, batch_size=64), ExamplePrivacy(0.3, 2.0, source))
+    train_privately(
+        quiet, data(), recipe(lr=0.5, batch_size=64), ExamplePrivacy(0.3, 0.0, np.random.default_rng(5).bytes)
+    )
+    assert drawn == [8 * size for size in (EXAMPLES, *(values.numel() for values in noisy.parameters()))]
+    again = np.random.default_rng(5)
+    again.bytes(8 * EXAMPLES)  # who is in the batch
+    for values, without in zip(noisy.parameters(), quiet.parameters(), strict=True):
+        noise = gaussian(values.numel(), 2.0 * 0.3 / EXAMPLES, again.bytes).view(values.shape)
+        torch.testing.assert_close((values - without).detach().double(), -0.5 * noise, atol=1e-6, rtol=0)
 
 
 def test_dropout_alone_goes_by_the_seed() -> None:

@@ -29,6 +29,7 @@ DIGITS: dict[str, Any] = {
         "jump_start_epochs": 2,
     },
 }
+WIRE_DTYPES = {"ssfl": "float16"}  # measures in float32 all the same
 PERSONAL = {"lg-fedavg": ["*.bias"], "fedselect": ["*.bias"]}
 
 
@@ -38,7 +39,8 @@ PERSONAL = {"lg-fedavg": ["*.bias"], "fedselect": ["*.bias"]}
 def test_workers_and_one_process_give_the_same_bits(
     strategy: str, tmp_path: Path, start: Start, write: Write, expect: Expect
 ) -> None:
-    path = write(DIGITS, strategy={"name": strategy, "personal": PERSONAL.get(strategy, [])})
+    personal, wire_dtype = PERSONAL.get(strategy, []), WIRE_DTYPES.get(strategy, "float32")
+    path = write(DIGITS, strategy={"name": strategy, "personal": personal}, wire_dtype=wire_dtype)
     run = start("run", path, "--workers", 2, "--run-dir", "run")
     assert run.exit_code() == 0, run.stderr
     expected = expect(path)

@@ -1,6 +1,7 @@
 """The bound of an update's norm: against numpy, and what becomes of an update beyond it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lotteryfl.common import packedmasks
-from lotteryfl.common.experiment.settings import WireDtype
+from lotteryfl.common.experiment.settings import AggregationSettings, WireDtype
 from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.packedmasks import BLOCK
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.quantization import DTYPES
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.aggregation.aggregate import aggregate
-from lotteryfl.server.aggregation.update import Update, update_norm
+from lotteryfl.server.aggregation.aggregate import Combination, aggregate
+from lotteryfl.server.aggregation.update import Update, share_within, update_norm
 from tests.support.bench import Answer, Bench, Tied, TinyTask, simulated, tiny_experiment
 
 Drive = Callable[..., Bench]
@@ -78,6 +80,40 @@ def test_the_norm_is_of_what_was_sent_minus_what_was_there(
     differences[1] = differences[1][keep]
     expected = float(torch.cat(differences).norm())
     assert update_norm(table, old, update) == pytest.approx(expected, rel=1e-12)
+
+
+@given(
+    st.sampled_from(list(DTYPES)),
+    st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
+    st.sampled_from([1, 9, 300, BLOCK + 3]),
+    st.sampled_from([0.4, None]),
+    st.floats(1e-3, 1.0),
+    st.integers(0, 2**32 - 1),
+)
+def test_what_is_clipped_is_within_its_bound_whatever_it_has_travelled_in(
+    wire_dtype: WireDtype, dtype: torch.dtype, numel: int, density: float | None, bound: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    table = TensorTable(
+        (
+            TensorSpec("bias", dtype, (3,), "parameter", prunable=False),
+            TensorSpec("weight", dtype, (numel,), "parameter", prunable=True),
+        )
+    )
+    old = {spec.name: torch.from_numpy(random.normal(0, 1, spec.shape)).to(dtype) for spec in table}
+    moved = {name: torch.from_numpy(random.normal(0, 0.1, values.shape)) for name, values in old.items()}
+    new = {name: (values + moved[name]).to(dtype) for name, values in old.items()}
+    held = {} if density is None else {"weight": packedmasks.pack(torch.from_numpy(random.random(numel) < density))}
+    update = Update(0, 1, held, WireFormat(table, wire_dtype).pack(new, held))
+    clipped = replace(update, scale=share_within(bound, update_norm(table, old, update)))
+    assert update_norm(table, old, clipped) <= bound
+    for rule in ("mean", "median"):
+        settings = AggregationSettings(rule=rule)
+        found = dict(aggregate(table, old, [clipped], settings, Combination(stays_wide=True)))
+        assert {values.dtype for values in found.values()} == {torch.float64}
+        assert float(torch.cat([found[name] - old[name].double() for name in found]).norm()) <= bound
+        rounded = dict(aggregate(table, old, [clipped], settings))
+        assert all(torch.equal(found[name].to(dtype), rounded[name]) for name in found)
 
 
 def test_values_far_apart_have_an_infinite_norm_and_no_warning() -> None:

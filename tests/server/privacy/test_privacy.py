@@ -17,6 +17,7 @@ from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.tensors.file import open_file, parse
+from lotteryfl.common.wire.quantization import DTYPES
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
@@ -90,6 +91,26 @@ def test_the_server_bounds_what_a_worker_did_not(drive: Drive) -> None:
     assert row.scale < 0.1
     (norm,) = norms(bench)
     assert norm * row.scale == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("options", ["noise", "clip"])
+@pytest.mark.parametrize("wire_dtype", DTYPES)
+def test_no_client_moves_the_model_beyond_the_bound_whatever_its_weights_travel_in(
+    drive: Drive, wire_dtype: str, options: str
+) -> None:
+    bound, changes = 0.01, {"strategy": {"name": "fedavg"}, "wire_dtype": wire_dtype, **EQUAL}
+    bounded: dict[str, Any] = {
+        "noise": {"privacy": {"clip_norm": bound, "noise": "server"}},
+        "clip": {"checks": {"max_update_norm": bound, "on_large_update": "clip"}},
+    }[options]
+    bench = drive(tiny_experiment(**changes))
+    run = bench.run
+    run.experiment = tiny_experiment(**changes, **bounded)  # of which the worker does not know
+    bench.do_all(bench.register())
+    old, rows = open_file(run.model_path(0)), run.database.results(1)
+    updates = [Update(row.client, 1, {}, open_file(run.tensor_path(row.file)), row.scale) for row in rows]
+    assert all(update.scale < 0.1 for update in updates)
+    assert max(update_norm(run.table, old, update) for update in updates) <= bound
 
 
 # ---- noise
@@ -213,6 +234,16 @@ def test_buffers_cannot_bear_noise(noise: str) -> None:
     experiment = tiny_experiment(strategy={"name": "fedavg"}, **EQUAL, privacy={"clip_norm": 1.0, "noise": noise})
     with pytest.raises(ExperimentError, match=r"the model's 'norm\.num_batches_tracked' .* cannot bear noise"):
         check_privacy(create_strategy(experiment), TensorTable.of(Tied()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gradients_in_half_precision_are_rounded_beyond_their_bound(dtype: torch.dtype) -> None:
+    experiment = tiny_experiment(strategy={"name": "fedavg"}, privacy={"dp_sgd": True})
+    with pytest.raises(
+        ExperimentError, match=rf"privacy\.dp_sgd: the model's '0\.bias' is of {dtype}, .* expected float32"
+    ):
+        check_privacy(create_strategy(experiment), TensorTable.of(tiny_mlp().to(dtype)))
+    check_privacy(create_strategy(experiment), TensorTable.of(tiny_mlp().double()))
 
 
 @pytest.mark.parametrize("name", ["ssfl", "feddst"])

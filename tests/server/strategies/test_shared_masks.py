@@ -12,8 +12,11 @@ from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.packedmasks import unpack
 from lotteryfl.common.tensors.file import open_file
+from lotteryfl.common.wire.quantization import DTYPES
+from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies import create_strategy
 from tests.support.bench import Bench, TinyTask, tiny_experiment, tiny_mlp
+from tests.support.damage import problems
 from tests.support.playing import W, assigned, model, play, settings, ticket
 
 Drive = Callable[..., Bench]
@@ -22,11 +25,12 @@ Drive = Callable[..., Bench]
 # ---- SSFL
 
 
-def test_ssfls_one_mask_is_of_the_largest_mean_saliencies(drive: Drive) -> None:
-    """Against autograd: |gradient of the mean loss × weight| of θ_0, averaged by examples."""
-    bench = play(drive(tiny_experiment(**settings("ssfl", target_density=0.4), rounds=3)))
-    net, mean = tiny_mlp(), torch.zeros(108, dtype=torch.float64)
-    net.load_state_dict(model(bench, 0))
+@pytest.mark.parametrize("wire_dtype", DTYPES)
+def test_ssfls_one_mask_is_of_the_largest_mean_saliencies(drive: Drive, wire_dtype: str) -> None:
+    """Against autograd: |gradient of the mean loss × weight| of θ_0 as it travels, averaged by examples."""
+    bench = play(drive(tiny_experiment(**settings("ssfl", target_density=0.4), rounds=3, wire_dtype=wire_dtype)))
+    net, mean, wire = tiny_mlp(), torch.zeros(108, dtype=torch.float64), bench.run.wire
+    net.load_state_dict(wire.unpack(wire.pack(model(bench, 0), {}), {}))
     weights = [layer.weight for layer in net if isinstance(layer, nn.Linear)]  # type: ignore[attr-defined]
     for client in range(3):
         inputs, labels = TinyTask().client_data(client).train.tensors  # type: ignore[attr-defined]
@@ -38,7 +42,66 @@ def test_ssfls_one_mask_is_of_the_largest_mean_saliencies(drive: Drive) -> None:
     masks = bench.run.load_masks(bench.run.shared_mask.digest)
     assert torch.equal(torch.cat([unpack(masks[n], bench.run.table[n].shape).flatten() for n in masks]), kept)
     assert {row.mask for row in bench.run.database.assignments(2)} == {bench.run.shared_mask.digest}
-    assert torch.equal(assigned(bench, 1)[W], torch.where(kept[:72].view(12, 6), model(bench, 0)[W], 0.0))
+    first = wire.unpack(wire.pack(model(bench, 0), masks), masks)[W]
+    assert torch.equal(assigned(bench, 1)[W], torch.where(kept[:72].view(12, 6), first, 0.0))
+
+
+class Faint(TinyTask):
+    """Its saliencies are about 1e-9, far below what float16 has."""
+
+    def model(self) -> nn.Module:
+        net = super().model()
+        with torch.no_grad():
+            for layer in (net[0], net[2]):  # type: ignore[index]
+                layer.weight.mul_(1e-4)
+        return net
+
+
+@pytest.mark.parametrize("strategy", ["ssfl", "one-ticket"])
+@pytest.mark.parametrize("wire_dtype", DTYPES)
+def test_saliencies_travel_in_float32_whatever_weights_travel_in(drive: Drive, strategy: str, wire_dtype: str) -> None:
+    changes = settings(strategy, target_density=0.5, personal=["2.*"] if strategy == "one-ticket" else [])
+    bench = drive(tiny_experiment(**changes, rounds=3, wire_dtype=wire_dtype), Faint())
+    bench.do_all(bench.register())
+    assert problems(bench.path) == []
+    for row in bench.run.database.results(1):
+        entries = open_file(bench.path / row.file)
+        assert {key: values.dtype for key, values in entries.items()} == dict.fromkeys(
+            (f"dense/{spec.name}" for spec in bench.run.table), torch.float32
+        )
+        weights = torch.cat([values.flatten() for key, values in entries.items() if key.endswith("weight")])
+        assert 0 < float(weights[weights > 0].median()) < 6e-8
+    assert all(row.plan.lossless == (wire_dtype != "float32") for row in bench.run.database.assignments(1))
+    bench.commit()
+    masks = bench.run.load_masks(bench.run.shared_mask.digest)
+    assert all(packedmasks.count(mask) for mask in masks.values()), "a whole layer has vanished"
+    bench.do_all(bench.register())
+    assert not any(row.plan.lossless for row in bench.run.database.assignments(2))
+    for row in bench.run.database.results(2):
+        assert open_file(bench.path / row.file)["kept/0.weight"].dtype is DTYPES[wire_dtype]  # type: ignore[index]
+
+
+def test_narrow_saliencies_are_refused(drive: Drive) -> None:
+    bench = drive(tiny_experiment(**settings("ssfl"), rounds=3, wire_dtype="float16"))
+    worker = bench.register()
+    answer = bench.do(bench.take(worker))
+    answer.entries[f"dense/{W}"] = answer.entries[f"dense/{W}"].half()
+    reply = bench.submit(worker, answer)
+    assert reply.verdict == pb.SubmitReply.REFUSED
+    assert reply.reason == f"dense/{W}: torch.float16 of shape [12, 6], expected torch.float32 of shape [12, 6]"
+
+
+def test_a_measuring_round_that_an_older_version_has_opened_ends_as_it_began(drive: Drive) -> None:
+    bench = drive(tiny_experiment(**settings("ssfl"), rounds=3, wire_dtype="bfloat16"))
+    plan = pb.Plan(measure_saliency=True).SerializeToString()
+    bench.run.database.select("UPDATE assignments SET plan = ?", plan)
+    bench.restart()
+    bench.do_all(bench.register())
+    for row in bench.run.database.results(1):
+        assert open_file(bench.path / row.file)[f"dense/{W}"].dtype is torch.bfloat16
+    assert problems(bench.path) == []
+    bench.commit()
+    assert bench.run.shared_mask.density < 1
 
 
 def test_ssfls_saliencies_are_neither_tickets_nor_a_model(drive: Drive) -> None:

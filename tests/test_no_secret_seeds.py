@@ -1,0 +1,59 @@
+"""No secret passes through a generator's seed: torch's on the CPU keeps 32 bits of it, and who has those has all."""
+
+import ast
+from collections.abc import Iterator
+
+from tests.support.paths import ROOT
+
+SECRET = {"urandom", "secrets", "gaussian", "uniform"}
+"""Who has one of these names has secrets."""
+
+SEEDED = {
+    *("manual_seed", "manual_seed_all", "initial_seed", "set_rng_state", "set_state", "fork_rng"),
+    *("Generator", "PCG64", "default_rng", "RandomState", "Random", "generator"),
+    *("rand", "randn", "randint", "normal", "normal_", "uniform_", "bernoulli", "bernoulli_"),
+}
+"""What comes out of a seed, or goes into one."""
+
+SEEDS = {
+    "common/training/loop.py": {"derive_seed(recipe.seed, 'shuffle')", "seed"},  # `seed` is dropout's, see below
+    "client/work/planrun.py": {"derive_seed(self._seed, 'gate')"},
+    "server/rounds/setup.py": {"derive_seed(experiment.seed, 'initial model')"},
+    "server/strategies/sharedmask.py": {"derive_seed(seed, 'initial mask')"},
+}
+"""All that generators of torch's are seeded with: derived from a run's seed, which every worker is told."""
+
+
+def trees() -> Iterator[tuple[str, ast.AST]]:
+    for folder in ("client", "common", "server", "lotteryfl"):
+        for path in (ROOT / folder).rglob("*.py"):
+            yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def names(tree: ast.AST) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute | ast.alias):
+            found.add(node.attr if isinstance(node, ast.Attribute) else node.name)
+    return found
+
+
+def arguments(tree: ast.AST, function: str) -> set[str]:
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    of_it = (call for call in calls if getattr(call.func, "attr", getattr(call.func, "id", "")) == function)
+    return {ast.unparse(argument) for call in of_it for argument in call.args[:1]}
+
+
+def test_who_draws_secrets_has_no_generator() -> None:
+    found = {path: used for path, tree in trees() if SECRET & (used := names(tree))}
+    assert {"common/noise.py", "common/training/dpsgd.py", "client/work/updateprivacy.py"} <= found.keys()
+    assert {path: used & SEEDED for path, used in found.items() if used & SEEDED} == {}
+
+
+def test_generators_are_seeded_with_what_every_worker_is_told() -> None:
+    found = {path: used for path, tree in trees() if (used := arguments(tree, "manual_seed"))}
+    assert found == SEEDS
+    of_dropout = {used for path, tree in trees() for used in arguments(tree, "seeded")}
+    assert of_dropout == {"derive_seed(recipe.seed, 'dropout')"}
