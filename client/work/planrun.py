@@ -14,7 +14,8 @@ from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import packedmasks
 from lotteryfl.common.packedmasks import Masks, PackedMask
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
-from lotteryfl.common.pruning.prune import prunable_tensors, rewind
+from lotteryfl.common.pruning.prunable import prunable_tensors
+from lotteryfl.common.pruning.prune import rewind
 from lotteryfl.common.pruning.regrowth import exchange_weights
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
