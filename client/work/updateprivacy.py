@@ -64,6 +64,8 @@ def _updates(
         if not spec.dtype.is_floating_point:
             continue
         tensor = tensors[spec.name]
-        update = tensor.to("cpu", torch.float64, copy=True) - start[spec.name].to("cpu", torch.float64)
+        now, before = tensor.to("cpu", torch.float64, copy=True), start[spec.name].to("cpu", torch.float64)
+        constant = ~before.isfinite() & ((now == before) | (now.isnan() & before.isnan()))
+        update = now.sub_(before).masked_fill_(constant, 0)  # inf - inf
         kept = packedmasks.unpack(masks[spec.name], spec.shape) if spec.name in masks else None
         yield tensor, update if kept is None else update.mul_(kept), kept
