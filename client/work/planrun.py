@@ -124,6 +124,8 @@ class PlanRun:
         first = max(1, epochs // 2)
         trained = self._train_for(first)
         gradients = mean_gradients(self._model, self._data.train, device=self._workplace.device)
+        for item in prunable_tensors(self._model, self._prunable):
+            gradients.setdefault(item.name, torch.zeros_like(item.tensor))  # of what no example went through
         exchange_weights(self._model, self._plan.readjust.rate, gradients)
         return self._train_for(epochs - first, after=first) if first < epochs else trained
 

@@ -104,16 +104,17 @@ def copy_model(model: nn.Module, device: torch.device | str | None = None) -> nn
         model: any module.
         device: where the copy lives; None: where the model does.
     """
-    products: dict[int, object] = {
-        id(value): value.detach().clone()
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    copied = copy.deepcopy(model, memo=products)
-    if device is not None:
-        copied.to(device)
-    refresh_all(copied)
+    with where_made(model):
+        products: dict[int, object] = {
+            id(value): value.detach().clone()
+            for module in model.modules()
+            for value in vars(module).values()
+            if isinstance(value, Tensor) and not value.is_leaf
+        }
+        copied = copy.deepcopy(model, memo=products)
+        if device is not None:
+            copied.to(device)
+        refresh_all(copied)
     return copied
 
 

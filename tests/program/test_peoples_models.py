@@ -186,6 +186,27 @@ def test_what_results_would_be_refused_for_is_refused_at_set_up(tmp_path: Path, 
 # ---- what does not train
 
 
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"name": "feddst", "readjust_every": 1},
+        {"name": "feddst", "readjust_every": 1, "readjust_rate": 1.0},
+        {"name": "ssfl"},
+        {"name": "one-ticket", "personal": ["head.bias"]},
+        {"name": "sub-fedavg", "min_mask_change": 0.0},
+        {"name": "hermes"},
+        {"name": "fedselect"},
+        {"name": "lotteryfl", "rewind": "everything"},
+    ],
+    ids=str,
+)
+def test_frozen_and_unused_layers_with_every_way_to_prune(tmp_path: Path, strategy: dict[str, Any]) -> None:
+    with simulated(tmp_path / "run", tiny_experiment(rounds=4, strategy=strategy), TinyTask(Partly)) as run:
+        assert_nobody_sat_out(run)
+        first, last = open_file(run.model_path(0)), open_file(run.model_path(run.model_round))
+        assert torch.equal(first["frozen.weight"], last["frozen.weight"])
+
+
 @pytest.mark.parametrize("name", ["lotteryfl", "fedavg"])
 @pytest.mark.parametrize("dp_sgd", [True, False])
 def test_frozen_and_unused_layers(tmp_path: Path, name: str, dp_sgd: bool) -> None:
@@ -206,7 +227,8 @@ def test_frozen_and_unused_layers(tmp_path: Path, name: str, dp_sgd: bool) -> No
 
 @pytest.mark.parametrize("name", ["lotteryfl", "hermes", "ssfl", "feddst"])
 def test_weight_norm_at_a_twentieth(tmp_path: Path, name: str) -> None:
-    experiment = tiny_experiment(rounds=3, strategy={"name": name, "prune_rate": 0.95, "target_density": 0.05})
+    strategy = {"name": name, "prune_rate": 0.95, "target_density": 0.05, "readjust_every": 1}
+    experiment = tiny_experiment(rounds=4, strategy=strategy)
     with simulated(tmp_path / "run", experiment, TinyTask(normed)) as run:
         assert_nobody_sat_out(run)
         assert [spec.name for spec in run.table if spec.prunable] == [
