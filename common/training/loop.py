@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lotteryfl.common.errors import OutputError
 from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.training.given import Data, collate, dataset_of
@@ -172,8 +173,8 @@ def evaluate(
 
     Raises:
         TypeError: the data set has no length, or is none.
-        ValueError: no data, inputs and labels of unequal lengths, batch_size is not positive, or what the model returns
-            has no column for each class.
+        ValueError: no data, inputs and labels of unequal lengths, batch_size is not positive, or, as an `OutputError`,
+            what the model returns has no column for each class.
     """
     device = torch.device(device)
     examples = Examples(data, device)
@@ -301,7 +302,7 @@ def _classes(logits: Any) -> Tensor:
     """Return the class that is predicted for each example."""
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
         form = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"type {type(logits).__name__}"
-        raise ValueError(
+        raise OutputError(
             f"the model's output has {form}: expected logits of shape (examples, classes), a column for each class: "
             "two of them where there are two"
         )

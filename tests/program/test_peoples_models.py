@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from lotteryfl.common.errors import TaskError
+from lotteryfl.common.errors import LotteryFLError, TaskError
 from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.setup import set_up
@@ -181,6 +181,11 @@ def test_what_results_would_be_refused_for_is_refused_at_set_up(tmp_path: Path, 
     with pytest.raises(TaskError, match=reason):
         set_up(tmp_path / "run", tiny_experiment(), TinyTask(model))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_one_output_ends_its_run_with_one_line(tmp_path: Path) -> None:
+    with pytest.raises(LotteryFLError, match=r"the run failed: the model's output has shape \(9, 1\): expected logits"):
+        simulated(tmp_path / "run", tiny_experiment(), TinyTask(lambda: nn.Linear(6, 1)))
 
 
 # ---- what does not train
