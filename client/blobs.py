@@ -37,8 +37,9 @@ class Content:
         self._limit = max_payload_bytes(wire.table)
         self._masks: LRUCache[Digest, Masks] = LRUCache(_MASK_BYTES, getsizeof=_mask_bytes)
         self._initial_digest = initial_digest
-        self.initial = self._fetch_model(initial_digest, "")
+        self.initial = self._fetch(initial_digest, "")
         """θ_0 by plain name."""
+        check_model(wire.table, self.initial, lambda: self.initial)
         self._model_digest = Digest("")
         self._model: Mapping[str, Tensor] = {}
 
@@ -70,19 +71,15 @@ class Content:
             return self._wire.pack(self.initial, masks)
         if digest != self._model_digest:
             self._model, self._model_digest = {}, Digest("")  # first, so that not both are in memory
-            self._model = self._fetch_model(digest, assignment.assignment_id)
-            self._model_digest = digest
+            model = self._fetch(digest, assignment.assignment_id)
+            check_model(self._wire.table, model, lambda: self.initial)
+            self._model, self._model_digest = model, digest
         return self._wire.pack(self._model, masks)
 
     def remember(self, digest: Digest, masks: Masks) -> None:
         """Keep masks for the client's next assignment."""
         if masks and _mask_bytes(masks) <= self._masks.maxsize:
             self._masks[digest] = masks
-
-    def _fetch_model(self, digest: Digest, assignment_id: str) -> dict[str, Tensor]:
-        tensors = self._fetch(digest, assignment_id)
-        check_model(self._wire.table, tensors)
-        return tensors
 
     def _fetch(self, digest: Digest, assignment_id: str) -> dict[str, Tensor]:
         content = self._connection.fetch_blob(digest, self._limit, self._worker_id, assignment_id)

@@ -13,5 +13,9 @@ class TaskError(LotteryFLError):
     """A task, its data or its model cannot be used: the message names the task and what is missing."""
 
 
+class OutputError(TaskError, ValueError):
+    """What a model returns cannot be scored: the message names its form and what was expected."""
+
+
 class PayloadError(LotteryFLError):
     """Received or stored bytes are not what the model's tensor table says: the message names the tensor."""

@@ -66,7 +66,7 @@ class AssignmentRunner:
         self._test_data = TestData(task, experiment)
         self._privacy = experiment.privacy
         self._rounds = experiment.rounds
-        self._wire = WireFormat(table, experiment.wire_dtype)
+        self._wire = WireFormat(table, experiment.wire_dtype, lambda: initial)
         self._model = task.model().to(device)
         self._workplace = Workplace(self._model, table, experiment, initial, device)
         self._tensors = named_tensors(self._model)

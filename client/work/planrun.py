@@ -14,7 +14,8 @@ from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import packedmasks
 from lotteryfl.common.packedmasks import Masks, PackedMask
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
-from lotteryfl.common.pruning.prune import prunable_tensors, rewind
+from lotteryfl.common.pruning.prunable import prunable_tensors
+from lotteryfl.common.pruning.prune import rewind
 from lotteryfl.common.pruning.regrowth import exchange_weights
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
@@ -123,6 +124,8 @@ class PlanRun:
         first = max(1, epochs // 2)
         trained = self._train_for(first)
         gradients = mean_gradients(self._model, self._data.train, device=self._workplace.device)
+        for item in prunable_tensors(self._model, self._prunable):
+            gradients.setdefault(item.name, torch.zeros_like(item.tensor))  # of what no example went through
         exchange_weights(self._model, self._plan.readjust.rate, gradients)
         return self._train_for(epochs - first, after=first) if first < epochs else trained
 

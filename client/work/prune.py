@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from lotteryfl.common.pruning.magnitude import Weight, count_pruned, masks_without_smallest
 from lotteryfl.common.pruning.modeltensors import ModelTensor
-from lotteryfl.common.pruning.prune import Prunable, get_prune_summary, prunable_tensors, prune_fixed_amount
+from lotteryfl.common.pruning.prunable import Prunable, prunable_tensors
+from lotteryfl.common.pruning.prune import get_prune_summary, prune_fixed_amount
 from lotteryfl.common.pruning.rows import prune_rows
 from lotteryfl.common.pruning.step import weights_to_prune
 from lotteryfl.protos import lotteryfl_pb2 as pb

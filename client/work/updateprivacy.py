@@ -63,7 +63,9 @@ def _updates(
         if not spec.dtype.is_floating_point:
             continue
         tensor = tensors[spec.name]
-        update = _wide(tensor) - _wide(start[spec.name])
+        now, before = _wide(tensor), _wide(start[spec.name])
+        constant = ~before.isfinite() & ((now == before) | (now.isnan() & before.isnan()))
+        update = (now - before).masked_fill_(constant, 0)  # inf - inf
         kept = packedmasks.unpack(masks[spec.name], spec.shape) if spec.name in masks else None
         yield tensor, update if kept is None else update.mul_(kept), kept
 

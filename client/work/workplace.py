@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
-from lotteryfl.common.training.loop import Data, OnEpoch, OnStep, TrainResult, evaluate, train_by_recipe
+from lotteryfl.common.training.given import Data
+from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, evaluate, train_by_recipe
 from lotteryfl.common.training.recipe import Recipe
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb

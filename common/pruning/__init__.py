@@ -6,8 +6,8 @@ from lotteryfl.common.lazy import front
 
 if TYPE_CHECKING:
     from lotteryfl.common.pruning.parameters import copy_model, copy_weights, load_tensors, named_masks, named_tensors
+    from lotteryfl.common.pruning.prunable import Prunable
     from lotteryfl.common.pruning.prune import (
-        Prunable,
         Scope,
         apply_masks,
         density,
@@ -40,7 +40,7 @@ __all__ = [
 __getattr__, __dir__ = front(
     __name__,
     {
-        "Prunable": "prune",
+        "Prunable": "prunable",
         "PruneSummary": "summary",
         "Scope": "prune",
         "apply_masks": "prune",

@@ -1,11 +1,12 @@
 """The tensors of a model, each once, under the names they have in the unpruned model, and their masks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList
 
 from lotteryfl.common.pruning.state import check_can_wrap, pruned_names, unwrap, wrap
 
@@ -18,6 +19,9 @@ class ModelTensor:
     """Plain names in the state dict; more than one where modules share the tensor (a tie)."""
     owners: tuple[tuple[nn.Module, str], ...]
     """Every module that holds it, with its plain name there; the first is where `name` leads."""
+    homes: tuple[tuple[nn.Module, str], ...]
+    """For each owner the module that computes with it, and what it is called there: a Linear and its `weight` for the
+    original of a parametrization, a module and its list for what is in a ParameterList; else the owner itself."""
     tensor: Tensor
     """The live tensor itself; `NAME_orig` where it is pruned."""
 
@@ -55,6 +59,11 @@ class ModelTensor:
             if name in pruned_names(module):
                 unwrap(module, name)
 
+    def shares_memory(self, values: Tensor) -> bool:
+        """Say whether the values lie in the tensor's own memory: writing to one changes the other."""
+        ours, theirs = self.tensor.untyped_storage(), values.untyped_storage()
+        return ours.nbytes() > 0 and ours.data_ptr() == theirs.data_ptr()
+
     def check_can_prune(self) -> None:
         """Check that nothing is in the way of `put_mask`.
 
@@ -88,12 +97,18 @@ def model_tensors(model: nn.Module) -> list[ModelTensor]:
     the end of its module; those of `common.pruning.prune` do not.)
 
     Raises:
-        ValueError: a lazy parameter or buffer has no shape yet.
+        ValueError: a lazy parameter or buffer has no shape yet, or a module is scripted or traced.
     """
     tensors: dict[int, Tensor] = {}
     names: dict[int, list[str]] = {}
     owners: dict[int, dict[tuple[int, str], tuple[nn.Module, str]]] = {}
+    homes: dict[int, dict[tuple[int, str], tuple[nn.Module, str]]] = {}
+    modules: dict[str, nn.Module] = {}
     for path, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, torch.jit.ScriptModule):
+            where = f"{path!r} of the model" if path else "the model"
+            raise ValueError(f"{where} is a scripted module, whose tensors cannot be replaced: script it afterwards")
+        modules[path] = module
         for local, tensor in _own_tensors(module):
             name = f"{path}.{local}" if path else local
             if is_lazy(tensor):
@@ -102,7 +117,11 @@ def model_tensors(model: nn.Module) -> list[ModelTensor]:
             tensors[key] = tensor
             names.setdefault(key, []).append(name)
             owners.setdefault(key, {})[id(module), local] = (module, local)
-    return [ModelTensor(tuple(names[key]), tuple(owners[key].values()), tensors[key]) for key in tensors]
+            homes.setdefault(key, {})[id(module), local] = _home(modules, path, local)
+    return [
+        ModelTensor(tuple(names[key]), tuple(owners[key].values()), tuple(homes[key].values()), tensors[key])
+        for key in tensors
+    ]
 
 
 def zero_pruned(tensor: Tensor, mask: Tensor | None) -> None:
@@ -113,6 +132,16 @@ def zero_pruned(tensor: Tensor, mask: Tensor | None) -> None:
         tensor.mul_(mask).add_(0)  # a tenth of the time of masked_fill_; adding makes +0 of -0
         if not bool(tensor.sum().isfinite()):
             tensor.masked_fill_(mask == 0, 0)  # 0 × NaN is NaN
+
+
+def _home(modules: Mapping[str, nn.Module], path: str, local: str) -> tuple[nn.Module, str]:
+    """Return the module that computes with a tensor, and what the tensor is called there."""
+    owner, (above, _, called) = modules[path], path.rpartition(".")
+    if isinstance(owner, ParametrizationList) and above:
+        return modules[above.rpartition(".")[0]], called  # above is MODULE.parametrizations
+    if isinstance(owner, nn.ParameterList | nn.ParameterDict) and called:
+        return modules[above], called
+    return owner, local
 
 
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

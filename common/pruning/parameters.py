@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lotteryfl.common.names import Digest
 from lotteryfl.common.pruning.modeltensors import model_tensors
-from lotteryfl.common.pruning.state import refresh_all, settle
+from lotteryfl.common.pruning.state import refresh_all, settle, where_made
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -47,10 +47,10 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     _check_names({item.name for item in found}, tensors)
     for item in found:
         item.check_fits(tensors[item.name])
-    with torch.no_grad():
+    with where_made(model), torch.no_grad():
         for item in found:
             item.tensor.copy_(tensors[item.name])
-    refresh_all(model)
+        refresh_all(model)
 
 
 def set_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
@@ -70,12 +70,13 @@ def set_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
         found[name].check_can_prune()
         if mask.shape != found[name].tensor.shape:
             raise ValueError(f"mask {name!r} has shape {list(mask.shape)}, expected {list(found[name].tensor.shape)}")
-    for name, item in found.items():
-        if name in masks:
-            item.put_mask(item.new_mask().copy_(masks[name]))
-        else:
-            item.drop_mask()
-    settle(model)
+    with where_made(model):
+        for name, item in found.items():
+            if name in masks:
+                item.put_mask(item.new_mask().copy_(masks[name]))
+            else:
+                item.drop_mask()
+        settle(model)
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
@@ -103,16 +104,17 @@ def copy_model(model: nn.Module, device: torch.device | str | None = None) -> nn
         model: any module.
         device: where the copy lives; None: where the model does.
     """
-    products: dict[int, object] = {
-        id(value): value.detach().clone()
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    copied = copy.deepcopy(model, memo=products)
-    if device is not None:
-        copied.to(device)
-    refresh_all(copied)
+    with where_made(model):
+        products: dict[int, object] = {
+            id(value): value.detach().clone()
+            for module in model.modules()
+            for value in vars(module).values()
+            if isinstance(value, Tensor) and not value.is_leaf
+        }
+        copied = copy.deepcopy(model, memo=products)
+        if device is not None:
+            copied.to(device)
+        refresh_all(copied)
     return copied
 
 

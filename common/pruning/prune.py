@@ -15,24 +15,12 @@ from torch import Tensor, nn
 from lotteryfl.common.pruning.magnitude import Weight, count_pruned, masks_without_smallest
 from lotteryfl.common.pruning.modeltensors import ModelTensor, model_tensors, zero_pruned
 from lotteryfl.common.pruning.parameters import set_masks
-from lotteryfl.common.pruning.state import refresh_all, settle
+from lotteryfl.common.pruning.prunable import Prunable, counted_tensors, is_prunable, prunable_tensors
+from lotteryfl.common.pruning.state import refresh_all, settle, where_made
 from lotteryfl.common.pruning.summary import PruneRow, PruneSummary
-
-Prunable = Literal["matrices", "every-weight"]
-"""`matrices`: parameters of at least two dimensions whose name contains "weight", not of embeddings or norms.
-`every-weight`: every floating-point parameter whose name contains "weight"."""
 
 Scope = Literal["global", "layer"]
 """`global`: one threshold over all prunable weights. `layer`: one for each tensor."""
-
-_PROTECTED = (
-    nn.Embedding,
-    nn.EmbeddingBag,
-    nn.GroupNorm,
-    nn.LayerNorm,
-    nn.RMSNorm,
-    nn.modules.batchnorm._NormBase,
-)
 
 
 def get_prune_params(model: nn.Module, prunable: Prunable = "matrices") -> tuple[list[tuple[nn.Module, str]], int]:
@@ -40,7 +28,7 @@ def get_prune_params(model: nn.Module, prunable: Prunable = "matrices") -> tuple
 
     Args:
         model: any module, pruned or not; weights of the root and of nested modules of any type are found.
-        prunable: which of them count, see `Prunable`.
+        prunable: which of them count, see `common.pruning.prunable.Prunable`.
 
     Returns:
         ([(module that owns the weight, its plain name there)], number of weights in all of them), in the
@@ -52,24 +40,6 @@ def get_prune_params(model: nn.Module, prunable: Prunable = "matrices") -> tuple
     """
     found = prunable_tensors(model, prunable)
     return [item.owners[0] for item in found], sum(item.tensor.numel() for item in found)
-
-
-def prunable_tensors(model: nn.Module, prunable: Prunable = "matrices") -> list[ModelTensor]:
-    """Like `get_prune_params`, with everything there is to know about each tensor."""
-    if prunable not in ("matrices", "every-weight"):
-        raise ValueError(f"prunable={prunable!r}: expected 'matrices' or 'every-weight'")
-    return [item for item in model_tensors(model) if is_prunable(item, prunable)]
-
-
-def is_prunable(item: ModelTensor, prunable: Prunable) -> bool:
-    """Say whether the rule counts this tensor among the prunable weights."""
-    if not item.is_parameter or not item.tensor.is_floating_point():
-        return False
-    if not any("weight" in name for _, name in item.owners):
-        return False
-    if prunable == "every-weight":
-        return True
-    return item.tensor.dim() >= 2 and not any(isinstance(module, _PROTECTED) for module, _ in item.owners)
 
 
 def prune_fixed_amount(
@@ -96,7 +66,7 @@ def prune_fixed_amount(
             With scope `layer` both are meant for each tensor.
         verbose: print the summary.
         scope: see `Scope`.
-        prunable: see `Prunable`.
+        prunable: see `common.pruning.prunable.Prunable`.
 
     Returns:
         The summary after pruning.
@@ -115,14 +85,13 @@ def prune_fixed_amount(
     groups = _groups(found, scope)
     pruned = {item: count_pruned(item.mask) for item in found}
     counts = [_count_to_prune(amount, group, pruned) for group in groups]  # all, before anything is changed
-    rows = []
-    for group, count in zip(groups, counts, strict=True):
-        weights = (Weight(item.tensor, item.mask, pruned[item]) for item in group)
-        for item, mask in zip(group, masks_without_smallest(weights, count), strict=True):
-            item.put_mask(mask)
-            rows.append(_row(item))
-    settle(model)
-    summary = PruneSummary(tuple(rows))
+    with where_made(model):
+        for group, count in zip(groups, counts, strict=True):
+            weights = (Weight(item.tensor, item.mask, pruned[item]) for item in group)
+            for item, mask in zip(group, masks_without_smallest(weights, count), strict=True):
+                item.put_mask(mask)
+        settle(model)
+    summary = get_prune_summary(model, prunable)
     if verbose:
         print(summary)  # noqa: T201 - what verbose asks for
     return summary
@@ -131,14 +100,16 @@ def prune_fixed_amount(
 def get_prune_summary(model: nn.Module, prunable: Prunable = "matrices") -> PruneSummary:
     """Count what is pruned, by the masks: a weight that happens to be 0 is not pruned.
 
+    What was pruned and has been frozen since counts as it did.
+
     Args:
         model: any module, pruned or not.
-        prunable: which of its weights count, see `Prunable`.
+        prunable: which of its weights count, see `common.pruning.prunable.Prunable`.
 
     Raises:
         ValueError: unknown `prunable`, or a lazy parameter has no shape yet.
     """
-    return PruneSummary(tuple(map(_row, prunable_tensors(model, prunable))))
+    return PruneSummary(tuple(map(_row, counted_tensors(model, prunable))))
 
 
 def density(model: nn.Module, prunable: Prunable = "matrices") -> float:
@@ -146,7 +117,7 @@ def density(model: nn.Module, prunable: Prunable = "matrices") -> float:
 
     Args:
         model: any module, pruned or not.
-        prunable: which of its weights count, see `Prunable`.
+        prunable: which of its weights count, see `common.pruning.prunable.Prunable`.
 
     Raises:
         ValueError: unknown `prunable`, or a lazy parameter has no shape yet.
@@ -179,10 +150,11 @@ def make_permanent(model: nn.Module) -> None:
     Args:
         model: any module, pruned or not; changed in place.
     """
-    for item in model_tensors(model):
-        zero_pruned(item.tensor, item.mask)
-        item.drop_mask()
-    settle(model)
+    with where_made(model):
+        for item in model_tensors(model):
+            zero_pruned(item.tensor, item.mask)
+            item.drop_mask()
+        settle(model)
 
 
 def rewind(model: nn.Module, initial: Mapping[str, Tensor], *, everything: bool = False) -> None:
@@ -194,8 +166,8 @@ def rewind(model: nn.Module, initial: Mapping[str, Tensor], *, everything: bool 
         everything: rewind all parameters, biases and norms too.
 
     Raises:
-        ValueError: a name is missing or not one of the model's, or a shape or kind of dtype differs. Nothing
-            has been changed then.
+        ValueError: a name is missing or not one of the model's, a shape or kind of dtype differs, or a value is not
+            a copy but the model's own memory, as in a `state_dict()`. Nothing has been changed then.
     """
     found = model_tensors(model)
     if unknown := sorted(initial.keys() - {item.name for item in found}):
@@ -209,11 +181,16 @@ def rewind(model: nn.Module, initial: Mapping[str, Tensor], *, everything: bool 
         if item.name not in initial:
             raise ValueError(f"initial values lack {item.name!r}")
         item.check_fits(initial[item.name])
-    with torch.no_grad():
+        if item.shares_memory(initial[item.name]):
+            raise ValueError(
+                f"initial value of {item.name!r} is the model's own memory and has changed with it: expected a copy "
+                "made before training, as {name: tensor.clone() for name, tensor in model.state_dict().items()}"
+            )
+    with where_made(model), torch.no_grad():
         for item in chosen:
             item.tensor.copy_(initial[item.name])
             zero_pruned(item.tensor, item.mask)
-    refresh_all(model)
+        refresh_all(model)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lotteryfl.common.pruning.modeltensors import ModelTensor, model_tensors, zero_pruned
-from lotteryfl.common.pruning.state import settle
+from lotteryfl.common.pruning.state import settle, where_made
 
 
 def exchange_weights(model: nn.Module, rate: float, gradients: Mapping[str, Tensor]) -> None:
@@ -31,9 +31,10 @@ def exchange_weights(model: nn.Module, rate: float, gradients: Mapping[str, Tens
         if gradient is None or gradient.shape != item.tensor.shape:
             shape = None if gradient is None else list(gradient.shape)
             raise ValueError(f"gradient of {item.name!r}: shape {shape}, expected {list(item.tensor.shape)}")
-    for item, mask in masked:
-        _exchange(item, mask, rate, gradients[item.name])
-    settle(model)
+    with where_made(model):
+        for item, mask in masked:
+            _exchange(item, mask, rate, gradients[item.name])
+        settle(model)
 
 
 def _exchange(item: ModelTensor, mask: Tensor, rate: float, gradient: Tensor) -> None:

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from lotteryfl.common.pruning.modeltensors import ModelTensor
-from lotteryfl.common.pruning.prune import Prunable, get_prune_summary, prunable_tensors
-from lotteryfl.common.pruning.state import settle
+from lotteryfl.common.pruning.prunable import Prunable, prunable_tensors
+from lotteryfl.common.pruning.prune import get_prune_summary
+from lotteryfl.common.pruning.state import settle, where_made
 from lotteryfl.common.pruning.summary import PruneSummary
 
 
@@ -19,7 +20,7 @@ def prune_rows(model: nn.Module, share: float, *, prunable: Prunable = "matrices
     Args:
         model: any module; pruned in place, on top of what is pruned already.
         share: in [0, 1], of the rows of a tensor that are not pruned whole; rounded to whole rows.
-        prunable: see `common.pruning.prune.Prunable`.
+        prunable: see `common.pruning.prunable.Prunable`.
 
     Returns:
         The summary after pruning.
@@ -29,9 +30,10 @@ def prune_rows(model: nn.Module, share: float, *, prunable: Prunable = "matrices
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share={share}: expected 0 to 1")
-    for item in prunable_tensors(model, prunable)[:-1]:
-        _prune_rows_of(item, share)
-    settle(model)
+    with where_made(model):
+        for item in prunable_tensors(model, prunable)[:-1]:
+            _prune_rows_of(item, share)
+        settle(model)
     return get_prune_summary(model, prunable)
 
 

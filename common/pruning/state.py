@@ -10,9 +10,13 @@ attribute `NAME`, their product, which a forward pre-hook renews before every ca
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
+
+from lotteryfl.common.pruning.weightnorm import allow_zero_rows
 
 # They only call their children, whose own hooks are enough.
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -53,6 +57,7 @@ def wrap(module: nn.Module, name: str, mask: Tensor) -> None:
         method = prune.Identity()
         method._tensor_name = name
         module.register_forward_pre_hook(method, prepend=True)
+        allow_zero_rows(module, name)
     module.register_buffer(f"{name}_mask", mask)
     vars(module).pop(name, None)  # the old product, whose graph holds the old mask, makes room for the new one
     _renew(module, name)
@@ -67,6 +72,20 @@ def unwrap(module: nn.Module, name: str) -> None:
     vars(module).pop(name, None)
     _rename_parameter(module, f"{name}_orig", name)
     setattr(module, name, module._parameters[name])  # an RNN updates its flat list of weights by this
+
+
+@contextmanager
+def where_made(model: nn.Module) -> Iterator[None]:
+    """Let new tensors be of the model's own kind: what is made inside `torch.inference_mode` never trains again.
+
+    A model that was made there can be changed in place only there; any other one only keeps its gradients outside.
+    """
+    made_there = any(tensor.is_inference() for tensor in model.parameters())
+    if made_there == torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(made_there):
+        yield
 
 
 def refresh(module: nn.Module) -> int:

@@ -5,10 +5,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
+from lotteryfl.common.arrays import to_tensor
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.randomness import derive_seed, model_seed
@@ -141,10 +141,8 @@ def _dataset(value: Any, what: str) -> Dataset[Any]:
 
 
 def _pair(inputs: Any, labels: Any, what: str) -> TensorDataset:
-    if isinstance(inputs, np.ndarray) and inputs.dtype.kind == "f":
-        inputs = torch.as_tensor(inputs, dtype=torch.get_default_dtype())
     try:
-        inputs, labels = torch.as_tensor(inputs), torch.as_tensor(labels)
+        inputs, labels = to_tensor(inputs), to_tensor(labels)
     except (TypeError, ValueError) as error:
         raise TaskError(f"{what}: {error}") from error
     if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex():

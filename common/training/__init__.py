@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from lotteryfl.common.lazy import front
 
 if TYPE_CHECKING:
-    from lotteryfl.common.training.loop import Data, Loss, TrainResult, evaluate, train
+    from lotteryfl.common.training.given import Data
+    from lotteryfl.common.training.loop import Loss, TrainResult, evaluate, train
     from lotteryfl.common.training.metrics import Metrics
 
 __all__ = [
@@ -20,7 +21,7 @@ __all__ = [
 __getattr__, __dir__ = front(
     __name__,
     {
-        "Data": "loop",
+        "Data": "given",
         "Loss": "loop",
         "Metrics": "metrics",
         "TrainResult": "loop",

@@ -19,8 +19,8 @@ from lotteryfl.common.noise import Source, gaussian, uniform
 from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
+from lotteryfl.common.training.given import Data
 from lotteryfl.common.training.loop import (
-    Data,
     Examples,
     Loss,
     OnEpoch,
@@ -30,6 +30,7 @@ from lotteryfl.common.training.loop import (
     mask_gradients,
     mode,
     pull_back,
+    require_gradients,
 )
 from lotteryfl.common.training.recipe import Recipe
 
@@ -84,6 +85,7 @@ def train_privately(
     for option, value in (("epochs", recipe.epochs), ("batch_size", settings.batch_size)):
         if value < 1:
             raise ValueError(f"{option}={value}: expected at least 1")
+    require_gradients(model)
     device = torch.device(device)
     examples = Examples(data, device)
     expected = min(settings.batch_size, len(examples))
@@ -104,7 +106,8 @@ def train_privately(
                     optim.zero_grad()
                     batch_loss = _backward(model, examples, batch, loss)
                     for parameter, mask in pruned:
-                        parameter.grad_sample.mul_(mask)  # type: ignore[attr-defined]
+                        if parameter.requires_grad:
+                            parameter.grad_sample.mul_(mask)  # type: ignore[attr-defined]
                     optim.pre_step()  # bounds, sums, divides: now there are gradients
                     if deviation:
                         _add_noise((each.grad for each in optim.params), deviation, privacy.source)
@@ -128,15 +131,19 @@ def _poisson_batches(examples: int, expected: int, source: Source) -> Iterator[T
 
 
 def _backward(model: nn.Module, examples: Examples, batch: Tensor, loss: Loss) -> Tensor:
-    """Find the gradient of every example of a batch, into `grad_sample` of the parameters; return the mean loss."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not len(batch):
-        for parameter in parameters:
-            parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))  # type: ignore[attr-defined]
-        return torch.zeros((), device=parameters[0].device)
-    ((inputs, labels),) = examples.batches(batch, len(batch))
-    batch_loss = loss(model(inputs), labels)
-    batch_loss.backward()  # type: ignore[no-untyped-call]
+    """Find the gradient of every example of a batch, into `grad_sample` of the parameters; return the mean loss.
+
+    It is 0 by what the loss does not depend on, as a layer that no example went through: that has noise like all else.
+    """
+    parameters: list[Any] = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    batch_loss = torch.zeros((), device=parameters[0].device)
+    if len(batch):
+        ((inputs, labels),) = examples.batches(batch, len(batch))
+        batch_loss = loss(model(inputs), labels)
+        batch_loss.backward()  # type: ignore[no-untyped-call]
+    for parameter in parameters:
+        if getattr(parameter, "grad_sample", None) is None:
+            parameter.grad_sample = parameter.new_zeros((len(batch), *parameter.shape))
     return batch_loss.detach()
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.pruning.prune import trainable_ticket
-from lotteryfl.common.training.loop import Data, Examples, Loss, mode
+from lotteryfl.common.training.given import Data
+from lotteryfl.common.training.loop import Examples, Loss, mode, require_gradients
 
 
 def mean_gradients(
@@ -26,7 +27,7 @@ def mean_gradients(
 
     Args:
         model: from inputs to logits; moved to `device`.
-        data: see `common.training.loop.Data`.
+        data: see `common.training.given.Data`.
         batch_size: examples at a time.
         device: where to compute.
         loss: see `common.training.loop.Loss`.
@@ -37,8 +38,9 @@ def mean_gradients(
 
     Raises:
         TypeError: the data set has no length.
-        ValueError: no data, or inputs and labels of unequal lengths.
+        ValueError: no data, inputs and labels of unequal lengths, or gradients are off.
     """
+    require_gradients(model)
     device = torch.device(device)
     examples = Examples(data, device)
     model.to(device)

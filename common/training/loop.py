@@ -1,6 +1,6 @@
 """Train and evaluate a classifier; in a pruned one the pruned entries are exactly 0 throughout."""
 
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -8,16 +8,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
+from lotteryfl.common.errors import OutputError
 from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
+from lotteryfl.common.training.given import Data, collate, dataset_of
 from lotteryfl.common.training.metrics import Metrics, classification_metrics
 from lotteryfl.common.training.recipe import OptimizerName, Recipe, TrainingSettings
-
-Data = Dataset[Any] | tuple[Tensor, Tensor]
-"""A map-style data set of (input, label), or the inputs (N, ...) and int64 labels (N,) themselves."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (N, classes), labels (N,)) → mean loss."""
@@ -67,7 +66,7 @@ def train(
 
     Args:
         model: from inputs to logits; moved to `device`. Train mode is set and the modes found are restored.
-        data: see `Data`; tensors are moved to the device once and indexed in bulk.
+        data: see `common.training.given.Data`; tensors are moved to the device once and indexed in bulk.
         epochs: passes over the data.
         lr: learning rate.
         batch_size: examples in a step.
@@ -82,8 +81,9 @@ def train(
         on_epoch: called after every epoch; the weights are plain then, see `common.pruning.prune.trainable_ticket`.
 
     Raises:
-        TypeError: the data set has no length.
-        ValueError: no data, inputs and labels of unequal lengths, nothing to train, or an option is wrong.
+        TypeError: the data set has no length, or is none.
+        ValueError: no data, inputs and labels of unequal lengths, nothing to train, gradients are off, or an option is
+            wrong.
     """
     # Not validated: what is wrong is said in a function's words where it is used, not in those of an experiment file.
     settings = TrainingSettings.model_construct(
@@ -121,6 +121,7 @@ def train_by_recipe(
     settings, proximal = recipe.settings, recipe.proximal
     if recipe.epochs < 1:
         raise ValueError(f"epochs={recipe.epochs}: expected at least 1")
+    require_gradients(model)
     device = torch.device(device)
     examples = Examples(data, device)
     merge_single = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
@@ -166,15 +167,16 @@ def evaluate(
     """Score a classifier, in eval mode and without gradients; the modes found are restored.
 
     Args:
-        model: from inputs to logits; moved to `device`.
-        data: see `Data`.
+        model: from inputs to logits, one for each class; moved to `device`.
+        data: see `common.training.given.Data`.
         batch_size: examples at a time.
         device: where to evaluate.
         loss: see `Loss`.
 
     Raises:
-        TypeError: the data set has no length.
-        ValueError: no data, inputs and labels of unequal lengths, or batch_size is not positive.
+        TypeError: the data set has no length, or is none.
+        ValueError: no data, inputs and labels of unequal lengths, batch_size is not positive, or, as an `OutputError`,
+            what the model returns has no column for each class.
     """
     device = torch.device(device)
     examples = Examples(data, device)
@@ -183,8 +185,8 @@ def evaluate(
     with mode(model, training=False), torch.no_grad():
         for inputs, labels in examples.batches(torch.arange(len(examples)), batch_size):
             logits = model(inputs)
+            predictions.append(_classes(logits))
             losses.append(loss(logits, labels))
-            predictions.append(logits.argmax(dim=1))
             truth.append(labels)
     mean_loss = _weighted_mean(losses, [len(labels) for labels in truth])
     return classification_metrics(torch.cat(predictions).cpu(), torch.cat(truth).cpu(), mean_loss)
@@ -194,19 +196,10 @@ class Examples:
     """Labelled examples in batches on a device: tensors indexed in bulk, other data sets by a DataLoader."""
 
     def __init__(self, data: Data, device: torch.device) -> None:
-        if isinstance(data, tuple):
-            inputs, labels = data
-            if len(inputs) != len(labels):
-                raise ValueError(f"data: {len(inputs)} inputs but {len(labels)} labels")
-            data = TensorDataset(inputs, labels)
-        if not isinstance(data, Sized):
-            raise TypeError(f"data: {type(data).__name__} has no length: expected a map-style data set")
-        if len(data) == 0:
-            raise ValueError("data: no examples")
-        self._length = len(data)
-        if type(data) is TensorDataset:
-            data = TensorDataset(*(tensor.to(device) for tensor in data.tensors))
-        self._data: Dataset[Any] = data
+        self._data = dataset_of(data)
+        self._length = len(self._data)  # type: ignore[arg-type] # `dataset_of` has seen to it
+        if type(self._data) is TensorDataset:
+            self._data = TensorDataset(*(_movable(tensor).to(device) for tensor in self._data.tensors))
         self._device = device
 
     def __len__(self) -> int:
@@ -225,8 +218,22 @@ class Examples:
         else:
             # Its own generator, because a DataLoader draws from it even when the order is given.
             indices = [batch.tolist() for batch in batches]
-            for inputs, labels in DataLoader(self._data, batch_sampler=indices, generator=torch.Generator()):
+            loader = DataLoader(self._data, batch_sampler=indices, generator=torch.Generator(), collate_fn=collate)
+            for inputs, labels in loader:
                 yield inputs.to(self._device), labels.to(self._device)
+
+
+def require_gradients(model: nn.Module) -> None:
+    """Check that the model can learn here.
+
+    Raises:
+        ValueError: gradients are off, or the model was made where they can never be had.
+    """
+    if not torch.is_grad_enabled():
+        raise ValueError("gradients are off inside torch.no_grad() and torch.inference_mode(): train outside of it")
+    for name, parameter in model.named_parameters():
+        if parameter.is_inference():
+            raise ValueError(f"{name!r} was made inside torch.inference_mode() and cannot learn: make it outside")
 
 
 @contextmanager
@@ -274,6 +281,22 @@ def mask_gradients(pruned: list[tuple[Tensor, Tensor]]) -> None:
     if with_gradient:
         gradients, masks = zip(*with_gradient, strict=True)
         torch._foreach_mul_(gradients, masks)
+
+
+def _movable(tensor: Tensor) -> Tensor:
+    """Return data that a backward can use."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+def _classes(logits: Any) -> Tensor:
+    """Return the class that is predicted for each example."""
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
+        form = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"type {type(logits).__name__}"
+        raise OutputError(
+            f"the model's output has {form}: expected logits of shape (examples, classes), a column for each class: "
+            "two of them where there are two"
+        )
+    return logits.argmax(dim=1)
 
 
 def _weighted_mean(values: Sequence[Tensor], weights: Sequence[int]) -> float:

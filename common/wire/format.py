@@ -1,6 +1,6 @@
 """The values of a model as the entries of a payload: kept ones alone, weights in the dtype of the experiment."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -14,7 +14,7 @@ from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.packedmasks import Masks, PackedMask
 from lotteryfl.common.tensors.stream import Deferred, TensorStream
 from lotteryfl.common.text import quoted
-from lotteryfl.common.wire.payload import DENSE, KEPT, MASK, OWN, SCALE
+from lotteryfl.common.wire.payload import DENSE, KEPT, MASK, OWN, SCALE, plain_name
 from lotteryfl.common.wire.quantization import (
     DTYPES,
     LEVELS,
@@ -27,6 +27,10 @@ from lotteryfl.common.wire.quantization import (
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
+Initial = Callable[[], Mapping[str, Tensor]]
+"""Gives θ_0 by plain name, asked for only where a buffer has a value that is not finite: it may travel if θ_0 has the
+same one there, as in a causal mask of -inf."""
+
 
 @dataclass(frozen=True)
 class WireFormat:
@@ -37,11 +41,15 @@ class WireFormat:
     in int8 is more than it can bear. So does what is measured of the prunable ones (`of_result`).
 
     Where a client owns the weights off its mask (`own`), they travel too, as they are; otherwise they are 0.
+
+    Values are finite, but for what a buffer holds from the start: see `initial`.
     """
 
     table: TensorTable
     """The model's tensor table."""
     wire_dtype: WireDtype
+    initial: Initial = dict
+    """θ_0; by default there is none, and all values must be finite."""
 
     @property
     def is_lossless(self) -> bool:
@@ -185,7 +193,7 @@ class WireFormat:
 
         Raises:
             PayloadError: an entry is missing or unexpected, its dtype or shape is not what table, mask and wire
-                dtype say, or a value is not finite or stands for one that is not.
+                dtype say, or a value is not finite, and not θ_0's own, or stands for one that is not.
             ValueError: `masks` names a tensor that the table has not.
         """
         _check_known(self.table, masks)
@@ -198,7 +206,7 @@ class WireFormat:
                 raise PayloadError(f"{key}: missing")
             if (entries[key].dtype, tuple(entries[key].shape)) != (dtype, shape):
                 raise PayloadError(f"{key}: {_form(entries[key])}, expected {_expected(dtype, shape)}")
-            _check_finite(key, entries[key])
+            self._check_finite(key, entries[key])
         for spec in self.table:
             scale = SCALE + spec.name
             if scale in expected:
@@ -226,18 +234,47 @@ class WireFormat:
             return {key: values}
         return {key: values, SCALE + spec.name: (torch.float32, (number_of_scales(prod(shape)),))}
 
+    def _check_finite(self, key: str, tensor: Tensor) -> None:
+        if not tensor.is_floating_point() or tensor.numel() == 0:
+            return
+        # The extremes are finite exactly when all values are (NaN propagates), and take one pass and no memory.
+        if all(bool(extreme.isfinite()) for extreme in torch.aminmax(tensor)):
+            return
+        name = plain_name(key)
+        is_buffer = self.table[name].role == "buffer"
+        flat, allowed = tensor.reshape(-1), self.initial().get(name) if is_buffer else None
+        if allowed is not None and allowed.shape != tensor.shape:  # a θ_0 that is damaged
+            allowed = None
+        for start in range(0, flat.numel(), packedmasks.BLOCK):
+            block = flat[start : start + packedmasks.BLOCK]
+            fine = block.isfinite()
+            if allowed is not None:
+                own = allowed.reshape(-1)[start : start + packedmasks.BLOCK]
+                fine |= (block == own) | (block.isnan() & own.isnan())
+            bad = fine.logical_not_().nonzero()
+            if len(bad):
+                index = start + int(bad[0])
+                expected = "finite, or as in θ_0" if is_buffer else "finite"
+                raise PayloadError(f"{key}: value {float(flat[index])} at flat index {index}, expected {expected}")
+
     def _narrows(self, spec: TensorSpec) -> bool:
         return not self.is_lossless and spec.prunable and spec.dtype is torch.float32
 
 
-def check_model(table: TensorTable, tensors: Mapping[str, Tensor]) -> None:
+def check_model(table: TensorTable, tensors: Mapping[str, Tensor], initial: Initial) -> None:
     """Check a whole model, by plain name, against its table.
+
+    Args:
+        table: of the model.
+        tensors: the model.
+        initial: θ_0, which may be the model itself.
 
     Raises:
         PayloadError: a tensor is missing or unexpected, its dtype or shape is not the table's, or a value is not
-            finite.
+            finite, and not θ_0's own.
     """
-    WireFormat(table, "float32").check({DENSE + name: tensor for name, tensor in tensors.items()}, {})
+    entries = {DENSE + name: tensor for name, tensor in tensors.items()}
+    WireFormat(table, "float32", initial).check(entries, {})
 
 
 def _key(spec: TensorSpec, packed: PackedMask | None) -> str:
@@ -274,20 +311,6 @@ def _check_known(table: TensorTable, masks: Masks) -> None:
     unknown = masks.keys() - {spec.name for spec in table}
     if unknown:
         raise ValueError(f"{min(unknown)}: has a mask, but is not in the model's table")
-
-
-def _check_finite(key: str, tensor: Tensor) -> None:
-    if not tensor.is_floating_point() or tensor.numel() == 0:
-        return
-    # The extremes are finite exactly when all values are (NaN propagates), and take one pass and no memory.
-    if all(bool(extreme.isfinite()) for extreme in torch.aminmax(tensor)):
-        return
-    flat = tensor.reshape(-1)
-    for start in range(0, flat.numel(), packedmasks.BLOCK):
-        bad = flat[start : start + packedmasks.BLOCK].isfinite().logical_not_().nonzero()
-        if len(bad):
-            index = start + int(bad[0])
-            raise PayloadError(f"{key}: value {float(flat[index])} at flat index {index}, expected finite")
 
 
 def _check_range(key: str, tensor: Tensor, least: float, most: float) -> None:

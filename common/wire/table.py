@@ -14,7 +14,7 @@ from torch import nn
 
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.pruning.modeltensors import model_tensors
-from lotteryfl.common.pruning.prune import Prunable, is_prunable
+from lotteryfl.common.pruning.prunable import Prunable, is_prunable
 from lotteryfl.common.tensors.dtypes import CODES, DTYPES
 
 MAX_JSON = 64 * 2**20

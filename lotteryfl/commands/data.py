@@ -5,8 +5,10 @@ from pathlib import Path
 import click
 
 from lotteryfl.commands.options import set_option
-from lotteryfl.common.experiment.experiment import load
-from lotteryfl.common.tasks import BUILT_IN, load_task
+from lotteryfl.common.errors import TaskError
+from lotteryfl.common.experiment.experiment import Experiment, load
+from lotteryfl.common.pruning.prunable import explain
+from lotteryfl.common.tasks import BUILT_IN, Task, load_task
 from lotteryfl.server.results.holdings import describe, heading, holdings
 from lotteryfl.server.results.picture import draw_holdings
 
@@ -14,13 +16,25 @@ from lotteryfl.server.results.picture import draw_holdings
 @click.command()
 @click.argument("path", metavar="EXPERIMENT.toml", type=click.Path(path_type=Path))
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw who holds what.")
+@click.option("--prunable", is_flag=True, help="List the model's tensors: which can be pruned, and why others cannot.")
 @set_option()
-def data(path: Path, picture: Path | None, overrides: tuple[str, ...]) -> None:
+def data(path: Path, picture: Path | None, prunable: bool, overrides: tuple[str, ...]) -> None:
     """Say which client holds how much of what, and how skewed that is."""
     experiment = load(path, overrides)
     own = () if experiment.task.name in BUILT_IN else (experiment.task.name,)
-    held = holdings(load_task(experiment, own), experiment.clients)
+    task = load_task(experiment, own)
+    held = holdings(task, experiment.clients)
     click.echo(describe(experiment, held))
+    if prunable:
+        click.echo(f"\n{_explained(task, experiment)}")
     if picture is not None:
         draw_holdings(held.counts, heading(experiment), held.skew, picture)
         click.echo(f"{picture} written")
+
+
+def _explained(task: Task, experiment: Experiment) -> str:
+    model = task.model()
+    try:
+        return explain(model, experiment.strategy.prunable)
+    except ValueError as error:
+        raise TaskError(f"task {task.name}: {error}") from error

@@ -72,8 +72,9 @@ class Values:
         if self._scale == 1:
             return values
         start = old.astype(wider(old.dtype))
-        clipped: Array = start + self._scale * (values - start)
-        return clipped
+        with np.errstate(invalid="ignore"):  # inf - inf
+            clipped: Array = start + self._scale * (values - start)
+        return np.where(np.isfinite(start), clipped, start)
 
 
 def share_within(bound: float, norm: float) -> float:
@@ -101,9 +102,16 @@ def update_norm(table: TensorTable, old: Mapping[str, Tensor], update: Update) -
             for start in range(0, spec.numel, BLOCK):
                 before = array(flat[start : start + BLOCK])
                 positions, values = source.take(start, before)
-                difference = values.astype(np.float64) - (before if positions is None else before[positions])
+                start_values = before if positions is None else before[positions]
+                difference = values.astype(np.float64) - start_values
+                difference[_same_and_not_finite(values, start_values)] = 0  # inf - inf
                 squares += float(np.square(difference).sum())  # no BLAS: its sums depend on the number of cores
         return float(np.sqrt(squares))
+
+
+def _same_and_not_finite(values: Array, start: Array) -> npt.NDArray[np.bool_]:
+    same: npt.NDArray[np.bool_] = (values == start) | (np.isnan(values) & np.isnan(start))
+    return same & ~np.isfinite(start)
 
 
 def array(block: Tensor) -> Array:

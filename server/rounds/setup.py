@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lotteryfl.common.errors import LotteryFLError, TaskError
+from torch import nn
+
+from lotteryfl.common.errors import LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.pruning.parameters import named_tensors
+from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.randomness import model_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import Task, load_task
+from lotteryfl.common.tensors.stream import TensorStream
+from lotteryfl.common.wire.format import check_model
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.privacy.promise import check_privacy
@@ -35,15 +39,34 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     strategy = create_strategy(experiment)
     with seeded(model_seed(experiment.seed)):
         model = task.model()
-    try:
-        table = TensorTable.of(model, experiment.strategy.prunable)
-    except ValueError as error:
-        raise TaskError(f"task {task.name}: its model cannot travel: {error}") from error
+    table = _table_of(model, experiment, task)
     strategy.check(table)
     check_privacy(strategy, table)
     if (settings := strategy.server_optimizer()).optimizer != "none":
         ServerOptimizer(settings, {})  # is it installed?
     return RunDirectory.create(path, experiment, table, named_tensors(model), strategy.initial_masks(table))
+
+
+def _table_of(model: nn.Module, experiment: Experiment, task: Task) -> TensorTable:
+    """Return the model's table; θ_0 and table are then what results and workers are held to.
+
+    Raises:
+        TaskError: the model cannot be θ_0.
+    """
+    try:
+        table = TensorTable.of(model, experiment.strategy.prunable)
+        TensorTable.from_json(table.to_json())  # its bounds
+        initial = named_tensors(model)
+        TensorStream(initial)  # its names
+        check_model(table, initial, lambda: initial)
+    except (ValueError, PayloadError) as error:
+        raise TaskError(f"task {task.name}: its model cannot travel: {error}") from error
+    if masks := named_masks(model):
+        raise TaskError(
+            f"task {task.name}: model() returned a pruned model ({next(iter(masks))!r} has a mask), and a run begins "
+            "with a dense one: leave the mask out, or make its zeros values by lotteryfl.make_permanent(model)"
+        )
+    return table
 
 
 def open_or_create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunDirectory:

@@ -75,7 +75,7 @@ class RunDirectory(RunRecord):
             opened.enter_context(_lock(self.path))
         super()._open(opened, read_only=read_only)
         self.table = TensorTable.from_json(self.database.get("table"))
-        self.wire = WireFormat(self.table, self.experiment.wire_dtype)
+        self.wire = WireFormat(self.table, self.experiment.wire_dtype, lambda: open_file(self.model_path(0)))
 
     @classmethod
     def create(

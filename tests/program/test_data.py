@@ -71,6 +71,19 @@ def test_a_task_of_ones_own_is_counted_from_what_it_gives(tmp_path: Path) -> Non
     assert held.sizes.tolist() == [[3, 2, 2], [3, 2, 2]]
 
 
+def test_the_tensors_that_can_be_pruned_are_listed_and_why_others_cannot(tmp_path: Path) -> None:
+    result = run(tmp_path, "--prunable", "--set", "clients=2", "--set", "clients_per_round=2")
+    assert result.exit_code == 0, result.output
+    rows = dict(line.split(maxsplit=1) for line in result.output.splitlines() if ".weight" in line or ".bias" in line)
+    reasons = {name: row.split(maxsplit=1)[1] for name, row in rows.items()}
+    assert set(reasons.values()) == {"prunable", "no weight by its name"}
+    assert all(name.endswith("weight") is (reason == "prunable") for name, reason in reasons.items())
+    (tmp_path / "lazy.py").write_text(CUSTOM.replace("torch.nn.Linear(2, 5)", "torch.nn.LazyLinear(5)"))
+    text = 'clients = 2\nclients_per_round = 2\n[task]\nname = "lazy.py"\n'
+    result = run(tmp_path, "--prunable", text=text)
+    assert str(result.exception) == "task lazy: 'weight' is not initialised: run a batch through the model first"
+
+
 @pytest.mark.parametrize("clients", [1, 20, 61])
 @pytest.mark.parametrize("classes", [1, 2, 62])
 def test_pictures_of_every_size(clients: int, classes: int, tmp_path: Path) -> None:

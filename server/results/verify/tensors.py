@@ -46,7 +46,7 @@ def check_folders(group: Group, run: RunDirectory) -> None:
 
 
 def check_models(group: Group, run: RunDirectory) -> None:
-    """Check θ_0 and the global model: content, fit to the table, finite values, and the round it is of.
+    """Check θ_0 and the global model: content, fit to the table, values that may travel, and the round it is of.
 
     With the global model goes what the server's optimizer remembers, where there is one.
     """
@@ -168,7 +168,7 @@ def _plan(raw: bytes) -> pb.Plan:
 def _check_model(run: RunDirectory, file: str) -> str:
     """Return the model's `model_sha256`."""
     tensors = open_file(run.path / file)
-    check_model(run.table, tensors)
+    check_model(run.table, tensors, lambda: tensors if file == model_file(0) else open_file(run.model_path(0)))
     return digest(tensors)
 
 

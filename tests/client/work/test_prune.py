@@ -10,7 +10,8 @@ from torch import nn
 
 from lotteryfl.client.work.prune import mask_change, prune_towards_target
 from lotteryfl.common.pruning.parameters import copy_model, named_masks
-from lotteryfl.common.pruning.prune import get_prune_summary, prunable_tensors
+from lotteryfl.common.pruning.prunable import prunable_tensors
+from lotteryfl.common.pruning.prune import get_prune_summary
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 GLOBAL, LAYER = pb.Plan.GLOBAL, pb.Plan.LAYER

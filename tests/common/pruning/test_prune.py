@@ -8,8 +8,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lotteryfl.common.pruning.parameters import digest, load_tensors, named_masks, named_tensors
+from lotteryfl.common.pruning.prunable import Prunable
 from lotteryfl.common.pruning.prune import (
-    Prunable,
     Scope,
     apply_masks,
     density,

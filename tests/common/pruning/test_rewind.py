@@ -83,3 +83,16 @@ def test_p10_rewind_refuses_what_does_not_fit_and_changes_nothing(
         rewind(model, initial, everything=everything)
     assert str(error.value) == message
     assert digest(named_tensors(model)) == before
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_initial_values_that_are_the_models_own_memory_are_refused(everything: bool) -> None:
+    """A state dict has no copies: it has been trained with the model."""
+    model = build("batch norm")[0]
+    initial = model.state_dict()
+    prune_fixed_amount(model, 0.5, verbose=False)
+    with pytest.raises(
+        ValueError, match=r"^initial value of '0\.weight' is the model's own memory .*: expected a copy"
+    ):
+        rewind(model, initial, everything=everything)
+    rewind(model, {name: tensor.clone() for name, tensor in initial.items()}, everything=everything)

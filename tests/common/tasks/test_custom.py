@@ -230,6 +230,8 @@ def test_an_iterable_dataset_is_not_map_style(tmp_path: Path) -> None:
 def test_what_client_may_return(tmp_path: Path) -> None:
     bodies = {
         "numpy": "return [(x.double().numpy(), y.int().numpy())] * 3",
+        "backwards": "return [(x.numpy()[::-1], y.numpy()[::-1])] * 3",
+        "big-endian": "return [(x.numpy().astype('>f8'), y.numpy().astype('>i4'))] * 3",
         "lists": "return [[x, y], [x, y], [x, y]]",
         "datasets": "return [torch.utils.data.TensorDataset(x, y)] * 3",
         "subsets": "return [torch.utils.data.Subset(torch.utils.data.TensorDataset(x, y), [0, 1])] * 3",
