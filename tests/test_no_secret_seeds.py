@@ -16,12 +16,21 @@ SEEDED = {
 """What comes out of a seed, or goes into one."""
 
 SEEDS = {
-    "common/training/loop.py": {"derive_seed(recipe.seed, 'shuffle')", "seed"},  # `seed` is dropout's, see below
+    "common/seeding.py": {"seed"},  # of `seeded`, see below
+    "common/training/loop.py": {"derive_seed(recipe.seed, 'shuffle')"},
     "client/work/planrun.py": {"derive_seed(self._seed, 'gate')"},
-    "server/rounds/setup.py": {"derive_seed(experiment.seed, 'initial model')"},
     "server/strategies/sharedmask.py": {"derive_seed(seed, 'initial mask')"},
 }
 """All that generators of torch's are seeded with: derived from a run's seed, which every worker is told."""
+
+SEEDED_FOR_A_WHILE = {
+    "client/work/assignment.py": {"derive_seed(assignment.seed, 'unasked')"},
+    "common/tasks/custom.py": {"derive_seed(experiment.seed, 'task')", "seed"},  # `seed` derives from the experiment's
+    "common/training/dpsgd.py": {"derive_seed(recipe.seed, 'dropout')"},
+    "common/training/loop.py": {"derive_seed(recipe.seed, 'dropout')"},
+    "server/rounds/setup.py": {"model_seed(experiment.seed)"},
+}
+"""All that the global generators are seeded with, likewise."""
 
 
 def trees() -> Iterator[tuple[str, ast.AST]]:
@@ -55,5 +64,4 @@ def test_who_draws_secrets_has_no_generator() -> None:
 def test_generators_are_seeded_with_what_every_worker_is_told() -> None:
     found = {path: used for path, tree in trees() if (used := arguments(tree, "manual_seed"))}
     assert found == SEEDS
-    of_dropout = {used for path, tree in trees() for used in arguments(tree, "seeded")}
-    assert of_dropout == {"derive_seed(recipe.seed, 'dropout')"}
+    assert {path: used for path, tree in trees() if (used := arguments(tree, "seeded"))} == SEEDED_FOR_A_WHILE
