@@ -64,4 +64,5 @@ def test_who_draws_secrets_has_no_generator() -> None:
 def test_generators_are_seeded_with_what_every_worker_is_told() -> None:
     found = {path: used for path, tree in trees() if (used := arguments(tree, "manual_seed"))}
     assert found == SEEDS
-    assert {path: used for path, tree in trees() if (used := arguments(tree, "seeded"))} == SEEDED_FOR_A_WHILE
+    for_a_while = {path: used for path, tree in trees() if (used := arguments(tree, "seeded"))}
+    assert for_a_while == SEEDED_FOR_A_WHILE
