@@ -10,6 +10,7 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import Task, load_task
+from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.privacy.promise import check_privacy
@@ -41,6 +42,7 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
         table = TensorTable.of(model, experiment.strategy.prunable)
     except ValueError as error:
         raise TaskError(f"task {task.name}: its model cannot travel: {error}") from error
+    own_copy(model, task.name)  # can it be, as every assignment needs?
     strategy.check(table)
     check_privacy(strategy, table)
     if (settings := strategy.server_optimizer()).optimizer != "none":
