@@ -61,7 +61,7 @@ def decide(counts: RoundCounts, settings: RoundSettings) -> Decision:
     if counts.results < settings.min_results:
         is_hopeless = counts.is_first and not counts.results and not counts.unsettled
         if is_hopeless:
-            cause = "every client was given up, and none has ever succeeded"
+            cause = "none has ever succeeded, and all clients were given up"
         verdict = Verdict.RETRY if counts.retries < settings.retries and not is_hopeless else Verdict.FAIL
         what = f"{counts.results} of {counts.assigned} results, {settings.min_results} needed"
         tries = f" after {counts.retries + 1} tries" if counts.retries else ""

@@ -326,7 +326,7 @@ def test_when_all_diverge_the_run_fails_with_the_reason(tmp_path: Path) -> None:
     with create(tmp_path / "run", tiny_experiment(training={"lr": 1e38}), TinyTask()) as run:
         with pytest.raises(
             LotteryFLError,
-            match=r"round 1: 0 of 3 results, 1 needed: every client was given up, and none has ever succeeded; "
+            match=r"round 1: 0 of 3 results, 1 needed: none has ever succeeded, and all clients were given up; "
             r"metrics.train_loss = nan",
         ):
             Simulation(run, TinyTask(), CPU).run(silent)

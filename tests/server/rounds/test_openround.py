@@ -47,7 +47,7 @@ def test_too_few_results_are_tried_again_as_often_as_is_set(retries: int, verdic
 
 def test_where_nobody_has_ever_succeeded_all_given_up_is_the_end() -> None:
     counts = RoundCounts(assigned=5, results=0, unsettled=0, retries=0, age=0, is_first=True)
-    reason = "0 of 5 results, 2 needed: every client was given up, and none has ever succeeded"
+    reason = "0 of 5 results, 2 needed: none has ever succeeded, and all clients were given up"
     assert decide(counts, SETTINGS) == Decision(FAIL, reason)
     for others in (replace(counts, results=1), replace(counts, is_first=False)):
         assert decide(others, SETTINGS).verdict is RETRY
