@@ -78,6 +78,10 @@ class LeaseTable:
         elif old is None or new.forgiven == old.forgiven:
             self._tried.setdefault(client, set()).add(name_of(new.worker))
 
+    def may_try_again(self, client: int, worker: WorkerId) -> None:
+        """Forget that a worker has failed at what it had last: it was its result that would not do."""
+        self._tried.get(client, set()).discard(name_of(worker))
+
     def send(self, id_: AssignmentId) -> None:
         """Note that a leased assignment is on its way: lost now, it has cost no attempt."""
         self._in_transit.add(id_)

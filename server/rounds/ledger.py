@@ -114,6 +114,7 @@ class Ledger:
             self._database.set_standings(standings.values())
         self.refusals.put(worker, refused)
         assignments.apply(standings.values(), self._clock())
+        assignments.may_try_again(held.id.client, held.worker)  # rubbish spares it no work
 
     def start_over(self, standings: Sequence[Standing], *, retries: int, reason: str) -> None:
         """Give the open round its whole time again; results that are there stay.
