@@ -1,5 +1,6 @@
 """The worker's pulse: a thread of its own that tells progress and learns of lost leases."""
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 _log = logging.getLogger("lotteryfl.worker")
 
 
-class LeaseLostError(Exception):
-    """The assignment under work is not this worker's any more."""
+class LeaseLostError(BaseException):
+    """The assignment under work is not this worker's any more: no error, so that no code of a user's holds it up."""
 
 
 class Heartbeat:
@@ -97,5 +98,8 @@ class Heartbeat:
         if self._training is None:
             return pb.AssignmentProgress(assignment_id=assignment_id)
         epoch, step, loss = self._training
+        progress = pb.AssignmentProgress(assignment_id=assignment_id, epoch=epoch, step=step)
         # Read here and not at every step: on an accelerator it waits for the step to be done.
-        return pb.AssignmentProgress(assignment_id=assignment_id, epoch=epoch, step=step, loss=float(loss))
+        with contextlib.suppress(RuntimeError):  # a step that failed there: the work itself says so
+            progress.loss = float(loss)
+        return progress

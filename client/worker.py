@@ -15,7 +15,8 @@ from lotteryfl.client.connection import Connection, ContentGoneError, NotRegiste
 from lotteryfl.client.heartbeat import Heartbeat, LeaseLostError
 from lotteryfl.client.limits import Limits
 from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
-from lotteryfl.common.errors import LotteryFLError, PayloadError, TaskError
+from lotteryfl.client.work.clienterror import told
+from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.faults import fault
 from lotteryfl.common.names import Digest, WorkerId
@@ -48,6 +49,8 @@ class WorkerSettings:
     """Folder of the built-in tasks' data; empty: the usual places."""
     limits: Limits = field(default_factory=Limits)
     """What it takes on."""
+    share_errors: bool = False
+    """Tell the coordinator what errors of a client's work say, also of private clients."""
 
 
 class Worker:
@@ -58,6 +61,7 @@ class Worker:
         self._settings = settings
         self._incarnation = uuid.uuid4().hex
         self._run_id = ""
+        self._is_at_work = False
 
     def run(self) -> None:
         """Work until the coordinator says that the run has finished.
@@ -74,7 +78,8 @@ class Worker:
             self._leave("was stopped", told_to_stop=True)
             raise
         except BaseException as error:
-            self._leave(str(error) or type(error).__name__)
+            # What has not been begun was not what made it leave.
+            self._leave(str(error) or type(error).__name__, told_to_stop=not self._is_at_work)
             raise
         _log.info("%s: the run has finished", self._settings.name)
 
@@ -131,12 +136,14 @@ class Worker:
         assignment, entries = fetched
         fault("assignment-received")
         self._heartbeat.begin(assignment.assignment_id)
+        self._is_at_work = True
         try:
             self._do(assignment, entries)
         except LeaseLostError:
             _log.warning("%s: lease lost, its work is dropped", assignment.assignment_id)
         finally:
             self._heartbeat.end()
+        self._is_at_work = False
         return True
 
     def _check_assignment(self, assignment: pb.Assignment) -> None:
@@ -150,14 +157,18 @@ class Worker:
             if assignment.base_digest:
                 entries = self._content.values(assignment, masks)
             self._return(assignment, self._runner.run(assignment, entries, masks, self._heartbeat.on_step))
-        except TaskError as error:
-            self._give_up(assignment_id, str(error), hopeless=True)
-            raise
         except ContentGoneError as error:
             self._give_up(assignment_id, str(error))
             raise LeaseLostError from error  # its round has ended without us: what it needs is gone
-        except PayloadError as error:
-            self._give_up(assignment_id, str(error))  # like a result that is refused: other work may be fine
+        except (ClientError, PayloadError) as error:  # the client's, or like a result that is refused
+            self._give_up(assignment_id, str(error), self._told(error))
+        else:
+            return
+        self._runner.free()  # not before: until its error is dropped, what it worked with is in use
+
+    def _told(self, error: ClientError | PayloadError) -> str:
+        settings, privacy = self._settings, self._experiment.privacy
+        return told(error, privacy, holds_private=settings.clients is not None, shares=settings.share_errors)
 
     def _return(self, assignment: pb.Assignment, outcome: Outcome) -> None:
         result = pb.Result(
@@ -175,9 +186,15 @@ class Worker:
         else:
             _log.warning("%s: %s: %s", assignment.assignment_id, verdict.lower(), reply.reason)
 
-    def _give_up(self, assignment_id: str, reason: str, *, hopeless: bool = False) -> None:
-        """Hand the assignment back, so that nobody waits for its lease to run out."""
-        failure = pb.Failure(reason=reason[:1000], hopeless=hopeless)
+    def _give_up(self, assignment_id: str, reason: str, shared: str | None = None) -> None:
+        """Hand the assignment back, so that nobody waits for its lease to run out.
+
+        Args:
+            assignment_id: which.
+            reason: why; the worker's log has it.
+            shared: what of it the coordinator may know; None: all.
+        """
+        failure = pb.Failure(reason=reason[:1000] if shared is None else shared)
         result = pb.Result(worker_id=self._worker_id, assignment_id=assignment_id, failure=failure)
         try:
             self._connection.hand_back(result)

@@ -4,6 +4,9 @@
 class LotteryFLError(Exception):
     """Base of every error whose message is meant for the user as it is."""
 
+    exit_code = 1
+    """Of the program that it ends."""
+
 
 class ExperimentError(LotteryFLError):
     """An experiment file or an override is wrong: the message names the key, its value and what is allowed."""
@@ -15,6 +18,26 @@ class TaskError(LotteryFLError):
 
 class OutputError(TaskError, ValueError):
     """What a model returns cannot be scored: the message names its form and what was expected."""
+
+
+class ClientError(TaskError):
+    """What one client's data, model or training raised: its own trouble, and nobody else's."""
+
+    def __init__(self, message: str, told: str) -> None:
+        """Set both forms.
+
+        Args:
+            message: with what the error itself says.
+            told: its type and place alone, for those who must not learn of the client's data.
+        """
+        super().__init__(message)
+        self.told = told
+
+
+class DeviceGoneError(LotteryFLError):
+    """The device cannot be used any more by this process; by another one it may."""
+
+    exit_code = 4
 
 
 class PayloadError(LotteryFLError):

@@ -3,14 +3,25 @@
 import contextlib
 import importlib
 import importlib.util
+import os
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 
-from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskError
+
+_NOT_THE_USERS = tuple(
+    f"{Path(folder)}{os.sep}"
+    for folder in {
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+        str(Path(__file__).parents[1]),  # lotteryfl/common/usercode.py: the program itself
+    }
+)
+"""Folders of the code that users do not write."""
 
 
 def absolute(source: str) -> str:
@@ -37,13 +48,51 @@ def located(failure: str, file: str | None, error: type[LotteryFLError]) -> Iter
     """Turn any exception of the user's code into one that says at which line of `file` it arose."""
     try:
         yield
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:  # whoever calls sys.exit() in a function of a task ends no process of ours
         lines = [frame.lineno for frame in traceback.extract_tb(cause.__traceback__) if frame.filename == file]
         if isinstance(cause, SyntaxError) and cause.filename == file:
             lines.append(cause.lineno)
         place = f" at {file}:{lines[-1]}" if lines else f" in {file}" if file else ""
-        sentence = str(cause).partition("\n")[0]
-        raise error(f"{failure}{place}: {type(cause).__name__}: {sentence}") from cause
+        raise error(f"{failure}{place}: {type(cause).__name__}: {first_line(cause)}") from cause
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, without what torch and others add to it."""
+    return str(error).strip().partition("\n")[0]
+
+
+def place_of(trace: TracebackType | None) -> str:
+    """Return FILE:LINE, without its folder, of the user's line that an error came through last; else of its own."""
+    frames = traceback.extract_tb(trace)
+    users = [frame for frame in frames if _is_users(frame.filename)]
+    last = (users or frames)[-1:]
+    return "".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in last)
+
+
+def _is_users(file: str) -> bool:
+    return Path(file).is_absolute() and not file.startswith(_NOT_THE_USERS)
+
+
+@contextlib.contextmanager
+def belonging_to(client: int, task: str) -> Iterator[None]:
+    """Let what the block raises be a client's.
+
+    Args:
+        client: whose data, model and training the block works with.
+        task: its name.
+
+    Raises:
+        ClientError: in the place of any exception but one of a payload, and of what ends the process or the work.
+    """
+    try:
+        yield
+    except PayloadError:
+        raise
+    except (Exception, SystemExit) as error:
+        cause = error.__cause__ if isinstance(error, TaskError) and error.__cause__ else error
+        what = f"client {client} of task {task}: {type(cause).__name__} at {place_of(cause.__traceback__)}"
+        message = str(error) if isinstance(error, TaskError) else f"{what}: {first_line(cause)}"
+        raise ClientError(message, what) from error
 
 
 def _import_file(what: str, source: str, error: type[LotteryFLError]) -> ModuleType:

@@ -17,7 +17,7 @@ certs=${run_dir%/}.certs
 rm -f "$certs/coordinator/tls.crt" # may be for another node, where the job was before
 lotteryfl certs --out "$certs" --coordinator "$host" --worker worker
 
-lotteryfl serve "$experiment" --listen "0.0.0.0:$port" --run-dir "$run_dir" \
+lotteryfl serve "$experiment" --listen "0.0.0.0:$port" --run-dir "$run_dir" --allow-missing \
   --tls-cert "$certs/coordinator/tls.crt" --tls-key "$certs/coordinator/tls.key" --tls-ca "$certs/ca.crt" &
 coordinator=$!
 srun --kill-on-bad-exit=0 lotteryfl work --coordinator "$host:$port" --patience 300 --name worker/ \

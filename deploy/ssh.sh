@@ -17,5 +17,5 @@ for host in "$@"; do
   ssh -o BatchMode=yes -o ExitOnForwardFailure=yes -o ServerAliveInterval=15 -R "localhost:$port:localhost:$port" \
     "$host" "${LOTTERYFL:-lotteryfl} work --coordinator localhost:$port --name $host" &
 done
-lotteryfl serve "$experiment" --listen "localhost:$port" --run-dir "$run_dir"
+lotteryfl serve "$experiment" --listen "localhost:$port" --run-dir "$run_dir" --allow-missing
 wait # for the workers, which know that the run is over

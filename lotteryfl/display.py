@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from lotteryfl.common.text import printable
 from lotteryfl.describe import describe_refusals, describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.results.leftout import describe_left_out
 
 
 class RunDisplay(AbstractContextManager["RunDisplay"]):
@@ -21,6 +22,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         self._last_round: int | None = None
         self._reason = ""
         self._aside: set[str] = set()
+        self._left_out: set[int] = set()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -56,6 +58,10 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             if refusals.aside and refusals.worker not in self._aside:
                 self._aside.add(refusals.worker)
                 self.note(describe_refusals(refusals))
+        for missing in status.left_out:
+            if missing.client not in self._left_out:
+                self._left_out.add(missing.client)
+                self.note(describe_left_out(missing))
         # After the training rounds, every client is measured once more; then nothing is assigned.
         share = status.results / status.assignments if status.assignments else 1.0
         self._progress.update(

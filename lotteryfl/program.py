@@ -12,6 +12,7 @@ import click
 from lotteryfl.allocator import keep_freed_memory
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.text import printable
+from lotteryfl.exitcodes import INTERRUPTED
 from lotteryfl.output import prepare_output
 from lotteryfl.stopsignals import stop_signals
 
@@ -47,8 +48,6 @@ COMMANDS = {
     ),
     "token": Known("security", "Make a token by which NAME shows who it is, and print it: FILE only gets its SHA-256."),
 }
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, SIGTERM or SIGHUP, as shells have it."""
 
 
 class _OneLine(logging.Formatter):
@@ -87,7 +86,10 @@ def program(verbose: bool) -> None:
 
 
 def main() -> None:
-    """Run the program: exit code 0 on success, 1 on an error, 2 on wrong usage, 130 when interrupted."""
+    """Run the program: exit code 0 on success, 1 on an error, 2 on wrong usage, 130 when interrupted.
+
+    3 is that of a run that has finished, and that clients were left out of, 4 that of a worker whose device is gone.
+    """
     for number in stop_signals():  # as Ctrl-C, also while torch is still being imported
         signal.signal(number, signal.default_int_handler)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what the user needs of its errors, ours say
@@ -101,6 +103,6 @@ def main() -> None:
         sys.exit(error.exit_code)
     except LotteryFLError as error:
         click.echo(f"lotteryfl: {printable(' '.join(str(error).split()))}", err=True)  # one line, whatever it quotes
-        sys.exit(1)
+        sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)

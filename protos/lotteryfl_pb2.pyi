@@ -624,7 +624,7 @@ class Failure(_message.Message):
     HOPELESS_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     hopeless: _builtins.bool
-    """no other worker would do better (the task or its data is at fault): the run ends, unless callers show who they are"""
+    """said by workers of 0.1 of a task or data at fault; it changes nothing: a client's trouble is the client's"""
     def __init__(
         self,
         *,
@@ -1076,6 +1076,7 @@ class RunStatus(_message.Message):
     BYTES_UP_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     state: Global___RunStatus.State.ValueType
     reason: _builtins.str
     strategy: _builtins.str
@@ -1102,6 +1103,10 @@ class RunStatus(_message.Message):
     def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerRefusals]:
         """by worker's name, of those that had most, at most 100"""
 
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeftOut]:
+        """by client, of those that sat most rounds out, at most 100"""
+
     def __init__(
         self,
         *,
@@ -1119,14 +1124,48 @@ class RunStatus(_message.Message):
         bytes_up: _builtins.int = ...,
         last: Global___RoundSummary | None = ...,
         refusals: _abc.Iterable[Global___WorkerRefusals] | None = ...,
+        left_out: _abc.Iterable[Global___LeftOut] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "in_flight", b"in_flight", "last", b"last", "reason", b"reason", "refusals", b"refusals", "results", b"results", "round", b"round", "rounds", b"rounds", "state", b"state", "strategy", b"strategy", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "in_flight", b"in_flight", "last", b"last", "left_out", b"left_out", "reason", b"reason", "refusals", b"refusals", "results", b"results", "round", b"round", "rounds", b"rounds", "state", b"state", "strategy", b"strategy", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015
+
+@_typing.final
+class LeftOut(_message.Message):
+    """A client without a result in committed rounds: given up, or too late."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_FIELD_NUMBER: _builtins.int
+    ROUNDS_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    client: _builtins.int
+    rounds: _builtins.int
+    """how many it sat out"""
+    last: _builtins.int
+    """the last of them"""
+    reason: _builtins.str
+    """of the last one"""
+    def __init__(
+        self,
+        *,
+        client: _builtins.int = ...,
+        rounds: _builtins.int = ...,
+        last: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "last", b"last", "reason", b"reason", "rounds", b"rounds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeftOut: _TypeAlias = LeftOut  # noqa: Y015
 
 @_typing.final
 class WorkerRefusals(_message.Message):

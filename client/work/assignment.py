@@ -3,15 +3,17 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lotteryfl.client.work.planrun import PlanRun
 from lotteryfl.client.work.testdata import TestData
 from lotteryfl.client.work.updateprivacy import protect_update
 from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import packedmasks
+from lotteryfl.common.errors import DeviceGoneError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
@@ -20,9 +22,11 @@ from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import Task
+from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.tensors.layout import Entry
 from lotteryfl.common.tensors.tensorreceiver import new_tensor
 from lotteryfl.common.training.loop import OnStep
+from lotteryfl.common.usercode import belonging_to, first_line
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import DENSE, mask_density, mask_digest, pack_mask_update
@@ -52,7 +56,7 @@ class AssignmentRunner:
         initial: Mapping[str, Tensor],
         device: torch.device,
     ) -> None:
-        """Build the task's model.
+        """Build the task's model, of which every assignment gets a copy.
 
         Args:
             task: model and data.
@@ -61,18 +65,36 @@ class AssignmentRunner:
             table: the model's tensor table.
             initial: θ_0 by plain name; read, never changed.
             device: where to evaluate and train.
+
+        Raises:
+            TaskError: the model fails, or cannot be copied.
         """
         self._task = task
         self._test_data = TestData(task, experiment)
         self._privacy = experiment.privacy
         self._rounds = experiment.rounds
         self._wire = WireFormat(table, experiment.wire_dtype, lambda: initial)
-        self._model = task.model().to(device)
-        self._workplace = Workplace(self._model, table, experiment, initial, device)
-        self._tensors = named_tensors(self._model)
+        self._pristine = task.model()
+        self._workplace_of = partial(Workplace, table=table, experiment=experiment, initial=initial, device=device)
+        self._device = device
+        self._next: Workplace | None = None
+        self._tensors: Mapping[str, Tensor] = {}  # of the next assignment's model
+        self._prepare()
+
+    def _prepare(self) -> Workplace:
+        """Return the workplace for the next assignment: its model is a copy that nothing has been done with.
+
+        What a model keeps beside the tensors that travel, such as attributes that its forward sets, would otherwise
+        go from client to client on one worker, and not between two.
+        """
+        if self._next is None:
+            self._next = self._workplace_of(own_copy(self._pristine, self._task.name).to(self._device))
+            self._tensors = named_tensors(self._next.model)
+        return self._next
 
     def place(self, entry: Entry) -> Tensor:
         """Give the tensor to receive an entry into: the model's own where it takes the entry as it comes."""
+        self._prepare()
         own = self._tensors.get(entry.name.removeprefix(DENSE)) if entry.name.startswith(DENSE) else None
         fits = own is not None and own.is_contiguous() and own.device.type == "cpu"
         if own is None or not fits or (own.dtype, tuple(own.shape)) != (entry.dtype, entry.shape):
@@ -92,22 +114,38 @@ class AssignmentRunner:
             assignment: round, client, seed and plan.
             entries: the payload: kept and dense values of the model to start from.
             masks: the client's packed masks by tensor name; empty: dense.
-            on_step: called after every training step; what it raises ends the work.
+            on_step: called after every training step; what it raises ends the work, as `LeaseLostError`: an Exception
+                would be the client's.
 
         Raises:
             PayloadError: the entries are not what table and masks say, or the trained weights are not finite or
                 cannot travel: a coordinator would refuse the result, which is none.
-            TaskError: the task cannot give this client's data.
+            ClientError: the task cannot give this client's data, or its model or training fails on them.
         """
         try:
             # What data sets and models draw unasked is the same wherever, and after whatever, this is done.
-            with seeded(derive_seed(assignment.seed, "unasked"), self._workplace.device):
-                return self._follow(assignment, entries, masks, on_step)
+            with seeded(derive_seed(assignment.seed, "unasked"), self._device):
+                return self._follow(self._prepare(), assignment, entries, masks, on_step)
         finally:
-            self._tensors = named_tensors(self._model)  # a forward may have put another tensor in a buffer's place
+            self._next, self._tensors = None, {}
+
+    def free(self) -> None:
+        """Give back what work that failed has left on an accelerator.
+
+        Raises:
+            DeviceGoneError: the device is gone, as after an assertion in one of its kernels.
+        """
+        if self._device.type != "cuda":
+            return
+        try:
+            torch.cuda.synchronize(self._device)
+            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            raise DeviceGoneError(f"{self._device}: cannot be used any more: {first_line(error)}") from error
 
     def _follow(
         self,
+        workplace: Workplace,
         assignment: pb.Assignment,
         entries: Mapping[str, Tensor],
         masks: Masks,
@@ -117,22 +155,26 @@ class AssignmentRunner:
         if on_step is not None and self._privacy.hides_loss:
             on_step = _without_loss(on_step)
         plan = assignment.plan
-        self._load(entries, masks, own=plan.owns_unkept)
-        start = self._start(assignment)
-        data = self._task.client_data(assignment.client)
-        test, everybodys = self._test_data.own(assignment, data), self._test_data.everybodys(assignment)
-        downloaded = self._workplace.evaluate(test)
-        done = PlanRun(self._workplace, assignment, data, masks, on_step).follow()
-        self._protect(start, done.masks)
+        model = workplace.model
+        self._load(model, entries, masks, own=plan.owns_unkept)
+        start = self._start(model, assignment)
+        with belonging_to(assignment.client, self._task.name):
+            data = self._task.client_data(assignment.client)
+            test, everybodys = self._test_data.own(assignment, data), self._test_data.everybodys(assignment)
+            downloaded = workplace.evaluate(test)
+            done = PlanRun(workplace, assignment, data, masks, on_step).follow()
+        self._protect(model, start, done.masks)
         wire = self._wire.of_result(plan)
-        values = self._pack(wire, done.masks, own=plan.owns_unkept)
-        # Saliencies are in the model's place: there is nothing to evaluate.
-        personalised = downloaded if plan.measure_saliency else self._workplace.evaluate(test)
+        values = self._pack(wire, model, done.masks, own=plan.owns_unkept)
+        with belonging_to(assignment.client, self._task.name):
+            # Saliencies are in the model's place: there is nothing to evaluate.
+            personalised = downloaded if plan.measure_saliency else workplace.evaluate(test)
+            globally = None if everybodys is None else workplace.evaluate(everybodys)
         metrics = pb.ClientMetrics(
             downloaded=downloaded,
             validation=done.validation,
             personalised=personalised,
-            global_test=None if everybodys is None else self._workplace.evaluate(everybodys),
+            global_test=globally,
             train_loss=0.0 if self._privacy.hides_loss else done.trained.loss,
             density=mask_density(self._wire.table, done.masks),
             seconds=time.monotonic() - started,
@@ -142,13 +184,13 @@ class AssignmentRunner:
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
         return Outcome(done.trained.examples, metrics, done.masks, mask_digest(done.masks), values | update)
 
-    def _load(self, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:
+    def _load(self, model: nn.Module, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:
         table = self._wire.table
         self._wire.unpack_into(entries, masks, self._tensors, own=own)
         in_force = {} if own else masks
-        apply_masks(self._model, {name: packedmasks.unpack(mask, table[name].shape) for name, mask in in_force.items()})
+        apply_masks(model, {name: packedmasks.unpack(mask, table[name].shape) for name, mask in in_force.items()})
 
-    def _start(self, assignment: pb.Assignment) -> dict[str, Tensor]:
+    def _start(self, model: nn.Module, assignment: pb.Assignment) -> dict[str, Tensor]:
         """Return what the update is measured from, where it is to be bounded; otherwise nothing.
 
         The last round's results go into no model: only a client that trusts no coordinator bounds its own.
@@ -156,19 +198,19 @@ class AssignmentRunner:
         is_bounded = assignment.round <= self._rounds or self._privacy.noise == "client"
         if not (self._privacy.clip_norm and is_bounded):
             return {}
-        tensors = named_tensors(self._model).items()
+        tensors = named_tensors(model).items()
         return {name: tensor.clone() for name, tensor in tensors if tensor.is_floating_point()}
 
-    def _protect(self, start: Mapping[str, Tensor], masks: Masks) -> None:
+    def _protect(self, model: nn.Module, start: Mapping[str, Tensor], masks: Masks) -> None:
         if start:
             bound, own_noise = self._privacy.clip_norm, self._privacy.noise == "client"
             deviation = bound * self._privacy.noise_multiplier if own_noise else 0.0
-            tensors = named_tensors(self._model)
+            tensors = named_tensors(model)
             protect_update(self._wire.table, tensors, start, masks, clip_norm=bound, deviation=deviation)
 
-    def _pack(self, wire: WireFormat, masks: Masks, *, own: bool) -> dict[str, Tensor]:
+    def _pack(self, wire: WireFormat, model: nn.Module, masks: Masks, *, own: bool) -> dict[str, Tensor]:
         """Return the model as it travels; the model is then just that, so that what is measured is what arrives."""
-        tensors = named_tensors(self._model)
+        tensors = named_tensors(model)
         entries = wire.pack(tensors, masks, own=own)
         if not wire.is_lossless:
             wire.unpack_into(entries, masks, tensors, own=own)

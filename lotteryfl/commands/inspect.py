@@ -15,6 +15,7 @@ from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
 from lotteryfl.describe import describe_refusals, describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.results.leftout import describe_left_out
 
 
 @click.command()
@@ -95,6 +96,7 @@ def _describe(status: pb.RunStatus) -> str:
         f"traffic: {decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up",
     ]
     lines += map(describe_refusals, status.refusals)
+    lines += map(describe_left_out, status.left_out)
     if status.HasField("last"):
         lines.append(describe_round(status))
     return "\n".join(map(printable, lines))

@@ -27,6 +27,15 @@ device_option = click.option("--device", default="auto", show_default=True, help
 """Gives the command `device`, as `choose_device` takes it."""
 
 
+share_errors_option = click.option(
+    "--share-errors",
+    is_flag=True,
+    help="Tell the coordinator what errors of a client's work say, also where privacy is promised or the clients are "
+    "this worker's own: there it is told their type and place alone.",
+)
+"""Gives the command `share_errors`."""
+
+
 def set_option(
     metavar: str = "KEY=VALUE", text: str = "Override the experiment, as training.lr=0.05."
 ) -> Callable[[F], F]:

@@ -1,6 +1,7 @@
 """The coordinator's commands, and those about a run."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -12,6 +13,7 @@ from lotteryfl.commands.options import (
     device_option,
     insecure_option,
     set_option,
+    share_errors_option,
     strategy_option,
     task_option,
     tls_options,
@@ -19,21 +21,28 @@ from lotteryfl.commands.options import (
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.security.tls import TLSFiles
+from lotteryfl.common.text import printable
 from lotteryfl.display import RunDisplay
+from lotteryfl.exitcodes import LEFT_OUT
 from lotteryfl.running.device import choose_device
 from lotteryfl.running.local import run_locally, serve_at
 from lotteryfl.running.newfolder import new_folder
 from lotteryfl.running.opened import OpenedRun, opened_again, opened_new
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.finaltable import final_table
+from lotteryfl.server.results.leftout import describe_left_out
 from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.rpc.endpoint import Endpoint
+from lotteryfl.server.store.summaries import left_out
 from lotteryfl.signals import run_until_signal
 
 _overrides = set_option()
 _strategies = strategy_option(passed_on=True)
 _run_dir = click.option("--run-dir", type=click.Path(path_type=Path), help="[default: runs/NAME-TIME]")
 _source = click.argument("source", metavar="EXPERIMENT.toml|DIR", type=click.Path(path_type=Path))
+_allow_missing = click.option(
+    "--allow-missing", is_flag=True, help="Exit with 0, not 3, from a finished run that left clients out of rounds."
+)
 
 
 @contextmanager
@@ -57,8 +66,18 @@ def _opened(
             yield opened
 
 
-def _drive(opened: OpenedRun, again: str, driver: Callable[[RunDisplay], None], *, even_finished: bool = False) -> None:
-    """Drive a run to its end, and say how it went; when interrupted, how to go on."""
+def _drive(
+    opened: OpenedRun,
+    again: str,
+    driver: Callable[[RunDisplay], None],
+    *,
+    allow_missing: bool,
+    even_finished: bool = False,
+) -> None:
+    """Drive a run to its end, and say how it went; when interrupted, how to go on.
+
+    Where clients were left out, and that is not allowed, this is the process's end.
+    """
     click.echo(f"run directory: {opened.directory.path}")
     try:
         if even_finished or not opened.is_finished:
@@ -70,6 +89,11 @@ def _drive(opened: OpenedRun, again: str, driver: Callable[[RunDisplay], None], 
     path = write_summary(opened.directory)
     click.echo(final_table(opened.directory))
     click.echo(f"\nsummary: {path}")
+    missing = left_out(opened.directory.database)
+    for client in missing:
+        click.echo(f"warning: {printable(describe_left_out(client))}", err=True)
+    if missing and not allow_missing:
+        sys.exit(LEFT_OUT)
 
 
 @click.command()
@@ -80,6 +104,8 @@ def _drive(opened: OpenedRun, again: str, driver: Callable[[RunDisplay], None], 
 @task_option
 @_strategies
 @device_option
+@share_errors_option
+@_allow_missing
 def run(
     source: Path,
     workers: int,
@@ -88,15 +114,27 @@ def run(
     tasks: tuple[str, ...],
     strategies: tuple[str, ...],
     device: str,
+    share_errors: bool,
+    allow_missing: bool,
 ) -> None:
     """Run an experiment with local workers, or continue the run in DIR."""
     with _opened(source, run_dir, overrides, tasks, strategies) as opened:
+        flags = _given(share_errors=share_errors, allow_missing=allow_missing)
         _drive(
             opened,
-            opened.command("run", f"--workers={workers}", f"--device={device}"),
+            opened.command("run", f"--workers={workers}", f"--device={device}", *flags),
             lambda display: run_until_signal(
-                run_locally(opened.directory, workers, device, opened.tasks, display.show)
+                run_locally(
+                    opened.directory,
+                    workers,
+                    device,
+                    opened.tasks,
+                    display.show,
+                    display.note,
+                    share_errors=share_errors,
+                )
             ),
+            allow_missing=allow_missing,
         )
 
 
@@ -118,6 +156,7 @@ def run(
 @_overrides
 @task_option
 @_strategies
+@_allow_missing
 def serve(
     source: Path,
     listen: str,
@@ -130,6 +169,7 @@ def serve(
     overrides: tuple[str, ...],
     tasks: tuple[str, ...],
     strategies: tuple[str, ...],
+    allow_missing: bool,
 ) -> None:
     """Be the coordinator of an experiment, or of the run in DIR."""
     endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health)
@@ -140,8 +180,9 @@ def serve(
         endpoint.check_access(opened.directory.experiment.access)
         _drive(
             opened,
-            opened.command("serve", *endpoint.options()),
+            opened.command("serve", *endpoint.options(), *_given(allow_missing=allow_missing)),
             lambda display: run_until_signal(serve_at(opened.directory, endpoint, display.show, display.note)),
+            allow_missing=allow_missing,
             even_finished=True,
         )
 
@@ -153,6 +194,8 @@ def serve(
 @task_option
 @_strategies
 @device_option
+@share_errors_option
+@_allow_missing
 def simulate(
     source: Path,
     run_dir: Path | None,
@@ -160,9 +203,22 @@ def simulate(
     tasks: tuple[str, ...],
     strategies: tuple[str, ...],
     device: str,
+    share_errors: bool,
+    allow_missing: bool,
 ) -> None:
     """Run an experiment in this one process, with the same result as over gRPC."""
     chosen = choose_device(device)
     with _opened(source, run_dir, overrides, tasks, strategies) as opened:
-        simulation = Simulation(opened.directory, opened.task, chosen)
-        _drive(opened, opened.command("simulate", f"--device={device}"), lambda display: simulation.run(display.show))
+        flags = _given(share_errors=share_errors, allow_missing=allow_missing)
+        simulation = Simulation(opened.directory, opened.task, chosen, share_errors=share_errors)
+        _drive(
+            opened,
+            opened.command("simulate", f"--device={device}", *flags),
+            lambda display: simulation.run(display.show),
+            allow_missing=allow_missing,
+        )
+
+
+def _given(**flags: bool) -> list[str]:
+    """Return the options that were given, as they are given."""
+    return [f"--{name.replace('_', '-')}" for name, given in flags.items() if given]

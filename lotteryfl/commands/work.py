@@ -8,7 +8,7 @@ import click
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits, half_of_the_memory
 from lotteryfl.client.worker import Worker, WorkerSettings, full_name
-from lotteryfl.commands.options import channel_options, device_option, task_option
+from lotteryfl.commands.options import channel_options, device_option, share_errors_option, task_option
 from lotteryfl.common.experiment.clientranges import parse_clients
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.running.device import choose_device
@@ -60,6 +60,7 @@ class ClientRange(click.ParamType[frozenset[int]]):
     metavar="GIB",
     help="Refuse models that take more. [default: half of the machine's]",
 )
+@share_errors_option
 @channel_options
 def work(
     coordinator: str,
@@ -71,12 +72,14 @@ def work(
     patience: float,
     max_epochs: int,
     max_memory: float | None,
+    share_errors: bool,
     security: ChannelSecurity,
 ) -> None:
     """Be a worker: fetch assignments, train, return tickets, until the run is over."""
     logging.getLogger("lotteryfl").setLevel(logging.INFO)
     limits = Limits(max_epochs, half_of_the_memory() if max_memory is None else int(max_memory * 2**30))
-    settings = WorkerSettings(full_name(name, security), choose_device(device), clients, tasks, data_dir, limits)
+    chosen = choose_device(device)
+    settings = WorkerSettings(full_name(name, security), chosen, clients, tasks, data_dir, limits, share_errors)
     try:
         with Connection(coordinator, patience, security) as connection:
             Worker(connection, settings).run()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lotteryfl.common.privatefiles import private
 from lotteryfl.comparing.cells import Cell
+from lotteryfl.exitcodes import LEFT_OUT
 
 _STOP_SECONDS = 15.0
 
@@ -38,7 +39,9 @@ async def run_cells(
             log = cell.path.with_name(f"{cell.path.name}.log")
             async with _process(cell, verb, log) as process:
                 code = await process.wait()
-        if code:
+        if code == LEFT_OUT:
+            note(f"{number}/{len(cells)} {cell.path.name}: warning: clients were left out of rounds, see {log}")
+        elif code:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             failed[cell] = lines[-1].removeprefix("lotteryfl: ") if lines else f"ended with {code}"
         note(f"{number}/{len(cells)} {cell.path.name}: {failed.get(cell, 'finished')}")

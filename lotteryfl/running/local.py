@@ -40,7 +40,14 @@ async def serve_at(
 
 
 async def run_locally(
-    run: RunDirectory, workers: int, device: str, tasks: Sequence[str], show: Callable[[pb.RunStatus], None]
+    run: RunDirectory,
+    workers: int,
+    device: str,
+    tasks: Sequence[str],
+    show: Callable[[pb.RunStatus], None],
+    note: Callable[[str], None],
+    *,
+    share_errors: bool = False,
 ) -> None:
     """Drive a run with worker processes on this machine.
 
@@ -50,17 +57,20 @@ async def run_locally(
         device: as their `--device` takes it.
         tasks: files and modules of tasks that they allow.
         show: is called with the run's status whenever it may have changed.
+        note: is told what is out of the ordinary.
+        share_errors: as their `--share-errors`.
 
     Raises:
         LotteryFLError: the run failed, or all its workers ended before it.
     """
     server = CoordinatorServer(run, show)
-    local = LocalWorkers(run.path / "logs")
+    local = LocalWorkers(run.path / "logs", lambda: server.rounds.number, note)
     await server.rounds.take_back_all("the run was started anew")
     async with server.listening(Endpoint("127.0.0.1:0")) as port:
         arguments = [f"--coordinator=127.0.0.1:{port}", f"--device={device}"]
         arguments += [f"--data-dir={run.experiment.task.data_dir}"]
         arguments += [f"--task={task}" for task in tasks]
+        arguments += ["--share-errors"] * share_errors
         async with local.started(workers, arguments):
             rounds = asyncio.create_task(server.rounds.run())
             ended = asyncio.create_task(local.all_ended())

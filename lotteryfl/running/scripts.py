@@ -1,5 +1,6 @@
 """Whole runs for scripts and notebooks: what the commands `simulate` and `run` are on a terminal."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.results.view import RunView, open_run
 from lotteryfl.server.strategies import add_strategies
+
+_log = logging.getLogger("lotteryfl.workers")
 
 Show = Callable[[pb.RunStatus], None]
 
@@ -40,6 +43,7 @@ def simulate(
     device: str = "auto",
     tasks: Sequence[str] = (),
     strategies: Sequence[str] = (),
+    share_errors: bool = False,
     show: Show | None = None,
 ) -> RunView:
     """Run an experiment in this one process, with the same bits as over gRPC.
@@ -53,6 +57,7 @@ def simulate(
         device: auto, cpu, cuda:0, …
         tasks: files and modules of tasks of your own to allow beside the experiment's.
         strategies: files and modules of strategies of your own.
+        share_errors: where privacy is promised, too, write on record what errors of a client's work say.
         show: is called with the run's status whenever it may have changed.
 
     Returns:
@@ -67,7 +72,9 @@ def simulate(
         run_dir,
         tasks,
         strategies,
-        lambda opened: Simulation(opened.directory, opened.task, chosen).run(show or _nothing),
+        lambda opened: Simulation(opened.directory, opened.task, chosen, share_errors=share_errors).run(
+            show or _nothing
+        ),
     )
 
 
@@ -79,6 +86,7 @@ def run(
     device: str = "auto",
     tasks: Sequence[str] = (),
     strategies: Sequence[str] = (),
+    share_errors: bool = False,
     show: Show | None = None,
 ) -> RunView:
     """Run an experiment with worker processes on this machine.
@@ -94,6 +102,7 @@ def run(
         device: auto, cpu, cuda:0, …, for each of them.
         tasks: files and modules of tasks of your own to allow beside the experiment's.
         strategies: files and modules of strategies of your own.
+        share_errors: where privacy is promised, too, write on record what errors of a client's work say.
         show: is called with the run's status whenever it may have changed, on another thread.
 
     Returns:
@@ -108,7 +117,15 @@ def run(
         tasks,
         strategies,
         lambda opened: run_on_own_thread(
-            run_locally(opened.directory, workers, device, opened.tasks, show or _nothing)
+            run_locally(
+                opened.directory,
+                workers,
+                device,
+                opened.tasks,
+                show or _nothing,
+                _log.warning,
+                share_errors=share_errors,
+            )
         ),
     )
 

@@ -1,14 +1,17 @@
 """A whole run in one process: the coordinator's rounds and the worker's work without a network, with the same bits."""
 
+import logging
 from collections.abc import Callable
 
 import torch
 
 from lotteryfl.client.work.assignment import AssignmentRunner
-from lotteryfl.common.errors import PayloadError, TaskError
+from lotteryfl.client.work.clienterror import told
+from lotteryfl.common.errors import ClientError, PayloadError
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.file import open_file, parse, save
+from lotteryfl.common.text import printable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.coordinator import Coordinator, Step, Work
 from lotteryfl.server.rounds.outgoing import assignment_payload
@@ -16,12 +19,26 @@ from lotteryfl.server.rounds.workers import AsideError
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import result_file
 
+_log = logging.getLogger("lotteryfl.simulate")
+
 
 class Simulation:
     """One run and its only worker."""
 
-    def __init__(self, run: RunDirectory, task: Task, device: torch.device) -> None:
+    def __init__(self, run: RunDirectory, task: Task, device: torch.device, *, share_errors: bool = False) -> None:
+        """Take up a run.
+
+        Args:
+            run: the open run directory.
+            task: of its experiment.
+            device: where to evaluate and train.
+            share_errors: write on record what errors of a client's work say, also where privacy is promised.
+
+        Raises:
+            LotteryFLError: strategy, privacy or task cannot be used.
+        """
         self._run = run
+        self._share_errors = share_errors
         # A clock that stands still: where one thing is done after the other, no lease or round is ever late.
         # No broadcasts either: bytes are counted as if every client were a worker of its own.
         self._coordinator = Coordinator(run, clock=lambda: 0.0, broadcasts=False)
@@ -64,12 +81,19 @@ class Simulation:
         coordinator = self._coordinator
         try:
             file, result = self._result(work)
-        except TaskError as error:
-            coordinator.fail(str(error))
-        except PayloadError as error:
-            coordinator.release(self._worker_id, work.assignment.assignment_id, str(error))
+        except (ClientError, PayloadError) as error:
+            self._give_up(work.assignment.assignment_id, error)
         else:
             coordinator.take(result, file)
+            return
+        self._runner.free()
+
+    def _give_up(self, assignment_id: str, error: ClientError | PayloadError) -> None:
+        privacy = self._run.experiment.privacy
+        reason = told(error, privacy, holds_private=False, shares=self._share_errors)
+        if reason != str(error):
+            _log.warning("%s: %s", assignment_id, error)
+        self._coordinator.release(self._worker_id, assignment_id, printable(reason))
 
     def _result(self, work: Work) -> tuple[FileName, pb.Result]:
         assignment = work.assignment

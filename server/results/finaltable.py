@@ -1,15 +1,20 @@
 """What a run has come to, as a table at its end."""
 
+from typing import Any
+
 from tabulate import tabulate
 
 from lotteryfl.server.privacy.accountant import epsilons
 from lotteryfl.server.results.spread import spread
 from lotteryfl.server.store.rundir import RunDirectory
-from lotteryfl.server.store.summaries import client_summaries, round_summaries
+from lotteryfl.server.store.summaries import client_summaries, left_out, round_summaries
 
 
 def final_table(run: RunDirectory) -> str:
-    """Return the table of all clients after the last round: their means and spread, and the best round's means."""
+    """Return the table of all clients after the last round: their means and spread, and the best round's means.
+
+    Of a client that is left out of that round there is its number alone.
+    """
     clients = client_summaries(run.database, run.experiment.rounds + 1)
     columns: dict[str, list[float]] = {
         "accuracy downloaded": [client.accuracy_downloaded for client in clients],
@@ -26,9 +31,11 @@ def final_table(run: RunDirectory) -> str:
         columns["ε"] = [spent.get(client.client, 0.0) for client in clients]
     spreads = [spread(column) for column in columns.values()]
     best = round_summaries(run.database)
-    rows: list[list[object]] = [
+    rows: list[list[Any]] = [
         [client.client, *values] for client, values in zip(clients, zip(*columns.values(), strict=True), strict=True)
     ]
+    rows += [[missing.client] for missing in left_out(run.database, run.experiment.rounds + 1)]
+    rows.sort(key=lambda row: row[0])
     rows += [
         ["mean", *(each.mean for each in spreads)],
         ["std", *(each.std for each in spreads)],

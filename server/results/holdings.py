@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, TensorDataset
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.tasks import BuiltInTask, Task, task_id
 from lotteryfl.common.tasks.partition import IntArray
+from lotteryfl.common.usercode import belonging_to
 from lotteryfl.server.results.skew import label_skew
 
 
@@ -38,7 +39,8 @@ def holdings(task: Task, clients: int) -> Holdings:
     """
     held, sizes = [], []
     for client in range(clients):
-        train, validation, test = _labels(task, client)
+        with belonging_to(client, task.name):
+            train, validation, test = _labels(task, client)
         held.append(np.concatenate([train, validation]))
         sizes.append((len(train), len(validation), len(test)))
     classes = 1 + max(int(labels.max()) for labels in held)

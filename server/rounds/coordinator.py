@@ -198,8 +198,12 @@ class Coordinator:
         self._ledger.change([self._table.taken_back(client, f"{name} was started anew") for client in replaced])
         return worker_id
 
-    def lease(self, worker_id: WorkerId) -> Work | None:
+    def lease(self, worker_id: WorkerId, *, travels: bool = False) -> Work | None:
         """Give the worker an assignment, on disk before it is handed out; None: there is none for it now.
+
+        Args:
+            worker_id: who asks.
+            travels: the assignment is not with its worker before `arrived` says so.
 
         Raises:
             UnknownWorkerError: it must register first.
@@ -209,12 +213,16 @@ class Coordinator:
         worker = self._workers.seen(worker_id, self._clock())
         if not self._takes_results:
             return None
-        granted = self._table.grant(worker_id, worker.clients, self._homes)
+        worker.asks = True
+        peers = self._workers.asking(self._clock() - self.experiment.round.lease)
+        granted = self._table.grant(worker_id, worker.clients, self._homes, peers)
         if granted is None:
             return None
         row = self._ledger.rows[granted.id.client]
         base = self._broadcasts.base(worker, row, self._next_in_line(worker, row))
         self._ledger.lease(granted, broadcast=bool(base))
+        if travels:
+            self._table.send(granted.id)
         assignment = pb.Assignment(
             assignment_id=str(granted.id),
             round=row.round,
@@ -225,6 +233,11 @@ class Coordinator:
             base_digest=base,
         )
         return Work(assignment, replace(row, attempt=granted.id.attempt))
+
+    def arrived(self, assignment_id: str) -> None:
+        """Note that an assignment is with its worker: from now on it costs an attempt if the worker is lost."""
+        if id_ := AssignmentId.parse(assignment_id):
+            self._table.arrived(id_)
 
     def _next_in_line(self, worker: Worker, row: AssignmentRow) -> Iterator[AssignmentRow]:
         """Yield what the worker will do after this, if every worker does as much."""
@@ -245,6 +258,8 @@ class Coordinator:
         self._table.renew(worker_id, now)
         ids = {item.assignment_id: AssignmentId.parse(item.assignment_id) for item in progress}
         held = {text for text, id_ in ids.items() if id_ is not None and self._table.held(id_, worker_id)}
+        for text in held:
+            self.arrived(text)
         self._workers.report(worker, (item for item in progress if item.assignment_id in held))
         return [text for text in ids if text not in held]
 
@@ -281,6 +296,7 @@ class Coordinator:
         held = self._current(worker_id, assignment_id)
         if held is None:
             return self._unwanted(worker_id, assignment_id)
+        self._table.arrived(held.id)
         return replace(self._ledger.rows[held.id.client], attempt=held.id.attempt)
 
     def settle(self, arrival: Arrival) -> pb.SubmitReply:
@@ -373,6 +389,7 @@ class Coordinator:
             traffic=self._ledger.traffic,
             last=self._ledger.last,
             refusals=self._ledger.refusals,
+            left_out=self._ledger.left_out.values(),
             workers=len(self.alive_workers()),
         )
 

@@ -43,6 +43,8 @@ class LeaseTable:
         self._waiting: OrderedDict[int, None] = OrderedDict()
         self._expires: dict[int, float] = {}  # by client; the oldest lease first
         self._holds: dict[WorkerId, int] = {}  # by worker, the client that it works for: one at a time
+        self._tried: dict[int, set[str]] = {}  # by waiting client, the workers that have spent an attempt at it
+        self._in_transit: set[AssignmentId] = set()  # leased, and not yet with their workers
         self._counts: Counter[State] = Counter()
         self.apply(standings, now)
 
@@ -56,6 +58,8 @@ class LeaseTable:
                 self._waiting.pop(client, None)
                 if self._expires.pop(client, None) is not None:
                     del self._holds[old.worker]
+                    self._in_transit.discard(old.id)
+            self._note_tried(old, standing)
             self._standings[client] = standing
             self._counts[standing.state] += 1
             if standing.state == "waiting":
@@ -65,30 +69,63 @@ class LeaseTable:
                 self._expires[client] = now + self._lease_seconds
                 self._holds[standing.worker] = client
 
+    def _note_tried(self, old: Standing | None, new: Standing) -> None:
+        """Remember who has failed at what waits again; of what was begun before a restart, the last one is known."""
+        client = new.id.client
+        if new.state != "waiting" or new.forgiven == new.id.attempt:
+            if new.state != "leased":
+                self._tried.pop(client, None)
+        elif old is None or new.forgiven == old.forgiven:
+            self._tried.setdefault(client, set()).add(name_of(new.worker))
+
+    def may_try_again(self, client: int, worker: WorkerId) -> None:
+        """Forget that a worker has failed at what it had last: it was its result that would not do."""
+        self._tried.get(client, set()).discard(name_of(worker))
+
+    def send(self, id_: AssignmentId) -> None:
+        """Note that a leased assignment is on its way: lost now, it has cost no attempt."""
+        self._in_transit.add(id_)
+
+    def arrived(self, id_: AssignmentId) -> None:
+        """Note that an assignment is with its worker."""
+        self._in_transit.discard(id_)
+
     # -- decisions
 
     def grant(
-        self, worker: WorkerId, clients: Collection[int] | None, homes: Mapping[int, WorkerId] | None = None
+        self,
+        worker: WorkerId,
+        clients: Collection[int] | None,
+        homes: Mapping[int, WorkerId] | None = None,
+        peers: Mapping[WorkerId, Collection[int] | None] | None = None,
     ) -> Standing | None:
         """Lease a waiting assignment among the worker's clients (None: of any client) to it; None: there is none.
 
         Among the first in line a worker gets a client that it served last, whose mask and data it has; else one
-        that nobody has served; else any. A worker does one thing at a time: what it holds already, its last fetch
-        did not bring, and it gets again.
+        that nobody has served; else any. What it has failed at goes to a peer that has not, if there is one. A worker
+        does one thing at a time: what it holds already, its last fetch did not bring, and it gets again.
 
         Args:
             worker: who asks.
             clients: whose data it holds.
             homes: by client, the worker that served it last.
+            peers: by worker that is alive, the clients whose data it holds.
         """
         if worker in self._holds:
             return self._standings[self._holds[worker]]
-        client = _closest(islice(self.waiting(clients), _LOOK_AHEAD), worker, homes or {})
+        its = (client for client in self.waiting(clients) if not self._is_for_a_peer(client, worker, peers or {}))
+        client = _closest(islice(its, _LOOK_AHEAD), worker, homes or {})
         if client is None:
             return None
         old = self._standings[client]
         id_ = old.id._replace(attempt=old.id.attempt + 1)
         return old._replace(id=id_, state="leased", worker=worker, reason="")
+
+    def _is_for_a_peer(self, client: int, worker: WorkerId, peers: Mapping[WorkerId, Collection[int] | None]) -> bool:
+        tried = self._tried.get(client, ())
+        if name_of(worker) not in tried:
+            return False
+        return any(name_of(peer) not in tried and (held is None or client in held) for peer, held in peers.items())
 
     def taken_back(self, client: int, reason: str, *, counts: bool = True) -> Standing:
         """Put a leased assignment back; drop it where that was its last attempt.
@@ -96,10 +133,10 @@ class LeaseTable:
         Args:
             client: whose.
             reason: why.
-            counts: towards `max_attempts`.
+            counts: towards `max_attempts`; an assignment that has never arrived does not.
         """
         old = self._standings[client]
-        forgiven = old.forgiven + (not counts)
+        forgiven = old.forgiven + (not counts or old.id in self._in_transit)
         is_over = old.id.attempt - forgiven >= self._max_attempts
         return old._replace(state="dropped" if is_over else "waiting", reason=reason, forgiven=forgiven)
 

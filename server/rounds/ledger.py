@@ -19,7 +19,7 @@ from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import KeptMask, RunDirectory, put_shared_mask
 from lotteryfl.server.store.runfiles import model_file
-from lotteryfl.server.store.summaries import round_summaries
+from lotteryfl.server.store.summaries import left_out, round_summaries
 from lotteryfl.server.store.traffic import Traffic
 from lotteryfl.server.strategies.base import ClientState, Strategy
 
@@ -39,6 +39,8 @@ class Ledger:
     """By client, the open round's assignments as they were when it was taken up; how they stand now, `round` knows."""
     last: pb.RoundSummary | None
     """The last committed round."""
+    left_out: dict[int, pb.LeftOut]
+    """By client, who sat committed rounds out."""
 
     def __init__(self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float]) -> None:
         """Take up a run where its directory says it stands.
@@ -54,6 +56,8 @@ class Ledger:
         self._clock = clock
         self.traffic = Traffic(run.database)
         self.refusals = Refusals(run.database, run.experiment.checks.max_refusals)
+        self.left_out = {}
+        self._known_rounds = 0  # whose missing clients are in left_out
         run.remove_leftovers()
         self._take_up()
         if self.state == "failed":
@@ -110,6 +114,7 @@ class Ledger:
             self._database.set_standings(standings.values())
         self.refusals.put(worker, refused)
         assignments.apply(standings.values(), self._clock())
+        assignments.may_try_again(held.id.client, held.worker)  # rubbish spares it no work
 
     def start_over(self, standings: Sequence[Standing], *, retries: int, reason: str) -> None:
         """Give the open round its whole time again; results that are there stay.
@@ -173,6 +178,10 @@ class Ledger:
         number = database.committed_rounds() + 1
         self.state, self.reason = database.get("state"), database.get("reason")
         self.last = next(iter(round_summaries(database, number - 1)), None)
+        for missing in left_out(database, self._known_rounds + 1):
+            missing.rounds += self.left_out.get(missing.client, pb.LeftOut()).rounds
+            self.left_out[missing.client] = missing
+        self._known_rounds = number - 1
         rows: list[AssignmentRow] = []
         retries = 0
         if self.state != "finished":

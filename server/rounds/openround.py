@@ -14,6 +14,10 @@ _CHECKS_PER_LEASE = 3
 """Looks at the leases in a lease time, at least: when the last was longer ago than one, the coordinator stood still."""
 
 
+_MOST_REASONS = 10
+"""That a round's failure names: each client may have one of its own."""
+
+
 class Verdict(Enum):
     """What to do with an open round."""
 
@@ -42,6 +46,8 @@ class RoundCounts:
     retries: int
     age: float
     """Seconds since it was opened, taken up or tried again."""
+    is_first: bool = False
+    """No round has been committed before it."""
 
 
 def decide(counts: RoundCounts, settings: RoundSettings) -> Decision:
@@ -53,7 +59,10 @@ def decide(counts: RoundCounts, settings: RoundSettings) -> Decision:
     if counts.unsettled:
         cause = f"the deadline of {settings.deadline:g} s has passed"
     if counts.results < settings.min_results:
-        verdict = Verdict.RETRY if counts.retries < settings.retries else Verdict.FAIL
+        is_hopeless = counts.is_first and not counts.results and not counts.unsettled
+        if is_hopeless:
+            cause = "none has ever succeeded, and all clients were given up"
+        verdict = Verdict.RETRY if counts.retries < settings.retries and not is_hopeless else Verdict.FAIL
         what = f"{counts.results} of {counts.assigned} results, {settings.min_results} needed"
         tries = f" after {counts.retries + 1} tries" if counts.retries else ""
         return Decision(verdict, f"{what}{tries}: {cause}")
@@ -109,6 +118,7 @@ class OpenRound:
             unsettled=assignments.unsettled,
             retries=self.retries,
             age=self.age(now),
+            is_first=self.number == 1,
         )
         decision = decide(counts, self._settings)
         if decision.verdict is Verdict.COMMIT:
@@ -116,7 +126,10 @@ class OpenRound:
             return decision._replace(standings=tuple(assignments.left_out(late)))
         if decision.verdict is Verdict.WAIT:
             return decision
-        why = "".join(f"; {reason}" for reason in assignments.reasons())
+        reasons = assignments.reasons()
+        why = "".join(f"; {reason}" for reason in reasons[:_MOST_REASONS])
+        if len(reasons) > _MOST_REASONS:
+            why += f"; and {len(reasons) - _MOST_REASONS} more reasons"
         again = assignments.dropped_anew() if decision.verdict is Verdict.RETRY else ()
         return Decision(decision.verdict, f"round {self.number}: {decision.reason}{why}", tuple(again))
 

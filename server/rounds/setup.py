@@ -11,6 +11,7 @@ from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.randomness import model_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import Task, load_task
+from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.wire.format import check_model
 from lotteryfl.common.wire.table import TensorTable
@@ -40,6 +41,7 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     with seeded(model_seed(experiment.seed)):
         model = task.model()
     table = _table_of(model, experiment, task)
+    own_copy(model, task.name)  # can it be, as every assignment needs?
     strategy.check(table)
     check_privacy(strategy, table)
     if (settings := strategy.server_optimizer()).optimizer != "none":

@@ -33,6 +33,8 @@ class Worker:
     """The clients whose data it holds; None: every client's."""
     model: Digest = Digest("")
     """Digest of the whole model that it was given last."""
+    asks: bool = False
+    """It has asked for work: what others have failed at may wait for it."""
     progress: dict[str, pb.AssignmentProgress] = field(default_factory=dict)
 
 
@@ -77,6 +79,10 @@ class WorkerRegistry:
             raise UnknownWorkerError(worker_id)
         self.heard[worker_id] = now
         return worker
+
+    def asking(self, since: float) -> dict[WorkerId, frozenset[int] | None]:
+        """Return by worker that takes work, and was heard of since then, the clients whose data it holds."""
+        return {id_: each.clients for id_, each in self._workers.items() if each.asks and self.heard[id_] >= since}
 
     def of(self, name: str) -> list[WorkerId]:
         """Return the workers that somebody answers for, see `owner`."""

@@ -29,6 +29,11 @@ class RoundLoop:
         self._uploads = uploads
         self._show = show
 
+    @property
+    def number(self) -> int:
+        """The open round."""
+        return self._coordinator.round
+
     async def run(self) -> None:
         """Drive the rounds to the run's end, then wait until its workers know of it.
 

@@ -116,6 +116,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         first = pb.AssignmentPart(assignment=work.assignment)
         async for message in self._send(first, payload, offset, work.assignment.assignment_id, context):
             yield message
+        await self._call(self._coordinator.arrived, work.assignment.assignment_id)
 
     async def SubmitResult(self, request_iterator: AsyncIterator[Any], context: Context) -> pb.SubmitReply:
         """Read a result into the run directory, check it, count it; only then say so."""
@@ -148,12 +149,9 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             await self._call(self._coordinator.count_bytes, result.assignment_id, up=upload.received)
 
     async def _take_failure(self, result: pb.Result) -> pb.SubmitReply:
-        """Give the work out again; where callers need not show who they are, all are one, and its word ends the run."""
+        """Give the work out again: a client's trouble ends no run, whatever its worker makes of it."""
         reason = printable(result.failure.reason[:_MOST_REASON])
-        if result.failure.hopeless and CALLER.get() is None:
-            await self._call(self._coordinator.fail, reason)
-        else:
-            await self._call(self._coordinator.release, WorkerId(result.worker_id), result.assignment_id, reason)
+        await self._call(self._coordinator.release, WorkerId(result.worker_id), result.assignment_id, reason)
         self._served.announce()
         return pb.SubmitReply(verdict=pb.SubmitReply.ACCEPTED)
 
@@ -226,7 +224,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         while True:
             rung = self._served.work.listen()
             async with self._stopping_if_disk_fails(context):
-                work = await self._known(context, self._coordinator.lease, WorkerId(request.worker_id))
+                work = await self._known(context, self._coordinator.lease, WorkerId(request.worker_id), travels=True)
             if work is not None or self._coordinator.state != "running" or now() >= deadline:
                 return work
             await wait_for(rung, deadline - now())

@@ -47,6 +47,16 @@ def round_summaries(database: Database, first: int = 1) -> list[pb.RoundSummary]
     return list(summaries.values())
 
 
+def left_out(database: Database, first: int = 1) -> list[pb.LeftOut]:
+    """Return every client that sat committed rounds from `first` on out, in order, and why it sat out the last."""
+    rows = database.select(
+        "SELECT client, count(*), max(round), a.reason FROM assignments a JOIN rounds o USING (round) "
+        "WHERE o.state = 'committed' AND a.state != 'done' AND round >= ? GROUP BY client ORDER BY client",
+        first,
+    )  # beside max(), SQLite takes the other columns from the row that has it
+    return [pb.LeftOut(client=client, rounds=rounds, last=last, reason=why) for client, rounds, last, why in rows]
+
+
 def client_summaries(database: Database, round_: int) -> list[ClientSummary]:
     """Return every client of a round with its accuracies and density, and its traffic in the whole run."""
     rows = database.select(

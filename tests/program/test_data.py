@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.errors import LotteryFLError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import load_task
 from lotteryfl.program import program
@@ -56,6 +56,14 @@ def client(k, experiment):
     pair = (torch.zeros(2, 2), torch.tensor([k, k]))
     return Letters([k, 4, 4]), pair, pair
 """
+
+
+def test_a_client_whose_data_cannot_be_read_is_named(tmp_path: Path) -> None:
+    own = str(tmp_path / "own.py")
+    Path(own).write_text(CUSTOM.replace("return torch.zeros(2), self.labels[index]", "raise OSError('no disk')"))
+    task = load_task(validate({"clients": 2, "clients_per_round": 2, "task": {"name": own}}, "test"), [own])
+    with pytest.raises(TaskError, match=r"^client 0 of task own: OSError at own\.py:8: no disk$"):
+        holdings(task, 2)
 
 
 def test_a_task_of_ones_own_is_counted_from_what_it_gives(tmp_path: Path) -> None:

@@ -326,7 +326,8 @@ def test_when_all_diverge_the_run_fails_with_the_reason(tmp_path: Path) -> None:
     with create(tmp_path / "run", tiny_experiment(training={"lr": 1e38}), TinyTask()) as run:
         with pytest.raises(
             LotteryFLError,
-            match=r"round 1: 0 of 3 results, 1 needed after 2 tries: clients were given up; metrics.train_loss = nan",
+            match=r"round 1: 0 of 3 results, 1 needed: none has ever succeeded, and all clients were given up; "
+            r"metrics.train_loss = nan",
         ):
             Simulation(run, TinyTask(), CPU).run(silent)
         assert run.state == "failed"
@@ -337,9 +338,9 @@ class Empty(TinyTask):
         raise TaskError(f"client {client} holds no test examples")
 
 
-def test_an_empty_client_fails_the_run_by_name_and_with_its_data_the_run_goes_on(tmp_path: Path) -> None:
+def test_clients_that_are_all_empty_fail_the_run_by_name_and_with_their_data_the_run_goes_on(tmp_path: Path) -> None:
     with create(tmp_path / "run", tiny_experiment(), TinyTask()) as run:
-        with pytest.raises(LotteryFLError, match=r"the run failed: client \d holds no test examples"):
+        with pytest.raises(LotteryFLError, match=r"the run failed: round 1: .*; client \d holds no test examples"):
             Simulation(run, Empty(), CPU).run(silent)
         assert run.state == "failed"
         Simulation(run, TinyTask(), CPU).run(silent)

@@ -186,8 +186,10 @@ class Bench:
             assert self.submit(worker, self.do(work)).verdict == pb.SubmitReply.ACCEPTED
 
     def finish(self) -> Self:
-        """Do all that is left of the run."""
+        """Do all that is left of the run, when all others are gone."""
         worker = self.register()
+        for other in self.coordinator.alive_workers() - {worker}:
+            self.coordinator.leave(other, "gone", told_to_stop=True)
         while (step := self.coordinator.advance()) is not Step.ENDED:
             self.commit() if step is Step.COMMIT else self.do_all(worker)
         return self

@@ -14,10 +14,11 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import Masks, count
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.wire.table import TensorTable
+from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.spread import spread
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.rundir import RunDirectory, inspected
-from lotteryfl.server.store.summaries import ClientSummary, client_summaries, round_summaries
+from lotteryfl.server.store.summaries import ClientSummary, client_summaries, left_out, round_summaries
 from lotteryfl.server.store.traffic import shared_bytes
 
 FloatArray = npt.NDArray[np.float64]
@@ -70,6 +71,8 @@ class RunData:
     masks: tuple[Masks, ...]
     """Masks by client, packed, mapped from their files; empty: dense."""
     table: TensorTable
+    left_out: tuple[pb.LeftOut, ...] = ()
+    """The clients that sat committed rounds out."""
 
     @property
     def name(self) -> str:
@@ -138,6 +141,7 @@ def read_run(path: Path) -> RunData:
             shared_bytes(run.database),
             tuple(_masks(run)),
             run.table,
+            tuple(left_out(run.database)),
         )
 
 

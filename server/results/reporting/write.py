@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lotteryfl.common.errors import LotteryFLError, TaskError
 from lotteryfl.common.tasks import load_task
 from lotteryfl.server.results.holdings import Holdings, heading, holdings
+from lotteryfl.server.results.leftout import describe_left_out
 from lotteryfl.server.results.picture import draw_holdings
 from lotteryfl.server.results.reporting.clientpictures import draw_clients, draw_layers
 from lotteryfl.server.results.reporting.curves import draw_accuracy, draw_traffic
@@ -61,6 +62,12 @@ def write_report(groups: Sequence[Group], out: Path, tasks: Sequence[str]) -> Pa
     """
     held = _holdings(groups[0].first, tasks)
     notes = [f"Which client holds which classes is not known here: {held.why_not}"] if held.why_not else []
+    notes += [
+        f"{run.name}: {describe_left_out(missing)}"
+        for group in groups
+        for run in group.runs
+        for missing in run.left_out
+    ]
     targets = target_accuracies(groups)
     rows = [figures(group, targets) for group in groups]
     try:

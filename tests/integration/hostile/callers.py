@@ -128,7 +128,7 @@ def an_upload_cut_at_its_header(peer: RawPeer, victim: Victim) -> None:
 
 @attack
 def a_word_that_would_end_the_run(peer: RawPeer, victim: Victim) -> None:
-    """It is believed of whoever has the coordinator's own trust alone; here it hands the work back."""
+    """It hands the work back, whoever says it."""
     assigned = take(peer)
     failure = pb.Failure(reason="there is no hope\n\x1b[2J", hopeless=True)
     failed = pb.Result(worker_id=peer.id, assignment_id=assigned.assignment_id, failure=failure)

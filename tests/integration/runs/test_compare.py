@@ -100,3 +100,26 @@ def test_strategies_of_ones_own_are_compared_too(tmp_path: Path, start: Start, w
     assert compared.exit_code() == 0, compared.stderr
     expected = expect(write(name="oracle.toml", rounds=1, strategy={"name": "fedavg"}))
     assert read_summary(tmp_path / "cmp" / "mine-seed7")["model_sha256"] == expected["model_sha256"]
+
+
+MISSING = """
+from tests.support.gated_task import client as gated, model
+
+def client(k, experiment):
+    if k == 1:
+        raise OSError("no disk")
+    return gated(k, experiment)
+"""
+
+
+def test_a_run_that_left_clients_out_counts_with_a_warning(tmp_path: Path, start: Start, write: Write) -> None:
+    (tmp_path / "missing.py").write_text(MISSING)
+    path = write(task={"name": "missing.py"}, rounds=1, clients_per_round=4)
+    compared = start("compare", path, "--strategies=fedavg", "--seeds=7", "--simulate", "--out=cmp")
+    assert compared.exit_code() == 0, compared.stderr
+    assert "fedavg-seed7: warning: clients were left out of rounds, see cmp/fedavg-seed7.log" in compared.stderr
+    assert "fedavg-seed7: finished" in compared.stderr
+    report = start("report", "cmp")
+    assert report.exit_code() == 0, report.stderr
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "fedavg-seed7: left out: client 1 of 2 rounds, the last 2: client 1 of task missing: client() failed" in page

@@ -101,6 +101,7 @@ def test_a_worker_refuses_what_is_beyond_its_bounds_and_hands_it_back(
     assert {row.state for row in rows} == {"waiting"}
     assert all(re.fullmatch(f"w: {reason}", row.reason) for row in rows if row.reason)
     assert any(row.reason for row in rows) == ("--max-epochs" in options)
+    assert all(row.forgiven == row.attempt for row in rows), "what was not begun costs no attempt"
 
 
 @pytest.mark.parametrize("name", ["", "w" * 257, "w\x1b[2J", "w:x"])

@@ -121,6 +121,48 @@ def test_workers_that_are_told_to_stop_cost_an_assignment_no_attempt(
     assert row.state == state
 
 
+def test_a_clients_attempts_are_those_of_different_workers(drive: Drive) -> None:
+    """A worker that only registered is not waited for; one that is lost is no longer."""
+    bench = drive(tiny_experiment(clients=1, clients_per_round=1))
+    first, second, _ = (bench.register(name) for name in "abc")
+    assert bench.take(first).assignment.assignment_id == "r1-c0-a1"
+    assert bench.coordinator.lease(second) is None
+    bench.coordinator.release(first, "r1-c0-a1", "failed")
+    assert bench.coordinator.lease(first) is None
+    assert bench.take(second).assignment.assignment_id == "r1-c0-a2"
+    bench.coordinator.release(second, "r1-c0-a2", "failed")
+    assert bench.take(first).assignment.assignment_id == "r1-c0-a3", "both have tried"
+    bench.coordinator.release(first, "r1-c0-a3", "failed")
+    (row,) = bench.run.database.assignments(1)
+    assert (row.state, row.attempt, row.worker) == ("dropped", 3, first)
+
+
+def test_what_a_worker_has_failed_at_waits_for_no_worker_that_has_left(drive: Drive) -> None:
+    bench = drive(tiny_experiment(clients=1, clients_per_round=1))
+    first, second = (bench.register(name) for name in "ab")
+    bench.take(first)
+    assert bench.coordinator.lease(second) is None
+    bench.coordinator.release(first, "r1-c0-a1", "failed")
+    bench.coordinator.leave(second, "b: stopped", told_to_stop=True)
+    assert bench.take(first).assignment.assignment_id == "r1-c0-a2"
+
+
+def test_what_never_arrived_at_its_worker_costs_no_attempt(drive: Drive) -> None:
+    bench = drive(tiny_experiment(round={"max_attempts": 1}))
+    lost = bench.register("a", clients={0, 1, 2, 3})
+    work = bench.coordinator.lease(lost, travels=True)
+    assert work is not None
+    client = work.assignment.client
+    bench.coordinator.leave(lost, "a: killed")
+    worker = bench.register("b", clients={client})
+    again = bench.coordinator.lease(worker, travels=True)
+    assert again is not None
+    assert bench.coordinator.heartbeat(worker, progress(again.assignment.assignment_id)) == []
+    bench.coordinator.leave(worker, "b: killed")
+    (row,) = [row for row in bench.run.database.assignments(1) if row.client == client]
+    assert (row.state, row.attempt, row.forgiven) == ("dropped", 2, 1)
+
+
 def test_a_restart_continues_the_round_with_its_leases(drive: Drive) -> None:
     bench = drive()
     a, b = bench.register("a"), bench.register("b")

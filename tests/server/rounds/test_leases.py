@@ -24,6 +24,37 @@ def grant(table: LeaseTable, worker: str, clients: set[int] | None = None, now: 
     return granted
 
 
+def fail(table: LeaseTable, standing: Standing) -> None:
+    table.apply([table.taken_back(standing.id.client, "failed")], 0.0)
+
+
+def test_what_a_worker_has_failed_at_goes_to_another_that_may_do_it() -> None:
+    table = table_of(1, 2, max_attempts=4)
+    a, b, c = map(WorkerId, ("a:1", "b:1", "c:1"))
+    peers = {a: None, b: None, c: {2}}
+    fail(table, grant(table, a, {1}))
+    assert table.grant(a, {1}, None, peers) is None
+    assert table.grant(a, None, None, peers).id.client == 2  # type: ignore[union-attr]
+    assert table.grant(a, {1}, None, {a: None, c: {2}}), "nobody else has its data"
+    fail(table, grant(table, b, {1}))
+    assert table.grant(a, {1}, None, peers), "all have tried"
+    again = LeaseTable([table[1]], 0.0, lease_seconds=LEASE, max_attempts=4)
+    assert again.grant(b, None, None, peers) is None, "after a restart the last one is known"
+
+
+def test_an_assignment_that_never_arrived_has_cost_no_attempt() -> None:
+    table = table_of(1, max_attempts=1)
+    sent = grant(table, "a")
+    table.send(sent.id)
+    fail(table, sent)
+    assert (table[1].state, table[1].forgiven) == ("waiting", 1)
+    sent = grant(table, "a")
+    table.send(sent.id)
+    table.arrived(sent.id)
+    fail(table, sent)
+    assert table[1].state == "dropped"
+
+
 def expired(table: LeaseTable, now: float, heard: dict[str, float] | None = None) -> list[int]:
     known = EVERYONE if heard is None else {WorkerId(worker): at for worker, at in heard.items()}
     return [standing.id.client for standing in table.expired(now, known)]

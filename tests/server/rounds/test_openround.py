@@ -1,5 +1,7 @@
 """When a round is over: every case of the decision, and time that does not count."""
 
+from dataclasses import replace
+
 import pytest
 
 from lotteryfl.common.experiment.settings import RoundSettings
@@ -41,6 +43,15 @@ def test_too_few_results_are_tried_again_as_often_as_is_set(retries: int, verdic
     counts = RoundCounts(assigned=5, results=1, unsettled=0, retries=retries, age=0)
     expected = Decision(verdict, f"1 of 5 results, 2 needed{tries}: clients were given up")
     assert decide(counts, SETTINGS) == expected
+
+
+def test_where_nobody_has_ever_succeeded_all_given_up_is_the_end() -> None:
+    counts = RoundCounts(assigned=5, results=0, unsettled=0, retries=0, age=0, is_first=True)
+    reason = "0 of 5 results, 2 needed: none has ever succeeded, and all clients were given up"
+    assert decide(counts, SETTINGS) == Decision(FAIL, reason)
+    for others in (replace(counts, results=1), replace(counts, is_first=False)):
+        assert decide(others, SETTINGS).verdict is RETRY
+    assert decide(replace(counts, unsettled=1, age=60), SETTINGS).verdict is RETRY, "they may only be slow"
 
 
 def round_of(*standings: Standing, now: float = 0.0) -> OpenRound:

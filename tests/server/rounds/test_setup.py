@@ -79,6 +79,18 @@ def test_a_task_of_ones_own_is_set_up_by_its_file(tmp_path: Path) -> None:
             "cannot travel: 'weight' has dtype torch.complex64",
         ),
         ("nn.Linear(3, 2)", "guess", ExperimentError, "strategy.name = 'guess'"),
+        (
+            "type('Own', (nn.Linear,), {'__deepcopy__': lambda self, memo: self})(3, 2)",
+            "fedavg",
+            TaskError,
+            "task own_task: a copy of its model by copy.deepcopy shares weight with it",
+        ),
+        (
+            "[own := nn.Linear(3, 2), setattr(own, 'lines', (line for line in ()))][0]",
+            "fedavg",
+            TaskError,
+            "task own_task: its model cannot be copied by copy.deepcopy, .*: TypeError: cannot pickle 'generator'",
+        ),
         ("7", "fedavg", TaskError, "returned int, expected a torch.nn.Module"),
     ],
 )
