@@ -26,7 +26,6 @@ SEEDS = {
 SEEDED_FOR_A_WHILE = {
     "client/work/assignment.py": {"derive_seed(assignment.seed, 'unasked')"},
     "common/tasks/custom.py": {"derive_seed(experiment.seed, 'task')", "seed"},  # `seed` derives from the experiment's
-    "common/training/dpsgd.py": {"derive_seed(recipe.seed, 'dropout')"},
     "common/training/loop.py": {"derive_seed(recipe.seed, 'dropout')"},
     "server/rounds/setup.py": {"model_seed(experiment.seed)"},
 }

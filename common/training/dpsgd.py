@@ -16,9 +16,6 @@ from torch.optim import Optimizer
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.noise import Source, gaussian, uniform
-from lotteryfl.common.pruning.prune import trainable_ticket
-from lotteryfl.common.randomness import derive_seed
-from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.given import Data
 from lotteryfl.common.training.loop import (
     Examples,
@@ -26,9 +23,8 @@ from lotteryfl.common.training.loop import (
     OnEpoch,
     OnStep,
     TrainResult,
-    make_optimizer,
     mask_gradients,
-    mode,
+    prepared,
     pull_back,
     require_gradients,
 )
@@ -81,7 +77,7 @@ def train_privately(
         ValueError: as `train`.
         TaskError: Opacus is not installed, or one example has no gradient of its own in this model, as with batch norm.
     """
-    settings, proximal = recipe.settings, recipe.proximal
+    settings = recipe.settings
     for option, value in (("epochs", recipe.epochs), ("batch_size", settings.batch_size)):
         if value < 1:
             raise ValueError(f"{option}={value}: expected at least 1")
@@ -89,15 +85,8 @@ def train_privately(
     device = torch.device(device)
     examples = Examples(data, device)
     expected = min(settings.batch_size, len(examples))
-    model.to(device)
     steps = 0
-    with (
-        mode(model, training=True),
-        seeded(derive_seed(recipe.seed, "dropout"), device),
-        trainable_ticket(model) as pruned,
-    ):
-        plain = make_optimizer(model, settings)
-        start = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad] if proximal else []
+    with prepared(model, recipe, device) as (plain, start, pruned):
         deviation = privacy.noise_multiplier * privacy.max_grad_norm / expected
         with _by_example(model, plain, privacy.max_grad_norm, expected) as optim:
             for epoch in range(1, recipe.epochs + 1):
@@ -111,7 +100,7 @@ def train_privately(
                     optim.pre_step()  # bounds, sums, divides: now there are gradients
                     if deviation:
                         _add_noise((each.grad for each in optim.params), deviation, privacy.source)
-                    pull_back(start, proximal)
+                    pull_back(start, recipe.proximal)
                     mask_gradients(pruned)
                     plain.step()
                     steps += 1

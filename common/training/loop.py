@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
@@ -118,7 +118,7 @@ def train_by_recipe(
         TypeError: the data set has no length.
         ValueError: as `train`.
     """
-    settings, proximal = recipe.settings, recipe.proximal
+    settings = recipe.settings
     if recipe.epochs < 1:
         raise ValueError(f"epochs={recipe.epochs}: expected at least 1")
     require_gradients(model)
@@ -126,15 +126,8 @@ def train_by_recipe(
     examples = Examples(data, device)
     merge_single = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     shuffler = torch.Generator().manual_seed(derive_seed(recipe.seed, "shuffle"))
-    model.to(device)
     steps = 0
-    with (
-        mode(model, training=True),
-        seeded(derive_seed(recipe.seed, "dropout"), device),
-        trainable_ticket(model) as pruned,
-    ):
-        optimizer = make_optimizer(model, settings)
-        start = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad] if proximal else []
+    with prepared(model, recipe, device) as (optimizer, start, pruned):
         for epoch in range(1, recipe.epochs + 1):
             losses, sizes = [], []
             order = torch.randperm(len(examples), generator=shuffler)
@@ -142,7 +135,7 @@ def train_by_recipe(
                 optimizer.zero_grad()
                 batch_loss = loss(model(inputs), labels)
                 batch_loss.backward()  # type: ignore[no-untyped-call]
-                pull_back(start, proximal)
+                pull_back(start, recipe.proximal)
                 mask_gradients(pruned)
                 optimizer.step()
                 steps += 1
@@ -152,8 +145,33 @@ def train_by_recipe(
                     on_step(epoch, steps, losses[-1])
             if on_epoch is not None:
                 on_epoch(epoch)
-        optimizer.zero_grad()
     return TrainResult(_weighted_mean(losses, sizes), len(examples), steps)
+
+
+class Prepared(NamedTuple):
+    """What the steps of a training work with."""
+
+    optimizer: torch.optim.Optimizer
+    """Fresh; its gradients are dropped in the end."""
+    start: list[tuple[nn.Parameter, Tensor]]
+    """The parameters that train with their values before it, for `pull_back`; none where the recipe has no μ."""
+    pruned: list[tuple[Tensor, Tensor]]
+    """The pruned weights with their masks, for `mask_gradients`."""
+
+
+@contextmanager
+def prepared(model: nn.Module, recipe: Recipe, device: torch.device) -> Iterator[Prepared]:
+    """Have a model on its device ready for a recipe's steps: in train mode, pruned weights plain, dropout seeded."""
+    model.to(device)
+    with (
+        mode(model, training=True),
+        seeded(derive_seed(recipe.seed, "dropout"), device),
+        trainable_ticket(model) as pruned,
+    ):
+        optimizer = make_optimizer(model, recipe.settings)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad and recipe.proximal]
+        yield Prepared(optimizer, [(parameter, parameter.detach().clone()) for parameter in trained], pruned)
+        optimizer.zero_grad()
 
 
 def evaluate(

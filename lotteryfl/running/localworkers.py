@@ -98,7 +98,7 @@ class LocalWorkers:
         with open(self._log(name), "ab", opener=private) as log:
             return await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-P",  # a folder named client or common where the user stands is not ours
+                "-P",  # a folder named lotteryfl where the user stands is not ours
                 "-m",
                 "lotteryfl",
                 "work",
