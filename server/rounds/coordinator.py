@@ -214,7 +214,8 @@ class Coordinator:
         if not self._takes_results:
             return None
         worker.asks = True
-        peers = self._workers.asking(self._clock() - self.experiment.round.lease)
+        since = self._clock() - self.experiment.round.lease
+        peers = self._workers.asking(since) if self._table.has_failures else {}  # else not to look at all workers
         granted = self._table.grant(worker_id, worker.clients, self._homes, peers)
         if granted is None:
             return None

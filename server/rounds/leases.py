@@ -241,6 +241,11 @@ class LeaseTable:
         return self._counts[state]
 
     @property
+    def has_failures(self) -> bool:
+        """Whether workers have failed at what waits: only then does it matter to `grant` who its peers are."""
+        return bool(self._tried)
+
+    @property
     def unsettled(self) -> int:
         """How many assignments are neither done nor dropped."""
         return len(self._waiting) + len(self._expires)
