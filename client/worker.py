@@ -6,6 +6,7 @@ import socket
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from lotteryfl.client.heartbeat import Heartbeat, LeaseLostError
 from lotteryfl.client.limits import Limits
 from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
 from lotteryfl.client.work.clienterror import told
-from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskError
+from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.faults import fault
 from lotteryfl.common.names import Digest, WorkerId
@@ -28,7 +29,7 @@ from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import max_payload_bytes
-from lotteryfl.common.wire.table import TensorTable
+from lotteryfl.common.wire.samemodel import check_same_model
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 _log = logging.getLogger("lotteryfl.worker")
@@ -53,6 +54,10 @@ class WorkerSettings:
     """Tell the coordinator what errors of a client's work say, also of private clients."""
 
 
+class RunChangedError(LotteryFLError):
+    """The coordinator came back with another experiment than this worker works by: its run was made longer."""
+
+
 class Worker:
     """One worker process, from registration to goodbye."""
 
@@ -62,6 +67,8 @@ class Worker:
         self._incarnation = uuid.uuid4().hex
         self._run_id = ""
         self._is_at_work = False
+        self._registering = Lock()
+        self._has_changed = False
 
     def run(self) -> None:
         """Work until the coordinator says that the run has finished.
@@ -69,11 +76,21 @@ class Worker:
         Raises:
             LotteryFLError: the run failed, the coordinator cannot be reached, or this worker cannot take part.
         """
+        while not self._took_part():
+            _log.info("%s: the run was made longer, this worker begins anew", self._settings.name)
+        _log.info("%s: the run has finished", self._settings.name)
+
+    def _took_part(self) -> bool:
+        """Take part to the run's end; or until the experiment has changed."""
         registration = self._register()
         self._worker_id = WorkerId(registration.worker_id)
         self._run_id = registration.run_id
+        self._known, self._has_changed = registration.experiment_json, False
         try:
             self._take_part(registration)
+        except RunChangedError as error:
+            self._leave(str(error), told_to_stop=True)
+            return False
         except KeyboardInterrupt:
             self._leave("was stopped", told_to_stop=True)
             raise
@@ -81,7 +98,7 @@ class Worker:
             # What has not been begun was not what made it leave.
             self._leave(str(error) or type(error).__name__, told_to_stop=not self._is_at_work)
             raise
-        _log.info("%s: the run has finished", self._settings.name)
+        return True
 
     def _take_part(self, registration: pb.RegisterReply) -> None:
         experiment, self._table = self._settings.limits.check_registration(registration)
@@ -92,7 +109,7 @@ class Worker:
         self._content, self._runner = self._prepare(experiment, Digest(registration.initial_digest))
         _log.info("%s: registered, on %s", self._settings.name, self._settings.device)
         with Heartbeat(
-            self._connection, self._worker_id, registration.lease_seconds, self._register
+            self._connection, self._worker_id, registration.lease_seconds, self._register_again
         ) as self._heartbeat:
             while self._work_once():
                 pass
@@ -110,13 +127,27 @@ class Worker:
             )
         )
 
+    def _register_again(self) -> None:
+        """Register with a coordinator that was started anew; the heartbeat's thread does so too."""
+        with self._registering:
+            if self._register().experiment_json != self._known:
+                self._has_changed = True
+
+    def _require_unchanged(self) -> None:
+        """Check that the run is still the one that this worker prepared for.
+
+        Raises:
+            RunChangedError: it is not; what this worker was given goes back with its goodbye.
+        """
+        with self._registering:  # whoever has work has been registered, and here it is known as what
+            if self._has_changed:
+                raise RunChangedError("the run was made longer")
+
     def _prepare(self, experiment: Experiment, initial_digest: Digest) -> tuple[Content, AssignmentRunner]:
         task_settings = experiment.task.model_copy(update={"data_dir": self._settings.data_dir})
         experiment = experiment.model_copy(update={"task": task_settings})
         task = load_task(experiment, self._settings.tasks)
-        difference = TensorTable.of(task.model(), experiment.strategy.prunable).difference(self._table)
-        if difference:
-            raise TaskError(f"task {task.name}: this worker's model is not the coordinator's: {difference}")
+        check_same_model(task, experiment, self._table)
         wire = WireFormat(self._table, experiment.wire_dtype)
         content = Content(self._connection, wire, self._worker_id, initial_digest)
         return content, AssignmentRunner(task, experiment, self._table, content.initial, self._settings.device)
@@ -127,12 +158,14 @@ class Worker:
                 self._worker_id, self._payload_limit, self._runner.place, self._check_assignment
             )
         except NotRegisteredError:
-            self._register()
+            self._register_again()
+            self._require_unchanged()
             return True
         if isinstance(fetched, pb.NoWork):
             if fetched.failed:
                 raise LotteryFLError(f"the run failed: {fetched.reason}")
             return not fetched.finished
+        self._require_unchanged()
         assignment, entries = fetched
         fault("assignment-received")
         self._heartbeat.begin(assignment.assignment_id)

@@ -39,6 +39,9 @@ COORDINATOR_POINTS = (
 WORKER_POINTS = ("assignment-received", *_CHUNKS, "ack-received")
 """Where a worker can be made to fail; its chunks are those of an upload."""
 
+LENGTHENING_POINTS = ("lengthened-recorded", *(f"lengthened-{step}" for step in ("written", "synced", "renamed")))
+"""Where a command can be made to fail that makes a run longer."""
+
 _DELAY_SECONDS = 0.5
 
 
@@ -66,7 +69,7 @@ class Fault(NamedTuple):
             raise LotteryFLError(f"LOTTERYFL_FAULTS: {text!r}: expected POINT:ACTION@PASSAGE")
         point, action, passage = match.groups()
         for kind, name, known in (
-            ("point", point, {*COORDINATOR_POINTS, *WORKER_POINTS}),
+            ("point", point, {*COORDINATOR_POINTS, *WORKER_POINTS, *LENGTHENING_POINTS}),
             ("action", action, ACTIONS.keys()),
         ):
             if name not in known:

@@ -143,6 +143,19 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     return _with_task_file(validate(table, source=str(path)), path)
 
 
+def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
+    """Return a resolved experiment with `section.key=value` overrides, validated anew; a preset has had its say.
+
+    Raises:
+        ExperimentError: a key or value is wrong.
+    """
+    table = experiment.model_dump()
+    for override in overrides:
+        _apply_override(table, override)
+    with _explained("--set"):
+        return Experiment.model_validate(table, context=_RESOLVED)
+
+
 def load_resolved(path: Path) -> Experiment:
     """Read what `to_toml` made of an experiment, in this version or an earlier one.
 
@@ -181,6 +194,21 @@ def from_json(text: str) -> Experiment:
 def to_json(experiment: Experiment) -> str:
     """Return a resolved experiment as workers get it: what is at its default is absent, so that only its use is new."""
     return experiment.model_dump_json(exclude={"access": True, "strategy": {"preset"}}, exclude_defaults=True)
+
+
+def to_record(experiment: Experiment) -> str:
+    """Return a resolved experiment as JSON for the run's own record: all but who may work, and where data lies here."""
+    return experiment.model_dump_json(exclude={"access": True, "task": {"data_dir"}})
+
+
+def from_record(text: str, source: str) -> Experiment:
+    """Read what `to_record` wrote, in this version or an earlier one; what is absent is at its default.
+
+    Raises:
+        ExperimentError: it is none, or a newer version's.
+    """
+    with _explained(source, resolved=True):
+        return Experiment.model_validate_json(text, context=_RESOLVED)
 
 
 def to_toml(experiment: Experiment) -> str:

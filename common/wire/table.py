@@ -4,7 +4,7 @@ import hashlib
 import json
 import reprlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import prod
 from typing import Annotated, Literal
 
@@ -170,6 +170,10 @@ class TensorTable:
         if table.nbytes > MAX_BYTES:
             raise PayloadError(f"tensor table: {table.nbytes} bytes of tensors, expected at most {MAX_BYTES}")
         return table
+
+    def with_nothing_prunable(self) -> "TensorTable":
+        """Return the table of the same tensors, none of which is prunable."""
+        return TensorTable(tuple(replace(spec, prunable=False) for spec in self.specs))
 
     def difference(self, other: "TensorTable") -> str:
         """Say in one sentence where two tables first differ; "" when they are equal."""

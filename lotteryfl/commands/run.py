@@ -55,9 +55,9 @@ def _opened(
 ) -> Iterator[OpenedRun]:
     """Open the run that the arguments mean: of an experiment file, or the one in a run directory."""
     if source.is_dir():
-        if overrides or run_dir:
-            raise LotteryFLError(f"{source}: is a run: --set and --run-dir are for new ones")
-        with opened_again(source, tasks, strategies) as opened:
+        if run_dir:
+            raise LotteryFLError(f"{source}: is a run: --run-dir is for new ones")
+        with opened_again(source, tasks, strategies, overrides) as opened:
             yield opened
     else:
         experiment = load(source, overrides)

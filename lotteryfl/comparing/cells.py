@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lotteryfl.common.errors import ExperimentError, LotteryFLError
+from lotteryfl.common.experiment.differences import first_difference
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.server.store.rundir import inspected, is_set_up
 from lotteryfl.server.strategies import create_strategy
@@ -37,8 +38,11 @@ class Cell:
         if not is_set_up(self.path):
             return False
         with inspected(self.path) as run:
-            if run.experiment != load(self.source, self.overrides):
-                raise LotteryFLError(f"{self.path}: holds the run of another experiment: choose another --out")
+            if difference := first_difference(load(self.source, self.overrides), run.experiment):
+                raise LotteryFLError(
+                    f"{self.path}: holds the run of another experiment (here {difference.key} = {difference.found}, "
+                    f"there {difference.expected}): choose another --out"
+                )
             return run.state == "finished"
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.tasks import BUILT_IN, Task, load_task
+from lotteryfl.server.rounds.longer import with_settings
 from lotteryfl.server.rounds.setup import open_or_create_run
+from lotteryfl.server.store.extension import lengthen
 from lotteryfl.server.store.rundir import RunDirectory
 
 
@@ -48,19 +50,25 @@ def opened_new(
     if experiment.task.name not in BUILT_IN:
         tasks = (experiment.task.name, *tasks)
     with open_or_create_run(run_dir, experiment, tasks) as directory:
-        yield _opened(directory, tasks, strategies)
+        task = load_task(directory.experiment, tasks)
+        yield OpenedRun(directory, task, tuple(tasks), tuple(strategies))
 
 
 @contextmanager
-def opened_again(run_dir: Path, tasks: Sequence[str] = (), strategies: Sequence[str] = ()) -> Iterator[OpenedRun]:
+def opened_again(
+    run_dir: Path, tasks: Sequence[str] = (), strategies: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> Iterator[OpenedRun]:
     """Open the run in a run directory, perhaps somebody else's: it only chooses among the tasks that are allowed.
 
+    With `overrides` of more `rounds` than it has, it is made longer.
+
     Raises:
-        LotteryFLError: there is no run, another process is running it, or its task is not allowed here.
+        LotteryFLError: there is no run, another process is running it, its task is not allowed here, or an override
+            is not what it has.
     """
     with RunDirectory(run_dir) as directory:
-        yield _opened(directory, tasks, strategies)
-
-
-def _opened(directory: RunDirectory, tasks: Sequence[str], strategies: Sequence[str]) -> OpenedRun:
-    return OpenedRun(directory, load_task(directory.experiment, tasks), tuple(tasks), tuple(strategies))
+        experiment = with_settings(directory, overrides)
+        task = load_task(experiment, tasks)
+        if experiment != directory.experiment:
+            lengthen(directory, experiment.rounds)
+        yield OpenedRun(directory, task, tuple(tasks), tuple(strategies))

@@ -12,6 +12,7 @@ from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.file import open_file, parse, save
 from lotteryfl.common.text import printable
+from lotteryfl.common.wire.samemodel import check_same_model
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.coordinator import Coordinator, Step, Work
 from lotteryfl.server.rounds.outgoing import assignment_payload
@@ -35,8 +36,9 @@ class Simulation:
             share_errors: write on record what errors of a client's work say, also where privacy is promised.
 
         Raises:
-            LotteryFLError: strategy, privacy or task cannot be used.
+            LotteryFLError: strategy, privacy or task cannot be used, or the task's model is not the run's.
         """
+        check_same_model(task, run.experiment, run.table)
         self._run = run
         self._share_errors = share_errors
         # A clock that stands still: where one thing is done after the other, no lease or round is ever late.

@@ -119,7 +119,9 @@ def _analysis() -> Any:
 
 def _aggregated_results(database: Database, last_round: int) -> dict[int, int]:
     """Return by client how many of its results went into a global model, rounds after `last_round` left out."""
-    rows = database.select("SELECT client, count(*) FROM results WHERE round <= ? GROUP BY client", last_round)
+    rows = database.select(
+        "SELECT client, count(*) FROM results WHERE round BETWEEN 1 AND ? GROUP BY client", last_round
+    )
     return dict(rows.fetchall())
 
 

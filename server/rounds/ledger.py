@@ -202,6 +202,8 @@ class Ledger:
         has_own = strategy.owns_unkept or bool(strategy.personal(self._run.table))
         # Set only where it says something: an older worker refuses what it does not know.
         lossless = not (is_final or strategy.trains(number) or self._run.wire.is_lossless)
+        # Where the run has been made longer, these stood for the last measuring: an answer to that is stale.
+        attempts = self._database.attempts(-number)
         for client in sampled:
             row = clients[client]
             state = ClientState(client, partial(_densities, past, client))
@@ -209,7 +211,8 @@ class Ledger:
             plan.lossless = lossless
             source = shared if strategy.aggregates else row.ticket or shared
             mask, density = shared_mask or (row.mask, row.density)
-            yield AssignmentRow(number, client, plan, mask, source, density, row.ticket if has_own else FileName(""))
+            own, attempt = row.ticket if has_own else FileName(""), attempts.get(client, 0)
+            yield AssignmentRow(number, client, plan, mask, source, density, own, attempt=attempt, forgiven=attempt)
 
     def _shared_mask(self) -> KeptMask | None:
         """Return what every client's work begins under; None: each one's own."""

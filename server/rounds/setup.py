@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from lotteryfl.common.errors import LotteryFLError, PayloadError, TaskError
+from lotteryfl.common.experiment.differences import first_difference
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.randomness import model_seed
@@ -80,10 +81,11 @@ def open_or_create_run(path: Path, experiment: Experiment, tasks: Sequence[str])
     if not is_set_up(path):
         return create_run(path, experiment, tasks)
     run = RunDirectory(path)
-    if run.experiment != experiment:
+    if difference := first_difference(experiment, run.experiment):
         run.close()
         raise LotteryFLError(
-            f"{path}: holds the run of another experiment (see its experiment.toml); "
-            "choose another --run-dir, or continue that one by naming the folder in place of the experiment"
+            f"{path}: holds the run of another experiment (here {difference.key} = {difference.found}, there "
+            f"{difference.expected}); choose another --run-dir, or continue that one by naming the folder in place of "
+            "the experiment"
         )
     return run

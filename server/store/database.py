@@ -127,7 +127,15 @@ class Database:
 
     def committed_rounds(self) -> int:
         """Return how many rounds are committed."""
-        return int(self._scalar("SELECT count(*) FROM rounds WHERE state = 'committed'"))
+        return int(self._scalar("SELECT count(*) FROM rounds WHERE state = 'committed' AND round > 0"))
+
+    def has_counted(self) -> bool:
+        """Tell whether anything has been done: a round is committed, or a result counted."""
+        return bool(
+            self._scalar(
+                "SELECT EXISTS (SELECT 1 FROM rounds WHERE state = 'committed') OR EXISTS (SELECT 1 FROM results)"
+            )
+        )
 
     def is_open(self, round_: int) -> bool:
         """Tell whether the round has been opened and not yet committed."""
@@ -137,9 +145,45 @@ class Database:
         """Write a round and its assignments."""
         self._connection.execute("INSERT INTO rounds (round, state) VALUES (?, 'open')", (round_,))
         self._connection.executemany(
-            "INSERT INTO assignments (round, client, plan, mask, source, density, own) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((a.round, a.client, a.plan.SerializeToString(), a.mask, a.source, a.density, a.own) for a in assignments),
+            "INSERT INTO assignments (round, client, plan, mask, source, density, own, attempt, forgiven) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    a.round,
+                    a.client,
+                    a.plan.SerializeToString(),
+                    a.mask,
+                    a.source,
+                    a.density,
+                    a.own,
+                    a.attempt,
+                    a.forgiven,
+                )
+                for a in assignments
+            ),
         )
+
+    def set_aside(self, round_: int, reason: str) -> None:
+        """Give a round, the last of a run that is made longer, the number -round: it is on record, and not in the way.
+
+        What of it was not over is now.
+        """
+        self._connection.execute("PRAGMA defer_foreign_keys = ON")  # until the transaction's end
+        self._connection.execute(
+            "UPDATE assignments SET state = 'dropped' WHERE round = ? AND state != 'done'", (round_,)
+        )
+        self._connection.execute(
+            f"UPDATE rounds SET state = 'committed', committed_at = {_NOW}, reason = ? "  # noqa: S608
+            "WHERE round = ? AND state = 'open'",
+            (reason, round_),
+        )
+        for table in ("rounds", "assignments", "results", "metrics", "refusals"):
+            self._connection.execute(f"UPDATE {table} SET round = -round WHERE round = ?", (round_,))  # noqa: S608
+
+    def attempts(self, round_: int) -> dict[int, int]:
+        """Return by client how many attempts there were at its assignment of a round."""
+        rows = self._connection.execute("SELECT client, attempt FROM assignments WHERE round = ?", (round_,))
+        return dict(rows.fetchall())
 
     def assignments(self, round_: int) -> list[AssignmentRow]:
         """Return the assignments of a round, in client order."""
@@ -252,7 +296,9 @@ class Database:
     def densities(self) -> dict[int, list[float]]:
         """Return by client the densities of all its tickets so far, in order."""
         found: dict[int, list[float]] = {}
-        for client, density in self._connection.execute("SELECT client, density FROM results ORDER BY round"):
+        for client, density in self._connection.execute(
+            "SELECT client, density FROM results WHERE round > 0 ORDER BY round"
+        ):
             found.setdefault(client, []).append(density)
         return found
 

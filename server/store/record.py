@@ -12,8 +12,9 @@ from typing import Self
 from google.protobuf.message import DecodeError
 
 from lotteryfl.common.errors import LotteryFLError, PayloadError
-from lotteryfl.common.experiment.experiment import load_resolved
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.names import Digest
+from lotteryfl.server.store.binding import bound_experiment
 from lotteryfl.server.store.database import Database
 
 UNREADABLE = (OSError, sqlite3.Error, DecodeError, ValueError, TypeError, ArithmeticError, LookupError, RuntimeError)
@@ -44,15 +45,24 @@ class RunRecord:
         """Open what is closed with the record."""
         self.database = opened.enter_context(closing(Database(self.path / "run.db", read_only=read_only)))
         self._require_set_up()
-        self.experiment = load_resolved(self.path / "experiment.toml")
+        self.experiment = self._bound_experiment()
 
     def _require_set_up(self) -> None:
         try:
-            table = self.database.get("table")
+            table, has_mark = self.database.get("table"), (self.path / SETUP).exists()
+            has_come_back = has_mark and self.database.has_counted()
         except (sqlite3.Error, ValueError) as error:
             raise LotteryFLError(f"{self.path / 'run.db'}: cannot be read: {error}") from error
-        if (self.path / SETUP).exists() or not table:
+        if has_come_back:
+            raise LotteryFLError(came_back(self.path))
+        if has_mark or not table:
             raise LotteryFLError(f"{self.path}: was never finished being set up: start its experiment there again")
+
+    def _bound_experiment(self) -> Experiment:
+        try:
+            return bound_experiment(self.path, self.database)
+        except sqlite3.Error as error:
+            raise LotteryFLError(f"{self.path / 'run.db'}: cannot be read: {error}") from error
 
     def close(self) -> None:
         """Close the database."""
@@ -102,6 +112,14 @@ def damage_named(path: Path) -> Iterator[None]:
     except (PayloadError, *UNREADABLE) as error:
         what = str(error) if isinstance(error, PayloadError) else f"{type(error).__name__}: {error}"
         raise LotteryFLError(f"{path}: is damaged ({what}): `lotteryfl verify` names where") from error
+
+
+def came_back(run: Path) -> str:
+    """Say of a run with something in it that its folder has the mark of a set-up, and what is to be done."""
+    return (
+        f"{run / SETUP}: says that the run was never finished being set up, but it has committed rounds or results, "
+        "and is never cleared: delete that file and go on with the run, or choose another run directory"
+    )
 
 
 def require_no_links(run: Path) -> None:

@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple, Self
 
@@ -33,8 +33,9 @@ from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
+from lotteryfl.server.store.binding import bind, is_bound, record, write_again
 from lotteryfl.server.store.database import Database
-from lotteryfl.server.store.record import SETUP, RunRecord, damage_named, require_no_links
+from lotteryfl.server.store.record import SETUP, RunRecord, came_back, damage_named, require_no_links
 from lotteryfl.server.store.runfiles import is_tensor_file, mask_file, model_file, optimizer_file, tensor_file
 
 FOLDERS = ("models", "masks", "results")
@@ -74,8 +75,19 @@ class RunDirectory(RunRecord):
         if not read_only:
             opened.enter_context(_lock(self.path))
         super()._open(opened, read_only=read_only)
+        if not read_only:
+            self._bind()
         self.table = TensorTable.from_json(self.database.get("table"))
         self.wire = WireFormat(self.table, self.experiment.wire_dtype, lambda: open_file(self.model_path(0)))
+
+    def _bind(self) -> None:
+        try:
+            if not is_bound(self.database):
+                with self.database.transaction():
+                    bind(self.path, self.database, self.experiment)
+            write_again(self.path, self.database, self.experiment)
+        except (OSError, sqlite3.Error) as error:
+            raise cannot_be_written(self.path, error) from error
 
     @classmethod
     def create(
@@ -111,7 +123,7 @@ class RunDirectory(RunRecord):
                 cls._set_up(path, experiment, table, initial, masks or {})
                 (path / SETUP).unlink()
         except (OSError, sqlite3.Error) as error:
-            raise LotteryFLError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+            raise cannot_be_written(path, error) from error
         return cls(path)
 
     @staticmethod
@@ -136,6 +148,7 @@ class RunDirectory(RunRecord):
                 shared = KeptMask(mask_digest(masks), mask_density(table, masks))
                 save(mask_file(path, shared.digest), mask_tensors(masks), "masks")
                 put_shared_mask(database, shared)
+            record(database, experiment)
             database.put("table", table.to_json())
         database.close()
 
@@ -236,6 +249,11 @@ def inspected(path: Path) -> Iterator[RunDirectory]:
         yield run
 
 
+def cannot_be_written(run: Path, error: OSError | sqlite3.Error) -> LotteryFLError:
+    """Return what is said of a run directory that cannot be written."""
+    return LotteryFLError(f"{run}: cannot be written: {getattr(error, 'strerror', None) or error}")
+
+
 def put_shared_mask(database: Database, mask: KeptMask) -> None:
     """Note what all clients start under from now on."""
     database.put("shared_mask", mask.digest)
@@ -267,11 +285,27 @@ def _require_free(path: Path) -> None:
 
 def _clear(path: Path) -> None:
     """Delete what a set-up that was not finished has left, all but what says that it is one."""
+    if _has_counted(path):
+        raise LotteryFLError(came_back(path))
     for entry in path.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
         elif entry.name not in (_LOCK, SETUP):
             entry.unlink()
+
+
+def _has_counted(path: Path) -> bool:
+    """Tell whether a folder holds what no set-up makes: a committed round, or a result."""
+    made = {*path.glob("results/*"), *path.glob("models/round-*")} - {path / model_file(0)}
+    if made:
+        return True  # also where run.db does not say so: it may be what has suffered
+    if not (path / "run.db").is_file():
+        return False
+    try:
+        with closing(Database(path / "run.db", read_only=True)) as database:
+            return database.has_counted()
+    except (LotteryFLError, sqlite3.Error):  # a set-up was killed while it made its tables
+        return False
 
 
 def _lock(path: Path) -> IO[bytes]:

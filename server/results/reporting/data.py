@@ -169,7 +169,7 @@ def _rounds(database: Database) -> Rounds:
         round_: (down, up, (_time(committed) - _time(opened)))
         for round_, down, up, opened, committed in database.select(
             "SELECT round, sum(bytes_down), sum(bytes_up), opened_at, committed_at FROM rounds JOIN assignments "
-            "USING (round) WHERE rounds.state = 'committed' GROUP BY round"
+            "USING (round) WHERE rounds.state = 'committed' AND round > 0 GROUP BY round"
         )
     }
     columns = np.array([(*row, *traffic[row[0]]) for row in rows], dtype=float).reshape(-1, 8).T
@@ -188,7 +188,8 @@ def _rounds(database: Database) -> Rounds:
 
 def _leases(database: Database) -> list[Leased]:
     rows = database.select(
-        "SELECT round, client, worker, leased_at, done_at FROM assignments WHERE state = 'done' ORDER BY leased_at"
+        "SELECT round, client, worker, leased_at, done_at FROM assignments WHERE state = 'done' AND round > 0 "
+        "ORDER BY leased_at"
     ).fetchall()
     first = _time(rows[0][3])
     return [

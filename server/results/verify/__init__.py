@@ -40,6 +40,9 @@ _FILES: _Checks = {"folders": check_folders, "models": check_models, "masks": ch
 
 _KNOWN = {*FOLDERS, "logs", "experiment.toml", "run.db", "run.db-shm", "run.db-wal", "run.lock", "summary.json"}
 
+_EARLIER_SUMMARY = "summary-*.json"
+"""Of a run that was made longer."""
+
 
 def verify(path: Path) -> Report:
     """Check a run directory, whether the run has finished, was interrupted or is being worked on.
@@ -60,7 +63,8 @@ def verify(path: Path) -> Report:
         with RunDirectory(path, read_only=True) as run, run.database.snapshot():
             _check_contents(report, run)
             if not report.problems:  # or what is in use could be taken for a leftover
-                others = {file for file in path.iterdir() if file.name not in _KNOWN}
+                known = _KNOWN | {file.name for file in path.glob(_EARLIER_SUMMARY)}
+                others = {file for file in path.iterdir() if file.name not in known}
                 report.leftovers = sorted(str(file.relative_to(path)) for file in run.leftovers() | others)
         if report.is_being_run:
             _forget_replaced(report)

@@ -4,11 +4,12 @@ import json
 import re
 from pathlib import Path
 
-from lotteryfl.common.experiment.experiment import load_resolved
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.results.verify.report import Group
+from lotteryfl.server.store.binding import bound_experiment
 from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.extension import earlier_rounds
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.strategies import create_strategy
@@ -37,14 +38,18 @@ _ORPHANS = {
 }
 """Rows that refer to none, by what names them."""
 
-_LAST_RESULTS = """
+_IN_TIME = "iif(round < 0, -round - 0.5, round)"
+"""The order in which rounds were: one of a negative number was a last measuring, before the run was made longer."""
+
+_LAST_RESULTS = f"""
     SELECT c.client, c.mask, coalesce(r.mask, ''), c.ticket, coalesce(r.file, '')
     FROM clients c LEFT JOIN (
-        SELECT client, mask, file, max(round) FROM results JOIN rounds USING (round)
-        WHERE rounds.state = 'committed' AND round NOT IN (SELECT value FROM json_each(?)) GROUP BY client
+        SELECT client, mask, file, max({_IN_TIME}) FROM results JOIN rounds USING (round)
+        WHERE rounds.state = 'committed' AND rounds.seconds IS NOT NULL
+        AND round NOT IN (SELECT value FROM json_each(?)) GROUP BY client
     ) r USING (client)
-"""
-"""But for those of rounds that measure: they are no tickets."""
+"""  # noqa: S608
+"""But for those of rounds that measure, or that were set aside before they were over: they are no tickets."""
 
 
 def check_database(group: Group, database: Database) -> None:
@@ -64,7 +69,7 @@ def check_experiment(group: Group, path: Path, database: Database) -> None:
     with group.naming("run.db: run, key 'table'"):
         table = TensorTable.from_json(database.get("table"))
     with group.naming("experiment.toml"):
-        experiment = load_resolved(path / "experiment.toml")
+        experiment = bound_experiment(path, database)
         strategy = create_strategy(experiment)
     for key in ("run_id", "initial_digest", "model_digest", "model_sha256"):
         if not database.get(key):
@@ -95,7 +100,7 @@ def check_references(group: Group, run: RunDirectory) -> None:
 def check_rounds(group: Group, run: RunDirectory) -> None:
     """Check that rounds follow each other, and that each has its assignments, and these their results."""
     database = run.database
-    rounds = list(database.select("SELECT round, state FROM rounds ORDER BY round"))
+    rounds = list(database.select("SELECT round, state FROM rounds WHERE round > 0 ORDER BY round"))
     for expected, (round_, _) in enumerate(rounds, start=1):
         if round_ != expected:
             group.add(f"run.db: rounds: round {expected}", f"missing, and round {round_} is there")
@@ -105,6 +110,9 @@ def check_rounds(group: Group, run: RunDirectory) -> None:
         if round_ > final or (state == "open" and round_ < len(rounds)):
             what = f"{state!r} of {len(rounds)} rounds, expected only the last to be open, and none after {final}"
             group.add(f"run.db: rounds: round {round_}", what)
+    for (round_,) in database.select("SELECT round FROM rounds WHERE round <= 0"):
+        if -round_ - 1 not in earlier_rounds(database):
+            group.add(f"run.db: rounds: round {round_}", "set aside, and the run never had so many rounds")
     committed = sum(state == "committed" for _, state in rounds)
     if ((state := database.get("state")) == "finished") != (committed == final):
         group.add("run.db: run, key 'state'", f"{state!r} with {committed} of {final} rounds committed")
@@ -131,10 +139,11 @@ def _check_sizes(group: Group, run: RunDirectory) -> None:
         "(SELECT count(*) FROM results r WHERE r.round = rounds.round) FROM rounds"
     ):
         where = f"run.db: rounds: round {round_}"
-        expected = experiment.clients if round_ > experiment.rounds else experiment.clients_per_round
+        is_training = 0 < round_ <= experiment.rounds
+        expected = experiment.clients_per_round if is_training else experiment.clients
         if assignments != expected:
             group.add(where, f"{assignments} assignments, expected {expected}")
-        if state == "committed" and results < (least := experiment.round.min_results):
+        if round_ > 0 and state == "committed" and results < (least := experiment.round.min_results):
             group.add(where, f"committed with {results} results, expected at least {least}")
 
 
@@ -232,12 +241,12 @@ def _check_masks_of_all(group: Group, run: RunDirectory, strategy: Strategy) -> 
 
 
 def _check_own_masks(group: Group, database: Database) -> None:
-    steps = """
+    steps = f"""
         SELECT r.round, r.client, a.mask AS mask_before, lag(r.mask, 1, '') OVER past AS mask_last,
                lag(r.density, 1, 1.0) OVER past AS density_before, r.density AS density, r.mask AS mask
         FROM results r JOIN assignments a USING (round, client)
-        WINDOW past AS (PARTITION BY r.client ORDER BY r.round)
-    """
+        WINDOW past AS (PARTITION BY r.client ORDER BY {_IN_TIME})
+    """  # noqa: S608
     for round_, client, mask_before, mask_last, density_before, density, mask in database.select(steps):
         where = f"run.db: results: round {round_}, client {client}"
         if mask_before != mask_last:
