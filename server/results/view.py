@@ -91,6 +91,8 @@ class RunView:
     def metrics(self) -> "pd.DataFrame":
         """Return a row for each round, client and phase (validation, downloaded, personalised, global).
 
+        A last measuring after which the run was made longer has its number with a minus: -31 after 30 rounds.
+
         Columns: the metrics of `common.training.metrics.Metrics`, and of the whole result `density` after the work,
         `train_loss` and `seconds`.
 
@@ -101,6 +103,8 @@ class RunView:
 
     def assignments(self) -> "pd.DataFrame":
         """Return a row for each round and client: worker, bytes, and the times of lease and result (UTC).
+
+        Rounds are numbered as in `metrics`.
 
         Raises:
             LotteryFLError: pandas is not installed.

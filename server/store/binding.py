@@ -59,10 +59,11 @@ def bind(run: Path, database: Database, experiment: Experiment) -> None:
         raise ExperimentError(f"{file}: clients = {experiment.clients}, expected {clients} as run.db has it")
     ended = database.get("state") == "finished"
     if committed > experiment.rounds + 1 or ended != (committed == experiment.rounds + 1):
-        what = (
-            f"{'finished' if ended else 'not finished'} with {committed} rounds committed, the last measuring included"
+        state = "finished" if ended else "not finished"
+        raise ExperimentError(
+            f"{file}: rounds = {experiment.rounds}: the run is {state} with {committed} rounds committed, the last "
+            "measuring of every client included"
         )
-        raise ExperimentError(f"{file}: rounds = {experiment.rounds}: the run has {what}")
     record(database, experiment)
 
 

@@ -84,9 +84,14 @@ def check_experiment(group: Group, path: Path, database: Database) -> None:
         group.add("run.db: run, key 'shared_density'", f"{found}, expected a number from 0 to 1")
     if group.is_sound:
         group.looked_at = (
-            f"{strategy.name}, {experiment.clients} clients, {experiment.rounds} rounds; "
+            f"{strategy.name}, {experiment.clients} clients, {_rounds(database, experiment.rounds)}; "
             f"a model of {sum(spec.numel for spec in table)} values in {len(table)} tensors"
         )
+
+
+def _rounds(database: Database, rounds: int) -> str:
+    earlier = earlier_rounds(database)
+    return f"{rounds} rounds{f' (at first {earlier[0]})' if earlier else ''}"
 
 
 def check_references(group: Group, run: RunDirectory) -> None:
