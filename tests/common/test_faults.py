@@ -14,7 +14,15 @@ import pytest
 
 from lotteryfl.common import faults
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.faults import ACTIONS, COORDINATOR_POINTS, WORKER_POINTS, Fault, LostError, Plan
+from lotteryfl.common.faults import (
+    ACTIONS,
+    COORDINATOR_POINTS,
+    LENGTHENING_POINTS,
+    WORKER_POINTS,
+    Fault,
+    LostError,
+    Plan,
+)
 from tests.support.paths import ROOT
 
 
@@ -143,7 +151,7 @@ def test_every_point_is_in_the_code() -> None:
     code = "\n".join(path.read_text() for path in product)
     steps = set(re.findall(r'\bself\._fault\("([^"]+)"\)', code))
     named = {point for point in re.findall(r'\bfault\(f?"([^"]+)"\)', code) if "{" not in point}
-    expected = {*COORDINATOR_POINTS, *WORKER_POINTS}
-    assert named | {f"{kind}-{step}" for kind in ("results", "masks", "models") for step in steps} == {
+    expected = {*COORDINATOR_POINTS, *WORKER_POINTS, *LENGTHENING_POINTS}
+    assert named | {f"{kind}-{step}" for kind in ("results", "masks", "models", "lengthened") for step in steps} == {
         point for point in expected if not point.startswith("chunk-")
     }
