@@ -36,7 +36,7 @@ from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.store.summaries import left_out
 from lotteryfl.signals import run_until_signal
 
-_overrides = set_option()
+_overrides = set_option(text="Override the experiment, as training.lr=0.05; of a run in DIR, only rounds=MORE.")
 _strategies = strategy_option(passed_on=True)
 _run_dir = click.option("--run-dir", type=click.Path(path_type=Path), help="[default: runs/NAME-TIME]")
 _source = click.argument("source", metavar="EXPERIMENT.toml|DIR", type=click.Path(path_type=Path))

@@ -1,12 +1,12 @@
 """The run directory: everything a run must not forget, in files that any SQLite and safetensors reader opens.
 
-experiment.toml       the experiment as resolved
-run.db                rounds, assignments, results, metrics
+experiment.toml       the experiment as resolved, held against that in run.db; see `store.binding`
+run.db                the experiment, rounds, assignments, results, metrics
 models/round-NNNN.safetensors    the global model after round NNNN (0000: θ_0)
 models/optimizer-NNNN.safetensors    what the server's optimizer remembers of it, where there is one
 masks/DIGEST.safetensors         packed masks, named by content
 results/ASSIGNMENT.N.safetensors what clients returned; the last of each client is its ticket
-summary.json          written when the run has finished
+summary.json          written when the run has finished; summary-NNNN.json: before it was made longer
 .setup                there while it is set up
 """
 
