@@ -55,7 +55,7 @@ class WorkerSettings:
 
 
 class RunChangedError(LotteryFLError):
-    """The coordinator came back with another experiment than this worker works by: its run was made longer."""
+    """The coordinator came back with another experiment than this worker works by, as of a run that was made longer."""
 
 
 class Worker:
@@ -77,7 +77,7 @@ class Worker:
             LotteryFLError: the run failed, the coordinator cannot be reached, or this worker cannot take part.
         """
         while not self._took_part():
-            _log.info("%s: the run was made longer, this worker begins anew", self._settings.name)
+            _log.info("%s: the run's experiment is another now, this worker begins anew", self._settings.name)
         _log.info("%s: the run has finished", self._settings.name)
 
     def _took_part(self) -> bool:
@@ -141,7 +141,7 @@ class Worker:
         """
         with self._registering:  # whoever has work has been registered, and here it is known as what
             if self._has_changed:
-                raise RunChangedError("the run was made longer")
+                raise RunChangedError("the run's experiment is another now")
 
     def _prepare(self, experiment: Experiment, initial_digest: Digest) -> tuple[Content, AssignmentRunner]:
         task_settings = experiment.task.model_copy(update={"data_dir": self._settings.data_dir})

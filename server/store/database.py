@@ -144,23 +144,14 @@ class Database:
     def open_round(self, round_: int, assignments: Iterable[AssignmentRow]) -> None:
         """Write a round and its assignments."""
         self._connection.execute("INSERT INTO rounds (round, state) VALUES (?, 'open')", (round_,))
+        rows = (
+            (a.round, a.client, a.plan.SerializeToString(), a.mask, a.source, a.density, a.own, a.attempt, a.forgiven)
+            for a in assignments
+        )
         self._connection.executemany(
             "INSERT INTO assignments (round, client, plan, mask, source, density, own, attempt, forgiven) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (
-                    a.round,
-                    a.client,
-                    a.plan.SerializeToString(),
-                    a.mask,
-                    a.source,
-                    a.density,
-                    a.own,
-                    a.attempt,
-                    a.forgiven,
-                )
-                for a in assignments
-            ),
+            rows,
         )
 
     def set_aside(self, round_: int, reason: str) -> None:

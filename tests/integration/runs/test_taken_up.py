@@ -105,7 +105,7 @@ def test_a_worker_takes_part_in_the_run_that_has_become_longer(
             assert coordinator.ended(60) == ""
         assert worker.exit_code() == 0, worker.stderr
         write_summary(opened.directory)
-    assert worker.said("the run was made longer, this worker begins anew")
+    assert worker.said("the run's experiment is another now, this worker begins anew")
     assert_same_bits(path, expect(write(rounds=3, **changes)))
 
 
