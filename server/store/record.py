@@ -20,7 +20,7 @@ UNREADABLE = (OSError, sqlite3.Error, DecodeError, ValueError, TypeError, Arithm
 """What comes of reading a run directory that is damaged: SQLite hands out whatever its file holds, of any type."""
 
 SETUP = ".setup"
-"""While it is there, what else is in its folder is a set-up's that was not finished, and can go."""
+"""Where it is and run.db is not, what else is in its folder is a set-up's that was not finished, and can go."""
 
 
 class RunRecord:
@@ -33,6 +33,8 @@ class RunRecord:
             LotteryFLError: there is no run, or it is damaged.
         """
         if not (path / "run.db").is_file():
+            if (path / SETUP).exists():
+                raise unfinished(path)
             raise LotteryFLError(f"{path}: is no run directory: it has no run.db")
         require_no_links(path)
         self.path = path
@@ -51,8 +53,8 @@ class RunRecord:
             table = self.database.get("table")
         except (sqlite3.Error, ValueError) as error:
             raise LotteryFLError(f"{self.path / 'run.db'}: cannot be read: {error}") from error
-        if (self.path / SETUP).exists() or not table:
-            raise LotteryFLError(f"{self.path}: was never finished being set up: start its experiment there again")
+        if not table:
+            raise unfinished(self.path)
 
     def close(self) -> None:
         """Close the database."""
@@ -88,6 +90,11 @@ class RunRecord:
     def model_round(self) -> int:
         """The round whose aggregation made the current global model; 0: it is θ_0."""
         return int(self.database.get("model_round", "0"))
+
+
+def unfinished(path: Path) -> LotteryFLError:
+    """Return what is said of a run directory whose set-up was not finished."""
+    return LotteryFLError(f"{path}: was never finished being set up: start its experiment there again")
 
 
 @contextmanager
