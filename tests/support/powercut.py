@@ -18,7 +18,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -96,7 +96,9 @@ class Disk:
     def followed(self) -> Iterator[None]:
         """Follow what the process does in the block, in any thread."""
         names = ("open", "mkdir", "rmdir", "rename", "replace", "unlink", "remove", "fsync", "pwrite")
-        with patch.multiple(os, **{name: self._following(getattr(os, name), name) for name in names}):
+        with ExitStack() as stack:
+            for name in names:
+                stack.enter_context(patch.object(os, name, self._following(getattr(os, name), name)))
             yield
 
     # -- what is done
@@ -240,10 +242,8 @@ class Disk:
             return {name: None}
         content = node.content()
         if node.is_database:
-            beside = {suffix: Path(f"{node.path}{suffix}") for suffix in ("-wal", "-journal")}
-            return {name: content} | {
-                f"{name}{end}": file.read_bytes() for end, file in beside.items() if file.exists()
-            }
+            beside = ((f"{name}{end}", Path(f"{node.path}{end}")) for end in ("-wal", "-journal"))
+            return {name: content, **{its: file.read_bytes() for its, file in beside if file.exists()}}
         fate = "whole" if node.is_synced else cut.fates[node]
         middle = len(content) // 2
         return {name: {"whole": content, "empty": b"", "torn": content[:middle] + bytes(len(content) - middle)}[fate]}

@@ -108,7 +108,7 @@ def check(recording: Recording, folder: Path, experiment: Experiment, bits: Bits
             if (key := taken_up(run)) in known:
                 continue
             known.add(key)
-            assert not (report := verify(run.path)).problems, f"{left.step}: {report.lines()}"
+            assert not (report := verify(run.path)).problems, [left.step, *report.lines()]
             assert finish(run) == bits, left.step
     return len(known)
 
