@@ -82,13 +82,20 @@ class RunDirectory(RunRecord):
         if not read_only:
             opened.enter_context(_lock(self.path))
         super()._open(opened, read_only=read_only)
-        if (
-            not read_only and (self.path / SETUP).exists()
-        ):  # the end of the set-up is not on disk, or its removal was not
-            sync_folder(self.path)
-            _unmark(self.path)
+        if not read_only:
+            self._finish_set_up()
         self.table = TensorTable.from_json(self.database.get("table"))
         self.wire = WireFormat(self.table, self.experiment.wire_dtype, lambda: open_file(self.model_path(0)))
+
+    def _finish_set_up(self) -> None:
+        """Put the end of the set-up on disk, where it may not have come so far, or its marker has come back."""
+        if not (self.path / SETUP).exists():
+            return
+        try:
+            sync_folder(self.path)
+            _unmark(self.path)
+        except OSError as error:
+            raise cannot_be_written(self.path, error) from error
 
     @classmethod
     def create(
@@ -125,7 +132,7 @@ class RunDirectory(RunRecord):
                 cls._set_up(path, experiment, table, initial, masks or {})
                 _unmark(path)
         except (OSError, sqlite3.Error) as error:
-            raise LotteryFLError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+            raise cannot_be_written(path, error) from error
         return cls(path)
 
     @staticmethod
@@ -258,6 +265,11 @@ def inspected(path: Path) -> Iterator[RunDirectory]:
     """
     with damage_named(path), RunDirectory(path, read_only=True) as run:
         yield run
+
+
+def cannot_be_written(run: Path, error: OSError | sqlite3.Error) -> LotteryFLError:
+    """Return what is said of a run directory that cannot be written."""
+    return LotteryFLError(f"{run}: cannot be written: {getattr(error, 'strerror', None) or error}")
 
 
 def put_shared_mask(database: Database, mask: KeptMask) -> None:

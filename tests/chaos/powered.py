@@ -44,7 +44,7 @@ def run() -> None:
     def cut(point: str) -> None:
         with disk.lock:
             write(disk.left_by(disk.any_cut(Random(point))), folder / f"{_LEFT}.part")  # noqa: S311 - no secret
-            Path(folder / f"{_LEFT}.part").rename(folder / _LEFT)
+            (folder / f"{_LEFT}.part").rename(folder / _LEFT)
             os.kill(os.getpid(), signal.SIGKILL)
 
     faults.ACTIONS["die"] = cut

@@ -33,6 +33,9 @@ Fate = Literal["whole", "empty", "torn"]
 _FATES: tuple[Fate, ...] = ("whole", "empty", "torn")
 
 _DATABASES = ("run.db", ".run.db.part")
+_BESIDE = ("-wal", "-journal", "-shm")
+"""What SQLite calls the files that it keeps beside one."""
+
 _MOST_AT_ONCE = 8
 _SAMPLES = 30
 
@@ -89,6 +92,8 @@ class Disk:
         self._on_disk: dict[Path, Node] = {}
         self._waiting: list[Change] = []
         for path in (self.root, *self.root.rglob("*")):
+            if path.name.endswith(_BESIDE):
+                continue
             self._on_disk[path] = Node(path, path.stat().st_ino, path.is_dir(), is_synced=True)
         self._now = dict(self._on_disk)
 
@@ -242,7 +247,7 @@ class Disk:
             return {name: None}
         content = node.content()
         if node.is_database:
-            beside = ((f"{name}{end}", Path(f"{node.path}{end}")) for end in ("-wal", "-journal"))
+            beside = ((f"{name}{end}", Path(f"{node.path}{end}")) for end in _BESIDE[:2])
             return {name: content, **{its: file.read_bytes() for its, file in beside if file.exists()}}
         fate = "whole" if node.is_synced else cut.fates[node]
         middle = len(content) // 2
