@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from lotteryfl.common.faults import fault
+from lotteryfl.common.folders import sync_folder
 from lotteryfl.common.privatefiles import PRIVATE_FILE
 
 
@@ -42,11 +43,7 @@ class AtomicFile:
         self.file.close()
         self._part.replace(self._path)
         self._fault("renamed")
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name is on disk only when the folder is
-        finally:
-            os.close(folder)
+        sync_folder(self._path.parent)  # the new name is on disk only when the folder is
 
     def _fault(self, step: str) -> None:
         if self._label:
@@ -68,3 +65,9 @@ class AtomicFile:
                 self.commit()
         finally:
             self.discard()
+
+
+def write_text(path: Path, text: str, mode: int = PRIVATE_FILE, label: str = "") -> None:
+    """Write a file that is there whole and on disk, or not at all; see `AtomicFile`."""
+    with AtomicFile(path, mode, label) as file:
+        file.write(text.encode(), 0)

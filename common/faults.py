@@ -27,6 +27,14 @@ T = TypeVar("T")
 _FILES = ("results", "masks", "models")
 _CHUNKS = ("chunk-first-sent", "chunk-middle-sent", "chunk-last-sent")
 
+SETUP_POINTS = (
+    *("setup-folder-made", "setup-marked"),
+    *(f"experiment-{step}" for step in ("written", "synced", "renamed")),
+    *("database-written", "database-renamed"),
+    *("setup-synced", "setup-unmarked"),
+)
+"""Where a coordinator can be made to fail while it sets up a run; θ_0 and masks have the points of their folders."""
+
 COORDINATOR_POINTS = (
     *("lease-writing", "lease-written"),
     *_CHUNKS,  # of a download
@@ -69,7 +77,7 @@ class Fault(NamedTuple):
             raise LotteryFLError(f"LOTTERYFL_FAULTS: {text!r}: expected POINT:ACTION@PASSAGE")
         point, action, passage = match.groups()
         for kind, name, known in (
-            ("point", point, {*COORDINATOR_POINTS, *WORKER_POINTS, *LENGTHENING_POINTS}),
+            ("point", point, {*SETUP_POINTS, *COORDINATOR_POINTS, *WORKER_POINTS, *LENGTHENING_POINTS}),
             ("action", action, ACTIONS.keys()),
         ):
             if name not in known:

@@ -10,7 +10,9 @@ from pathlib import Path
 import click
 
 from lotteryfl.commands.options import device_option, set_option, strategy_option, task_option
+from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.privatefiles import SHARED_FILE
 from lotteryfl.common.text import printable
 from lotteryfl.comparing.cells import Cell, plan_cells
 from lotteryfl.comparing.processes import run_cells
@@ -83,17 +85,10 @@ def _conclude(cells: Sequence[Cell], out: Path) -> str:
     groups = [Group(label, tuple(read_run(cell.path) for cell in its)) for label, its in by_label.items()]
     targets = target_accuracies(groups)
     rows = [figures(group, targets) for group in groups]
-    _write(out / "compare.json", json.dumps(_as_json(rows, targets), indent=2) + "\n")
-    _write(out / "compare.md", table(rows, targets, "github") + "\n")
+    write_text(out / "compare.json", json.dumps(_as_json(rows, targets), indent=2) + "\n", SHARED_FILE)
+    write_text(out / "compare.md", table(rows, targets, "github") + "\n", SHARED_FILE)
     return f"{table(rows, targets, 'simple')}\n\n{out / 'compare.md'}, {out / 'compare.json'}"
 
 
 def _as_json(rows: Sequence[Figures], targets: Targets) -> dict[str, object]:
     return {"target_accuracies": targets._asdict(), "strategies": [row.as_json() for row in rows]}
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f"{path.name}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

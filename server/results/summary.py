@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from lotteryfl.common.privatefiles import private
+from lotteryfl.common.atomicfile import write_text
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.spread import spread
 from lotteryfl.server.store.refusals import Refusals
@@ -123,10 +123,7 @@ def summarise(run: RunDirectory) -> Summary:
 def write_summary(run: RunDirectory) -> Path:
     """Write summary.json into the run directory, whole or not at all."""
     path = run.path / "summary.json"
-    draft = path.with_suffix(".tmp")
-    with open(draft, "w", encoding="utf-8", opener=private) as file:
-        file.write(json.dumps(summarise(run), indent=2) + "\n")
-    draft.replace(path)
+    write_text(path, json.dumps(summarise(run), indent=2) + "\n")
     return path
 
 

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from lotteryfl.common.folders import sync_folder
 from lotteryfl.common.security.tls import SecurityError
 
 Key = ec.EllipticCurvePrivateKey
@@ -65,6 +66,7 @@ def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        sync_folder(path.parent)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise SecurityError(f"{path}: cannot be written: {error.strerror}") from error

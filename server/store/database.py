@@ -49,12 +49,12 @@ class Database:
 
     def _prepare(self, path: Path, versions: Versions, *, read_only: bool) -> None:
         """Make the tables where there are none; check that they are those of this program."""
+        self._connection.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns, also the first
         version = version_of(self._connection)
         if version == 0 and not read_only:
             self._connection.execute("PRAGMA journal_mode = WAL")
             versions.create(self._connection)
             version = versions.newest
-        self._connection.execute("PRAGMA synchronous = FULL")
         if refusal := versions.refusal(version):
             raise LotteryFLError(f"{path}: {refusal}")
         if version < versions.newest:
@@ -82,6 +82,12 @@ class Database:
     def close(self) -> None:
         """Close the connection; what was not committed is rolled back."""
         self._connection.close()
+
+    def gather(self) -> None:
+        """Put all that was committed into the one file, on disk: it may then be renamed, once it is closed."""
+        busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise sqlite3.OperationalError("another connection reads it")
 
     def transaction(self) -> AbstractContextManager[None]:
         """All of the block's changes reach the disk, or none."""
@@ -128,14 +134,6 @@ class Database:
     def committed_rounds(self) -> int:
         """Return how many rounds are committed."""
         return int(self._scalar("SELECT count(*) FROM rounds WHERE state = 'committed' AND round > 0"))
-
-    def has_counted(self) -> bool:
-        """Tell whether anything has been done: a round is committed, or a result counted."""
-        return bool(
-            self._scalar(
-                "SELECT EXISTS (SELECT 1 FROM rounds WHERE state = 'committed') OR EXISTS (SELECT 1 FROM results)"
-            )
-        )
 
     def is_open(self, round_: int) -> bool:
         """Tell whether the round has been opened and not yet committed."""

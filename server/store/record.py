@@ -21,7 +21,7 @@ UNREADABLE = (OSError, sqlite3.Error, DecodeError, ValueError, TypeError, Arithm
 """What comes of reading a run directory that is damaged: SQLite hands out whatever its file holds, of any type."""
 
 SETUP = ".setup"
-"""While it is there, what else is in its folder is a set-up's that was not finished, and can go."""
+"""Where it is and run.db is not, what else is in its folder is a set-up's that was not finished, and can go."""
 
 
 class RunRecord:
@@ -34,6 +34,8 @@ class RunRecord:
             LotteryFLError: there is no run, or it is damaged.
         """
         if not (path / "run.db").is_file():
+            if (path / SETUP).exists():
+                raise unfinished(path)
             raise LotteryFLError(f"{path}: is no run directory: it has no run.db")
         require_no_links(path)
         self.path = path
@@ -49,14 +51,11 @@ class RunRecord:
 
     def _require_set_up(self) -> None:
         try:
-            table, has_mark = self.database.get("table"), (self.path / SETUP).exists()
-            has_come_back = has_mark and self.database.has_counted()
+            table = self.database.get("table")
         except (sqlite3.Error, ValueError) as error:
             raise LotteryFLError(f"{self.path / 'run.db'}: cannot be read: {error}") from error
-        if has_come_back:
-            raise LotteryFLError(came_back(self.path))
-        if has_mark or not table:
-            raise LotteryFLError(f"{self.path}: was never finished being set up: start its experiment there again")
+        if not table:
+            raise unfinished(self.path)
 
     def _bound_experiment(self) -> Experiment:
         try:
@@ -100,6 +99,11 @@ class RunRecord:
         return int(self.database.get("model_round", "0"))
 
 
+def unfinished(path: Path) -> LotteryFLError:
+    """Return what is said of a run directory whose set-up was not finished."""
+    return LotteryFLError(f"{path}: was never finished being set up: start its experiment there again")
+
+
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
     """Say of a run directory that it is damaged, where the block finds that it cannot be read.
@@ -112,14 +116,6 @@ def damage_named(path: Path) -> Iterator[None]:
     except (PayloadError, *UNREADABLE) as error:
         what = str(error) if isinstance(error, PayloadError) else f"{type(error).__name__}: {error}"
         raise LotteryFLError(f"{path}: is damaged ({what}): `lotteryfl verify` names where") from error
-
-
-def came_back(run: Path) -> str:
-    """Say of a run with something in it that its folder has the mark of a set-up, and what is to be done."""
-    return (
-        f"{run / SETUP}: says that the run was never finished being set up, but it has committed rounds or results, "
-        "and is never cleared: delete that file and go on with the run, or choose another run directory"
-    )
 
 
 def require_no_links(run: Path) -> None:

@@ -7,7 +7,10 @@ models/optimizer-NNNN.safetensors    what the server's optimizer remembers of it
 masks/DIGEST.safetensors         packed masks, named by content
 results/ASSIGNMENT.N.safetensors what clients returned; the last of each client is its ticket
 summary.json          written when the run has finished; summary-NNNN.json: before it was made longer
-.setup                there while it is set up
+.setup                there while it is set up; where run.db is there too, the run is whole
+
+A set-up is durable step by step: the folder and the way to it, the marker, every other file and folder, and at last
+run.db, which gets its name when it is whole. A power cut leaves no run, one to be set up again, or a whole one.
 """
 
 import fcntl
@@ -22,8 +25,11 @@ from typing import IO, NamedTuple, Self
 
 from torch import Tensor
 
+from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment, to_json, to_toml
+from lotteryfl.common.faults import fault
+from lotteryfl.common.folders import sync_folder, sync_way_to
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER, private
@@ -35,11 +41,13 @@ from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, 
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.store.binding import bind, is_bound, record, write_again
 from lotteryfl.server.store.database import Database
-from lotteryfl.server.store.record import SETUP, RunRecord, came_back, damage_named, require_no_links
+from lotteryfl.server.store.record import SETUP, RunRecord, damage_named, require_no_links
 from lotteryfl.server.store.runfiles import is_tensor_file, mask_file, model_file, optimizer_file, tensor_file
 
 FOLDERS = ("models", "masks", "results")
 _LOCK = "run.lock"
+_DRAFT = ".run.db.part"
+"""run.db while it is made."""
 
 
 class NewModel(NamedTuple):
@@ -76,9 +84,20 @@ class RunDirectory(RunRecord):
             opened.enter_context(_lock(self.path))
         super()._open(opened, read_only=read_only)
         if not read_only:
+            self._finish_set_up()
             self._bind()
         self.table = TensorTable.from_json(self.database.get("table"))
         self.wire = WireFormat(self.table, self.experiment.wire_dtype, lambda: open_file(self.model_path(0)))
+
+    def _finish_set_up(self) -> None:
+        """Put the end of the set-up on disk, where it may not have come so far, or its marker has come back."""
+        if not (self.path / SETUP).exists():
+            return
+        try:
+            sync_folder(self.path)
+            _unmark(self.path)
+        except OSError as error:
+            raise cannot_be_written(self.path, error) from error
 
     def _bind(self) -> None:
         try:
@@ -114,14 +133,15 @@ class RunDirectory(RunRecord):
         WireFormat(table, experiment.wire_dtype).pack(initial, {})
         try:
             path.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+            fault("setup-folder-made")
             _require_free(path)
             require_no_links(path)
             with _lock(path):
                 _require_free(path)  # nobody has set one up meanwhile
+                _mark(path)
                 _clear(path)
-                (path / SETUP).touch(PRIVATE_FILE)
                 cls._set_up(path, experiment, table, initial, masks or {})
-                (path / SETUP).unlink()
+                _unmark(path)
         except (OSError, sqlite3.Error) as error:
             raise cannot_be_written(path, error) from error
         return cls(path)
@@ -132,25 +152,31 @@ class RunDirectory(RunRecord):
     ) -> None:
         for folder in FOLDERS:
             (path / folder).mkdir(PRIVATE_FOLDER)
-        with open(path / "experiment.toml", "w", encoding="utf-8", opener=private) as file:
-            file.write(to_toml(experiment))
+        write_text(path / "experiment.toml", to_toml(experiment), label="experiment")
         initial_digest = save(path / model_file(0), initial, "models")
-        (path / "run.db").touch(PRIVATE_FILE)  # SQLite gives what it puts beside it the same permissions
-        database = Database(path / "run.db")
-        with database.transaction():
-            database.put("run_id", uuid.uuid4().hex)
-            database.put("initial_digest", initial_digest)
-            database.put("model_digest", initial_digest)
-            database.put("model_sha256", digest(initial))
-            database.put("state", "running")
-            database.add_clients(experiment.clients)
-            if masks:
-                shared = KeptMask(mask_digest(masks), mask_density(table, masks))
-                save(mask_file(path, shared.digest), mask_tensors(masks), "masks")
-                put_shared_mask(database, shared)
-            record(database, experiment)
-            database.put("table", table.to_json())
-        database.close()
+        shared = KeptMask(mask_digest(masks), mask_density(table, masks)) if masks else None
+        if shared is not None:
+            save(mask_file(path, shared.digest), mask_tensors(masks), "masks")
+        draft = path / _DRAFT
+        draft.touch(PRIVATE_FILE)  # SQLite gives what it puts beside it the same permissions
+        with closing(Database(draft)) as database:
+            with database.transaction():
+                database.put("run_id", uuid.uuid4().hex)
+                database.put("initial_digest", initial_digest)
+                database.put("model_digest", initial_digest)
+                database.put("model_sha256", digest(initial))
+                database.put("state", "running")
+                database.add_clients(experiment.clients)
+                if shared is not None:
+                    put_shared_mask(database, shared)
+                record(database, experiment)
+                database.put("table", table.to_json())
+            database.gather()
+        fault("database-written")
+        draft.replace(path / "run.db")
+        fault("database-renamed")
+        sync_folder(path)
+        fault("setup-synced")
 
     def model_path(self, round_: int) -> Path:
         """Return where the global model after a round is; 0: θ_0."""
@@ -190,7 +216,11 @@ class RunDirectory(RunRecord):
 
     def save_masks(self, masks: Masks, mask_digest: Digest) -> None:
         """Keep a client's masks under their digest; empty masks (a dense client) need no file."""
-        if masks and not (path := self.mask_path(mask_digest)).exists():
+        if not masks:
+            return
+        if (path := self.mask_path(mask_digest)).exists():
+            sync_folder(path.parent)  # whoever has just made it, in another thread, may not have come so far
+        else:
             save(path, mask_tensors(masks), "masks")
 
     def load_masks(self, mask_digest: Digest) -> Masks:
@@ -274,38 +304,42 @@ def is_being_run(path: Path) -> bool:
 
 def is_set_up(path: Path) -> bool:
     """Tell whether the folder holds a run, and not one whose set-up was never finished."""
-    return (path / "run.db").exists() and not (path / SETUP).exists()
+    return (path / "run.db").exists()
 
 
 def _require_free(path: Path) -> None:
     names = {entry.name for entry in path.iterdir()} - {_LOCK}
-    if names and SETUP not in names:
+    if is_set_up(path) or (names and SETUP not in names):
         raise LotteryFLError(f"{path}: is not empty; choose another run directory")
+
+
+def _mark(path: Path) -> None:
+    """Say, on disk before there is anything else, that what is in the folder is a set-up that is not finished."""
+    (path / SETUP).touch(PRIVATE_FILE)
+    sync_folder(path)
+    sync_way_to(path)
+    fault("setup-marked")
+
+
+def _unmark(path: Path) -> None:
+    (path / SETUP).unlink()
+    fault("setup-unmarked")
+    sync_folder(path)
 
 
 def _clear(path: Path) -> None:
     """Delete what a set-up that was not finished has left, all but what says that it is one."""
-    if _has_counted(path):
-        raise LotteryFLError(came_back(path))
+    made = {*path.glob("results/*"), *path.glob("models/round-*")} - {path / model_file(0)}
+    if made:
+        raise LotteryFLError(
+            f"{path}: has rounds or results ({min(made).name}) but no run.db, and is not cleared: "
+            "put run.db back, or choose another run directory"
+        )
     for entry in path.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
         elif entry.name not in (_LOCK, SETUP):
             entry.unlink()
-
-
-def _has_counted(path: Path) -> bool:
-    """Tell whether a folder holds what no set-up makes: a committed round, or a result."""
-    made = {*path.glob("results/*"), *path.glob("models/round-*")} - {path / model_file(0)}
-    if made:
-        return True  # also where run.db does not say so: it may be what has suffered
-    if not (path / "run.db").is_file():
-        return False
-    try:
-        with closing(Database(path / "run.db", read_only=True)) as database:
-            return database.has_counted()
-    except (LotteryFLError, sqlite3.Error):  # a set-up was killed while it made its tables
-        return False
 
 
 def _lock(path: Path) -> IO[bytes]:

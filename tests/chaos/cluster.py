@@ -12,10 +12,13 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple, Self
 
+from tests.chaos import powered
 from tests.chaos.member import Member
 from tests.chaos.proxy import Proxy
 
 COORDINATOR = "coordinator"
+RUN = f"{powered.DISK}/run"
+"""The run directory, below the folder of all members."""
 LEASE_SECONDS = 2.0
 _TICK = 0.01
 _STUCK_SECONDS = 120.0
@@ -56,6 +59,7 @@ class History:
     faults: list[Struck] = field(default_factory=list)
     acks: list[Ack] = field(default_factory=list)
     restarts: int = 0
+    power_cuts: int = 0
     seconds: float = 0.0
 
     def recoveries(self, *, alone: bool) -> list[tuple[float, Struck]]:
@@ -93,8 +97,11 @@ class Cluster:
         self._later: list[tuple[float, Member | Proxy]] = []
         port = free_port()
         self._folder = folder
-        serve = ["serve", experiment, f"--listen=127.0.0.1:{port}", "--run-dir=run"]
-        self._members = {COORDINATOR: Member(COORDINATOR, serve, folder, plans.get(COORDINATOR, ()))}
+        serve = ["serve", experiment, f"--listen=127.0.0.1:{port}", f"--run-dir={RUN}"]
+        (folder / powered.DISK).mkdir()
+        self._members = {
+            COORDINATOR: Member(COORDINATOR, serve, folder, plans.get(COORDINATOR, ()), module=powered.__name__)
+        }
         self._proxies = {}
         for number in range(1, workers + 1):
             name = f"worker-{number}"
@@ -143,6 +150,8 @@ class Cluster:
                 if ack := _ACK.search(line):
                     self.history.acks.append(Ack(time.time(), member.name, ack[1]))
             if code is not None and code != 0:
+                if member.name == COORDINATOR:
+                    self.history.power_cuts += powered.power_up(self._folder)
                 member.start()
                 self.history.restarts += 1
             elif member.is_stopped and all(member is not what for _, what in self._later):

@@ -32,13 +32,21 @@ class Tail:
 class Member:
     """A `lotteryfl …` whose log is one file over all its starts."""
 
-    def __init__(self, name: str, arguments: Sequence[object], folder: Path, faults: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[object],
+        folder: Path,
+        faults: Sequence[str] = (),
+        *,
+        module: str = "lotteryfl",
+    ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
         fault_log = folder / f"{name}.faults"
         self.said = Tail(self.log)
         self.faults = Tail(fault_log)
-        self._command = [sys.executable, "-m", "lotteryfl", *map(str, arguments)]
+        self._command = [sys.executable, "-m", module, *map(str, arguments)]
         self._folder = folder
         self._env: Mapping[str, str] = {
             **os.environ,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from random import Random
 
-from lotteryfl.common.faults import COORDINATOR_POINTS, WORKER_POINTS, Fault
+from lotteryfl.common.faults import COORDINATOR_POINTS, SETUP_POINTS, WORKER_POINTS, Fault
 from tests.chaos.cluster import COORDINATOR, Outside
 
 _ANYWHERE = ("die", "stop", "delay", "cut")
@@ -19,9 +19,10 @@ _DONE_BUT = ("lease-written", "chunk-last-sent", "result-recorded", "ack-sending
 
 
 def coordinator_faults() -> list[Fault]:
-    """Return every point of the coordinator with everything that can happen there."""
+    """Return every point of the coordinator with everything that can happen there; to die is to lose power."""
     found = [(point, action) for point in COORDINATOR_POINTS for action in _ANYWHERE]
     found += [(point, "raise") for point in _CAN_FAIL] + [(point, "lose") for point in _DONE_BUT]
+    found += [(point, "die") for point in SETUP_POINTS]
     faults = [Fault(*pair, 1) for pair in found]
     # The first model is θ_0, the second an aggregate.
     return faults + [fault._replace(passage=2) for fault in faults if fault.point.startswith("models-")]

@@ -1,5 +1,6 @@
 """Real processes, killed, stopped, cut off and told of full disks at every point: the run ends with the same bits.
 
+Where a coordinator dies at a point of its own, the power is cut too: what was not synced may be lost.
 `make chaos` runs all of it and prints what it took to recover.
 """
 
@@ -18,12 +19,12 @@ import tomli_w
 import torch
 
 from lotteryfl.common.experiment.experiment import load
-from lotteryfl.common.faults import Fault
+from lotteryfl.common.faults import SETUP_POINTS, Fault
 from lotteryfl.common.tasks import load_task
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.rounds.setup import create_run
-from tests.chaos.cluster import COORDINATOR, LEASE_SECONDS, Cluster, History, Outside, Struck
+from tests.chaos.cluster import COORDINATOR, LEASE_SECONDS, RUN, Cluster, History, Outside, Struck
 from tests.chaos.promises import check_promises, repeated
 from tests.chaos.schedule import coordinator_faults, outside_faults, worker_faults
 from tests.support.bench import silent
@@ -121,10 +122,10 @@ def survive(
     texts = {name: [str(fault) for fault in faults] for name, faults in plans.items()}
     with Cluster(folder, expected.file, TASK, workers, texts, random) as cluster:
         cluster.run(outside)
-    if not (folder / "run" / "summary.json").exists():  # killed after the last commit
-        lotteryfl("run", expected.file, "--run-dir", "run", cwd=folder)
-    check_promises(folder / "run", expected.run, cluster.history.acks)
-    again, total = repeated(folder / "run")
+    if not (folder / RUN / "summary.json").exists():  # killed after the last commit
+        lotteryfl("run", expected.file, "--run-dir", RUN, cwd=folder)
+    check_promises(folder / RUN, expected.run, cluster.history.acks)
+    again, total = repeated(folder / RUN)
     report.histories.append(cluster.history)
     report.repeated += again
     report.assignments += total
@@ -149,6 +150,22 @@ def test_a_few_faults_of_every_kind(tmp_path: Path) -> None:
     random = Random(7)  # noqa: S311 - faults are no secrets
     survive(tmp_path, expected, plans, FEW_OUTSIDE, 2, random, report)
     assert len(report.faults) >= 12, report.faults
+
+
+CUTS = tuple(f"{point}:die@1" for point in (*SETUP_POINTS, "results-renamed", "masks-synced", "round-committed"))
+"""Power cuts: all the others are among the two hundred faults."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_power_is_cut_at_every_step_of_a_set_up(tmp_path: Path) -> None:
+    expected, report = undisturbed(tmp_path, rounds=3, clients=4, clients_per_round=4), Report()
+    plans = {COORDINATOR: [*map(Fault.parse, CUTS), Fault("models-renamed", "die", 2)]}
+    random = Random(7)  # noqa: S311 - faults are no secrets
+    (folder := tmp_path / "cut").mkdir()
+    history = survive(folder, expected, plans, (), 2, random, report)
+    assert history.power_cuts == len(CUTS) + 1
+    assert {fault.what for fault in report.faults} == {*CUTS, "models-renamed:die@2"}
 
 
 @pytest.mark.slow

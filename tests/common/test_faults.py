@@ -18,6 +18,7 @@ from lotteryfl.common.faults import (
     ACTIONS,
     COORDINATOR_POINTS,
     LENGTHENING_POINTS,
+    SETUP_POINTS,
     WORKER_POINTS,
     Fault,
     LostError,
@@ -44,7 +45,7 @@ def test_nothing_happens_unless_asked_for() -> None:
     assert Plan.of({}) is None
     chunks = [b"one", b"two"]
     assert faults.between_chunks(chunks) is chunks, "a stream's chunks take a longer way"
-    for point in (*COORDINATOR_POINTS, *WORKER_POINTS):
+    for point in (*SETUP_POINTS, *COORDINATOR_POINTS, *WORKER_POINTS):
         faults.fault(point)
 
 
@@ -151,7 +152,8 @@ def test_every_point_is_in_the_code() -> None:
     code = "\n".join(path.read_text() for path in product)
     steps = set(re.findall(r'\bself\._fault\("([^"]+)"\)', code))
     named = {point for point in re.findall(r'\bfault\(f?"([^"]+)"\)', code) if "{" not in point}
-    expected = {*COORDINATOR_POINTS, *WORKER_POINTS, *LENGTHENING_POINTS}
-    assert named | {f"{kind}-{step}" for kind in ("results", "masks", "models", "lengthened") for step in steps} == {
+    kinds = ("results", "masks", "models", "experiment", "lengthened")
+    expected = {*SETUP_POINTS, *COORDINATOR_POINTS, *WORKER_POINTS, *LENGTHENING_POINTS}
+    assert named | {f"{kind}-{step}" for kind in kinds for step in steps} == {
         point for point in expected if not point.startswith("chunk-")
     }

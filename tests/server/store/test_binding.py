@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.experiment.experiment import load_resolved, to_toml
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.store.record import SETUP, RunRecord
 from lotteryfl.server.store.rundir import RunDirectory
-from tests.support.bench import Bench, TinyTask, create, simulated, tiny_experiment
+from tests.support.bench import Bench, TinyTask, create, tiny_experiment
 from tests.support.paths import ROOT
 
 Drive = Callable[..., Bench]
@@ -132,46 +131,14 @@ def test_a_newer_versions_record_is_named(finished_run: Path) -> None:
 # -- nothing that was done is cleared
 
 
-def test_a_run_with_a_result_is_never_cleared(drive: Drive, tmp_path: Path) -> None:
-    """Where the mark of its set-up comes back, as after a power cut."""
-    bench = drive()
-    worker = bench.register()
-    bench.submit(worker, bench.do(bench.take(worker)))
-    bench.close()
-    _stays(bench.path)
-    bench.restart().finish()
-    with simulated(tmp_path / "undisturbed", tiny_experiment()) as same:
-        assert bench.bits()[:2] == (same.database.get("model_sha256"), same.tickets_sha256())
-
-
-def test_a_finished_run_is_never_cleared(finished_run: Path) -> None:
-    _stays(finished_run)
-    assert verify(finished_run).problems == 0
-
-
 def test_results_are_not_cleared_where_the_database_is_lost(finished_run: Path) -> None:
-    """Whatever is said of it: run.db may be what has suffered."""
-    for damage in (b"", b"no database at all"):
-        (finished_run / "run.db").write_bytes(damage)
-        (finished_run / SETUP).touch()
+    """Whatever the mark of a set-up says: run.db may be what has suffered."""
+    (finished_run / SETUP).touch()
+    for damage, told in ((b"", "is not empty"), (b"no database at all", "is not empty"), (None, "is not cleared")):
+        (finished_run / "run.db").unlink()
+        if damage is not None:
+            (finished_run / "run.db").write_bytes(damage)
         before = contents(finished_run)
-        with pytest.raises(LotteryFLError, match="has committed rounds or results, and is never cleared"):
+        with pytest.raises(LotteryFLError, match=told):
             create(finished_run, tiny_experiment(), TinyTask())
         assert contents(finished_run) == before
-
-
-def _stays(path: Path) -> None:
-    (path / SETUP).touch()
-    before = contents(path)
-    told = f"{path / SETUP}: says .* has committed rounds or results, and is never cleared: delete that file and go on"
-    for look in (*looks(path), lambda: create(path, tiny_experiment(), TinyTask())):
-        with pytest.raises(LotteryFLError, match=told):
-            look()
-    after = contents(path)
-    assert {name: after[name] for name in before if "run.db-" not in name} == {
-        name: content for name, content in before.items() if "run.db-" not in name
-    }
-    (path / SETUP).unlink()
-    with RunDirectory(path, read_only=True) as run:
-        assert run.experiment == load_resolved(path / "experiment.toml")
-        assert to_toml(run.experiment) == (path / "experiment.toml").read_text()

@@ -14,6 +14,7 @@ from lotteryfl.common import faults
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import from_json
 from lotteryfl.common.experiment.settings import TaskSettings
+from lotteryfl.common.faults import SETUP_POINTS
 from lotteryfl.common.packedmasks import pack
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
@@ -28,6 +29,9 @@ from lotteryfl.server.store.runfiles import model_file
 from tests.support.bench import Bench, TinyTask, create, tiny_experiment, tiny_mlp
 
 Drive = Callable[..., Bench]
+
+SET_UP_AT = ("database-renamed", "setup-synced", "setup-unmarked")
+"""Points at which a run is set up: run.db has its name."""
 
 
 @pytest.fixture
@@ -90,22 +94,48 @@ def test_what_is_no_run_is_named(tmp_path: Path, path: Path) -> None:
 def test_a_set_up_that_was_not_finished_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it ended: each time the disk is full at another point of it."""
     path, experiment = tmp_path / "run", tiny_experiment()
-    for point in ("models-written", "models-synced", "models-renamed"):
+    before_it_counts = [point for point in SETUP_POINTS if point not in SET_UP_AT]
+    for point in (*before_it_counts, "models-written", "models-synced", "models-renamed"):
         monkeypatch.setattr(faults, "_plan", faults.Plan((faults.Fault(point, "raise", 1),)))
         with pytest.raises(LotteryFLError, match=f"{path}: cannot be written: No space left on device"):
             create(path, experiment, TinyTask())
         assert not is_set_up(path)
+        with pytest.raises(LotteryFLError, match=r"is no run directory|was never finished being set up"):
+            RunDirectory(path)
     monkeypatch.undo()
     create(path, experiment, TinyTask()).close()
     assert is_set_up(path)
-    (path / ".setup").touch()  # killed as the very last thing was to be done
-    assert not is_set_up(path)
-    with pytest.raises(LotteryFLError, match="was never finished being set up"):
-        RunDirectory(path)
-    create(path, experiment, TinyTask()).close()
     with pytest.raises(LotteryFLError, match="is not empty"):
         create(path, experiment, TinyTask())
     assert verify(path).problems == 0
+
+
+@pytest.mark.parametrize("point", SET_UP_AT)
+def test_a_set_up_that_was_whole_is_taken_up(tmp_path: Path, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, experiment = tmp_path / "run", tiny_experiment()
+    monkeypatch.setattr(faults, "_plan", faults.Plan((faults.Fault(point, "raise", 1),)))
+    with pytest.raises(LotteryFLError, match=f"{path}: cannot be written: No space left on device"):
+        create(path, experiment, TinyTask())
+    monkeypatch.undo()
+    assert is_set_up(path)
+    RunDirectory(path).close()
+    assert not (path / ".setup").exists()
+    assert verify(path).problems == 0
+
+
+def test_a_run_whose_set_up_marker_came_back_is_neither_refused_nor_cleared(drive: Drive) -> None:
+    """A power cut may take its removal back."""
+    bench = drive()
+    bench.do_all(bench.register())
+    bench.commit()
+    (bench.path / ".setup").touch()
+    assert is_set_up(bench.path)
+    with pytest.raises(LotteryFLError, match="is not empty"):
+        create(bench.path, tiny_experiment(), TinyTask())
+    assert verify(bench.path).problems == 0
+    bench.restart()
+    assert not (bench.path / ".setup").exists()
+    assert bench.finish().bits() == drive(name="undisturbed").finish().bits()
 
 
 def test_a_run_is_set_up_by_one_process_at_a_time(tmp_path: Path) -> None:
