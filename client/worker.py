@@ -84,7 +84,7 @@ class Worker:
         _log.info("%s: the run has finished", self._settings.name)
 
     def _take_part(self, registration: pb.RegisterReply) -> None:
-        experiment, self._table = self._settings.limits.check_registration(registration)
+        experiment, self._table = self._settings.limits.check_registration(registration, self._settings.device)
         self._experiment = experiment
         self._payload_limit = max_payload_bytes(self._table)
         torch.set_num_threads(experiment.training.threads)
@@ -119,7 +119,8 @@ class Worker:
             raise TaskError(f"task {task.name}: this worker's model is not the coordinator's: {difference}")
         wire = WireFormat(self._table, experiment.wire_dtype)
         content = Content(self._connection, wire, self._worker_id, initial_digest)
-        return content, AssignmentRunner(task, experiment, self._table, content.initial, self._settings.device)
+        memory = self._settings.limits.max_memory
+        return content, AssignmentRunner(task, experiment, self._table, content.initial, self._settings.device, memory)
 
     def _work_once(self) -> bool:
         try:

@@ -7,7 +7,9 @@ import torch
 
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
-from lotteryfl.common.errors import ClientError, PayloadError
+from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError
+from lotteryfl.common.memory.bounds import device_bound, host_bound
+from lotteryfl.common.memory.need import worker_need
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.file import open_file, parse, save
@@ -37,6 +39,10 @@ class Simulation:
         Raises:
             LotteryFLError: strategy, privacy or task cannot be used.
         """
+        free = device_bound(device)
+        need = worker_need(run.table, run.experiment, own_memory=free is not None)
+        if excess := need.excess(host_bound(), free, "there are"):
+            raise LotteryFLError(f"the run takes {excess}")
         self._run = run
         self._share_errors = share_errors
         # A clock that stands still: where one thing is done after the other, no lease or round is ever late.
