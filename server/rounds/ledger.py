@@ -158,6 +158,8 @@ class Ledger:
                 self._put_state("finished", "")
             elif self.state == "running":
                 self._put_state("running", "")  # there is no reason to try again any more
+        if conclusion.mask is not None:
+            self._run.settle_masks(conclusion.mask.digest, counts=True)
         fault("round-committed")
         self._run.remove(needed_before - self._run.files_in_use())
         self._take_up()

@@ -34,6 +34,7 @@ from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.maskfiles import MaskFiles
 from lotteryfl.server.store.record import SETUP, RunRecord, damage_named, require_no_links
 from lotteryfl.server.store.runfiles import is_tensor_file, mask_file, model_file, optimizer_file, tensor_file
 
@@ -75,6 +76,7 @@ class RunDirectory(RunRecord):
             opened.enter_context(_lock(self.path))
         super()._open(opened, read_only=read_only)
         self.table = TensorTable.from_json(self.database.get("table"))
+        self._mask_files = MaskFiles(self.path)
         self.wire = WireFormat(self.table, self.experiment.wire_dtype, lambda: open_file(self.model_path(0)))
 
     @classmethod
@@ -176,9 +178,20 @@ class RunDirectory(RunRecord):
         return path if path.exists() else None
 
     def save_masks(self, masks: Masks, mask_digest: Digest) -> None:
-        """Keep a client's masks under their digest; empty masks (a dense client) need no file."""
-        if masks and not (path := self.mask_path(mask_digest)).exists():
-            save(path, mask_tensors(masks), "masks")
+        """Keep masks under their digest, for `settle_masks`; empty masks (a dense client) need no file."""
+        if masks:
+            self._mask_files.keep(masks, mask_digest)
+
+    def settle_masks(self, mask_digest: Digest, *, counts: bool) -> None:
+        """Drop the masks that `save_masks` kept of what does not count after all, unless the run needs them.
+
+        Args:
+            mask_digest: theirs; '' where there were none.
+            counts: what had them counts, on disk.
+        """
+        if mask_digest:
+            needed = counts or self.database.needs_mask(mask_digest)
+            self._mask_files.settle(mask_digest, needed=needed)
 
     def load_masks(self, mask_digest: Digest) -> Masks:
         """Return the masks with this digest, mapped from their file; '' is a dense client's."""
