@@ -26,6 +26,7 @@ from lotteryfl.common.security.identity import Identity, Role, check_name
 from lotteryfl.common.security.tls import ChannelSecurity, token_name
 from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tensors.stream import TensorStream
+from lotteryfl.common.text import brief
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.common.wire.table import TensorTable
@@ -195,7 +196,7 @@ class Worker:
             reason: why; the worker's log has it.
             shared: what of it the coordinator may know; None: all.
         """
-        failure = pb.Failure(reason=reason[:1000] if shared is None else shared)
+        failure = pb.Failure(reason=brief(reason if shared is None else shared))
         result = pb.Result(worker_id=self._worker_id, assignment_id=assignment_id, failure=failure)
         try:
             self._connection.hand_back(result)
@@ -206,7 +207,7 @@ class Worker:
     def _leave(self, reason: str, *, told_to_stop: bool = False) -> None:
         """Say goodbye; what is under work, or on its way here, goes back at once."""
         try:
-            why = f"{self._settings.name}: {reason}"[:1000]
+            why = brief(f"{self._settings.name}: {reason}")
             self._connection.leave(pb.LeaveRequest(worker_id=self._worker_id, reason=why, told_to_stop=told_to_stop))
             _log.info("%s: left; what was under work was handed back", self._settings.name)
         except LotteryFLError as error:

@@ -13,7 +13,7 @@ from lotteryfl.common.memory.need import worker_need
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.file import open_file, parse, save
-from lotteryfl.common.text import printable
+from lotteryfl.common.text import brief, printable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.coordinator import Coordinator, Step, Work
 from lotteryfl.server.rounds.outgoing import assignment_payload
@@ -99,7 +99,7 @@ class Simulation:
         reason = told(error, privacy, holds_private=False, shares=self._share_errors)
         if reason != str(error):
             _log.warning("%s: %s", assignment_id, error)
-        self._coordinator.release(self._worker_id, assignment_id, printable(reason))
+        self._coordinator.release(self._worker_id, assignment_id, printable(brief(reason)))
 
     def _result(self, work: Work) -> tuple[FileName, pb.Result]:
         assignment = work.assignment

@@ -393,7 +393,7 @@ class Coordinator:
             traffic=self._ledger.traffic,
             last=self._ledger.last,
             refusals=self._ledger.refusals,
-            left_out=self._ledger.left_out.values(),
+            left_out=self._ledger.left_out,
             workers=len(self.alive_workers()),
         )
 
