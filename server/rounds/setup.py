@@ -17,6 +17,7 @@ from lotteryfl.common.wire.format import check_model
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.privacy.promise import check_privacy
+from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.rundir import RunDirectory, is_set_up
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.drawing import drawing
@@ -49,7 +50,7 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
         ServerOptimizer(settings, {})  # is it installed?
     with drawing(experiment, "initial masks"):
         masks = strategy.initial_masks(table)
-    return RunDirectory.create(path, experiment, table, named_tensors(model), masks)
+    return RunDirectory.create(path, experiment, table, named_tensors(model), masks, ExtraState.of(model))
 
 
 def _table_of(model: nn.Module, experiment: Experiment, task: Task) -> TensorTable:

@@ -34,6 +34,7 @@ from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.maskfiles import MaskFiles
 from lotteryfl.server.store.record import SETUP, RunRecord, damage_named, require_no_links
 from lotteryfl.server.store.runfiles import is_tensor_file, mask_file, model_file, optimizer_file, tensor_file
@@ -87,6 +88,7 @@ class RunDirectory(RunRecord):
         table: TensorTable,
         initial: Mapping[str, Tensor],
         masks: Masks | None = None,
+        extra: ExtraState | None = None,
     ) -> Self:
         """Set up a run in a new or empty folder, or in one where that was begun and never finished.
 
@@ -96,6 +98,7 @@ class RunDirectory(RunRecord):
             table: the model's tensor table.
             initial: θ_0 by plain name, as the table says.
             masks: what all clients start under; none: they are dense.
+            extra: what the model's modules keep beside their tensors; None: nothing.
 
         Raises:
             LotteryFLError: the folder cannot be written or holds something already, or θ_0 is beyond the wire dtype.
@@ -110,7 +113,7 @@ class RunDirectory(RunRecord):
                 _require_free(path)  # nobody has set one up meanwhile
                 _clear(path)
                 (path / SETUP).touch(PRIVATE_FILE)
-                cls._set_up(path, experiment, table, initial, masks or {})
+                cls._set_up(path, experiment, table, initial, masks or {}, extra or ExtraState())
                 (path / SETUP).unlink()
         except (OSError, sqlite3.Error) as error:
             raise LotteryFLError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
@@ -118,7 +121,12 @@ class RunDirectory(RunRecord):
 
     @staticmethod
     def _set_up(
-        path: Path, experiment: Experiment, table: TensorTable, initial: Mapping[str, Tensor], masks: Masks
+        path: Path,
+        experiment: Experiment,
+        table: TensorTable,
+        initial: Mapping[str, Tensor],
+        masks: Masks,
+        extra: ExtraState,
     ) -> None:
         for folder in FOLDERS:
             (path / folder).mkdir(PRIVATE_FOLDER)
@@ -138,6 +146,7 @@ class RunDirectory(RunRecord):
                 shared = KeptMask(mask_digest(masks), mask_density(table, masks))
                 save(mask_file(path, shared.digest), mask_tensors(masks), "masks")
                 put_shared_mask(database, shared)
+            extra.keep(database)
             database.put("table", table.to_json())
         database.close()
 
