@@ -1,25 +1,28 @@
 """What a worker takes on: its coordinator's word is checked before any memory or time is spent on it."""
 
 import math
-import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+import torch
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
-from rich.filesize import decimal
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment, from_json
 from lotteryfl.common.experiment.settings import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
+from lotteryfl.common.memory.bounds import Bound, device_bound, host_bound
+from lotteryfl.common.memory.need import worker_need
 from lotteryfl.common.text import quoted
-from lotteryfl.common.wire.payload import is_digest, max_payload_bytes
+from lotteryfl.common.wire.payload import is_digest
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 DEFAULT_MAX_EPOCHS = 1000
+
+_CPU = torch.device("cpu")
 
 _MOST_ID = 300
 """Characters of what the coordinator calls a worker or a run."""
@@ -42,11 +45,6 @@ class RefusedError(LotteryFLError):
     """The coordinator asks for what this worker does not take on; the message names it, and the bound."""
 
 
-def half_of_the_memory() -> int:
-    """Return half of the machine's memory in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
 @dataclass(frozen=True)
 class Limits:
     """The most that one assignment may ask for.
@@ -55,14 +53,20 @@ class Limits:
     """
 
     max_epochs: int = DEFAULT_MAX_EPOCHS
-    max_memory: int = field(default_factory=half_of_the_memory)
-    """Bytes of a model, which are those of its largest payload."""
+    max_memory: Bound = field(default_factory=lambda: host_bound().halved())
+    """Of the machine's memory, for the work on a model."""
 
-    def check_registration(self, reply: pb.RegisterReply) -> tuple[Experiment, TensorTable]:
+    def check_registration(
+        self, reply: pb.RegisterReply, device: torch.device = _CPU
+    ) -> tuple[Experiment, TensorTable]:
         """Read what a registration was answered with.
 
+        Args:
+            reply: the answer.
+            device: of the worker.
+
         Raises:
-            RefusedError: a value makes no sense, or the model is larger than is taken on.
+            RefusedError: a value makes no sense, or the work takes more memory than is taken on or the device has.
             ExperimentError: the experiment is not one that this version understands.
             PayloadError: the tensor table is none.
         """
@@ -74,12 +78,11 @@ class Limits:
             if len(value := getattr(reply, name)) > _MOST_ID:
                 raise _refused(name, value, f"at most {_MOST_ID} characters")
         table = TensorTable.from_json(reply.table_json)
-        if (needed := max_payload_bytes(table)) > self.max_memory:
-            raise RefusedError(
-                f"the coordinator's model takes {decimal(needed)}, and this worker takes on {decimal(self.max_memory)} "
-                "(--max-memory)"
-            )
-        return from_json(reply.experiment_json), table
+        experiment, free = from_json(reply.experiment_json), device_bound(device)
+        need = worker_need(table, experiment, own_memory=free is not None)
+        if excess := need.excess(self.max_memory, free, "this worker takes on"):
+            raise RefusedError(f"the coordinator's model takes {excess}")
+        return experiment, table
 
     def check_assignment(self, assignment: pb.Assignment, experiment: Experiment, held: Collection[int] | None) -> None:
         """Check what is to be done, when nothing of it has been received but this.

@@ -27,6 +27,7 @@ from lotteryfl.common.security.identity import Identity, Role, check_name
 from lotteryfl.common.security.tls import ChannelSecurity, token_name
 from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tensors.stream import TensorStream
+from lotteryfl.common.text import brief
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.common.wire.samemodel import check_same_model
@@ -101,7 +102,7 @@ class Worker:
         return True
 
     def _take_part(self, registration: pb.RegisterReply) -> None:
-        experiment, self._table = self._settings.limits.check_registration(registration)
+        experiment, self._table = self._settings.limits.check_registration(registration, self._settings.device)
         self._experiment = experiment
         self._payload_limit = max_payload_bytes(self._table)
         torch.set_num_threads(experiment.training.threads)
@@ -150,7 +151,8 @@ class Worker:
         check_same_model(task, experiment, self._table)
         wire = WireFormat(self._table, experiment.wire_dtype)
         content = Content(self._connection, wire, self._worker_id, initial_digest)
-        return content, AssignmentRunner(task, experiment, self._table, content.initial, self._settings.device)
+        memory = self._settings.limits.max_memory
+        return content, AssignmentRunner(task, experiment, self._table, content.initial, self._settings.device, memory)
 
     def _work_once(self) -> bool:
         try:
@@ -227,7 +229,7 @@ class Worker:
             reason: why; the worker's log has it.
             shared: what of it the coordinator may know; None: all.
         """
-        failure = pb.Failure(reason=reason[:1000] if shared is None else shared)
+        failure = pb.Failure(reason=brief(reason if shared is None else shared))
         result = pb.Result(worker_id=self._worker_id, assignment_id=assignment_id, failure=failure)
         try:
             self._connection.hand_back(result)
@@ -238,7 +240,7 @@ class Worker:
     def _leave(self, reason: str, *, told_to_stop: bool = False) -> None:
         """Say goodbye; what is under work, or on its way here, goes back at once."""
         try:
-            why = f"{self._settings.name}: {reason}"[:1000]
+            why = brief(f"{self._settings.name}: {reason}")
             self._connection.leave(pb.LeaveRequest(worker_id=self._worker_id, reason=why, told_to_stop=told_to_stop))
             _log.info("%s: left; what was under work was handed back", self._settings.name)
         except LotteryFLError as error:

@@ -5,6 +5,8 @@ import reprlib
 _REPR = reprlib.Repr()
 _REPR.maxstring = 200
 
+_MOST_REASON = 1000
+
 
 def quoted(value: object) -> str:
     """Return a `repr` of bounded length: names and values in errors come from the sender."""
@@ -17,3 +19,8 @@ def quoted(value: object) -> str:
 def printable(text: str) -> str:
     """Return others' text as it may stand in a log: one line, without control characters."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def brief(reason: str) -> str:
+    """Return why something failed, as long as it travels and is kept: it may quote anything."""
+    return reason[:_MOST_REASON]

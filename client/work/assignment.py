@@ -4,24 +4,29 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from lotteryfl.client.work.planrun import PlanRun
+from lotteryfl.client.work.probe import Probe
 from lotteryfl.client.work.testdata import TestData
 from lotteryfl.client.work.updateprivacy import protect_update
 from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import packedmasks
-from lotteryfl.common.errors import DeviceGoneError
+from lotteryfl.common.errors import DeviceGoneError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.memory.bounds import Bound, device_bound, host_bound
+from lotteryfl.common.memory.need import worker_need
 from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
-from lotteryfl.common.tasks import Task
+from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.tensors.layout import Entry
 from lotteryfl.common.tensors.tensorreceiver import new_tensor
@@ -55,6 +60,7 @@ class AssignmentRunner:
         table: TensorTable,
         initial: Mapping[str, Tensor],
         device: torch.device,
+        max_memory: Bound | None = None,
     ) -> None:
         """Build the task's model, of which every assignment gets a copy.
 
@@ -65,6 +71,7 @@ class AssignmentRunner:
             table: the model's tensor table.
             initial: θ_0 by plain name; read, never changed.
             device: where to evaluate and train.
+            max_memory: what the work may take of the machine's memory; None: what there is.
 
         Raises:
             TaskError: the model fails, or cannot be copied.
@@ -76,6 +83,9 @@ class AssignmentRunner:
         self._wire = WireFormat(table, experiment.wire_dtype, lambda: initial)
         self._pristine = task.model()
         self._workplace_of = partial(Workplace, table=table, experiment=experiment, initial=initial, device=device)
+        self._probe = Probe(task.name, self._pristine, device)
+        self._need_of = partial(worker_need, table, experiment, own_memory=device_bound(device) is not None)
+        self._max_memory = host_bound() if max_memory is None else max_memory
         self._device = device
         self._next: Workplace | None = None
         self._tensors: Mapping[str, Tensor] = {}  # of the next assignment's model
@@ -161,6 +171,7 @@ class AssignmentRunner:
         with belonging_to(assignment.client, self._task.name):
             data = self._task.client_data(assignment.client)
             test, everybodys = self._test_data.own(assignment, data), self._test_data.everybodys(assignment)
+            self._look_at(assignment.client, data, everybodys)
             downloaded = workplace.evaluate(test)
             done = PlanRun(workplace, assignment, data, masks, on_step).follow()
         self._protect(model, start, done.masks)
@@ -183,6 +194,12 @@ class AssignmentRunner:
         wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
         return Outcome(done.trained.examples, metrics, done.masks, mask_digest(done.masks), values | update)
+
+    def _look_at(self, client: int, data: ClientData, everybodys: Dataset[Any] | None) -> None:
+        """Find out before any work is done whether it can be, on these data and in the memory that there is."""
+        need = self._need_of(activations=self._probe.look(client, data, everybodys))
+        if excess := need.excess(self._max_memory, device_bound(self._device), "this worker takes on"):
+            raise TaskError(f"client {client} of task {self._task.name}: the work takes {excess}")
 
     def _load(self, model: nn.Module, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:
         table = self._wire.table

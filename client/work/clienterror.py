@@ -3,9 +3,6 @@
 from lotteryfl.common.errors import ClientError, PayloadError
 from lotteryfl.common.experiment.settings import PrivacySettings
 
-_MOST = 1000
-"""Characters that are told."""
-
 
 def told(error: ClientError | PayloadError, privacy: PrivacySettings, *, holds_private: bool, shares: bool) -> str:
     """Return what others may be told of an error in a client's work.
@@ -17,5 +14,5 @@ def told(error: ClientError | PayloadError, privacy: PrivacySettings, *, holds_p
         shares: the operator has decided that all is told.
     """
     if shares or not (privacy.is_promised or holds_private):
-        return str(error)[:_MOST]
-    return error.told[:_MOST] if isinstance(error, ClientError) else type(error).__name__
+        return str(error)
+    return error.told if isinstance(error, ClientError) else type(error).__name__

@@ -6,7 +6,7 @@ each example is then held about equally often, and never twice by one client. Cl
 client's data does not depend on how many come after it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.randomness import generator
 
 IntArray = npt.NDArray[np.int64]
+_Held = npt.NDArray[np.int32]
+"""What is kept of all clients, in half of the memory."""
+
 Owners = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]
 
 
@@ -73,9 +76,11 @@ class Partition:
         if settings.kind == "natural":
             train_owners, self._test_owners = _checked_owners(owners, self._train_labels, self._test_labels)
             self._owner = _choose_owners(train_owners, clients, seed)
-            self._held = [np.flatnonzero(train_owners == owner) for owner in self._owner]
+            dealt: Iterable[IntArray] = (np.flatnonzero(train_owners == owner) for owner in self._owner)
         else:
-            self._held = list(_DEALERS[settings.kind](self._train_labels, settings, clients, seed))
+            dealt = _DEALERS[settings.kind](self._train_labels, settings, clients, seed)
+        # Copies: a view would keep the whole pool that it was dealt from.
+        self._held: list[_Held] = [indices.astype(np.int32) for indices in dealt]
 
     def client(self, client: int) -> ClientIndices:
         """Return the examples of one client.
@@ -86,7 +91,7 @@ class Partition:
         """
         if not 0 <= client < len(self._held):
             raise ValueError(f"client = {client}: expected 0 to {len(self._held) - 1}")
-        held = self._held[client]
+        held = self._held[client].astype(np.int64)
         labels = self._train_labels[held]
         rng = generator(self._seed, "partition-validation", client)
         train, validation = stratified_split(labels, self._settings.validation_share, rng)

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.training.given import Data
-from lotteryfl.common.training.loop import Examples, Loss, mode, require_gradients
+from lotteryfl.common.training.loop import EVALUATION_BATCH, Examples, Loss, mode, require_gradients
 
 
 def mean_gradients(
     model: nn.Module,
     data: Data,
     *,
-    batch_size: int = 256,
+    batch_size: int = EVALUATION_BATCH,
     device: torch.device | str = "cpu",
     loss: Loss = F.cross_entropy,
 ) -> dict[str, Tensor]:

@@ -28,6 +28,9 @@ OnStep = Callable[[int, int, Tensor], None]
 OnEpoch = Callable[[int], None]
 """(epoch from 1)."""
 
+EVALUATION_BATCH = 256
+"""Examples that an evaluation takes at a time."""
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -178,7 +181,7 @@ def evaluate(
     model: nn.Module,
     data: Data,
     *,
-    batch_size: int = 256,
+    batch_size: int = EVALUATION_BATCH,
     device: torch.device | str = "cpu",
     loss: Loss = F.cross_entropy,
 ) -> Metrics:
@@ -203,7 +206,7 @@ def evaluate(
     with mode(model, training=False), torch.no_grad():
         for inputs, labels in examples.batches(torch.arange(len(examples)), batch_size):
             logits = model(inputs)
-            predictions.append(_classes(logits))
+            predictions.append(predicted_classes(logits))
             losses.append(loss(logits, labels))
             truth.append(labels)
     mean_loss = _weighted_mean(losses, [len(labels) for labels in truth])
@@ -306,8 +309,12 @@ def _movable(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
-def _classes(logits: Any) -> Tensor:
-    """Return the class that is predicted for each example."""
+def predicted_classes(logits: Any) -> Tensor:
+    """Return the class that is predicted for each example.
+
+    Raises:
+        OutputError: they are no logits, with a column for each class.
+    """
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
         form = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"type {type(logits).__name__}"
         raise OutputError(

@@ -6,10 +6,11 @@ import signal
 import click
 
 from lotteryfl.client.connection import Connection
-from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits, half_of_the_memory
+from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits
 from lotteryfl.client.worker import Worker, WorkerSettings, full_name
 from lotteryfl.commands.options import channel_options, device_option, share_errors_option, task_option
 from lotteryfl.common.experiment.clientranges import parse_clients
+from lotteryfl.common.memory.bounds import Bound, host_bound
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.running.device import choose_device
 from lotteryfl.stopsignals import stop_signals
@@ -58,7 +59,7 @@ class ClientRange(click.ParamType[frozenset[int]]):
     "--max-memory",
     type=click.FloatRange(min=0, min_open=True),
     metavar="GIB",
-    help="Refuse models that take more. [default: half of the machine's]",
+    help="Refuse models that take more. [default: half of the machine's, or of its container's]",
 )
 @share_errors_option
 @channel_options
@@ -77,7 +78,8 @@ def work(
 ) -> None:
     """Be a worker: fetch assignments, train, return tickets, until the run is over."""
     logging.getLogger("lotteryfl").setLevel(logging.INFO)
-    limits = Limits(max_epochs, half_of_the_memory() if max_memory is None else int(max_memory * 2**30))
+    memory = host_bound().halved() if max_memory is None else Bound(int(max_memory * 2**30), "--max-memory")
+    limits = Limits(max_epochs, memory)
     chosen = choose_device(device)
     settings = WorkerSettings(full_name(name, security), chosen, clients, tasks, data_dir, limits, share_errors)
     try:

@@ -7,11 +7,13 @@ import torch
 
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
-from lotteryfl.common.errors import ClientError, PayloadError
+from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError
+from lotteryfl.common.memory.bounds import device_bound, host_bound
+from lotteryfl.common.memory.need import worker_need
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.file import open_file, parse, save
-from lotteryfl.common.text import printable
+from lotteryfl.common.text import brief, printable
 from lotteryfl.common.wire.samemodel import check_same_model
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.coordinator import Coordinator, Step, Work
@@ -39,6 +41,10 @@ class Simulation:
             LotteryFLError: strategy, privacy or task cannot be used, or the task's model is not the run's.
         """
         check_same_model(task, run.experiment, run.table)
+        free = device_bound(device)
+        need = worker_need(run.table, run.experiment, own_memory=free is not None)
+        if excess := need.excess(host_bound(), free, "there are"):
+            raise LotteryFLError(f"the run takes {excess}")
         self._run = run
         self._share_errors = share_errors
         # A clock that stands still: where one thing is done after the other, no lease or round is ever late.
@@ -95,7 +101,7 @@ class Simulation:
         reason = told(error, privacy, holds_private=False, shares=self._share_errors)
         if reason != str(error):
             _log.warning("%s: %s", assignment_id, error)
-        self._coordinator.release(self._worker_id, assignment_id, printable(reason))
+        self._coordinator.release(self._worker_id, assignment_id, printable(brief(reason)))
 
     def _result(self, work: Work) -> tuple[FileName, pb.Result]:
         assignment = work.assignment

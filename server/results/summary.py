@@ -10,7 +10,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.spread import spread
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundir import RunDirectory
-from lotteryfl.server.store.summaries import client_summaries, round_summaries
+from lotteryfl.server.store.summaries import client_summaries, most_left_out, round_summaries
 from lotteryfl.server.store.traffic import Traffic
 
 
@@ -54,6 +54,15 @@ class Refused(TypedDict):
     aside: list[str]
 
 
+class LeftOut(TypedDict):
+    """A client that sat rounds out: how many, and which and why the last time."""
+
+    client: int
+    rounds: int
+    last: int
+    reason: str
+
+
 class Privacy(TypedDict):
     """What is promised of every client's part in the run, or of every example's (docs/privacy.md)."""
 
@@ -73,6 +82,8 @@ class Summary(TypedDict):
     density: Density
     bytes: Bytes
     refused: Refused
+    left_out: list[LeftOut]
+    """At most 100 clients, those that sat most rounds out, by number."""
     privacy: Privacy | None
     model_sha256: str
     tickets_sha256: str
@@ -114,6 +125,10 @@ def summarise(run: RunDirectory) -> Summary:
             by_worker={worker.worker: worker.results for worker in refused},
             aside=[worker.worker for worker in refused if worker.aside],
         ),
+        left_out=[
+            LeftOut(client=missing.client, rounds=missing.rounds, last=missing.last, reason=missing.reason)
+            for missing in most_left_out(run.database)
+        ],
         privacy=_privacy(run, rounds[-1]),
         model_sha256=run.database.get("model_sha256"),
         tickets_sha256=run.tickets_sha256(),

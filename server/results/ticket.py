@@ -9,6 +9,7 @@ from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.privatefiles import SHARED_FILE
 from lotteryfl.common.tensors.file import open_file, save
+from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
 
@@ -17,7 +18,8 @@ def ticket_tensors(run: RunDirectory, client: int) -> dict[str, Tensor]:
     """Return the model that a client last returned: personalised, exactly 0 where its mask prunes.
 
     A client that never took part has the global model, under the mask that all share if there is one. It has all
-    names of the plain model's state dict, those of tied tensors too.
+    names of the plain model's state dict, those of tied tensors too, but for what modules keep by `get_extra_state`
+    and is no tensor.
 
     Raises:
         LotteryFLError: there is no such client.
@@ -34,16 +36,25 @@ def ticket_tensors(run: RunDirectory, client: int) -> dict[str, Tensor]:
         tensors = open_file(run.model_path(run.model_round))
         if strategy.starts_under == "shared mask":
             tensors |= _masked(run, tensors)
-    return tensors | {alias: tensors[spec.name] for spec in run.table for alias in spec.aliases}
+    tensors |= {alias: tensors[spec.name] for spec in run.table for alias in spec.aliases}
+    return {**tensors, **ExtraState.kept(run.database).tensors}
 
 
 def export_ticket(run: RunDirectory, client: int, out: Path) -> None:
     """Write `ticket_tensors`: `model.load_state_dict(safetensors.torch.load_file(out))`.
 
     Raises:
-        LotteryFLError: there is no such client, or the file cannot be written.
+        LotteryFLError: there is no such client, the file cannot be written or is to be of another format, or the
+            model's state dict has what no such file holds.
     """
+    if out.suffix not in ("", ".safetensors"):
+        raise LotteryFLError(f"--out {out}: expected a name that ends in .safetensors, which is what is written")
     tensors = ticket_tensors(run, client)
+    if other := ExtraState.kept(run.database).other:
+        raise LotteryFLError(
+            f"client {client}: {other}, which a .safetensors file cannot hold and load_state_dict wants: expected "
+            "get_extra_state() to return a tensor; lotteryfl.open_run(DIR).ticket(CLIENT) has all the rest"
+        )
     try:
         save(out, tensors, mode=SHARED_FILE)
     except OSError as error:

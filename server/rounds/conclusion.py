@@ -22,6 +22,7 @@ from lotteryfl.server.store.rows import ResultRow
 from lotteryfl.server.store.rundir import KeptMask, NewModel, RunDirectory
 from lotteryfl.server.store.runfiles import optimizer_file
 from lotteryfl.server.strategies.base import Strategy
+from lotteryfl.server.strategies.drawing import drawing
 
 
 class Conclusion(NamedTuple):
@@ -57,7 +58,8 @@ class ClosedRound:
         path = run.model_path(self.number)
         file_digest = save_stream(path, run.table, self._new_model(), "models")
         aggregated = open_file(path)
-        masks = strategy.next_masks(self.number, run.table, aggregated)
+        with drawing(run.experiment, "next masks", self.number):
+            masks = strategy.next_masks(self.number, run.table, aggregated)
         mask = None
         if masks is not None:
             mask = KeptMask(mask_digest(masks), mask_density(run.table, masks))

@@ -301,7 +301,7 @@ class Coordinator:
         return replace(self._ledger.rows[held.id.client], attempt=held.id.attempt)
 
     def settle(self, arrival: Arrival) -> pb.SubmitReply:
-        """Count a result that may count, once, or refuse it; on disk before the answer. Its file stays if it counts."""
+        """Count a result that may count, once, or refuse it; on disk before the answer. Its files stay if it counts."""
         result, finding = arrival.result, arrival.finding
         worker_id, id_ = WorkerId(result.worker_id), result.assignment_id
         if isinstance(finding, Received):
@@ -311,7 +311,10 @@ class Coordinator:
         else:  # the round has ended meanwhile, without this result
             self.release(worker_id, id_, str(finding))
             reply = self._unwanted(worker_id, id_)
-        if arrival.file and reply.verdict != pb.SubmitReply.ACCEPTED:
+        counts = reply.verdict == pb.SubmitReply.ACCEPTED
+        if isinstance(finding, Received):
+            self._run.settle_masks(finding.mask_digest, counts=counts)
+        if arrival.file and not counts:
             (self._run.path / arrival.file).unlink(missing_ok=True)
         return reply
 
@@ -390,7 +393,7 @@ class Coordinator:
             traffic=self._ledger.traffic,
             last=self._ledger.last,
             refusals=self._ledger.refusals,
-            left_out=self._ledger.left_out.values(),
+            left_out=self._ledger.left_out,
             workers=len(self.alive_workers()),
         )
 

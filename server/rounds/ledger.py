@@ -10,6 +10,7 @@ from functools import cache, partial
 from lotteryfl.common.faults import fault
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.security.identity import owner
+from lotteryfl.common.text import brief
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import most_spent
 from lotteryfl.server.rounds.conclusion import Conclusion
@@ -19,12 +20,10 @@ from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import KeptMask, RunDirectory, put_shared_mask
 from lotteryfl.server.store.runfiles import model_file
-from lotteryfl.server.store.summaries import left_out, round_summaries
+from lotteryfl.server.store.summaries import left_out, round_summaries, told_of
 from lotteryfl.server.store.traffic import Traffic
 from lotteryfl.server.strategies.base import ClientState, Strategy
-
-_MOST_REASON = 1000
-"""Characters of why a result was refused: it may quote what its worker sent."""
+from lotteryfl.server.strategies.drawing import drawing
 
 
 class Ledger:
@@ -39,8 +38,8 @@ class Ledger:
     """By client, the open round's assignments as they were when it was taken up; how they stand now, `round` knows."""
     last: pb.RoundSummary | None
     """The last committed round."""
-    left_out: dict[int, pb.LeftOut]
-    """By client, who sat committed rounds out."""
+    left_out: Sequence[pb.LeftOut]
+    """Who sat most committed rounds out, chosen anew with every round and not with every question."""
 
     def __init__(self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float]) -> None:
         """Take up a run where its directory says it stands.
@@ -56,8 +55,8 @@ class Ledger:
         self._clock = clock
         self.traffic = Traffic(run.database)
         self.refusals = Refusals(run.database, run.experiment.checks.max_refusals)
-        self.left_out = {}
-        self._known_rounds = 0  # whose missing clients are in left_out
+        self._all_left_out: dict[int, pb.LeftOut] = {}  # by client
+        self._known_rounds = 0  # whose missing clients are in there
         run.remove_leftovers()
         self._take_up()
         if self.state == "failed":
@@ -102,7 +101,7 @@ class Ledger:
         who do its work have all of theirs. All processes of one certificate or token are one worker here.
         """
         worker, assignments = owner(held.worker), self.round.assignments
-        refused = self.refusals.with_another(worker, reason[:_MOST_REASON])
+        refused = self.refusals.with_another(worker, brief(reason))
         standings = {held.id.client: assignments.taken_back(held.id.client, f"refused: {refused.reason}")}
         if self.refusals.is_too_much(refused):
             wasted = Counter(self._database.refused_clients(held.id.round, worker)) + Counter([held.id.client])
@@ -158,6 +157,8 @@ class Ledger:
                 self._put_state("finished", "")
             elif self.state == "running":
                 self._put_state("running", "")  # there is no reason to try again any more
+        if conclusion.mask is not None:
+            self._run.settle_masks(conclusion.mask.digest, counts=True)
         fault("round-committed")
         self._run.remove(needed_before - self._run.files_in_use())
         self._take_up()
@@ -179,14 +180,15 @@ class Ledger:
         self.state, self.reason = database.get("state"), database.get("reason")
         self.last = next(iter(round_summaries(database, number - 1)), None)
         for missing in left_out(database, self._known_rounds + 1):
-            missing.rounds += self.left_out.get(missing.client, pb.LeftOut()).rounds
-            self.left_out[missing.client] = missing
+            missing.rounds += self._all_left_out.get(missing.client, pb.LeftOut()).rounds
+            self._all_left_out[missing.client] = missing
+        self.left_out = told_of(self._all_left_out.values())
         self._known_rounds = number - 1
         rows: list[AssignmentRow] = []
         retries = 0
         if self.state != "finished":
             if not database.is_open(number):
-                with database.transaction():
+                with database.transaction(), drawing(self._run.experiment, "round", number):
                     database.open_round(number, self._new_assignments(number))
             rows, retries = database.assignments(number), database.retries(number)
         self.rows = {row.client: row for row in rows}

@@ -69,8 +69,8 @@ def check_result(run: RunDirectory, result: pb.Result, file: FileName, assigned:
         raise PayloadError(f"mask_digest = {quoted(result.mask_digest)}: the mask sent has {digest!r}")
     check_plan(run.table, assigned.plan, before, masks, result.metrics)
     scale = _scale(run, Update(assigned.client, result.examples, masks, entries), assigned)
-    run.save_masks(masks, digest)
     density = mask_density(run.table, masks)
+    run.save_masks(masks, digest)  # last: whoever gets the answer settles it
     return Received(result.assignment_id, result.examples, digest, file, density, result.metrics, scale)
 
 

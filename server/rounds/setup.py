@@ -18,8 +18,10 @@ from lotteryfl.common.wire.format import check_model
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.privacy.promise import check_privacy
+from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.rundir import RunDirectory, is_set_up
 from lotteryfl.server.strategies import create_strategy
+from lotteryfl.server.strategies.drawing import drawing
 
 
 def create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunDirectory:
@@ -47,7 +49,9 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     check_privacy(strategy, table)
     if (settings := strategy.server_optimizer()).optimizer != "none":
         ServerOptimizer(settings, {})  # is it installed?
-    return RunDirectory.create(path, experiment, table, named_tensors(model), strategy.initial_masks(table))
+    with drawing(experiment, "initial masks"):
+        masks = strategy.initial_masks(table)
+    return RunDirectory.create(path, experiment, table, named_tensors(model), masks, ExtraState.of(model))
 
 
 def _table_of(model: nn.Module, experiment: Experiment, task: Task) -> TensorTable:

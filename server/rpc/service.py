@@ -13,7 +13,7 @@ from lotteryfl.common.faults import fault
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.channel import POLL_SECONDS, PROTOCOL_VERSION
 from lotteryfl.common.security.identity import MAX_ID, IdentityError, check_incarnation, check_name
-from lotteryfl.common.text import printable, quoted
+from lotteryfl.common.text import brief, printable, quoted
 from lotteryfl.common.wire.framing import Part, Payload
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
@@ -28,9 +28,6 @@ from lotteryfl.server.rpc.sending import messages
 from lotteryfl.server.rpc.served import ServedRun, StorageError
 from lotteryfl.server.security.access import AccessError, clients_held
 from lotteryfl.server.store.rows import AssignmentRow
-
-_MOST_REASON = 1000
-"""Characters of a worker's reason that are kept."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -150,14 +147,14 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
 
     async def _take_failure(self, result: pb.Result) -> pb.SubmitReply:
         """Give the work out again: a client's trouble ends no run, whatever its worker makes of it."""
-        reason = printable(result.failure.reason[:_MOST_REASON])
+        reason = printable(brief(result.failure.reason))
         await self._call(self._coordinator.release, WorkerId(result.worker_id), result.assignment_id, reason)
         self._served.announce()
         return pb.SubmitReply(verdict=pb.SubmitReply.ACCEPTED)
 
     async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
         """Take back what a worker holds that leaves before the run has ended."""
-        reason = printable(request.reason[:_MOST_REASON])
+        reason = printable(brief(request.reason))
         worker_id, told_to_stop = WorkerId(request.worker_id), request.told_to_stop
         if await self._call(self._coordinator.leave, worker_id, reason, told_to_stop=told_to_stop):
             self._served.departed.add(worker_id)

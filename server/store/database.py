@@ -329,6 +329,17 @@ class Database:
         )
         return {row[0] for row in files}, {row[0] for row in masks}
 
+    def needs_mask(self, digest: Digest) -> bool:
+        """Tell whether `files_in_use` names the mask."""
+        return bool(
+            self._scalar(
+                "SELECT EXISTS (SELECT 1 FROM run WHERE key = 'shared_mask' AND value = ?1) "
+                "OR EXISTS (SELECT 1 FROM results JOIN rounds USING (round) WHERE state = 'open' AND mask = ?1) "
+                "OR EXISTS (SELECT 1 FROM clients WHERE mask = ?1)",
+                digest,
+            )
+        )
+
     def _scalar(self, query: str, *parameters: object) -> int:
         return int(self._connection.execute(query, parameters).fetchone()[0])
 

@@ -41,6 +41,8 @@ from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, 
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.store.binding import bind, is_bound, record, write_again
 from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.extrastate import ExtraState
+from lotteryfl.server.store.maskfiles import MaskFiles
 from lotteryfl.server.store.record import SETUP, RunRecord, damage_named, require_no_links
 from lotteryfl.server.store.runfiles import is_tensor_file, mask_file, model_file, optimizer_file, tensor_file
 
@@ -87,6 +89,7 @@ class RunDirectory(RunRecord):
             self._finish_set_up()
             self._bind()
         self.table = TensorTable.from_json(self.database.get("table"))
+        self._mask_files = MaskFiles(self.path)
         self.wire = WireFormat(self.table, self.experiment.wire_dtype, lambda: open_file(self.model_path(0)))
 
     def _finish_set_up(self) -> None:
@@ -116,6 +119,7 @@ class RunDirectory(RunRecord):
         table: TensorTable,
         initial: Mapping[str, Tensor],
         masks: Masks | None = None,
+        extra: ExtraState | None = None,
     ) -> Self:
         """Set up a run in a new or empty folder, or in one where that was begun and never finished.
 
@@ -125,6 +129,7 @@ class RunDirectory(RunRecord):
             table: the model's tensor table.
             initial: θ_0 by plain name, as the table says.
             masks: what all clients start under; none: they are dense.
+            extra: what the model's modules keep beside their tensors; None: nothing.
 
         Raises:
             LotteryFLError: the folder cannot be written or holds something already, or θ_0 is beyond the wire dtype.
@@ -140,7 +145,7 @@ class RunDirectory(RunRecord):
                 _require_free(path)  # nobody has set one up meanwhile
                 _mark(path)
                 _clear(path)
-                cls._set_up(path, experiment, table, initial, masks or {})
+                cls._set_up(path, experiment, table, initial, masks or {}, extra or ExtraState())
                 _unmark(path)
         except (OSError, sqlite3.Error) as error:
             raise cannot_be_written(path, error) from error
@@ -148,7 +153,12 @@ class RunDirectory(RunRecord):
 
     @staticmethod
     def _set_up(
-        path: Path, experiment: Experiment, table: TensorTable, initial: Mapping[str, Tensor], masks: Masks
+        path: Path,
+        experiment: Experiment,
+        table: TensorTable,
+        initial: Mapping[str, Tensor],
+        masks: Masks,
+        extra: ExtraState,
     ) -> None:
         for folder in FOLDERS:
             (path / folder).mkdir(PRIVATE_FOLDER)
@@ -169,6 +179,7 @@ class RunDirectory(RunRecord):
                 database.add_clients(experiment.clients)
                 if shared is not None:
                     put_shared_mask(database, shared)
+                extra.keep(database)
                 record(database, experiment)
                 database.put("table", table.to_json())
             database.gather()
@@ -215,13 +226,20 @@ class RunDirectory(RunRecord):
         return path if path.exists() else None
 
     def save_masks(self, masks: Masks, mask_digest: Digest) -> None:
-        """Keep a client's masks under their digest; empty masks (a dense client) need no file."""
-        if not masks:
-            return
-        if (path := self.mask_path(mask_digest)).exists():
-            sync_folder(path.parent)  # whoever has just made it, in another thread, may not have come so far
-        else:
-            save(path, mask_tensors(masks), "masks")
+        """Keep masks under their digest, for `settle_masks`; empty masks (a dense client) need no file."""
+        if masks:
+            self._mask_files.keep(masks, mask_digest)
+
+    def settle_masks(self, mask_digest: Digest, *, counts: bool) -> None:
+        """Drop the masks that `save_masks` kept of what does not count after all, unless the run needs them.
+
+        Args:
+            mask_digest: theirs; '' where there were none.
+            counts: what had them counts, on disk.
+        """
+        if mask_digest:
+            needed = counts or self.database.needs_mask(mask_digest)
+            self._mask_files.settle(mask_digest, needed=needed)
 
     def load_masks(self, mask_digest: Digest) -> Masks:
         """Return the masks with this digest, mapped from their file; '' is a dense client's."""

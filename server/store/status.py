@@ -1,8 +1,6 @@
 """Where a run stands, for the people and programs that watch it: of the record alone, or of who drives it."""
 
-from collections.abc import Iterable, Sequence
-from heapq import nlargest
-from operator import attrgetter
+from collections.abc import Sequence
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.names import WorkerId
@@ -10,11 +8,8 @@ from lotteryfl.common.security.identity import name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.refusals import Refusals
-from lotteryfl.server.store.summaries import left_out, round_summaries
+from lotteryfl.server.store.summaries import most_left_out, round_summaries
 from lotteryfl.server.store.traffic import Traffic
-
-_MOST_TOLD = 100
-"""Clients that a status names: a message has an end."""
 
 
 def status_of(run: RunRecord) -> pb.RunStatus:
@@ -34,7 +29,7 @@ def status_of(run: RunRecord) -> pb.RunStatus:
         traffic=Traffic(database),
         last=summaries[-1] if summaries else None,
         refusals=Refusals(database, run.experiment.checks.max_refusals),
-        left_out=left_out(database),
+        left_out=most_left_out(database),
     )
 
 
@@ -50,7 +45,7 @@ def run_status(
     traffic: Traffic,
     last: pb.RoundSummary | None,
     refusals: Refusals,
-    left_out: Iterable[pb.LeftOut],
+    left_out: Sequence[pb.LeftOut],
     workers: int = 0,
 ) -> pb.RunStatus:
     """Return where a run stands.
@@ -66,7 +61,7 @@ def run_status(
         traffic: bytes that were sent and received in the whole run.
         last: means over the clients of the last committed round.
         refusals: results that were refused in the whole run.
-        left_out: the clients that sat rounds out.
+        left_out: the clients that sat most rounds out, as `told_of` chooses them.
         workers: how many are alive, as far as is known.
     """
     return pb.RunStatus(
@@ -84,7 +79,7 @@ def run_status(
         bytes_up=traffic.up,
         last=last,
         refusals=refusals.messages(),
-        left_out=sorted(nlargest(_MOST_TOLD, left_out, key=attrgetter("rounds")), key=attrgetter("client")),
+        left_out=left_out,
     )
 
 

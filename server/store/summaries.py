@@ -1,9 +1,15 @@
 """What a run's committed rounds came to, for the tables that people read."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from heapq import nsmallest
+from operator import attrgetter
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.database import Database
+
+_MOST_TOLD = 100
+"""Clients that sat rounds out, in a status and in a summary."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +53,30 @@ def round_summaries(database: Database, first: int = 1) -> list[pb.RoundSummary]
     return list(summaries.values())
 
 
+_LEFT_OUT = (
+    "SELECT client, count(*) AS missed, max(round), a.reason FROM assignments a JOIN rounds o USING (round) "
+    "WHERE o.state = 'committed' AND a.state != 'done' AND round >= ? GROUP BY client "
+)  # beside max(), SQLite takes the other columns from the row that has it
+
+
 def left_out(database: Database, first: int = 1) -> list[pb.LeftOut]:
     """Return every client that sat committed rounds from `first` on out, in order, and why it sat out the last."""
-    rows = database.select(
-        "SELECT client, count(*), max(round), a.reason FROM assignments a JOIN rounds o USING (round) "
-        "WHERE o.state = 'committed' AND a.state != 'done' AND round >= ? GROUP BY client ORDER BY client",
-        first,
-    )  # beside max(), SQLite takes the other columns from the row that has it
+    return _read_left_out(database.select(f"{_LEFT_OUT} ORDER BY client", first))
+
+
+def most_left_out(database: Database) -> list[pb.LeftOut]:
+    """Return what `told_of` chooses of `left_out`, without reading the others."""
+    rows = database.select(f"{_LEFT_OUT} ORDER BY missed DESC, client LIMIT ?", 1, _MOST_TOLD)
+    return sorted(_read_left_out(rows), key=attrgetter("client"))
+
+
+def told_of(left_out: Iterable[pb.LeftOut]) -> list[pb.LeftOut]:
+    """Return those who sat most rounds out, in the order of their numbers: a message has an end."""
+    most = nsmallest(_MOST_TOLD, left_out, key=lambda missing: (-missing.rounds, missing.client))
+    return sorted(most, key=attrgetter("client"))
+
+
+def _read_left_out(rows: Iterable[tuple[int, int, int, str]]) -> list[pb.LeftOut]:
     return [pb.LeftOut(client=client, rounds=rounds, last=last, reason=why) for client, rounds, last, why in rows]
 
 

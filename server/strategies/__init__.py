@@ -4,9 +4,11 @@ import inspect
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.seeding import seeded
 from lotteryfl.common.usercode import absolute, import_source
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.cell import Cell
+from lotteryfl.server.strategies.drawing import drawing
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.fedavg_finetune import FedAvgFinetune
 from lotteryfl.server.strategies.feddst import FedDST
@@ -55,7 +57,8 @@ def add_strategies(source: str) -> None:
         ExperimentError: it cannot be imported, holds no strategy, or one without a name of its own.
     """
     what = f"--strategy {source}"
-    module = import_source(what, absolute(source), ExperimentError)
+    with seeded(0):  # there is no run yet
+        module = import_source(what, absolute(source), ExperimentError)
     found = [
         each
         for each in vars(module).values()
@@ -83,4 +86,5 @@ def create_strategy(experiment: Experiment) -> Strategy:
         raise ExperimentError(
             f"strategy.name = {name!r}: must be one of {', '.join(STRATEGIES)}, or your own with --strategy FILE"
         )
-    return STRATEGIES[name](experiment)
+    with drawing(experiment, "beginning"):
+        return STRATEGIES[name](experiment)

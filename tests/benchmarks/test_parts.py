@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import ballast, privacy, results
+from benchmarks import ballast, privacy, results, workermemory
 from benchmarks.parts import PARTS, rows_of
 
 
@@ -42,3 +42,9 @@ def test_every_case_of_privacy_is_measured() -> None:
         assert 0 <= run.personalised <= 1, name
         assert run.seconds > 0, name
         assert (run.epsilon is None) == ("z =" not in name), name
+
+
+def test_a_case_of_a_workers_memory_is_measured() -> None:
+    case = workermemory.CASES[0]
+    workermemory.prepare(case)()
+    assert workermemory.counted(case) > 0

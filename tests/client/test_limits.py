@@ -6,10 +6,11 @@ from collections.abc import Callable
 import pytest
 from click.testing import CliRunner
 
-from lotteryfl.client.limits import Limits, RefusedError, half_of_the_memory
+from lotteryfl.client.limits import Limits, RefusedError
 from lotteryfl.commands.work import work
 from lotteryfl.common.errors import ExperimentError, PayloadError
-from lotteryfl.common.wire.payload import max_payload_bytes
+from lotteryfl.common.memory.bounds import Bound, host_bound
+from lotteryfl.common.memory.need import worker_need
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from tests.support.bench import tiny_experiment, tiny_mlp
@@ -79,14 +80,25 @@ def test_a_registration_that_does_not_is_refused(
 
 
 def test_a_model_beyond_the_memory_is_refused() -> None:
-    needed = max_payload_bytes(TABLE)
-    Limits(max_memory=needed).check_registration(registration())
+    needed = worker_need(TABLE, EXPERIMENT).host.nbytes
+    assert needed > 5 * TABLE.nbytes
+    Limits(max_memory=Bound(needed, "--max-memory")).check_registration(registration())
     with pytest.raises(
-        RefusedError, match=r"the coordinator's model takes .* this worker takes on .* \(--max-memory\)"
+        RefusedError,
+        match=r"the coordinator's model takes .* this worker takes on .* \(--max-memory\): .*θ_0 .* model .*masks ",
     ):
-        Limits(max_memory=needed - 1).check_registration(registration())
-    with pytest.raises(RefusedError, match="the coordinator's model takes"):
+        Limits(max_memory=Bound(needed - 1, "--max-memory")).check_registration(registration())
+    with pytest.raises(RefusedError, match=r"the coordinator's model takes .* \(half of .*memory"):
         Limits().check_registration(registration(table_json=one_tensor(2**37)))
+
+
+def test_a_coordinator_cannot_fill_the_memory_with_who_holds_what() -> None:
+    """The lists of a million clients are longer than any model."""
+    many = tiny_experiment(
+        clients=10**6, task={"name": "digits"}, partition={"kind": "iid", "examples_per_client": 10**5}
+    )
+    with pytest.raises(RefusedError, match=r"takes 400\.\d GB, .*: index lists 400\.1 GB"):
+        Limits().check_registration(registration(experiment_json=many.model_dump_json()))
 
 
 def assignment() -> pb.Assignment:
@@ -166,5 +178,5 @@ def test_the_options_say_their_defaults() -> None:
     text = " ".join(CliRunner().invoke(work, ["--help"]).output.split())
     assert "--max-epochs INTEGER RANGE Refuse assignments of more epochs. [default: 1000; x>=1]" in text
     assert "--max-memory GIB Refuse models that take more. [default: half of the machine's" in text
-    assert Limits() == Limits(1000, half_of_the_memory())
-    assert half_of_the_memory() > 2**20
+    assert Limits() == Limits(1000, host_bound().halved())
+    assert host_bound().halved().nbytes > 2**20

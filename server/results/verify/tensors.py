@@ -25,6 +25,9 @@ from lotteryfl.server.store.rundir import FOLDERS, RunDirectory
 from lotteryfl.server.store.runfiles import is_tensor_file, model_file, optimizer_file
 from lotteryfl.server.strategies import create_strategy
 
+_ADDED = frozenset({"left_out"})
+"""Keys of summary.json that 0.1 did not write."""
+
 
 class _Result(NamedTuple):
     """A result whose file is in use."""
@@ -124,7 +127,7 @@ def check_summary(group: Group, run: RunDirectory) -> None:
         if not isinstance(recorded, dict):
             raise PayloadError(f"{quoted(recorded)}, expected a JSON object")
         for key, value in summarise(run).items():
-            if recorded.get(key) != value:
+            if (key in recorded or key not in _ADDED) and recorded.get(key) != value:
                 group.add(
                     path.name,
                     f"{key} = {quoted(recorded.get(key))}, expected {quoted(value)} as database and files say",

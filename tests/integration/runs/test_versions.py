@@ -94,7 +94,9 @@ def test_a_run_of_an_earlier_version_goes_on_to_the_same_bits(
     assert report.problems == 0, list(report.lines())
     if arithmetic() != ARITHMETIC:
         pytest.skip("this machine rounds otherwise than the one that began the run")
-    assert_same_bits(path, json.loads((FIXTURES / f"run-{version}-finished" / "summary.json").read_text()))
+    of_its_time = json.loads((FIXTURES / f"run-{version}-finished" / "summary.json").read_text())
+    of_its_time.setdefault("left_out", [])  # 0.1 did not write who: nobody was
+    assert_same_bits(path, of_its_time)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

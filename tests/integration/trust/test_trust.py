@@ -85,7 +85,7 @@ def test_a_run_all_of_whose_workers_are_put_aside_fails_with_the_reason(start: S
         (("--max-epochs", 1), r"the coordinator's plan\.train\.epochs = 2: expected 1 to 1 \(--max-epochs\)"),
         (
             ("--max-memory", 1e-6),
-            r"the coordinator's model takes [\d.]+ kB, and this worker takes on 1.1 kB \(--max-memory\)",
+            r"the coordinator's model takes [\d.]+ kB, and this worker takes on 1.1 kB \(--max-memory\): .*θ_0 .*",
         ),
     ],
 )

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
+from torch import Tensor, nn
 
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.pruning.prune import get_prune_params
 from lotteryfl.common.training.loop import evaluate
-from lotteryfl.server.results.ticket import export_ticket
+from lotteryfl.server.results.ticket import export_ticket, ticket_tensors
+from lotteryfl.server.results.verify import verify
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries
 from tests.support.bench import Bench, Tied, TinyTask, simulated, tiny_experiment
@@ -138,3 +141,54 @@ def test_who_never_took_part_has_the_global_model_under_the_mask_of_all(
         bench.do_all(bench.register())
         bench.commit()
     assert masks
+
+
+class Extra(nn.Module):
+    """Keeps something beside its tensors, and has a buffer that is not in its state dict."""
+
+    kept: Any = torch.tensor([3, 4])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+        self.found: Any = None
+        self.register_buffer("scratch", torch.zeros(6), persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        output: Tensor = self.linear(inputs)
+        return output
+
+    def get_extra_state(self) -> Any:
+        return self.kept
+
+    def set_extra_state(self, state: Any) -> None:
+        self.found = state
+
+
+class Unkept(Extra):
+    kept: Any = {"a": 1}  # noqa: RUF012
+
+
+def test_what_a_module_keeps_beside_its_tensors_loads_strictly(tmp_path: Path) -> None:
+    with simulated(tmp_path / "run", tiny_experiment(), TinyTask(lambda: nn.Sequential(Extra()))) as run:
+        export_ticket(run, 1, tmp_path / "ticket.safetensors")
+    loaded = Extra()
+    nn.Sequential(loaded).load_state_dict(safetensors.torch.load_file(tmp_path / "ticket.safetensors"), strict=True)
+    assert loaded.found.tolist() == [3, 4]
+    assert verify(tmp_path / "run").problems == 0
+
+
+def test_what_no_such_file_can_hold_is_named(tmp_path: Path) -> None:
+    with simulated(tmp_path / "run", tiny_experiment(), TinyTask(lambda: nn.Sequential(Unkept()))) as run:
+        with pytest.raises(LotteryFLError, match=r"^client 1: 0\._extra_state is of type dict, which a \.safetensors "):
+            export_ticket(run, 1, tmp_path / "ticket.safetensors")
+        missing = nn.Sequential(Unkept()).load_state_dict(ticket_tensors(run, 1), strict=False)
+    assert not (tmp_path / "ticket.safetensors").exists()
+    assert missing == (["0._extra_state"], [])
+
+
+@pytest.mark.parametrize("name", ["ticket.pt", "ticket.pth", "ticket.safetensors.bin"])
+def test_no_other_format_is_written_under_its_name(run: RunDirectory, tmp_path: Path, name: str) -> None:
+    with pytest.raises(LotteryFLError, match=f"--out .*{name}: expected a name that ends in .safetensors"):
+        export_ticket(run, 0, tmp_path / name)
+    assert not (tmp_path / name).exists()

@@ -11,9 +11,11 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.finaltable import final_table
 from lotteryfl.server.results.spread import spread
 from lotteryfl.server.results.summary import summarise, write_summary
+from lotteryfl.server.results.verify import verify
+from lotteryfl.server.store.assignments import State
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.status import status_of
-from lotteryfl.server.store.summaries import client_summaries
+from lotteryfl.server.store.summaries import client_summaries, most_left_out
 from tests.support.bench import Bench, simulated, tiny_experiment
 
 Drive = Callable[..., Bench]
@@ -46,6 +48,7 @@ def test_the_summary_has_these_keys_and_is_valid_json(tmp_path: Path) -> None:
         "density": {"mean": float, "std": float},
         "bytes": {"down": int, "up": int},
         "refused": {"results": int, "by_worker": {}, "aside": list},
+        "left_out": list,
         "privacy": type(None),
         "model_sha256": str,
         "tickets_sha256": str,
@@ -152,3 +155,49 @@ def test_spread_worst_and_best_are_over_clients_and_rounds(tmp_path: Path) -> No
         *(f"{accuracy['downloaded_worst_decile']:.3f}", f"{accuracy['personalised_worst_decile']:.3f}"),
     ]
     assert lines[-1][2:] == [f"{accuracy['downloaded_best']:.3f}", f"{accuracy['personalised_best']:.3f}"]
+
+
+def test_who_was_left_out_is_named_and_of_very_many_those_who_missed_most(drive: Drive) -> None:
+    """150 clients sit round 1 out, and 20 of them round 2 as well."""
+    bench = drive(tiny_experiment(clients=150, clients_per_round=150))
+    unlucky = range(100, 120)
+    for round_, missing in ((1, range(150)), (2, unlucky)):
+        database = bench.run.database
+        with database.transaction():
+            for row in database.assignments(round_):
+                state: State = "dropped" if row.client in missing else "done"
+                database.set_standings([row.standing._replace(state=state, reason=f"ill in {round_}")])
+            database.commit_round(round_, 1.0, "")
+        bench.restart()
+    expected = [*((client, 1, 1, "ill in 1") for client in range(80)), *((each, 2, 2, "ill in 2") for each in unlucky)]
+    for found in (
+        bench.coordinator.status().left_out,
+        status_of(bench.run).left_out,
+        most_left_out(bench.run.database),
+    ):
+        assert [(each.client, each.rounds, each.last, each.reason) for each in found] == expected
+
+
+def test_the_summary_names_who_was_left_out(drive: Drive) -> None:
+    bench = drive()
+    worker = bench.register()
+    lost = bench.take(worker).assignment
+    for _ in range(bench.run.experiment.round.max_attempts):
+        bench.coordinator.release(worker, lost.assignment_id, "client 9: OSError at a.py:3")
+        while (work := bench.coordinator.lease(worker)) and work.assignment.client != lost.client:
+            bench.submit(worker, bench.do(work))
+        lost = work.assignment if work else lost
+    bench.finish()
+    summary = summarise(bench.run)
+    assert summary["left_out"] == [
+        {"client": lost.client, "rounds": 1, "last": 1, "reason": "client 9: OSError at a.py:3"}
+    ]
+    path = write_summary(bench.run)
+    older = {key: value for key, value in summary.items() if key != "left_out"}
+    bench.close()
+    assert verify(bench.path).problems == 0
+    path.write_text(json.dumps(older))  # as versions before wrote it
+    assert verify(bench.path).problems == 0
+    path.write_text(json.dumps({**older, "left_out": []}))
+    assert verify(bench.path).problems == 1
+    bench.restart()

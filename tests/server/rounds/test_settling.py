@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.names import FileName
+from lotteryfl.common.names import FileName, WorkerId
 from lotteryfl.common.tensors.file import save
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
@@ -23,9 +24,9 @@ def file_of(answer: Answer) -> FileName:
     return FileName(f"results/{answer.result.assignment_id}.9.safetensors")
 
 
-def overtaken(drive: Drive, *, its_file_is_there: bool) -> tuple[Bench, Arrival]:
+def overtaken(drive: Drive, *, its_file_is_there: bool, **changes: Any) -> tuple[Bench, Arrival]:
     """A result that was wanted when it came, and whose round is over when it has been checked."""
-    bench = drive(tiny_experiment(round={"deadline": 8, "lease": 8}))
+    bench = drive(tiny_experiment(round={"deadline": 8, "lease": 8}, **changes))
     late, worker = bench.register("late"), bench.register()
     answer = bench.do(bench.take(late))
     answer.result.worker_id = late
@@ -51,6 +52,54 @@ def test_a_result_whose_round_ends_while_it_is_checked_is_stale_and_no_refusal(
     assert not (bench.path / arrival.file).exists()
     assert bench.coordinator.status().refusals == []
     assert bench.run.database.assignments(2) == standings
+
+
+def masks_in_use(bench: Bench) -> set[str]:
+    return {path.name for path in bench.run.files_in_use() if path.parent.name == "masks"}
+
+
+def test_a_stale_result_leaves_no_mask(drive: Drive) -> None:
+    trained_first = {"name": "sub-fedavg", "min_mask_change": 0.0}  # so that every client's mask is another
+    bench, arrival = overtaken(drive, its_file_is_there=True, strategy=trained_first)
+    assert isinstance(arrival.finding, Received)
+    mask = f"{arrival.finding.mask_digest}.safetensors"
+    assert bench.files("masks") - masks_in_use(bench) == {mask}
+    assert bench.coordinator.settle(arrival).verdict == STALE
+    assert bench.files("masks") == masks_in_use(bench)
+    assert not bench.run.leftovers()
+
+
+def checked(bench: Bench, worker: WorkerId) -> Arrival:
+    answer = bench.do(bench.take(worker))
+    answer.result.worker_id = worker
+    file = file_of(answer)
+    save(bench.path / file, answer.entries, "results")
+    assigned = bench.coordinator.wanted(worker, answer.result.assignment_id)
+    assert isinstance(assigned, AssignmentRow)
+    return examine(bench.run, answer.result, file, assigned)
+
+
+def test_a_mask_that_another_result_has_too_stays(drive: Drive) -> None:
+    """The same work of two workers has the same mask; the first of them is lost while both are checked."""
+    bench = drive()
+    slow, quick = bench.register("slow"), bench.register("quick")
+    stale = checked(bench, slow)
+    bench.coordinator.leave(slow, "gone")
+    counted = checked(bench, quick)
+    assert isinstance(stale.finding, Received)
+    assert isinstance(counted.finding, Received)
+    assert stale.finding.mask_digest == counted.finding.mask_digest
+    assert bench.coordinator.settle(stale).verdict == STALE
+    assert bench.run.load_masks(counted.finding.mask_digest)
+    assert bench.coordinator.settle(counted).verdict == ACCEPTED
+    assert bench.files("masks") == masks_in_use(bench) == {f"{counted.finding.mask_digest}.safetensors"}
+
+
+def test_a_simulation_leaves_no_more_masks_than_it_needs(drive: Drive) -> None:
+    bench = drive()
+    Simulation(bench.run, TinyTask(), CPU).run(silent)
+    assert bench.files("masks") == masks_in_use(bench)
+    assert not bench.run.leftovers()
 
 
 def test_a_result_that_misses_a_file_of_its_open_round_has_its_work_given_out_again(drive: Drive) -> None:

@@ -1,10 +1,13 @@
 """A strategy of the user's own: one file, named on the command line, here the one that the documentation shows."""
 
+import random
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tomli_w
+import torch
 from click.testing import CliRunner, Result
 
 from lotteryfl.common.errors import ExperimentError, LotteryFLError
@@ -15,7 +18,7 @@ from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import STRATEGIES, add_strategies, create_strategy
-from tests.support.bench import TinyTask, create, tiny_experiment
+from tests.support.bench import TinyTask, create, simulated, tiny_experiment
 from tests.support.damage import problems
 from tests.support.paths import ROOT
 
@@ -122,3 +125,53 @@ def test_when_stopped_it_says_how_to_go_on_with_it(tmp_path: Path) -> None:
     with create(tmp_path / "run", tiny_experiment(), TinyTask()) as run:
         opened = OpenedRun(run, TinyTask(), ("t.py",), ("my own.py",))
         assert opened.command("run").endswith("/run --task=t.py '--strategy=my own.py'")
+
+
+DRAWS = """
+import random
+import numpy as np
+import torch
+from lotteryfl.common import packedmasks
+from lotteryfl.server.strategies.base import Strategy
+from lotteryfl.server.strategies.ssfl import SSFL
+
+ORDER = np.random.permutation(20).tolist()
+
+class Drawing(SSFL):
+    name = "drawing"
+
+    def __init__(self, experiment):
+        super().__init__(experiment)
+        self.epochs = random.randrange(1, 4)
+
+    def sample(self, round_):
+        return sorted(random.sample(range(self.experiment.clients), self.experiment.clients_per_round))
+
+    def plan(self, round_, client):
+        plan = super().plan(round_, client)
+        if not plan.measure_saliency:
+            plan.train.epochs = self.epochs + ORDER[client.client] % 2 + random.randrange(2)
+        return plan
+
+    def next_masks(self, round_, table, aggregated):
+        masks = super().next_masks(round_, table, aggregated)
+        if masks is None:
+            return None
+        return {n: packedmasks.pack(torch.rand(table[n].shape) < 0.5) for n in masks}
+"""
+
+
+def test_what_a_strategy_draws_unasked_is_part_of_the_same_bits(tmp_path: Path) -> None:
+    """Whatever was drawn in the process before; and what is drawn after is as it would have been."""
+    experiment = tiny_experiment(strategy={"name": "drawing"})
+    bits = []
+    for seed in (1, 2):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        before = random.getstate()
+        add_strategies(write(tmp_path, DRAWS))
+        with simulated(tmp_path / str(seed), experiment) as run:
+            bits.append((run.database.get("model_sha256"), run.tickets_sha256(), run.shared_mask))
+        assert random.getstate() == before
+    assert bits[0] == bits[1]

@@ -1,0 +1,158 @@
+"""How much memory a worker's work takes at its peak, by part, from what is known before it begins.
+
+Of the model's tensors, of the steps of a training and of what travels; beside it come the program itself and the data.
+`docs/reliability.md` has it beside what was measured.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from math import sqrt
+
+from rich.filesize import decimal
+
+from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.experiment.settings import PartitionSettings
+from lotteryfl.common.memory.bounds import Bound
+from lotteryfl.common.tasks.registry import BUILT_IN
+from lotteryfl.common.training.recipe import OptimizerName, TrainingSettings
+from lotteryfl.common.wire.payload import max_payload_bytes
+from lotteryfl.common.wire.table import TensorTable
+
+_STATES: dict[OptimizerName, int] = {"sgd": 1, "adam": 2, "adamw": 2}
+"""Tensors that an optimizer keeps for each parameter; sgd's is of its momentum."""
+
+_INDEX_BYTES, _LIST_BYTES = 4, 120
+"""Of an example's index, and of a client's array of them without these."""
+
+_GRADIENT_COPIES = 2
+"""Of every example's gradient, while Opacus bounds and sums them."""
+
+_FORWARD_COPIES = 3
+"""Of a layer's input and output in an evaluation: in the order that its kernel likes, and what a branch still holds."""
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes that go through a model for each example, and of how many examples at a time."""
+
+    kept: int = 0
+    """Outputs of all layers, which a backward needs."""
+    widest: int = 0
+    """Input and output of the layer where these are most."""
+    evaluated: int = 0
+    """Examples in the largest batch of an evaluation."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes at the peak, by part."""
+
+    parts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def nbytes(self) -> int:
+        """All together."""
+        return self.parts.total()
+
+    def __str__(self) -> str:
+        """Name all parts, the largest first."""
+        return ", ".join(f"{name} {decimal(size)}" for name, size in self.parts.most_common() if size)
+
+
+@dataclass(frozen=True)
+class WorkerNeed:
+    """What a worker takes of its machine's memory and of its device's."""
+
+    host: Need
+    device: Need
+    """Empty where the device works in the host's."""
+
+    def excess(self, host: Bound, device: Bound | None, whose: str) -> str:
+        """Say in one line what is more than there is, by part, and where the bound comes from; '': nothing is.
+
+        Args:
+            host: what may be taken of the machine's memory.
+            device: what is free on the device, where it has memory of its own.
+            whose: who works there, and what it does, as "this worker takes on".
+        """
+        for need, bound in ((self.host, host), (self.device, device)):
+            if bound is not None and need.nbytes > bound.nbytes:
+                return f"{decimal(need.nbytes)}, and {whose} {decimal(bound.nbytes)} ({bound.source}): {need}"
+        return ""
+
+
+def worker_need(
+    table: TensorTable,
+    experiment: Experiment,
+    *,
+    own_memory: bool = False,
+    activations: Activations = Activations(),
+) -> WorkerNeed:
+    """Return what one assignment after the other takes of a worker.
+
+    Args:
+        table: of the model.
+        experiment: how it trains, and how the data is dealt out.
+        own_memory: the device has memory of its own, as a GPU.
+        activations: of the model, where they are known.
+    """
+    whole = table.nbytes
+    # θ_0; the copy that no work is done with; the model that all clients of a round start from.
+    host = Counter(
+        {"θ_0": whole, "pristine copy": whole, "round's model": whole, "index lists": _index_lists(experiment)}
+    )
+    result = Counter({"payload": max_payload_bytes(table)})
+    device = Counter({"model": whole, "masks": sum(spec.nbytes for spec in table if spec.prunable)})
+    if experiment.privacy.clip_norm:
+        device["start"] = sum(spec.nbytes for spec in table if spec.dtype.is_floating_point)
+    training, evaluation = _training(table, experiment, activations), _evaluation(table, activations)
+    if own_memory:
+        return WorkerNeed(Need(host + result), Need(device + _larger(training, evaluation)))
+    # What is packed is there while the model is measured once more, and no gradients are any longer.
+    return WorkerNeed(Need(host + device + _larger(training, evaluation + result)), Need())
+
+
+def _training(table: TensorTable, experiment: Experiment, activations: Activations) -> Counter[str]:
+    """Return what a training holds beside the model."""
+    settings = experiment.training
+    parameters = sum(spec.nbytes for spec in table if spec.role == "parameter")
+    batch, states = settings.batch_size, _states(settings)
+    parts = Counter({"gradients": parameters, f"{settings.optimizer}'s state": states * parameters})
+    parts["steps"] = (1 + states) * max((spec.nbytes for spec in table), default=0)
+    if experiment.privacy.dp_sgd:
+        batch += round(3 * sqrt(batch))  # drawn for every step
+        parts["gradients of each example"] = _GRADIENT_COPIES * batch * parameters
+    if experiment.strategy.name == "fedprox":
+        parts["start"] = parameters
+    parts["batch"] = batch * activations.kept
+    return parts
+
+
+def _states(settings: TrainingSettings) -> int:
+    return 0 if settings.optimizer == "sgd" and not settings.momentum else _STATES[settings.optimizer]
+
+
+def _evaluation(table: TensorTable, activations: Activations) -> Counter[str]:
+    """Return what an evaluation holds beside the model: pruned weights are products of weights and masks then."""
+    products = sum(spec.nbytes for spec in table if spec.prunable)
+    return Counter({"pruned weights": products, "batch": activations.evaluated * _FORWARD_COPIES * activations.widest})
+
+
+def _larger(a: Counter[str], b: Counter[str]) -> Counter[str]:
+    return max(a, b, key=Counter.total)
+
+
+def _index_lists(experiment: Experiment) -> int:
+    """Return the bytes of who holds which examples; a task of the user's own deals by itself."""
+    if experiment.task.name not in BUILT_IN:
+        return 0
+    return experiment.clients * (_LIST_BYTES + _INDEX_BYTES * _examples_of_a_client(experiment.partition))
+
+
+def _examples_of_a_client(partition: PartitionSettings) -> int:
+    if partition.kind == "natural":  # the data's own owners share out what there is
+        return 0
+    if partition.kind == "n-class":
+        others = round(partition.balance * partition.examples_per_class)
+        return partition.examples_per_class + (partition.classes_per_client - 1) * others
+    return partition.examples_per_client

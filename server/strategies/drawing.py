@@ -1,0 +1,24 @@
+"""The generators that a strategy of the user's own may draw from unasked."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
+
+from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.seeding import seeded
+
+_ONE_AT_A_TIME = RLock()  # the generators are the process's, and rounds are concluded beside the coordinator's thread
+
+
+@contextmanager
+def drawing(experiment: Experiment, purpose: str, *parts: int) -> Iterator[None]:
+    """Seed the global generators of `random`, NumPy and torch for what a strategy is asked for; restore them after.
+
+    Args:
+        experiment: of the run, whose seed counts.
+        purpose: what it is asked for.
+        parts: which one, as the round.
+    """
+    with _ONE_AT_A_TIME, seeded(derive_seed(experiment.seed, f"strategy's {purpose}", *parts)):
+        yield
