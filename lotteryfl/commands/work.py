@@ -8,7 +8,13 @@ import click
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits, half_of_the_memory
 from lotteryfl.client.worker import Worker, WorkerSettings, full_name
-from lotteryfl.commands.options import channel_options, device_option, share_errors_option, task_option
+from lotteryfl.commands.options import (
+    any_task_version_option,
+    channel_options,
+    device_option,
+    share_errors_option,
+    task_option,
+)
 from lotteryfl.common.experiment.clientranges import parse_clients
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.running.device import choose_device
@@ -39,6 +45,7 @@ class ClientRange(click.ParamType[frozenset[int]]):
     "host and process number. [default: what certificate or token say, else host and process number]",
 )
 @task_option
+@any_task_version_option
 @click.option("--data-dir", default="", help="Folder of the built-in tasks' data. [default: the usual places]")
 @click.option(
     "--patience",
@@ -68,6 +75,7 @@ def work(
     clients: frozenset[int] | None,
     name: str,
     tasks: tuple[str, ...],
+    any_task_version: bool,
     data_dir: str,
     patience: float,
     max_epochs: int,
@@ -79,7 +87,9 @@ def work(
     logging.getLogger("lotteryfl").setLevel(logging.INFO)
     limits = Limits(max_epochs, half_of_the_memory() if max_memory is None else int(max_memory * 2**30))
     chosen = choose_device(device)
-    settings = WorkerSettings(full_name(name, security), chosen, clients, tasks, data_dir, limits, share_errors)
+    settings = WorkerSettings(
+        full_name(name, security), chosen, clients, tasks, data_dir, limits, share_errors, any_task_version
+    )
     try:
         with Connection(coordinator, patience, security) as connection:
             Worker(connection, settings).run()

@@ -17,6 +17,7 @@ from lotteryfl.common.wire.format import check_model
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.privacy.promise import check_privacy
+from lotteryfl.server.rounds.taskversion import bind_task
 from lotteryfl.server.store.rundir import RunDirectory, is_set_up
 from lotteryfl.server.strategies import create_strategy
 
@@ -46,7 +47,9 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     check_privacy(strategy, table)
     if (settings := strategy.server_optimizer()).optimizer != "none":
         ServerOptimizer(settings, {})  # is it installed?
-    return RunDirectory.create(path, experiment, table, named_tensors(model), strategy.initial_masks(table))
+    run = RunDirectory.create(path, experiment, table, named_tensors(model), strategy.initial_masks(table))
+    bind_task(run, task)
+    return run
 
 
 def _table_of(model: nn.Module, experiment: Experiment, task: Task) -> TensorTable:
