@@ -77,12 +77,12 @@ def test_a_run_goes_on_with_an_edited_task_only_where_that_is_wanted(
     begun.end()
     gate.open()
     (task.parent / "own_rows.py").write_text(EDITED)
-    refused = [
-        start("run", path, "--run-dir=run"),
-        *(start(verb, "run", "--task", task) for verb in ("run", "simulate")),
-        start("serve", "run", "--task", task, "--listen=127.0.0.1:0"),
-    ]
-    for process in refused:
+    for command in (
+        ("run", path, "--run-dir=run"),
+        ("simulate", "run", "--task", task),
+        ("serve", "run", "--task", task, "--listen=127.0.0.1:0"),
+    ):
+        process = start(*command)
         assert process.exit_code() == 5
         assert process.error_line == (
             "run: is the run of another version of task own_task: 'own_rows.py' differs; --any-task-version goes on "
