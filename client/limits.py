@@ -15,6 +15,7 @@ from lotteryfl.common.experiment.experiment import Experiment, from_json
 from lotteryfl.common.experiment.settings import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
 from lotteryfl.common.memory.bounds import Bound, device_bound, host_bound
 from lotteryfl.common.memory.need import worker_need
+from lotteryfl.common.sourceversion import SourceVersion
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.payload import is_digest
 from lotteryfl.common.wire.table import TensorTable
@@ -77,6 +78,7 @@ class Limits:
         for name in ("worker_id", "run_id"):
             if len(value := getattr(reply, name)) > _MOST_ID:
                 raise _refused(name, value, f"at most {_MOST_ID} characters")
+        coordinators_task(reply)
         table = TensorTable.from_json(reply.table_json)
         experiment, free = from_json(reply.experiment_json), device_bound(device)
         need = worker_need(table, experiment, own_memory=free is not None)
@@ -121,6 +123,18 @@ class Limits:
                 raise _refused(f"plan.{path}", value, "a share")
         if plan.HasField("prune") and plan.prune.target_density == 0:
             raise _refused("plan.prune.target_density", 0.0, "more than 0: a model")
+
+
+def coordinators_task(reply: pb.RegisterReply) -> SourceVersion:
+    """Return the version of the coordinator's task, as far as a registration was answered with it.
+
+    Raises:
+        RefusedError: it is none.
+    """
+    try:
+        return SourceVersion.from_json(reply.task_version_json)
+    except ValueError:
+        raise _refused("task_version_json", reply.task_version_json, "digests of files, by their names") from None
 
 
 def _check_fields(message: Message, name: str) -> None:

@@ -14,10 +14,10 @@ from torch import Tensor
 from lotteryfl.client.blobs import Content
 from lotteryfl.client.connection import Connection, ContentGoneError, NotRegisteredError
 from lotteryfl.client.heartbeat import Heartbeat, LeaseLostError
-from lotteryfl.client.limits import Limits
+from lotteryfl.client.limits import Limits, coordinators_task
 from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
 from lotteryfl.client.work.clienterror import told
-from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError
+from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskVersionError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.faults import fault
 from lotteryfl.common.names import Digest, WorkerId
@@ -26,6 +26,7 @@ from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.common.security.identity import Identity, Role, check_name
 from lotteryfl.common.security.tls import ChannelSecurity, token_name
 from lotteryfl.common.tasks import load_task
+from lotteryfl.common.tasks.custom import version_of_task
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.text import brief
 from lotteryfl.common.wire.format import WireFormat
@@ -53,6 +54,8 @@ class WorkerSettings:
     """What it takes on."""
     share_errors: bool = False
     """Tell the coordinator what errors of a client's work say, also of private clients."""
+    any_task_version: bool = False
+    """Take part also with another version of the task than the coordinator's."""
 
 
 class RunChangedError(LotteryFLError):
@@ -107,7 +110,7 @@ class Worker:
         self._payload_limit = max_payload_bytes(self._table)
         torch.set_num_threads(experiment.training.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        self._content, self._runner = self._prepare(experiment, Digest(registration.initial_digest))
+        self._content, self._runner = self._prepare(experiment, registration)
         _log.info("%s: registered, on %s", self._settings.name, self._settings.device)
         with Heartbeat(
             self._connection, self._worker_id, registration.lease_seconds, self._register_again
@@ -117,7 +120,7 @@ class Worker:
 
     def _register(self) -> pb.RegisterReply:
         held = self._settings.clients
-        return self._connection.register(
+        self._registration = self._connection.register(
             pb.RegisterRequest(
                 protocol=PROTOCOL_VERSION,
                 name=self._settings.name,
@@ -127,6 +130,7 @@ class Worker:
                 run_id=self._run_id,
             )
         )
+        return self._registration
 
     def _register_again(self) -> None:
         """Register with a coordinator that was started anew; the heartbeat's thread does so too."""
@@ -144,17 +148,34 @@ class Worker:
             if self._has_changed:
                 raise RunChangedError("the run's experiment is another now")
 
-    def _prepare(self, experiment: Experiment, initial_digest: Digest) -> tuple[Content, AssignmentRunner]:
+    def _prepare(self, experiment: Experiment, registration: pb.RegisterReply) -> tuple[Content, AssignmentRunner]:
         task_settings = experiment.task.model_copy(update={"data_dir": self._settings.data_dir})
         experiment = experiment.model_copy(update={"task": task_settings})
         task = load_task(experiment, self._settings.tasks)
         check_same_model(task, experiment, self._table)
+        self._task = task
+        self._check_task_version()
         wire = WireFormat(self._table, experiment.wire_dtype)
-        content = Content(self._connection, wire, self._worker_id, initial_digest)
+        content = Content(self._connection, wire, self._worker_id, Digest(registration.initial_digest))
         memory = self._settings.limits.max_memory
         return content, AssignmentRunner(task, experiment, self._table, content.initial, self._settings.device, memory)
 
+    def _check_task_version(self) -> None:
+        """Compare the user's own task with the coordinator's, which may have been started anew with another one.
+
+        Raises:
+            TaskVersionError: it is another version.
+        """
+        if self._settings.any_task_version:
+            return
+        if difference := coordinators_task(self._registration).difference(version_of_task(self._task)):
+            raise TaskVersionError(
+                f"task {self._task.name}: this worker's version is not the coordinator's: {difference}; "
+                "--any-task-version takes part all the same"
+            )
+
     def _work_once(self) -> bool:
+        self._check_task_version()
         try:
             fetched = self._connection.fetch_assignment(
                 self._worker_id, self._payload_limit, self._runner.place, self._check_assignment

@@ -16,6 +16,12 @@ class TaskError(LotteryFLError):
     """A task, its data or its model cannot be used: the message names the task and what is missing."""
 
 
+class TaskVersionError(TaskError):
+    """The user's own task is here in another version than the run's: the message names the file that differs."""
+
+    exit_code = 5
+
+
 class OutputError(TaskError, ValueError):
     """What a model returns cannot be scored: the message names its form and what was expected."""
 

@@ -88,7 +88,8 @@ def program(verbose: bool) -> None:
 def main() -> None:
     """Run the program: exit code 0 on success, 1 on an error, 2 on wrong usage, 130 when interrupted.
 
-    3 is that of a run that has finished, and that clients were left out of, 4 that of a worker whose device is gone.
+    3 is that of a run that has finished, and that clients were left out of, 4 that of a worker whose device is gone, 5
+    where a task is here in another version than the run's.
     """
     for number in stop_signals():  # as Ctrl-C, also while torch is still being imported
         signal.signal(number, signal.default_int_handler)

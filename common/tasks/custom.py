@@ -13,9 +13,10 @@ from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.randomness import derive_seed, model_seed
 from lotteryfl.common.seeding import seeded
-from lotteryfl.common.tasks.base import ClientData, task_id
+from lotteryfl.common.sourceversion import SourceVersion
+from lotteryfl.common.tasks.base import ClientData, Task, task_id
 from lotteryfl.common.tasks.sampling import draw_examples
-from lotteryfl.common.usercode import absolute, import_source, located
+from lotteryfl.common.usercode import absolute, import_source, located, version_of
 
 _FUNCTIONS = {"model": "model()", "client": "client(k, experiment)"}
 _GLOBAL = "global_test(experiment)"
@@ -40,6 +41,11 @@ def load_custom(experiment: Experiment, allowed: Sequence[str], built_in: Iterab
     with seeded(derive_seed(experiment.seed, "task")):
         module = import_source(f"task {name}", source, TaskError)
     return CustomTask(name, module, experiment)
+
+
+def version_of_task(task: Task) -> SourceVersion:
+    """Return the version of a task; a built-in one has none but the program's."""
+    return task.version if isinstance(task, CustomTask) else SourceVersion()
 
 
 class CustomTask:
@@ -71,6 +77,11 @@ class CustomTask:
                 f"task {name}: {self._file} has no function {_GLOBAL}, "
                 f"which evaluation.global_examples = {wanted} needs"
             )
+
+    @property
+    def version(self) -> SourceVersion:
+        """The digests of the files that it is made of; see `version_of`."""
+        return version_of(self._module)
 
     def model(self) -> nn.Module:
         """Build a freshly initialised model.

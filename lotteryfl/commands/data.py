@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.commands.options import set_option
+from lotteryfl.commands.options import set_option, task_option
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, load
 from lotteryfl.common.pruning.prunable import explain
-from lotteryfl.common.tasks import BUILT_IN, Task, load_task
-from lotteryfl.server.results.holdings import describe, heading, holdings
+from lotteryfl.common.tasks import BUILT_IN, Task, load_task, task_id
+from lotteryfl.server.results.holdings import UNLABELLED, describe, heading, holdings
 from lotteryfl.server.results.picture import draw_holdings
 
 
@@ -18,16 +18,21 @@ from lotteryfl.server.results.picture import draw_holdings
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw who holds what.")
 @click.option("--prunable", is_flag=True, help="List the model's tensors: which can be pruned, and why others cannot.")
 @set_option()
-def data(path: Path, picture: Path | None, prunable: bool, overrides: tuple[str, ...]) -> None:
+@task_option
+def data(path: Path, picture: Path | None, prunable: bool, overrides: tuple[str, ...], tasks: tuple[str, ...]) -> None:
     """Say which client holds how much of what, and how skewed that is."""
     experiment = load(path, overrides)
-    own = () if experiment.task.name in BUILT_IN else (experiment.task.name,)
-    task = load_task(experiment, own)
+    name = experiment.task.name
+    if name not in BUILT_IN and task_id(name) not in map(task_id, tasks):
+        tasks = (name, *tasks)
+    task = load_task(experiment, tasks)
     held = holdings(task, experiment.clients)
     click.echo(describe(experiment, held))
     if prunable:
         click.echo(f"\n{_explained(task, experiment)}")
     if picture is not None:
+        if not held.labelled:
+            raise TaskError(f"task {task.name}: --picture {picture}: it is of classes, and {UNLABELLED}")
         draw_holdings(held.counts, heading(experiment), held.skew, picture)
         click.echo(f"{picture} written")
 

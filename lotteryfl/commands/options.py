@@ -23,6 +23,14 @@ task_option = click.option(
 )
 """Gives the command `tasks`, a tuple of what was named."""
 
+any_task_version_option = click.option(
+    "--any-task-version",
+    is_flag=True,
+    help="Take part, or go on, also with another version of the run's task than its coordinator, or run.db, has on "
+    "record; it is the files' digests that are compared.",
+)
+"""Gives the command `any_task_version`."""
+
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, …")
 """Gives the command `device`, as `choose_device` takes it."""
 

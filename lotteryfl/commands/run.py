@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from lotteryfl.commands.options import (
+    any_task_version_option,
     device_option,
     insecure_option,
     set_option,
@@ -52,17 +53,21 @@ def _opened(
     overrides: tuple[str, ...],
     tasks: tuple[str, ...],
     strategies: tuple[str, ...],
+    any_task_version: bool,
 ) -> Iterator[OpenedRun]:
     """Open the run that the arguments mean: of an experiment file, or the one in a run directory."""
     if source.is_dir():
         if run_dir:
             raise LotteryFLError(f"{source}: is a run: --run-dir is for new ones")
-        with opened_again(source, tasks, strategies, overrides) as opened:
+        with opened_again(source, tasks, strategies, overrides, any_task_version=any_task_version) as opened:
             yield opened
     else:
         experiment = load(source, overrides)
         folder = nullcontext(run_dir) if run_dir else new_folder(Path("runs"), source.stem)
-        with folder as path, opened_new(experiment, path, tasks, strategies) as opened:
+        with (
+            folder as path,
+            opened_new(experiment, path, tasks, strategies, any_task_version=any_task_version) as opened,
+        ):
             yield opened
 
 
@@ -102,6 +107,7 @@ def _drive(
 @_run_dir
 @_overrides
 @task_option
+@any_task_version_option
 @_strategies
 @device_option
 @share_errors_option
@@ -113,12 +119,13 @@ def run(
     overrides: tuple[str, ...],
     tasks: tuple[str, ...],
     strategies: tuple[str, ...],
+    any_task_version: bool,
     device: str,
     share_errors: bool,
     allow_missing: bool,
 ) -> None:
     """Run an experiment with local workers, or continue the run in DIR."""
-    with _opened(source, run_dir, overrides, tasks, strategies) as opened:
+    with _opened(source, run_dir, overrides, tasks, strategies, any_task_version) as opened:
         flags = _given(share_errors=share_errors, allow_missing=allow_missing)
         _drive(
             opened,
@@ -132,6 +139,7 @@ def run(
                     display.show,
                     display.note,
                     share_errors=share_errors,
+                    any_task_version=any_task_version,
                 )
             ),
             allow_missing=allow_missing,
@@ -155,6 +163,7 @@ def run(
 @_run_dir
 @_overrides
 @task_option
+@any_task_version_option
 @_strategies
 @_allow_missing
 def serve(
@@ -169,6 +178,7 @@ def serve(
     overrides: tuple[str, ...],
     tasks: tuple[str, ...],
     strategies: tuple[str, ...],
+    any_task_version: bool,
     allow_missing: bool,
 ) -> None:
     """Be the coordinator of an experiment, or of the run in DIR."""
@@ -176,7 +186,7 @@ def serve(
     warning = endpoint.check()
     if warning:
         click.echo(warning, err=True)
-    with _opened(source, run_dir, overrides, tasks, strategies) as opened:
+    with _opened(source, run_dir, overrides, tasks, strategies, any_task_version) as opened:
         endpoint.check_access(opened.directory.experiment.access)
         _drive(
             opened,
@@ -192,6 +202,7 @@ def serve(
 @_run_dir
 @_overrides
 @task_option
+@any_task_version_option
 @_strategies
 @device_option
 @share_errors_option
@@ -202,13 +213,14 @@ def simulate(
     overrides: tuple[str, ...],
     tasks: tuple[str, ...],
     strategies: tuple[str, ...],
+    any_task_version: bool,
     device: str,
     share_errors: bool,
     allow_missing: bool,
 ) -> None:
     """Run an experiment in this one process, with the same result as over gRPC."""
     chosen = choose_device(device)
-    with _opened(source, run_dir, overrides, tasks, strategies) as opened:
+    with _opened(source, run_dir, overrides, tasks, strategies, any_task_version) as opened:
         flags = _given(share_errors=share_errors, allow_missing=allow_missing)
         simulation = Simulation(opened.directory, opened.task, chosen, share_errors=share_errors)
         _drive(

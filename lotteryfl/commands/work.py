@@ -8,7 +8,13 @@ import click
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits
 from lotteryfl.client.worker import Worker, WorkerSettings, full_name
-from lotteryfl.commands.options import channel_options, device_option, share_errors_option, task_option
+from lotteryfl.commands.options import (
+    any_task_version_option,
+    channel_options,
+    device_option,
+    share_errors_option,
+    task_option,
+)
 from lotteryfl.common.experiment.clientranges import parse_clients
 from lotteryfl.common.memory.bounds import Bound, host_bound
 from lotteryfl.common.security.tls import ChannelSecurity
@@ -40,6 +46,7 @@ class ClientRange(click.ParamType[frozenset[int]]):
     "host and process number. [default: what certificate or token say, else host and process number]",
 )
 @task_option
+@any_task_version_option
 @click.option("--data-dir", default="", help="Folder of the built-in tasks' data. [default: the usual places]")
 @click.option(
     "--patience",
@@ -69,6 +76,7 @@ def work(
     clients: frozenset[int] | None,
     name: str,
     tasks: tuple[str, ...],
+    any_task_version: bool,
     data_dir: str,
     patience: float,
     max_epochs: int,
@@ -81,7 +89,9 @@ def work(
     memory = host_bound().halved() if max_memory is None else Bound(int(max_memory * 2**30), "--max-memory")
     limits = Limits(max_epochs, memory)
     chosen = choose_device(device)
-    settings = WorkerSettings(full_name(name, security), chosen, clients, tasks, data_dir, limits, share_errors)
+    settings = WorkerSettings(
+        full_name(name, security), chosen, clients, tasks, data_dir, limits, share_errors, any_task_version
+    )
     try:
         with Connection(coordinator, patience, security) as connection:
             Worker(connection, settings).run()

@@ -48,6 +48,7 @@ async def run_locally(
     note: Callable[[str], None],
     *,
     share_errors: bool = False,
+    any_task_version: bool = False,
 ) -> None:
     """Drive a run with worker processes on this machine.
 
@@ -59,6 +60,7 @@ async def run_locally(
         show: is called with the run's status whenever it may have changed.
         note: is told what is out of the ordinary.
         share_errors: as their `--share-errors`.
+        any_task_version: as their `--any-task-version`.
 
     Raises:
         LotteryFLError: the run failed, or all its workers ended before it.
@@ -71,6 +73,7 @@ async def run_locally(
         arguments += [f"--data-dir={run.experiment.task.data_dir}"]
         arguments += [f"--task={task}" for task in tasks]
         arguments += ["--share-errors"] * share_errors
+        arguments += ["--any-task-version"] * any_task_version
         async with local.started(workers, arguments):
             rounds = asyncio.create_task(server.rounds.run())
             ended = asyncio.create_task(local.all_ended())

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
+from lotteryfl.common.errors import LotteryFLError, TaskVersionError
 from lotteryfl.common.privatefiles import PRIVATE_FOLDER, private
 from lotteryfl.exitcodes import INTERRUPTED
 from lotteryfl.running.environment import VARIABLES
@@ -14,6 +15,7 @@ from lotteryfl.running.environment import VARIABLES
 _STOP_SECONDS = 10.0
 _OWN_WORD = "lotteryfl: "
 """What the last line of a worker begins with that has ended with a reason of its own."""
+_BY_ITSELF = (LotteryFLError.exit_code, TaskVersionError.exit_code)
 MOST_RESTARTS = 10
 """How often each worker is started again within a round: a client whose work kills it does so `max_attempts` times."""
 
@@ -85,7 +87,7 @@ class LocalWorkers:
 
     def _has_died(self, name: str, code: int) -> bool:
         """Tell whether a worker was ended by something else than its own decision, or a wish from outside."""
-        by_itself = code == 1 and self._last_line(name).startswith(_OWN_WORD)
+        by_itself = code in _BY_ITSELF and self._last_line(name).startswith(_OWN_WORD)
         return not by_itself and code not in (0, 2, INTERRUPTED)
 
     async def _unwatched(self) -> None:

@@ -44,6 +44,7 @@ def simulate(
     tasks: Sequence[str] = (),
     strategies: Sequence[str] = (),
     share_errors: bool = False,
+    any_task_version: bool = False,
     show: Show | None = None,
 ) -> RunView:
     """Run an experiment in this one process, with the same bits as over gRPC.
@@ -58,6 +59,7 @@ def simulate(
         tasks: files and modules of tasks of your own to allow beside the experiment's.
         strategies: files and modules of strategies of your own.
         share_errors: where privacy is promised, too, write on record what errors of a client's work say.
+        any_task_version: go on, too, with another version of its task than run.db has on record.
         show: is called with the run's status whenever it may have changed.
 
     Returns:
@@ -72,6 +74,7 @@ def simulate(
         run_dir,
         tasks,
         strategies,
+        any_task_version,
         lambda opened: Simulation(opened.directory, opened.task, chosen, share_errors=share_errors).run(
             show or _nothing
         ),
@@ -87,6 +90,7 @@ def run(
     tasks: Sequence[str] = (),
     strategies: Sequence[str] = (),
     share_errors: bool = False,
+    any_task_version: bool = False,
     show: Show | None = None,
 ) -> RunView:
     """Run an experiment with worker processes on this machine.
@@ -103,6 +107,7 @@ def run(
         tasks: files and modules of tasks of your own to allow beside the experiment's.
         strategies: files and modules of strategies of your own.
         share_errors: where privacy is promised, too, write on record what errors of a client's work say.
+        any_task_version: go on, too, with another version of its task than run.db has on record.
         show: is called with the run's status whenever it may have changed, on another thread.
 
     Returns:
@@ -116,6 +121,7 @@ def run(
         run_dir,
         tasks,
         strategies,
+        any_task_version,
         lambda opened: run_on_own_thread(
             run_locally(
                 opened.directory,
@@ -125,6 +131,7 @@ def run(
                 show or _nothing,
                 _log.warning,
                 share_errors=share_errors,
+                any_task_version=any_task_version,
             )
         ),
     )
@@ -135,11 +142,12 @@ def _driven(
     run_dir: str | Path,
     tasks: Sequence[str],
     strategies: Sequence[str],
+    any_task_version: bool,
     drive: Callable[[OpenedRun], None],
 ) -> RunView:
     for source in strategies:
         add_strategies(source)
-    with opened_new(experiment, Path(run_dir), tasks, strategies) as opened:
+    with opened_new(experiment, Path(run_dir), tasks, strategies, any_task_version=any_task_version) as opened:
         if not opened.is_finished:
             drive(opened)
         write_summary(opened.directory)

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from tabulate import tabulate
+from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from lotteryfl.common.experiment.experiment import Experiment
@@ -15,15 +17,23 @@ from lotteryfl.common.tasks.partition import IntArray
 from lotteryfl.common.usercode import belonging_to
 from lotteryfl.server.results.skew import label_skew
 
+UNLABELLED = "labels cannot be told: not every example is a pair whose label is an integer from 0 on"
+_UNKNOWN = -1
+
 
 @dataclass(frozen=True)
 class Holdings:
     """What the clients of an experiment hold."""
 
     counts: IntArray
-    """(clients, classes): training and validation examples."""
+    """(clients, classes): training and validation examples; no classes, where labels cannot be told."""
     sizes: IntArray
     """(clients, 3): training, validation and test examples."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether each example is a pair whose label is an integer from 0 on."""
+        return bool(self.counts.shape[1])
 
     @property
     def skew(self) -> float:
@@ -43,6 +53,8 @@ def holdings(task: Task, clients: int) -> Holdings:
             train, validation, test = _labels(task, client)
         held.append(np.concatenate([train, validation]))
         sizes.append((len(train), len(validation), len(test)))
+    if min(int(labels.min()) for labels in held) < 0:
+        return Holdings(np.zeros((clients, 0), dtype=np.int64), np.array(sizes))
     classes = 1 + max(int(labels.max()) for labels in held)
     return Holdings(np.stack([np.bincount(labels, minlength=classes) for labels in held]), np.array(sizes))
 
@@ -52,14 +64,14 @@ def describe(experiment: Experiment, held: Holdings) -> str:
     examples = [
         (f"{name} examples", held.sizes[:, part]) for part, name in enumerate(("training", "validation", "test"))
     ]
-    rows = [*examples, ("classes", (held.counts > 0).sum(axis=1))]
+    rows = [*examples, *([("classes", (held.counts > 0).sum(axis=1))] if held.labelled else [])]
     table = tabulate(
         [(name, column.min(), f"{column.mean():.1f}", column.max()) for name, column in rows],
         headers=("of a client", "min", "mean", "max"),
         colalign=("left", "right", "right", "right"),
         disable_numparse=True,
     )
-    return f"{heading(experiment)}\n\n{table}\n\n{_skew(experiment, held)}"
+    return f"{heading(experiment)}\n\n{table}\n\n{_skew(experiment, held) if held.labelled else UNLABELLED}"
 
 
 def heading(experiment: Experiment) -> str:
@@ -93,6 +105,14 @@ def _labels(task: Task, client: int) -> Iterator[npt.NDArray[np.integer[Any]]]:
 
 
 def _labels_of(data: Dataset[Any]) -> npt.NDArray[np.int64]:
-    if type(data) is TensorDataset:
-        return data.tensors[1].cpu().numpy()
-    return np.array([int(data[index][1]) for index in range(len(data))])  # type: ignore[arg-type]
+    if type(data) is TensorDataset and (labels := data.tensors[1]).dim() == 1 and labels.dtype == torch.int64:
+        return labels.cpu().numpy()
+    return np.array([_label(data[index]) for index in range(len(data))])  # type: ignore[arg-type]
+
+
+def _label(example: Any) -> int:
+    """Return the class of an example; `_UNKNOWN`, where it is no sequence of inputs and one integer."""
+    if not isinstance(example, tuple | list) or len(example) < 2:
+        return _UNKNOWN
+    label = np.asarray(example[1].cpu() if isinstance(example[1], Tensor) else example[1])
+    return int(label.item()) if label.size == 1 and label.dtype.kind in "biu" else _UNKNOWN

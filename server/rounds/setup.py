@@ -18,6 +18,7 @@ from lotteryfl.common.wire.format import check_model
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.privacy.promise import check_privacy
+from lotteryfl.server.rounds.taskversion import bind_task
 from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.rundir import RunDirectory, is_set_up
 from lotteryfl.server.strategies import create_strategy
@@ -51,7 +52,9 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
         ServerOptimizer(settings, {})  # is it installed?
     with drawing(experiment, "initial masks"):
         masks = strategy.initial_masks(table)
-    return RunDirectory.create(path, experiment, table, named_tensors(model), masks, ExtraState.of(model))
+    run = RunDirectory.create(path, experiment, table, named_tensors(model), masks, ExtraState.of(model))
+    bind_task(run, task)
+    return run
 
 
 def _table_of(model: nn.Module, experiment: Experiment, task: Task) -> TensorTable:

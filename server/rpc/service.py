@@ -19,6 +19,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.server.rounds.coordinator import Work
 from lotteryfl.server.rounds.outgoing import assignment_payload
+from lotteryfl.server.rounds.taskversion import task_version
 from lotteryfl.server.rounds.workers import AsideError, ReplacedError, UnknownWorkerError
 from lotteryfl.server.rpc.bell import wait_for
 from lotteryfl.server.rpc.context import CALLER, Context
@@ -90,6 +91,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             table_json=self._run.table.to_json(),
             initial_digest=await self._call(lambda: self._run.initial_digest),
             run_id=run_id,
+            task_version_json=await self._call(lambda: task_version(self._run).to_json()),
         )
 
     async def FetchAssignment(

@@ -60,6 +60,12 @@ def test_a_registration_that_makes_sense_is_read() -> None:
         ({"initial_digest": ""}, RefusedError, "initial_digest = ''"),
         ({"worker_id": "w" * 301}, RefusedError, "worker_id = .*: expected at most 300 characters"),
         ({"run_id": "r" * 301}, RefusedError, "run_id = .*: expected at most 300 characters"),
+        (
+            {"task_version_json": "["},
+            RefusedError,
+            r"task_version_json = '\[': expected digests of files, ",
+        ),
+        ({"task_version_json": '{"a.py": "1"}'}, RefusedError, "task_version_json = "),
         ({"experiment_json": "["}, ExperimentError, "the coordinator's experiment: "),
         ({"experiment_json": "{}" + " " * 2**20}, ExperimentError, f"{2**20 + 2} characters, expected at most {2**20}"),
         ({"experiment_json": '{"speed": 1}'}, ExperimentError, "unknown key speed = 1"),

@@ -138,3 +138,28 @@ def test_a_picture_that_cannot_be_written(name: str, message: str, tmp_path: Pat
     pytest.importorskip("matplotlib")
     with pytest.raises(LotteryFLError, match=message):
         draw_holdings(np.ones((2, 2), dtype=int), "task", 0, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "example",
+    ["{'inputs': torch.zeros(2), 'labels': 1}", "(torch.zeros(2), 0.5)", "(torch.zeros(2), torch.tensor([1, -100]))"],
+)
+def test_of_a_task_without_classes_the_examples_alone_are_told(example: str, tmp_path: Path) -> None:
+    text = CUSTOM.replace("return torch.zeros(2), self.labels[index]", f"return {example}")
+    (tmp_path / "numbers.py").write_text(text.replace("Letters([k, 4, 4]), pair, pair", "[Letters([0, 1])] * 3"))
+    own = 'clients = 2\nclients_per_round = 2\n[task]\nname = "numbers.py"\n'
+    result = run(tmp_path, "--task", str(tmp_path / "numbers.py"), text=own)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^training examples +2 +2\.0 +2\n", result.output, re.MULTILINE)
+    assert "\nlabels cannot be told: not every example is a pair whose label is an integer from 0 on\n" in result.output
+    assert "label skew" not in result.output
+    drawn = run(tmp_path, "--picture", str(tmp_path / "x.png"), text=own)
+    assert str(drawn.exception).startswith(f"task numbers: --picture {tmp_path / 'x.png'}: it is of classes, and ")
+
+
+def test_a_task_that_the_experiment_calls_by_its_name_is_that_of_the_option(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "letters.py").write_text(CUSTOM)
+    text = 'clients = 2\nclients_per_round = 2\n[task]\nname = "letters"\n'
+    result = run(tmp_path, "--task", str(tmp_path / "there" / "letters.py"), text=text)
+    assert result.exit_code == 0, result.output

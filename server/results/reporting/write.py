@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lotteryfl.common.errors import LotteryFLError, TaskError
 from lotteryfl.common.tasks import load_task
-from lotteryfl.server.results.holdings import Holdings, heading, holdings
+from lotteryfl.server.results.holdings import UNLABELLED, Holdings, heading, holdings
 from lotteryfl.server.results.leftout import describe_left_out
 from lotteryfl.server.results.picture import draw_holdings
 from lotteryfl.server.results.reporting.clientpictures import draw_clients, draw_layers
@@ -125,6 +125,7 @@ def _same_data(group: Group, other: Group) -> bool:
 def _holdings(run: RunData, tasks: Sequence[str]) -> _Held:
     """Count who holds what; a task of somebody's own is imported only if it is among `tasks`."""
     try:
-        return _Held(holdings(load_task(run.experiment, tasks), run.experiment.clients))
+        held = holdings(load_task(run.experiment, tasks), run.experiment.clients)
+        return _Held(held) if held.labelled else _Held(None, UNLABELLED)
     except TaskError as error:
         return _Held(None, str(error))
