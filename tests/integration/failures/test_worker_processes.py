@@ -40,7 +40,7 @@ def test_pinned_workers_get_their_own_clients_only(
 ) -> None:
     """While it runs, both kinds of `status` say who does what."""
     path = write()
-    serve = start("serve", path, "--listen", "127.0.0.1:0", "--run-dir", "run")
+    serve = start("--verbose", "serve", path, "--listen", "127.0.0.1:0", "--run-dir", "run")
     address = serve.said(LISTENING)[1]
     low = work(address, "low", "--clients=0-1")
     high = work(address, "high", "--clients=2,3")
@@ -52,12 +52,20 @@ def test_pinned_workers_get_their_own_clients_only(
         assert status.stdout.startswith("lotteryfl, 4 clients: running\nrounds: 0 of 3 committed\n")
         assert "open round: 0 of 3 results, 2 in flight" in status.stdout
         for client in held:
-            assert f"client {client} on {'low' if client < 2 else 'high'}" in status.stdout
+            worker = "low" if client < 2 else "high"
+            assert f"client {client} on {worker}" in status.stdout
+            since = r"heard of \d+ s ago: its lease ends in \d+ s" if where == address else r"which got it at 2\S+Z"
+            assert re.search(rf"^  client {client} waits for {worker}, {since}$", status.stdout, re.MULTILINE)
+            serve.said(rf"INFO r1-c{client}-a1: given to {worker}$")
+        known = "the round ends in " if where == address else "knows its coordinator: lotteryfl status HOST:PORT"
+        assert known in status.stdout
+        assert ("workers: 2 alive\n  " in status.stdout) == (where == address)
     gate.open()
     for process in (serve, low, high):
         assert process.exit_code() == 0, process.stderr
     for (_, client), (_, worker) in attempts(tmp_path / "run").items():
         assert worker == ("low" if client < 2 else "high")
+    serve.said(r"INFO r1-c\d-a1: returned by low: \d+\.\d s of work, \d.* down, \d.* up$")
     assert_same_bits(tmp_path / "run", expect(path))
 
 
@@ -74,6 +82,10 @@ def test_a_killed_workers_assignment_goes_to_one_that_waits(
     other.said("r1-c1-a1: accepted")
     victim.send(signal.SIGKILL)
     again = gate.arrival(PROMPT)
+    serve.said(r"WARNING victim is lost: not heard of for \d+ s$")
+    serve.said(
+        rf"WARNING r1-c{held.client}-a1 of victim: expired: victim was silent for 3 s; client {held.client} waits"
+    )
     assert again.client == held.client
     assert again.pid != held.pid
     gate.open()
