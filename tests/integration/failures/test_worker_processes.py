@@ -11,8 +11,9 @@ import pytest
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.summary import summarise
 from tests.support.handworker import HandWorker
-from tests.support.processes import PROMPT, Gate, Process
+from tests.support.processes import Gate, Process
 from tests.support.runs import GATED_TASK, Coordinate, Expect, Start, Write, assert_same_bits
+from tests.support.waiting import PROMPT
 
 LISTENING = r"^listening at (127\.0\.0\.1:\d+)$"
 
@@ -72,7 +73,7 @@ def test_pinned_workers_get_their_own_clients_only(
 def test_a_killed_workers_assignment_goes_to_one_that_waits(
     tmp_path: Path, start: Start, work: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
-    path = write(clients=2, clients_per_round=2, round={"lease": 3.0})
+    path = write(clients=2, clients_per_round=2, round={"lease": 6.0})
     serve = start("serve", path, "--listen", "127.0.0.1:0", "--run-dir", "run")
     address = serve.said(LISTENING)[1]
     victim = work(address, "victim")
@@ -84,7 +85,7 @@ def test_a_killed_workers_assignment_goes_to_one_that_waits(
     again = gate.arrival(PROMPT)
     serve.said(r"WARNING victim is lost: not heard of for \d+ s$")
     serve.said(
-        rf"WARNING r1-c{held.client}-a1 of victim: expired: victim was silent for 3 s; client {held.client} waits"
+        rf"WARNING r1-c{held.client}-a1 of victim: expired: victim was silent for 6 s; client {held.client} waits"
     )
     assert again.client == held.client
     assert again.pid != held.pid
@@ -128,7 +129,7 @@ def test_a_stopped_worker_hands_its_assignment_back_at_once(
 def test_a_worker_that_was_frozen_for_too_long_drops_its_work_and_goes_on(
     work: Start, write: Write, gate: Gate, coordinate: Coordinate, expect: Expect
 ) -> None:
-    path = write(clients=1, clients_per_round=1, round={"lease": 2.0})
+    path = write(clients=1, clients_per_round=1, round={"lease": 6.0})
     server = coordinate(path)
     worker = work(server.address, "w")
     held = gate.arrival()
