@@ -92,6 +92,7 @@ def program(verbose: bool) -> None:
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("lotteryfl").setLevel(logging.INFO if verbose else logging.WARNING)
+    logging.getLogger("lotteryfl.coordinator.attendance").setLevel(logging.INFO)  # who comes and goes is always told
 
 
 def main() -> None:

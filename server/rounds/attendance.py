@@ -15,7 +15,8 @@ from lotteryfl.server.rounds.workers import WorkerRegistry
 from lotteryfl.server.store.named import clients_named, cut
 from lotteryfl.server.store.status import MOST_TOLD, Seen, in_flight
 
-_log = logging.getLogger("lotteryfl.coordinator")
+_log = logging.getLogger("lotteryfl.coordinator.attendance")
+"""Of a level of its own: its information is shown without `--verbose` too."""
 
 _MOST_LEFT = 1000
 """Workers that are remembered when they have left."""
@@ -62,7 +63,9 @@ class Attendance:
         name, worker = name_of(worker_id), self._workers.known(worker_id)
         if worker is None:
             return
-        _log.warning("%s has left: %s", printable(name), printable(reason.removeprefix(f"{name}: ")))
+        _log.info(
+            "%s has left: %s", printable(name), printable(reason.removeprefix(f"{name}: ")) or "it did not say why"
+        )
         self._left[name] = _Gone(f"{name}, which has left", worker.clients, self._clock())
         self._left.move_to_end(name)
         if len(self._left) > _MOST_LEFT:
@@ -88,7 +91,7 @@ class Attendance:
     def _note_returns(self, now: float) -> None:
         for worker_id in [each for each in self._lost if self._is_there(each, now)]:
             self._lost.discard(worker_id)
-            _log.warning("%s is back", printable(name_of(worker_id)))
+            _log.info("%s is back", printable(name_of(worker_id)))
 
     def _note_losses(self, now: float) -> None:
         heard = self._workers.heard

@@ -16,11 +16,23 @@ ENDS = "ends in {} s: without 1 more result it is tried again, or the run fails"
 EVERYONE = tiny_experiment(clients_per_round=4)
 
 
-def told(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
-    """Return what was logged since the last call."""
-    lines = [record.getMessage() for record in caplog.records if record.levelno == level]
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was logged since the last call that is shown without `--verbose`."""
+    shown = [each for each in caplog.records if each.levelno > logging.INFO or each.name.endswith(".attendance")]
     caplog.clear()
-    return lines
+    return [record.getMessage() for record in shown]
+
+
+def of_assignments(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was logged since the last call for `--verbose` alone."""
+    others = [each for each in caplog.records if each.levelno == logging.INFO and each.name.endswith("coordinator")]
+    caplog.clear()
+    return [record.getMessage() for record in others]
+
+
+@pytest.fixture(autouse=True)
+def _as_the_program_has_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "lotteryfl.coordinator.attendance")
 
 
 def test_a_worker_that_is_lost_and_who_waits_for_it_are_told_once(
@@ -181,26 +193,26 @@ def test_every_assignment_is_a_line_in_a_log_of_everything(drive: Drive, caplog:
 
     def given() -> str:
         work = bench.take(worker)
-        assert told(caplog, logging.INFO) == [f"{work.assignment.assignment_id}: given to w"]
+        assert of_assignments(caplog) == [f"{work.assignment.assignment_id}: given to w"]
         return work.assignment.assignment_id
 
     answer = bench.do(bench.take(worker))
     answer.result.metrics.seconds = 12.34
     id_ = answer.result.assignment_id
     bench.coordinator.count_bytes(id_, down=2_000_000, up=1500)
-    told(caplog, logging.INFO)
+    of_assignments(caplog)
     bench.submit(worker, answer)
-    assert told(caplog, logging.INFO) == [f"{id_}: returned by w: 12.3 s of work, 2.0 MB down, 1.5 kB up"]
+    assert of_assignments(caplog) == [f"{id_}: returned by w: 12.3 s of work, 2.0 MB down, 1.5 kB up"]
 
     bench.coordinator.release(worker, (id_ := given()), "no such\nfile")
     client = id_.split("-")[1][1:]
-    assert told(caplog, logging.INFO) == [f"{id_} of w: handed back: no such?file; client {client} waits again"]
+    assert of_assignments(caplog) == [f"{id_} of w: handed back: no such?file; client {client} waits again"]
 
     bad = bench.do(bench.take(worker))
-    told(caplog, logging.INFO)
+    of_assignments(caplog)
     bad.entries.popitem()
     bench.submit(worker, bad)
-    (line,) = told(caplog, logging.INFO)
+    (line,) = of_assignments(caplog)
     assert re.fullmatch(rf"{id_[:-1]}2 of w: refused: '[^']+': .*; client {client} sits the round out", line)
 
     id_ = given()
@@ -216,4 +228,4 @@ def test_without_verbose_no_assignment_is_logged(drive: Drive, caplog: pytest.Lo
     caplog.set_level(logging.WARNING, "lotteryfl.coordinator")
     bench = drive()
     bench.do_all(bench.register())
-    assert told(caplog, logging.INFO) == []
+    assert of_assignments(caplog) == []
