@@ -71,6 +71,6 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             completed=status.round + share,
             detail=(
                 f"{status.results}/{status.assignments} clients, {len(status.in_flight)} in flight on "
-                f"{status.workers} workers, {decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up"
+                f"{status.workers} workers, {decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up in all"
             ),
         )

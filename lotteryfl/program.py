@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from importlib import import_module
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import click
 
@@ -50,6 +50,15 @@ COMMANDS = {
 }
 
 
+class _ToStderr(logging.StreamHandler[TextIO]):
+    """Writes to what stderr is at the time: above the progress, while a terminal shows that."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+
 class _OneLine(logging.Formatter):
     """Log lines without control characters: what they say may be the other side's words."""
 
@@ -79,10 +88,11 @@ class _Commands(click.Group):
 @click.option("--verbose", "-v", is_flag=True, help="Log every assignment.")
 def program(verbose: bool) -> None:
     """Federated training of sparse, personalised models: every client finds its own lottery ticket."""
-    handler = logging.StreamHandler()
+    handler = _ToStderr()
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("lotteryfl").setLevel(logging.INFO if verbose else logging.WARNING)
+    logging.getLogger("lotteryfl.coordinator.attendance").setLevel(logging.INFO)  # who comes and goes is always told
 
 
 def main() -> None:

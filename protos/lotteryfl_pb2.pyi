@@ -1081,6 +1081,9 @@ class RunStatus(_message.Message):
     LAST_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
+    HEARD_FIELD_NUMBER: _builtins.int
+    GOES_ON_FIELD_NUMBER: _builtins.int
     state: Global___RunStatus.State.ValueType
     reason: _builtins.str
     strategy: _builtins.str
@@ -1094,7 +1097,10 @@ class RunStatus(_message.Message):
     """of the open round"""
     workers: _builtins.int
     bytes_down: _builtins.int
+    """of the whole run, as is bytes_up"""
     bytes_up: _builtins.int
+    goes_on: _builtins.str
+    """when the open round goes on without who is missing"""
     @_builtins.property
     def in_flight(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"client 3 on gpu-7: epoch 2, loss 0.31" """
@@ -1110,6 +1116,14 @@ class RunStatus(_message.Message):
     @_builtins.property
     def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeftOut]:
         """by client, of those that sat most rounds out, at most 100"""
+
+    @_builtins.property
+    def waits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"client 3 waits for gpu-7, heard of 80 s ago: its lease ends in 40 s"; cut"""
+
+    @_builtins.property
+    def heard(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"gpu-7 was heard of 80 s ago", the longest silent first; cut"""
 
     def __init__(
         self,
@@ -1129,10 +1143,13 @@ class RunStatus(_message.Message):
         last: Global___RoundSummary | None = ...,
         refusals: _abc.Iterable[Global___WorkerRefusals] | None = ...,
         left_out: _abc.Iterable[Global___LeftOut] | None = ...,
+        waits: _abc.Iterable[_builtins.str] | None = ...,
+        heard: _abc.Iterable[_builtins.str] | None = ...,
+        goes_on: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "in_flight", b"in_flight", "last", b"last", "left_out", b"left_out", "reason", b"reason", "refusals", b"refusals", "results", b"results", "round", b"round", "rounds", b"rounds", "state", b"state", "strategy", b"strategy", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "goes_on", b"goes_on", "heard", b"heard", "in_flight", b"in_flight", "last", b"last", "left_out", b"left_out", "reason", b"reason", "refusals", b"refusals", "results", b"results", "round", b"round", "rounds", b"rounds", "state", b"state", "strategy", b"strategy", "waits", b"waits", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1222,6 +1239,8 @@ class RoundSummary(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     EPSILON_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
+    BYTES_DOWN_FIELD_NUMBER: _builtins.int
+    BYTES_UP_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     clients: _builtins.int
     accuracy_downloaded: _builtins.float
@@ -1237,6 +1256,9 @@ class RoundSummary(_message.Message):
     """spent so far by the client that spent most; absent: no privacy is promised"""
     delta: _builtins.float
     """for which it holds"""
+    bytes_down: _builtins.int
+    """of the round's assignments, as is bytes_up: θ_0, which belongs to none, is not in it"""
+    bytes_up: _builtins.int
     @_builtins.property
     def stragglers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """clients without a result: given up, or too late"""
@@ -1256,15 +1278,25 @@ class RoundSummary(_message.Message):
         refused: _builtins.int = ...,
         epsilon: _builtins.float | None = ...,
         delta: _builtins.float | None = ...,
+        bytes_down: _builtins.int | None = ...,
+        bytes_up: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_delta", b"_delta", "_epsilon", b"_epsilon", "delta", b"delta", "epsilon", b"epsilon"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes_down", b"_bytes_down", "_bytes_up", b"_bytes_up", "_delta", b"_delta", "_epsilon", b"_epsilon", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "delta", b"delta", "epsilon", b"epsilon"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delta", b"_delta", "_epsilon", b"_epsilon", "accuracy_downloaded", b"accuracy_downloaded", "accuracy_personalised", b"accuracy_personalised", "broadcasts", b"broadcasts", "clients", b"clients", "delta", b"delta", "density", b"density", "epsilon", b"epsilon", "refused", b"refused", "round", b"round", "seconds", b"seconds", "stragglers", b"stragglers", "train_loss", b"train_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_down", b"_bytes_down", "_bytes_up", b"_bytes_up", "_delta", b"_delta", "_epsilon", b"_epsilon", "accuracy_downloaded", b"accuracy_downloaded", "accuracy_personalised", b"accuracy_personalised", "broadcasts", b"broadcasts", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "delta", b"delta", "density", b"density", "epsilon", b"epsilon", "refused", b"refused", "round", b"round", "seconds", b"seconds", "stragglers", b"stragglers", "train_loss", b"train_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bytes_down: _TypeAlias = _typing.Literal["bytes_down"]  # noqa: Y015
+    _WhichOneofArgType__bytes_down: _TypeAlias = _typing.Literal["_bytes_down", b"_bytes_down"]  # noqa: Y015
+    _WhichOneofReturnType__bytes_up: _TypeAlias = _typing.Literal["bytes_up"]  # noqa: Y015
+    _WhichOneofArgType__bytes_up: _TypeAlias = _typing.Literal["_bytes_up", b"_bytes_up"]  # noqa: Y015
     _WhichOneofReturnType__delta: _TypeAlias = _typing.Literal["delta"]  # noqa: Y015
     _WhichOneofArgType__delta: _TypeAlias = _typing.Literal["_delta", b"_delta"]  # noqa: Y015
     _WhichOneofReturnType__epsilon: _TypeAlias = _typing.Literal["epsilon"]  # noqa: Y015
     _WhichOneofArgType__epsilon: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bytes_down) -> _WhichOneofReturnType__bytes_down | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bytes_up) -> _WhichOneofReturnType__bytes_up | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__delta) -> _WhichOneofReturnType__delta | None: ...
     @_typing.overload

@@ -11,6 +11,7 @@ from lotteryfl.common.experiment.settings import MIN_LEASE_SECONDS, RoundSetting
 from lotteryfl.common.security.channel import (
     CALL_SECONDS,
     CLIENT_OPTIONS,
+    CONNECT_SECONDS,
     GOODBYE_SECONDS,
     POLL_SECONDS,
     SERVER_OPTIONS,
@@ -50,7 +51,7 @@ def test_relations_that_nobody_can_set_hold() -> None:
     assert keepalive < STREAM_IDLE_SECONDS
     assert server["grpc.http2.min_ping_interval_without_data_ms"] < client["grpc.keepalive_time_ms"]
     assert MIN_LEASE_SECONDS <= CALL_SECONDS < RoundSettings().lease <= RoundSettings().deadline
-    assert CALL_SECONDS < POLL_SECONDS
+    assert CONNECT_SECONDS < CALL_SECONDS < POLL_SECONDS
     assert GOODBYE_SECONDS < LOCAL_WORKERS_SECONDS  # as for any other who stops workers
     assert CLOSING_SECONDS < LOCAL_WORKERS_SECONDS
 

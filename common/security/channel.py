@@ -16,6 +16,9 @@ PROTOCOL_VERSION = 2
 STREAM_IDLE_SECONDS = 60.0
 """A stream that has not moved for so long is given up; streams have no other deadline."""
 
+CONNECT_SECONDS = 20.0
+"""How long one attempt at a connection may take, handshakes and all: networks are slow, and machines busy."""
+
 CALL_SECONDS = 30.0
 """Deadline of every unary call, but for the goodbye."""
 
@@ -45,7 +48,7 @@ CLIENT_OPTIONS = [
     # A web proxy of the environment knows nothing of a cluster's hosts, and less of localhost.
     ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", int(1000 * CONNECT_SECONDS)),  # no pause, whatever its name: bounds an attempt
     ("grpc.max_reconnect_backoff_ms", 5_000),
 ]
 

@@ -16,6 +16,10 @@ from lotteryfl.common.text import printable
 from lotteryfl.describe import describe_refusals, describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.leftout import describe_left_out
+from lotteryfl.server.store.named import cut
+
+_MOST_IN_FLIGHT = 100
+"""Lines; a status has one for every lease."""
 
 
 @click.command()
@@ -92,8 +96,11 @@ def _describe(status: pb.RunStatus) -> str:
         f"{status.strategy}, {status.clients} clients: {state}{': ' if status.reason else ''}{status.reason}",
         f"rounds: {status.round} of {status.rounds} committed",
         f"open round: {status.results} of {status.assignments} results, {len(status.in_flight)} in flight",
-        *(f"  {line}" for line in status.in_flight),
-        f"traffic: {decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up",
+        *(f"  {line}" for line in cut(status.in_flight, _MOST_IN_FLIGHT)),
+        *(f"  {line}" for line in (*status.waits, status.goes_on) if line),
+        *([f"workers: {status.workers} alive"] if status.heard else []),
+        *(f"  {line}" for line in status.heard),
+        f"traffic of the whole run: {decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up",
     ]
     lines += map(describe_refusals, status.refusals)
     lines += map(describe_left_out, status.left_out)

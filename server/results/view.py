@@ -72,8 +72,8 @@ class RunView:
         """Return a row for each committed round, the last measuring of every client included.
 
         Columns: means over the round's clients of `accuracy_downloaded`, `accuracy_personalised`, `density` and
-        `train_loss`; `round`, `clients`, `seconds`, `broadcasts`, `stragglers`, `refused`; and where privacy is
-        promised `epsilon` and `delta`, elsewhere None.
+        `train_loss`; `round`, `clients`, `seconds`, `broadcasts`, `stragglers`, `refused`; `bytes_down` and `bytes_up`
+        of its assignments; and where privacy is promised `epsilon` and `delta`, elsewhere None.
 
         Raises:
             LotteryFLError: pandas is not installed.

@@ -18,9 +18,10 @@ from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.security.identity import name_of, owner, owner_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.promise import check_privacy
+from lotteryfl.server.rounds.attendance import Attendance
 from lotteryfl.server.rounds.broadcast import Broadcasts
 from lotteryfl.server.rounds.conclusion import ClosedRound, Conclusion
-from lotteryfl.server.rounds.leases import Lease, LeaseTable
+from lotteryfl.server.rounds.leases import LeaseTable
 from lotteryfl.server.rounds.ledger import Ledger
 from lotteryfl.server.rounds.openround import Decision, Verdict
 from lotteryfl.server.rounds.resultcheck import Arrival, examine
@@ -28,7 +29,7 @@ from lotteryfl.server.rounds.workers import AsideError, Worker, WorkerRegistry
 from lotteryfl.server.store.assignments import AssignmentId, Standing
 from lotteryfl.server.store.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
-from lotteryfl.server.store.status import in_flight, run_status
+from lotteryfl.server.store.status import run_status
 from lotteryfl.server.strategies import create_strategy
 
 
@@ -85,6 +86,7 @@ class Coordinator:
         self._ledger = Ledger(run, self.strategy, clock)
         self._closed: Decision | None = None
         self._workers = WorkerRegistry()
+        self._attendance = Attendance(self._workers, clock, lease_seconds=run.experiment.round.lease)
         self._homes: dict[int, WorkerId] = {}  # by client, the worker that served it last: it has mask and data at hand
         self._broadcasts = Broadcasts(run, allowed=broadcasts)
 
@@ -126,7 +128,8 @@ class Coordinator:
             return Step.COMMIT
         now, round_ = self._clock(), self._ledger.round
         expired = round_.expired(now, self._workers.heard)
-        self._ledger.change(expired)
+        self._ledger.take_back(expired, "expired")
+        self._attendance.look(round_)
         decision = round_.decide(now)
         if decision.verdict is Verdict.WAIT:
             return Step.OFFER if expired else Step.WAIT
@@ -195,7 +198,7 @@ class Coordinator:
         worker_id = self._workers.register(name, incarnation, clients, self._clock())
         holders = ((lease.id.client, lease.worker) for lease in self._table.leases())
         replaced = [client for client, holder in holders if name_of(holder) == name and holder != worker_id]
-        self._ledger.change([self._table.taken_back(client, f"{name} was started anew") for client in replaced])
+        self._take_back(replaced, f"{name} was started anew", "taken back")
         return worker_id
 
     def lease(self, worker_id: WorkerId, *, travels: bool = False) -> Work | None:
@@ -268,7 +271,7 @@ class Coordinator:
         """Put an assignment back that its worker cannot do."""
         held = self._current(worker_id, assignment_id)
         if held is not None:
-            self._ledger.change([self._table.taken_back(held.id.client, reason)])
+            self._take_back([held.id.client], reason, "handed back")
 
     def leave(self, worker_id: WorkerId, reason: str, *, told_to_stop: bool = False) -> bool:
         """Take back what a worker holds that says goodbye; one that was told to stop has not spent an attempt.
@@ -277,13 +280,16 @@ class Coordinator:
             Whether the worker was known.
         """
         held = [lease.id.client for lease in self._table.leases() if lease.worker == worker_id]
-        self._ledger.change([self._table.taken_back(client, reason, counts=not told_to_stop) for client in held])
+        self._take_back(held, reason, "handed back", counts=not told_to_stop)
+        self._attendance.left(worker_id, reason)
         return self._workers.forget(worker_id)
 
     def take_back_all(self, reason: str) -> None:
         """Take back every lease, of workers that are known to be gone, through no fault of the assignments."""
-        clients = (lease.id.client for lease in self._table.leases())
-        self._ledger.change([self._table.taken_back(client, reason, counts=False) for client in clients])
+        self._take_back([lease.id.client for lease in self._table.leases()], reason, "taken back", counts=False)
+
+    def _take_back(self, clients: Collection[int], reason: str, how: str, *, counts: bool = True) -> None:
+        self._ledger.take_back([self._table.taken_back(client, reason, counts=counts) for client in clients], how)
 
     def alive_workers(self) -> set[WorkerId]:
         """Return the ids of the workers heard of within a lease time."""
@@ -311,11 +317,7 @@ class Coordinator:
         else:  # the round has ended meanwhile, without this result
             self.release(worker_id, id_, str(finding))
             reply = self._unwanted(worker_id, id_)
-        counts = reply.verdict == pb.SubmitReply.ACCEPTED
-        if isinstance(finding, Received):
-            self._run.settle_masks(finding.mask_digest, counts=counts)
-        if arrival.file and not counts:
-            (self._run.path / arrival.file).unlink(missing_ok=True)
+        arrival.settle_files(self._run, counts=reply.verdict == pb.SubmitReply.ACCEPTED)
         return reply
 
     def take(self, result: pb.Result, file: FileName) -> pb.SubmitReply:
@@ -389,13 +391,9 @@ class Coordinator:
             committed=self.round - 1,
             assignments=len(self._table),
             results=self._table.count("done"),
-            in_flight=[self._describe(lease) for lease in self._table.leases()],
+            seen=self._attendance.seen(self._ledger.round),
             traffic=self._ledger.traffic,
             last=self._ledger.last,
             refusals=self._ledger.refusals,
             left_out=self._ledger.left_out,
-            workers=len(self.alive_workers()),
         )
-
-    def _describe(self, lease: Lease) -> str:
-        return in_flight(lease.id.client, lease.worker, self._workers.progress(lease.worker, str(lease.id)))

@@ -232,6 +232,11 @@ class LeaseTable:
         holders = ((self._standings[client], expires) for client, expires in self._expires.items())
         return [Lease(standing.id, standing.worker, expires) for standing, expires in holders]
 
+    @property
+    def waiting_count(self) -> int:
+        """How many assignments wait for a worker."""
+        return len(self._waiting)
+
     def reasons(self) -> list[str]:
         """Return why assignments were dropped, or wait again; each reason once."""
         return sorted({standing.reason for standing in self._standings.values() if standing.reason})

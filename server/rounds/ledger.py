@@ -14,6 +14,7 @@ from lotteryfl.common.text import brief
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import most_spent
 from lotteryfl.server.rounds.conclusion import Conclusion
+from lotteryfl.server.rounds.journal import note_given, note_returned, note_taken_back
 from lotteryfl.server.rounds.openround import Decision, OpenRound
 from lotteryfl.server.store.assignments import Standing
 from lotteryfl.server.store.refusals import Refusals
@@ -67,12 +68,18 @@ class Ledger:
         """Whether the open round is the last: after the training rounds, every client is measured once."""
         return self.round.number > self._run.experiment.rounds
 
-    def change(self, standings: Sequence[Standing]) -> None:
-        """Let assignments stand otherwise."""
+    def take_back(self, standings: Sequence[Standing], how: str) -> None:
+        """Let assignments stand otherwise that were under work.
+
+        Args:
+            standings: how they stand then.
+            how: what has happened, for the log.
+        """
         if standings:
             with self._database.transaction():
                 self._database.set_standings(standings)
             self.round.assignments.apply(standings, self._clock())
+            note_taken_back(standings, how)
 
     def lease(self, granted: Standing, *, broadcast: bool) -> None:
         """Give an assignment to a worker, which starts from the whole model where it is a broadcast."""
@@ -82,6 +89,7 @@ class Ledger:
             self._database.set_broadcast(granted.id, broadcast=broadcast)
         self.round.assignments.apply((granted,), self._clock())
         fault("lease-written")
+        note_given(granted)
 
     def count(self, held: Standing, received: Received) -> None:
         """Count a checked result."""
@@ -93,6 +101,7 @@ class Ledger:
             self._database.set_standings((done,))
         self.round.assignments.apply((done,), self._clock())
         fault("result-recorded")
+        note_returned(done, received, self.traffic)
 
     def refuse(self, held: Standing, reason: str) -> None:
         """Count a refused result, and give its work out again.
@@ -113,6 +122,7 @@ class Ledger:
             self._database.set_standings(standings.values())
         self.refusals.put(worker, refused)
         assignments.apply(standings.values(), self._clock())
+        note_taken_back((standings[held.id.client],), "refused")
         assignments.may_try_again(held.id.client, held.worker)  # rubbish spares it no work
 
     def start_over(self, standings: Sequence[Standing], *, retries: int, reason: str) -> None:

@@ -143,6 +143,15 @@ class OpenRound:
         """Return for how many seconds the round has been tried."""
         return now - self._opened
 
+    def seconds_left(self, now: float) -> float:
+        """Return for how long who is missing is still waited for."""
+        return max(0.0, self._opened + self._settings.deadline - now)
+
+    @property
+    def still_needed(self) -> int:
+        """How many results are missing without which the round is not committed."""
+        return max(0, self._settings.min_results - self.assignments.count("done"))
+
     def seconds_until_check(self, now: float) -> float:
         """Return for how long nothing changes by the clock alone."""
         at = min(self._opened + self._settings.deadline, self.assignments.next_expiry(self._checked))

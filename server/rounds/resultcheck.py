@@ -27,6 +27,13 @@ class Arrival(NamedTuple):
     finding: Received | PayloadError | FileNotFoundError
     """What may count; what is wrong with it; or which file is gone that it needs, as its round has ended meanwhile."""
 
+    def settle_files(self, run: RunDirectory, *, counts: bool) -> None:
+        """Keep the files of a result that counts, and drop another's."""
+        if isinstance(self.finding, Received):
+            run.settle_masks(self.finding.mask_digest, counts=counts)
+        if self.file and not counts:
+            (run.path / self.file).unlink(missing_ok=True)
+
 
 def examine(run: RunDirectory, result: pb.Result, file: FileName, assigned: AssignmentRow) -> Arrival:
     """Check a result, in one piece, for `Coordinator.settle`.

@@ -80,6 +80,14 @@ class WorkerRegistry:
         self.heard[worker_id] = now
         return worker
 
+    def known(self, worker_id: WorkerId) -> Worker | None:
+        """Return a worker, if it is registered; that it is asked for says nothing about its life."""
+        return self._workers.get(worker_id)
+
+    def all(self) -> Iterable[Worker]:
+        """Return those that are registered, heard of or not."""
+        return self._workers.values()
+
     def asking(self, since: float) -> dict[WorkerId, frozenset[int] | None]:
         """Return by worker that takes work, and was heard of since then, the clients whose data it holds."""
         return {id_: each.clients for id_, each in self._workers.items() if each.asks and self.heard[id_] >= since}

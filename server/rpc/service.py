@@ -143,9 +143,9 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
     async def _take_result(self, result: pb.Result, assigned: AssignmentRow, upload: Upload) -> pb.SubmitReply:
         try:
             arrival = await self._uploads.receive(result, assigned, upload)
-            return await self._call(self._coordinator.settle, arrival)
-        finally:
+        finally:  # before it counts: its round may be over then, and what it has sent is told
             await self._call(self._coordinator.count_bytes, result.assignment_id, up=upload.received)
+        return await self._call(self._coordinator.settle, arrival)
 
     async def _take_failure(self, result: pb.Result) -> pb.SubmitReply:
         """Give the work out again: a client's trouble ends no run, whatever its worker makes of it."""

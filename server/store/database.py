@@ -224,6 +224,14 @@ class Database:
             (down, up, round_, client),
         )
 
+    def bytes_of(self, round_: int, client: int) -> tuple[int, int]:
+        """Return an assignment's traffic, down and up."""
+        found = self._connection.execute(
+            "SELECT bytes_down, bytes_up FROM assignments WHERE (round, client) = (?, ?)", (round_, client)
+        )
+        down, up = found.fetchone()
+        return int(down), int(up)
+
     def total_bytes(self) -> tuple[int, int]:
         """Return the bytes of all assignments, down and up."""
         down, up = self._connection.execute(

@@ -1,15 +1,36 @@
 """Where a run stands, for the people and programs that watch it: of the record alone, or of who drives it."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.store.named import clients_named, cut
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.refusals import Refusals
+from lotteryfl.server.store.rows import AssignmentRow
 from lotteryfl.server.store.summaries import most_left_out, round_summaries
 from lotteryfl.server.store.traffic import Traffic
+
+MOST_TOLD = 100
+"""Clients, or workers, that a status names: a message has an end."""
+
+
+class Seen(NamedTuple):
+    """Who works on the open round, and who is waited for, in lines."""
+
+    in_flight: Sequence[str]
+    """A line of `in_flight` for each assignment that is leased."""
+    waits: Sequence[str]
+    """Who waits for whom."""
+    goes_on: str
+    """When the round goes on without who is missing."""
+    heard: Sequence[str] = ()
+    """When each worker was heard of last."""
+    workers: int = 0
+    """How many are alive, as far as is known."""
 
 
 def status_of(run: RunRecord) -> pb.RunStatus:
@@ -25,7 +46,7 @@ def status_of(run: RunRecord) -> pb.RunStatus:
         committed=committed,
         assignments=len(assignments),
         results=sum(row.state == "done" for row in assignments),
-        in_flight=[in_flight(row.client, row.worker) for row in assignments if row.state == "leased"],
+        seen=_seen_on_disk(run, committed + 1, assignments),
         traffic=Traffic(database),
         last=summaries[-1] if summaries else None,
         refusals=Refusals(database, run.experiment.checks.max_refusals),
@@ -41,12 +62,11 @@ def run_status(
     committed: int,
     assignments: int,
     results: int,
-    in_flight: Sequence[str],
+    seen: Seen,
     traffic: Traffic,
     last: pb.RoundSummary | None,
     refusals: Refusals,
     left_out: Sequence[pb.LeftOut],
-    workers: int = 0,
 ) -> pb.RunStatus:
     """Return where a run stands.
 
@@ -57,12 +77,11 @@ def run_status(
         committed: rounds that are committed, the last measuring of every client among them.
         assignments: how many the open round has.
         results: how many of them are done.
-        in_flight: a line of `in_flight` for each that is leased.
+        seen: who works on it, and who is waited for.
         traffic: bytes that were sent and received in the whole run.
         last: means over the clients of the last committed round.
         refusals: results that were refused in the whole run.
         left_out: the clients that sat most rounds out, as `told_of` chooses them.
-        workers: how many are alive, as far as is known.
     """
     return pb.RunStatus(
         state=pb.RunStatus.State.Value(state.upper()),
@@ -73,14 +92,40 @@ def run_status(
         clients=experiment.clients,
         assignments=assignments,
         results=results,
-        in_flight=in_flight,
-        workers=workers,
+        in_flight=seen.in_flight,
+        workers=seen.workers,
+        waits=seen.waits,
+        heard=seen.heard,
+        goes_on=seen.goes_on,
         bytes_down=traffic.down,
         bytes_up=traffic.up,
         last=last,
         refusals=refusals.messages(),
         left_out=left_out,
     )
+
+
+def _seen_on_disk(run: RunRecord, round_: int, assignments: Sequence[AssignmentRow]) -> Seen:
+    """Return what run.db says of who is waited for; what only the coordinator's memory knows is asked for there."""
+    leased = [row for row in assignments if row.state == "leased"]
+    waiting = [row for row in assignments if row.state == "waiting"]
+    if run.database.get("state") != "running" or not (leased or waiting):
+        return Seen([in_flight(row.client, row.worker) for row in leased], (), "")
+    since = dict(run.database.select("SELECT client, leased_at FROM assignments WHERE round = ?", round_))
+    waits = cut(
+        [f"client {row.client} waits for {name_of(row.worker)}, which got it at {since[row.client]}" for row in leased],
+        MOST_TOLD,
+    )
+    again = [f"client {row.client} waits for a worker, after {row.reason}" for row in waiting if row.reason]
+    waits += cut(again, MOST_TOLD)
+    if fresh := [row.client for row in waiting if not row.reason]:
+        waits.append(f"{clients_named(fresh)} {'wait' if len(fresh) > 1 else 'waits'} for a worker")
+    opened = run.database.select("SELECT opened_at FROM rounds WHERE round = ?", round_).fetchone()
+    goes_on = (
+        f"the round was opened at {opened[0]}; who was heard of when, and when it goes on without who is missing, "
+        "knows its coordinator: lotteryfl status HOST:PORT"
+    )
+    return Seen([in_flight(row.client, row.worker) for row in leased], waits, goes_on)
 
 
 def in_flight(client: int, worker_id: WorkerId, progress: pb.AssignmentProgress | None = None) -> str:

@@ -32,7 +32,9 @@ def round_summaries(database: Database, first: int = 1) -> list[pb.RoundSummary]
         """
         SELECT r.round, count(*), avg(d.accuracy), avg(p.accuracy), avg(r.density), avg(r.train_loss), o.seconds,
             (SELECT count(DISTINCT worker) FROM assignments a WHERE a.round = r.round AND a.broadcast),
-            (SELECT count(*) FROM refusals f WHERE f.round = r.round), o.epsilon, o.delta
+            (SELECT count(*) FROM refusals f WHERE f.round = r.round), o.epsilon, o.delta,
+            (SELECT sum(bytes_down) FROM assignments a WHERE a.round = r.round),
+            (SELECT sum(bytes_up) FROM assignments a WHERE a.round = r.round)
         FROM rounds o JOIN results r USING (round)
         JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
         JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')

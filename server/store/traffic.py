@@ -30,6 +30,12 @@ class Traffic:
             self._pending_down[assignment_id[:2]] += down
             self._pending_up[assignment_id[:2]] += up
 
+    def of(self, assignment_id: AssignmentId) -> tuple[int, int]:
+        """Return the bytes of all attempts at an assignment, down and up."""
+        key = assignment_id[:2]
+        down, up = self._database.bytes_of(*key)
+        return down + self._pending_down[key], up + self._pending_up[key]
+
     def flush(self) -> None:
         """Write what was counted since the last flush."""
         for key in self._pending_down.keys() | self._pending_up.keys():

@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from tests.chaos.cluster import COORDINATOR, free_port
 from tests.chaos.member import Member
+from tests.support.waiting import DEADLINE
 
 TASK = Path(__file__).with_name("chaos_task.py")
 ROUNDS = 2_000
@@ -128,7 +129,7 @@ def test_nothing_grows_in_thousands_of_rounds(
             soak.look()
         seconds = time.monotonic() - start
         assert coordinator.exit_code == 0
-        assert [member.wait(30) for member in steady] == [0, 0, 0]
+        assert [member.wait(DEADLINE) for member in steady] == [0, 0, 0]
     slopes = soak.slopes()
     table = []
     for name, gains in slopes.items():

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from lotteryfl.client.idlewatch import IdleWatch
+from tests.support.waiting import DEADLINE
 
 
 class Call:
@@ -28,21 +29,21 @@ def slowly(count: int, gap: float) -> Iterator[int]:
 def test_a_stream_that_stands_still_is_cancelled() -> None:
     call = Call()
     with IdleWatch(0.05).guarding(call):
-        assert call.cancelled.wait(10)
+        assert call.cancelled.wait(DEADLINE)
 
 
 def test_a_stream_that_stops_moving_is_cancelled() -> None:
-    call, watch = Call(), IdleWatch(0.5)
+    call, watch = Call(), IdleWatch(2.0)
     with watch.guarding(call):
         assert list(watch.over(range(3))) == [0, 1, 2]
         assert not call.cancelled.is_set()
-        assert call.cancelled.wait(10)
+        assert call.cancelled.wait(DEADLINE)
 
 
 def test_a_stream_that_moves_may_take_any_time() -> None:
-    call, watch = Call(), IdleWatch(1.0)
+    call, watch = Call(), IdleWatch(3.0)
     with watch.guarding(call):
-        assert list(watch.over(slowly(6, 0.25))) == list(range(6))  # half as long again as it may stand still
+        assert list(watch.over(slowly(8, 0.5))) == list(range(8))  # a third longer than it may stand still
     assert not call.cancelled.is_set()
 
 

@@ -25,6 +25,7 @@ from lotteryfl.common.faults import (
     Plan,
 )
 from tests.support.paths import ROOT
+from tests.support.waiting import DEADLINE
 
 
 def plan(text: str, log: Path | None = None) -> Plan:
@@ -125,7 +126,7 @@ def test_a_process_stops_at_its_point_until_it_is_continued() -> None:
     _, status = os.waitpid(process.pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status)
     process.send_signal(signal.SIGCONT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=DEADLINE)
     assert (process.returncode, output) == (0, b"went on\n")
 
 
@@ -134,7 +135,7 @@ def test_connections_are_cut_and_listeners_are_not(action: str) -> None:
     local, peer = socket.socketpair()
     with local, peer, socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
-        near = socket.create_connection(address, timeout=10)
+        near = socket.create_connection(address, timeout=DEADLINE)
         far, _ = listener.accept()
         with near, far:
             failing = pytest.raises(LostError, match=r"^lost at ack-received$") if action == "lose" else nullcontext()
@@ -143,7 +144,7 @@ def test_connections_are_cut_and_listeners_are_not(action: str) -> None:
             assert (near.recv(1), far.recv(1)) == (b"", b"")
         local.sendall(b"x")
         assert peer.recv(1) == b"x"
-        socket.create_connection(address, timeout=10).close()
+        socket.create_connection(address, timeout=DEADLINE).close()
 
 
 def test_every_point_is_in_the_code() -> None:

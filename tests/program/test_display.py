@@ -20,7 +20,9 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
     ],
 )
 def test_stragglers_are_named_but_not_all_of_many(stragglers: list[int], text: str) -> None:
-    assert describe_round(pb.RunStatus(last=pb.RoundSummary(stragglers=stragglers))).endswith(text)
+    assert describe_round(pb.RunStatus(last=pb.RoundSummary(stragglers=stragglers, bytes_down=0, bytes_up=0))).endswith(
+        text
+    )
 
 
 def test_a_log_has_one_line_for_a_round_and_one_for_a_retry() -> None:

@@ -14,6 +14,7 @@ from lotteryfl.server.rpc.limits import Limits
 from lotteryfl.server.rpc.server import CoordinatorServer
 from lotteryfl.server.store.rundir import RunDirectory
 from tests.support.bench import silent
+from tests.support.waiting import DEADLINE
 
 
 class CoordinatorThread:
@@ -58,12 +59,12 @@ class CoordinatorThread:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(DEADLINE)
         self.channel = open_channel(self.address, self._security)
         self.stub = pb_grpc.CoordinatorStub(self.channel)
         return self
 
-    def ended(self, seconds: float = 30) -> str:
+    def ended(self, seconds: float = DEADLINE) -> str:
         """Wait for the run's end; return why it failed, if it did."""
         self._thread.join(seconds)
         assert not self._thread.is_alive()
@@ -75,4 +76,4 @@ class CoordinatorThread:
         self.channel.close()
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._cancel)
-        self._thread.join(30)
+        self._thread.join(DEADLINE)

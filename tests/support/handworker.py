@@ -9,7 +9,7 @@ import torch
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.common.experiment.experiment import from_json
 from lotteryfl.common.packedmasks import PackedMask
-from lotteryfl.common.security.channel import PROTOCOL_VERSION
+from lotteryfl.common.security.channel import POLL_SECONDS, PROTOCOL_VERSION
 from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.tensors.stream import TensorStream
@@ -19,6 +19,7 @@ from lotteryfl.common.wire.payload import masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
+from tests.support.waiting import DEADLINE
 
 INCARNATION = "1" * 32
 
@@ -64,12 +65,14 @@ class HandWorker:
         task = load_task(experiment, (server.task,))
         self._runner = AssignmentRunner(task, experiment, self._table, initial, torch.device("cpu"))
 
-    def poll(self, wait_seconds: float = 5.0, assignment_id: str = "", offset: int = 0) -> list[pb.AssignmentPart]:
+    def poll(
+        self, wait_seconds: float = POLL_SECONDS, assignment_id: str = "", offset: int = 0
+    ) -> list[pb.AssignmentPart]:
         """Return all messages of one long poll."""
         request = pb.FetchAssignmentRequest(
             worker_id=self.id, wait_seconds=wait_seconds, assignment_id=assignment_id, offset=offset
         )
-        return list(self._stub.FetchAssignment(request, timeout=30))
+        return list(self._stub.FetchAssignment(request, timeout=DEADLINE))
 
     def work(self) -> Done:
         """Fetch an assignment and do it."""
@@ -94,7 +97,7 @@ class HandWorker:
         return Done(result, {name: tensor.clone() for name, tensor in outcome.entries.items()})
 
     def submit(self, messages: Iterable[pb.ResultPart]) -> pb.SubmitReply:
-        reply: pb.SubmitReply = self._stub.SubmitResult(iter(messages), timeout=30)
+        reply: pb.SubmitReply = self._stub.SubmitResult(iter(messages), timeout=DEADLINE)
         return reply
 
     def hand_back(self, assignment_id: str) -> pb.SubmitReply:
@@ -104,7 +107,7 @@ class HandWorker:
 
     def finish(self) -> Iterator[pb.SubmitReply]:
         """Do all that is left of the run, one assignment a step."""
-        while not (parts := self.poll(wait_seconds=60))[0].none.finished:
+        while not (parts := self.poll())[0].none.finished:
             yield self.submit(self.do(parts).messages())
 
     def _masks(self, digest: str) -> dict[str, PackedMask]:
@@ -113,5 +116,5 @@ class HandWorker:
         return masks_from_entries(self._table, parse(self._blob(digest), "mask"))
 
     def _blob(self, digest: str) -> bytearray:
-        _, *chunks, _ = self._stub.FetchBlob(pb.FetchBlobRequest(digest=digest, worker_id=self.id), timeout=30)
+        _, *chunks, _ = self._stub.FetchBlob(pb.FetchBlobRequest(digest=digest, worker_id=self.id), timeout=DEADLINE)
         return bytearray().join(part.chunk for part in chunks)

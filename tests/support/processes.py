@@ -12,15 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple, Self
 
-from lotteryfl.common.security.channel import POLL_SECONDS
 from tests.support.paths import ROOT
+from tests.support.waiting import DEADLINE
 
 PROGRAM = str(Path(sys.executable).with_name("lotteryfl"))
-DEADLINE = 60.0
-"""Seconds for whatever must happen; nothing here comes near it unless it is broken."""
-
-PROMPT = POLL_SECONDS / 4
-"""Seconds that a worker may take to hear of news while it waits for work: far less than its poll."""
 
 
 class Process:
@@ -68,14 +63,15 @@ class Process:
         return lines[0].removeprefix("lotteryfl: ")
 
     def said(self, pattern: str, seconds: float = DEADLINE) -> re.Match[str]:
-        """Wait until a line matches, and return the match."""
+        """Wait until a line matches, for as long as others come, and return the match."""
         line = re.compile(pattern, re.MULTILINE)
 
         def match() -> re.Match[str] | None:
             return line.search(self.stderr) or line.search(self.stdout)
 
         with self._news:
-            self._news.wait_for(lambda: match() or not self._talking, seconds)
+            while not match() and self._talking and self._news.wait(seconds):
+                pass
         found = match()
         assert found, f"{pattern!r} not in:\n{self.stdout}\n{self.stderr}"
         return found
@@ -96,7 +92,7 @@ class Process:
             self.send(signal.SIGCONT)
             self.send(signal.SIGTERM)
             try:
-                self._popen.wait(15)
+                self._popen.wait(DEADLINE)
             except subprocess.TimeoutExpired:
                 os.killpg(self._popen.pid, signal.SIGKILL)
         self.exit_code()

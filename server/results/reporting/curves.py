@@ -53,13 +53,13 @@ def draw_accuracy(groups: Sequence[Group]) -> "Figure":
 
 
 def draw_traffic(groups: Sequence[Group]) -> "Figure":
-    """Draw the megabytes of every round, down and up, for each of its clients."""
+    """Draw the megabytes of every round, down and up, for each of its clients; θ_0 counts with the first round."""
     figure = new_figure(
         f"Bytes sent in a round, mean over its clients{_bands(groups)}", 3.9 if len(groups) == 1 else 4.6
     )
     (panels,) = figure.subplots(1, 2, sharey=True, squeeze=False)
     directions: tuple[tuple[str, Callable[[RunData], FloatArray]], ...] = (
-        ("down: coordinator to workers", lambda run: run.rounds.down / run.rounds.clients),
+        ("down: coordinator to workers", lambda run: run.down / run.rounds.clients),
         ("up: workers to coordinator", lambda run: run.rounds.up / run.rounds.clients),
     )
     for axes, (title, series) in zip(panels, directions, strict=True):

@@ -87,7 +87,14 @@ class RunData:
     @cached_property
     def sent(self) -> FloatArray:
         """Megabytes (10^6 bytes) down and up from the start to the end of each round, θ_0 included."""
-        return (self.shared_down + np.cumsum(self.rounds.down + self.rounds.up)) / 1e6
+        return np.cumsum(self.down + self.rounds.up) / 1e6
+
+    @cached_property
+    def down(self) -> IntArray:
+        """Bytes down of each round, those of θ_0 with the first."""
+        down = self.rounds.down.copy()
+        down[0] += self.shared_down
+        return down
 
     @cached_property
     def layers(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """A whole report: the pictures as files, and the page with all of them in it."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,19 +23,24 @@ from lotteryfl.server.results.reporting.timeline import draw_timeline
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_log = logging.getLogger("lotteryfl.report")
+
 _ACCURACY = (
     "Each point is the mean over the clients of a round, on their own test sets: after local training (personalised) "
     "and before it (downloaded). On the right against all bytes sent until then."
 )
-_CLIENTS = "Each client counts once for each seed; worst 10 % is the mean of the lowest tenth."
+_CLIENTS = (
+    "Each client counts once for each seed; worst 10 % is the mean of the lowest tenth, over seeds the mean of theirs, "
+    "as in the table."
+)
 _LAYERS = "The share of each prunable tensor's weights that the clients' last masks keep."
 _OVERLAP = (
     "Of the weights that at least one of two clients keeps, the share that both keep (Jaccard index of their last "
     "masks); the diagonal is left out. Clients are ordered by the classes that they hold most of."
 )
 _TRAFFIC = (
-    "Tensors with their frames, as they were really sent; θ_0, which each worker gets once, is not in it. A worker of "
-    "several clients may get the whole model once in place of each one's weights."
+    "Tensors with their frames, as they were really sent; θ_0, which each worker gets once, counts with the first "
+    "round. A worker of several clients may get the whole model once in place of each one's weights."
 )
 _TIMELINE = (
     "From the lease to the result that counted; work that was lost is not shown. White is waiting: for the slowest "
@@ -61,7 +67,9 @@ def write_report(groups: Sequence[Group], out: Path, tasks: Sequence[str]) -> Pa
         LotteryFLError: matplotlib is missing, or the folder cannot be written.
     """
     held = _holdings(groups[0].first, tasks)
-    notes = [f"Which client holds which classes is not known here: {held.why_not}"] if held.why_not else []
+    if held.why_not:
+        _log.warning("holdings.png is not drawn: %s", held.why_not)
+    notes = ["Which client holds which classes is not known where this page was made."] if held.why_not else []
     notes += [
         f"{run.name}: {describe_left_out(missing)}"
         for group in groups

@@ -13,7 +13,7 @@ def test_other_content_under_the_digest_of_the_initial_model_is_refused(coordina
     server = coordinate(write())
     path = server.run.model_path(0)
     worker, digest, size = WorkerId("worker"), server.run.initial_digest, path.stat().st_size
-    with Connection(server.address, patience=5) as connection:
+    with Connection(server.address, patience=60) as connection:
         assert bytes(connection.fetch_blob(digest, size, worker)) == path.read_bytes()
         save(path, {name: tensor + 1 for name, tensor in open_file(path).items()})
         with pytest.raises(PayloadError, match=f"content {digest[:12]}: what the coordinator sent has the digest"):

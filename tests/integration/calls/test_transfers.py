@@ -11,7 +11,8 @@ import pytest
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from tests.support.coordinatorthread import CoordinatorThread
 from tests.support.handworker import Done, HandWorker
-from tests.support.looking import fails, fetch, status, stored, until
+from tests.support.looking import fails, fetch, status, stored
+from tests.support.waiting import DEADLINE, until
 
 Messages = list[pb.ResultPart]
 
@@ -36,7 +37,7 @@ def test_an_upload_without_its_end_does_not_count_and_may_come_again(
 def received(server: CoordinatorThread, done: Done) -> int:
     """Return how much the coordinator says that it has of a cut upload."""
     request = pb.FindUploadRequest(worker_id=done.result.worker_id, assignment_id=done.result.assignment_id)
-    reply: pb.FindUploadReply = server.stub.FindUpload(request, timeout=5)
+    reply: pb.FindUploadReply = server.stub.FindUpload(request, timeout=DEADLINE)
     return reply.received
 
 
@@ -49,7 +50,7 @@ def test_an_upload_that_was_cut_goes_on_where_it_was_cut(server: CoordinatorThre
     def stuck() -> Iterator[pb.ResultPart]:
         yield head
         yield pb.ResultPart(chunk=b"".join(part.chunk for part in messages)[: size // 2])
-        never.wait(30)
+        never.wait(DEADLINE)
 
     call = server.stub.SubmitResult.future(stuck())
     until(lambda: bool(stored(server)))
@@ -107,10 +108,10 @@ def chunks_of(parts: list[pb.AssignmentPart]) -> bytes:
 
 def test_content_comes_by_digest_and_from_any_offset(server: CoordinatorThread) -> None:
     digest = server.run.initial_digest
-    whole = fetch(server.stub.FetchBlob(pb.FetchBlobRequest(digest=digest), timeout=5))
+    whole = fetch(server.stub.FetchBlob(pb.FetchBlobRequest(digest=digest), timeout=DEADLINE))
     assert hashlib.sha256(whole).hexdigest() == digest
     for offset in (1, 1000, len(whole)):
-        rest = fetch(server.stub.FetchBlob(pb.FetchBlobRequest(digest=digest, offset=offset), timeout=5))
+        rest = fetch(server.stub.FetchBlob(pb.FetchBlobRequest(digest=digest, offset=offset), timeout=DEADLINE))
         assert rest == whole[offset:]
     beyond = pb.FetchBlobRequest(digest=digest, offset=len(whole) + 1)
     assert fails(lambda: list(server.stub.FetchBlob(beyond))).code() is grpc.StatusCode.OUT_OF_RANGE
@@ -118,5 +119,5 @@ def test_content_comes_by_digest_and_from_any_offset(server: CoordinatorThread) 
 
 @pytest.mark.parametrize("digest", ["", "0" * 64, "../run.db", "../" * 20 + "x" * 4, "/etc/passwd", "*"])
 def test_content_that_is_not_there_is_not_found(server: CoordinatorThread, digest: str) -> None:
-    error = fails(lambda: list(server.stub.FetchBlob(pb.FetchBlobRequest(digest=digest), timeout=5)))
+    error = fails(lambda: list(server.stub.FetchBlob(pb.FetchBlobRequest(digest=digest), timeout=DEADLINE)))
     assert error.code() is grpc.StatusCode.NOT_FOUND

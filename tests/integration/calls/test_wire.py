@@ -13,14 +13,15 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from lotteryfl.common.security.channel import PROTOCOL_VERSION
+from lotteryfl.common.security.channel import POLL_SECONDS, PROTOCOL_VERSION
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rpc.endpoint import Endpoint
 from tests.support.coordinatorthread import CoordinatorThread
 from tests.support.handworker import INCARNATION, HandWorker
-from tests.support.looking import fails, fetch, status, stored, until
+from tests.support.looking import fails, fetch, status, stored
 from tests.support.runs import Coordinate, Expect, Write
+from tests.support.waiting import DEADLINE, until
 
 SERVICE = "lotteryfl.v1.Coordinator"
 Verdict = pb.SubmitReply.Verdict
@@ -33,7 +34,7 @@ Messages = list[pb.ResultPart]
 def test_health_answers_and_reflection_does_not(server: CoordinatorThread) -> None:
     health = health_pb2_grpc.HealthStub(server.channel)
     for service in ("", SERVICE):
-        reply = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)  # type: ignore[attr-defined]
+        reply = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=DEADLINE)  # type: ignore[attr-defined]
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
     error = fails(lambda: ProtoReflectionDescriptorDatabase(server.channel).get_services())
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -57,7 +58,7 @@ def test_reflection_answers_where_it_is_wanted(coordinate: Coordinate, write: Wr
 
 def test_another_protocol_version_is_turned_away(server: CoordinatorThread) -> None:
     request = pb.RegisterRequest(protocol=99, name="new", incarnation=INCARNATION, device="cpu")
-    error = fails(lambda: server.stub.Register(request, timeout=5))
+    error = fails(lambda: server.stub.Register(request, timeout=DEADLINE))
     assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert f"the worker speaks protocol 99, the coordinator {PROTOCOL_VERSION}" in (error.details() or "")
 
@@ -65,19 +66,19 @@ def test_another_protocol_version_is_turned_away(server: CoordinatorThread) -> N
 def test_a_worker_of_another_run_is_turned_away(server: CoordinatorThread) -> None:
     """It would go on with the other run's model and settings."""
     request = pb.RegisterRequest(protocol=PROTOCOL_VERSION, name="w", incarnation=INCARNATION, device="cpu")
-    request.run_id = server.stub.Register(request, timeout=5).run_id
+    request.run_id = server.stub.Register(request, timeout=DEADLINE).run_id
     assert request.run_id
-    assert server.stub.Register(request, timeout=5).worker_id == f"w:{INCARNATION}"
+    assert server.stub.Register(request, timeout=DEADLINE).worker_id == f"w:{INCARNATION}"
     request.run_id = "another"
-    error = fails(lambda: server.stub.Register(request, timeout=5))
+    error = fails(lambda: server.stub.Register(request, timeout=DEADLINE))
     assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert "another run is here now" in (error.details() or "")
 
 
 def test_who_is_not_registered_is_told_so(server: CoordinatorThread) -> None:
     calls = (
-        lambda: server.stub.Heartbeat(pb.HeartbeatRequest(worker_id="ghost:1"), timeout=5),
-        lambda: next(server.stub.FetchAssignment(pb.FetchAssignmentRequest(worker_id="ghost:1"), timeout=5)),
+        lambda: server.stub.Heartbeat(pb.HeartbeatRequest(worker_id="ghost:1"), timeout=DEADLINE),
+        lambda: next(server.stub.FetchAssignment(pb.FetchAssignmentRequest(worker_id="ghost:1"), timeout=DEADLINE)),
     )
     for call in calls:
         error = fails(call)
@@ -156,9 +157,9 @@ def test_messages_that_are_none_are_refused_and_the_work_given_out_again(
         f"/{SERVICE}/SubmitResult", response_deserializer=pb.SubmitReply.FromString
     )
     garbage = b"\x0a\xff"
-    assert submit(iter([garbage]), timeout=30).verdict == pb.SubmitReply.STALE
+    assert submit(iter([garbage]), timeout=DEADLINE).verdict == pb.SubmitReply.STALE
     first, *_ = worker.work().messages()
-    reply = submit(iter([first.SerializeToString(), garbage]), timeout=30)
+    reply = submit(iter([first.SerializeToString(), garbage]), timeout=DEADLINE)
     assert reply.verdict == pb.SubmitReply.REFUSED
     assert "a message of 2 bytes is not one of the stream" in reply.reason
     assert worker.submit(worker.work().messages()).verdict == pb.SubmitReply.ACCEPTED
@@ -183,18 +184,18 @@ def test_who_leaves_hands_back_what_it_holds_and_what_is_on_its_way(
     server: CoordinatorThread, worker: HandWorker
 ) -> None:
     first = worker.poll()[0].assignment
-    server.stub.Leave(pb.LeaveRequest(worker_id=worker.id, reason="w: was stopped"), timeout=5)
+    server.stub.Leave(pb.LeaveRequest(worker_id=worker.id, reason="w: was stopped"), timeout=DEADLINE)
     assert status(server).in_flight == []
     (row,) = [row for row in server.run.database.assignments(1) if row.client == first.client]
     assert (row.state, row.reason) == ("waiting", "w: was stopped")
     again = HandWorker(server, "other").poll()[0].assignment
     assert (again.client, again.assignment_id[-3:]) == (first.client, "-a2")
-    server.stub.Leave(pb.LeaveRequest(worker_id="nobody:1"), timeout=5)
+    server.stub.Leave(pb.LeaveRequest(worker_id="nobody:1"), timeout=DEADLINE)
 
 
 def only_the_header(messages: Messages, answered: threading.Event) -> Iterator[pb.ResultPart]:
     yield messages[0]
-    assert answered.wait(30), "the answer waits for the body"
+    assert answered.wait(DEADLINE), "the answer waits for the body"
 
 
 def test_what_need_not_be_read_is_answered_before_the_body(server: CoordinatorThread, worker: HandWorker) -> None:
@@ -222,25 +223,27 @@ def test_what_need_not_be_read_is_answered_before_the_body(server: CoordinatorTh
 # -- waiting
 
 
-def test_a_long_poll_ends_when_work_appears_or_its_time_is_over(server: CoordinatorThread, worker: HandWorker) -> None:
+def test_a_long_poll_ends_when_work_appears_or_its_time_is_over(
+    server: CoordinatorThread, worker: HandWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = [HandWorker(server, f"holder-{number}") for number in range(3)]
     assignments = [holder.poll()[0].assignment for holder in held]
 
     begin = time.monotonic()
     (nothing,) = worker.poll(wait_seconds=0.3)
-    assert 0.3 <= time.monotonic() - begin < 5
+    assert 0.3 <= time.monotonic() - begin < POLL_SECONDS
     assert nothing.none == pb.NoWork()
     for impatient in (0.0, -1.0):
         assert worker.poll(wait_seconds=impatient) == [nothing]
 
     polled: list[pb.AssignmentPart] = []
-    poll = threading.Thread(target=lambda: polled.extend(worker.poll(wait_seconds=25)))
+    poll = threading.Thread(target=lambda: polled.extend(worker.poll(wait_seconds=10 * DEADLINE)))
+    monkeypatch.setattr("lotteryfl.server.rpc.service.POLL_SECONDS", 10 * DEADLINE)
     poll.start()
     until(lambda: status(server).workers == 4)
-    begin = time.monotonic()
     held[1].hand_back(assignments[1].assignment_id)
-    poll.join(20)
-    assert time.monotonic() - begin < 2
+    poll.join(DEADLINE)
+    assert not poll.is_alive()
     assert polled[0].assignment.client == assignments[1].client
 
 
@@ -262,16 +265,16 @@ def test_observers_see_the_run_to_its_end(
     server: CoordinatorThread, write: Write, expect: Expect, tmp_path: Path
 ) -> None:
     seen: list[pb.RunStatus] = []
-    watch = server.stub.WatchRun(pb.WatchRunRequest(), timeout=60)
+    watch = server.stub.WatchRun(pb.WatchRunRequest(), timeout=DEADLINE)
     watching = threading.Thread(target=lambda: seen.extend(watch))
     watching.start()
     for reply in HandWorker(server).finish():
         assert reply.verdict == pb.SubmitReply.ACCEPTED
         now = status(server)
         file = server.run.path / f"models/round-{now.round:04d}.safetensors"
-        model = fetch(server.stub.FetchModel(pb.FetchModelRequest(), timeout=5))
+        model = fetch(server.stub.FetchModel(pb.FetchModelRequest(), timeout=DEADLINE))
         assert status(server).round > now.round or model == file.read_bytes()
-    watching.join(10)
+    watching.join(DEADLINE)
     assert not watching.is_alive()
     assert seen[0].state == pb.RunStatus.RUNNING
     assert seen[-1].state == pb.RunStatus.FINISHED

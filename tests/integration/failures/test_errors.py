@@ -10,8 +10,9 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.strategies.lotteryfl import LotteryFL
 from tests.support.handworker import HandWorker
-from tests.support.processes import PROMPT, Process, free_port
+from tests.support.processes import Process, free_port
 from tests.support.runs import GATED_TASK, Coordinate, Start, Write
+from tests.support.waiting import DEADLINE, PROMPT
 
 BAD_MODEL = """
 from torch import nn
@@ -41,7 +42,7 @@ def client(k, experiment):
 """
 
 
-def error_of(process: Process, seconds: float = 60) -> str:
+def error_of(process: Process, seconds: float = DEADLINE) -> str:
     assert process.exit_code(seconds) == 1
     return process.error_line
 
@@ -70,7 +71,7 @@ def test_no_coordinator_there(start: Start) -> None:
     status = start("status", address)
     worker = start("work", "--coordinator", address, "--patience", 1)
     for process in (worker, status):
-        error = error_of(process, 20)
+        error = error_of(process, PROMPT)
         assert error.startswith(f"coordinator {address}: cannot be reached: ")
         assert "Connection refused" in error
 

@@ -1,8 +1,5 @@
 """Done, but the caller sees an error: what was counted stays counted, and nobody waits for who has gone."""
 
-import threading
-import time
-
 import grpc
 import pytest
 
@@ -11,6 +8,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from tests.support.coordinatorthread import CoordinatorThread
 from tests.support.handworker import HandWorker
 from tests.support.runs import Coordinate, Write
+from tests.support.waiting import until
 
 
 def committed(server: CoordinatorThread) -> int:
@@ -35,8 +33,5 @@ def test_a_round_goes_on_when_nobody_is_there_to_be_told_of_its_last_result(
     with pytest.raises(grpc.RpcError) as failure:
         worker.submit(last.messages())
     assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
-    pause, deadline = threading.Event(), time.monotonic() + 20
-    while committed(server) == 0:
-        assert time.monotonic() < deadline, "the round waits for a heartbeat"
-        pause.wait(0.01)
+    until(lambda: committed(server) > 0)
     assert worker.submit(last.messages()).verdict == pb.SubmitReply.DUPLICATE

@@ -11,8 +11,9 @@ import pytest
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.summary import summarise
 from tests.support.handworker import HandWorker
-from tests.support.processes import PROMPT, Gate, Process
+from tests.support.processes import Gate, Process
 from tests.support.runs import GATED_TASK, Coordinate, Expect, Start, Write, assert_same_bits
+from tests.support.waiting import PROMPT
 
 LISTENING = r"^listening at (127\.0\.0\.1:\d+)$"
 
@@ -40,7 +41,7 @@ def test_pinned_workers_get_their_own_clients_only(
 ) -> None:
     """While it runs, both kinds of `status` say who does what."""
     path = write()
-    serve = start("serve", path, "--listen", "127.0.0.1:0", "--run-dir", "run")
+    serve = start("--verbose", "serve", path, "--listen", "127.0.0.1:0", "--run-dir", "run")
     address = serve.said(LISTENING)[1]
     low = work(address, "low", "--clients=0-1")
     high = work(address, "high", "--clients=2,3")
@@ -52,19 +53,27 @@ def test_pinned_workers_get_their_own_clients_only(
         assert status.stdout.startswith("lotteryfl, 4 clients: running\nrounds: 0 of 3 committed\n")
         assert "open round: 0 of 3 results, 2 in flight" in status.stdout
         for client in held:
-            assert f"client {client} on {'low' if client < 2 else 'high'}" in status.stdout
+            worker = "low" if client < 2 else "high"
+            assert f"client {client} on {worker}" in status.stdout
+            since = r"heard of \d+ s ago: its lease ends in \d+ s" if where == address else r"which got it at 2\S+Z"
+            assert re.search(rf"^  client {client} waits for {worker}, {since}$", status.stdout, re.MULTILINE)
+            serve.said(rf"INFO r1-c{client}-a1: given to {worker}$")
+        known = "the round ends in " if where == address else "knows its coordinator: lotteryfl status HOST:PORT"
+        assert known in status.stdout
+        assert ("workers: 2 alive\n  " in status.stdout) == (where == address)
     gate.open()
     for process in (serve, low, high):
         assert process.exit_code() == 0, process.stderr
     for (_, client), (_, worker) in attempts(tmp_path / "run").items():
         assert worker == ("low" if client < 2 else "high")
+    serve.said(r"INFO r1-c\d-a1: returned by low: \d+\.\d s of work, \d.* down, \d.* up$")
     assert_same_bits(tmp_path / "run", expect(path))
 
 
 def test_a_killed_workers_assignment_goes_to_one_that_waits(
     tmp_path: Path, start: Start, work: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
-    path = write(clients=2, clients_per_round=2, round={"lease": 3.0})
+    path = write(clients=2, clients_per_round=2, round={"lease": 6.0})
     serve = start("serve", path, "--listen", "127.0.0.1:0", "--run-dir", "run")
     address = serve.said(LISTENING)[1]
     victim = work(address, "victim")
@@ -74,6 +83,10 @@ def test_a_killed_workers_assignment_goes_to_one_that_waits(
     other.said("r1-c1-a1: accepted")
     victim.send(signal.SIGKILL)
     again = gate.arrival(PROMPT)
+    serve.said(r"WARNING victim is lost: not heard of for \d+ s$")
+    serve.said(
+        rf"WARNING r1-c{held.client}-a1 of victim: expired: victim was silent for 6 s; client {held.client} waits"
+    )
     assert again.client == held.client
     assert again.pid != held.pid
     gate.open()
@@ -116,7 +129,7 @@ def test_a_stopped_worker_hands_its_assignment_back_at_once(
 def test_a_worker_that_was_frozen_for_too_long_drops_its_work_and_goes_on(
     work: Start, write: Write, gate: Gate, coordinate: Coordinate, expect: Expect
 ) -> None:
-    path = write(clients=1, clients_per_round=1, round={"lease": 2.0})
+    path = write(clients=1, clients_per_round=1, round={"lease": 6.0})
     server = coordinate(path)
     worker = work(server.address, "w")
     held = gate.arrival()

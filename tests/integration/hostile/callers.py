@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 
-from lotteryfl.common.security.channel import PROTOCOL_VERSION
+from lotteryfl.common.security.channel import POLL_SECONDS, PROTOCOL_VERSION
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from tests.integration.hostile.rawpeer import Code, RawPeer
 
@@ -269,7 +269,7 @@ def a_message_of_five_million_bytes(peer: RawPeer, victim: Victim) -> None:
 
 def take(peer: RawPeer) -> pb.Assignment:
     peer.worker()
-    answer = peer.call("FetchAssignment", pb.FetchAssignmentRequest(worker_id=peer.id, wait_seconds=10))
+    answer = peer.call("FetchAssignment", pb.FetchAssignmentRequest(worker_id=peer.id, wait_seconds=POLL_SECONDS))
     assert isinstance(answer, list), answer
     assignment = pb.AssignmentPart.FromString(answer[0]).assignment
     assert assignment.assignment_id

@@ -9,6 +9,7 @@ from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from tests.support.handworker import INCARNATION, HandWorker
+from tests.support.waiting import DEADLINE
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
 Code = grpc.StatusCode
@@ -30,7 +31,7 @@ class RawPeer:
         """Begin a call of any method: on the wire one message is a stream of one."""
         path = method if "/" in method else f"/{SERVICE}/{method}"
         call: grpc.StreamStreamMultiCallable[bytes, bytes] = self.channel.stream_stream(path)
-        return call(iter(messages), timeout=20, metadata=tuple(metadata))
+        return call(iter(messages), timeout=DEADLINE, metadata=tuple(metadata))
 
     def call(
         self, method: str, *messages: bytes | Message, metadata: Sequence[tuple[str, str]] = ()

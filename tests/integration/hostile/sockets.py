@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 
+from tests.support.waiting import DEADLINE
+
 Attack = Callable[[str], None]
 RANDOM = random.Random(7)  # noqa: S311 - the same noise every time
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -17,7 +19,7 @@ MANY = 1000
 
 def connect(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=10)
+    return socket.create_connection((host, int(port)), timeout=DEADLINE)
 
 
 def hung_up(connection: socket.socket) -> bool:
@@ -89,4 +91,4 @@ def many_connections(address: str) -> Iterator[list[socket.socket]]:
 def some_and_wait(messages: Iterable[bytes], gate: threading.Event) -> Iterator[bytes]:
     """Yield messages, and stand still until the gate is open."""
     yield from messages
-    gate.wait(60)
+    gate.wait(DEADLINE)

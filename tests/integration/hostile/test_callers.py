@@ -23,7 +23,8 @@ from tests.integration.hostile.sockets import GARBAGE, connect, hung_up, many_co
 from tests.support.coordinatorthread import CoordinatorThread
 from tests.support.credentials import Credentials
 from tests.support.handworker import HandWorker
-from tests.support.looking import fails, status, stored, until
+from tests.support.looking import fails, status, stored
+from tests.support.waiting import DEADLINE, until
 
 HERE = "127.0.0.1:0"
 
@@ -90,7 +91,7 @@ def test_a_call_comes_to_nothing(
 
 def test_a_past_result_of_ones_own_counts_once(mutual: CoordinatorThread, alice: Victim) -> None:
     before = status(mutual)
-    reply = mutual.stub.SubmitResult(iter(map(pb.ResultPart.FromString, alice.replay)), timeout=10)
+    reply = mutual.stub.SubmitResult(iter(map(pb.ResultPart.FromString, alice.replay)), timeout=DEADLINE)
     assert reply.verdict == pb.SubmitReply.DUPLICATE
     assert status(mutual).bytes_up == before.bytes_up
 
@@ -197,7 +198,7 @@ def test_connections_leave_open_files_for_the_run(tmp_path: Path) -> None:
 
 def test_an_upload_that_stands_still_is_given_up(tmp_path: Path) -> None:
     """What has come of it is kept, and its sender may go on from there."""
-    with serving(tmp_path, Endpoint(HERE), ChannelSecurity(), Limits(idle_seconds=0.5)) as server:
+    with serving(tmp_path, Endpoint(HERE), ChannelSecurity(), Limits(idle_seconds=2)) as server:
         peer = RawPeer(server.address, server.task, ChannelSecurity(), "slow")
         done = peer.worker().work()
         head, first, *_ = upload(done.result, payload_of(done.entries))
@@ -206,7 +207,7 @@ def test_an_upload_that_stands_still_is_given_up(tmp_path: Path) -> None:
         answered.set()
         assert (error.code(), error.details()) == (Code.DEADLINE_EXCEEDED, "the call's messages come too slowly")
         find = pb.FindUploadRequest(worker_id=peer.id, assignment_id=done.result.assignment_id)
-        until(lambda: server.stub.FindUpload(find, timeout=5).received == CHUNK)
+        until(lambda: server.stub.FindUpload(find, timeout=DEADLINE).received == CHUNK)
         assert [file for file in stored(server) if file.endswith(".part")] != []
         rest = (part.SerializeToString() for part in done.messages(offset=CHUNK))
         assert peer.submit(rest).verdict == pb.SubmitReply.ACCEPTED

@@ -24,6 +24,7 @@ from tests.integration.hostile.uploads import ATTACKS as UPLOADS
 from tests.support.credentials import Credentials
 from tests.support.processes import Gate
 from tests.support.runs import Expect, Start, read_summary
+from tests.support.waiting import DEADLINE
 
 MOST_GROWTH = 256 << 20
 """Bytes by which the coordinator's memory may grow under it all: heaps of its threads, and a thousand connections."""
@@ -79,7 +80,7 @@ def first_round(peer: RawPeer) -> list[bytes]:
     for _ in range(HOSTILE["clients"]):
         done = worker.work()
         assert worker.submit(done.messages()).verdict == pb.SubmitReply.ACCEPTED
-    peer.stub.Leave(pb.LeaveRequest(worker_id=worker.id, told_to_stop=True), timeout=10)
+    peer.stub.Leave(pb.LeaveRequest(worker_id=worker.id, told_to_stop=True), timeout=DEADLINE)
     return [part.SerializeToString() for part in done.messages()]
 
 

@@ -6,8 +6,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.support.processes import DEADLINE, PROGRAM
+from tests.support.processes import PROGRAM
 from tests.support.runs import Write
+from tests.support.waiting import DEADLINE
 
 
 def test_a_terminal_gets_a_bar_and_a_line_for_every_round(tmp_path: Path, write: Write) -> None:

@@ -21,9 +21,9 @@ from lotteryfl.server.results.verify import verify
 from lotteryfl.server.results.view import open_run
 from lotteryfl.server.rounds.setup import create_run
 from tests.support.coordinatorthread import CoordinatorThread
-from tests.support.looking import until
 from tests.support.paths import ROOT
 from tests.support.runs import GATED_TASK, Expect, Start, Write, assert_same_bits
+from tests.support.waiting import until
 
 FIXTURES = ROOT / "tests" / "fixtures"
 TASK = FIXTURES / "fixture_task.py"

@@ -24,6 +24,7 @@ from tests.support.handworker import INCARNATION, HandWorker
 from tests.support.looking import fails, fetch, status
 from tests.support.processes import free_port
 from tests.support.runs import Coordinate, Write
+from tests.support.waiting import DEADLINE
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Coordinator"]
 OBSERVING = {"GetRun", "WatchRun", "FetchModel"}
@@ -51,7 +52,7 @@ def calling(server: CoordinatorThread, security: ChannelSecurity) -> Iterator[gr
 def register(channel: grpc.Channel, name: str, clients: set[int] | None = None, **changes: Any) -> pb.RegisterReply:
     held = None if clients is None else pb.ClientRange(clients=sorted(clients))
     fields = {"protocol": PROTOCOL_VERSION, "name": name, "incarnation": INCARNATION, "clients": held, **changes}
-    reply: pb.RegisterReply = pb_grpc.CoordinatorStub(channel).Register(pb.RegisterRequest(**fields), timeout=10)
+    reply: pb.RegisterReply = pb_grpc.CoordinatorStub(channel).Register(pb.RegisterRequest(**fields), timeout=DEADLINE)
     return reply
 
 
@@ -60,10 +61,10 @@ def call_of(channel: grpc.Channel, method: str, request: Any) -> Callable[[], ob
     stub = getattr(pb_grpc.CoordinatorStub(channel), method)
     description = SERVICE.methods_by_name[method]
     if description.client_streaming:
-        return lambda: stub(iter((request,)), timeout=10)
+        return lambda: stub(iter((request,)), timeout=DEADLINE)
     if description.server_streaming:
-        return lambda: next(stub(request, timeout=10))
-    return lambda: stub(request, timeout=10)
+        return lambda: next(stub(request, timeout=DEADLINE))
+    return lambda: stub(request, timeout=DEADLINE)
 
 
 def requests_as(worker_id: str) -> Iterator[tuple[str, Any]]:
@@ -95,7 +96,7 @@ def test_nobody_acts_as_somebody_else(mutual: CoordinatorThread, credentials: Cr
             assert (error.code(), error.details()) == (DENIED, "bob may act as bob or bob/…, not as 'alice'"), method
             tried.add(method)
         assert tried == {method.name for method in SERVICE.methods} - OBSERVING
-        error = fails(lambda: pb_grpc.CoordinatorStub(channel).SubmitResult(iter(done.messages()), timeout=10))
+        error = fails(lambda: pb_grpc.CoordinatorStub(channel).SubmitResult(iter(done.messages()), timeout=DEADLINE))
         assert error.code() is DENIED
     assert status(mutual).in_flight == [f"client {done.result.assignment_id.split('-')[1][1:]} on alice"]
     assert alice.submit(done.messages()).verdict == pb.SubmitReply.ACCEPTED
@@ -145,7 +146,7 @@ def test_names_that_could_be_read_in_two_ways_are_refused(
 def test_reasons_of_others_are_one_line(server: CoordinatorThread, worker: HandWorker) -> None:
     worker.poll()
     leave = pb.LeaveRequest(worker_id=worker.id, reason="gone\n\x1b[2Jround 9/9")
-    server.stub.Leave(leave, timeout=5)
+    server.stub.Leave(leave, timeout=DEADLINE)
     assert {row.reason for row in server.run.database.assignments(1)} == {"", "gone??[2Jround 9/9"}
 
 
@@ -156,9 +157,9 @@ def test_observers_look_and_workers_may_too(mutual: CoordinatorThread, credentia
     for name in ("dash", "alice"):
         with calling(mutual, credentials.of(name)) as channel:
             stub = pb_grpc.CoordinatorStub(channel)
-            assert stub.GetRun(pb.GetRunRequest(), timeout=5).state == pb.RunStatus.RUNNING
-            assert next(stub.WatchRun(pb.WatchRunRequest(), timeout=5)).state == pb.RunStatus.RUNNING
-            assert fetch(stub.FetchModel(pb.FetchModelRequest(), timeout=5))
+            assert stub.GetRun(pb.GetRunRequest(), timeout=DEADLINE).state == pb.RunStatus.RUNNING
+            assert next(stub.WatchRun(pb.WatchRunRequest(), timeout=DEADLINE)).state == pb.RunStatus.RUNNING
+            assert fetch(stub.FetchModel(pb.FetchModelRequest(), timeout=DEADLINE))
 
 
 def test_observers_do_nothing_else(mutual: CoordinatorThread, credentials: Credentials) -> None:
@@ -169,7 +170,7 @@ def test_observers_do_nothing_else(mutual: CoordinatorThread, credentials: Crede
 
 
 def never(answered: threading.Event) -> Iterator[bytes]:
-    assert answered.wait(30), "the answer waits for the body"
+    assert answered.wait(DEADLINE), "the answer waits for the body"
     return
     yield b""
 
@@ -183,7 +184,7 @@ def test_who_calls_is_found_out_before_anything_is_read(
     with calling(server, ChannelSecurity(credentials.authority)) as channel:
         answered = threading.Event()
         call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(f"/{SERVICE.full_name}/{method}")
-        answers = call(never(answered), timeout=20)
+        answers = call(never(answered), timeout=DEADLINE)
         error = fails(lambda: next(answers))
         answered.set()
         assert error.code() is UNKNOWN
@@ -192,7 +193,7 @@ def test_who_calls_is_found_out_before_anything_is_read(
 
 def test_a_call_without_its_message_is_refused(mutual: CoordinatorThread) -> None:
     call: grpc.StreamUnaryMultiCallable[bytes, bytes] = mutual.channel.stream_unary(f"/{SERVICE.full_name}/GetRun")
-    error = fails(lambda: call(iter(()), timeout=10))
+    error = fails(lambda: call(iter(()), timeout=DEADLINE))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -205,15 +206,15 @@ def test_health_is_open_and_reflection_is_not(credentials: Credentials, coordina
     check = health_pb2.HealthCheckRequest()
     health: Any = health_pb2_grpc.HealthStub
     with calling(server, ChannelSecurity(credentials.authority)) as channel:
-        assert health(channel).Check(check, timeout=5).status == 1
+        assert health(channel).Check(check, timeout=DEADLINE).status == 1
         error = fails(lambda: ProtoReflectionDescriptorDatabase(channel).get_services())
         assert error.code() is UNKNOWN
     observer = credentials.by_token(credentials.new_token("watcher", Role.OBSERVER))
     with calling(server, observer) as channel:
         assert SERVICE.full_name in ProtoReflectionDescriptorDatabase(channel).get_services()
     with grpc.insecure_channel(probe) as channel:
-        assert health(channel).Check(check, timeout=5).status == 1
-        error = fails(lambda: pb_grpc.CoordinatorStub(channel).GetRun(pb.GetRunRequest(), timeout=5))
+        assert health(channel).Check(check, timeout=DEADLINE).status == 1
+        error = fails(lambda: pb_grpc.CoordinatorStub(channel).GetRun(pb.GetRunRequest(), timeout=DEADLINE))
         assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -21,8 +21,9 @@ from lotteryfl.server.rpc.limits import Limits
 from tests.support.coordinatorthread import CoordinatorThread
 from tests.support.credentials import Credentials
 from tests.support.handworker import HandWorker
-from tests.support.looking import fails, status, stored, until
+from tests.support.looking import fails, status, stored
 from tests.support.runs import Coordinate, Write
+from tests.support.waiting import DEADLINE, until
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 TOO_SLOW = grpc.StatusCode.DEADLINE_EXCEEDED
@@ -58,7 +59,7 @@ def registering(name: str) -> pb.RegisterRequest:
 
 def watching(channel: grpc.Channel, number: int) -> list[Any]:
     """Open streams, and see that each has begun."""
-    calls = [pb_grpc.CoordinatorStub(channel).WatchRun(pb.WatchRunRequest(), timeout=60) for _ in range(number)]
+    calls = [pb_grpc.CoordinatorStub(channel).WatchRun(pb.WatchRunRequest(), timeout=DEADLINE) for _ in range(number)]
     for call in calls:
         next(call)
     return calls
@@ -77,12 +78,12 @@ def test_a_caller_has_so_many_calls_at_once_and_another_works_beside_it(limited:
     with alice(server, credentials) as channel:
         stub = pb_grpc.CoordinatorStub(channel)
         calls = watching(channel, 3)
-        error = fails(lambda: stub.GetRun(pb.GetRunRequest(), timeout=5))
+        error = fails(lambda: stub.GetRun(pb.GetRunRequest(), timeout=DEADLINE))
         assert error.code() is EXHAUSTED
         assert error.details() == "alice has 3 calls under way, and may not have more at once"
         assert works_on(server)
         calls[0].cancel()
-        until(lambda: can(lambda: stub.GetRun(pb.GetRunRequest(), timeout=5)))
+        until(lambda: can(lambda: stub.GetRun(pb.GetRunRequest(), timeout=DEADLINE)))
     with alice(server, credentials) as channel:
         until(lambda: can(lambda: watching(channel, 3)))
 
@@ -110,13 +111,13 @@ def test_calls_that_wait_for_news_have_a_share_of_their_own(limited: Any, creden
             "alice has 1 calls that wait for news under way, and may not have more at once",
         )
         probe: Any = health_pb2_grpc.HealthStub(channel)
-        first = probe.Watch(check, timeout=60)
+        first = probe.Watch(check, timeout=DEADLINE)
         assert next(first).status == 1
-        error = fails(lambda: next(probe.Watch(check, timeout=5)))
+        error = fails(lambda: next(probe.Watch(check, timeout=DEADLINE)))
         assert error.code() is EXHAUSTED
         assert (error.details() or "").startswith("ipv4:127.0.0.1 has 1 calls that wait for news")
-        assert probe.Check(check, timeout=5).status == 1
-        assert pb_grpc.CoordinatorStub(channel).GetRun(pb.GetRunRequest(), timeout=5).rounds == 3
+        assert probe.Check(check, timeout=DEADLINE).status == 1
+        assert pb_grpc.CoordinatorStub(channel).GetRun(pb.GetRunRequest(), timeout=DEADLINE).rounds == 3
         assert works_on(server)
         assert watch.is_active()
 
@@ -136,13 +137,13 @@ def test_a_caller_registers_so_often_in_a_minute_and_comes_again(
     server = limited(registrations_per_minute=30)
     with alice(server, credentials) as channel:
         stub = pb_grpc.CoordinatorStub(channel)
-        until(lambda: not can(lambda: stub.Register(registering("alice"), timeout=5)))
+        until(lambda: not can(lambda: stub.Register(registering("alice"), timeout=DEADLINE)))
         assert works_on(server), "others may register"
         caplog.set_level(logging.WARNING)
-        until(lambda: not can(lambda: stub.Register(registering("alice"), timeout=5)))
-        with Connection(server.address, 30, credentials.of("alice")) as connection:
+        until(lambda: not can(lambda: stub.Register(registering("alice"), timeout=DEADLINE)))
+        with Connection(server.address, 60, credentials.of("alice")) as connection:
             assert connection.register(registering("alice/1")).worker_id.startswith("alice/1:")
-    reason = "alice has come to 30 registrations in a minute: try again later; trying again for 30 s"
+    reason = "alice has come to 30 registrations in a minute: try again later; trying again for 60 s"
     assert caplog.messages == [f"coordinator {server.address}: {reason}"]
 
 
@@ -154,7 +155,7 @@ def test_a_worker_has_so_many_uploads_under_way(coordinate: Coordinate, write: W
 
     def stuck() -> Iterator[pb.ResultPart]:
         yield from done.messages()[:2]
-        never.wait(30)
+        never.wait(DEADLINE)
 
     calls = [server.stub.SubmitResult.future(stuck()) for _ in range(2)]
     until(lambda: len(stored(server)) == 2)
@@ -176,13 +177,13 @@ def test_a_worker_has_so_many_uploads_under_way(coordinate: Coordinate, write: W
 def test_the_first_message_of_a_call_has_so_many_bytes(server: CoordinatorThread, method: str) -> None:
     """It is not parsed: these bytes are no message at all."""
     call: grpc.StreamStreamMultiCallable[bytes, bytes] = server.channel.stream_stream(f"/{SERVICE}/{method}")
-    error = fails(lambda: next(call(iter([b"\xff" * ((1 << 20) + 1)]), timeout=10)))
+    error = fails(lambda: next(call(iter([b"\xff" * ((1 << 20) + 1)]), timeout=DEADLINE)))
     assert (error.code(), error.details()) == (EXHAUSTED, "a message has 1048577 bytes: at most 1048576 are taken")
 
 
 def test_bytes_that_are_no_message_are_refused(server: CoordinatorThread) -> None:
     call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = server.channel.unary_unary(f"/{SERVICE}/Register")
-    error = fails(lambda: call(b"\xff" * 100, timeout=5))
+    error = fails(lambda: call(b"\xff" * 100, timeout=DEADLINE))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert (error.details() or "").startswith("a message of the call is none: ")
 
@@ -195,14 +196,14 @@ def test_texts_and_lists_have_bounds(server: CoordinatorThread, worker: HandWork
     device = registering("w")
     device.device = "x" * 1025
     for call, reason in (
-        (lambda: server.stub.Heartbeat(beat, timeout=5), "progress has 5 entries: the experiment has 4 clients"),
-        (lambda: server.stub.Register(held, timeout=5), "clients has 5 entries: the experiment has 4 clients"),
+        (lambda: server.stub.Heartbeat(beat, timeout=DEADLINE), "progress has 5 entries: the experiment has 4 clients"),
+        (lambda: server.stub.Register(held, timeout=DEADLINE), "clients has 5 entries: the experiment has 4 clients"),
         (
-            lambda: server.stub.Register(device, timeout=5),
+            lambda: server.stub.Register(device, timeout=DEADLINE),
             "RegisterRequest.device has 1025 characters: at most 1024 are taken",
         ),
         (
-            lambda: server.stub.Heartbeat(long_beat, timeout=5),
+            lambda: server.stub.Heartbeat(long_beat, timeout=DEADLINE),
             "AssignmentProgress.assignment_id has 1025 characters: at most 1024 are taken",
         ),
     ):
@@ -219,18 +220,18 @@ def test_a_call_whose_message_never_comes_is_ended(coordinate: Coordinate, write
     ended = threading.Event()
 
     def never() -> Iterator[bytes]:
-        ended.wait(30)
+        ended.wait(DEADLINE)
         yield b""
 
     call: grpc.StreamStreamMultiCallable[bytes, bytes] = server.channel.stream_stream(f"/{SERVICE}/{method}")
-    error = fails(lambda: next(call(never(), timeout=20)))
+    error = fails(lambda: next(call(never(), timeout=DEADLINE)))
     ended.set()
     assert (error.code(), error.details()) == (TOO_SLOW, "the call's messages come too slowly")
 
 
 def test_an_upload_that_trickles_is_cut_and_goes_on_where_it_was(coordinate: Coordinate, write: Write) -> None:
     """Its messages are never far apart; there is just too little in them."""
-    server = coordinate(write(), limits=Limits(idle_seconds=0.5))
+    server = coordinate(write(), limits=Limits(idle_seconds=2))
     worker = HandWorker(server)
     done = worker.work()
     header, *chunks = done.messages()
@@ -248,8 +249,8 @@ def test_an_upload_that_trickles_is_cut_and_goes_on_where_it_was(coordinate: Coo
     ended.set()
     assert (error.code(), error.details()) == (TOO_SLOW, "the call's messages come too slowly")
     find = pb.FindUploadRequest(worker_id=worker.id, assignment_id=done.result.assignment_id)
-    until(lambda: server.stub.FindUpload(find, timeout=5).received > 0)
-    received = server.stub.FindUpload(find, timeout=5).received
+    until(lambda: server.stub.FindUpload(find, timeout=DEADLINE).received > 0)
+    received = server.stub.FindUpload(find, timeout=DEADLINE).received
     assert worker.submit(done.messages(offset=received)).verdict == ACCEPTED
 
 
@@ -271,9 +272,9 @@ def test_an_answer_that_nobody_reads_is_given_up() -> None:
     def call(port: int) -> grpc.RpcError:
         with grpc.insecure_channel(f"127.0.0.1:{port}", options=CLIENT_OPTIONS) as channel:
             begin: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/any/Flood")
-            stream = begin(b"", timeout=30)
+            stream = begin(b"", timeout=DEADLINE)
             next(stream)
-            assert given_up.wait(20)
+            assert given_up.wait(DEADLINE)
             return fails(lambda: list(stream))
 
     async def serve() -> grpc.RpcError:
@@ -296,7 +297,7 @@ def test_an_answer_that_nobody_reads_is_given_up() -> None:
 def connect(server: CoordinatorThread) -> socket.socket:
     host, _, port = server.address.rpartition(":")
     connection = socket.create_connection((host, int(port)))
-    connection.settimeout(20)
+    connection.settimeout(DEADLINE)
     return connection
 
 
@@ -347,5 +348,5 @@ def test_a_connection_without_a_call_is_closed_and_made_again(coordinate: Coordi
 
     server.channel.subscribe(changed)
     assert status(server).rounds == 3
-    assert lost.wait(20)
+    assert lost.wait(DEADLINE)
     assert status(server).rounds == 3

@@ -13,8 +13,9 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import SecurityError
 from lotteryfl.server.security.certificates import Authority
 from tests.support.credentials import Credentials
-from tests.support.processes import PROMPT, Gate, Process, free_port
+from tests.support.processes import Gate, Process, free_port
 from tests.support.runs import GATED_TASK, Coordinate, Expect, Start, Write, assert_same_bits
+from tests.support.waiting import PROMPT
 
 NAMES = {"cert": "tls.crt", "key": "tls.key", "ca": "ca.crt"}
 DIGITS: dict[str, Any] = {

@@ -14,6 +14,7 @@ from tests.support.coordinatorthread import CoordinatorThread
 from tests.support.handworker import HandWorker
 from tests.support.looking import fails, status
 from tests.support.runs import GATED_TASK, Coordinate, Expect, Start, Write
+from tests.support.waiting import DEADLINE
 
 REFUSED = pb.SubmitReply.REFUSED
 
@@ -40,7 +41,7 @@ def test_a_worker_that_sends_poison_is_put_aside_and_the_run_ends_with_the_bits_
         "worker bad is put aside for the rest of this run: 3 of its results were refused, "
         "the last for kept/2.weight: value nan at flat index 3, expected finite"
     )
-    for call in (bad.poll, lambda: server.stub.Register(registering(server, "bad"), timeout=5)):
+    for call in (bad.poll, lambda: server.stub.Register(registering(server, "bad"), timeout=DEADLINE)):
         error = fails(call)
         assert (error.code(), error.details()) == (grpc.StatusCode.PERMISSION_DENIED, reason)
     (refusals,) = status(server).refusals
@@ -106,7 +107,7 @@ def test_a_worker_refuses_what_is_beyond_its_bounds_and_hands_it_back(
 
 @pytest.mark.parametrize("name", ["", "w" * 257, "w\x1b[2J", "w:x"])
 def test_a_worker_without_a_proper_name_is_turned_away(server: CoordinatorThread, name: str) -> None:
-    error = fails(lambda: server.stub.Register(registering(server, name), timeout=5))
+    error = fails(lambda: server.stub.Register(registering(server, name), timeout=DEADLINE))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     shown = re.escape(name[:64].replace("\x1b", "?"))
     assert re.fullmatch(f"name '{shown}': expected 1 to 256 .*", error.details() or ""), error.details()
@@ -114,7 +115,7 @@ def test_a_worker_without_a_proper_name_is_turned_away(server: CoordinatorThread
 
 @pytest.mark.parametrize("incarnation", ["a:b", "", "1" * 31, "1" * 33])
 def test_a_worker_without_a_proper_incarnation_is_turned_away(server: CoordinatorThread, incarnation: str) -> None:
-    error = fails(lambda: server.stub.Register(registering(server, "w", incarnation), timeout=5))
+    error = fails(lambda: server.stub.Register(registering(server, "w", incarnation), timeout=DEADLINE))
     reason = f"incarnation '{incarnation}': expected 32 hexadecimal digits"
     assert (error.code(), error.details()) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
 

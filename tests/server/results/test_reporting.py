@@ -15,14 +15,15 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from lotteryfl.commands.report import report
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.packedmasks import pack
 from lotteryfl.server.results.picture import draw_holdings
-from lotteryfl.server.results.reporting.clientpictures import draw_layers
-from lotteryfl.server.results.reporting.curves import draw_accuracy
+from lotteryfl.server.results.reporting.clientpictures import draw_clients, draw_layers
+from lotteryfl.server.results.reporting.curves import draw_accuracy, draw_traffic
 from lotteryfl.server.results.reporting.data import RunData, find_runs, read_run
 from lotteryfl.server.results.reporting.figures import Targets, figures, table, target_accuracies
 from lotteryfl.server.results.reporting.groups import group_runs
@@ -79,6 +80,40 @@ def test_bytes_sent_to_every_worker_count_from_the_start(tmp_path: Path) -> None
         database.execute("INSERT OR REPLACE INTO run VALUES ('shared_bytes_down', '5000000')")
     after = read_run(tmp_path / "run")
     assert after.sent == pytest.approx(before.sent + 5)
+
+
+def test_the_picture_of_traffic_counts_all_that_was_sent(tmp_path: Path) -> None:
+    """θ_0 too, as the table and the summary do: it came with the first round."""
+    path = tmp_path / "run"
+    made(path)
+    with closing(sqlite3.connect(path / "run.db")) as database, database:
+        database.execute("INSERT OR REPLACE INTO run VALUES ('shared_bytes_down', '5000000')")
+    run = read_run(path)
+    (group,) = group_runs([run])
+    down, up = draw_traffic([group]).axes
+    bars = [[bar.get_height() for bar in axes.patches if isinstance(bar, Rectangle)] for axes in (down, up)]
+    with RunDirectory(path, read_only=True) as directory:
+        sent = summarise(directory)["bytes"]
+    assert np.dot(bars[0], run.rounds.clients) == pytest.approx(sent["down"] / 1e6)
+    assert np.dot(bars[1], run.rounds.clients) == pytest.approx(sent["up"] / 1e6)
+    assert bars[0][0] > 5 / 3
+
+
+def test_the_picture_of_clients_counts_whole_clients_and_says_the_tables_figures(tmp_path: Path) -> None:
+    """Of seeds with different clients, a tenth of all of them together is another figure."""
+    runs = [made(tmp_path / f"x-seed{seed}", seed=seed) for seed in (0, 1, 2)]
+    (group,) = group_runs(runs)
+    figure = draw_clients([group])
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    assert all(tick == int(tick) for tick in axes.get_yticks())
+    row = figures(group, Targets(0.5, 0.5))
+    assert axes.get_title().endswith(f": mean {row.personalised_last.mean:.3f}, worst 10 % {row.worst_decile.mean:.3f}")
+    drawn = {str(line.get_label()): float(np.asarray(line.get_xdata())[0]) for line in axes.lines}
+    assert drawn["personalised, worst 10 %"] == row.worst_decile.mean
+    assert drawn["personalised, mean"] == row.personalised_last.mean
+    together = np.sort([client.accuracy_personalised for run in runs for client in run.clients])
+    assert together[:2].mean() != row.worst_decile.mean
 
 
 def test_megabytes_are_counted_to_the_first_round_that_was_good_enough(tmp_path: Path) -> None:
@@ -262,12 +297,16 @@ def test_who_may_work_and_where_data_lay_is_not_in_the_page(tmp_path: Path) -> N
     assert "clients_per_round = 3" in Page(text).text
 
 
-def test_a_task_that_was_not_allowed_is_not_imported(tmp_path: Path) -> None:
+def test_a_task_that_was_not_allowed_is_not_imported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "mine.py"
     file.write_text("raise SystemExit('was imported')")
     run = made(tmp_path / "run", task={"name": str(file)})
     path = write_report(group_runs([run]), tmp_path / "report", [])
-    assert "task 'mine' is not installed here" in Page(path.read_text(encoding="utf-8")).text
+    (warning,) = caplog.messages
+    assert warning.startswith("holdings.png is not drawn: task 'mine' is not installed here")
+    text = Page(path.read_text(encoding="utf-8")).text
+    assert "is not installed" not in text
+    assert "Which client holds which classes is not known where this page was made." in text
     assert not (tmp_path / "report" / "holdings.png").exists()
     assert (tmp_path / "report" / "overlap.png").exists()
 

@@ -24,6 +24,7 @@ from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.refusals import Refusals, Refused
 from tests.support.bench import Bench
 from tests.support.paths import ROOT
+from tests.support.virtualtime import run_in_virtual_time
 
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 
@@ -129,7 +130,7 @@ def test_only_waiting_for_the_caller_counts_and_a_chunk_gives_it_the_whole_time_
             count += 1
         return count
 
-    assert asyncio.run(taken()) == 5
+    assert run_in_virtual_time(taken()) == 5
 
 
 def test_every_limit_is_documented_with_its_default() -> None:

@@ -14,6 +14,7 @@ from lotteryfl.commands.security import certs
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.certificate import identity_of, load_certificate
 from lotteryfl.common.security.identity import Identity, Role
+from tests.support.waiting import DEADLINE
 
 
 def make(folder: Path, *arguments: str) -> str:
@@ -32,7 +33,7 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, host: str) -> tu
 
     def side(number: int, context: ssl.SSLContext, **how: object) -> None:
         with ends[number] as end:
-            end.settimeout(10)
+            end.settimeout(DEADLINE)
             try:
                 with context.wrap_socket(end, **how) as channel:  # type: ignore[arg-type]
                     channel.sendall(b"x")

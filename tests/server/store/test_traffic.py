@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from lotteryfl.describe import describe_round
 from lotteryfl.server.store.assignments import AssignmentId
 from lotteryfl.server.store.traffic import Traffic
 from tests.support.bench import Bench
@@ -48,5 +49,14 @@ def test_a_committed_round_has_its_traffic_on_disk(drive: Drive) -> None:
         bench.coordinator.count_bytes(f"r1-c{row.client}-a1", down=10, up=1)
     bench.commit()
     assert bench.run.database.total_bytes() == (30, 3)
+    assert (bench.coordinator.status().last.bytes_down, bench.coordinator.status().last.bytes_up) == (30, 3)
+    bench.take(worker)
+    row = next(row for row in bench.run.database.assignments(2) if row.state == "leased")
+    bench.coordinator.count_bytes(f"r2-c{row.client}-a1", down=1000, up=100)
+    bench.coordinator.count_bytes("", down=10_000)  # θ_0
+    status = bench.coordinator.status()
+    assert (status.bytes_down, status.bytes_up) == (11_030, 103)
+    assert (status.last.round, status.last.bytes_down, status.last.bytes_up) == (1, 30, 3)
+    assert ", in this round 30 bytes down, 3 bytes up" in describe_round(status)
     status = bench.restart().coordinator.status()
     assert (status.bytes_down, status.bytes_up) == (30, 3)

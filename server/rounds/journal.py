@@ -1,0 +1,50 @@
+"""What becomes of every assignment, a log line each, for `--verbose`; leases that nobody renewed are always told."""
+
+import logging
+from collections.abc import Iterable
+
+from rich.filesize import decimal
+
+from lotteryfl.common.security.identity import name_of
+from lotteryfl.common.text import printable
+from lotteryfl.server.store.assignments import Standing
+from lotteryfl.server.store.rows import Received
+from lotteryfl.server.store.traffic import Traffic
+
+_log = logging.getLogger("lotteryfl.coordinator")
+
+_MOST_NEWS = 10
+"""Leases at once that are told to have expired; how many workers are lost, `attendance` tells."""
+
+
+def note_given(granted: Standing) -> None:
+    """Log that a worker has an assignment."""
+    _log.info("%s: given to %s", granted.id, _worker(granted))
+
+
+def note_returned(done: Standing, received: Received, traffic: Traffic) -> None:
+    """Log that a result counts, with its worker's seconds and the bytes of all attempts; they are flushed."""
+    if _log.isEnabledFor(logging.INFO):
+        down, up = (decimal(count) for count in traffic.of(done.id))
+        seconds = received.metrics.seconds
+        _log.info("%s: returned by %s: %.1f s of work, %s down, %s up", done.id, _worker(done), seconds, down, up)
+
+
+def note_taken_back(standings: Iterable[Standing], how: str) -> None:
+    """Log that assignments are not under work any more.
+
+    Args:
+        standings: how they stand now.
+        how: what has happened: handed back, refused, taken back, expired. The last is news without `--verbose` too.
+    """
+    for number, standing in enumerate(standings):
+        then = "sits the round out" if standing.state == "dropped" else "waits again"
+        reason = printable(standing.reason).removeprefix(f"{how}: ")
+        who, client = _worker(standing), standing.id.client
+        is_news = how == "expired" and number < _MOST_NEWS
+        level = logging.WARNING if is_news else logging.INFO
+        _log.log(level, "%s of %s: %s: %s; client %d %s", standing.id, who, how, reason, client, then)
+
+
+def _worker(standing: Standing) -> str:
+    return printable(name_of(standing.worker))
