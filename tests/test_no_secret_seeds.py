@@ -30,7 +30,7 @@ SEEDED_FOR_A_WHILE = {
     "common/training/loop.py": {"derive_seed(recipe.seed, 'dropout')"},
     "server/rounds/setup.py": {"model_seed(experiment.seed)"},
     "server/strategies/__init__.py": {"0"},  # there is no run yet
-    "server/strategies/drawing.py": {"derive_seed(experiment.seed, f\"strategy's {purpose}\", *parts)"},
+    "server/strategies/drawing.py": {'derive_seed(experiment.seed, f"strategy\'s {purpose}", *parts)'},
 }
 """All that the global generators are seeded with, likewise."""
 
