@@ -25,9 +25,12 @@ SEEDS = {
 
 SEEDED_FOR_A_WHILE = {
     "client/work/assignment.py": {"derive_seed(assignment.seed, 'unasked')"},
+    "client/work/probe.py": {"0"},  # nothing of it is left
     "common/tasks/custom.py": {"derive_seed(experiment.seed, 'task')", "seed"},  # `seed` derives from the experiment's
     "common/training/loop.py": {"derive_seed(recipe.seed, 'dropout')"},
     "server/rounds/setup.py": {"model_seed(experiment.seed)"},
+    "server/strategies/__init__.py": {"0"},  # there is no run yet
+    "server/strategies/drawing.py": {'derive_seed(experiment.seed, f"strategy\'s {purpose}", *parts)'},
 }
 """All that the global generators are seeded with, likewise."""
 
