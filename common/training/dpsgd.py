@@ -10,16 +10,14 @@ from math import ceil
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.noise import Source, gaussian, uniform
+from lotteryfl.common.training.examples import Examples
 from lotteryfl.common.training.given import Data
 from lotteryfl.common.training.loop import (
-    Examples,
-    Loss,
     OnEpoch,
     OnStep,
     TrainResult,
@@ -27,6 +25,13 @@ from lotteryfl.common.training.loop import (
     prepared,
     pull_back,
     require_gradients,
+)
+from lotteryfl.common.training.objective import (
+    Labelled,
+    Objective,
+    batch_loss,
+    is_classification,
+    require_mean,
 )
 from lotteryfl.common.training.recipe import Recipe
 
@@ -50,7 +55,7 @@ def train_privately(
     privacy: ExamplePrivacy,
     *,
     device: torch.device | str = "cpu",
-    loss: Loss = F.cross_entropy,
+    objective: Objective | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
@@ -68,22 +73,24 @@ def train_privately(
             there are fewer. Its seed is of dropout alone.
         privacy: bound and noise.
         device: where to train.
-        loss: see `Loss`; a mean over the batch.
+        objective: its loss, which must be a mean over examples; None: cross-entropy.
         on_step: called after every step; its loss has no noise.
         on_epoch: called after every epoch.
 
     Raises:
         TypeError: the data set has no length.
-        ValueError: as `train`.
-        TaskError: Opacus is not installed, or one example has no gradient of its own in this model, as with batch norm.
+        ValueError: as `train`, or, as an `OutputError`, the objective's loss is no mean over examples.
+        TaskError: the data are a stream, of which no example is drawn by chance, Opacus is not installed, or one
+            example has no gradient of its own in this model, as with batch norm.
     """
     settings = recipe.settings
     for option, value in (("epochs", recipe.epochs), ("batch_size", settings.batch_size)):
         if value < 1:
             raise ValueError(f"{option}={value}: expected at least 1")
+    objective = objective or Labelled()
     require_gradients(model)
     device = torch.device(device)
-    examples = Examples(data, device)
+    examples = _drawable(data, device, objective)
     expected = min(settings.batch_size, len(examples))
     steps = 0
     with prepared(model, recipe, device) as (plain, start, pruned):
@@ -93,7 +100,7 @@ def train_privately(
                 total, seen = torch.zeros((), device=device), 0
                 for batch in _poisson_batches(len(examples), expected, privacy.source):
                     optim.zero_grad()
-                    batch_loss = _backward(model, examples, batch, loss)
+                    loss = _backward(model, examples, batch, objective)
                     for parameter, mask in pruned:
                         if parameter.requires_grad:
                             parameter.grad_sample.mul_(mask)  # type: ignore[attr-defined]
@@ -104,13 +111,22 @@ def train_privately(
                     mask_gradients(pruned)
                     plain.step()
                     steps += 1
-                    total, seen = total + batch_loss * len(batch), seen + len(batch)
+                    total, seen = total + loss * len(batch), seen + len(batch)
                     if on_step is not None:
-                        on_step(epoch, steps, batch_loss)
+                        on_step(epoch, steps, loss)
                 if on_epoch is not None:
                     on_epoch(epoch)
             optim.zero_grad()
     return TrainResult(float(total) / max(seen, 1), len(examples), steps)
+
+
+def _drawable(data: Data, device: torch.device, objective: Objective) -> Examples:
+    """Return the examples, if each can be drawn by itself and has a loss of its own."""
+    require_mean(objective, "privacy.dp_sgd")
+    examples = Examples(data, device, labelled=is_classification(objective))
+    if examples.is_stream:
+        raise TaskError("privacy.dp_sgd: draws examples by chance, and the data are a stream: expected a map-style set")
+    return examples
 
 
 def _poisson_batches(examples: int, expected: int, source: Source) -> Iterator[Tensor]:
@@ -119,21 +135,21 @@ def _poisson_batches(examples: int, expected: int, source: Source) -> Iterator[T
         yield (uniform(examples, source) < expected / examples).nonzero().flatten()
 
 
-def _backward(model: nn.Module, examples: Examples, batch: Tensor, loss: Loss) -> Tensor:
+def _backward(model: nn.Module, examples: Examples, batch: Tensor, objective: Objective) -> Tensor:
     """Find the gradient of every example of a batch, into `grad_sample` of the parameters; return the mean loss.
 
     It is 0 by what the loss does not depend on, as a layer that no example went through: that has noise like all else.
     """
     parameters: list[Any] = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    batch_loss = torch.zeros((), device=parameters[0].device)
+    loss = torch.zeros((), device=parameters[0].device)
     if len(batch):
-        ((inputs, labels),) = examples.batches(batch, len(batch))
-        batch_loss = loss(model(inputs), labels)
-        batch_loss.backward()  # type: ignore[no-untyped-call]
+        ((content, _),) = examples.batches(batch, len(batch))
+        loss = batch_loss(objective, model, content)
+        loss.backward()  # type: ignore[no-untyped-call]
     for parameter in parameters:
         if getattr(parameter, "grad_sample", None) is None:
             parameter.grad_sample = parameter.new_zeros((len(batch), *parameter.shape))
-    return batch_loss.detach()
+    return loss.detach()
 
 
 def _add_noise(gradients: Iterable[Tensor], deviation: float, source: Source) -> None:
