@@ -75,7 +75,15 @@ class AssignmentRunner:
         self._rounds = experiment.rounds
         self._wire = WireFormat(table, experiment.wire_dtype, lambda: initial)
         self._pristine = task.model()
-        self._workplace_of = partial(Workplace, table=table, experiment=experiment, initial=initial, device=device)
+        self._workplace_of = partial(
+            Workplace,
+            table=table,
+            experiment=experiment,
+            initial=initial,
+            device=device,
+            objective=task.objective,
+            score=task.score,
+        )
         self._device = device
         self._next: Workplace | None = None
         self._tensors: Mapping[str, Tensor] = {}  # of the next assignment's model

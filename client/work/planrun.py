@@ -19,10 +19,10 @@ from lotteryfl.common.pruning.prune import rewind
 from lotteryfl.common.pruning.regrowth import exchange_weights
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
-from lotteryfl.common.tasks.sampling import take
-from lotteryfl.common.training.gradients import mean_gradients
+from lotteryfl.common.tasks.sampling import draw_shuffled
 from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult
 from lotteryfl.common.training.recipe import Recipe
+from lotteryfl.common.wire.clientmetrics import is_good_enough
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
@@ -81,7 +81,7 @@ class PlanRun:
     def _prune(self) -> None:
         plan = self._plan
         self._validation = self._workplace.evaluate(self._gate_data())
-        good_enough = self._validation.accuracy >= plan.prune.accuracy_threshold
+        good_enough = is_good_enough(plan.prune, self._validation, self._workplace.score)
         pruned = good_enough and prune_towards_target(self._model, plan.prune, self._prunable)
         if pruned and plan.rewind != pb.Plan.NONE:
             rewind(self._model, self._workplace.initial, everything=plan.rewind == pb.Plan.EVERYTHING)
@@ -91,9 +91,7 @@ class PlanRun:
         examples = self._plan.prune.gate_test_examples
         if not examples:
             return self._data.validation
-        shuffler = torch.Generator().manual_seed(derive_seed(self._seed, "gate"))
-        size = len(self._data.test)  # type: ignore[arg-type]
-        return take(self._data.test, torch.randperm(size, generator=shuffler)[:examples].numpy())
+        return draw_shuffled(self._data.test, examples, derive_seed(self._seed, "gate"))
 
     def _train(self) -> TrainResult:
         plan = self._plan
@@ -123,7 +121,7 @@ class PlanRun:
         epochs = self._plan.train.epochs
         first = max(1, epochs // 2)
         trained = self._train_for(first)
-        gradients = mean_gradients(self._model, self._data.train, device=self._workplace.device)
+        gradients = self._workplace.mean_gradients(self._data.train)
         for item in prunable_tensors(self._model, self._prunable):
             gradients.setdefault(item.name, torch.zeros_like(item.tensor))  # of what no example went through
         exchange_weights(self._model, self._plan.readjust.rate, gradients)
@@ -138,13 +136,13 @@ class PlanRun:
     def _measure_saliency(self) -> TrainResult:
         """Put |gradient × weight| in the place of every prunable weight (Lee et al. 2019, "SNIP", equation 6)."""
         train = self._data.train
-        loss = self._workplace.evaluate(train).loss
-        gradients = mean_gradients(self._model, train, device=self._workplace.device)
+        measured = self._workplace.evaluate(train)
+        gradients = self._workplace.mean_gradients(train)
         with torch.no_grad():
             for item in prunable_tensors(self._model, self._prunable):
                 gradient = gradients.get(item.name)
                 item.tensor.mul_(0 if gradient is None else gradient).abs_()
-        return TrainResult(loss, len(train), 0)  # type: ignore[arg-type]
+        return TrainResult(measured.loss, measured.examples, 0)
 
     def _masks_after(self, before: Mapping[str, Tensor]) -> dict[str, PackedMask]:
         plan = self._plan

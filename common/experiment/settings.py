@@ -34,6 +34,10 @@ class TaskSettings(Section):
     """Architecture for the built-in tasks, as `common.models.create_model` takes it."""
     data_dir: str = ""
     """Folder with the task's files; empty: the usual places."""
+    objective: Literal["", "classification", "binary", "regression", "language-modelling", "hugging-face"] = ""
+    """Of a task of one's own that gives none itself; empty: classification."""
+    options: dict[str, bool | int | float | str] = Field({})
+    """Keys of a task of one's own, which says what they are."""
 
 
 class PartitionSettings(Section):
@@ -131,6 +135,8 @@ class EvaluationSettings(Section):
     global_examples: int = Field(0, ge=0, le=2**31 - 1)
     """Examples of the task's global test data, the same for all clients, on which the last round measures the
     personalised model too; 0: it does not."""
+    batch_size: Count = 256
+    """Examples at a time, where nothing is trained."""
 
 
 class CheckSettings(Section):

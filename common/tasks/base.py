@@ -7,12 +7,13 @@ from typing import Any, Protocol
 from torch import nn
 from torch.utils.data import Dataset
 
+from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.score import Score
 
 
 @dataclass(frozen=True)
 class ClientData:
-    """One client's examples: non-empty map-style data sets of (input tensor, class as an integer)."""
+    """One client's examples: non-empty data sets, without an objective of (input tensor, class as an integer)."""
 
     train: Dataset[Any]
     validation: Dataset[Any]
@@ -29,6 +30,10 @@ class Task(Protocol):
     @property
     def score(self) -> Score:
         """What its runs are judged by; accuracy, where it is classification."""
+
+    @property
+    def objective(self) -> Objective | None:
+        """What its models learn and are measured by; None: classification."""
 
     def model(self) -> nn.Module:
         """Build a freshly initialised model, from torch's global generator."""

@@ -69,6 +69,7 @@ class BuiltInTask:
             raise TaskError(f"partition.kind = 'feature-skew': turns images, and task {name} has none")
         self.name = name
         self.score = Score()
+        self.objective = None
         self._experiment = experiment
         self._load = load
 

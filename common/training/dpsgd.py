@@ -30,7 +30,6 @@ from lotteryfl.common.training.objective import (
     Labelled,
     Objective,
     batch_loss,
-    is_classification,
     require_mean,
 )
 from lotteryfl.common.training.recipe import Recipe
@@ -123,7 +122,7 @@ def train_privately(
 def _drawable(data: Data, device: torch.device, objective: Objective) -> Examples:
     """Return the examples, if each can be drawn by itself and has a loss of its own."""
     require_mean(objective, "privacy.dp_sgd")
-    examples = Examples(data, device, labelled=is_classification(objective))
+    examples = Examples(data, device, objective)
     if examples.is_stream:
         raise TaskError("privacy.dp_sgd: draws examples by chance, and the data are a stream: expected a map-style set")
     return examples

@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 
 from lotteryfl.common.training.given import Data, dataset_of, is_stream, stream_length
 from lotteryfl.common.training.loaded import Loaded, Reader
+from lotteryfl.common.training.objective import Labelled, Objective
 from lotteryfl.common.training.structure import Rows, mapped, moved
 
 
@@ -25,19 +26,21 @@ class Batch(NamedTuple):
 class Examples:
     """A data set's examples, in any order as often as one likes, or, of a stream, in its own."""
 
-    def __init__(self, data: Data, device: torch.device, *, labelled: bool = True) -> None:
+    def __init__(self, data: Data, device: torch.device, objective: Objective) -> None:
         """Take the data set, and move what is in memory to the device.
 
         Args:
             data: see `common.training.given.Data`.
             device: where batches go.
-            labelled: they are classified; see `dataset_of`.
+            objective: that batches are for; without one of the user's they are pairs.
 
         Raises:
             TypeError: it is no data set.
             ValueError: it is empty, or does not go together.
         """
-        source = data if isinstance(data, Loaded) else Loaded(dataset_of(data, labelled=labelled))
+        if not isinstance(data, Loaded):
+            data = Loaded(dataset_of(data, labelled=type(objective) is Labelled))
+        source = data
         self._source = source
         self._device = device
         self._rows: TensorDataset | Rows | None = None

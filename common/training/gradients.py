@@ -15,7 +15,6 @@ from lotteryfl.common.training.objective import (
     Labelled,
     Objective,
     batch_loss,
-    is_classification,
     require_mean,
 )
 
@@ -52,7 +51,7 @@ def mean_gradients(
     require_mean(objective, "the gradient over all of a client's examples")
     require_gradients(model)
     device = torch.device(device)
-    examples = Examples(data, device, labelled=is_classification(objective))
+    examples = Examples(data, device, objective)
     model.to(device)
     with mode(model, training=False), trainable_ticket(model), _own_gradients(model):
         seen, total = 0, 1 if examples.is_stream else len(examples)

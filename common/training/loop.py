@@ -135,7 +135,7 @@ def train_by_recipe(
     require_gradients(model)
     device = torch.device(device)
     objective = objective or Labelled()
-    examples = Examples(data, device, labelled=is_classification(objective))
+    examples = Examples(data, device, objective)
     merge_single = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     shuffler = torch.Generator().manual_seed(derive_seed(recipe.seed, "shuffle"))
     steps = 0
@@ -237,7 +237,7 @@ def evaluate(
             what the model returns has no column for each class, or a metric is not a finite number.
     """
     objective, device = chosen(objective, loss), torch.device(device)
-    examples = Examples(data, device, labelled=is_classification(objective))
+    examples = Examples(data, device, objective)
     model.to(device)
     with mode(model, training=False), torch.no_grad():
         if isinstance(objective, Labelled) and is_classification(objective):

@@ -23,6 +23,9 @@ class TrainingSettings(Section):
     weight_decay: float = Field(0.0, ge=0)
     threads: int = Field(1, ge=1, le=1024)
     """torch threads of a worker: part of the experiment, because it changes the order of sums."""
+    loader_workers: int = Field(0, ge=0, le=64)
+    """Processes that read examples of data sets that are not in memory: part of the experiment, because each draws by
+    itself what a data set draws unasked."""
 
 
 @dataclass(frozen=True)

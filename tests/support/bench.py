@@ -54,6 +54,7 @@ class TinyTask:
 
     name = "tiny"
     score = Score()
+    objective = None
 
     def __init__(self, build: Callable[[], nn.Module] = tiny_mlp) -> None:
         self._build = build

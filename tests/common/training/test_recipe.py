@@ -14,7 +14,7 @@ from lotteryfl.common.training.recipe import Recipe, TrainingSettings
 
 OTHER_VALUES: dict[str, Any] = {"batch_size": 3, "optimizer": "adam", "lr": 0.2, "momentum": 0.5, "weight_decay": 0.1}
 KEYWORDS = ["batch_size", "optimizer", "lr", "momentum", "weight_decay"]
-NOT_OF_A_TRAINING = {"epochs", "threads"}  # the one is in the plan, the other the whole process's
+NOT_OF_A_TRAINING = {"epochs", "threads", "loader_workers"}  # of the plan, the whole process, the data set
 
 
 def data() -> tuple[Tensor, Tensor]:
