@@ -16,6 +16,7 @@ from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.names import Digest, FileName, WorkerId
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensors.file import open_file, parse, save
+from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
@@ -54,7 +55,7 @@ class TinyTask:
 
     name = "tiny"
     score = Score()
-    objective = None
+    objective: Objective | None = None
 
     def __init__(self, build: Callable[[], nn.Module] = tiny_mlp) -> None:
         self._build = build
