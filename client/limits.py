@@ -116,6 +116,8 @@ class Limits:
             value = attrgetter(path)(plan)
             if not 0 <= value <= 1:
                 raise _refused(f"plan.{path}", value, "a share")
+        if not math.isfinite(plan.prune.score_threshold):
+            raise _refused("plan.prune.score_threshold", plan.prune.score_threshold, "a finite number")
         if plan.HasField("prune") and plan.prune.target_density == 0:
             raise _refused("plan.prune.target_density", 0.0, "more than 0: a model")
 

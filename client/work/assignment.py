@@ -179,7 +179,7 @@ class AssignmentRunner:
             density=mask_density(self._wire.table, done.masks),
             seconds=time.monotonic() - started,
         )
-        check_metrics(metrics, globally=everybodys is not None)
+        check_metrics(metrics, globally=everybodys is not None, score=self._task.score)
         wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
         return Outcome(done.trained.examples, metrics, done.masks, mask_digest(done.masks), values | update)

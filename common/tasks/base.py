@@ -7,6 +7,8 @@ from typing import Any, Protocol
 from torch import nn
 from torch.utils.data import Dataset
 
+from lotteryfl.common.training.score import Score
+
 
 @dataclass(frozen=True)
 class ClientData:
@@ -23,6 +25,10 @@ class Task(Protocol):
     @property
     def name(self) -> str:
         """The name that travels: see `task_id`."""
+
+    @property
+    def score(self) -> Score:
+        """What its runs are judged by; accuracy, where it is classification."""
 
     def model(self) -> nn.Module:
         """Build a freshly initialised model, from torch's global generator."""

@@ -16,6 +16,7 @@ from lotteryfl.common.tasks.base import ClientData
 from lotteryfl.common.tasks.partition import IntArray, Partition
 from lotteryfl.common.tasks.rotation import rotate
 from lotteryfl.common.tasks.sampling import draw_indices
+from lotteryfl.common.training.score import Score
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class BuiltInTask:
         if experiment.partition.kind == "feature-skew" and name not in IMAGES:
             raise TaskError(f"partition.kind = 'feature-skew': turns images, and task {name} has none")
         self.name = name
+        self.score = Score()
         self._experiment = experiment
         self._load = load
 

@@ -15,6 +15,7 @@ from lotteryfl.common.randomness import derive_seed, model_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks.base import ClientData, task_id
 from lotteryfl.common.tasks.sampling import draw_examples
+from lotteryfl.common.training.score import Score
 from lotteryfl.common.usercode import absolute, import_source, located
 
 _FUNCTIONS = {"model": "model()", "client": "client(k, experiment)"}
@@ -59,6 +60,7 @@ class CustomTask:
 
     def __init__(self, name: str, module: ModuleType, experiment: Experiment) -> None:
         self.name = name
+        self.score = Score()
         self._module = module
         self._file = str(module.__file__)
         self._experiment = experiment

@@ -7,6 +7,7 @@ from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.names import FileName
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.text import quoted
+from lotteryfl.common.training.score import Score
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.payload import mask_density, mask_digest, unpack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -60,7 +61,7 @@ def check_result(run: RunDirectory, result: pb.Result, file: FileName, assigned:
     most = run.experiment.checks.max_examples
     if not 1 <= result.examples <= most:
         raise PayloadError(f"examples = {result.examples}: expected 1 to {most}")
-    check_metrics(result.metrics, globally=run.experiment.measures_globally(assigned.round))
+    check_metrics(result.metrics, globally=run.experiment.measures_globally(assigned.round), score=Score())
     entries, before = open_file(run.tensor_path(file), "the payload"), run.load_masks(assigned.mask)
     masks = unpack_mask_update(run.table, entries, {} if assigned.plan.HasField("readjust") else before)
     run.wire.of_result(assigned.plan).check(entries, masks, own=assigned.plan.owns_unkept)
