@@ -90,7 +90,7 @@ def test_the_experiment_names_a_ready_one_for_a_task_that_gives_none(tmp_path: P
     ],
 )
 def test_a_model_may_read_the_experiment_and_its_own_options(tmp_path: Path, code: str) -> None:
-    assert load(tmp_path, code, {"options": {"width": 7}}).model().weight.shape == (7, 4)  # type: ignore[union-attr]
+    assert load(tmp_path, code, {"options": {"width": 7}}).model().weight.shape == (7, 4)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_model_may_read_the_experiment_and_its_own_options(tmp_path: Path, cod
         ),
         (
             "class objective(Regression):\n    score = 'accuracy'\n",
-            r"objective failed in {path}: OutputError: objective\.score = 'accuracy': expected one of its metrics: r2, mae",
+            r"objective failed in {path}: OutputError: objective\.score = 'accuracy': expected one of its metrics: r2",
         ),
         (
             "class objective(Regression):\n    def metrics(self):\n        import not_installed_anywhere\n",
@@ -204,12 +204,11 @@ def test_a_stream_is_read_in_its_order_as_far_as_it_says(tmp_path: Path, bound: 
     result = train(model, data.train, epochs=1, lr=0.05, batch_size=5, objective=task.objective)
     assert (result.examples, result.steps) == (seen, steps)
     x, y = task.client_data(1).train.x[:seen], task.client_data(1).train.y[:seen]  # type: ignore[attr-defined]
+    optimizer = torch.optim.SGD(twin.parameters(), 0.05)
     for inputs, numbers in zip(x.split(5), y.split(5), strict=True):
-        loss = (twin(inputs).squeeze(1) - numbers).square().mean()
-        gradients = torch.autograd.grad(loss, list(twin.parameters()))
-        with torch.no_grad():
-            for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
-                parameter -= 0.05 * gradient
+        optimizer.zero_grad()
+        (twin(inputs).squeeze(1) - numbers).square().mean().backward()
+        optimizer.step()
     torch.testing.assert_close(model.state_dict(), twin.state_dict())
     assert evaluate(model, draw_examples(data.test, 3, 0), objective=task.objective).examples == 3
     assert evaluate(model, draw_shuffled(data.test, 4, 0), objective=task.objective).examples == 4
@@ -256,6 +255,6 @@ def test_drawing_keeps_how_examples_are_read(tmp_path: Path) -> None:
 def test_processes_read_the_same_and_end_with_the_training(tmp_path: Path) -> None:
     code = BY_NAME + ROWS.format(item="{'x': self.x[i], 'y': self.y[i]}") + returning("Data(x, y)")
     expected = trained(load(tmp_path, code))
-    task = load(tmp_path, code, training={"loader_workers": 2})
+    task = load(tmp_path, code, training={"loader_workers": 1})
     assert trained(task) == expected
     assert multiprocessing.active_children() == []
