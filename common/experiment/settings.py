@@ -66,6 +66,8 @@ class StrategySettings(Section):
     """The kept fraction of the prunable weights at which pruning stops."""
     accuracy_threshold: Share = 0.5
     """Accuracy from which a client prunes."""
+    score_threshold: float | None = None
+    """For a task with an objective of its own, the score from which it does; None: always."""
     gate: Literal["validation", "test"] = "validation"
     """What it is measured on: the client's validation data, or up to 80 of its test examples, as the official code."""
     rewind: Literal["initial", "everything", "none"] = "initial"
@@ -80,7 +82,7 @@ class StrategySettings(Section):
     proximal: float = Field(0.01, gt=0)
     """μ (fedprox)."""
     threshold_decay: PositiveShare = 0.9
-    """Factor of the accuracy threshold for every round in which a client did not prune (cell)."""
+    """Factor of the threshold for every round in which a client did not prune (cell)."""
     min_mask_change: Share = 1e-4
     """Share of the weights in which the masks of the first and the last epoch must differ (sub-fedavg)."""
     jump_start_epochs: int = Field(0, ge=0)

@@ -80,7 +80,7 @@ class Coordinator:
         self._run = run
         self._clock = clock
         self.experiment = run.experiment
-        self.strategy = create_strategy(run.experiment)
+        self.strategy = create_strategy(run.experiment, run.score)
         check_privacy(self.strategy, run.table)
         self._ledger = Ledger(run, self.strategy, clock)
         self._closed: Decision | None = None
@@ -381,6 +381,7 @@ class Coordinator:
         """Return where the run stands."""
         return run_status(
             self.experiment,
+            self._run.score,
             state=self.state,
             reason=self.reason,
             committed=self.round - 1,

@@ -44,6 +44,7 @@ class RunRecord:
         """Open what is closed with the record."""
         self.database = opened.enter_context(closing(Database(self.path / "run.db", read_only=read_only)))
         self._require_set_up()
+        self.score = self.database.score
         self.experiment = load_resolved(self.path / "experiment.toml")
 
     def _require_set_up(self) -> None:

@@ -30,6 +30,7 @@ from lotteryfl.common.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER, private
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tasks import task_id
 from lotteryfl.common.tensors.file import open_file, save
+from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
@@ -85,6 +86,7 @@ class RunDirectory(RunRecord):
         table: TensorTable,
         initial: Mapping[str, Tensor],
         masks: Masks | None = None,
+        score: Score = ACCURACY,
     ) -> Self:
         """Set up a run in a new or empty folder, or in one where that was begun and never finished.
 
@@ -94,6 +96,7 @@ class RunDirectory(RunRecord):
             table: the model's tensor table.
             initial: θ_0 by plain name, as the table says.
             masks: what all clients start under; none: they are dense.
+            score: what the run is judged by.
 
         Raises:
             LotteryFLError: the folder cannot be written or holds something already, or θ_0 is beyond the wire dtype.
@@ -108,7 +111,7 @@ class RunDirectory(RunRecord):
                 _require_free(path)  # nobody has set one up meanwhile
                 _clear(path)
                 (path / SETUP).touch(PRIVATE_FILE)
-                cls._set_up(path, experiment, table, initial, masks or {})
+                cls._set_up(path, experiment, table, initial, masks or {}, score)
                 (path / SETUP).unlink()
         except (OSError, sqlite3.Error) as error:
             raise LotteryFLError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
@@ -116,7 +119,12 @@ class RunDirectory(RunRecord):
 
     @staticmethod
     def _set_up(
-        path: Path, experiment: Experiment, table: TensorTable, initial: Mapping[str, Tensor], masks: Masks
+        path: Path,
+        experiment: Experiment,
+        table: TensorTable,
+        initial: Mapping[str, Tensor],
+        masks: Masks,
+        score: Score,
     ) -> None:
         for folder in FOLDERS:
             (path / folder).mkdir(PRIVATE_FOLDER)
@@ -131,6 +139,7 @@ class RunDirectory(RunRecord):
             database.put("model_digest", initial_digest)
             database.put("model_sha256", digest(initial))
             database.put("state", "running")
+            database.put_score(score)
             database.add_clients(experiment.clients)
             if masks:
                 shared = KeptMask(mask_digest(masks), mask_density(table, masks))

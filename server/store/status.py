@@ -7,6 +7,7 @@ from operator import attrgetter
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
+from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.refusals import Refusals
@@ -25,6 +26,7 @@ def status_of(run: RunRecord) -> pb.RunStatus:
     summaries = round_summaries(database, committed)
     return run_status(
         run.experiment,
+        run.score,
         state=database.get("state"),
         reason=database.get("reason"),
         committed=committed,
@@ -40,6 +42,7 @@ def status_of(run: RunRecord) -> pb.RunStatus:
 
 def run_status(
     experiment: Experiment,
+    score: Score,
     *,
     state: str,
     reason: str,
@@ -57,6 +60,7 @@ def run_status(
 
     Args:
         experiment: the run's.
+        score: what the run is judged by.
         state: running, finished or failed.
         reason: why it failed, or tries its open round again.
         committed: rounds that are committed, the last measuring of every client among them.
@@ -85,6 +89,7 @@ def run_status(
         last=last,
         refusals=refusals.messages(),
         left_out=sorted(nlargest(_MOST_TOLD, left_out, key=attrgetter("rounds")), key=attrgetter("client")),
+        score=score.name if score.own else "",
     )
 
 
