@@ -6,6 +6,7 @@ from tabulate import tabulate
 
 from lotteryfl.server.privacy.accountant import epsilons
 from lotteryfl.server.results.spread import spread
+from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries, left_out, measured, round_summaries, scores_of
 
@@ -50,7 +51,8 @@ def final_table(run: RunDirectory) -> str:
     ]
     formats = ["", *[score.digits] * scores, ".3f", ",.0f", ",.0f", ".2f"]
     table = tabulate(rows, headers=["client", *columns], floatfmt=formats, intfmt=",")
-    return f"{table}\n\n{_values(run)}" if score.own else table
+    said = advice(run.database, run.experiment)
+    return "\n\n".join([table, *([_values(run)] if score.own else []), *([f"advice: {said}"] if said else [])])
 
 
 def _values(run: RunDirectory) -> str:

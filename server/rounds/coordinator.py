@@ -392,6 +392,7 @@ class Coordinator:
             last=self._ledger.last,
             refusals=self._ledger.refusals,
             left_out=self._ledger.left_out.values(),
+            advice=self._ledger.advice,
             workers=len(self.alive_workers()),
         )
 

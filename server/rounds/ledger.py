@@ -14,6 +14,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import most_spent
 from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.openround import Decision, OpenRound
+from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rows import AssignmentRow, Received
@@ -41,6 +42,8 @@ class Ledger:
     """The last committed round."""
     left_out: dict[int, pb.LeftOut]
     """By client, who sat committed rounds out."""
+    advice: str
+    """What the last committed rounds say against the experiment's settings."""
 
     def __init__(self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float]) -> None:
         """Take up a run where its directory says it stands.
@@ -178,6 +181,7 @@ class Ledger:
         number = database.committed_rounds() + 1
         self.state, self.reason = database.get("state"), database.get("reason")
         self.last = next(iter(round_summaries(database, number - 1)), None)
+        self.advice = advice(database, self._run.experiment)
         for missing in left_out(database, self._known_rounds + 1):
             missing.rounds += self.left_out.get(missing.client, pb.LeftOut()).rounds
             self.left_out[missing.client] = missing

@@ -9,6 +9,7 @@ from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.summaries import left_out, round_summaries
@@ -37,6 +38,7 @@ def status_of(run: RunRecord) -> pb.RunStatus:
         last=summaries[-1] if summaries else None,
         refusals=Refusals(database, run.experiment.checks.max_refusals),
         left_out=left_out(database),
+        advice=advice(database, run.experiment),
     )
 
 
@@ -54,6 +56,7 @@ def run_status(
     last: pb.RoundSummary | None,
     refusals: Refusals,
     left_out: Iterable[pb.LeftOut],
+    advice: str,
     workers: int = 0,
 ) -> pb.RunStatus:
     """Return where a run stands.
@@ -71,6 +74,7 @@ def run_status(
         last: means over the clients of the last committed round.
         refusals: results that were refused in the whole run.
         left_out: the clients that sat rounds out.
+        advice: what the last rounds say against the settings.
         workers: how many are alive, as far as is known.
     """
     return pb.RunStatus(
@@ -90,6 +94,7 @@ def run_status(
         refusals=refusals.messages(),
         left_out=sorted(nlargest(_MOST_TOLD, left_out, key=attrgetter("rounds")), key=attrgetter("client")),
         score=score.name if score.own else "",
+        advice=advice,
     )
 
 
