@@ -125,7 +125,7 @@ class AggregationSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """On how much test data models are measured."""
+    """On how much test data models are measured, and what comes of it."""
 
     test_examples: int = Field(0, ge=0, le=2**31 - 1)
     """Most of a client's own test examples that training rounds measure on, drawn once for the whole run; 0: all. The
@@ -133,6 +133,11 @@ class EvaluationSettings(Section):
     global_examples: int = Field(0, ge=0, le=2**31 - 1)
     """Examples of the task's global test data, the same for all clients, on which the last round measures the
     personalised model too; 0: it does not."""
+    patience: int = Field(0, ge=0, le=2**31 - 1)
+    """Rounds in a row of which none has a better mean score than all before, neither of the downloaded models nor of
+    the personalised ones, after which only the last round is left; 0: all rounds are."""
+    keep_best: bool = False
+    """Keep the global model whose clients' mean score was the best when they downloaded it, beside the newest."""
 
 
 class CheckSettings(Section):

@@ -10,6 +10,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.spread import spread
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.store.summaries import ClientSummary, client_summaries, measured, round_summaries, scores_of
 from lotteryfl.server.store.traffic import Traffic
 
@@ -78,7 +79,23 @@ class Privacy(TypedDict):
     delta: float
 
 
-class Summary(Judged):
+class BestModel(TypedDict):
+    """The global model that is kept as the best by the mean score of the clients that downloaded it."""
+
+    round: int
+    """Whose aggregation made it; 0: θ_0."""
+    score: float
+    file: str
+
+
+class Progress(TypedDict):
+    """Where the experiment asks for it: the best model, and the round after which training ended early."""
+
+    best_model: NotRequired[BestModel]
+    ended_early: NotRequired[int]
+
+
+class Summary(Judged, Progress):
     """summary.json. `last` is measured on every client after the last round, `best` over all rounds."""
 
     strategy: str
@@ -115,6 +132,7 @@ def summarise(run: RunDirectory) -> Summary:
             aside=[worker.worker for worker in refused if worker.aside],
         ),
         privacy=_privacy(run, rounds[-1]),
+        **_progress(run),
         model_sha256=run.database.get("model_sha256"),
         tickets_sha256=run.tickets_sha256(),
     )
@@ -145,6 +163,16 @@ def _judged(run: RunDirectory, rounds: Sequence[pb.RoundSummary], clients: Seque
         return Judged(accuracy=found)
     own = OwnScore(name=score.name, higher_is_better=score.higher_is_better, **found)
     return Judged(score=own, values=measured(run.database, rounds[-1].round))
+
+
+def _progress(run: RunDirectory) -> Progress:
+    found = Progress()
+    if run.best_round is not None:
+        score = float(run.database.get("best_score"))
+        found["best_model"] = BestModel(round=run.best_round, score=score, file=model_file(run.best_round))
+    if early := run.database.ended_early():
+        found["ended_early"] = early
+    return found
 
 
 def write_summary(run: RunDirectory) -> Path:

@@ -384,7 +384,7 @@ class Coordinator:
             self._run.score,
             state=self.state,
             reason=self.reason,
-            committed=self.round - 1,
+            committed=self._ledger.committed,
             assignments=len(self._table),
             results=self._table.count("done"),
             in_flight=[self._describe(lease) for lease in self._table.leases()],

@@ -15,7 +15,7 @@ def advice(database: Database, experiment: Experiment) -> str:
     Where local training makes pruned models worse that are rewound, it is the rewinding: what the clients have learned
     together is gone, and a few epochs do not bring it back.
     """
-    last = min(database.committed_rounds(), experiment.rounds)
+    last = database.ended_early() or min(database.last_round(), experiment.rounds)
     if last < ROUNDS or not any(row.plan.rewind != pb.Plan.NONE for row in database.assignments(last)):
         return ""
     summaries = round_summaries(database, last - ROUNDS + 1)[:ROUNDS]

@@ -145,6 +145,14 @@ class Database:
         """Return how many rounds are committed."""
         return int(self._scalar("SELECT count(*) FROM rounds WHERE state = 'committed'"))
 
+    def last_round(self) -> int:
+        """Return the last round that is committed; 0: none. Training that ended early leaves out numbers before it."""
+        return self._scalar("SELECT coalesce(max(round), 0) FROM rounds WHERE state = 'committed'")
+
+    def ended_early(self) -> int:
+        """Return the round after which `evaluation.patience` was at its end; 0: it was not."""
+        return int(self.get("ended_early", "0"))
+
     def is_open(self, round_: int) -> bool:
         """Tell whether the round has been opened and not yet committed."""
         return bool(self._scalar("SELECT count(*) FROM rounds WHERE round = ? AND state = 'open'", round_))

@@ -90,6 +90,12 @@ class RunRecord:
         """The round whose aggregation made the current global model; 0: it is θ_0."""
         return int(self.database.get("model_round", "0"))
 
+    @property
+    def best_round(self) -> int | None:
+        """The round whose aggregation made the best global model so far; None: it is not kept, or not known yet."""
+        kept = self.database.get("best_round")
+        return int(kept) if kept else None
+
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:

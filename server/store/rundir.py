@@ -3,6 +3,7 @@
 experiment.toml       the experiment as resolved
 run.db                rounds, assignments, results, metrics
 models/round-NNNN.safetensors    the global model after round NNNN (0000: θ_0)
+                                 and the best so far, where evaluation.keep_best asks for it
 models/optimizer-NNNN.safetensors    what the server's optimizer remembers of it, where there is one
 masks/DIGEST.safetensors         packed masks, named by content
 results/ASSIGNMENT.N.safetensors what clients returned; the last of each client is its ticket
@@ -216,7 +217,8 @@ class RunDirectory(RunRecord):
         files, masks = self.database.files_in_use()
         needed = {self.tensor_path(name) for name in files if is_tensor_file(name)}
         needed |= {self.mask_path(mask) for mask in masks if is_digest(mask)}
-        of_the_model = (model_file(0), model_file(self.model_round), optimizer_file(self.model_round))
+        best = self.model_round if self.best_round is None else self.best_round
+        of_the_model = (model_file(0), model_file(best), model_file(self.model_round), optimizer_file(self.model_round))
         return needed | {self.path / name for name in of_the_model}
 
     def remove(self, paths: Iterable[Path]) -> None:

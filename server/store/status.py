@@ -12,7 +12,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.refusals import Refusals
-from lotteryfl.server.store.summaries import left_out, round_summaries
+from lotteryfl.server.store.summaries import left_out, next_round, round_summaries
 from lotteryfl.server.store.traffic import Traffic
 
 _MOST_TOLD = 100
@@ -22,15 +22,14 @@ _MOST_TOLD = 100
 def status_of(run: RunRecord) -> pb.RunStatus:
     """Return where a run stands by its directory alone, whether or not somebody is running it."""
     database = run.database
-    committed = database.committed_rounds()
-    assignments = database.assignments(committed + 1)
-    summaries = round_summaries(database, committed)
+    assignments = database.assignments(next_round(database, run.experiment.rounds))
+    summaries = round_summaries(database, database.last_round())
     return run_status(
         run.experiment,
         run.score,
         state=database.get("state"),
         reason=database.get("reason"),
-        committed=committed,
+        committed=database.committed_rounds(),
         assignments=len(assignments),
         results=sum(row.state == "done" for row in assignments),
         in_flight=[in_flight(row.client, row.worker) for row in assignments if row.state == "leased"],

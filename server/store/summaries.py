@@ -75,6 +75,17 @@ def measured(database: Database, round_: int) -> dict[str, dict[str, float]]:
     return found
 
 
+def next_round(database: Database, rounds: int) -> int:
+    """Return the round that is open or comes next; after the last of them, one more.
+
+    Args:
+        database: of the run.
+        rounds: how many train, if none is spared.
+    """
+    last = database.last_round()
+    return rounds + 1 if last and last == database.ended_early() else last + 1
+
+
 def round_summaries(database: Database, first: int = 1) -> list[pb.RoundSummary]:
     """Return the means over clients of every committed round from `first` on, in order, with its stragglers."""
     rows = database.select(

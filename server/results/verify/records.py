@@ -75,7 +75,7 @@ def check_experiment(group: Group, path: Path, database: Database) -> None:
             group.add(f"run.db: run, key {key!r}", "missing")
     if (state := database.get("state")) not in _STATES:
         group.add("run.db: run, key 'state'", f"{quoted(state)}, expected one of {', '.join(_STATES)}")
-    for key in ("model_round", "shared_bytes_down"):
+    for key in ("model_round", "shared_bytes_down", "best_round", "ended_early"):
         if not re.fullmatch("[0-9]{1,18}", number := database.get(key, "0")):
             group.add(f"run.db: run, key {key!r}", f"{quoted(number)}, expected a number")
     if (name := database.get("score")) not in ("", "loss") and (refusal := refused_name(name)):
@@ -102,17 +102,19 @@ def check_rounds(group: Group, run: RunDirectory) -> None:
     """Check that rounds follow each other, and that each has its assignments, and these their results."""
     database = run.database
     rounds = list(database.select("SELECT round, state FROM rounds ORDER BY round"))
-    for expected, (round_, _) in enumerate(rounds, start=1):
+    final, early = run.experiment.rounds + 1, database.ended_early()
+    expected = 1
+    for round_, _ in rounds:
         if round_ != expected:
             group.add(f"run.db: rounds: round {expected}", f"missing, and round {round_} is there")
             return
-    final = run.experiment.rounds + 1
-    for round_, state in rounds:
-        if round_ > final or (state == "open" and round_ < len(rounds)):
+        expected = final if round_ == early else round_ + 1
+    for index, (round_, state) in enumerate(rounds, start=1):
+        if round_ > final or (state == "open" and index < len(rounds)):
             what = f"{state!r} of {len(rounds)} rounds, expected only the last to be open, and none after {final}"
             group.add(f"run.db: rounds: round {round_}", what)
     committed = sum(state == "committed" for _, state in rounds)
-    if ((state := database.get("state")) == "finished") != (committed == final):
+    if ((state := database.get("state")) == "finished") != (database.last_round() == final):
         group.add("run.db: run, key 'state'", f"{state!r} with {committed} of {final} rounds committed")
     _check_sizes(group, run)
     _check_assignments(group, run)
