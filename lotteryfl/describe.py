@@ -4,10 +4,14 @@ from collections.abc import Sequence
 
 from rich.filesize import decimal
 
+from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 _MOST_NAMED = 10
 """Clients that sat a round out."""
+
+_MOST_VALUES = 4
+"""Metrics of a task's own objective; tables and reports have them all."""
 
 
 def describe_round(status: pb.RunStatus) -> str:
@@ -19,10 +23,25 @@ def describe_round(status: pb.RunStatus) -> str:
     privacy = f", ε {last.epsilon:.3g} (δ {last.delta:g})" if last.HasField("epsilon") else ""
     stragglers = f", without {_clients(last.stragglers)}" if last.stragglers else ""
     return (
-        f"{name}: {last.clients} clients, accuracy {last.accuracy_downloaded:.3f} downloaded, "
-        f"{last.accuracy_personalised:.3f} personalised, density {last.density:.3f}, "
+        f"{name}: {last.clients} clients, {_scores(status)}, density {last.density:.3f}, "
         f"{decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up{broadcasts}{privacy}{refused}{stragglers}"
     )
+
+
+def _scores(status: pb.RunStatus) -> str:
+    """Return what the last committed round was worth: its accuracies, or all that the task's objective measures."""
+    last = status.last
+    if not status.score:
+        return f"accuracy {last.accuracy_downloaded:.3f} downloaded, {last.accuracy_personalised:.3f} personalised"
+    score = Score(status.score, own=True)
+    names = score.first_of(name for name in last.downloaded if score.name == name or name != "loss")
+    told = [
+        f"{name} {last.downloaded[name]:{score.digits}} downloaded, "
+        f"{last.personalised[name]:{score.digits}} personalised"
+        for name in names[:_MOST_VALUES]
+    ]
+    more = [f"{len(names) - _MOST_VALUES} more values"] if len(names) > _MOST_VALUES else []
+    return ", ".join(told + more)
 
 
 def describe_refusals(refusals: pb.WorkerRefusals) -> str:

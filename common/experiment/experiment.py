@@ -185,7 +185,7 @@ def to_json(experiment: Experiment) -> str:
 
 def to_toml(experiment: Experiment) -> str:
     """Return the resolved experiment as TOML that `load_resolved` reads back to an equal value."""
-    return tomli_w.dumps(experiment.model_dump())
+    return tomli_w.dumps(experiment.model_dump(exclude_none=True))
 
 
 def _read(path: Path) -> TOMLTable:

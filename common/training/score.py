@@ -1,6 +1,8 @@
 """What a run is judged by: one number of every evaluation, and which way it is better."""
 
+import math
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,9 +24,24 @@ class Score:
     own: bool = False
     """A task's objective names it; otherwise the task is classification."""
 
+    @property
+    def digits(self) -> str:
+        """How it is written, as format() has it: accuracies to a thousandth, of others nobody knows the size."""
+        return ".4g" if self.own else ".3f"
+
+    def first_of(self, names: Iterable[str]) -> list[str]:
+        """Return names of metrics in the order in which people read them: the score, then by the alphabet."""
+        return sorted(names, key=lambda name: (name != self.name, name))
+
     def rank(self, value: float) -> float:
         """Return a number that is the larger, the better the score is."""
         return value if self.higher_is_better else -value
+
+    def lenient(self, value: float, share: float) -> float:
+        """Return a score that is easier to reach than `value`: so much of it, or, where less is better, the inverse."""
+        if (value > 0) == self.higher_is_better:
+            return value * share
+        return math.copysign(min(abs(value) / max(share, sys.float_info.min), sys.float_info.max), value)
 
     def best(self, values: Iterable[float]) -> float:
         """Return the best of some scores.
@@ -33,6 +50,10 @@ class Score:
             ValueError: there is none.
         """
         return max(values, key=self.rank)
+
+
+ACCURACY = Score()
+"""Of classification."""
 
 
 def refused_name(name: str) -> str:

@@ -80,7 +80,7 @@ class Coordinator:
         self._run = run
         self._clock = clock
         self.experiment = run.experiment
-        self.strategy = create_strategy(run.experiment)
+        self.strategy = create_strategy(run.experiment, run.score)
         check_privacy(self.strategy, run.table)
         self._ledger = Ledger(run, self.strategy, clock)
         self._closed: Decision | None = None
@@ -381,9 +381,10 @@ class Coordinator:
         """Return where the run stands."""
         return run_status(
             self.experiment,
+            self._run.score,
             state=self.state,
             reason=self.reason,
-            committed=self.round - 1,
+            committed=self._ledger.committed,
             assignments=len(self._table),
             results=self._table.count("done"),
             in_flight=[self._describe(lease) for lease in self._table.leases()],
@@ -391,6 +392,7 @@ class Coordinator:
             last=self._ledger.last,
             refusals=self._ledger.refusals,
             left_out=self._ledger.left_out.values(),
+            advice=self._ledger.advice,
             workers=len(self.alive_workers()),
         )
 

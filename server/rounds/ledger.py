@@ -14,12 +14,14 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import most_spent
 from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.openround import Decision, OpenRound
+from lotteryfl.server.rounds.progress import note_progress
+from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import KeptMask, RunDirectory, put_shared_mask
 from lotteryfl.server.store.runfiles import model_file
-from lotteryfl.server.store.summaries import left_out, round_summaries
+from lotteryfl.server.store.summaries import left_out, next_round, round_summaries
 from lotteryfl.server.store.traffic import Traffic
 from lotteryfl.server.strategies.base import ClientState, Strategy
 
@@ -37,10 +39,14 @@ class Ledger:
     round: OpenRound
     rows: dict[int, AssignmentRow]
     """By client, the open round's assignments as they were when it was taken up; how they stand now, `round` knows."""
+    committed: int
+    """How many rounds are committed."""
     last: pb.RoundSummary | None
     """The last committed round."""
     left_out: dict[int, pb.LeftOut]
     """By client, who sat committed rounds out."""
+    advice: str
+    """What the last committed rounds say against the experiment's settings."""
 
     def __init__(self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float]) -> None:
         """Take up a run where its directory says it stands.
@@ -148,6 +154,7 @@ class Ledger:
             tickets = self.is_final or self._strategy.trains(number)
             spent = most_spent(self._database, self._run.experiment)
             self._database.commit_round(number, self.round.age(self._clock()), closed.reason, spent, tickets=tickets)
+            reason = note_progress(self._run, number, aggregates=self._strategy.aggregates)
             if model is not None:
                 self._database.put("model_sha256", model.sha256)
                 self._database.put("model_digest", model.digest)
@@ -157,7 +164,7 @@ class Ledger:
             if self.is_final:
                 self._put_state("finished", "")
             elif self.state == "running":
-                self._put_state("running", "")  # there is no reason to try again any more
+                self._put_state("running", reason)  # there is no reason to try again any more
         fault("round-committed")
         self._run.remove(needed_before - self._run.files_in_use())
         self._take_up()
@@ -175,13 +182,15 @@ class Ledger:
 
     def _take_up(self) -> None:
         database = self._database
-        number = database.committed_rounds() + 1
+        number, last = next_round(database, self._run.experiment.rounds), database.last_round()
         self.state, self.reason = database.get("state"), database.get("reason")
-        self.last = next(iter(round_summaries(database, number - 1)), None)
+        self.committed = database.committed_rounds()
+        self.last = next(iter(round_summaries(database, last)), None)
+        self.advice = advice(database, self._run.experiment)
         for missing in left_out(database, self._known_rounds + 1):
             missing.rounds += self.left_out.get(missing.client, pb.LeftOut()).rounds
             self.left_out[missing.client] = missing
-        self._known_rounds = number - 1
+        self._known_rounds = last
         rows: list[AssignmentRow] = []
         retries = 0
         if self.state != "finished":

@@ -37,7 +37,7 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     Raises:
         LotteryFLError: experiment and model do not go together, or the folder cannot be used.
     """
-    strategy = create_strategy(experiment)
+    strategy = create_strategy(experiment, task.score)
     with seeded(model_seed(experiment.seed)):
         model = task.model()
     table = _table_of(model, experiment, task)
@@ -46,7 +46,7 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     check_privacy(strategy, table)
     if (settings := strategy.server_optimizer()).optimizer != "none":
         ServerOptimizer(settings, {})  # is it installed?
-    return RunDirectory.create(path, experiment, table, named_tensors(model), strategy.initial_masks(table))
+    return RunDirectory.create(path, experiment, table, named_tensors(model), strategy.initial_masks(table), task.score)
 
 
 def _table_of(model: nn.Module, experiment: Experiment, task: Task) -> TensorTable:

@@ -3,6 +3,7 @@
 experiment.toml       the experiment as resolved
 run.db                rounds, assignments, results, metrics
 models/round-NNNN.safetensors    the global model after round NNNN (0000: θ_0)
+                                 and the best so far, where evaluation.keep_best asks for it
 models/optimizer-NNNN.safetensors    what the server's optimizer remembers of it, where there is one
 masks/DIGEST.safetensors         packed masks, named by content
 results/ASSIGNMENT.N.safetensors what clients returned; the last of each client is its ticket
@@ -30,6 +31,7 @@ from lotteryfl.common.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER, private
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tasks import task_id
 from lotteryfl.common.tensors.file import open_file, save
+from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
@@ -85,6 +87,7 @@ class RunDirectory(RunRecord):
         table: TensorTable,
         initial: Mapping[str, Tensor],
         masks: Masks | None = None,
+        score: Score = ACCURACY,
     ) -> Self:
         """Set up a run in a new or empty folder, or in one where that was begun and never finished.
 
@@ -94,6 +97,7 @@ class RunDirectory(RunRecord):
             table: the model's tensor table.
             initial: θ_0 by plain name, as the table says.
             masks: what all clients start under; none: they are dense.
+            score: what the run is judged by.
 
         Raises:
             LotteryFLError: the folder cannot be written or holds something already, or θ_0 is beyond the wire dtype.
@@ -108,7 +112,7 @@ class RunDirectory(RunRecord):
                 _require_free(path)  # nobody has set one up meanwhile
                 _clear(path)
                 (path / SETUP).touch(PRIVATE_FILE)
-                cls._set_up(path, experiment, table, initial, masks or {})
+                cls._set_up(path, experiment, table, initial, masks or {}, score)
                 (path / SETUP).unlink()
         except (OSError, sqlite3.Error) as error:
             raise LotteryFLError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
@@ -116,7 +120,12 @@ class RunDirectory(RunRecord):
 
     @staticmethod
     def _set_up(
-        path: Path, experiment: Experiment, table: TensorTable, initial: Mapping[str, Tensor], masks: Masks
+        path: Path,
+        experiment: Experiment,
+        table: TensorTable,
+        initial: Mapping[str, Tensor],
+        masks: Masks,
+        score: Score,
     ) -> None:
         for folder in FOLDERS:
             (path / folder).mkdir(PRIVATE_FOLDER)
@@ -131,6 +140,7 @@ class RunDirectory(RunRecord):
             database.put("model_digest", initial_digest)
             database.put("model_sha256", digest(initial))
             database.put("state", "running")
+            database.put_score(score)
             database.add_clients(experiment.clients)
             if masks:
                 shared = KeptMask(mask_digest(masks), mask_density(table, masks))
@@ -207,7 +217,8 @@ class RunDirectory(RunRecord):
         files, masks = self.database.files_in_use()
         needed = {self.tensor_path(name) for name in files if is_tensor_file(name)}
         needed |= {self.mask_path(mask) for mask in masks if is_digest(mask)}
-        of_the_model = (model_file(0), model_file(self.model_round), optimizer_file(self.model_round))
+        best = self.model_round if self.best_round is None else self.best_round
+        of_the_model = (model_file(0), model_file(best), model_file(self.model_round), optimizer_file(self.model_round))
         return needed | {self.path / name for name in of_the_model}
 
     def remove(self, paths: Iterable[Path]) -> None:

@@ -7,10 +7,12 @@ from operator import attrgetter
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
+from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.refusals import Refusals
-from lotteryfl.server.store.summaries import left_out, round_summaries
+from lotteryfl.server.store.summaries import left_out, next_round, round_summaries
 from lotteryfl.server.store.traffic import Traffic
 
 _MOST_TOLD = 100
@@ -20,14 +22,14 @@ _MOST_TOLD = 100
 def status_of(run: RunRecord) -> pb.RunStatus:
     """Return where a run stands by its directory alone, whether or not somebody is running it."""
     database = run.database
-    committed = database.committed_rounds()
-    assignments = database.assignments(committed + 1)
-    summaries = round_summaries(database, committed)
+    assignments = database.assignments(next_round(database, run.experiment.rounds))
+    summaries = round_summaries(database, database.last_round())
     return run_status(
         run.experiment,
+        run.score,
         state=database.get("state"),
         reason=database.get("reason"),
-        committed=committed,
+        committed=database.committed_rounds(),
         assignments=len(assignments),
         results=sum(row.state == "done" for row in assignments),
         in_flight=[in_flight(row.client, row.worker) for row in assignments if row.state == "leased"],
@@ -35,11 +37,13 @@ def status_of(run: RunRecord) -> pb.RunStatus:
         last=summaries[-1] if summaries else None,
         refusals=Refusals(database, run.experiment.checks.max_refusals),
         left_out=left_out(database),
+        advice=advice(database, run.experiment),
     )
 
 
 def run_status(
     experiment: Experiment,
+    score: Score,
     *,
     state: str,
     reason: str,
@@ -51,12 +55,14 @@ def run_status(
     last: pb.RoundSummary | None,
     refusals: Refusals,
     left_out: Iterable[pb.LeftOut],
+    advice: str,
     workers: int = 0,
 ) -> pb.RunStatus:
     """Return where a run stands.
 
     Args:
         experiment: the run's.
+        score: what the run is judged by.
         state: running, finished or failed.
         reason: why it failed, or tries its open round again.
         committed: rounds that are committed, the last measuring of every client among them.
@@ -67,6 +73,7 @@ def run_status(
         last: means over the clients of the last committed round.
         refusals: results that were refused in the whole run.
         left_out: the clients that sat rounds out.
+        advice: what the last rounds say against the settings.
         workers: how many are alive, as far as is known.
     """
     return pb.RunStatus(
@@ -85,6 +92,8 @@ def run_status(
         last=last,
         refusals=refusals.messages(),
         left_out=sorted(nlargest(_MOST_TOLD, left_out, key=attrgetter("rounds")), key=attrgetter("client")),
+        score=score.name if score.own else "",
+        advice=advice,
     )
 
 

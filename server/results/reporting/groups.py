@@ -7,7 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
+from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.training.score import Score
 from lotteryfl.server.results.reporting.data import FloatArray, IntArray, RunData
 
 _SEED = re.compile(r"-seed\d+$")
@@ -25,6 +27,11 @@ class Group:
     def first(self) -> RunData:
         """The run to show where one must do."""
         return self.runs[0]
+
+    @property
+    def score(self) -> Score:
+        """What its runs are judged by."""
+        return self.first.score
 
     @property
     def title(self) -> str:
@@ -70,6 +77,22 @@ def group_runs(runs: Sequence[RunData]) -> list[Group]:
         Group(label, tuple(sorted(group, key=lambda run: run.experiment.seed)))
         for label, group in zip(labels, groups, strict=True)
     ]
+
+
+def common_score(groups: Sequence[Group]) -> Score:
+    """Return what all runs are judged by.
+
+    Raises:
+        LotteryFLError: some are judged otherwise than others.
+    """
+    score = groups[0].score
+    for run in (run for group in groups for run in group.runs):
+        if run.score != score:
+            raise LotteryFLError(
+                f"{run.path}: is judged by its {run.score.name}, and {groups[0].first.path} by its {score.name}: "
+                "expected runs of one task"
+            )
+    return score
 
 
 def _without_seed(experiment: Experiment) -> str:

@@ -60,7 +60,7 @@ def test_a_run_is_read_as_its_directory_has_it(tmp_path: Path) -> None:
     assert run.is_final
     assert run.rounds.number.tolist() == [1, 2, 3, 4]
     for name in ("downloaded", "personalised"):
-        means = [np.mean([getattr(client, f"accuracy_{name}") for client in clients]) for clients in rounds]
+        means = [np.mean([getattr(client, f"score_{name}") for client in clients]) for clients in rounds]
         assert getattr(run.rounds, name) == pytest.approx(means)
     assert list(zip(run.rounds.down.tolist(), run.rounds.up.tolist(), strict=True)) == traffic
     assert run.sent[-1] == pytest.approx((summary["bytes"]["down"] + summary["bytes"]["up"]) / 1e6)
