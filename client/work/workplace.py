@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
 from lotteryfl.common.training.given import Data
 from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, evaluate, train_by_recipe
@@ -31,6 +32,8 @@ class Workplace:
     """θ_0 by plain name; read, never changed."""
     device: torch.device
     """Where to evaluate and train."""
+    augment: OwnAugment | None = None
+    """The task's, of training batches."""
 
     def evaluate(self, data: Dataset[Any]) -> pb.Evaluation:
         """Score the model as it is."""
@@ -40,7 +43,15 @@ class Workplace:
         """Train the model, by DP-SGD where the experiment says so."""
         privacy = self.experiment.privacy
         if not privacy.dp_sgd:
-            return train_by_recipe(self.model, data, recipe, device=self.device, on_step=on_step, on_epoch=on_epoch)
+            return train_by_recipe(
+                self.model,
+                data,
+                recipe,
+                device=self.device,
+                augment=self.augment,
+                on_step=on_step,
+                on_epoch=on_epoch,
+            )
         examples = ExamplePrivacy(privacy.max_grad_norm, privacy.noise_multiplier)
         return train_privately(
             self.model, data, recipe, examples, device=self.device, on_step=on_step, on_epoch=on_epoch

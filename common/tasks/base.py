@@ -7,6 +7,8 @@ from typing import Any, Protocol
 from torch import nn
 from torch.utils.data import Dataset
 
+from lotteryfl.common.training.augmentation import OwnAugment
+
 
 @dataclass(frozen=True)
 class ClientData:
@@ -41,6 +43,11 @@ class Task(Protocol):
         Raises:
             TaskError: the task has none, or they cannot be had.
         """
+
+
+def augment_of(task: Task) -> OwnAugment | None:
+    """Return what a task does to training batches, beside what the experiment says: its `augment`, if it has one."""
+    return getattr(task, "augment", None)
 
 
 def task_id(name: str) -> str:

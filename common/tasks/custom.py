@@ -1,10 +1,13 @@
-"""The user's own task: a Python file or module with `model()` and `client(k, experiment)`, and maybe `global_test`."""
+"""The user's own task: a Python file or module with `model()` and `client(k, experiment)`, and maybe `global_test` and
+`augment`."""
 
 from collections.abc import Iterable, Sequence, Sized
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
@@ -15,6 +18,7 @@ from lotteryfl.common.randomness import derive_seed, model_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks.base import ClientData, task_id
 from lotteryfl.common.tasks.sampling import draw_examples
+from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.usercode import absolute, import_source, located
 
 _FUNCTIONS = {"model": "model()", "client": "client(k, experiment)"}
@@ -50,6 +54,9 @@ class CustomTask:
     row per example; labels are integers, floating-point numpy inputs are given torch's default dtype. So does
     `global_test(experiment)`, once, which only experiments with `evaluation.global_examples` need.
 
+    `augment(batch, generator)`, where there is one, gets every training batch on its device, as the data's (inputs,
+    labels), and returns one; what it draws from the generator is a matter of round and client alone.
+
     Each of them, and the import itself, finds the global generators of `random`, NumPy and torch seeded from the run's
     seed and what is asked for: the same on every machine and every time.
 
@@ -71,6 +78,20 @@ class CustomTask:
                 f"task {name}: {self._file} has no function {_GLOBAL}, "
                 f"which evaluation.global_examples = {wanted} needs"
             )
+
+        self.augment: OwnAugment | None = None
+        if hasattr(module, "augment"):
+            self.augment = self._checked_augment(module.augment)
+
+    def _checked_augment(self, augment: Any) -> OwnAugment:
+        if not callable(augment):
+            raise TaskError(f"task {self.name}: augment in {self._file} is {_kind(augment)}, expected a function")
+        if self._experiment.privacy.dp_sgd:
+            raise TaskError(
+                f"task {self.name}: augment() in {self._file} may put one example into another, and privacy.dp_sgd "
+                "bounds what each counts for: expected no such function"
+            )
+        return partial(_augmented, augment, f"task {self.name}: augment()", self._file)
 
     def model(self) -> nn.Module:
         """Build a freshly initialised model.
@@ -129,6 +150,14 @@ class CustomTask:
         if len(whole) == 0:  # type: ignore[arg-type] # _dataset has checked that it is sized
             raise TaskError(f"task {self.name}: no global test examples")
         return draw_examples(whole, examples, derive_seed(self._experiment.seed, "global test examples"))
+
+
+def _augmented(augment: OwnAugment, what: str, file: str, batch: Any, random: torch.Generator) -> Any:
+    with located(f"{what} failed", file, TaskError):
+        augmented = augment(batch, random)
+    if _kind(augmented) != _kind(batch):
+        raise TaskError(f"{what} in {file} returned {_kind(augmented)}, expected a batch as it got: {_kind(batch)}")
+    return augmented
 
 
 def _dataset(value: Any, what: str) -> Dataset[Any]:
