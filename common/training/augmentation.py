@@ -1,6 +1,6 @@
 """Training batches made different from each other: images by torch alone, anything by the task's own function."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -34,12 +34,15 @@ class Augmentation:
         self._random = torch.Generator().manual_seed(derive_seed(seed, "augment"))
         self._own_random = torch.Generator(device).manual_seed(derive_seed(seed, "own augment"))
 
-    def __call__(self, batch: Any) -> Any:
-        """Return a batch as it is trained on.
+    def of(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Yield batches as they are trained on.
 
         Raises:
-            ValueError: `training.augment` names something, and the batch does not begin with images.
+            ValueError: `training.augment` names something, and a batch does not begin with images.
         """
+        return map(self._augmented, batches) if self._names or self._own else batches
+
+    def _augmented(self, batch: Any) -> Any:
         if self._names:
             images, *rest = batch
             _require_images(images)

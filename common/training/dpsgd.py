@@ -132,7 +132,7 @@ def _backward(model: nn.Module, examples: Examples, batch: Tensor, loss: Loss, a
     parameters: list[Any] = [parameter for parameter in model.parameters() if parameter.requires_grad]
     batch_loss = torch.zeros((), device=parameters[0].device)
     if len(batch):
-        ((inputs, labels),) = map(augmented, examples.batches(batch, len(batch)))
+        ((inputs, labels),) = augmented.of(examples.batches(batch, len(batch)))
         batch_loss = loss(model(inputs), labels)
         batch_loss.backward()  # type: ignore[no-untyped-call]
     for parameter in parameters:

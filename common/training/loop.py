@@ -137,6 +137,7 @@ def train_by_recipe(
     steps_of_epoch = ceil(examples.batch_count(settings.batch_size, merge_single=merge_single) / settings.accumulate)
     shuffler = torch.Generator().manual_seed(derive_seed(recipe.seed, "shuffle"))
     augmented = Augmentation(settings.augment, augment, recipe.seed, device)
+    cast = autocast(settings, device)
     done, total, epoch = 0, recipe.total_steps(steps_of_epoch), 0
     with prepared(model, recipe, device, steps_of_epoch) as steps:
         while done < total:
@@ -144,10 +145,11 @@ def train_by_recipe(
             losses: list[Tensor] = []
             sizes: list[int] = []
             order = torch.randperm(len(examples), generator=shuffler)
-            batches = map(augmented, examples.batches(order, settings.batch_size, merge_single=merge_single))
+            batches = augmented.of(examples.batches(order, settings.batch_size, merge_single=merge_single))
             while done < total and (group := list(islice(batches, settings.accumulate))):
-                losses.append(_gradients(steps, group, loss, autocast(settings, device)))
-                sizes.append(sum(len(labels) for _, labels in group))
+                size = sum([len(labels) for _, labels in group])
+                losses.append(_gradients(steps, group, size, loss, cast))
+                sizes.append(size)
                 steps.take()
                 done += 1
                 if on_step is not None:
@@ -159,11 +161,10 @@ def train_by_recipe(
 
 
 def _gradients(
-    steps: Steps, batches: Sequence[tuple[Tensor, Tensor]], loss: Loss, cast: AbstractContextManager[Any]
+    steps: Steps, batches: Sequence[tuple[Tensor, Tensor]], size: int, loss: Loss, cast: AbstractContextManager[Any]
 ) -> Tensor:
-    """Find the gradients of the mean loss over the examples of some batches, one after the other; return that loss."""
+    """Find the gradients of the mean loss over the `size` examples of some batches, in turn; return that loss."""
     steps.optimizer.zero_grad()
-    size = sum(len(labels) for _, labels in batches)
     shares = []
     for inputs, labels in batches:
         with cast:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings, lr_factor: floa
     options: dict[str, Any] = dict(settings.optimizer_options)
     if settings.optimizer in SGD:
         options |= {"momentum": settings.momentum, "nesterov": settings.nesterov}
-    if "weight_decay" in inspect.signature(kind).parameters:
+    if "weight_decay" in _taken(settings.optimizer):
         options["weight_decay"] = settings.weight_decay
     groups = parameters if settings.weight_decay_of == "everything" else _groups(parameters)
     return kind(groups, lr=settings.lr * lr_factor, **options)
@@ -59,7 +60,7 @@ def keeps_zeros(settings: TrainingSettings) -> bool:
 
 
 def check_optimizer(settings: TrainingSettings, model: nn.Module) -> None:
-    """Check that the optimizer is there and takes its options and the model's parameters, by a step of its own.
+    """Check that the optimizer is there and takes its options and the model's parameters, by steps of its own.
 
     Raises:
         ExperimentError: it is not, or does not.
@@ -69,7 +70,7 @@ def check_optimizer(settings: TrainingSettings, model: nn.Module) -> None:
         raise ExperimentError(f"training.optimizer = {name!r}: {_UNFIT[name]}; expected one of {', '.join(kinds)}")
     if name not in kinds:
         raise ExperimentError(f"training.optimizer = {name!r}: expected one of {', '.join(kinds)}")
-    taken = inspect.signature(kinds[name]).parameters
+    taken = _taken(name)
     options = [option for option in taken if option not in (_NOT_SGDS if name in SGD else _NOT_OPTIONS)]
     for option, value in settings.optimizer_options.items():
         if option not in options:
@@ -77,7 +78,7 @@ def check_optimizer(settings: TrainingSettings, model: nn.Module) -> None:
     if settings.weight_decay and "weight_decay" not in taken:
         raise ExperimentError(f"training.weight_decay = {settings.weight_decay:g}: {name} has none: expected 0")
     try:
-        _take_a_step(settings)
+        _take_steps(settings)
         if any(parameter.requires_grad for parameter in model.parameters()):
             make_optimizer(model, settings)
     except Exception as error:  # whatever an optimizer makes of options that it was not made for
@@ -87,6 +88,13 @@ def check_optimizer(settings: TrainingSettings, model: nn.Module) -> None:
         ) from error
 
 
+@cache
+def _taken(name: str) -> tuple[str, ...]:
+    """Return the parameters of an optimizer."""
+    return tuple(inspect.signature(_kinds()[name]).parameters)
+
+
+@cache
 def _kinds() -> dict[str, Callable[..., Optimizer]]:
     """Return the optimizers by their names here: those with a short one, then torch's by its own."""
     found = {name: getattr(torch.optim, name) for name in dir(torch.optim)}
@@ -100,9 +108,12 @@ def _groups(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
     return [group for group in ({"params": matrices}, {"params": spared, "weight_decay": 0.0}) if group["params"]]
 
 
-def _take_a_step(settings: TrainingSettings) -> None:
+def _take_steps(settings: TrainingSettings) -> None:
+    """Take the first and the second, which is where some options are first looked at."""
     weight = nn.Parameter(torch.ones(2, 2))
     weight.grad = torch.ones(2, 2)
-    make_optimizer(nn.ParameterList([weight]), settings).step()
+    optimizer = make_optimizer(nn.ParameterList([weight]), settings)
+    for _ in range(2):
+        optimizer.step()
     if not bool(weight.isfinite().all()):
         raise ValueError("a step from finite weights is not finite")

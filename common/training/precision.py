@@ -57,5 +57,5 @@ def check_compiler(settings: TrainingSettings, device: torch.device) -> None:
         compiled(nn.ReLU(), settings)(torch.ones(1, 1, device=device))
     except Exception as error:  # a compiler that is missing or fails, a Python or a device that torch has none for
         raise ExperimentError(
-            f"training.compile = true: torch.compile cannot be used here: {first_line(error) or type(error).__name__}"
+            f"training.compile = True: torch.compile cannot be used here: {first_line(error) or type(error).__name__}"
         ) from error

@@ -66,7 +66,7 @@ class TrainingSettings(Section):
     def _consistent(self) -> "TrainingSettings":
         if self.nesterov and not (self.optimizer in SGD and self.momentum):
             raise ValueError(
-                f"training.nesterov = true: must be false with training.optimizer = {self.optimizer!r} and "
+                f"training.nesterov = True: must be False with training.optimizer = {self.optimizer!r} and "
                 f"training.momentum = {self.momentum:g}: it is a momentum of sgd's"
             )
         own = {"lr", "weight_decay", *(("momentum", "nesterov") if self.optimizer in SGD else ())}
