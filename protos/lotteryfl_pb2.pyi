@@ -437,18 +437,22 @@ class Plan(_message.Message):
 
         EPOCHS_FIELD_NUMBER: _builtins.int
         PROXIMAL_FIELD_NUMBER: _builtins.int
+        STEPS_FIELD_NUMBER: _builtins.int
         epochs: _builtins.int
         proximal: _builtins.float
         """μ of FedProx: pulls towards the model as downloaded; 0: does not"""
+        steps: _builtins.int
+        """in place of epochs; 0: epochs"""
         def __init__(
             self,
             *,
             epochs: _builtins.int = ...,
             proximal: _builtins.float = ...,
+            steps: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["epochs", b"epochs", "proximal", b"proximal"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["epochs", b"epochs", "proximal", b"proximal", "steps", b"steps"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,10 +22,12 @@ from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import Task
+from lotteryfl.common.tasks.base import augment_of
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.tensors.layout import Entry
 from lotteryfl.common.tensors.tensorreceiver import new_tensor
 from lotteryfl.common.training.loop import OnStep
+from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.usercode import belonging_to, first_line
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.format import WireFormat
@@ -68,6 +70,7 @@ class AssignmentRunner:
 
         Raises:
             TaskError: the model fails, or cannot be copied.
+            ExperimentError: it cannot be trained here as the experiment says.
         """
         self._task = task
         self._test_data = TestData(task, experiment)
@@ -75,6 +78,7 @@ class AssignmentRunner:
         self._rounds = experiment.rounds
         self._wire = WireFormat(table, experiment.wire_dtype, lambda: initial)
         self._pristine = task.model()
+        check_recipe(experiment.training, self._pristine, device)
         self._workplace_of = partial(
             Workplace,
             table=table,
@@ -83,6 +87,7 @@ class AssignmentRunner:
             device=device,
             objective=task.objective,
             score=task.score,
+            augment=augment_of(task),
         )
         self._device = device
         self._next: Workplace | None = None

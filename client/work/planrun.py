@@ -62,6 +62,7 @@ class PlanRun:
         self._prunable = workplace.experiment.strategy.prunable
         self._plan = assignment.plan
         self._seed = assignment.seed
+        self._round = assignment.round
         self._data = data
         self._masks = masks
         self._on_step = on_step
@@ -98,7 +99,7 @@ class PlanRun:
         if plan.HasField("readjust"):
             return self._train_and_exchange()
         if not plan.prune.after_training:
-            return self._train_for(plan.train.epochs)
+            return self._train_for(self._length)
         return self._train_and_prune()
 
     def _train_and_prune(self) -> TrainResult:
@@ -111,26 +112,42 @@ class PlanRun:
                 first.update(self._copy())
 
         compares = bool(plan.prune.min_mask_change)
-        trained = self._train_for(plan.train.epochs, on_epoch=keep_first if compares else None)
+        trained = self._train_for(self._length, on_epoch=keep_first if compares else None)
         if not compares or mask_change(self._model, first, plan.prune, self._prunable) >= plan.prune.min_mask_change:
             self._prune()
         return trained
 
     def _train_and_exchange(self) -> TrainResult:
-        """Exchange weights after half of the epochs, or after the only one; those that come need some to grow in."""
-        epochs = self._plan.train.epochs
-        first = max(1, epochs // 2)
-        trained = self._train_for(first)
+        """Exchange weights half-way, or after the only epoch; those that come need some to grow in."""
+        first = max(1, self._length // 2)
+        left = self._length - first
+        trained = self._train_for(first, after=left)
         gradients = self._workplace.mean_gradients(self._data.train)
         for item in prunable_tensors(self._model, self._prunable):
             gradients.setdefault(item.name, torch.zeros_like(item.tensor))  # of what no example went through
         exchange_weights(self._model, self._plan.readjust.rate, gradients)
-        return self._train_for(epochs - first, after=first) if first < epochs else trained
+        return self._train_for(left, before=first) if left else trained
 
-    def _train_for(self, epochs: int, *, after: int = 0, on_epoch: OnEpoch | None = None) -> TrainResult:
-        """Train, with a fresh optimizer; `after` so many epochs in another shuffling."""
-        seed = derive_seed(self._seed, "after", after) if after else self._seed
-        recipe = Recipe(self._workplace.experiment.training, epochs, self._plan.train.proximal, seed)
+    @property
+    def _length(self) -> int:
+        """How long the plan trains, in epochs or, where it says how many, in steps."""
+        return self._plan.train.steps or self._plan.train.epochs
+
+    def _train_for(
+        self, length: int, *, before: int = 0, after: int = 0, on_epoch: OnEpoch | None = None
+    ) -> TrainResult:
+        """Train, with a fresh optimizer, in the plan's unit; `before` so much has been, in another shuffling."""
+        plan, training = self._plan, self._workplace.experiment.training
+        recipe = Recipe(
+            training,
+            0 if plan.train.steps else length,
+            plan.train.proximal,
+            derive_seed(self._seed, "after", before) if before else self._seed,
+            steps=length if plan.train.steps else 0,
+            lr_factor=training.lr_factor(self._round, self._workplace.experiment.rounds),
+            before=before,
+            after=after,
+        )
         return self._workplace.train(self._data.train, recipe, self._on_step, on_epoch)
 
     def _measure_saliency(self) -> TrainResult:

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
 from lotteryfl.common.training.given import Data
 from lotteryfl.common.training.gradients import mean_gradients
-from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, evaluate, train_by_recipe
+from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, evaluate, train_by_recipe, training_objective
 from lotteryfl.common.training.measured import Evaluated
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import Recipe
@@ -39,6 +40,8 @@ class Workplace:
     """What the task learns and is measured by; None: classification."""
     score: Score = field(default_factory=Score)
     """What the run is judged by."""
+    augment: OwnAugment | None = None
+    """The task's, of training batches."""
 
     def evaluate(self, data: Dataset[Any]) -> pb.Evaluation:
         """Score the model as it is."""
@@ -51,7 +54,8 @@ class Workplace:
     def mean_gradients(self, data: Dataset[Any]) -> dict[str, Tensor]:
         """Return the gradient of the mean loss over all examples, by the weights as they are."""
         size = self.experiment.evaluation.batch_size
-        return mean_gradients(self.model, data, batch_size=size, device=self.device, objective=self.objective)
+        objective = training_objective(self.experiment.training, self.objective)
+        return mean_gradients(self.model, data, batch_size=size, device=self.device, objective=objective)
 
     def train(self, data: Data, recipe: Recipe, on_step: OnStep | None, on_epoch: OnEpoch | None) -> TrainResult:
         """Train the model, by DP-SGD where the experiment says so."""
@@ -63,6 +67,7 @@ class Workplace:
                 recipe,
                 device=self.device,
                 objective=self.objective,
+                augment=self.augment,
                 on_step=on_step,
                 on_epoch=on_epoch,
             )

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from torch import nn
 from torch.utils.data import Dataset
 
+from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.score import Score
 
@@ -52,6 +53,11 @@ class Task(Protocol):
         Raises:
             TaskError: the task has none, or they cannot be had.
         """
+
+
+def augment_of(task: Task) -> OwnAugment | None:
+    """Return what a task does to training batches, beside what the experiment says: its `augment`, if it has one."""
+    return getattr(task, "augment", None)
 
 
 def task_id(name: str) -> str:

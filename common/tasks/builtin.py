@@ -67,6 +67,10 @@ class BuiltInTask:
             raise TaskError(f"task.model = {experiment.task.model!r}: expected one of {', '.join(known)} for {name}")
         if experiment.partition.kind == "feature-skew" and name not in IMAGES:
             raise TaskError(f"partition.kind = 'feature-skew': turns images, and task {name} has none")
+        if experiment.training.augment and name not in IMAGES:
+            raise TaskError(
+                f"training.augment = {list(experiment.training.augment)}: of images, and task {name} has none"
+            )
         self.name = name
         self.score = Score()
         self.objective = None

@@ -1,12 +1,14 @@
-"""The user's own task: a file or module with `model` and `client`, maybe `objective`, `collate` and `global_test`."""
+"""The user's own task: a file or module with `model` and `client`, and maybe more; see `CustomTask`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from inspect import Parameter, signature
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -17,6 +19,7 @@ from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks.base import ClientData, task_id
 from lotteryfl.common.tasks.parts import is_empty, is_in_memory, kind, part_of
 from lotteryfl.common.tasks.sampling import draw_examples
+from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.given import is_stream
 from lotteryfl.common.training.loaded import Collate, Loaded
 from lotteryfl.common.training.objective import Objective, require_mean, score_of
@@ -74,6 +77,9 @@ class CustomTask:
     that makes one, of nothing or of the experiment; with one, data may be of any structure (see
     `common.tasks.parts.part_of`). `collate(examples)` makes a batch of a list of examples.
 
+    `augment(batch, generator)`, where there is one, gets every training batch on its device, as the data's (inputs,
+    labels), and returns one; what it draws from the generator is a matter of round and client alone.
+
     Each of them, and the import itself, finds the global generators of `random`, NumPy and torch seeded from the run's
     seed and what is asked for: the same on every machine and every time.
 
@@ -104,6 +110,20 @@ class CustomTask:
             self.score = score_of(self.objective)
             if self.objective is not None and experiment.privacy.dp_sgd:
                 require_mean(self.objective, "privacy.dp_sgd")
+
+        self.augment: OwnAugment | None = None
+        if hasattr(module, "augment"):
+            self.augment = self._checked_augment(module.augment)
+
+    def _checked_augment(self, augment: Any) -> OwnAugment:
+        if not callable(augment):
+            raise TaskError(f"task {self.name}: augment in {self._file} is {kind(augment)}, expected a function")
+        if self._experiment.privacy.dp_sgd:
+            raise TaskError(
+                f"task {self.name}: augment() in {self._file} may put one example into another, and privacy.dp_sgd "
+                "bounds what each counts for: expected no such function"
+            )
+        return partial(_augmented, augment, f"task {self.name}: augment()", self._file)
 
     def model(self) -> nn.Module:
         """Build a freshly initialised model.
@@ -184,6 +204,14 @@ class CustomTask:
 
     def _located(self, function: str) -> AbstractContextManager[None]:
         return located(f"task {self.name}: {function} failed", self._file, TaskError)
+
+
+def _augmented(augment: OwnAugment, what: str, file: str, batch: Any, random: torch.Generator) -> Any:
+    with located(f"{what} failed", file, TaskError):
+        augmented = augment(batch, random)
+    if kind(augmented) != kind(batch):
+        raise TaskError(f"{what} in {file} returned {kind(augmented)}, expected a batch as it got: {kind(batch)}")
+    return augmented
 
 
 def _ready(name: str) -> Objective | None:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
 from typing import Any
 
@@ -15,23 +16,18 @@ from torch.optim import Optimizer
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.noise import Source, gaussian, uniform
+from lotteryfl.common.training.augmentation import Augmentation
 from lotteryfl.common.training.examples import Examples
 from lotteryfl.common.training.given import Data
 from lotteryfl.common.training.loop import (
     OnEpoch,
     OnStep,
     TrainResult,
-    mask_gradients,
     prepared,
-    pull_back,
     require_gradients,
+    training_objective,
 )
-from lotteryfl.common.training.objective import (
-    Labelled,
-    Objective,
-    batch_loss,
-    require_mean,
-)
+from lotteryfl.common.training.objective import Objective, batch_loss, require_mean
 from lotteryfl.common.training.recipe import Recipe
 
 
@@ -83,40 +79,43 @@ def train_privately(
             example has no gradient of its own in this model, as with batch norm.
     """
     settings = recipe.settings
-    for option, value in (("epochs", recipe.epochs), ("batch_size", settings.batch_size)):
+    objective = training_objective(settings, objective)
+    for option, value in (("epochs", recipe.epochs or recipe.steps), ("batch_size", settings.batch_size)):
         if value < 1:
             raise ValueError(f"{option}={value}: expected at least 1")
-    objective = objective or Labelled()
     require_gradients(model)
     device = torch.device(device)
     examples = _drawable(data, device, objective)
     expected = min(settings.batch_size, len(examples))
-    steps = 0
-    with prepared(model, recipe, device) as (plain, start, pruned):
+    steps_of_epoch = ceil(len(examples) / expected)
+    augmented = Augmentation(settings.augment, None, recipe.seed, device)
+    done, last, epoch = 0, recipe.total_steps(steps_of_epoch), 0
+    with prepared(model, recipe, device, steps_of_epoch) as steps:
         deviation = privacy.noise_multiplier * privacy.max_grad_norm / expected
-        with _by_example(model, plain, privacy.max_grad_norm, expected) as optim:
-            for epoch in range(1, recipe.epochs + 1):
+        with _by_example(model, steps.optimizer, privacy.max_grad_norm, expected) as optim:
+            while done < last:
+                epoch += 1
                 total, seen = torch.zeros((), device=device), 0
-                for batch in _poisson_batches(len(examples), expected, privacy.source):
+                batches = _poisson_batches(len(examples), expected, privacy.source)
+                for batch in islice(batches, last - done):
                     optim.zero_grad()
-                    loss = _backward(model, examples, batch, objective)
-                    for parameter, mask in pruned:
+                    loss = _backward(model, examples, batch, objective, augmented)
+                    for parameter, mask in steps.pruned:
                         if parameter.requires_grad:
                             parameter.grad_sample.mul_(mask)  # type: ignore[attr-defined]
                     optim.pre_step()  # bounds, sums, divides: now there are gradients
                     if deviation:
                         _add_noise((each.grad for each in optim.params), deviation, privacy.source)
-                    pull_back(start, recipe.proximal)
-                    mask_gradients(pruned)
-                    plain.step()
-                    steps += 1
+                    steps.take()
+                    done += 1
                     total, seen = total + loss * len(batch), seen + len(batch)
                     if on_step is not None:
-                        on_step(epoch, steps, loss)
+                        on_step(epoch, done, loss)
                 if on_epoch is not None:
-                    on_epoch(epoch)
+                    with steps.averaged():
+                        on_epoch(epoch)
             optim.zero_grad()
-    return TrainResult(float(total) / max(seen, 1), len(examples), steps)
+    return TrainResult(float(total) / max(seen, 1), len(examples), done)
 
 
 def _drawable(data: Data, device: torch.device, objective: Objective) -> Examples:
@@ -134,7 +133,9 @@ def _poisson_batches(examples: int, expected: int, source: Source) -> Iterator[T
         yield (uniform(examples, source) < expected / examples).nonzero().flatten()
 
 
-def _backward(model: nn.Module, examples: Examples, batch: Tensor, objective: Objective) -> Tensor:
+def _backward(
+    model: nn.Module, examples: Examples, batch: Tensor, objective: Objective, augmented: Augmentation
+) -> Tensor:
     """Find the gradient of every example of a batch, into `grad_sample` of the parameters; return the mean loss.
 
     It is 0 by what the loss does not depend on, as a layer that no example went through: that has noise like all else.
@@ -142,7 +143,7 @@ def _backward(model: nn.Module, examples: Examples, batch: Tensor, objective: Ob
     parameters: list[Any] = [parameter for parameter in model.parameters() if parameter.requires_grad]
     loss = torch.zeros((), device=parameters[0].device)
     if len(batch):
-        ((content, _),) = examples.batches(batch, len(batch))
+        ((content, _),) = augmented.of(examples.batches(batch, len(batch)))
         loss = batch_loss(objective, model, content)
         loss.backward()  # type: ignore[no-untyped-call]
     for parameter in parameters:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from math import ceil
 from typing import Any, NamedTuple
 
 import torch
@@ -55,6 +56,13 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self._source)
+
+    def batch_count(self, batch_size: int, *, merge_single: bool = False) -> int:
+        """Return how many batches a pass over all examples has, over a stream at most."""
+        _check_batch_size(batch_size)
+        length = stream_length(self._source.data, batch_size) if self.is_stream else len(self)
+        count, rest = ceil(length / batch_size), length % batch_size
+        return count - 1 if merge_single and count > 1 and rest == 1 else count
 
     def shuffled(self, shuffler: torch.Generator, batch_size: int, *, merge_single: bool = False) -> Iterator[Batch]:
         """Yield all in an order drawn from a generator; a stream in its own.

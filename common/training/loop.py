@@ -1,9 +1,12 @@
 """Train and evaluate a model by an objective; in a pruned one the pruned entries are exactly 0 throughout."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from functools import partial
+from itertools import islice
+from math import ceil
+from typing import Any, overload
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
@@ -13,7 +16,8 @@ from lotteryfl.common.errors import OutputError
 from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
-from lotteryfl.common.training.examples import Examples
+from lotteryfl.common.training.augmentation import Augmentation, OwnAugment
+from lotteryfl.common.training.examples import Batch, Examples
 from lotteryfl.common.training.given import Data
 from lotteryfl.common.training.measured import Evaluated, Meter
 from lotteryfl.common.training.metrics import Metrics, classification_metrics
@@ -26,7 +30,9 @@ from lotteryfl.common.training.objective import (
     chosen,
     is_classification,
 )
-from lotteryfl.common.training.recipe import OptimizerName, Recipe, TrainingSettings
+from lotteryfl.common.training.precision import autocast, weights_in_format
+from lotteryfl.common.training.recipe import Recipe, TrainingSettings
+from lotteryfl.common.training.steps import Steps
 
 OnStep = Callable[[int, int, Tensor], None]
 """(epoch from 1, step from 1 over all epochs, loss of the step, not yet fetched from the device)."""
@@ -55,7 +61,7 @@ def train(
     epochs: int,
     lr: float,
     batch_size: int = 32,
-    optimizer: OptimizerName = "sgd",
+    optimizer: str = "sgd",
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     proximal: float = 0.0,
@@ -79,7 +85,7 @@ def train(
         epochs: passes over the data.
         lr: learning rate.
         batch_size: examples in a step.
-        optimizer: "sgd", "adam" or "adamw".
+        optimizer: "sgd", "adam", "adamw", or a class of `torch.optim` by its name.
         momentum: of sgd.
         weight_decay: of the optimizer.
         proximal: μ of the term μ/2 ‖w − w_start‖² that is added to the loss (Li et al. 2020, "FedProx", section 3.2).
@@ -111,6 +117,7 @@ def train_by_recipe(
     *,
     device: torch.device | str = "cpu",
     objective: Objective | None = None,
+    augment: OwnAugment | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
@@ -122,6 +129,7 @@ def train_by_recipe(
         recipe: for how long, by which steps, from which seed.
         device: where to train.
         objective: what is learned; None: classification by cross-entropy.
+        augment: the task's, done to every batch after what the recipe says.
         on_step: called after every step; cancel the training by raising from it.
         on_epoch: called after every epoch; the weights are plain then, see `common.pruning.prune.trainable_ticket`.
 
@@ -130,59 +138,82 @@ def train_by_recipe(
         ValueError: as `train`.
     """
     settings = recipe.settings
-    if recipe.epochs < 1:
+    if recipe.epochs < 1 and not recipe.steps:
         raise ValueError(f"epochs={recipe.epochs}: expected at least 1")
     require_gradients(model)
+    objective = training_objective(settings, objective)
     device = torch.device(device)
-    objective = objective or Labelled()
     examples = Examples(data, device, objective)
     merge_single = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    steps_of_epoch = ceil(examples.batch_count(settings.batch_size, merge_single=merge_single) / settings.accumulate)
     shuffler = torch.Generator().manual_seed(derive_seed(recipe.seed, "shuffle"))
-    steps = 0
-    with prepared(model, recipe, device) as (optimizer, start, pruned):
-        for epoch in range(1, recipe.epochs + 1):
-            losses, sizes = [], []
-            for batch, size in examples.shuffled(shuffler, settings.batch_size, merge_single=merge_single):
-                optimizer.zero_grad()
-                loss = batch_loss(objective, model, batch)
-                loss.backward()  # type: ignore[no-untyped-call]
-                pull_back(start, recipe.proximal)
-                mask_gradients(pruned)
-                optimizer.step()
-                steps += 1
-                losses.append(loss.detach())
+    augmented = Augmentation(settings.augment, augment, recipe.seed, device)
+    cast = autocast(settings, device)
+    done, total, epoch = 0, recipe.total_steps(steps_of_epoch), 0
+    with prepared(model, recipe, device, steps_of_epoch) as steps:
+        while done < total:
+            epoch += 1
+            losses: list[Tensor] = []
+            sizes: list[int] = []
+            batches = augmented.of(examples.shuffled(shuffler, settings.batch_size, merge_single=merge_single))
+            while done < total and (group := list(islice(batches, settings.accumulate))):
+                size = sum([batch.size for batch in group])
+                losses.append(_gradients(steps, group, size, objective, cast))
                 sizes.append(size)
+                steps.take()
+                done += 1
                 if on_step is not None:
-                    on_step(epoch, steps, losses[-1])
+                    on_step(epoch, done, losses[-1])
             if on_epoch is not None:
-                on_epoch(epoch)
-    return TrainResult(_weighted_mean(losses, sizes), sum(sizes), steps)
+                with steps.averaged():
+                    on_epoch(epoch)
+    return TrainResult(_weighted_mean(losses, sizes), sum(sizes) if examples.is_stream else len(examples), done)
 
 
-class Prepared(NamedTuple):
-    """What the steps of a training work with."""
-
-    optimizer: torch.optim.Optimizer
-    """Fresh; its gradients are dropped in the end."""
-    start: list[tuple[nn.Parameter, Tensor]]
-    """The parameters that train with their values before it, for `pull_back`; none where the recipe has no μ."""
-    pruned: list[tuple[Tensor, Tensor]]
-    """The pruned weights with their masks, for `mask_gradients`."""
+def _gradients(
+    steps: Steps, batches: Sequence[Batch], size: int, objective: Objective, cast: AbstractContextManager[Any]
+) -> Tensor:
+    """Find the gradients of the mean loss over the `size` examples of some batches, in turn; return that loss."""
+    steps.optimizer.zero_grad()
+    shares = []
+    for batch in batches:
+        with cast:
+            share = batch_loss(objective, steps.model, batch.content)
+        if len(batches) > 1:
+            share = share * (batch.size / size)
+        share.backward()  # type: ignore[no-untyped-call]
+        shares.append(share.detach())
+    return shares[0] if len(shares) == 1 else torch.stack(shares).sum()
 
 
 @contextmanager
-def prepared(model: nn.Module, recipe: Recipe, device: torch.device) -> Iterator[Prepared]:
+def prepared(model: nn.Module, recipe: Recipe, device: torch.device, steps_of_epoch: int) -> Iterator[Steps]:
     """Have a model on its device ready for a recipe's steps: in train mode, pruned weights plain, dropout seeded."""
     model.to(device)
     with (
         mode(model, training=True),
         seeded(derive_seed(recipe.seed, "dropout"), device),
         trainable_ticket(model) as pruned,
+        weights_in_format(model, recipe.settings),
     ):
-        optimizer = make_optimizer(model, recipe.settings)
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad and recipe.proximal]
-        yield Prepared(optimizer, [(parameter, parameter.detach().clone()) for parameter in trained], pruned)
-        optimizer.zero_grad()
+        steps = Steps(model, recipe, pruned, steps_of_epoch)
+        yield steps
+        steps.end()
+
+
+def training_objective(settings: TrainingSettings, objective: Objective | None) -> Objective:
+    """Return an objective as the settings want it trained by; None: classification by cross-entropy.
+
+    Raises:
+        ValueError: labels are to be smoothed, and it is not the cross-entropy of classes.
+    """
+    if not settings.label_smoothing:
+        return objective or Labelled()
+    if objective is not None:
+        raise ValueError(
+            f"training.label_smoothing = {settings.label_smoothing:g}: this training has a loss of its own: expected 0"
+        )
+    return Labelled(partial(F.cross_entropy, label_smoothing=settings.label_smoothing))
 
 
 @overload
@@ -285,41 +316,6 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for module, was_training in found:
             module.training = was_training
-
-
-def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """Return a fresh optimizer of what is to be trained.
-
-    Raises:
-        ValueError: there is nothing, or no optimizer of this name.
-    """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
-        raise ValueError(f"nothing to train: {type(model).__name__} has no parameter that requires a gradient")
-    lr, weight_decay = settings.lr, settings.weight_decay
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr, momentum=settings.momentum, weight_decay=weight_decay)
-    if settings.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr, weight_decay=weight_decay)
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr, weight_decay=weight_decay)
-    raise ValueError(f"optimizer={settings.optimizer!r}: expected 'sgd', 'adam' or 'adamw'")
-
-
-def pull_back(start: list[tuple[nn.Parameter, Tensor]], proximal: float) -> None:
-    """Add the gradient of the proximal term."""
-    if start:
-        parameters, origins = zip(*((p, origin) for p, origin in start if p.grad is not None), strict=True)
-        away = torch._foreach_sub([p.detach() for p in parameters], origins)
-        torch._foreach_add_([p.grad for p in parameters], away, alpha=proximal)
-
-
-def mask_gradients(pruned: list[tuple[Tensor, Tensor]]) -> None:
-    """Take the gradients of what is pruned away, of (parameter, mask) each."""
-    with_gradient = [(tensor.grad, mask) for tensor, mask in pruned if tensor.grad is not None]
-    if with_gradient:
-        gradients, masks = zip(*with_gradient, strict=True)
-        torch._foreach_mul_(gradients, masks)
 
 
 def _classes(logits: Any) -> Tensor:

@@ -1,7 +1,7 @@
 """An objective: what a model's outputs, its loss and its metrics are; without one it is classification."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
@@ -106,13 +106,13 @@ def is_classification(objective: Objective) -> bool:
     return isinstance(objective, Labelled) and not objective.metrics()
 
 
-def batch_loss(objective: Objective, model: nn.Module, batch: Any) -> Tensor:
-    """Return the loss of a batch, of shape ().
+def batch_loss(objective: Objective, model: Callable[..., Any], batch: Any) -> Tensor:
+    """Return the loss of a batch, of shape (), by a module, compiled or not.
 
     Raises:
         OutputError: it is no such tensor.
     """
-    return checked_loss(objective, objective.outputs(model, batch), batch)
+    return checked_loss(objective, objective.outputs(cast("nn.Module", model), batch), batch)
 
 
 def checked_loss(objective: Objective, outputs: Any, batch: Any) -> Tensor:

@@ -13,6 +13,7 @@ from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import Task, load_task
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.tensors.stream import TensorStream
+from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.wire.format import check_model
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
@@ -42,6 +43,7 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
         model = task.model()
     table = _table_of(model, experiment, task)
     own_copy(model, task.name)  # can it be, as every assignment needs?
+    check_recipe(experiment.training, model)
     strategy.check(table)
     check_privacy(strategy, table)
     if (settings := strategy.server_optimizer()).optimizer != "none":

@@ -80,12 +80,14 @@ class Strategy(ABC):
     def final_plan(self, client: ClientState) -> pb.Plan:
         """Return what every client does after the last round: personalise its ticket as it is."""
         del client
-        epochs = self.experiment.strategy.finetune_epochs or self.experiment.training.epochs
-        return pb.Plan(train=pb.Plan.Train(epochs=epochs), owns_unkept=self.owns_unkept)
+        epochs = self.experiment.strategy.finetune_epochs
+        train = pb.Plan.Train(epochs=epochs) if epochs else Strategy.local_training(self)
+        return pb.Plan(train=train, owns_unkept=self.owns_unkept)
 
     def local_training(self) -> pb.Plan.Train:
         """Return the experiment's local training."""
-        return pb.Plan.Train(epochs=self.experiment.training.epochs)
+        training = self.experiment.training
+        return pb.Plan.Train(steps=training.steps) if training.steps else pb.Plan.Train(epochs=training.epochs)
 
     def check(self, table: TensorTable) -> None:
         """Check that the experiment's settings and its model go with the strategy, before a run is set up.

@@ -285,7 +285,10 @@ def test_frozen_parameters_stay() -> None:
     [
         ({"epochs": 0}, "epochs=0: expected at least 1"),
         ({"batch_size": 0}, "batch_size=0: expected at least 1"),
-        ({"optimizer": "lion"}, "optimizer='lion': expected 'sgd', 'adam' or 'adamw'"),
+        (
+            {"optimizer": "lion"},
+            "optimizer='lion': expected 'sgd', 'adam' or 'adamw', or a class of torch.optim by name",
+        ),
         ({"data": (torch.zeros(0, 6), torch.zeros(0))}, "data: no examples"),
         ({"data": TensorDataset(torch.zeros(0, 6), torch.zeros(0))}, "data: no examples"),
         ({"data": (torch.zeros(3, 6), torch.zeros(2))}, "data: 3 inputs but 2 labels"),
