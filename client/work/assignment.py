@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from lotteryfl.client.work.firstbatch import FirstBatch
 from lotteryfl.client.work.planrun import PlanRun
 from lotteryfl.client.work.testdata import TestData
 from lotteryfl.client.work.updateprivacy import protect_update
@@ -89,6 +90,8 @@ class AssignmentRunner:
             score=task.score,
             augment=augment_of(task),
         )
+        objective = task.objective
+        self._first_batch = None if objective is None else FirstBatch(task.name, self._pristine, objective)
         self._device = device
         self._next: Workplace | None = None
         self._tensors: Mapping[str, Tensor] = {}  # of the next assignment's model
@@ -174,6 +177,8 @@ class AssignmentRunner:
         with belonging_to(assignment.client, self._task.name):
             data = self._task.client_data(assignment.client)
             test, everybodys = self._test_data.own(assignment, data), self._test_data.everybodys(assignment)
+            if self._first_batch is not None:
+                self._first_batch.look(assignment.client, data, everybodys)
             downloaded = workplace.evaluate(test)
             done = PlanRun(workplace, assignment, data, masks, on_step).follow()
         self._protect(model, start, done.masks)

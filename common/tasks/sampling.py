@@ -1,6 +1,7 @@
 """Some of a data set's examples, by their indices or drawn from a seed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -41,6 +42,15 @@ def draw_shuffled(data: Dataset[Any], count: int, seed: int) -> Dataset[Any]:
         return First(data, count)
     shuffler = torch.Generator().manual_seed(seed)
     return take(data, torch.randperm(len(data), generator=shuffler)[:count].numpy())  # type: ignore[arg-type]
+
+
+def first_of(data: Dataset[Any], count: int) -> Dataset[Any]:
+    """Return at most the first `count` examples of a data set, to be read by this process."""
+    if isinstance(data, Loaded):
+        return replace(data.of(first_of(data.data, count)), workers=0)
+    if is_stream(data):
+        return First(data, count)
+    return take(data, np.arange(min(count, len(data))))  # type: ignore[arg-type]
 
 
 class First(IterableDataset[Any]):
