@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from benchmarks.peakmemory import extra_memory, settle_memory
 from lotteryfl.client.work.assignment import AssignmentRunner
-from lotteryfl.client.work.probe import Probe
+from lotteryfl.client.work.labelledprobe import LabelledProbe
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.memory.need import worker_need
@@ -20,6 +20,7 @@ from lotteryfl.common.models import create_model
 from lotteryfl.common.models.mlp import image_mlp
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.tasks import ClientData
+from lotteryfl.common.training.score import ACCURACY
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.wire.format import WireFormat
@@ -85,6 +86,8 @@ class Drawn:
     """A task of examples drawn at random."""
 
     name = "drawn"
+    objective = None
+    score = ACCURACY
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -112,7 +115,7 @@ class Drawn:
 def counted(case: Case) -> int:
     """Return the bytes that are counted beforehand."""
     task, model = Drawn(case), case.build()
-    activations = Probe(task.name, model, CPU).look(0, task.client_data(0), None)
+    activations = LabelledProbe(task.name, model, CPU).look(0, task.client_data(0), None)
     return worker_need(TensorTable.of(model), case.experiment(), activations=activations).host.nbytes
 
 

@@ -24,6 +24,8 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 DEFAULT_MAX_EPOCHS = 1000
 
 _CPU = torch.device("cpu")
+_STEPS = 1000
+"""Steps that are taken on for each epoch of `max_epochs`, where a plan says how many."""
 
 _MOST_ID = 300
 """Characters of what the coordinator calls a worker or a run."""
@@ -50,7 +52,8 @@ class RefusedError(LotteryFLError):
 class Limits:
     """The most that one assignment may ask for.
 
-    Training steps need no bound of their own: they are at most epochs times the examples that the worker holds.
+    Training steps of epochs need no bound of their own: they are at most epochs times the examples that the worker
+    holds.
     """
 
     max_epochs: int = DEFAULT_MAX_EPOCHS
@@ -109,8 +112,8 @@ class Limits:
         self._check_plan(assignment.plan)
 
     def _check_plan(self, plan: pb.Plan) -> None:
-        if not plan.measure_saliency and not 1 <= plan.train.epochs <= self.max_epochs:
-            raise _refused("plan.train.epochs", plan.train.epochs, f"1 to {self.max_epochs} (--max-epochs)")
+        if not plan.measure_saliency:
+            self._check_length(plan.train)
         if not 0 <= plan.train.proximal < math.inf:  # NaN is refused too
             raise _refused("plan.train.proximal", plan.train.proximal, "a finite number, not below 0")
         if plan.rewind not in pb.Plan.Rewind.values():
@@ -121,8 +124,16 @@ class Limits:
             value = attrgetter(path)(plan)
             if not 0 <= value <= 1:
                 raise _refused(f"plan.{path}", value, "a share")
+        if not math.isfinite(plan.prune.score_threshold):
+            raise _refused("plan.prune.score_threshold", plan.prune.score_threshold, "a finite number")
         if plan.HasField("prune") and plan.prune.target_density == 0:
             raise _refused("plan.prune.target_density", 0.0, "more than 0: a model")
+
+    def _check_length(self, train: pb.Plan.Train) -> None:
+        if not train.steps and not 1 <= train.epochs <= self.max_epochs:
+            raise _refused("plan.train.epochs", train.epochs, f"1 to {self.max_epochs} (--max-epochs)")
+        if train.steps > (most := _STEPS * self.max_epochs):
+            raise _refused("plan.train.steps", train.steps, f"at most {most}, {_STEPS} for each of --max-epochs")
 
 
 def coordinators_task(reply: pb.RegisterReply) -> SourceVersion:

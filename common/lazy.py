@@ -9,12 +9,14 @@ def front(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], objec
 
     Args:
         package: its name.
-        homes: by public name, the module of the package that has it, as "prune" or "pruning.prune".
+        homes: by public name, the module of the package that has it, as "prune" or "pruning.prune"; for a module
+            itself, as "pruning.prune" for "prune", that module.
     """
 
     def find(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        module = import_module(f"{package}.{homes[name]}")
+        return module if homes[name].rpartition(".")[2] == name else getattr(module, name)
 
     return find, lambda: sorted(homes)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
         rewind,
     )
     from lotteryfl.common.tasks.base import ClientData, Task
+    from lotteryfl.common.training import objectives
     from lotteryfl.common.training.loop import evaluate, train
+    from lotteryfl.common.training.objective import Objective
     from lotteryfl.running.scripts import load_experiment, run, simulate
     from lotteryfl.server.results.view import RunView, open_run
     from lotteryfl.server.strategies.base import ClientState, Strategy
@@ -29,6 +31,7 @@ __all__ = [
     "ClientState",
     "Experiment",
     "LotteryFLError",
+    "Objective",
     "RunView",
     "Strategy",
     "Task",
@@ -42,6 +45,7 @@ __all__ = [
     "get_prune_summary",
     "load_experiment",
     "make_permanent",
+    "objectives",
     "open_run",
     "prune_fixed_amount",
     "rewind",
@@ -57,6 +61,7 @@ __getattr__, __dir__ = front(
         "ClientState": "server.strategies.base",
         "Experiment": "common.experiment.experiment",
         "LotteryFLError": "common.errors",
+        "Objective": "common.training.objective",
         "RunView": "server.results.view",
         "Strategy": "server.strategies.base",
         "Task": "common.tasks.base",
@@ -70,6 +75,7 @@ __getattr__, __dir__ = front(
         "get_prune_summary": "common.pruning.prune",
         "load_experiment": "running.scripts",
         "make_permanent": "common.pruning.prune",
+        "objectives": "common.training.objectives",
         "open_run": "server.results.view",
         "prune_fixed_amount": "common.pruning.prune",
         "rewind": "common.pruning.prune",

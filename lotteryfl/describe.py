@@ -2,8 +2,12 @@
 
 from rich.filesize import decimal
 
+from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.named import clients_named
+
+_MOST_VALUES = 4
+"""Metrics of a task's own objective; tables and reports have them all."""
 
 
 def describe_round(status: pb.RunStatus) -> str:
@@ -20,10 +24,25 @@ def describe_round(status: pb.RunStatus) -> str:
         else ""
     )
     return (
-        f"{name}: {last.clients} clients, accuracy {last.accuracy_downloaded:.3f} downloaded, "
-        f"{last.accuracy_personalised:.3f} personalised, density {last.density:.3f}"
+        f"{name}: {last.clients} clients, {_scores(status)}, density {last.density:.3f}"
         f"{own}{broadcasts}{privacy}{refused}{stragglers}"
     )
+
+
+def _scores(status: pb.RunStatus) -> str:
+    """Return what the last committed round was worth: its accuracies, or all that the task's objective measures."""
+    last = status.last
+    if not status.score:
+        return f"accuracy {last.accuracy_downloaded:.3f} downloaded, {last.accuracy_personalised:.3f} personalised"
+    score = Score(status.score, own=True)
+    names = score.first_of(name for name in last.downloaded if score.name == name or name != "loss")
+    told = [
+        f"{name} {last.downloaded[name]:{score.digits}} downloaded, "
+        f"{last.personalised[name]:{score.digits}} personalised"
+        for name in names[:_MOST_VALUES]
+    ]
+    more = [f"{len(names) - _MOST_VALUES} more values"] if len(names) > _MOST_VALUES else []
+    return ", ".join(told + more)
 
 
 def describe_refusals(refusals: pb.WorkerRefusals) -> str:

@@ -21,6 +21,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         self._console = console
         self._last_round: int | None = None
         self._reason = ""
+        self._advised = False
         self._aside: set[str] = set()
         self._left_out: set[int] = set()
         self._progress = Progress(
@@ -54,6 +55,9 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         if status.state == pb.RunStatus.RUNNING and status.reason not in ("", self._reason):
             self.note(status.reason)
         self._reason = status.reason
+        if status.advice and not self._advised:
+            self._advised = True
+            self.note(f"advice: {status.advice}")
         for refusals in status.refusals:
             if refusals.aside and refusals.worker not in self._aside:
                 self._aside.add(refusals.worker)

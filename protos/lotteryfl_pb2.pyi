@@ -383,7 +383,9 @@ class Plan(_message.Message):
 
     @_typing.final
     class Prune(_message.Message):
-        """Prunes when validation accuracy >= accuracy_threshold and density > target_density."""
+        """Prunes when density > target_density and the model is good enough on validation data: its accuracy is not below
+        accuracy_threshold, or by a task's own objective its score is not worse than score_threshold, where there is one.
+        """
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -395,6 +397,7 @@ class Plan(_message.Message):
         AFTER_TRAINING_FIELD_NUMBER: _builtins.int
         MIN_MASK_CHANGE_FIELD_NUMBER: _builtins.int
         GATE_TEST_EXAMPLES_FIELD_NUMBER: _builtins.int
+        SCORE_THRESHOLD_FIELD_NUMBER: _builtins.int
         rate: _builtins.float
         """share of the kept weights"""
         target_density: _builtins.float
@@ -409,6 +412,8 @@ class Plan(_message.Message):
         """after training: least share of weights in which this mask and that of epoch 1 differ"""
         gate_test_examples: _builtins.int
         """judge on so many test examples in place of the validation data; 0: do not"""
+        score_threshold: _builtins.float
+        """of the score that the task's objective names; absent: always good enough"""
         def __init__(
             self,
             *,
@@ -420,12 +425,15 @@ class Plan(_message.Message):
             after_training: _builtins.bool = ...,
             min_mask_change: _builtins.float = ...,
             gate_test_examples: _builtins.int = ...,
+            score_threshold: _builtins.float | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "score_threshold", b"score_threshold"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy_threshold", b"accuracy_threshold", "after_training", b"after_training", "gate_test_examples", b"gate_test_examples", "min_mask_change", b"min_mask_change", "overshoot", b"overshoot", "rate", b"rate", "scope", b"scope", "target_density", b"target_density"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "accuracy_threshold", b"accuracy_threshold", "after_training", b"after_training", "gate_test_examples", b"gate_test_examples", "min_mask_change", b"min_mask_change", "overshoot", b"overshoot", "rate", b"rate", "scope", b"scope", "score_threshold", b"score_threshold", "target_density", b"target_density"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
+        _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
+        _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__score_threshold) -> _WhichOneofReturnType__score_threshold | None: ...
 
     @_typing.final
     class Train(_message.Message):
@@ -433,18 +441,22 @@ class Plan(_message.Message):
 
         EPOCHS_FIELD_NUMBER: _builtins.int
         PROXIMAL_FIELD_NUMBER: _builtins.int
+        STEPS_FIELD_NUMBER: _builtins.int
         epochs: _builtins.int
         proximal: _builtins.float
         """μ of FedProx: pulls towards the model as downloaded; 0: does not"""
+        steps: _builtins.int
+        """in place of epochs; 0: epochs"""
         def __init__(
             self,
             *,
             epochs: _builtins.int = ...,
             proximal: _builtins.float = ...,
+            steps: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["epochs", b"epochs", "proximal", b"proximal"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["epochs", b"epochs", "proximal", b"proximal", "steps", b"steps"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -698,6 +710,26 @@ Global___ClientMetrics: _TypeAlias = ClientMetrics  # noqa: Y015
 class Evaluation(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ValuesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     EXAMPLES_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
     ACCURACY_FIELD_NUMBER: _builtins.int
@@ -706,6 +738,7 @@ class Evaluation(_message.Message):
     MICRO_RECALL_FIELD_NUMBER: _builtins.int
     MACRO_PRECISION_FIELD_NUMBER: _builtins.int
     MACRO_RECALL_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
     examples: _builtins.int
     loss: _builtins.float
     accuracy: _builtins.float
@@ -714,6 +747,10 @@ class Evaluation(_message.Message):
     micro_recall: _builtins.float
     macro_precision: _builtins.float
     macro_recall: _builtins.float
+    @_builtins.property
+    def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """What the task's objective measures beside the loss, by name; empty: it is classification, and the numbers above hold."""
+
     def __init__(
         self,
         *,
@@ -725,10 +762,11 @@ class Evaluation(_message.Message):
         micro_recall: _builtins.float = ...,
         macro_precision: _builtins.float = ...,
         macro_recall: _builtins.float = ...,
+        values: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "balanced_accuracy", b"balanced_accuracy", "examples", b"examples", "loss", b"loss", "macro_precision", b"macro_precision", "macro_recall", b"macro_recall", "micro_precision", b"micro_precision", "micro_recall", b"micro_recall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "balanced_accuracy", b"balanced_accuracy", "examples", b"examples", "loss", b"loss", "macro_precision", b"macro_precision", "macro_recall", b"macro_recall", "micro_precision", b"micro_precision", "micro_recall", b"micro_recall", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1084,6 +1122,8 @@ class RunStatus(_message.Message):
     WAITS_FIELD_NUMBER: _builtins.int
     HEARD_FIELD_NUMBER: _builtins.int
     GOES_ON_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
     state: Global___RunStatus.State.ValueType
     reason: _builtins.str
     strategy: _builtins.str
@@ -1101,6 +1141,10 @@ class RunStatus(_message.Message):
     bytes_up: _builtins.int
     goes_on: _builtins.str
     """when the open round goes on without who is missing"""
+    score: _builtins.str
+    """what the task's objective is judged by; empty: it is classification, judged by accuracy"""
+    advice: _builtins.str
+    """what the last rounds say against the experiment's settings; empty: nothing"""
     @_builtins.property
     def in_flight(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"client 3 on gpu-7: epoch 2, loss 0.31" """
@@ -1146,10 +1190,12 @@ class RunStatus(_message.Message):
         waits: _abc.Iterable[_builtins.str] | None = ...,
         heard: _abc.Iterable[_builtins.str] | None = ...,
         goes_on: _builtins.str = ...,
+        score: _builtins.str = ...,
+        advice: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "goes_on", b"goes_on", "heard", b"heard", "in_flight", b"in_flight", "last", b"last", "left_out", b"left_out", "reason", b"reason", "refusals", b"refusals", "results", b"results", "round", b"round", "rounds", b"rounds", "state", b"state", "strategy", b"strategy", "waits", b"waits", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "assignments", b"assignments", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "goes_on", b"goes_on", "heard", b"heard", "in_flight", b"in_flight", "last", b"last", "left_out", b"left_out", "reason", b"reason", "refusals", b"refusals", "results", b"results", "round", b"round", "rounds", b"rounds", "score", b"score", "state", b"state", "strategy", b"strategy", "waits", b"waits", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1227,6 +1273,46 @@ class RoundSummary(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class DownloadedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class PersonalisedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ROUND_FIELD_NUMBER: _builtins.int
     CLIENTS_FIELD_NUMBER: _builtins.int
     ACCURACY_DOWNLOADED_FIELD_NUMBER: _builtins.int
@@ -1241,6 +1327,8 @@ class RoundSummary(_message.Message):
     DELTA_FIELD_NUMBER: _builtins.int
     BYTES_DOWN_FIELD_NUMBER: _builtins.int
     BYTES_UP_FIELD_NUMBER: _builtins.int
+    DOWNLOADED_FIELD_NUMBER: _builtins.int
+    PERSONALISED_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     clients: _builtins.int
     accuracy_downloaded: _builtins.float
@@ -1263,6 +1351,12 @@ class RoundSummary(_message.Message):
     def stragglers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """clients without a result: given up, or too late"""
 
+    @_builtins.property
+    def downloaded(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Of a task's own objective, by name; empty: it is classification, and the accuracies hold."""
+
+    @_builtins.property
+    def personalised(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
     def __init__(
         self,
         *,
@@ -1280,10 +1374,12 @@ class RoundSummary(_message.Message):
         delta: _builtins.float | None = ...,
         bytes_down: _builtins.int | None = ...,
         bytes_up: _builtins.int | None = ...,
+        downloaded: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        personalised: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes_down", b"_bytes_down", "_bytes_up", b"_bytes_up", "_delta", b"_delta", "_epsilon", b"_epsilon", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "delta", b"delta", "epsilon", b"epsilon"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_down", b"_bytes_down", "_bytes_up", b"_bytes_up", "_delta", b"_delta", "_epsilon", b"_epsilon", "accuracy_downloaded", b"accuracy_downloaded", "accuracy_personalised", b"accuracy_personalised", "broadcasts", b"broadcasts", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "delta", b"delta", "density", b"density", "epsilon", b"epsilon", "refused", b"refused", "round", b"round", "seconds", b"seconds", "stragglers", b"stragglers", "train_loss", b"train_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_down", b"_bytes_down", "_bytes_up", b"_bytes_up", "_delta", b"_delta", "_epsilon", b"_epsilon", "accuracy_downloaded", b"accuracy_downloaded", "accuracy_personalised", b"accuracy_personalised", "broadcasts", b"broadcasts", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "delta", b"delta", "density", b"density", "downloaded", b"downloaded", "epsilon", b"epsilon", "personalised", b"personalised", "refused", b"refused", "round", b"round", "seconds", b"seconds", "stragglers", b"stragglers", "train_loss", b"train_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bytes_down: _TypeAlias = _typing.Literal["bytes_down"]  # noqa: Y015
     _WhichOneofArgType__bytes_down: _TypeAlias = _typing.Literal["_bytes_down", b"_bytes_down"]  # noqa: Y015

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from lotteryfl.client.work.labelledprobe import LabelledProbe
+from lotteryfl.client.work.objectiveprobe import ObjectiveProbe
 from lotteryfl.client.work.planrun import PlanRun
-from lotteryfl.client.work.probe import Probe
 from lotteryfl.client.work.testdata import TestData
 from lotteryfl.client.work.updateprivacy import protect_update
 from lotteryfl.client.work.workplace import Workplace
@@ -27,10 +28,12 @@ from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import ClientData, Task
+from lotteryfl.common.tasks.base import augment_of
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.tensors.layout import Entry
 from lotteryfl.common.tensors.tensorreceiver import new_tensor
 from lotteryfl.common.training.loop import OnStep
+from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.usercode import belonging_to, first_line
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.format import WireFormat
@@ -75,6 +78,7 @@ class AssignmentRunner:
 
         Raises:
             TaskError: the model fails, or cannot be copied.
+            ExperimentError: it cannot be trained here as the experiment says.
         """
         self._task = task
         self._test_data = TestData(task, experiment)
@@ -82,8 +86,23 @@ class AssignmentRunner:
         self._rounds = experiment.rounds
         self._wire = WireFormat(table, experiment.wire_dtype, lambda: initial)
         self._pristine = task.model()
-        self._workplace_of = partial(Workplace, table=table, experiment=experiment, initial=initial, device=device)
-        self._probe = Probe(task.name, self._pristine, device)
+        check_recipe(experiment.training, self._pristine, device)
+        objective = task.objective
+        self._workplace_of = partial(
+            Workplace,
+            table=table,
+            experiment=experiment,
+            initial=initial,
+            device=device,
+            objective=objective,
+            score=task.score,
+            augment=augment_of(task),
+        )
+        self._probe = (
+            LabelledProbe(task.name, self._pristine, device)
+            if objective is None
+            else ObjectiveProbe(task.name, self._pristine, objective)
+        )
         self._need_of = partial(worker_need, table, experiment, own_memory=device_bound(device) is not None)
         self._max_memory = host_bound() if max_memory is None else max_memory
         self._device = device
@@ -190,7 +209,7 @@ class AssignmentRunner:
             density=mask_density(self._wire.table, done.masks),
             seconds=time.monotonic() - started,
         )
-        check_metrics(metrics, globally=everybodys is not None)
+        check_metrics(metrics, globally=everybodys is not None, score=self._task.score)
         wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
         return Outcome(done.trained.examples, metrics, done.masks, mask_digest(done.masks), values | update)

@@ -19,10 +19,10 @@ from lotteryfl.common.pruning.prune import rewind
 from lotteryfl.common.pruning.regrowth import exchange_weights
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
-from lotteryfl.common.tasks.sampling import take
-from lotteryfl.common.training.gradients import mean_gradients
+from lotteryfl.common.tasks.sampling import draw_shuffled
 from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult
 from lotteryfl.common.training.recipe import Recipe
+from lotteryfl.common.wire.clientmetrics import is_good_enough
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
@@ -62,6 +62,7 @@ class PlanRun:
         self._prunable = workplace.experiment.strategy.prunable
         self._plan = assignment.plan
         self._seed = assignment.seed
+        self._round = assignment.round
         self._data = data
         self._masks = masks
         self._on_step = on_step
@@ -81,7 +82,7 @@ class PlanRun:
     def _prune(self) -> None:
         plan = self._plan
         self._validation = self._workplace.evaluate(self._gate_data())
-        good_enough = self._validation.accuracy >= plan.prune.accuracy_threshold
+        good_enough = is_good_enough(plan.prune, self._validation, self._workplace.score)
         pruned = good_enough and prune_towards_target(self._model, plan.prune, self._prunable)
         if pruned and plan.rewind != pb.Plan.NONE:
             rewind(self._model, self._workplace.initial, everything=plan.rewind == pb.Plan.EVERYTHING)
@@ -91,16 +92,14 @@ class PlanRun:
         examples = self._plan.prune.gate_test_examples
         if not examples:
             return self._data.validation
-        shuffler = torch.Generator().manual_seed(derive_seed(self._seed, "gate"))
-        size = len(self._data.test)  # type: ignore[arg-type]
-        return take(self._data.test, torch.randperm(size, generator=shuffler)[:examples].numpy())
+        return draw_shuffled(self._data.test, examples, derive_seed(self._seed, "gate"))
 
     def _train(self) -> TrainResult:
         plan = self._plan
         if plan.HasField("readjust"):
             return self._train_and_exchange()
         if not plan.prune.after_training:
-            return self._train_for(plan.train.epochs)
+            return self._train_for(self._length)
         return self._train_and_prune()
 
     def _train_and_prune(self) -> TrainResult:
@@ -113,38 +112,54 @@ class PlanRun:
                 first.update(self._copy())
 
         compares = bool(plan.prune.min_mask_change)
-        trained = self._train_for(plan.train.epochs, on_epoch=keep_first if compares else None)
+        trained = self._train_for(self._length, on_epoch=keep_first if compares else None)
         if not compares or mask_change(self._model, first, plan.prune, self._prunable) >= plan.prune.min_mask_change:
             self._prune()
         return trained
 
     def _train_and_exchange(self) -> TrainResult:
-        """Exchange weights after half of the epochs, or after the only one; those that come need some to grow in."""
-        epochs = self._plan.train.epochs
-        first = max(1, epochs // 2)
-        trained = self._train_for(first)
-        gradients = mean_gradients(self._model, self._data.train, device=self._workplace.device)
+        """Exchange weights half-way, or after the only epoch; those that come need some to grow in."""
+        first = max(1, self._length // 2)
+        left = self._length - first
+        trained = self._train_for(first, after=left)
+        gradients = self._workplace.mean_gradients(self._data.train)
         for item in prunable_tensors(self._model, self._prunable):
             gradients.setdefault(item.name, torch.zeros_like(item.tensor))  # of what no example went through
         exchange_weights(self._model, self._plan.readjust.rate, gradients)
-        return self._train_for(epochs - first, after=first) if first < epochs else trained
+        return self._train_for(left, before=first) if left else trained
 
-    def _train_for(self, epochs: int, *, after: int = 0, on_epoch: OnEpoch | None = None) -> TrainResult:
-        """Train, with a fresh optimizer; `after` so many epochs in another shuffling."""
-        seed = derive_seed(self._seed, "after", after) if after else self._seed
-        recipe = Recipe(self._workplace.experiment.training, epochs, self._plan.train.proximal, seed)
+    @property
+    def _length(self) -> int:
+        """How long the plan trains, in epochs or, where it says how many, in steps."""
+        return self._plan.train.steps or self._plan.train.epochs
+
+    def _train_for(
+        self, length: int, *, before: int = 0, after: int = 0, on_epoch: OnEpoch | None = None
+    ) -> TrainResult:
+        """Train, with a fresh optimizer, in the plan's unit; `before` so much has been, in another shuffling."""
+        plan, training = self._plan, self._workplace.experiment.training
+        recipe = Recipe(
+            training,
+            0 if plan.train.steps else length,
+            plan.train.proximal,
+            derive_seed(self._seed, "after", before) if before else self._seed,
+            steps=length if plan.train.steps else 0,
+            lr_factor=training.lr_factor(self._round, self._workplace.experiment.rounds),
+            before=before,
+            after=after,
+        )
         return self._workplace.train(self._data.train, recipe, self._on_step, on_epoch)
 
     def _measure_saliency(self) -> TrainResult:
         """Put |gradient × weight| in the place of every prunable weight (Lee et al. 2019, "SNIP", equation 6)."""
         train = self._data.train
-        loss = self._workplace.evaluate(train).loss
-        gradients = mean_gradients(self._model, train, device=self._workplace.device)
+        measured = self._workplace.evaluate(train)
+        gradients = self._workplace.mean_gradients(train)
         with torch.no_grad():
             for item in prunable_tensors(self._model, self._prunable):
                 gradient = gradients.get(item.name)
                 item.tensor.mul_(0 if gradient is None else gradient).abs_()
-        return TrainResult(loss, len(train), 0)  # type: ignore[arg-type]
+        return TrainResult(measured.loss, measured.examples, 0)
 
     def _masks_after(self, before: Mapping[str, Tensor]) -> dict[str, PackedMask]:
         plan = self._plan

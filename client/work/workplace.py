@@ -1,7 +1,7 @@
 """Where plans are followed: one model on one device, and what an experiment says of it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -9,10 +9,15 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
 from lotteryfl.common.training.given import Data
-from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, evaluate, train_by_recipe
+from lotteryfl.common.training.gradients import mean_gradients
+from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, evaluate, train_by_recipe, training_objective
+from lotteryfl.common.training.measured import Evaluated
+from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import Recipe
+from lotteryfl.common.training.score import Score
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
@@ -31,17 +36,49 @@ class Workplace:
     """θ_0 by plain name; read, never changed."""
     device: torch.device
     """Where to evaluate and train."""
+    objective: Objective | None = None
+    """What the task learns and is measured by; None: classification."""
+    score: Score = field(default_factory=Score)
+    """What the run is judged by."""
+    augment: OwnAugment | None = None
+    """The task's, of training batches."""
 
     def evaluate(self, data: Dataset[Any]) -> pb.Evaluation:
         """Score the model as it is."""
-        return pb.Evaluation(**asdict(evaluate(self.model, data, device=self.device)))
+        size = self.experiment.evaluation.batch_size
+        found = evaluate(self.model, data, batch_size=size, device=self.device, objective=self.objective)
+        if isinstance(found, Evaluated):
+            return pb.Evaluation(examples=found.examples, loss=found.loss, values=found.values)
+        return pb.Evaluation(**asdict(found))
+
+    def mean_gradients(self, data: Dataset[Any]) -> dict[str, Tensor]:
+        """Return the gradient of the mean loss over all examples, by the weights as they are."""
+        size = self.experiment.evaluation.batch_size
+        objective = training_objective(self.experiment.training, self.objective)
+        return mean_gradients(self.model, data, batch_size=size, device=self.device, objective=objective)
 
     def train(self, data: Data, recipe: Recipe, on_step: OnStep | None, on_epoch: OnEpoch | None) -> TrainResult:
         """Train the model, by DP-SGD where the experiment says so."""
         privacy = self.experiment.privacy
         if not privacy.dp_sgd:
-            return train_by_recipe(self.model, data, recipe, device=self.device, on_step=on_step, on_epoch=on_epoch)
+            return train_by_recipe(
+                self.model,
+                data,
+                recipe,
+                device=self.device,
+                objective=self.objective,
+                augment=self.augment,
+                on_step=on_step,
+                on_epoch=on_epoch,
+            )
         examples = ExamplePrivacy(privacy.max_grad_norm, privacy.noise_multiplier)
         return train_privately(
-            self.model, data, recipe, examples, device=self.device, on_step=on_step, on_epoch=on_epoch
+            self.model,
+            data,
+            recipe,
+            examples,
+            device=self.device,
+            objective=self.objective,
+            on_step=on_step,
+            on_epoch=on_epoch,
         )

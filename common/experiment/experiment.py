@@ -103,6 +103,17 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
+    def _trainable(self) -> "Experiment":
+        training = self.training
+        training.check_rounds(self.rounds)
+        if self.privacy.dp_sgd:
+            # An example's gradient is found of one batch a step, by hooks that take the model as it is.
+            for key in ("accumulate", "precision", "compile", "channels_last"):
+                if (value := getattr(training, key)) != (default := type(training).model_fields[key].default):
+                    raise ValueError(f"training.{key} = {value!r}: must be {default!r} with privacy.dp_sgd")
+        return self
+
+    @model_validator(mode="after")
     def _private(self) -> "Experiment":
         privacy = self.privacy
         if privacy.noise != "none" and not privacy.clip_norm:
@@ -213,7 +224,7 @@ def from_record(text: str, source: str) -> Experiment:
 
 def to_toml(experiment: Experiment) -> str:
     """Return the resolved experiment as TOML that `load_resolved` reads back to an equal value."""
-    return tomli_w.dumps(experiment.model_dump())
+    return tomli_w.dumps(experiment.model_dump(exclude_none=True))
 
 
 def _read(path: Path) -> TOMLTable:

@@ -34,6 +34,10 @@ class TaskSettings(Section):
     """Architecture for the built-in tasks, as `common.models.create_model` takes it."""
     data_dir: str = ""
     """Folder with the task's files; empty: the usual places."""
+    objective: Literal["", "classification", "binary", "regression", "language-modelling", "hugging-face"] = ""
+    """Of a task of one's own that gives none itself; empty: classification."""
+    options: dict[str, bool | int | float | str] = Field({})
+    """Keys of a task of one's own, which says what they are."""
 
 
 class PartitionSettings(Section):
@@ -66,6 +70,8 @@ class StrategySettings(Section):
     """The kept fraction of the prunable weights at which pruning stops."""
     accuracy_threshold: Share = 0.5
     """Accuracy from which a client prunes."""
+    score_threshold: float | None = None
+    """For a task with an objective of its own, the score from which it does; None: always."""
     gate: Literal["validation", "test"] = "validation"
     """What it is measured on: the client's validation data, or up to 80 of its test examples, as the official code."""
     rewind: Literal["initial", "everything", "none"] = "initial"
@@ -80,7 +86,7 @@ class StrategySettings(Section):
     proximal: float = Field(0.01, gt=0)
     """μ (fedprox)."""
     threshold_decay: PositiveShare = 0.9
-    """Factor of the accuracy threshold for every round in which a client did not prune (cell)."""
+    """Factor of the threshold for every round in which a client did not prune (cell)."""
     min_mask_change: Share = 1e-4
     """Share of the weights in which the masks of the first and the last epoch must differ (sub-fedavg)."""
     jump_start_epochs: int = Field(0, ge=0)
@@ -123,7 +129,7 @@ class AggregationSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """On how much test data models are measured."""
+    """On how much test data models are measured, and what comes of it."""
 
     test_examples: int = Field(0, ge=0, le=2**31 - 1)
     """Most of a client's own test examples that training rounds measure on, drawn once for the whole run; 0: all. The
@@ -131,6 +137,13 @@ class EvaluationSettings(Section):
     global_examples: int = Field(0, ge=0, le=2**31 - 1)
     """Examples of the task's global test data, the same for all clients, on which the last round measures the
     personalised model too; 0: it does not."""
+    batch_size: Count = 256
+    """Examples at a time, where nothing is trained."""
+    patience: int = Field(0, ge=0, le=2**31 - 1)
+    """Rounds in a row of which none has a better mean score than all before, neither of the downloaded models nor of
+    the personalised ones, after which only the last round is left; 0: all rounds are."""
+    keep_best: bool = False
+    """Keep the global model whose clients' mean score was the best when they downloaded it, beside the newest."""
 
 
 class CheckSettings(Section):

@@ -14,12 +14,12 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.memory.bounds import Bound
 from lotteryfl.common.tasks.registry import BUILT_IN
-from lotteryfl.common.training.recipe import OptimizerName, TrainingSettings
+from lotteryfl.common.training.recipe import SGD, TrainingSettings
 from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.common.wire.table import TensorTable
 
-_STATES: dict[OptimizerName, int] = {"sgd": 1, "adam": 2, "adamw": 2}
-"""Tensors that an optimizer keeps for each parameter; sgd's is of its momentum."""
+_STATES = 2
+"""Tensors that an optimizer keeps for each parameter, as Adam does; those of torch keep no more, but with options."""
 
 _INDEX_BYTES, _LIST_BYTES = 4, 120
 """Of an example's index, and of a client's array of them without these."""
@@ -129,7 +129,7 @@ def _training(table: TensorTable, experiment: Experiment, activations: Activatio
 
 
 def _states(settings: TrainingSettings) -> int:
-    return 0 if settings.optimizer == "sgd" and not settings.momentum else _STATES[settings.optimizer]
+    return int(settings.momentum > 0) if settings.optimizer in SGD else _STATES
 
 
 def _evaluation(table: TensorTable, activations: Activations) -> Counter[str]:

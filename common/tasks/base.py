@@ -7,10 +7,14 @@ from typing import Any, Protocol
 from torch import nn
 from torch.utils.data import Dataset
 
+from lotteryfl.common.training.augmentation import OwnAugment
+from lotteryfl.common.training.objective import Objective
+from lotteryfl.common.training.score import Score
+
 
 @dataclass(frozen=True)
 class ClientData:
-    """One client's examples: non-empty map-style data sets of (input tensor, class as an integer)."""
+    """One client's examples: non-empty data sets, without an objective of (input tensor, class as an integer)."""
 
     train: Dataset[Any]
     validation: Dataset[Any]
@@ -23,6 +27,14 @@ class Task(Protocol):
     @property
     def name(self) -> str:
         """The name that travels: see `task_id`."""
+
+    @property
+    def score(self) -> Score:
+        """What its runs are judged by; accuracy, where it is classification."""
+
+    @property
+    def objective(self) -> Objective | None:
+        """What its models learn and are measured by; None: classification."""
 
     def model(self) -> nn.Module:
         """Build a freshly initialised model, from torch's global generator."""
@@ -41,6 +53,11 @@ class Task(Protocol):
         Raises:
             TaskError: the task has none, or they cannot be had.
         """
+
+
+def augment_of(task: Task) -> OwnAugment | None:
+    """Return what a task does to training batches, beside what the experiment says: its `augment`, if it has one."""
+    return getattr(task, "augment", None)
 
 
 def task_id(name: str) -> str:

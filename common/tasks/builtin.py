@@ -16,6 +16,7 @@ from lotteryfl.common.tasks.base import ClientData
 from lotteryfl.common.tasks.partition import IntArray, Partition
 from lotteryfl.common.tasks.rotation import rotate
 from lotteryfl.common.tasks.sampling import draw_indices
+from lotteryfl.common.training.score import Score
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,13 @@ class BuiltInTask:
             raise TaskError(f"task.model = {experiment.task.model!r}: expected one of {', '.join(known)} for {name}")
         if experiment.partition.kind == "feature-skew" and name not in IMAGES:
             raise TaskError(f"partition.kind = 'feature-skew': turns images, and task {name} has none")
+        if experiment.training.augment and name not in IMAGES:
+            raise TaskError(
+                f"training.augment = {list(experiment.training.augment)}: of images, and task {name} has none"
+            )
         self.name = name
+        self.score = Score()
+        self.objective = None
         self._experiment = experiment
         self._load = load
 

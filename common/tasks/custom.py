@@ -1,21 +1,29 @@
-"""The user's own task: a Python file or module with `model()` and `client(k, experiment)`, and maybe `global_test`."""
+"""The user's own task: a file or module with `model` and `client`, and maybe more; see `CustomTask`."""
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from inspect import Parameter, signature
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+import torch
+from torch import nn
+from torch.utils.data import Dataset
 
-from lotteryfl.common.arrays import to_tensor
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.randomness import derive_seed, model_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.sourceversion import SourceVersion
 from lotteryfl.common.tasks.base import ClientData, Task, task_id
+from lotteryfl.common.tasks.parts import is_empty, is_in_memory, kind, part_of
 from lotteryfl.common.tasks.sampling import draw_examples
+from lotteryfl.common.training.augmentation import OwnAugment
+from lotteryfl.common.training.given import is_stream
+from lotteryfl.common.training.loaded import Collate, Loaded
+from lotteryfl.common.training.objective import Objective, require_mean, score_of
 from lotteryfl.common.usercode import absolute, import_source, located, version_of
 
 _FUNCTIONS = {"model": "model()", "client": "client(k, experiment)"}
@@ -38,9 +46,26 @@ def load_custom(experiment: Experiment, allowed: Sequence[str], built_in: Iterab
     if len(sources) > 1:
         raise TaskError(f"task {name!r} is ambiguous: {' and '.join(sorted(sources))} have this name")
     (source,) = sources
-    with seeded(derive_seed(experiment.seed, "task")):
-        module = import_source(f"task {name}", source, TaskError)
-    return CustomTask(name, module, experiment)
+    code = _Code(name, source, derive_seed(experiment.seed, "task"))
+    return CustomTask(name, code.load(), experiment, code)
+
+
+@dataclass(frozen=True)
+class _Code:
+    """Where a task's code is; unpickled in another process, it has imported it there."""
+
+    name: str
+    source: str
+    seed: int
+
+    def load(self) -> ModuleType:
+        """Import it."""
+        with seeded(self.seed):
+            return import_source(f"task {self.name}", self.source, TaskError)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.load()
 
 
 def version_of_task(task: Task) -> SourceVersion:
@@ -51,10 +76,15 @@ def version_of_task(task: Task) -> SourceVersion:
 class CustomTask:
     """A task out of a module that the user wrote; what its functions return is checked.
 
-    `model()` returns a `torch.nn.Module`. `client(k, experiment)` returns `ClientData` or its three parts,
-    each a map-style `torch.utils.data.Dataset` or a pair (inputs, labels) of tensors or numpy arrays with one
-    row per example; labels are integers, floating-point numpy inputs are given torch's default dtype. So does
-    `global_test(experiment)`, once, which only experiments with `evaluation.global_examples` need.
+    `model()` or `model(experiment)` returns a `torch.nn.Module`. `client(k, experiment)` returns `ClientData` or its
+    three parts, each a data set, or a pair (inputs, labels) of tensors or numpy arrays with one row per example; labels
+    are integers, floating-point numpy inputs are given torch's default dtype. So does `global_test(experiment)`, once,
+    which only experiments with `evaluation.global_examples` need. `objective` is an `Objective`, or a function or class
+    that makes one, of nothing or of the experiment; with one, data may be of any structure (see
+    `common.tasks.parts.part_of`). `collate(examples)` makes a batch of a list of examples.
+
+    `augment(batch, generator)`, where there is one, gets every training batch on its device, as the data's (inputs,
+    labels), and returns one; what it draws from the generator is a matter of round and client alone.
 
     Each of them, and the import itself, finds the global generators of `random`, NumPy and torch seeded from the run's
     seed and what is asked for: the same on every machine and every time.
@@ -63,20 +93,43 @@ class CustomTask:
         TaskError: the module lacks one of the functions.
     """
 
-    def __init__(self, name: str, module: ModuleType, experiment: Experiment) -> None:
+    def __init__(self, name: str, module: ModuleType, experiment: Experiment, code: object = None) -> None:
         self.name = name
         self._module = module
         self._file = str(module.__file__)
         self._experiment = experiment
-        for function, signature in _FUNCTIONS.items():
+        self._code = code
+        for function, form in _FUNCTIONS.items():
             if not callable(getattr(module, function, None)):
-                raise TaskError(f"task {name}: {self._file} has no function {signature}")
+                raise TaskError(f"task {name}: {self._file} has no function {form}")
         wanted = experiment.evaluation.global_examples
         if wanted and not callable(getattr(module, "global_test", None)):
             raise TaskError(
                 f"task {name}: {self._file} has no function {_GLOBAL}, "
                 f"which evaluation.global_examples = {wanted} needs"
             )
+        self._collate: Collate | None = getattr(module, "collate", None)
+        if self._collate is not None and not callable(self._collate):
+            raise TaskError(f"task {name}: collate in {self._file} is {kind(self._collate)}, expected a function")
+        with seeded(derive_seed(experiment.seed, "objective")), self._located("objective"):
+            self.objective = self._make_objective()
+            self.score = score_of(self.objective)
+            if self.objective is not None and experiment.privacy.dp_sgd:
+                require_mean(self.objective, "privacy.dp_sgd")
+
+        self.augment: OwnAugment | None = None
+        if hasattr(module, "augment"):
+            self.augment = self._checked_augment(module.augment)
+
+    def _checked_augment(self, augment: Any) -> OwnAugment:
+        if not callable(augment):
+            raise TaskError(f"task {self.name}: augment in {self._file} is {kind(augment)}, expected a function")
+        if self._experiment.privacy.dp_sgd:
+            raise TaskError(
+                f"task {self.name}: augment() in {self._file} may put one example into another, and privacy.dp_sgd "
+                "bounds what each counts for: expected no such function"
+            )
+        return partial(_augmented, augment, f"task {self.name}: augment()", self._file)
 
     @property
     def version(self) -> SourceVersion:
@@ -89,12 +142,11 @@ class CustomTask:
         Raises:
             TaskError: the user's function fails, or returns something else.
         """
-        seed = model_seed(self._experiment.seed)
-        with seeded(seed), located(f"task {self.name}: model() failed", self._file, TaskError):
-            model = self._module.model()
+        with seeded(model_seed(self._experiment.seed)), self._located("model()"):
+            model = _called(self._module.model, self._experiment)
         if not isinstance(model, nn.Module):
             raise TaskError(
-                f"task {self.name}: model() in {self._file} returned {_kind(model)}, expected a torch.nn.Module"
+                f"task {self.name}: model() in {self._file} returned {kind(model)}, expected a torch.nn.Module"
             )
         return model
 
@@ -115,15 +167,15 @@ class CustomTask:
             parts = (parts.train, parts.validation, parts.test)
         if not isinstance(parts, tuple | list) or len(parts) != len(_PARTS):
             raise TaskError(
-                f"{who}: client() in {self._file} returned {_kind(parts)}, "
+                f"{who}: client() in {self._file} returned {kind(parts)}, "
                 "expected ClientData or (train, validation, test)"
             )
         data = [
-            _dataset(part, f"{who}: {name} from client() in {self._file}")
+            self._read(part, f"{who}: {name} from client() in {self._file}")
             for name, part in zip(_PARTS, parts, strict=True)
         ]
         for part, adjective in zip(data, _PARTS.values(), strict=True):
-            if len(part) == 0:  # type: ignore[arg-type] # _dataset has checked that it is sized
+            if is_empty(part):
                 raise TaskError(f"{who}: no {adjective} examples")
         return ClientData(*data)
 
@@ -134,37 +186,67 @@ class CustomTask:
             TaskError: the user's function fails, or returns something else, or nothing.
         """
         seed = derive_seed(self._experiment.seed, "global test data")
-        with seeded(seed), located(f"task {self.name}: global_test() failed", self._file, TaskError):
+        with seeded(seed), self._located("global_test()"):
             data = self._module.global_test(self._experiment)
-        whole = _dataset(data, f"task {self.name}: what global_test() in {self._file} returned")
-        if len(whole) == 0:  # type: ignore[arg-type] # _dataset has checked that it is sized
+        whole = self._read(data, f"task {self.name}: what global_test() in {self._file} returned")
+        if is_empty(whole):
             raise TaskError(f"task {self.name}: no global test examples")
         return draw_examples(whole, examples, derive_seed(self._experiment.seed, "global test examples"))
 
+    def _make_objective(self) -> Objective | None:
+        given = getattr(self._module, "objective", None)
+        if given is None:
+            return _ready(self._experiment.task.objective)
+        if self._experiment.task.objective:
+            named = self._experiment.task.objective
+            raise ValueError(f"task.objective = {named!r}: expected none beside the task's own")
+        objective = given if isinstance(given, Objective) else _called(given, self._experiment)
+        if not isinstance(objective, Objective):
+            raise TypeError(f"{kind(objective)}, expected a lotteryfl.Objective, or a function that returns one")
+        return objective
 
-def _dataset(value: Any, what: str) -> Dataset[Any]:
-    if isinstance(value, Dataset) and isinstance(value, Sized) and not isinstance(value, IterableDataset):
-        return value
-    match value:
-        case (Tensor() | np.ndarray() as inputs, Tensor() | np.ndarray() as labels):
-            return _pair(inputs, labels, what)
-    raise TaskError(f"{what} is {_kind(value)}, expected a map-style Dataset or a pair (inputs, labels)")
+    def _read(self, part: Any, what: str) -> Dataset[Any]:
+        """Return a part of the data as it is to be read."""
+        data = part_of(part, what, labelled=self.objective is None and self._collate is None)
+        workers = 0 if is_in_memory(data) or is_stream(data) else self._experiment.training.loader_workers
+        if self._collate is None and not workers:
+            return data
+        return Loaded(data, self._collate or Loaded.collate, workers, self._code)
+
+    def _located(self, function: str) -> AbstractContextManager[None]:
+        return located(f"task {self.name}: {function} failed", self._file, TaskError)
 
 
-def _pair(inputs: Any, labels: Any, what: str) -> TensorDataset:
-    try:
-        inputs, labels = to_tensor(inputs), to_tensor(labels)
-    except (TypeError, ValueError) as error:
-        raise TaskError(f"{what}: {error}") from error
-    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex():
-        raise TaskError(
-            f"{what}: labels are {labels.dtype} of shape {tuple(labels.shape)}, expected integers of shape (examples,)"
-        )
-    if inputs.dim() == 0 or len(inputs) != len(labels):
-        raise TaskError(f"{what}: inputs have shape {tuple(inputs.shape)}, labels {tuple(labels.shape)}")
-    return TensorDataset(inputs, labels.long())
+def _augmented(augment: OwnAugment, what: str, file: str, batch: Any, random: torch.Generator) -> Any:
+    with located(f"{what} failed", file, TaskError):
+        augmented = augment(batch, random)
+    if kind(augmented) != kind(batch):
+        raise TaskError(f"{what} in {file} returned {kind(augmented)}, expected a batch as it got: {kind(batch)}")
+    return augmented
 
 
-def _kind(value: Any) -> str:
-    name = type(value).__name__
-    return f"{name} of {len(value)}" if isinstance(value, tuple | list) else name
+def _ready(name: str) -> Objective | None:
+    """Return the ready objective of an experiment's `task.objective`."""
+    if not name:
+        return None
+    from lotteryfl.common.training import objectives
+
+    ready: dict[str, Callable[[], Objective]] = {
+        "classification": objectives.Classification,
+        "binary": objectives.Binary,
+        "regression": objectives.Regression,
+        "language-modelling": objectives.LanguageModelling,
+        "hugging-face": objectives.HuggingFace,
+    }
+    return ready[name]()
+
+
+def _called(function: Callable[..., Any], experiment: Experiment) -> Any:
+    """Call a function of the user's with the experiment, if it takes one."""
+    parameters = list(signature(function).parameters.values())[:1]
+    takes = any(
+        parameter.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        and (parameter.name == "experiment" or parameter.default is Parameter.empty)
+        for parameter in parameters
+    )
+    return function(experiment) if takes else function()

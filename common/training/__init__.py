@@ -6,13 +6,17 @@ from lotteryfl.common.lazy import front
 
 if TYPE_CHECKING:
     from lotteryfl.common.training.given import Data
-    from lotteryfl.common.training.loop import Loss, TrainResult, evaluate, train
+    from lotteryfl.common.training.loop import TrainResult, evaluate, train
+    from lotteryfl.common.training.measured import Evaluated
     from lotteryfl.common.training.metrics import Metrics
+    from lotteryfl.common.training.objective import Loss, Objective
 
 __all__ = [
     "Data",
+    "Evaluated",
     "Loss",
     "Metrics",
+    "Objective",
     "TrainResult",
     "evaluate",
     "train",
@@ -22,8 +26,10 @@ __getattr__, __dir__ = front(
     __name__,
     {
         "Data": "given",
-        "Loss": "loop",
+        "Evaluated": "measured",
+        "Loss": "objective",
         "Metrics": "metrics",
+        "Objective": "objective",
         "TrainResult": "loop",
         "evaluate": "loop",
         "train": "loop",

@@ -6,28 +6,28 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.noise import Source, gaussian, uniform
+from lotteryfl.common.training.augmentation import Augmentation
+from lotteryfl.common.training.examples import Examples
 from lotteryfl.common.training.given import Data
 from lotteryfl.common.training.loop import (
-    Examples,
-    Loss,
     OnEpoch,
     OnStep,
     TrainResult,
-    mask_gradients,
     prepared,
-    pull_back,
     require_gradients,
+    training_objective,
 )
+from lotteryfl.common.training.objective import Objective, batch_loss, require_mean
 from lotteryfl.common.training.recipe import Recipe
 
 
@@ -50,7 +50,7 @@ def train_privately(
     privacy: ExamplePrivacy,
     *,
     device: torch.device | str = "cpu",
-    loss: Loss = F.cross_entropy,
+    objective: Objective | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
@@ -68,49 +68,63 @@ def train_privately(
             there are fewer. Its seed is of dropout alone.
         privacy: bound and noise.
         device: where to train.
-        loss: see `Loss`; a mean over the batch.
+        objective: its loss, which must be a mean over examples; None: cross-entropy.
         on_step: called after every step; its loss has no noise.
         on_epoch: called after every epoch.
 
     Raises:
         TypeError: the data set has no length.
-        ValueError: as `train`.
-        TaskError: Opacus is not installed, or one example has no gradient of its own in this model, as with batch norm.
+        ValueError: as `train`, or, as an `OutputError`, the objective's loss is no mean over examples.
+        TaskError: the data are a stream, of which no example is drawn by chance, Opacus is not installed, or one
+            example has no gradient of its own in this model, as with batch norm.
     """
     settings = recipe.settings
-    for option, value in (("epochs", recipe.epochs), ("batch_size", settings.batch_size)):
+    objective = training_objective(settings, objective)
+    for option, value in (("epochs", recipe.epochs or recipe.steps), ("batch_size", settings.batch_size)):
         if value < 1:
             raise ValueError(f"{option}={value}: expected at least 1")
     require_gradients(model)
     device = torch.device(device)
-    examples = Examples(data, device)
+    examples = _drawable(data, device, objective)
     expected = min(settings.batch_size, len(examples))
-    steps = 0
-    with prepared(model, recipe, device) as (plain, start, pruned):
+    steps_of_epoch = ceil(len(examples) / expected)
+    augmented = Augmentation(settings.augment, None, recipe.seed, device)
+    done, last, epoch = 0, recipe.total_steps(steps_of_epoch), 0
+    with prepared(model, recipe, device, steps_of_epoch) as steps:
         deviation = privacy.noise_multiplier * privacy.max_grad_norm / expected
-        with _by_example(model, plain, privacy.max_grad_norm, expected) as optim:
-            for epoch in range(1, recipe.epochs + 1):
+        with _by_example(model, steps.optimizer, privacy.max_grad_norm, expected) as optim:
+            while done < last:
+                epoch += 1
                 total, seen = torch.zeros((), device=device), 0
-                for batch in _poisson_batches(len(examples), expected, privacy.source):
+                batches = _poisson_batches(len(examples), expected, privacy.source)
+                for batch in islice(batches, last - done):
                     optim.zero_grad()
-                    batch_loss = _backward(model, examples, batch, loss)
-                    for parameter, mask in pruned:
+                    loss = _backward(model, examples, batch, objective, augmented)
+                    for parameter, mask in steps.pruned:
                         if parameter.requires_grad:
                             parameter.grad_sample.mul_(mask)  # type: ignore[attr-defined]
                     optim.pre_step()  # bounds, sums, divides: now there are gradients
                     if deviation:
                         _add_noise((each.grad for each in optim.params), deviation, privacy.source)
-                    pull_back(start, recipe.proximal)
-                    mask_gradients(pruned)
-                    plain.step()
-                    steps += 1
-                    total, seen = total + batch_loss * len(batch), seen + len(batch)
+                    steps.take()
+                    done += 1
+                    total, seen = total + loss * len(batch), seen + len(batch)
                     if on_step is not None:
-                        on_step(epoch, steps, batch_loss)
+                        on_step(epoch, done, loss)
                 if on_epoch is not None:
-                    on_epoch(epoch)
+                    with steps.averaged():
+                        on_epoch(epoch)
             optim.zero_grad()
-    return TrainResult(float(total) / max(seen, 1), len(examples), steps)
+    return TrainResult(float(total) / max(seen, 1), len(examples), done)
+
+
+def _drawable(data: Data, device: torch.device, objective: Objective) -> Examples:
+    """Return the examples, if each can be drawn by itself and has a loss of its own."""
+    require_mean(objective, "privacy.dp_sgd")
+    examples = Examples(data, device, objective)
+    if examples.is_stream:
+        raise TaskError("privacy.dp_sgd: draws examples by chance, and the data are a stream: expected a map-style set")
+    return examples
 
 
 def _poisson_batches(examples: int, expected: int, source: Source) -> Iterator[Tensor]:
@@ -119,21 +133,23 @@ def _poisson_batches(examples: int, expected: int, source: Source) -> Iterator[T
         yield (uniform(examples, source) < expected / examples).nonzero().flatten()
 
 
-def _backward(model: nn.Module, examples: Examples, batch: Tensor, loss: Loss) -> Tensor:
+def _backward(
+    model: nn.Module, examples: Examples, batch: Tensor, objective: Objective, augmented: Augmentation
+) -> Tensor:
     """Find the gradient of every example of a batch, into `grad_sample` of the parameters; return the mean loss.
 
     It is 0 by what the loss does not depend on, as a layer that no example went through: that has noise like all else.
     """
     parameters: list[Any] = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    batch_loss = torch.zeros((), device=parameters[0].device)
+    loss = torch.zeros((), device=parameters[0].device)
     if len(batch):
-        ((inputs, labels),) = examples.batches(batch, len(batch))
-        batch_loss = loss(model(inputs), labels)
-        batch_loss.backward()  # type: ignore[no-untyped-call]
+        ((content, _),) = augmented.of(examples.batches(batch, len(batch)))
+        loss = batch_loss(objective, model, content)
+        loss.backward()  # type: ignore[no-untyped-call]
     for parameter in parameters:
         if getattr(parameter, "grad_sample", None) is None:
             parameter.grad_sample = parameter.new_zeros((len(batch), *parameter.shape))
-    return batch_loss.detach()
+    return loss.detach()
 
 
 def _add_noise(gradients: Iterable[Tensor], deviation: float, source: Source) -> None:

@@ -1,25 +1,38 @@
-"""Train and evaluate a classifier; in a pruned one the pruned entries are exactly 0 throughout."""
+"""Train and evaluate a model by an objective; in a pruned one the pruned entries are exactly 0 throughout."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from itertools import islice
+from math import ceil
+from typing import Any, overload
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from lotteryfl.common.errors import OutputError
 from lotteryfl.common.pruning.prune import trainable_ticket
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
-from lotteryfl.common.training.given import Data, collate, dataset_of
+from lotteryfl.common.training.augmentation import Augmentation, OwnAugment
+from lotteryfl.common.training.examples import Batch, Examples
+from lotteryfl.common.training.given import Data
+from lotteryfl.common.training.measured import Evaluated, Meter
 from lotteryfl.common.training.metrics import Metrics, classification_metrics
-from lotteryfl.common.training.recipe import OptimizerName, Recipe, TrainingSettings
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(logits (N, classes), labels (N,)) → mean loss."""
+from lotteryfl.common.training.objective import (
+    Labelled,
+    Loss,
+    Objective,
+    batch_loss,
+    checked_loss,
+    chosen,
+    is_classification,
+)
+from lotteryfl.common.training.precision import autocast, weights_in_format
+from lotteryfl.common.training.recipe import Recipe, TrainingSettings
+from lotteryfl.common.training.steps import Steps
 
 OnStep = Callable[[int, int, Tensor], None]
 """(epoch from 1, step from 1 over all epochs, loss of the step, not yet fetched from the device)."""
@@ -51,49 +64,53 @@ def train(
     epochs: int,
     lr: float,
     batch_size: int = 32,
-    optimizer: OptimizerName = "sgd",
+    optimizer: str = "sgd",
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     proximal: float = 0.0,
     seed: int = 0,
     device: torch.device | str = "cpu",
     loss: Loss = F.cross_entropy,
+    objective: Objective | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
-    """Train a classifier in place, with a fresh optimizer; what is pruned stays exactly 0.
+    """Train a model in place, with a fresh optimizer; what is pruned stays exactly 0.
 
     Shuffling, dropout, and what a data set draws from the global generators of `random`, NumPy and torch derive from
     `seed` alone, and the generators are left as they were. In a model with batch norm a last batch of one example
     joins the batch before it: alone it has no variance.
 
     Args:
-        model: from inputs to logits; moved to `device`. Train mode is set and the modes found are restored.
+        model: what the objective takes, without one from inputs to logits; moved to `device`. Train mode is set and
+            the modes found are restored.
         data: see `common.training.given.Data`; tensors are moved to the device once and indexed in bulk.
         epochs: passes over the data.
         lr: learning rate.
         batch_size: examples in a step.
-        optimizer: "sgd", "adam" or "adamw".
+        optimizer: "sgd", "adam", "adamw", or a class of `torch.optim` by its name.
         momentum: of sgd.
         weight_decay: of the optimizer.
         proximal: μ of the term μ/2 ‖w − w_start‖² that is added to the loss (Li et al. 2020, "FedProx", section 3.2).
         seed: any int.
         device: where to train.
-        loss: see `Loss`.
+        loss: of a classifier, see `Loss`.
+        objective: what is learned in place of classification.
         on_step: called after every step; cancel the training by raising from it.
         on_epoch: called after every epoch; the weights are plain then, see `common.pruning.prune.trainable_ticket`.
 
     Raises:
         TypeError: the data set has no length, or is none.
-        ValueError: no data, inputs and labels of unequal lengths, nothing to train, gradients are off, or an option is
-            wrong.
+        ValueError: no data, inputs and labels of unequal lengths, nothing to train, gradients are off, an option is
+            wrong, or, as an `OutputError`, outputs, batches and objective do not go together.
     """
     # Not validated: what is wrong is said in a function's words where it is used, not in those of an experiment file.
     settings = TrainingSettings.model_construct(
         batch_size=batch_size, optimizer=optimizer, lr=lr, momentum=momentum, weight_decay=weight_decay
     )
     recipe = Recipe(settings, epochs, proximal, seed)
-    return train_by_recipe(model, data, recipe, device=device, loss=loss, on_step=on_step, on_epoch=on_epoch)
+    objective = chosen(objective, loss)
+    return train_by_recipe(model, data, recipe, device=device, objective=objective, on_step=on_step, on_epoch=on_epoch)
 
 
 def train_by_recipe(
@@ -102,7 +119,8 @@ def train_by_recipe(
     recipe: Recipe,
     *,
     device: torch.device | str = "cpu",
-    loss: Loss = F.cross_entropy,
+    objective: Objective | None = None,
+    augment: OwnAugment | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
@@ -113,7 +131,8 @@ def train_by_recipe(
         data: as for `train`.
         recipe: for how long, by which steps, from which seed.
         device: where to train.
-        loss: see `Loss`.
+        objective: what is learned; None: classification by cross-entropy.
+        augment: the task's, done to every batch after what the recipe says.
         on_step: called after every step; cancel the training by raising from it.
         on_epoch: called after every epoch; the weights are plain then, see `common.pruning.prune.trainable_ticket`.
 
@@ -122,59 +141,106 @@ def train_by_recipe(
         ValueError: as `train`.
     """
     settings = recipe.settings
-    if recipe.epochs < 1:
+    if recipe.epochs < 1 and not recipe.steps:
         raise ValueError(f"epochs={recipe.epochs}: expected at least 1")
     require_gradients(model)
+    objective = training_objective(settings, objective)
     device = torch.device(device)
-    examples = Examples(data, device)
+    examples = Examples(data, device, objective)
     merge_single = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    steps_of_epoch = ceil(examples.batch_count(settings.batch_size, merge_single=merge_single) / settings.accumulate)
     shuffler = torch.Generator().manual_seed(derive_seed(recipe.seed, "shuffle"))
-    steps = 0
-    with prepared(model, recipe, device) as (optimizer, start, pruned):
-        for epoch in range(1, recipe.epochs + 1):
-            losses, sizes = [], []
-            order = torch.randperm(len(examples), generator=shuffler)
-            for inputs, labels in examples.batches(order, settings.batch_size, merge_single=merge_single):
-                optimizer.zero_grad()
-                batch_loss = loss(model(inputs), labels)
-                batch_loss.backward()  # type: ignore[no-untyped-call]
-                pull_back(start, recipe.proximal)
-                mask_gradients(pruned)
-                optimizer.step()
-                steps += 1
-                losses.append(batch_loss.detach())
-                sizes.append(len(labels))
+    augmented = Augmentation(settings.augment, augment, recipe.seed, device)
+    cast = autocast(settings, device)
+    done, total, epoch = 0, recipe.total_steps(steps_of_epoch), 0
+    with prepared(model, recipe, device, steps_of_epoch) as steps:
+        while done < total:
+            epoch += 1
+            losses: list[Tensor] = []
+            sizes: list[int] = []
+            batches = augmented.of(examples.shuffled(shuffler, settings.batch_size, merge_single=merge_single))
+            while done < total and (group := list(islice(batches, settings.accumulate))):
+                size = sum([batch.size for batch in group])
+                losses.append(_gradients(steps, group, size, objective, cast))
+                sizes.append(size)
+                steps.take()
+                done += 1
                 if on_step is not None:
-                    on_step(epoch, steps, losses[-1])
+                    on_step(epoch, done, losses[-1])
             if on_epoch is not None:
-                on_epoch(epoch)
-    return TrainResult(_weighted_mean(losses, sizes), len(examples), steps)
+                with steps.averaged():
+                    on_epoch(epoch)
+    return TrainResult(_weighted_mean(losses, sizes), sum(sizes) if examples.is_stream else len(examples), done)
 
 
-class Prepared(NamedTuple):
-    """What the steps of a training work with."""
-
-    optimizer: torch.optim.Optimizer
-    """Fresh; its gradients are dropped in the end."""
-    start: list[tuple[nn.Parameter, Tensor]]
-    """The parameters that train with their values before it, for `pull_back`; none where the recipe has no μ."""
-    pruned: list[tuple[Tensor, Tensor]]
-    """The pruned weights with their masks, for `mask_gradients`."""
+def _gradients(
+    steps: Steps, batches: Sequence[Batch], size: int, objective: Objective, cast: AbstractContextManager[Any]
+) -> Tensor:
+    """Find the gradients of the mean loss over the `size` examples of some batches, in turn; return that loss."""
+    steps.optimizer.zero_grad()
+    shares = []
+    for batch in batches:
+        with cast:
+            share = batch_loss(objective, steps.model, batch.content)
+        if len(batches) > 1:
+            share = share * (batch.size / size)
+        share.backward()  # type: ignore[no-untyped-call]
+        shares.append(share.detach())
+    return shares[0] if len(shares) == 1 else torch.stack(shares).sum()
 
 
 @contextmanager
-def prepared(model: nn.Module, recipe: Recipe, device: torch.device) -> Iterator[Prepared]:
+def prepared(model: nn.Module, recipe: Recipe, device: torch.device, steps_of_epoch: int) -> Iterator[Steps]:
     """Have a model on its device ready for a recipe's steps: in train mode, pruned weights plain, dropout seeded."""
     model.to(device)
     with (
         mode(model, training=True),
         seeded(derive_seed(recipe.seed, "dropout"), device),
         trainable_ticket(model) as pruned,
+        weights_in_format(model, recipe.settings),
     ):
-        optimizer = make_optimizer(model, recipe.settings)
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad and recipe.proximal]
-        yield Prepared(optimizer, [(parameter, parameter.detach().clone()) for parameter in trained], pruned)
-        optimizer.zero_grad()
+        steps = Steps(model, recipe, pruned, steps_of_epoch)
+        yield steps
+        steps.end()
+
+
+def training_objective(settings: TrainingSettings, objective: Objective | None) -> Objective:
+    """Return an objective as the settings want it trained by; None: classification by cross-entropy.
+
+    Raises:
+        ValueError: labels are to be smoothed, and it is not the cross-entropy of classes.
+    """
+    if not settings.label_smoothing:
+        return objective or Labelled()
+    if objective is not None:
+        raise ValueError(
+            f"training.label_smoothing = {settings.label_smoothing:g}: this training has a loss of its own: expected 0"
+        )
+    return Labelled(partial(F.cross_entropy, label_smoothing=settings.label_smoothing))
+
+
+@overload
+def evaluate(
+    model: nn.Module,
+    data: Data,
+    *,
+    batch_size: int = ...,
+    device: torch.device | str = ...,
+    loss: Loss = ...,
+    objective: None = ...,
+) -> Metrics: ...
+
+
+@overload
+def evaluate(
+    model: nn.Module,
+    data: Data,
+    *,
+    batch_size: int = ...,
+    device: torch.device | str = ...,
+    loss: Loss = ...,
+    objective: Objective | None,
+) -> Metrics | Evaluated: ...
 
 
 def evaluate(
@@ -184,64 +250,50 @@ def evaluate(
     batch_size: int = EVALUATION_BATCH,
     device: torch.device | str = "cpu",
     loss: Loss = F.cross_entropy,
-) -> Metrics:
-    """Score a classifier, in eval mode and without gradients; the modes found are restored.
+    objective: Objective | None = None,
+) -> Metrics | Evaluated:
+    """Score a model, in eval mode and without gradients; the modes found are restored.
 
     Args:
-        model: from inputs to logits, one for each class; moved to `device`.
+        model: what the objective takes, without one from inputs to logits, one for each class; moved to `device`.
         data: see `common.training.given.Data`.
         batch_size: examples at a time.
         device: where to evaluate.
-        loss: see `Loss`.
+        loss: of a classifier, see `Loss`.
+        objective: what is measured in place of classification.
+
+    Returns:
+        What classification is measured by; of an objective with metrics of its own, those.
 
     Raises:
         TypeError: the data set has no length, or is none.
         ValueError: no data, inputs and labels of unequal lengths, batch_size is not positive, or, as an `OutputError`,
-            what the model returns has no column for each class.
+            what the model returns has no column for each class, or a metric is not a finite number.
     """
-    device = torch.device(device)
-    examples = Examples(data, device)
+    objective, device = chosen(objective, loss), torch.device(device)
+    examples = Examples(data, device, objective)
     model.to(device)
-    losses, predictions, truth = [], [], []
     with mode(model, training=False), torch.no_grad():
-        for inputs, labels in examples.batches(torch.arange(len(examples)), batch_size):
-            logits = model(inputs)
-            predictions.append(predicted_classes(logits))
-            losses.append(loss(logits, labels))
-            truth.append(labels)
+        if isinstance(objective, Labelled) and is_classification(objective):
+            return _classified(model, examples, objective, batch_size)
+        meter, losses, sizes = Meter(objective, device), [], []
+        for batch, size in examples.in_order(batch_size):
+            outputs = objective.outputs(model, batch)
+            losses.append(checked_loss(objective, outputs, batch))
+            sizes.append(size)
+            meter.see(outputs, batch)
+        return Evaluated(sum(sizes), _weighted_mean(losses, sizes), meter.values())
+
+
+def _classified(model: nn.Module, examples: Examples, objective: Labelled, batch_size: int) -> Metrics:
+    losses, predictions, truth = [], [], []
+    for batch, _ in examples.in_order(batch_size):
+        outputs = objective.outputs(model, batch)
+        predictions.append(predicted_classes(objective.logits(outputs)))
+        losses.append(checked_loss(objective, outputs, batch))
+        truth.append(objective.labels(batch))
     mean_loss = _weighted_mean(losses, [len(labels) for labels in truth])
     return classification_metrics(torch.cat(predictions).cpu(), torch.cat(truth).cpu(), mean_loss)
-
-
-class Examples:
-    """Labelled examples in batches on a device: tensors indexed in bulk, other data sets by a DataLoader."""
-
-    def __init__(self, data: Data, device: torch.device) -> None:
-        self._data = dataset_of(data)
-        self._length = len(self._data)  # type: ignore[arg-type] # `dataset_of` has seen to it
-        if type(self._data) is TensorDataset:
-            self._data = TensorDataset(*(_movable(tensor).to(device) for tensor in self._data.tensors))
-        self._device = device
-
-    def __len__(self) -> int:
-        return self._length
-
-    def batches(self, order: Tensor, batch_size: int, *, merge_single: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (inputs, labels) in the given order of indices, int64 (N,)."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: expected at least 1")
-        batches = list(torch.split(order, batch_size))
-        if merge_single and len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
-            batches[-2:] = [torch.cat(batches[-2:])]
-        if type(self._data) is TensorDataset:
-            for batch in batches:
-                yield self._data[batch.to(self._device)]
-        else:
-            # Its own generator, because a DataLoader draws from it even when the order is given.
-            indices = [batch.tolist() for batch in batches]
-            loader = DataLoader(self._data, batch_sampler=indices, generator=torch.Generator(), collate_fn=collate)
-            for inputs, labels in loader:
-                yield inputs.to(self._device), labels.to(self._device)
 
 
 def require_gradients(model: nn.Module) -> None:
@@ -267,46 +319,6 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for module, was_training in found:
             module.training = was_training
-
-
-def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """Return a fresh optimizer of what is to be trained.
-
-    Raises:
-        ValueError: there is nothing, or no optimizer of this name.
-    """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
-        raise ValueError(f"nothing to train: {type(model).__name__} has no parameter that requires a gradient")
-    lr, weight_decay = settings.lr, settings.weight_decay
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr, momentum=settings.momentum, weight_decay=weight_decay)
-    if settings.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr, weight_decay=weight_decay)
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr, weight_decay=weight_decay)
-    raise ValueError(f"optimizer={settings.optimizer!r}: expected 'sgd', 'adam' or 'adamw'")
-
-
-def pull_back(start: list[tuple[nn.Parameter, Tensor]], proximal: float) -> None:
-    """Add the gradient of the proximal term."""
-    if start:
-        parameters, origins = zip(*((p, origin) for p, origin in start if p.grad is not None), strict=True)
-        away = torch._foreach_sub([p.detach() for p in parameters], origins)
-        torch._foreach_add_([p.grad for p in parameters], away, alpha=proximal)
-
-
-def mask_gradients(pruned: list[tuple[Tensor, Tensor]]) -> None:
-    """Take the gradients of what is pruned away, of (parameter, mask) each."""
-    with_gradient = [(tensor.grad, mask) for tensor, mask in pruned if tensor.grad is not None]
-    if with_gradient:
-        gradients, masks = zip(*with_gradient, strict=True)
-        torch._foreach_mul_(gradients, masks)
-
-
-def _movable(tensor: Tensor) -> Tensor:
-    """Return data that a backward can use."""
-    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def predicted_classes(logits: Any) -> Tensor:

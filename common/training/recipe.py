@@ -3,12 +3,22 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lotteryfl.common.section import Count, Section
+from lotteryfl.common.training.schedules import Schedule
 
-OptimizerName = Literal["sgd", "adam", "adamw"]
-"""Which of torch's optimizers takes the steps."""
+OptimizerName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,63}$")]
+"""Which of torch's optimizers takes the steps: sgd, adam, adamw, or a name of `torch.optim`."""
+
+Option = bool | int | float | str | tuple[int | float, ...]
+"""A value of an optimizer's option."""
+
+AugmentationName = Literal["crop", "flip", "erase", "brightness", "contrast"]
+"""What `common.training.augmentation` does to images."""
+
+SGD = ("sgd", "SGD")
+"""The names of the optimizer that `momentum` and `nesterov` are for."""
 
 
 class TrainingSettings(Section):
@@ -16,13 +26,86 @@ class TrainingSettings(Section):
 
     epochs: Count = 5
     batch_size: Count = 8
+    steps: int = Field(0, ge=0, le=2**31 - 1)
+    """Optimizer steps in a round, in place of epochs; 0: as many as the epochs have."""
+    accumulate: Count = 1
+    """Batches whose examples together make one optimizer step."""
     optimizer: OptimizerName = "sgd"
+    optimizer_options: dict[str, Option] = Field({})
+    """What it takes beside the keys here, by its parameters' names in `torch.optim`."""
     lr: float = Field(0.1, gt=0)
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """For sgd; the others keep torch's defaults."""
+    nesterov: bool = False
+    """For sgd."""
     weight_decay: float = Field(0.0, ge=0)
+    weight_decay_of: Literal["everything", "matrices"] = "everything"
+    """"matrices": norms and biases, all that has less than two dimensions, are spared."""
+    clip_grad_norm: float = Field(0.0, ge=0)
+    """Bound of the L2 norm of a step's gradient; 0: none."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that goes to all classes alike; of training alone."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the mean of the weights over the steps that a training returns; 0: it returns the last."""
+    augment: tuple[AugmentationName, ...] = ()
+    """What is done to every training batch of images, in order."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """In what forward and backward compute, by autocast; weights and steps stay in theirs."""
+    compile: bool = False
+    """Train by `torch.compile`."""
+    channels_last: bool = False
+    """Keep convolutions' weights in that memory format while training."""
     threads: int = Field(1, ge=1, le=1024)
     """torch threads of a worker: part of the experiment, because it changes the order of sums."""
+    loader_workers: int = Field(0, ge=0, le=64)
+    """Processes that read examples of data sets that are not in memory: part of the experiment, because each draws by
+    itself what a data set draws unasked."""
+    schedule: Schedule = Schedule()
+    """Of the learning rate over rounds; the one beyond, in which every client personalises, has that of the last."""
+    local_schedule: Schedule = Schedule()
+    """Of the learning rate over the steps of a round."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainingSettings":
+        if self.nesterov and not (self.optimizer in SGD and self.momentum):
+            raise ValueError(
+                f"training.nesterov = True: must be False with training.optimizer = {self.optimizer!r} and "
+                f"training.momentum = {self.momentum:g}: it is a momentum of sgd's"
+            )
+        own = {"lr", "weight_decay", *(("momentum", "nesterov") if self.optimizer in SGD else ())}
+        for name in sorted(self.optimizer_options.keys() & own):
+            raise ValueError(
+                f"training.optimizer_options.{name} = {self.optimizer_options[name]!r}: expected in training.{name}"
+            )
+        return self
+
+    @property
+    def depends_on_rounds(self) -> bool:
+        """Whether what a round does depends on how many rounds the run has."""
+        return self.schedule.depends_on_length
+
+    def lr_factor(self, round_: int, rounds: int) -> float:
+        """Return the factor of the learning rate in a round.
+
+        Args:
+            round_: from 1.
+            rounds: of the run; in the one beyond, every client personalises.
+        """
+        return self.schedule.factor(max(min(round_, rounds), 1) - 1, rounds)
+
+    def check_rounds(self, rounds: int) -> None:
+        """Check that the schedule goes with the number of rounds.
+
+        Raises:
+            ValueError: it does not begin before they are over, or leaves nothing of the learning rate.
+        """
+        if self.schedule.warmup >= rounds:
+            raise ValueError(f"training.schedule.warmup = {self.schedule.warmup}: must be less than rounds = {rounds}")
+        if not self.lr * self.lr_factor(rounds, rounds):
+            raise ValueError(
+                f"training.schedule.gamma = {self.schedule.gamma:g}: must be larger: "
+                f"the learning rate is 0 in round {rounds}"
+            )
 
 
 @dataclass(frozen=True)
@@ -36,4 +119,16 @@ class Recipe:
     proximal: float = 0.0
     """μ of the term μ/2 ‖w − w_start‖² that is added to the loss (Li et al. 2020, "FedProx", section 3.2)."""
     seed: int = 0
-    """Any int; shuffling and dropout derive from it."""
+    """Any int; shuffling, dropout and augmentation derive from it."""
+    steps: int = 0
+    """Optimizer steps in this training, in place of epochs; 0: epochs."""
+    lr_factor: float = 1.0
+    """Of the learning rate, whatever the schedule over the steps."""
+    before: int = 0
+    """Epochs, or steps, that the round has trained before this: the schedule over its steps goes on from there."""
+    after: int = 0
+    """Epochs, or steps, that the round will train after this."""
+
+    def total_steps(self, steps_of_epoch: int) -> int:
+        """Return how many optimizer steps this training has."""
+        return self.steps or self.epochs * steps_of_epoch

@@ -17,7 +17,7 @@ from lotteryfl.common.text import printable
 from lotteryfl.comparing.cells import Cell, plan_cells
 from lotteryfl.comparing.processes import run_cells
 from lotteryfl.server.results.reporting.data import read_run
-from lotteryfl.server.results.reporting.figures import Figures, Targets, figures, table, target_accuracies
+from lotteryfl.server.results.reporting.figures import Figures, Targets, figures, table, target_accuracies, values_table
 from lotteryfl.server.results.reporting.groups import Group
 from lotteryfl.signals import run_until_signal
 
@@ -86,9 +86,17 @@ def _conclude(cells: Sequence[Cell], out: Path) -> str:
     targets = target_accuracies(groups)
     rows = [figures(group, targets) for group in groups]
     write_text(out / "compare.json", json.dumps(_as_json(rows, targets), indent=2) + "\n", SHARED_FILE)
-    write_text(out / "compare.md", table(rows, targets, "github") + "\n", SHARED_FILE)
-    return f"{table(rows, targets, 'simple')}\n\n{out / 'compare.md'}, {out / 'compare.json'}"
+    write_text(out / "compare.md", _tables(rows, targets, "github") + "\n", SHARED_FILE)
+    return f"{_tables(rows, targets, 'simple')}\n\n{out / 'compare.md'}, {out / 'compare.json'}"
 
 
 def _as_json(rows: Sequence[Figures], targets: Targets) -> dict[str, object]:
-    return {"target_accuracies": targets._asdict(), "strategies": [row.as_json() for row in rows]}
+    score, strategies = rows[0].score, [row.as_json() for row in rows]
+    if not score.own:
+        return {"target_accuracies": targets._asdict(), "strategies": strategies}
+    judged = {"name": score.name, "higher_is_better": score.higher_is_better}
+    return {"score": judged, "target_scores": targets._asdict(), "strategies": strategies}
+
+
+def _tables(rows: Sequence[Figures], targets: Targets, style: str) -> str:
+    return "\n\n".join(filter(None, (table(rows, targets, style), values_table(rows, style))))

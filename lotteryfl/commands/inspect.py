@@ -106,4 +106,6 @@ def _describe(status: pb.RunStatus) -> str:
     lines += map(describe_left_out, status.left_out)
     if status.HasField("last"):
         lines.append(describe_round(status))
+    if status.advice:
+        lines.append(f"advice: {status.advice}")
     return "\n".join(map(printable, lines))

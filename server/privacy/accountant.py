@@ -93,7 +93,7 @@ def _releases(database: Database, experiment: Experiment) -> Iterator[tuple[int,
             yield client, Releases(privacy.noise_multiplier / 2, 1.0, times)
         elif examples is not None:
             batch = min(experiment.training.batch_size, examples)
-            steps = times * plan.train.epochs * ceil(examples / batch)
+            steps = times * (plan.train.steps or plan.train.epochs * ceil(examples / batch))
             yield client, Releases(privacy.noise_multiplier, batch / examples, steps)
 
 

@@ -6,31 +6,34 @@ from tabulate import tabulate
 
 from lotteryfl.server.privacy.accountant import epsilons
 from lotteryfl.server.results.spread import spread
+from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.rundir import RunDirectory
-from lotteryfl.server.store.summaries import client_summaries, left_out, round_summaries
+from lotteryfl.server.store.summaries import client_summaries, left_out, measured, round_summaries, scores_of
 
 
 def final_table(run: RunDirectory) -> str:
     """Return the table of all clients after the last round: their means and spread, and the best round's means.
 
-    Of a client that is left out of that round there is its number alone.
+    Of a client that is left out of that round there is its number alone. Where the task has an objective of its own,
+    there is a second table, of all that it measures.
     """
+    score = run.score
     clients = client_summaries(run.database, run.experiment.rounds + 1)
     columns: dict[str, list[float]] = {
-        "accuracy downloaded": [client.accuracy_downloaded for client in clients],
-        "personalised": [client.accuracy_personalised for client in clients],
+        f"{score.name} downloaded": [client.score_downloaded for client in clients],
+        "personalised": [client.score_personalised for client in clients],
     }
-    if all(client.accuracy_global is not None for client in clients):
-        columns["global"] = [client.accuracy_global or 0.0 for client in clients]
-    accuracies = len(columns)
+    if all(client.score_global is not None for client in clients):
+        columns["global"] = [client.score_global or 0.0 for client in clients]
+    scores = len(columns)
     columns["density"] = [client.density for client in clients]
     columns["bytes down"] = [client.bytes_down for client in clients]
     columns["bytes up"] = [client.bytes_up for client in clients]
     if run.experiment.privacy.is_promised:
         spent = epsilons(run.database, run.experiment)
         columns["ε"] = [spent.get(client.client, 0.0) for client in clients]
-    spreads = [spread(column) for column in columns.values()]
-    best = round_summaries(run.database)
+    spreads = [spread(column, higher_is_better=score.higher_is_better) for column in columns.values()]
+    by_round = [scores_of(summary, score) for summary in round_summaries(run.database)]
     rows: list[list[Any]] = [
         [client.client, *values] for client, values in zip(clients, zip(*columns.values(), strict=True), strict=True)
     ]
@@ -39,12 +42,22 @@ def final_table(run: RunDirectory) -> str:
     rows += [
         ["mean", *(each.mean for each in spreads)],
         ["std", *(each.std for each in spreads)],
-        ["worst 10 %", *(each.worst_decile for each in spreads[:accuracies])],
+        ["worst 10 %", *(each.worst_decile for each in spreads[:scores])],
         [
             "best round",
-            max(summary.accuracy_downloaded for summary in best),
-            max(summary.accuracy_personalised for summary in best),
+            score.best(each.downloaded for each in by_round),
+            score.best(each.personalised for each in by_round),
         ],
     ]
-    formats = ["", *[".3f"] * (accuracies + 1), ",.0f", ",.0f", ".2f"]
-    return tabulate(rows, headers=["client", *columns], floatfmt=formats, intfmt=",")
+    formats = ["", *[score.digits] * scores, ".3f", ",.0f", ",.0f", ".2f"]
+    table = tabulate(rows, headers=["client", *columns], floatfmt=formats, intfmt=",")
+    said = advice(run.database, run.experiment)
+    return "\n\n".join([table, *([_values(run)] if score.own else []), *([f"advice: {said}"] if said else [])])
+
+
+def _values(run: RunDirectory) -> str:
+    """Return the table of all that the task's objective measures, the score first."""
+    columns = measured(run.database, run.experiment.rounds + 1)
+    names = run.score.first_of(columns["downloaded"])
+    rows = [[name, *(column[name] for column in columns.values())] for name in names]
+    return tabulate(rows, headers=["mean over clients", *columns], floatfmt=run.score.digits)

@@ -13,10 +13,10 @@ class Spread(NamedTuple):
     std: float
     """Population standard deviation (divided by n)."""
     worst_decile: float
-    """Mean of the lowest tenth of the values, rounded up: of 25 values of the lowest 3."""
+    """Mean of the worst tenth of the values, rounded up: of 25 values of the lowest 3, where more is better."""
 
 
-def spread(values: Sequence[float]) -> Spread:
+def spread(values: Sequence[float], *, higher_is_better: bool = True) -> Spread:
     """Return how values are spread.
 
     Raises:
@@ -25,5 +25,6 @@ def spread(values: Sequence[float]) -> Spread:
     if not values:
         raise ValueError("no values to take the mean of")
     ascending = np.sort(np.asarray(values, dtype=float))
-    worst = ascending[: -(-len(ascending) // 10)]
+    tenth = -(-len(ascending) // 10)
+    worst = ascending[:tenth] if higher_is_better else ascending[-tenth:]
     return Spread(float(ascending.mean()), float(ascending.std()), float(worst.mean()))

@@ -1,16 +1,24 @@
 """What a run has come to: summary.json."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from lotteryfl.common.atomicfile import write_text
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.spread import spread
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundir import RunDirectory
-from lotteryfl.server.store.summaries import client_summaries, most_left_out, round_summaries
+from lotteryfl.server.store.runfiles import model_file
+from lotteryfl.server.store.summaries import (
+    ClientSummary,
+    client_summaries,
+    measured,
+    most_left_out,
+    round_summaries,
+    scores_of,
+)
 from lotteryfl.server.store.traffic import Traffic
 
 
@@ -30,6 +38,22 @@ class Accuracy(TypedDict):
     personalised_best: float
     global_last: float | None
     global_std: float | None
+
+
+class OwnScore(Accuracy):
+    """The same by the score that the task's own objective names."""
+
+    name: str
+    higher_is_better: bool
+
+
+class Judged(TypedDict):
+    """What the models are worth: by accuracy, or by what the task's own objective measures."""
+
+    accuracy: NotRequired[Accuracy]
+    score: NotRequired[OwnScore]
+    values: NotRequired[dict[str, dict[str, float]]]
+    """By phase (downloaded, personalised, global) and name: means over clients after the last round, the loss too."""
 
 
 class Density(TypedDict):
@@ -71,14 +95,29 @@ class Privacy(TypedDict):
     delta: float
 
 
-class Summary(TypedDict):
+class BestModel(TypedDict):
+    """The global model that is kept as the best by the mean score of the clients that downloaded it."""
+
+    round: int
+    """Whose aggregation made it; 0: θ_0."""
+    score: float
+    file: str
+
+
+class Progress(TypedDict):
+    """Where the experiment asks for it: the best model, and the round after which training ended early."""
+
+    best_model: NotRequired[BestModel]
+    ended_early: NotRequired[int]
+
+
+class Summary(Judged, Progress):
     """summary.json. `last` is measured on every client after the last round, `best` over all rounds."""
 
     strategy: str
     rounds: int
     clients: int
     seed: int
-    accuracy: Accuracy
     density: Density
     bytes: Bytes
     refused: Refused
@@ -94,10 +133,6 @@ def summarise(run: RunDirectory) -> Summary:
     rounds = round_summaries(run.database)
     experiment = run.experiment
     clients = client_summaries(run.database, rounds[-1].round)
-    downloaded = spread([client.accuracy_downloaded for client in clients])
-    personalised = spread([client.accuracy_personalised for client in clients])
-    on_global = [client.accuracy_global for client in clients if client.accuracy_global is not None]
-    globally = spread(on_global) if on_global else None
     density = spread([client.density for client in clients])
     traffic = Traffic(run.database)
     refused = list(_refusals(run))
@@ -106,18 +141,7 @@ def summarise(run: RunDirectory) -> Summary:
         rounds=experiment.rounds,
         clients=experiment.clients,
         seed=experiment.seed,
-        accuracy=Accuracy(
-            downloaded_last=downloaded.mean,
-            downloaded_std=downloaded.std,
-            downloaded_worst_decile=downloaded.worst_decile,
-            downloaded_best=max(summary.accuracy_downloaded for summary in rounds),
-            personalised_last=personalised.mean,
-            personalised_std=personalised.std,
-            personalised_worst_decile=personalised.worst_decile,
-            personalised_best=max(summary.accuracy_personalised for summary in rounds),
-            global_last=None if globally is None else globally.mean,
-            global_std=None if globally is None else globally.std,
-        ),
+        **_judged(run, rounds, clients),
         density=Density(mean=density.mean, std=density.std),
         bytes=Bytes(down=traffic.down, up=traffic.up),
         refused=Refused(
@@ -130,9 +154,47 @@ def summarise(run: RunDirectory) -> Summary:
             for missing in most_left_out(run.database)
         ],
         privacy=_privacy(run, rounds[-1]),
+        **_progress(run),
         model_sha256=run.database.get("model_sha256"),
         tickets_sha256=run.tickets_sha256(),
     )
+
+
+def _judged(run: RunDirectory, rounds: Sequence[pb.RoundSummary], clients: Sequence[ClientSummary]) -> Judged:
+    score = run.score
+    by_round = [scores_of(summary, score) for summary in rounds]
+    downloaded, personalised = (
+        spread(values, higher_is_better=score.higher_is_better)
+        for values in zip(*((client.score_downloaded, client.score_personalised) for client in clients), strict=True)
+    )
+    on_global = [client.score_global for client in clients if client.score_global is not None]
+    globally = spread(on_global) if on_global else None
+    found = Accuracy(
+        downloaded_last=downloaded.mean,
+        downloaded_std=downloaded.std,
+        downloaded_worst_decile=downloaded.worst_decile,
+        downloaded_best=score.best(each.downloaded for each in by_round),
+        personalised_last=personalised.mean,
+        personalised_std=personalised.std,
+        personalised_worst_decile=personalised.worst_decile,
+        personalised_best=score.best(each.personalised for each in by_round),
+        global_last=None if globally is None else globally.mean,
+        global_std=None if globally is None else globally.std,
+    )
+    if not score.own:
+        return Judged(accuracy=found)
+    own = OwnScore(name=score.name, higher_is_better=score.higher_is_better, **found)
+    return Judged(score=own, values=measured(run.database, rounds[-1].round))
+
+
+def _progress(run: RunDirectory) -> Progress:
+    found = Progress()
+    if run.best_round is not None:
+        score = float(run.database.get("best_score"))
+        found["best_model"] = BestModel(round=run.best_round, score=score, file=model_file(run.best_round))
+    if early := run.database.ended_early():
+        found["ended_early"] = early
+    return found
 
 
 def write_summary(run: RunDirectory) -> Path:

@@ -26,11 +26,20 @@ _METRICS = """
     SELECT m.*, r.density, r.train_loss, r.seconds FROM metrics m JOIN results r USING (round, client)
     ORDER BY round, client, phase
 """
+_OF_OBJECTIVES = """
+    SELECT round, client, phase, m.examples, m.loss, r.density, r.train_loss, r.seconds
+    FROM metrics m JOIN results r USING (round, client) ORDER BY round, client, phase
+"""
+_MEASURES = "SELECT round, client, phase, name, value FROM measures"
 _ASSIGNMENTS = """
     SELECT a.round, a.client, a.state, a.attempt, a.worker, a.bytes_down, a.bytes_up, a.leased_at, a.done_at,
            a.density AS density_before, r.density, r.examples, r.seconds
     FROM assignments a LEFT JOIN results r USING (round, client) ORDER BY a.round, a.client
 """
+
+
+_PHASES = ("downloaded", "personalised")
+"""Fields of a round's summary that are numbers by name."""
 
 
 class RunView:
@@ -73,14 +82,20 @@ class RunView:
 
         Columns: means over the round's clients of `accuracy_downloaded`, `accuracy_personalised`, `density` and
         `train_loss`; `round`, `clients`, `seconds`, `broadcasts`, `stragglers`, `refused`; `bytes_down` and `bytes_up`
-        of its assignments; and where privacy is promised `epsilon` and `delta`, elsewhere None.
+        of its assignments; and where privacy is promised `epsilon` and `delta`, elsewhere None. Where the task has an
+        objective of its own, two columns for each of its metrics and the loss in place of accuracy's, as
+        `mae_downloaded` and `mae_personalised`.
 
         Raises:
             LotteryFLError: pandas is not installed.
         """
-        names = [field.name for field in pb.RoundSummary.DESCRIPTOR.fields]
-        rows = [[_value(each, name) for name in names] for each in round_summaries(self._run.database)]
-        table: pd.DataFrame = _pandas().DataFrame(rows, columns=names)
+        names = [field.name for field in pb.RoundSummary.DESCRIPTOR.fields if field.name not in _PHASES]
+        if self._run.score.own:
+            names = [name for name in names if not name.startswith("accuracy_")]
+        summaries = round_summaries(self._run.database)
+        rows = [{name: _value(each, name) for name in names} | _measured(each) for each in summaries]
+        others = list(_measured(summaries[0])) if summaries else []
+        table: pd.DataFrame = _pandas().DataFrame(rows, columns=[*names, *others])
         return table
 
     def summary(self) -> Mapping[str, Any]:
@@ -93,13 +108,18 @@ class RunView:
 
         A last measuring after which the run was made longer has its number with a minus: -31 after 30 rounds.
 
-        Columns: the metrics of `common.training.metrics.Metrics`, and of the whole result `density` after the work,
-        `train_loss` and `seconds`.
+        Columns: the metrics of `common.training.metrics.Metrics`, or those of the task's own objective, and of the
+        whole result `density` after the work, `train_loss` and `seconds`.
 
         Raises:
             LotteryFLError: pandas is not installed.
         """
-        return self._table(_METRICS)
+        if not self._run.score.own:
+            return self._table(_METRICS)
+        key = ["round", "client", "phase"]
+        named = self._table(_MEASURES).pivot_table(index=key, columns="name", values="value").reset_index()
+        table: pd.DataFrame = self._table(_OF_OBJECTIVES).merge(named, on=key, how="left")
+        return table
 
     def assignments(self) -> "pd.DataFrame":
         """Return a row for each round and client: worker, bytes, and the times of lease and result (UTC).
@@ -160,6 +180,13 @@ def _value(summary: pb.RoundSummary, name: str) -> Any:
     if name in ("epsilon", "delta") and not summary.HasField("epsilon"):
         return None
     return getattr(summary, name)
+
+
+def _measured(summary: pb.RoundSummary) -> dict[str, float]:
+    """Return what the round's task measures by its own objective, by column."""
+    return {
+        f"{name}_{phase}": getattr(summary, phase)[name] for phase in _PHASES for name in sorted(summary.downloaded)
+    }
 
 
 def _pandas() -> Any:

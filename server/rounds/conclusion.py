@@ -1,5 +1,6 @@
 """What a round comes to: the new global model from the results, and what the strategy makes of it."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -89,10 +90,15 @@ class ClosedRound:
             new = _under(_kept_by_anyone(updates), new)
         return new
 
+    def _merit(self, row: ResultRow) -> tuple[float, int]:
+        """Return what is the greatest of the best result."""
+        judged = row.validation_score
+        return -math.inf if judged is None else self.run.score.rank(judged), -row.client
+
     def _updates(self) -> list[Update]:
         run, results = self.run, self.results
         if self.strategy.takes_best(self.number):
-            results = [max(results, key=lambda row: (row.validation_accuracy, -row.client))]
+            results = [max(results, key=self._merit)]
         return [
             Update(row.client, row.examples, run.load_masks(row.mask), open_file(run.tensor_path(row.file)), row.scale)
             for row in results

@@ -81,7 +81,7 @@ class Coordinator:
         self._run = run
         self._clock = clock
         self.experiment = run.experiment
-        self.strategy = create_strategy(run.experiment)
+        self.strategy = create_strategy(run.experiment, run.score)
         check_privacy(self.strategy, run.table)
         self._ledger = Ledger(run, self.strategy, clock)
         self._closed: Decision | None = None
@@ -386,9 +386,10 @@ class Coordinator:
         """Return where the run stands."""
         return run_status(
             self.experiment,
+            self._run.score,
             state=self.state,
             reason=self.reason,
-            committed=self.round - 1,
+            committed=self._ledger.committed,
             assignments=len(self._table),
             results=self._table.count("done"),
             seen=self._attendance.seen(self._ledger.round),
@@ -396,4 +397,5 @@ class Coordinator:
             last=self._ledger.last,
             refusals=self._ledger.refusals,
             left_out=self._ledger.left_out,
+            advice=self._ledger.advice,
         )

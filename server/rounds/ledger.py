@@ -16,12 +16,14 @@ from lotteryfl.server.privacy.accountant import most_spent
 from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.journal import note_given, note_returned, note_taken_back
 from lotteryfl.server.rounds.openround import Decision, OpenRound
+from lotteryfl.server.rounds.progress import note_progress
+from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import KeptMask, RunDirectory, put_shared_mask
 from lotteryfl.server.store.runfiles import model_file
-from lotteryfl.server.store.summaries import left_out, round_summaries, told_of
+from lotteryfl.server.store.summaries import left_out, next_round, round_summaries, told_of
 from lotteryfl.server.store.traffic import Traffic
 from lotteryfl.server.strategies.base import ClientState, Strategy
 from lotteryfl.server.strategies.drawing import drawing
@@ -37,10 +39,14 @@ class Ledger:
     round: OpenRound
     rows: dict[int, AssignmentRow]
     """By client, the open round's assignments as they were when it was taken up; how they stand now, `round` knows."""
+    committed: int
+    """How many rounds are committed."""
     last: pb.RoundSummary | None
     """The last committed round."""
     left_out: Sequence[pb.LeftOut]
     """Who sat most committed rounds out, chosen anew with every round and not with every question."""
+    advice: str
+    """What the last committed rounds say against the experiment's settings."""
 
     def __init__(self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float]) -> None:
         """Take up a run where its directory says it stands.
@@ -157,6 +163,7 @@ class Ledger:
             tickets = self.is_final or self._strategy.trains(number)
             spent = most_spent(self._database, self._run.experiment)
             self._database.commit_round(number, self.round.age(self._clock()), closed.reason, spent, tickets=tickets)
+            reason = note_progress(self._run, number, aggregates=self._strategy.aggregates)
             if model is not None:
                 self._database.put("model_sha256", model.sha256)
                 self._database.put("model_digest", model.digest)
@@ -166,7 +173,7 @@ class Ledger:
             if self.is_final:
                 self._put_state("finished", "")
             elif self.state == "running":
-                self._put_state("running", "")  # there is no reason to try again any more
+                self._put_state("running", reason)  # there is no reason to try again any more
         if conclusion.mask is not None:
             self._run.settle_masks(conclusion.mask.digest, counts=True)
         fault("round-committed")
@@ -186,14 +193,16 @@ class Ledger:
 
     def _take_up(self) -> None:
         database = self._database
-        number = database.committed_rounds() + 1
+        number, last = next_round(database, self._run.experiment.rounds), database.last_round()
         self.state, self.reason = database.get("state"), database.get("reason")
-        self.last = next(iter(round_summaries(database, number - 1)), None)
+        self.committed = database.committed_rounds()
+        self.last = next(iter(round_summaries(database, last)), None)
+        self.advice = advice(database, self._run.experiment)
         for missing in left_out(database, self._known_rounds + 1):
             missing.rounds += self._all_left_out.get(missing.client, pb.LeftOut()).rounds
             self._all_left_out[missing.client] = missing
         self.left_out = told_of(self._all_left_out.values())
-        self._known_rounds = number - 1
+        self._known_rounds = last
         rows: list[AssignmentRow] = []
         retries = 0
         if self.state != "finished":

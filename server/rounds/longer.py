@@ -50,6 +50,18 @@ def _check(run: RunDirectory, old: Strategy, new: Strategy) -> None:
         key = "dp_sgd" if old.experiment.privacy.dp_sgd else "noise"
         value = getattr(old.experiment.privacy, key)
         raise ExperimentError(f"{what}privacy.{key} = {value!r} promised its clients an ε that is of so many rounds")
+    if old.experiment.training.depends_on_rounds:
+        schedule = old.experiment.training.schedule
+        raise ExperimentError(f"{what}training.schedule.kind = {schedule.kind!r} depends on how many there are")
+    evaluation = old.experiment.evaluation
+    if (evaluation.patience or evaluation.keep_best) and run.database.committed_rounds() >= rounds:
+        key = "patience" if evaluation.patience else "keep_best"
+        raise ExperimentError(
+            f"{what}evaluation.{key} = {getattr(evaluation, key)!r} has looked at its last one; expected a run that "
+            "has not come to it"
+        )
+    if early := run.database.ended_early():
+        raise ExperimentError(f"{what}its training ended early, after round {early} (evaluation.patience)")
     for round_ in range(1, rounds + 1):
         if _schedule(old, round_) != _schedule(new, round_):
             raise ExperimentError(

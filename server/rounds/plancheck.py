@@ -7,6 +7,8 @@ from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.step import weights_to_prune
+from lotteryfl.common.training.score import ACCURACY, Score
+from lotteryfl.common.wire.clientmetrics import is_good_enough, score_of
 from lotteryfl.common.wire.payload import mask_density
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -15,7 +17,14 @@ _ROUNDING = 1e-9
 """By how much densities may differ that were divided in two places."""
 
 
-def check_plan(table: TensorTable, plan: pb.Plan, before: Masks, after: Masks, metrics: pb.ClientMetrics) -> None:
+def check_plan(
+    table: TensorTable,
+    plan: pb.Plan,
+    before: Masks,
+    after: Masks,
+    metrics: pb.ClientMetrics,
+    score: Score = ACCURACY,
+) -> None:
     """Check a result's mask against the plan of its assignment, and its density against its mask.
 
     Args:
@@ -24,6 +33,7 @@ def check_plan(table: TensorTable, plan: pb.Plan, before: Masks, after: Masks, m
         before: the masks that the client started from.
         after: those it sent, subsets of `before` unless the plan exchanges weights.
         metrics: what it says of its work; checked by `check_metrics`.
+        score: what the run is judged by.
 
     Raises:
         PayloadError: the mask changed and the plan does not say so, or lost more than the plan allows.
@@ -35,7 +45,7 @@ def check_plan(table: TensorTable, plan: pb.Plan, before: Masks, after: Masks, m
     if plan.HasField("select"):
         _check_selection(table, plan.select, kept_before, kept_after)
     elif plan.HasField("prune"):
-        _check_pruning(table, plan.prune, kept_before, kept_after, metrics)
+        _check_pruning(table, plan.prune, kept_before, kept_after, metrics, score)
     elif before.keys() != after.keys() or kept_before != kept_after:
         # A subset that keeps as much as before is the mask of before.
         raise PayloadError("its mask has changed, but its plan does not prune")
@@ -59,16 +69,17 @@ def _check_pruning(
     before: Mapping[str, int],
     after: Mapping[str, int],
     metrics: pb.ClientMetrics,
+    score: Score,
 ) -> None:
     left, lost = sum(before.values()), sum(before.values()) - sum(after.values())
     # Where the masks of two epochs have to differ first, nothing was judged if they did not.
     if not metrics.HasField("validation") and (lost or not prune.min_mask_change):
         raise PayloadError("metrics.validation: missing, and on it depends what its plan prunes")
-    accuracy = metrics.validation.accuracy
-    if lost and accuracy < prune.accuracy_threshold:
+    if lost and not is_good_enough(prune, metrics.validation, score):
+        beyond = "below" if score.higher_is_better else "above"
         raise PayloadError(
-            f"it lost {lost} weights with a validation accuracy of {accuracy}, "
-            f"expected none below {prune.accuracy_threshold}"
+            f"it lost {lost} weights with a validation {score.name} of {score_of(metrics.validation, score)}, "
+            f"expected none {beyond} {prune.score_threshold if score.own else prune.accuracy_threshold}"
         )
     most = weights_to_prune(prune, _total(table), left)
     if prune.scope == pb.Plan.GLOBAL:

@@ -67,14 +67,14 @@ def check_result(run: RunDirectory, result: pb.Result, file: FileName, assigned:
     most = run.experiment.checks.max_examples
     if not 1 <= result.examples <= most:
         raise PayloadError(f"examples = {result.examples}: expected 1 to {most}")
-    check_metrics(result.metrics, globally=run.experiment.measures_globally(assigned.round))
+    check_metrics(result.metrics, globally=run.experiment.measures_globally(assigned.round), score=run.score)
     entries, before = open_file(run.tensor_path(file), "the payload"), run.load_masks(assigned.mask)
     masks = unpack_mask_update(run.table, entries, {} if assigned.plan.HasField("readjust") else before)
     run.wire.of_result(assigned.plan).check(entries, masks, own=assigned.plan.owns_unkept)
     digest = mask_digest(masks)
     if result.mask_digest != digest:
         raise PayloadError(f"mask_digest = {quoted(result.mask_digest)}: the mask sent has {digest!r}")
-    check_plan(run.table, assigned.plan, before, masks, result.metrics)
+    check_plan(run.table, assigned.plan, before, masks, result.metrics, run.score)
     scale = _scale(run, Update(assigned.client, result.examples, masks, entries), assigned)
     density = mask_density(run.table, masks)
     run.save_masks(masks, digest)  # last: whoever gets the answer settles it

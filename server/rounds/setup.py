@@ -14,6 +14,7 @@ from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import Task, load_task
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.tensors.stream import TensorStream
+from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.wire.format import check_model
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
@@ -41,18 +42,19 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     Raises:
         LotteryFLError: experiment and model do not go together, or the folder cannot be used.
     """
-    strategy = create_strategy(experiment)
+    strategy = create_strategy(experiment, task.score)
     with seeded(model_seed(experiment.seed)):
         model = task.model()
     table = _table_of(model, experiment, task)
     own_copy(model, task.name)  # can it be, as every assignment needs?
+    check_recipe(experiment.training, model)
     strategy.check(table)
     check_privacy(strategy, table)
     if (settings := strategy.server_optimizer()).optimizer != "none":
         ServerOptimizer(settings, {})  # is it installed?
     with drawing(experiment, "initial masks"):
         masks = strategy.initial_masks(table)
-    run = RunDirectory.create(path, experiment, table, named_tensors(model), masks, ExtraState.of(model))
+    run = RunDirectory.create(path, experiment, table, named_tensors(model), masks, ExtraState.of(model), task.score)
     bind_task(run, task)
     return run
 

@@ -62,16 +62,17 @@ class Limits:
 
 
 def check_texts(message: Message, most: int) -> None:
-    """Check the lengths of a message's texts, and of those within it.
+    """Check the lengths of a message's texts, and of those within it; of a map, which goes by texts, its keys.
 
     Raises:
         ValueError: one has more characters than that.
     """
     for descriptor, value in message.ListFields():
         values = value if descriptor.is_repeated else (value,)
-        if descriptor.type == descriptor.TYPE_MESSAGE:
+        is_map = descriptor.message_type is not None and descriptor.message_type.GetOptions().map_entry
+        if descriptor.type == descriptor.TYPE_MESSAGE and not is_map:
             for inner in values:
                 check_texts(inner, most)
-        elif descriptor.type == descriptor.TYPE_STRING and (longest := max(map(len, values))) > most:
+        elif (is_map or descriptor.type == descriptor.TYPE_STRING) and (longest := max(map(len, values))) > most:
             name = f"{message.DESCRIPTOR.name}.{descriptor.name}"
             raise ValueError(f"{name} has {longest} characters: at most {most} are taken")

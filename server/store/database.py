@@ -3,13 +3,16 @@
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.names import Digest, FileName, WorkerId
+from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.assignments import AssignmentId, Standing
+from lotteryfl.server.store.measures import score_column
 from lotteryfl.server.store.migrations import RUN_DB, Versions, has_only_tables, version_of
 from lotteryfl.server.store.rows import AssignmentRow, ClientRow, Received, ResultRow, Spent
 from lotteryfl.server.store.transaction import transaction
@@ -103,9 +106,9 @@ class Database:
             if self._connection.in_transaction:  # after some errors SQLite has rolled back by itself
                 self._connection.execute("ROLLBACK")
 
-    def select(self, query: str, *parameters: object) -> sqlite3.Cursor:
-        """Return the rows of a query that is nobody's but the caller's."""
-        return self._connection.execute(query, parameters)
+    def select(self, query: str, *parameters: object, **named: object) -> sqlite3.Cursor:
+        """Return the rows of a query that is nobody's but the caller's; its parameters have places or names."""
+        return self._connection.execute(query, named or parameters)
 
     # -- the run
 
@@ -117,6 +120,19 @@ class Database:
     def put(self, key: str, value: str) -> None:
         """Set a fact about the run."""
         self._connection.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (key, value))
+
+    @cached_property
+    def score(self) -> Score:
+        """What the run is judged by: set when the run is set up, and never again."""
+        name, lower = self.get("score"), self.get("score_lower_is_better")
+        return Score(name, higher_is_better=not lower, own=True) if name else Score()
+
+    def put_score(self, score: Score) -> None:
+        """Set what the run is judged by; of classification nothing is written."""
+        if score.own:
+            self.put("score", score.name)
+        if not score.higher_is_better:
+            self.put("score_lower_is_better", "1")
 
     # -- clients
 
@@ -134,6 +150,14 @@ class Database:
     def committed_rounds(self) -> int:
         """Return how many rounds are committed."""
         return int(self._scalar("SELECT count(*) FROM rounds WHERE state = 'committed' AND round > 0"))
+
+    def last_round(self) -> int:
+        """Return the last round that is committed; 0: none. Training that ended early leaves out numbers before it."""
+        return self._scalar("SELECT coalesce(max(round), 0) FROM rounds WHERE state = 'committed'")
+
+    def ended_early(self) -> int:
+        """Return the round after which `evaluation.patience` was at its end; 0: it was not."""
+        return int(self.get("ended_early", "0"))
 
     def is_open(self, round_: int) -> bool:
         """Tell whether the round has been opened and not yet committed."""
@@ -166,7 +190,7 @@ class Database:
             "WHERE round = ? AND state = 'open'",
             (reason, round_),
         )
-        for table in ("rounds", "assignments", "results", "metrics", "refusals"):
+        for table in ("rounds", "assignments", "results", "metrics", "measures", "refusals"):
             self._connection.execute(f"UPDATE {table} SET round = -round WHERE round = ?", (round_,))  # noqa: S608
 
     def attempts(self, round_: int) -> dict[int, int]:
@@ -268,7 +292,9 @@ class Database:
                 *(received.density, metrics.train_loss, metrics.seconds, received.scale),
             ),
         )
-        evaluations = ((phase, getattr(metrics, field)) for phase, field in _PHASES.items() if metrics.HasField(field))
+        evaluations: list[tuple[str, pb.Evaluation]] = [
+            (phase, getattr(metrics, field)) for phase, field in _PHASES.items() if metrics.HasField(field)
+        ]
         self._connection.executemany(
             "INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -279,14 +305,23 @@ class Database:
                 for phase, e in evaluations
             ),
         )
+        self._connection.executemany(
+            "INSERT INTO measures VALUES (?, ?, ?, ?, ?)",
+            (
+                (id_.round, id_.client, phase, name, value)
+                for phase, e in evaluations
+                for name, value in e.values.items()
+            ),
+        )
 
     def results(self, round_: int) -> list[ResultRow]:
         """Return the results of a round, in client order."""
         rows = self._connection.execute(
-            "SELECT r.round, r.client, r.examples, r.mask, r.file, r.scale, coalesce(v.accuracy, 0) FROM results r "
+            f"SELECT r.round, r.client, r.examples, r.mask, r.file, r.scale, {score_column(self.score, 'v')} "  # noqa: S608
+            "FROM results r "
             "LEFT JOIN metrics v ON (v.round, v.client, v.phase) = (r.round, r.client, 'validation') "
-            "WHERE r.round = ? ORDER BY r.client",
-            (round_,),
+            "WHERE r.round = :round ORDER BY r.client",
+            {"round": round_, "score": self.score.name},
         )
         return [ResultRow(*row) for row in rows]
 

@@ -26,7 +26,16 @@ class Migration(NamedTuple):
     """Changes tables and rows, inside a transaction that it leaves open: by `execute`, never by `executescript`."""
 
 
-MIGRATIONS: tuple[Migration, ...] = ()
+def _add_measures(connection: sqlite3.Connection) -> None:
+    """0.2: tasks may have an objective of their own, with metrics by name."""
+    connection.execute(
+        "CREATE TABLE measures (round INTEGER NOT NULL, client INTEGER NOT NULL, phase TEXT NOT NULL, "
+        "name TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (round, client, phase, name), "
+        "FOREIGN KEY (round, client, phase) REFERENCES metrics) STRICT, WITHOUT ROWID"
+    )
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(7, _add_measures),)
 """One for every version after `OLDEST_VERSION`; what has been released is never edited."""
 
 

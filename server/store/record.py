@@ -47,6 +47,7 @@ class RunRecord:
         """Open what is closed with the record."""
         self.database = opened.enter_context(closing(Database(self.path / "run.db", read_only=read_only)))
         self._require_set_up()
+        self.score = self.database.score
         self.experiment = self._bound_experiment()
 
     def _require_set_up(self) -> None:
@@ -97,6 +98,12 @@ class RunRecord:
     def model_round(self) -> int:
         """The round whose aggregation made the current global model; 0: it is θ_0."""
         return int(self.database.get("model_round", "0"))
+
+    @property
+    def best_round(self) -> int | None:
+        """The round whose aggregation made the best global model so far; None: it is not kept, or not known yet."""
+        kept = self.database.get("best_round")
+        return int(kept) if kept else None
 
 
 def unfinished(path: Path) -> LotteryFLError:

@@ -68,8 +68,8 @@ class ResultRow:
     file: FileName
     scale: float = 1.0
     """Share of its update that counts."""
-    validation_accuracy: float = 0.0
-    """Validation accuracy of the model that its plan judged; 0 where it judged none."""
+    validation_score: float | None = None
+    """Score on validation data of the model that its plan judged; None where it judged none."""
 
 
 class Spent(NamedTuple):

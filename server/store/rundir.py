@@ -3,6 +3,7 @@
 experiment.toml       the experiment as resolved, held against that in run.db; see `store.binding`
 run.db                the experiment, rounds, assignments, results, metrics
 models/round-NNNN.safetensors    the global model after round NNNN (0000: θ_0)
+                                 and the best so far, where evaluation.keep_best asks for it
 models/optimizer-NNNN.safetensors    what the server's optimizer remembers of it, where there is one
 masks/DIGEST.safetensors         packed masks, named by content
 results/ASSIGNMENT.N.safetensors what clients returned; the last of each client is its ticket
@@ -36,6 +37,7 @@ from lotteryfl.common.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER, private
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tasks import task_id
 from lotteryfl.common.tensors.file import open_file, save
+from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
@@ -120,6 +122,7 @@ class RunDirectory(RunRecord):
         initial: Mapping[str, Tensor],
         masks: Masks | None = None,
         extra: ExtraState | None = None,
+        score: Score = ACCURACY,
     ) -> Self:
         """Set up a run in a new or empty folder, or in one where that was begun and never finished.
 
@@ -130,6 +133,7 @@ class RunDirectory(RunRecord):
             initial: θ_0 by plain name, as the table says.
             masks: what all clients start under; none: they are dense.
             extra: what the model's modules keep beside their tensors; None: nothing.
+            score: what the run is judged by.
 
         Raises:
             LotteryFLError: the folder cannot be written or holds something already, or θ_0 is beyond the wire dtype.
@@ -145,7 +149,7 @@ class RunDirectory(RunRecord):
                 _require_free(path)  # nobody has set one up meanwhile
                 _mark(path)
                 _clear(path)
-                cls._set_up(path, experiment, table, initial, masks or {}, extra or ExtraState())
+                cls._set_up(path, experiment, table, initial, masks or {}, extra or ExtraState(), score)
                 _unmark(path)
         except (OSError, sqlite3.Error) as error:
             raise cannot_be_written(path, error) from error
@@ -159,6 +163,7 @@ class RunDirectory(RunRecord):
         initial: Mapping[str, Tensor],
         masks: Masks,
         extra: ExtraState,
+        score: Score,
     ) -> None:
         for folder in FOLDERS:
             (path / folder).mkdir(PRIVATE_FOLDER)
@@ -176,6 +181,7 @@ class RunDirectory(RunRecord):
                 database.put("model_digest", initial_digest)
                 database.put("model_sha256", digest(initial))
                 database.put("state", "running")
+                database.put_score(score)
                 database.add_clients(experiment.clients)
                 if shared is not None:
                     put_shared_mask(database, shared)
@@ -268,7 +274,8 @@ class RunDirectory(RunRecord):
         files, masks = self.database.files_in_use()
         needed = {self.tensor_path(name) for name in files if is_tensor_file(name)}
         needed |= {self.mask_path(mask) for mask in masks if is_digest(mask)}
-        of_the_model = (model_file(0), model_file(self.model_round), optimizer_file(self.model_round))
+        best = self.model_round if self.best_round is None else self.best_round
+        of_the_model = (model_file(0), model_file(best), model_file(self.model_round), optimizer_file(self.model_round))
         return needed | {self.path / name for name in of_the_model}
 
     def remove(self, paths: Iterable[Path]) -> None:

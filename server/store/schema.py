@@ -1,6 +1,6 @@
 """The tables of run.db."""
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Raised with every change of the tables, with a step in `migrations` from the one before."""
 
 OLDEST_VERSION = 6
@@ -87,5 +87,15 @@ CREATE TABLE metrics (
     macro_recall REAL NOT NULL,
     PRIMARY KEY (round, client, phase),
     FOREIGN KEY (round, client) REFERENCES results
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE measures (                     -- what a task's own objective measures beside the loss
+    round INTEGER NOT NULL,
+    client INTEGER NOT NULL,
+    phase TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value REAL NOT NULL,
+    PRIMARY KEY (round, client, phase, name),
+    FOREIGN KEY (round, client, phase) REFERENCES metrics
 ) STRICT, WITHOUT ROWID;
 """

@@ -6,12 +6,14 @@ from typing import NamedTuple
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
+from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.named import clients_named, cut
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rows import AssignmentRow
-from lotteryfl.server.store.summaries import most_left_out, round_summaries
+from lotteryfl.server.store.summaries import most_left_out, next_round, round_summaries
 from lotteryfl.server.store.traffic import Traffic
 
 MOST_TOLD = 100
@@ -36,26 +38,29 @@ class Seen(NamedTuple):
 def status_of(run: RunRecord) -> pb.RunStatus:
     """Return where a run stands by its directory alone, whether or not somebody is running it."""
     database = run.database
-    committed = database.committed_rounds()
-    assignments = database.assignments(committed + 1)
-    summaries = round_summaries(database, committed)
+    number = next_round(database, run.experiment.rounds)
+    assignments = database.assignments(number)
+    summaries = round_summaries(database, database.last_round())
     return run_status(
         run.experiment,
+        run.score,
         state=database.get("state"),
         reason=database.get("reason"),
-        committed=committed,
+        committed=database.committed_rounds(),
         assignments=len(assignments),
         results=sum(row.state == "done" for row in assignments),
-        seen=_seen_on_disk(run, committed + 1, assignments),
+        seen=_seen_on_disk(run, number, assignments),
         traffic=Traffic(database),
         last=summaries[-1] if summaries else None,
         refusals=Refusals(database, run.experiment.checks.max_refusals),
         left_out=most_left_out(database),
+        advice=advice(database, run.experiment),
     )
 
 
 def run_status(
     experiment: Experiment,
+    score: Score,
     *,
     state: str,
     reason: str,
@@ -67,11 +72,13 @@ def run_status(
     last: pb.RoundSummary | None,
     refusals: Refusals,
     left_out: Sequence[pb.LeftOut],
+    advice: str,
 ) -> pb.RunStatus:
     """Return where a run stands.
 
     Args:
         experiment: the run's.
+        score: what the run is judged by.
         state: running, finished or failed.
         reason: why it failed, or tries its open round again.
         committed: rounds that are committed, the last measuring of every client among them.
@@ -82,6 +89,7 @@ def run_status(
         last: means over the clients of the last committed round.
         refusals: results that were refused in the whole run.
         left_out: the clients that sat most rounds out, as `told_of` chooses them.
+        advice: what the last rounds say against the settings.
     """
     return pb.RunStatus(
         state=pb.RunStatus.State.Value(state.upper()),
@@ -102,6 +110,8 @@ def run_status(
         last=last,
         refusals=refusals.messages(),
         left_out=left_out,
+        score=score.name if score.own else "",
+        advice=advice,
     )
 
 

@@ -1,12 +1,15 @@
 """What a run's committed rounds came to, for the tables that people read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from heapq import nsmallest
 from operator import attrgetter
+from typing import NamedTuple
 
+from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.measures import score_column
 
 _MOST_TOLD = 100
 """Clients that sat rounds out, in a status and in a summary."""
@@ -17,13 +20,75 @@ class ClientSummary:
     """One client in one committed round, for the tables people read."""
 
     client: int
-    accuracy_downloaded: float
-    accuracy_personalised: float
+    score_downloaded: float
+    score_personalised: float
     density: float
     bytes_down: int
     bytes_up: int
-    accuracy_global: float | None = None
+    score_global: float | None = None
     """On the task's global test data; None where it was not measured."""
+
+
+class RoundScores(NamedTuple):
+    """Means over the clients of one committed round."""
+
+    downloaded: float
+    personalised: float
+
+
+class Measure(NamedTuple):
+    """What one metric of a task's objective, or its loss, was on average over the clients of a committed round."""
+
+    round: int
+    phase: str
+    """One of downloaded, personalised, global."""
+    name: str
+    value: float
+
+
+def scores_of(summary: pb.RoundSummary, score: Score) -> RoundScores:
+    """Return by what a round is judged."""
+    if not score.own:
+        return RoundScores(summary.accuracy_downloaded, summary.accuracy_personalised)
+    return RoundScores(summary.downloaded[score.name], summary.personalised[score.name])
+
+
+def measures(database: Database, first: int = 1) -> Iterator[Measure]:
+    """Yield all that is known of the committed rounds from `first` on by name, where the task has its own objective."""
+    if not database.score.own:
+        return
+    rows = database.select(
+        """
+        WITH named AS (
+            SELECT round, client, phase, name, value FROM measures
+            UNION ALL SELECT round, client, phase, 'loss', loss FROM metrics
+        )
+        SELECT round, phase, name, avg(value) FROM named JOIN rounds USING (round)
+        WHERE rounds.state = 'committed' AND round >= ? AND phase != 'validation'
+        GROUP BY round, phase, name ORDER BY round, phase, name
+        """,
+        first,
+    )
+    yield from map(Measure._make, rows)
+
+
+def measured(database: Database, round_: int) -> dict[str, dict[str, float]]:
+    """Return by phase and name what the means over clients were in a round, the last that is committed."""
+    found: dict[str, dict[str, float]] = {"downloaded": {}, "personalised": {}}
+    for measure in measures(database, round_):
+        found.setdefault(measure.phase, {})[measure.name] = measure.value
+    return found
+
+
+def next_round(database: Database, rounds: int) -> int:
+    """Return the round that is open or comes next; after the last of them, one more.
+
+    Args:
+        database: of the run.
+        rounds: how many train, if none is spared.
+    """
+    last = database.last_round()
+    return rounds + 1 if last and last == database.ended_early() else last + 1
 
 
 def round_summaries(database: Database, first: int = 1) -> list[pb.RoundSummary]:
@@ -52,6 +117,10 @@ def round_summaries(database: Database, first: int = 1) -> list[pb.RoundSummary]
     for round_, client in late:
         if round_ in summaries:
             summaries[round_].stragglers.append(client)
+    for measure in measures(database, first):
+        if measure.phase != "global":
+            means = summaries[measure.round]
+            (means.downloaded if measure.phase == "downloaded" else means.personalised)[measure.name] = measure.value
     return list(summaries.values())
 
 
@@ -83,16 +152,18 @@ def _read_left_out(rows: Iterable[tuple[int, int, int, str]]) -> list[pb.LeftOut
 
 
 def client_summaries(database: Database, round_: int) -> list[ClientSummary]:
-    """Return every client of a round with its accuracies and density, and its traffic in the whole run."""
+    """Return every client of a round with its scores and density, and its traffic in the whole run."""
+    downloaded, personalised, globally = (score_column(database.score, metrics) for metrics in ("d", "p", "g"))
     rows = database.select(
-        """
-        SELECT r.client, d.accuracy, p.accuracy, r.density, sum(a.bytes_down), sum(a.bytes_up), g.accuracy
+        f"""
+        SELECT r.client, {downloaded}, {personalised}, r.density, sum(a.bytes_down), sum(a.bytes_up), {globally}
         FROM results r JOIN assignments a ON a.client = r.client
         JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
         JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')
         LEFT JOIN metrics g ON (g.round, g.client, g.phase) = (r.round, r.client, 'global')
-        WHERE r.round = ? GROUP BY r.client ORDER BY r.client
-        """,
-        round_,
+        WHERE r.round = :round GROUP BY r.client ORDER BY r.client
+        """,  # noqa: S608 - of the program's own words
+        round=round_,
+        score=database.score.name,
     )
     return [ClientSummary(*row) for row in rows]

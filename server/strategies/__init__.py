@@ -5,6 +5,7 @@ import inspect
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.seeding import seeded
+from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.usercode import absolute, import_source
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.cell import Cell
@@ -75,8 +76,12 @@ def add_strategies(source: str) -> None:
         STRATEGIES[name] = each
 
 
-def create_strategy(experiment: Experiment) -> Strategy:
+def create_strategy(experiment: Experiment, score: Score = ACCURACY) -> Strategy:
     """Return the strategy that the experiment names.
+
+    Args:
+        experiment: of the run.
+        score: what the run is judged by; plans and checks go by it, nothing else of a strategy.
 
     Raises:
         ExperimentError: there is none of that name.
@@ -87,4 +92,6 @@ def create_strategy(experiment: Experiment) -> Strategy:
             f"strategy.name = {name!r}: must be one of {', '.join(STRATEGIES)}, or your own with --strategy FILE"
         )
     with drawing(experiment, "beginning"):
-        return STRATEGIES[name](experiment)
+        strategy = STRATEGIES[name](experiment)
+    strategy.score = score
+    return strategy

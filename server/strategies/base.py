@@ -13,6 +13,7 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.randomness import generator
+from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
@@ -53,6 +54,8 @@ class Strategy(ABC):
     """Pruned weights count as zeros in the mean; otherwise they do not count."""
     owns_unkept: ClassVar[bool] = False
     """Weights off a client's mask are not pruned but its own."""
+    score: Score = ACCURACY
+    """What the run is judged by: what a task's own objective names, or accuracy."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
@@ -77,12 +80,14 @@ class Strategy(ABC):
     def final_plan(self, client: ClientState) -> pb.Plan:
         """Return what every client does after the last round: personalise its ticket as it is."""
         del client
-        epochs = self.experiment.strategy.finetune_epochs or self.experiment.training.epochs
-        return pb.Plan(train=pb.Plan.Train(epochs=epochs), owns_unkept=self.owns_unkept)
+        epochs = self.experiment.strategy.finetune_epochs
+        train = pb.Plan.Train(epochs=epochs) if epochs else Strategy.local_training(self)
+        return pb.Plan(train=train, owns_unkept=self.owns_unkept)
 
     def local_training(self) -> pb.Plan.Train:
         """Return the experiment's local training."""
-        return pb.Plan.Train(epochs=self.experiment.training.epochs)
+        training = self.experiment.training
+        return pb.Plan.Train(steps=training.steps) if training.steps else pb.Plan.Train(epochs=training.epochs)
 
     def check(self, table: TensorTable) -> None:
         """Check that the experiment's settings and its model go with the strategy, before a run is set up.
@@ -90,6 +95,7 @@ class Strategy(ABC):
         Raises:
             ExperimentError: they do not.
         """
+        self._check_threshold()
         if self.prunes and not any(spec.prunable for spec in table):
             raise ExperimentError(
                 f"task.name = {self.experiment.task.name!r}: its model has nothing to prune (strategy.prunable = "
@@ -106,6 +112,20 @@ class Strategy(ABC):
             raise ExperimentError(
                 f"aggregation.rule = {self.experiment.aggregation.rule!r}: with strategy.name = {self.name!r}, "
                 "which counts pruned weights as zeros, expected 'mean'"
+            )
+
+    def _check_threshold(self) -> None:
+        settings = self.experiment.strategy
+        default = type(settings).model_fields["accuracy_threshold"].default
+        if self.score.own and settings.accuracy_threshold not in (0, default):  # 0: always, as without a threshold
+            raise ExperimentError(
+                f"strategy.accuracy_threshold = {settings.accuracy_threshold}: this task is judged by its "
+                f"{self.score.name}: expected strategy.score_threshold"
+            )
+        if not self.score.own and settings.score_threshold is not None:
+            raise ExperimentError(
+                f"strategy.score_threshold = {settings.score_threshold}: this task is classification, judged by its "
+                "accuracy: expected strategy.accuracy_threshold"
             )
 
     def personal(self, table: TensorTable) -> frozenset[str]:
@@ -147,7 +167,7 @@ class Strategy(ABC):
         return True
 
     def takes_best(self, round_: int) -> bool:
-        """Say whether the model of the client of best validation accuracy becomes the global one, not a mean."""
+        """Say whether the model of the client of best validation score becomes the global one, not a mean."""
         del round_
         return False
 

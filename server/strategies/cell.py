@@ -14,7 +14,7 @@ class Cell(LotteryFL):
 
     A client's threshold decays by `strategy.threshold_decay` in every round in which it did not prune, and is back
     when it did; each pruning goes a step of `prune_rate` of all weights further than the client's last, and rewinds.
-    Once it has met the target, it prunes to it in every round, whatever its accuracy, and goes on from there.
+    Once it has met the target, it prunes to it in every round, whatever its score, and goes on from there.
     Pruned weights count as zeros in the mean, weighted by examples.
 
     Differs from the paper's code: validation data decides.
@@ -31,7 +31,10 @@ class Cell(LotteryFL):
             return pb.Plan(prune=self._pruning_to(reached), train=self.local_training())
         plan = super().plan(round_, client)
         plan.prune.rate = min(1 - reached + settings.prune_rate, 1 - settings.target_density)
-        plan.prune.accuracy_threshold *= settings.threshold_decay ** _rounds_without_pruning(client)
+        decay = settings.threshold_decay ** _rounds_without_pruning(client)
+        plan.prune.accuracy_threshold *= decay
+        if plan.prune.HasField("score_threshold"):
+            plan.prune.score_threshold = self.score.lenient(plan.prune.score_threshold, decay)
         return plan
 
     def final_plan(self, client: ClientState) -> pb.Plan:
@@ -44,6 +47,7 @@ class Cell(LotteryFL):
     def _pruning_to(self, density: float) -> pb.Plan.Prune:
         prune = self.pruning()
         prune.rate, prune.target_density, prune.accuracy_threshold = 1 - density, density, 0
+        prune.ClearField("score_threshold")
         return prune
 
 

@@ -11,5 +11,6 @@ class FedProx(FedAvg):
 
     def local_training(self) -> pb.Plan.Train:
         """Return the experiment's local training with the proximal term."""
-        settings = self.experiment
-        return pb.Plan.Train(epochs=settings.training.epochs, proximal=settings.strategy.proximal)
+        train = super().local_training()
+        train.proximal = self.experiment.strategy.proximal
+        return train

@@ -30,7 +30,8 @@ class LotteryFL(Strategy):
         return pb.Plan.Prune(
             rate=settings.prune_rate,
             target_density=settings.target_density,
-            accuracy_threshold=settings.accuracy_threshold,
+            accuracy_threshold=0.0 if self.score.own else settings.accuracy_threshold,
+            score_threshold=settings.score_threshold,
             scope=SCOPES[settings.scope],
             overshoot=settings.overshoot,
             gate_test_examples=_OFFICIAL_TEST_EXAMPLES if settings.gate == "test" else 0,

@@ -26,10 +26,12 @@ class SubFedAvg(LotteryFL):
             ExperimentError: there are not, or as for every strategy.
         """
         super().check(table)
-        if self.experiment.training.epochs < 2 and self.experiment.strategy.min_mask_change:
+        training = self.experiment.training
+        if (training.epochs < 2 or training.steps) and self.experiment.strategy.min_mask_change:
+            key, value = ("steps", training.steps) if training.steps else ("epochs", training.epochs)
             raise ExperimentError(
-                f"training.epochs = {self.experiment.training.epochs}: sub-fedavg compares the masks of the first and "
-                "the last epoch: expected at least 2, or strategy.min_mask_change = 0"
+                f"training.{key} = {value}: sub-fedavg compares the masks of the first and "
+                f"the last epoch: expected {'0' if training.steps else 'at least 2'}, or strategy.min_mask_change = 0"
             )
 
     def plan(self, round_: int, client: ClientState) -> pb.Plan:

@@ -16,6 +16,8 @@ from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.names import Digest, FileName, WorkerId
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensors.file import open_file, parse, save
+from lotteryfl.common.training.objective import Objective
+from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.rounds.conclusion import Conclusion
@@ -52,6 +54,8 @@ class TinyTask:
     """Client k has 8 + k training examples of a rule of its own: other data, other weights in a mean."""
 
     name = "tiny"
+    score = Score()
+    objective: Objective | None = None
 
     def __init__(self, build: Callable[[], nn.Module] = tiny_mlp) -> None:
         self._build = build

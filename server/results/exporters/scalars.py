@@ -8,18 +8,23 @@ from lotteryfl.server.results.reporting.data import RunData
 
 def scalars(run: RunData) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield for every committed round its number, and its figures by name: means over clients, bytes, seconds."""
-    rounds = run.rounds
+    rounds, judged = run.rounds, run.score.name
     for index, number in enumerate(rounds.number.tolist()):
         yield (
             number,
             {
-                "accuracy/downloaded": float(rounds.downloaded[index]),
-                "accuracy/personalised": float(rounds.personalised[index]),
+                f"{judged}/downloaded": float(rounds.downloaded[index]),
+                f"{judged}/personalised": float(rounds.personalised[index]),
                 "density": float(rounds.density[index]),
                 "bytes/down": float(rounds.down[index]),
                 "bytes/up": float(rounds.up[index]),
                 "megabytes_so_far": float(run.sent[index]),
                 "seconds": float(rounds.seconds[index]),
+                **{
+                    f"{name}/{phase}": float(values[index])
+                    for name, phases in rounds.values.items()
+                    for phase, values in zip(("downloaded", "personalised"), phases, strict=True)
+                },
             },
         )
 
@@ -27,6 +32,6 @@ def scalars(run: RunData) -> Iterator[tuple[int, dict[str, float]]]:
 def settings(run: RunData) -> dict[str, Any]:
     """Return the experiment as `section/key` → value, without who may work for it."""
     flat: dict[str, Any] = {}
-    for key, value in run.experiment.model_dump(exclude={"access"}).items():
+    for key, value in run.experiment.model_dump(exclude={"access"}, exclude_none=True).items():
         flat |= {f"{key}/{inner}": v for inner, v in value.items()} if isinstance(value, Mapping) else {key: value}
     return flat

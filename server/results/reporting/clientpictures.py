@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lotteryfl.common.training.score import Score
 from lotteryfl.server.results.foreigntext import as_label
+from lotteryfl.server.results.reporting.data import FloatArray
 from lotteryfl.server.results.reporting.groups import Group
 from lotteryfl.server.results.reporting.style import (
     DOWNLOADED,
@@ -17,7 +19,6 @@ from lotteryfl.server.results.reporting.style import (
     new_figure,
     tidy,
 )
-from lotteryfl.server.results.spread import spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,31 +27,30 @@ _MOST_BINS = 30
 
 
 def draw_clients(groups: Sequence[Group]) -> "Figure":
-    """Draw for each group the histogram of its clients' accuracies in the last round, of all seeds."""
+    """Draw for each group the histogram of its clients' scores in the last round, of all seeds."""
     columns = min(len(groups), 2)
     rows = -(-len(groups) // columns)
-    figure = new_figure("Test accuracy of every client, last round", 1.3 + 2.3 * rows if rows > 1 else 4.1)
+    score = groups[0].score
+    figure = new_figure(f"Test {score.name} of every client, last round", 1.3 + 2.3 * rows if rows > 1 else 4.1)
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     everyone = [client for group in groups for run in group.runs for client in run.clients]
-    lowest = min(min(c.accuracy_personalised, c.accuracy_downloaded) for c in everyone)
-    bins = np.linspace(np.floor(lowest * 20) / 20, 1, _bins(len(everyone) // len(groups)) + 1)
+    bins = _bins(score, [s for c in everyone for s in (c.score_personalised, c.score_downloaded)], len(groups))
     for axes, group in zip(panels, groups, strict=False):
         clients = [client for run in group.runs for client in run.clients]
-        personalised = [client.accuracy_personalised for client in clients]
+        personalised = [client.score_personalised for client in clients]
         axes.hist(personalised, bins, color=PERSONALISED, alpha=0.75, label="personalised")
-        downloaded = [client.accuracy_downloaded for client in clients]
+        downloaded = [client.score_downloaded for client in clients]
         axes.hist(downloaded, bins, histtype="step", color=DOWNLOADED, linewidth=1.6, label="downloaded")
-        mean = spread([float(run.rounds.personalised[-1]) for run in group.runs]).mean  # both as in the table
-        worst = spread([run.worst_decile() for run in group.runs]).mean
-        axes.axvline(mean, color=INK, linewidth=1.3, label="personalised, mean")
-        axes.axvline(worst, color=INK, linewidth=1.3, linestyle=":", label="personalised, worst 10 %")
+        found = group.last_spread()  # as in the table
+        axes.axvline(found.mean, color=INK, linewidth=1.3, label="personalised, mean")
+        axes.axvline(found.worst_decile, color=INK, linewidth=1.3, linestyle=":", label="personalised, worst 10 %")
         axes.yaxis.get_major_locator().set_params(integer=True)
         of_seeds = f" of {len(group.runs)} seeds" if len(group.runs) > 1 else ""
-        heading = f"mean {mean:.3f}, worst 10 % {worst:.3f}"
+        heading = f"mean {found.mean:{score.digits}}, worst 10 % {found.worst_decile:{score.digits}}"
         tidy(axes, "", f"clients{of_seeds}", f"{group.label}: {heading}")
     for axes in panels[len(groups) - columns : len(groups)]:  # the lowest of each column
         axes.tick_params(labelbottom=True)
-        axes.set_xlabel("accuracy on the client's own test set", color=INK)
+        axes.set_xlabel(f"{score.name} on the client's own test set", color=INK)
     for axes in panels[len(groups) :]:
         axes.set_visible(False)
     legend_below(figure, panels[0])
@@ -93,5 +93,16 @@ def draw_layers(groups: Sequence[Group]) -> "Figure | None":
     return figure
 
 
-def _bins(clients: int) -> int:
-    return int(np.clip(clients, 10, _MOST_BINS))
+def _bins(score: Score, scores: Sequence[float], groups: int) -> FloatArray:
+    """Return the edges of the bars of scores, two of each client; accuracies have theirs at whole twentieths, up to 1.
+
+    Args:
+        score: what they are.
+        scores: of all clients of all groups.
+        groups: how many.
+    """
+    least, most = min(scores), max(scores)
+    if not score.own:
+        least, most = np.floor(least * 20) / 20, 1
+    bars = int(np.clip(len(scores) // 2 // groups, 10, _MOST_BINS))
+    return np.histogram_bin_edges([], bars, (least, most))

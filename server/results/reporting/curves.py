@@ -1,4 +1,4 @@
-"""Pictures over rounds: accuracy, and bytes."""
+"""Pictures over rounds: the score and all else that is measured, and bytes."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -25,30 +25,52 @@ _SENT = "megabytes sent, both ways"
 
 
 def draw_accuracy(groups: Sequence[Group]) -> "Figure":
-    """Draw accuracy against rounds and against megabytes.
+    """Draw the score against rounds and against megabytes.
 
     One group has a line for the downloaded and one for the personalised model; of several, each has a row of panels.
     """
     phases = ("personalised", "downloaded")
     alone = len(groups) == 1
-    figure = new_figure(f"Test accuracy, mean over clients{_bands(groups)}", 4.0 if alone else 6.6)
+    score = groups[0].score
+    figure = new_figure(f"Test {score.name}, mean over clients{_bands(groups)}", 4.0 if alone else 6.6)
     panels = figure.subplots(1 if alone else 2, 2, sharey="row", squeeze=False)
     for row, phase in enumerate(phases):
         left, right = panels[0 if alone else row]
         for index, group in enumerate(groups):
             colour, dashes = line_style(row if alone else index)
             label = f"{phase} model" if alone else group.title
-            accuracy = group.over_runs(_accuracy(phase))
+            scores = group.over_runs(_scores(phase))
             for axes, x in ((left, group.rounds), (right, group.sent)):
-                _line(axes, x, accuracy, colour, dashes, label, has_dot=group.first.is_final)
+                _line(axes, x, scores, colour, dashes, label, has_dot=group.first.is_final)
         title = "" if alone else f"{phase} model"
-        tidy(left, _ROUND, "accuracy", title)
+        tidy(left, _ROUND, score.name, title)
         tidy(right, _SENT, "", title)
         right.set_xlim(left=0)
     if alone:
-        panels[0][0].legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=9)
+        corner = "lower right" if score.higher_is_better else "upper right"
+        panels[0][0].legend(loc=corner, frameon=False, labelcolor=INK, fontsize=9)
     else:
         legend_below(figure, panels[0][0])
+    return figure
+
+
+def draw_values(groups: Sequence[Group]) -> "Figure | None":
+    """Draw what a task's own objective measures beside its score, a panel for each, personalised; None: nothing."""
+    names = [name for name in groups[0].first.rounds.values if name != groups[0].score.name]
+    if not names:
+        return None
+    rows = -(-len(names) // 2)
+    figure = new_figure(f"On test data, personalised, mean over clients{_bands(groups)}", 1.4 + 2.4 * rows)
+    panels = figure.subplots(rows, 2, squeeze=False).ravel()
+    for axes, name in zip(panels, names, strict=False):
+        for index, group in enumerate(groups):
+            colour, dashes = line_style(index)
+            values = group.over_runs(_values(name))
+            _line(axes, group.rounds, values, colour, dashes, group.title, has_dot=group.first.is_final)
+        tidy(axes, _ROUND, name)
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    legend_below(figure, panels[0])
     return figure
 
 
@@ -83,8 +105,12 @@ def draw_traffic(groups: Sequence[Group]) -> "Figure":
     return figure
 
 
-def _accuracy(phase: str) -> Callable[[RunData], FloatArray]:
+def _scores(phase: str) -> Callable[[RunData], FloatArray]:
     return (lambda run: run.rounds.downloaded) if phase == "downloaded" else (lambda run: run.rounds.personalised)
+
+
+def _values(name: str) -> Callable[[RunData], FloatArray]:
+    return lambda run: run.rounds.values[name][1]
 
 
 def _line(

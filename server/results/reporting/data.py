@@ -1,6 +1,6 @@
 """What a report shows of a run: read once, from run.db and the masks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -13,12 +13,13 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import Masks, count
 from lotteryfl.common.security.identity import name_of
+from lotteryfl.common.training.score import Score
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.results.spread import spread
+from lotteryfl.server.results.spread import Spread, spread
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.rundir import RunDirectory, inspected
-from lotteryfl.server.store.summaries import ClientSummary, client_summaries, left_out, round_summaries
+from lotteryfl.server.store.summaries import ClientSummary, client_summaries, left_out, round_summaries, scores_of
 from lotteryfl.server.store.traffic import shared_bytes
 
 FloatArray = npt.NDArray[np.float64]
@@ -33,7 +34,7 @@ class Rounds:
     clients: IntArray
     """The clients with a result."""
     downloaded: FloatArray
-    """Mean test accuracy over the round's clients, of the model as they got it."""
+    """Mean score over the round's clients, on their test data, of the model as they got it."""
     personalised: FloatArray
     """The same after local training."""
     density: FloatArray
@@ -42,6 +43,8 @@ class Rounds:
     up: IntArray
     seconds: FloatArray
     """The time from opening to commit, by the wall clock: with the pause, where the run was interrupted in between."""
+    values: Mapping[str, tuple[FloatArray, FloatArray]]
+    """By name, all that the task's own objective measures, the loss too: downloaded and personalised; mean as above."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class RunData:
 
     path: Path
     experiment: Experiment
+    score: Score
+    """What it is judged by."""
     is_finished: bool
     rounds: Rounds
     clients: tuple[ClientSummary, ...]
@@ -108,23 +113,27 @@ class RunData:
         kept = [[count(m[name]) / sizes[name] if name in m else 1.0 for name in self.layers] for m in self.masks]
         return np.array(kept)
 
-    def megabytes_to(self, accuracy: float, by_round: FloatArray) -> float:
+    def megabytes_to(self, score: float, by_round: FloatArray) -> float:
         """Return the megabytes sent until a round was as good; inf: none was.
 
         Args:
-            accuracy: to be reached.
-            by_round: the rounds' accuracies, (rounds,).
+            score: to be reached.
+            by_round: the rounds' scores, (rounds,).
         """
-        reached = np.flatnonzero(by_round >= accuracy)
+        reached = np.flatnonzero(by_round >= score if self.score.higher_is_better else by_round <= score)
         return float(self.sent[reached[0]]) if reached.size else float("inf")
 
     def worst_decile(self) -> float:
-        """Return the mean of the lowest tenth of the clients' personalised accuracies in the last round."""
-        return spread([client.accuracy_personalised for client in self.clients]).worst_decile
+        """Return the mean of the worst tenth of the clients' personalised scores in the last round."""
+        return self.spread([client.score_personalised for client in self.clients]).worst_decile
+
+    def spread(self, scores: Sequence[float]) -> Spread:
+        """Return how scores of this run are spread."""
+        return spread(scores, higher_is_better=self.score.higher_is_better)
 
     def globally(self) -> float:
-        """Return the mean accuracy on the task's global test data; nan: it was not measured."""
-        values = [c.accuracy_global for c in self.clients if c.accuracy_global is not None]
+        """Return the mean score on the task's global test data; nan: it was not measured."""
+        values = [c.score_global for c in self.clients if c.score_global is not None]
         return spread(values).mean if values else float("nan")
 
 
@@ -135,12 +144,13 @@ def read_run(path: Path) -> RunData:
         LotteryFLError: there is no run, no round of it is committed, or it is damaged.
     """
     with inspected(path) as run, run.database.snapshot():
-        rounds = _rounds(run.database)
+        rounds = _rounds(run.database, run.score)
         if not rounds.number.size:
             raise LotteryFLError(f"{path}: no round is committed yet: there is nothing to report")
         return RunData(
             path,
             run.experiment,
+            run.score,
             run.state == "finished",
             rounds,
             tuple(client_summaries(run.database, int(rounds.number[-1]))),
@@ -167,11 +177,9 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _rounds(database: Database) -> Rounds:
-    rows = [
-        (s.round, s.clients, s.accuracy_downloaded, s.accuracy_personalised, s.density)
-        for s in round_summaries(database)
-    ]
+def _rounds(database: Database, score: Score) -> Rounds:
+    summaries = round_summaries(database)
+    rows = [(s.round, s.clients, *scores_of(s, score), s.density) for s in summaries]
     traffic = {
         round_: (down, up, (_time(committed) - _time(opened)))
         for round_, down, up, opened, committed in database.select(
@@ -190,6 +198,13 @@ def _rounds(database: Database) -> Rounds:
         down=down.astype(np.int64),
         up=up.astype(np.int64),
         seconds=seconds,
+        values={
+            name: (
+                np.array([summary.downloaded[name] for summary in summaries]),
+                np.array([summary.personalised[name] for summary in summaries]),
+            )
+            for name in (score.first_of(summaries[0].downloaded) if summaries else ())
+        },
     )
 
 

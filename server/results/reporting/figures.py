@@ -2,21 +2,22 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from tabulate import tabulate
 
+from lotteryfl.common.training.score import Score
 from lotteryfl.server.results.reporting.data import RunData
-from lotteryfl.server.results.reporting.groups import Group
+from lotteryfl.server.results.reporting.groups import Group, common_score
 from lotteryfl.server.results.spread import Spread, spread
 
 TARGET_SHARE = 0.9
-"""The share of the best accuracy of all groups to which the cost in megabytes is measured."""
+"""The share of the best score of all groups to which the cost in megabytes is measured."""
 
 
 class Targets(NamedTuple):
-    """Accuracies that megabytes are counted to."""
+    """Scores that megabytes are counted to."""
 
     personalised: float
     downloaded: float
@@ -24,7 +25,7 @@ class Targets(NamedTuple):
 
 @dataclass(frozen=True)
 class Figures:
-    """What the runs of a group came to. Accuracies are in [0, 1], each a mean over clients; all is over seeds."""
+    """What the runs of a group came to, over seeds. Scores are means over clients; accuracies are in [0, 1]."""
 
     label: str
     strategy: str
@@ -35,32 +36,48 @@ class Figures:
     downloaded_last: Spread
     downloaded_best: Spread
     worst_decile: Spread
-    """The worst tenth of the clients: their personalised accuracies in the last round."""
+    """The worst tenth of the clients: their personalised scores in the last round."""
     global_last: Spread | None
     """Personalised, on the task's global test data; None: not measured."""
     density: Spread
     megabytes_to_personalised: Spread | None
-    """Down and up until the personalised accuracy was the target; None: not every seed got there."""
+    """Down and up until the personalised score was the target; None: not every seed got there."""
     megabytes_to_downloaded: Spread | None
-    """The same by the downloaded accuracy."""
+    """The same by the downloaded score."""
     megabytes: Spread
     """Down and up in the whole run."""
     seconds: Spread
     """What the runs took by the wall clock."""
+    score: Score
+    """What they are judged by."""
+    values: dict[str, tuple[Spread, Spread]]
+    """By name, all that the task's own objective measures: downloaded and personalised, in the last round."""
 
     def as_json(self) -> dict[str, object]:
         """Return the figures with every spread as mean and std."""
-        values: dict[str, object] = {}
-        for key, value in asdict(self).items():
-            values[key] = {"mean": value.mean, "std": value.std} if isinstance(value, Spread) else value
-        return values
+        found: dict[str, object] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            found[field.name] = _mean_and_std(value) if isinstance(value, Spread) else value
+        del found["score"], found["values"]
+        if self.score.own:
+            found["values"] = {
+                name: {"downloaded": _mean_and_std(downloaded), "personalised": _mean_and_std(personalised)}
+                for name, (downloaded, personalised) in self.values.items()
+            }
+        return found
 
 
 def target_accuracies(groups: Sequence[Group]) -> Targets:
-    """Return nine tenths of the best mean accuracies that any group had in any round."""
-    personalised = (spread([float(run.rounds.personalised.max()) for run in group.runs]).mean for group in groups)
-    downloaded = (spread([float(run.rounds.downloaded.max()) for run in group.runs]).mean for group in groups)
-    return Targets(TARGET_SHARE * max(personalised), TARGET_SHARE * max(downloaded))
+    """Return nine tenths of the best mean accuracies that any group had in any round; or of scores as much.
+
+    Raises:
+        LotteryFLError: the groups are judged by different scores.
+    """
+    score = common_score(groups)
+    personalised = (spread([score.best(run.rounds.personalised.tolist()) for run in g.runs]).mean for g in groups)
+    downloaded = (spread([score.best(run.rounds.downloaded.tolist()) for run in g.runs]).mean for g in groups)
+    return Targets(*(score.lenient(score.best(means), TARGET_SHARE) for means in (personalised, downloaded)))
 
 
 def figures(group: Group, targets: Targets) -> Figures:
@@ -68,8 +85,9 @@ def figures(group: Group, targets: Targets) -> Figures:
 
     Args:
         group: the runs.
-        targets: accuracies that megabytes are counted to.
+        targets: scores that megabytes are counted to.
     """
+    score = group.score
 
     def over(values: Sequence[float]) -> Spread | None:
         return spread(values) if all(map(math.isfinite, values)) else None
@@ -77,9 +95,9 @@ def figures(group: Group, targets: Targets) -> Figures:
     def each(runs: Sequence[RunData]) -> dict[str, Spread]:
         return {
             "personalised_last": spread([float(run.rounds.personalised[-1]) for run in runs]),
-            "personalised_best": spread([float(run.rounds.personalised.max()) for run in runs]),
+            "personalised_best": spread([score.best(run.rounds.personalised.tolist()) for run in runs]),
             "downloaded_last": spread([float(run.rounds.downloaded[-1]) for run in runs]),
-            "downloaded_best": spread([float(run.rounds.downloaded.max()) for run in runs]),
+            "downloaded_best": spread([score.best(run.rounds.downloaded.tolist()) for run in runs]),
             "worst_decile": spread([run.worst_decile() for run in runs]),
             "density": spread([float(run.rounds.density[-1]) for run in runs]),
             "megabytes": spread([float(run.sent[-1]) for run in runs]),
@@ -98,6 +116,14 @@ def figures(group: Group, targets: Targets) -> Figures:
         megabytes_to_downloaded=over(
             [run.megabytes_to(targets.downloaded, run.rounds.downloaded) for run in group.runs]
         ),
+        score=score,
+        values={
+            name: (
+                spread([float(run.rounds.values[name][0][-1]) for run in group.runs]),
+                spread([float(run.rounds.values[name][1][-1]) for run in group.runs]),
+            )
+            for name in group.first.rounds.values
+        },
         **each(group.runs),
     )
 
@@ -107,21 +133,24 @@ def table(rows: Sequence[Figures], targets: Targets, style: str) -> str:
 
     Args:
         rows: the groups' figures.
-        targets: accuracies that megabytes were counted to.
+        targets: scores that megabytes were counted to.
         style: as tabulate has it: "simple", "github" or "html".
     """
-    headers = ["", "personalised", "best", "worst 10 %", "downloaded", "best", "density"]
-    headers += [f"MB to {targets.personalised:.3f} personalised", f"to {targets.downloaded:.3f} downloaded"]
+    score = rows[0].score
+    personalised, downloaded = (format(target, score.digits) for target in targets)
+    title = f"{score.name}, {'higher' if score.higher_is_better else 'lower'} is better" if score.own else ""
+    headers = [title, "personalised", "best", "worst 10 %", "downloaded", "best", "density"]
+    headers += [f"MB to {personalised} personalised", f"to {downloaded} downloaded"]
     headers += ["MB in all", "seconds"]
     cells = [
         [
             row.label + ("" if row.is_finished else " (unfinished)"),
             *(
-                _accuracy(row, row.personalised_last),
-                _accuracy(row, row.personalised_best),
-                _accuracy(row, row.worst_decile),
+                _score(row, row.personalised_last),
+                _score(row, row.personalised_best),
+                _score(row, row.worst_decile),
             ),
-            *(_accuracy(row, row.downloaded_last), _accuracy(row, row.downloaded_best)),
+            *(_score(row, row.downloaded_last), _score(row, row.downloaded_best)),
             f"{row.density.mean:.3f}",
             _megabytes(row.megabytes_to_personalised),
             _megabytes(row.megabytes_to_downloaded),
@@ -133,14 +162,31 @@ def table(rows: Sequence[Figures], targets: Targets, style: str) -> str:
     if any(row.global_last for row in rows):
         headers.insert(6, "global")
         for cell, row in zip(cells, rows, strict=True):
-            cell.insert(6, "–" if row.global_last is None else _accuracy(row, row.global_last))
+            cell.insert(6, "–" if row.global_last is None else _score(row, row.global_last))
     alignment = ("left", *["right"] * (len(headers) - 1))
     return tabulate(cells, headers=headers, tablefmt=style, colalign=alignment, disable_numparse=True)
+
+
+def values_table(rows: Sequence[Figures], style: str) -> str:
+    """Return the table of all that the task's own objective measures; '' where there is none."""
+    cells = [
+        [row.label if not index else "", name, _score(row, personalised), _score(row, downloaded)]
+        for row in rows
+        for index, (name, (downloaded, personalised)) in enumerate(row.values.items())
+    ]
+    headers = ("", "", "personalised", "downloaded")
+    alignment = ("left", "left", "right", "right")
+    return tabulate(cells, headers, tablefmt=style, colalign=alignment, disable_numparse=True) if cells else ""
 
 
 def _megabytes(value: Spread | None) -> str:
     return "–" if value is None else f"{value.mean:,.1f}"
 
 
-def _accuracy(row: Figures, value: Spread) -> str:
-    return f"{value.mean:.3f} ± {value.std:.3f}" if len(row.seeds) > 1 else f"{value.mean:.3f}"
+def _score(row: Figures, value: Spread) -> str:
+    mean, std = format(value.mean, row.score.digits), format(value.std, row.score.digits)
+    return f"{mean} ± {std}" if len(row.seeds) > 1 else mean
+
+
+def _mean_and_std(value: Spread) -> dict[str, float]:
+    return {"mean": value.mean, "std": value.std}

@@ -7,8 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
+from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.training.score import Score
 from lotteryfl.server.results.reporting.data import FloatArray, IntArray, RunData
+from lotteryfl.server.results.spread import Spread
 
 _SEED = re.compile(r"-seed\d+$")
 """What `lotteryfl compare` adds to the names of its run directories."""
@@ -25,6 +28,11 @@ class Group:
     def first(self) -> RunData:
         """The run to show where one must do."""
         return self.runs[0]
+
+    @property
+    def score(self) -> Score:
+        """What its runs are judged by."""
+        return self.first.score
 
     @property
     def title(self) -> str:
@@ -45,6 +53,11 @@ class Group:
     def sent(self) -> FloatArray:
         """(rounds,): mean over runs of the megabytes sent so far."""
         return self.over_runs(lambda run: run.sent)[0]
+
+    def last_spread(self) -> Spread:
+        """Return how clients' personalised scores in the last round are spread: over the runs, the means of theirs."""
+        of_runs = [run.spread([client.score_personalised for client in run.clients]) for run in self.runs]
+        return Spread(*(float(np.mean(values)) for values in zip(*of_runs, strict=True)))
 
     def over_runs(self, series: Callable[[RunData], FloatArray | IntArray]) -> tuple[FloatArray, FloatArray]:
         """Return mean and standard deviation over the runs of a series over rounds, each (rounds,)."""
@@ -70,6 +83,22 @@ def group_runs(runs: Sequence[RunData]) -> list[Group]:
         Group(label, tuple(sorted(group, key=lambda run: run.experiment.seed)))
         for label, group in zip(labels, groups, strict=True)
     ]
+
+
+def common_score(groups: Sequence[Group]) -> Score:
+    """Return what all runs are judged by.
+
+    Raises:
+        LotteryFLError: some are judged otherwise than others.
+    """
+    score = groups[0].score
+    for run in (run for group in groups for run in group.runs):
+        if run.score != score:
+            raise LotteryFLError(
+                f"{run.path}: is judged by its {run.score.name}, and {groups[0].first.path} by its {score.name}: "
+                "expected runs of one task"
+            )
+    return score
 
 
 def _without_seed(experiment: Experiment) -> str:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from lotteryfl.common.experiment.experiment import to_toml
 from lotteryfl.common.experiment.settings import AccessSettings
 from lotteryfl.common.tasks import task_id
-from lotteryfl.server.results.reporting.figures import Figures, Targets, table
+from lotteryfl.common.training.score import Score
+from lotteryfl.server.results.reporting.figures import Figures, Targets, table, values_table
 from lotteryfl.server.results.reporting.groups import Group
 
 _STYLE = """
@@ -45,7 +46,7 @@ def render(
     Args:
         groups: the runs shown.
         rows: their figures.
-        targets: accuracies that megabytes are counted to.
+        targets: scores that megabytes are counted to.
         pictures: to embed, in order.
         notes: what is not shown, and why.
     """
@@ -60,7 +61,8 @@ def render(
             f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
             f"<h1>{escape(title)}</h1>",
             f'<div class="wide">{table(rows, targets, "html")}</div>',
-            f"<p>{escape(_legend(targets))}</p>",
+            f"<p>{escape(_legend(targets, groups[0].score))}</p>",
+            *([f'<div class="wide">{others}</div>'] if (others := values_table(rows, "html")) else []),
             *(f"<p>{escape(note)}</p>" for note in notes),
             *map(_figure, pictures),
             "<h2>Experiments</h2>",
@@ -70,14 +72,18 @@ def render(
     )
 
 
-def _legend(targets: Targets) -> str:
+def _legend(targets: Targets, score: Score) -> str:
+    what, one = ("Scores", "score") if score.own else ("Accuracies", "accuracy")
+    tenth = "worst" if score.own else "lowest"
+    personalised, downloaded = (format(target, score.digits) for target in targets)
+    of_best = "a tenth from" if score.own else "nine tenths of"
     return (
-        "Accuracies are means over clients ± their standard deviation over seeds, on the clients' own test sets: "
+        f"{what} are means over clients ± their standard deviation over seeds, on the clients' own test sets: "
         "personalised after local training, downloaded before it; first in the last round, in which every client is "
-        "measured, then in the best one. Worst 10 %: mean of the lowest tenth of the clients, personalised, last "
-        "round. MB are 10^6 bytes, down and up, in the whole run and "
-        f"until the personalised accuracy was {targets.personalised:.3f} or the downloaded one "
-        f"{targets.downloaded:.3f}, nine tenths of the best here. "
+        "measured, then in the best one. "
+        f"Worst 10 %: mean of the {tenth} tenth of the clients, personalised, last round. "
+        "MB are 10^6 bytes, down and up, in the whole run and "
+        f"until the personalised {one} was {personalised} or the downloaded one {downloaded}, {of_best} the best here. "
         "Seconds are the rounds' by the wall clock."
     )
 

@@ -11,7 +11,7 @@ from lotteryfl.server.results.holdings import UNLABELLED, Holdings, heading, hol
 from lotteryfl.server.results.leftout import describe_left_out
 from lotteryfl.server.results.picture import draw_holdings
 from lotteryfl.server.results.reporting.clientpictures import draw_clients, draw_layers
-from lotteryfl.server.results.reporting.curves import draw_accuracy, draw_traffic
+from lotteryfl.server.results.reporting.curves import draw_accuracy, draw_traffic, draw_values
 from lotteryfl.server.results.reporting.data import RunData
 from lotteryfl.server.results.reporting.figures import figures, target_accuracies
 from lotteryfl.server.results.reporting.groups import Group
@@ -29,8 +29,9 @@ _ACCURACY = (
     "Each point is the mean over the clients of a round, on their own test sets: after local training (personalised) "
     "and before it (downloaded). On the right against all bytes sent until then."
 )
+_VALUES = "By the task's own objective: each point is the mean over the clients of a round, after local training."
 _CLIENTS = (
-    "Each client counts once for each seed; worst 10 % is the mean of the lowest tenth, over seeds the mean of theirs, "
+    "Each client counts once for each seed; worst 10 % is the mean of the {} tenth, over seeds the mean of theirs, "
     "as in the table."
 )
 _LAYERS = "The share of each prunable tensor's weights that the clients' last masks keep."
@@ -93,8 +94,15 @@ def _pictures(groups: Sequence[Group], held: Holdings | None, out: Path) -> Iter
         save(figure, out / name)
         return Picture(out / name, title, caption)
 
-    yield saved("accuracy.png", draw_accuracy(groups), "Accuracy", _ACCURACY)
-    yield saved("clients.png", draw_clients(groups), "Clients", _CLIENTS)
+    score = groups[0].score
+    if not score.own:
+        yield saved("accuracy.png", draw_accuracy(groups), "Accuracy", _ACCURACY)
+    else:
+        yield saved("score.png", draw_accuracy(groups), score.name, _ACCURACY)
+    values = draw_values(groups)
+    if values is not None:
+        yield saved("values.png", values, "What else is measured", _VALUES)
+    yield saved("clients.png", draw_clients(groups), "Clients", _CLIENTS.format("worst" if score.own else "lowest"))
     layers = draw_layers(groups)
     if layers is not None:
         yield saved("layers.png", layers, "Layers", _LAYERS)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from lotteryfl.common.text import quoted
+from lotteryfl.common.training.score import refused_name
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.results.verify.report import Group
 from lotteryfl.server.store.binding import bound_experiment
@@ -22,7 +23,7 @@ _ROWS = """
     SELECT count(*) FROM (
         SELECT 1 FROM run UNION ALL SELECT 1 FROM rounds UNION ALL SELECT 1 FROM clients UNION ALL
         SELECT 1 FROM assignments UNION ALL SELECT 1 FROM results UNION ALL SELECT 1 FROM refusals UNION ALL
-        SELECT 1 FROM metrics
+        SELECT 1 FROM metrics UNION ALL SELECT 1 FROM measures
     )
 """
 _STATES = ("running", "failed", "finished")
@@ -35,6 +36,9 @@ _ORPHANS = {
     "results: round {}, client {}": "SELECT round, client FROM results EXCEPT SELECT round, client FROM assignments",
     "refusals: round {}, client {}": "SELECT round, client FROM refusals EXCEPT SELECT round, client FROM assignments",
     "metrics: round {}, client {}": "SELECT round, client FROM metrics EXCEPT SELECT round, client FROM results",
+    "measures: round {}, client {}, phase {}": (
+        "SELECT round, client, phase FROM measures EXCEPT SELECT round, client, phase FROM metrics"
+    ),
 }
 """Rows that refer to none, by what names them."""
 
@@ -76,9 +80,11 @@ def check_experiment(group: Group, path: Path, database: Database) -> None:
             group.add(f"run.db: run, key {key!r}", "missing")
     if (state := database.get("state")) not in _STATES:
         group.add("run.db: run, key 'state'", f"{quoted(state)}, expected one of {', '.join(_STATES)}")
-    for key in ("model_round", "shared_bytes_down"):
+    for key in ("model_round", "shared_bytes_down", "best_round", "ended_early"):
         if not re.fullmatch("[0-9]{1,18}", number := database.get(key, "0")):
             group.add(f"run.db: run, key {key!r}", f"{quoted(number)}, expected a number")
+    if (name := database.get("score")) not in ("", "loss") and (refusal := refused_name(name)):
+        group.add("run.db: run, key 'score'", f"{quoted(name)}: {refusal}")
     if database.get("shared_mask") and not _is_share(database.get("shared_density")):
         found = quoted(database.get("shared_density"))
         group.add("run.db: run, key 'shared_density'", f"{found}, expected a number from 0 to 1")
@@ -106,20 +112,22 @@ def check_rounds(group: Group, run: RunDirectory) -> None:
     """Check that rounds follow each other, and that each has its assignments, and these their results."""
     database = run.database
     rounds = list(database.select("SELECT round, state FROM rounds WHERE round > 0 ORDER BY round"))
-    for expected, (round_, _) in enumerate(rounds, start=1):
+    final, early = run.experiment.rounds + 1, database.ended_early()
+    expected = 1
+    for round_, _ in rounds:
         if round_ != expected:
             group.add(f"run.db: rounds: round {expected}", f"missing, and round {round_} is there")
             return
-    final = run.experiment.rounds + 1
-    for round_, state in rounds:
-        if round_ > final or (state == "open" and round_ < len(rounds)):
+        expected = final if round_ == early else round_ + 1
+    for index, (round_, state) in enumerate(rounds, start=1):
+        if round_ > final or (state == "open" and index < len(rounds)):
             what = f"{state!r} of {len(rounds)} rounds, expected only the last to be open, and none after {final}"
             group.add(f"run.db: rounds: round {round_}", what)
     for (round_,) in database.select("SELECT round FROM rounds WHERE round <= 0"):
         if -round_ - 1 not in earlier_rounds(database):
             group.add(f"run.db: rounds: round {round_}", "set aside, and the run never had so many rounds")
     committed = sum(state == "committed" for _, state in rounds)
-    if ((state := database.get("state")) == "finished") != (committed == final):
+    if ((state := database.get("state")) == "finished") != (database.last_round() == final):
         group.add("run.db: run, key 'state'", f"{state!r} with {committed} of {final} rounds committed")
     _check_sizes(group, run)
     _check_assignments(group, run)
@@ -177,6 +185,14 @@ def _check_assignments(group: Group, run: RunDirectory) -> None:
     ):
         what = f"{phases} of its metrics, expected 'downloaded' and 'personalised'"
         group.add(f"run.db: results: round {round_}, client {client}", what)
+    if not run.score.own or run.score.name == "loss":
+        return
+    for round_, client, phase in run.database.select(
+        "SELECT round, client, phase FROM metrics EXCEPT SELECT round, client, phase FROM measures WHERE name = ?",
+        run.score.name,
+    ):
+        where = f"run.db: metrics: round {round_}, client {client}, phase {phase}"
+        group.add(where, f"{quoted(run.score.name)}, the run's score, is not among its measures")
 
 
 def check_clients(group: Group, run: RunDirectory) -> None:

@@ -55,7 +55,8 @@ def check_models(group: Group, run: RunDirectory) -> None:
     """
     initial, current = model_file(0), model_file(run.model_round)
     committed, strategy = run.database.committed_rounds(), create_strategy(run.experiment)
-    rounds = range(1, min(committed, run.experiment.rounds) + 1) if strategy.aggregates else ()
+    trained = run.database.ended_early() or min(committed, run.experiment.rounds)
+    rounds = range(1, trained + 1) if strategy.aggregates else ()
     expected = max(filter(strategy.trains, rounds), default=0)
     if run.model_round != expected:
         what = f"{run.model_round}, expected {expected} after {committed} committed rounds"
@@ -69,6 +70,12 @@ def check_models(group: Group, run: RunDirectory) -> None:
             raise PayloadError(f"model_sha256 {sha256}, expected {recorded} as recorded")
         _check_content(run.path / current, run.model_digest)
     files = {run.path / initial, run.path / current}
+    if run.best_round is not None:
+        best = model_file(run.best_round)
+        files.add(run.path / best)
+        with group.naming(best):
+            _check_model(run, best)
+            _check_content(run.path / best, run.database.get("best_digest"))
     if steps := sum(map(strategy.optimizes, rounds[: run.model_round])):
         state = optimizer_file(run.model_round)
         files.add(run.path / state)

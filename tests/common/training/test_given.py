@@ -29,9 +29,6 @@ class Arrays(Dataset[Any]):
 
 
 class Stream(IterableDataset[Any]):
-    def __len__(self) -> int:
-        return 3
-
     def __iter__(self) -> Any:
         return iter(zip(INPUTS, LABELS, strict=True))
 
@@ -42,7 +39,7 @@ def trained(data: Any) -> str:
     return digest(named_tensors(model))
 
 
-PAIRS = {
+PAIRS: dict[str, Any] = {
     "list": [INPUTS, LABELS],
     "numpy": (INPUTS.numpy(), LABELS.numpy()),
     "numpy list": [INPUTS.numpy(), LABELS.numpy().astype(np.uint8)],
@@ -61,7 +58,7 @@ with torch.inference_mode():
 def test_pairs_of_all_kinds_train_to_the_same_bits(name: str) -> None:
     assert trained(PAIRS[name]) == trained((INPUTS, LABELS))
     model, _ = problem()
-    assert evaluate(model, PAIRS[name]) == evaluate(model, (INPUTS, LABELS))  # type: ignore[arg-type]
+    assert evaluate(model, PAIRS[name]) == evaluate(model, (INPUTS, LABELS))
 
 
 @pytest.mark.parametrize("data", [Arrays(), list(zip(INPUTS, LABELS, strict=True))], ids=["arrays", "list of examples"])
@@ -86,7 +83,12 @@ LOADER = DataLoader(TensorDataset(INPUTS, LABELS))
             TypeError,
             r"a DataLoader: expected its data set \(loader\.dataset\)",
         ),
-        (Stream(), TypeError, r"Stream: expected a map-style data set, or a pair"),
+        (
+            Stream(),
+            TypeError,
+            r"Stream has no length: expected a map-style data set, or an iterable one's steps_per_epoch$",
+        ),
+        (iter([1]), TypeError, r"list_iterator can be read only once: expected an iterable data set"),
         (INPUTS, TypeError, r"Tensor: expected a map-style data set, or a pair \(inputs, labels\)"),
         ({"x": INPUTS}, TypeError, r"dict: expected a map-style data set"),
         ((INPUTS, LABELS, LABELS), TypeError, r"a tuple of 3: expected a pair \(inputs, labels\)"),

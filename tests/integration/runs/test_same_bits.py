@@ -63,6 +63,32 @@ def test_many_workers_give_the_same_bits_as_one_process(
     assert (expected["density"]["mean"] < 1) == (strategy == "lotteryfl")
 
 
+RECIPE: dict[str, Any] = {
+    "steps": 7,
+    "accumulate": 2,
+    "optimizer": "NAdam",
+    "optimizer_options": {"betas": [0.8, 0.95]},
+    "lr": 0.01,
+    "weight_decay": 0.01,
+    "weight_decay_of": "matrices",
+    "clip_grad_norm": 0.5,
+    "label_smoothing": 0.1,
+    "ema": 0.5,
+    "augment": ["crop", "flip"],
+    "precision": "bfloat16",
+    "channels_last": True,
+    "schedule": {"kind": "cosine"},
+    "local_schedule": {"kind": "linear", "warmup": 2},
+}
+
+
+def test_many_workers_follow_a_whole_recipe(tmp_path: Path, start: Start, write: Write, expect: Expect) -> None:
+    path = write(DIGITS, task={"model": "lenet5"}, training=RECIPE)
+    run = start("run", path, "--workers", 3, "--run-dir", "run")
+    assert run.exit_code() == 0, run.stderr
+    assert_same_bits(tmp_path / "run", expect(path))
+
+
 def test_ones_own_task(tmp_path: Path, start: Start, write: Write, expect: Expect) -> None:
     """And what its log looks like."""
     example = tomllib.loads((EXAMPLES / "custom_task.toml").read_text())

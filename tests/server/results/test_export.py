@@ -46,7 +46,7 @@ def test_a_ticket_loads_into_the_plain_model_and_does_what_the_table_says(run: R
         assert model.decoder.weight is model.encoder.weight
         assert model.state_dict()["norm.num_batches_tracked"] > 0
         scores = evaluate(model, TinyTask().client_data(summary.client).test)
-        assert scores.accuracy == summary.accuracy_personalised
+        assert scores.accuracy == summary.score_personalised
     assert {summary.density for summary in summaries} == {27 / 54}
 
 
@@ -57,7 +57,7 @@ def test_an_int8_ticket_is_written_in_the_models_own_dtype(tmp_path: Path) -> No
             export_ticket(run, summary.client, tmp_path / "ticket.safetensors")
             model = load(tmp_path / "ticket.safetensors")
             scores = evaluate(model, TinyTask().client_data(summary.client).test)
-            assert scores.accuracy == summary.accuracy_personalised
+            assert scores.accuracy == summary.score_personalised
             result = safetensors.numpy.load_file(run.path / row.ticket)
             expected = np.zeros(18, np.float32)
             kept = np.unpackbits(run.load_masks(row.mask)["head.weight"], count=18, bitorder="little").astype(bool)
@@ -121,7 +121,7 @@ def test_a_ticket_holds_the_weights_that_are_the_clients_own(tmp_path: Path, wir
                 assert own.numel() > 0
                 assert own.all()
             scores = evaluate(model, TinyTask().client_data(summary.client).test)
-            assert scores.accuracy == summary.accuracy_personalised
+            assert scores.accuracy == summary.score_personalised
 
 
 @pytest.mark.parametrize("strategy", ["ssfl", "feddst"])

@@ -61,7 +61,7 @@ def test_a_run_is_read_as_its_directory_has_it(tmp_path: Path) -> None:
     assert run.is_final
     assert run.rounds.number.tolist() == [1, 2, 3, 4]
     for name in ("downloaded", "personalised"):
-        means = [np.mean([getattr(client, f"accuracy_{name}") for client in clients]) for clients in rounds]
+        means = [np.mean([getattr(client, f"score_{name}") for client in clients]) for clients in rounds]
         assert getattr(run.rounds, name) == pytest.approx(means)
     assert list(zip(run.rounds.down.tolist(), run.rounds.up.tolist(), strict=True)) == traffic
     assert run.sent[-1] == pytest.approx((summary["bytes"]["down"] + summary["bytes"]["up"]) / 1e6)
@@ -112,7 +112,7 @@ def test_the_picture_of_clients_counts_whole_clients_and_says_the_tables_figures
     drawn = {str(line.get_label()): float(np.asarray(line.get_xdata())[0]) for line in axes.lines}
     assert drawn["personalised, worst 10 %"] == row.worst_decile.mean
     assert drawn["personalised, mean"] == row.personalised_last.mean
-    together = np.sort([client.accuracy_personalised for run in runs for client in run.clients])
+    together = np.sort([client.score_personalised for run in runs for client in run.clients])
     assert together[:2].mean() != row.worst_decile.mean
 
 

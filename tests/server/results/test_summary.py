@@ -61,13 +61,11 @@ def test_last_is_the_mean_over_all_clients_and_best_the_best_over_all_rounds(tmp
     with simulated(tmp_path / "run", tiny_experiment(rounds=4)) as run:
         summary = summarise(run)
         last = client_summaries(run.database, 5)
-        means = [
-            sum(rows) / 4 for rows in ([c.accuracy_downloaded for c in last], [c.accuracy_personalised for c in last])
-        ]
+        means = [sum(rows) / 4 for rows in ([c.score_downloaded for c in last], [c.score_personalised for c in last])]
         assert [summary["accuracy"]["downloaded_last"], summary["accuracy"]["personalised_last"]] == pytest.approx(
             means
         )
-        by_round = [[c.accuracy_personalised for c in client_summaries(run.database, round_)] for round_ in range(1, 6)]
+        by_round = [[c.score_personalised for c in client_summaries(run.database, round_)] for round_ in range(1, 6)]
         assert len(by_round[0]) == 3
         best = max(sum(values) / len(values) for values in by_round)
         assert summary["accuracy"]["personalised_best"] == pytest.approx(best)
@@ -84,8 +82,7 @@ def test_the_table_has_a_line_for_each_client_and_their_means(tmp_path: Path) ->
     assert [line.split()[0] for line in lines[2:]] == ["0", "1", "2", "3", "mean", "std", "worst", "best"]
     first, mean = lines[2].split(), lines[6].split()
     assert first[1:4] == [
-        f"{value:.3f}"
-        for value in (clients[0].accuracy_downloaded, clients[0].accuracy_personalised, clients[0].density)
+        f"{value:.3f}" for value in (clients[0].score_downloaded, clients[0].score_personalised, clients[0].density)
     ]
     assert first[4] == f"{clients[0].bytes_down:,}"
     assert mean[3] == f"{sum(c.density for c in clients) / 4:.3f}"
@@ -144,12 +141,12 @@ def test_spread_worst_and_best_are_over_clients_and_rounds(tmp_path: Path) -> No
         last = client_summaries(run.database, 4)
         rounds = [client_summaries(run.database, number) for number in range(1, 5)]
         lines = [line.split() for line in final_table(run).splitlines()]
-    downloaded = [client.accuracy_downloaded for client in last]
+    downloaded = [client.score_downloaded for client in last]
     assert accuracy["downloaded_std"] == pytest.approx(np.std(downloaded))
     assert accuracy["downloaded_worst_decile"] == min(downloaded)
-    assert accuracy["personalised_worst_decile"] == min(client.accuracy_personalised for client in last)
+    assert accuracy["personalised_worst_decile"] == min(client.score_personalised for client in last)
     assert accuracy["downloaded_best"] == pytest.approx(
-        max(np.mean([client.accuracy_downloaded for client in clients]) for clients in rounds)
+        max(np.mean([client.score_downloaded for client in clients]) for clients in rounds)
     )
     assert density["std"] == pytest.approx(np.std([client.density for client in last]))
     assert lines[-3][:2] == ["std", f"{accuracy['downloaded_std']:.3f}"]

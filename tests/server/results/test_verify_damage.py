@@ -15,7 +15,7 @@ import torch
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.server.store.runfiles import model_file
-from lotteryfl.server.store.schema import SCHEMA_VERSION
+from lotteryfl.server.store.schema import OLDEST_VERSION, SCHEMA_VERSION
 from tests.support.bench import simulated, tiny_experiment
 from tests.support.damage import TICKET, edit, flip, problems, rewritten
 
@@ -120,7 +120,7 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
     ),
     "database, version": (
         lambda path: edit(path, "PRAGMA user_version = 9"),
-        f"run.db: is of version 9; this program reads {SCHEMA_VERSION}: a newer lotteryfl wrote it",
+        f"run.db: is of version 9; this program reads {OLDEST_VERSION} to {SCHEMA_VERSION}: a newer lotteryfl wrote it",
     ),
     "database, a table": (
         lambda path: edit(path, "DROP TABLE metrics"),

@@ -28,7 +28,7 @@ def test_tables_are_those_of_the_database(path: Path) -> None:
     assert len(metrics) == 3 * 4 * 2 + len(metrics[metrics["phase"] == "validation"])
     last = metrics[(metrics["round"] == 3) & (metrics["phase"] == "personalised")]
     assert last["client"].tolist() == [0, 1, 2, 3]
-    assert last["accuracy"].tolist() == [client.accuracy_personalised for client in clients]
+    assert last["accuracy"].tolist() == [client.score_personalised for client in clients]
     assert last["density"].tolist() == [client.density for client in clients]
     assert len(assignments) == 12
     assert assignments["bytes_up"].sum() == summary["bytes"]["up"]

@@ -84,7 +84,7 @@ class AnyRun(RuleBasedStateMachine):
 
     def everything(self) -> list[list[tuple[object, ...]]]:
         """The run on the disk, as long as nothing was answered for."""
-        tables = ("run", "rounds", "clients", "assignments", "results", "refusals", "metrics")
+        tables = ("run", "rounds", "clients", "assignments", "results", "refusals", "metrics", "measures")
         return [list(self.bench.run.database.select(f"SELECT * FROM {table}")) for table in tables]  # noqa: S608
 
     # -- workers

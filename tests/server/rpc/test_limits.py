@@ -17,7 +17,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.recent import Recent
 from lotteryfl.server.rounds.workers import ReplacedError, UnknownWorkerError, WorkerRegistry
 from lotteryfl.server.rpc.limiting import Limiting
-from lotteryfl.server.rpc.limits import LimitError, Limits
+from lotteryfl.server.rpc.limits import LimitError, Limits, check_texts
 from lotteryfl.server.rpc.quotas import Rate, Shares
 from lotteryfl.server.rpc.receiving import CutUploads
 from lotteryfl.server.store.database import Database
@@ -27,6 +27,13 @@ from tests.support.paths import ROOT
 from tests.support.virtualtime import run_in_virtual_time
 
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+
+
+def test_a_maps_keys_are_texts_too() -> None:
+    result = pb.Result(metrics=pb.ClientMetrics(downloaded=pb.Evaluation(values={"mae": 0.5})))
+    check_texts(result, 3)
+    with pytest.raises(ValueError, match=r"^Evaluation\.values has 3 characters: at most 2 are taken$"):
+        check_texts(result, 2)
 
 
 def test_a_share_comes_back_also_where_its_call_has_failed() -> None:

@@ -12,7 +12,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.assignments import AssignmentId, Standing, State
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.rows import AssignmentRow, ClientRow, Received
-from lotteryfl.server.store.schema import SCHEMA_VERSION
+from lotteryfl.server.store.schema import OLDEST_VERSION, SCHEMA_VERSION
 from lotteryfl.server.store.summaries import ClientSummary, client_summaries, round_summaries
 
 A, B, W = WorkerId("a:1"), WorkerId("b:1"), WorkerId("w:1")
@@ -90,7 +90,9 @@ def test_another_versions_database_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     Database(path)._connection.execute("PRAGMA user_version = 9")
     for read_only in (False, True):
-        with pytest.raises(LotteryFLError, match=rf"run\.db: is of version 9; this program reads {SCHEMA_VERSION}"):
+        with pytest.raises(
+            LotteryFLError, match=rf"run\.db: is of version 9; this program reads {OLDEST_VERSION} to {SCHEMA_VERSION}"
+        ):
             Database(path, read_only=read_only)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.server.store.database import Database
-from lotteryfl.server.store.migrations import RUN_DB, Migration, Versions
+from lotteryfl.server.store.migrations import MIGRATIONS, RUN_DB, Migration, Versions
 from lotteryfl.server.store.schema import OLDEST_VERSION, SCHEMA, SCHEMA_VERSION
 from tests.support.paths import ROOT
 
@@ -27,6 +27,8 @@ COLUMNS = "round, state, opened_at, committed_at, seconds, retries, reason, epsi
 
 
 def add_homes(connection: sqlite3.Connection) -> None:
+    for migration in MIGRATIONS:
+        migration.apply(connection)
     connection.execute("ALTER TABLE clients ADD COLUMN home TEXT NOT NULL DEFAULT ''")
     connection.execute("UPDATE clients SET home = 'worker of ' || client")
 
@@ -141,10 +143,10 @@ def test_a_reader_sees_the_newest_tables_and_changes_nothing(path: Path) -> None
 
 
 def test_a_reader_of_an_older_version_sees_what_was_committed_when_it_was_opened(path: Path) -> None:
-    with closing(Database(path)) as writer:
-        state = writer.get("state")
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:  # as an older program: of its version
+        ((state,),) = writer.execute("SELECT value FROM run WHERE key = 'state'")
         with closing(Database(path, read_only=True, versions=versions())) as reader:
-            writer.put("state", "failed")
+            writer.execute("UPDATE run SET value = 'failed' WHERE key = 'state'")
             assert reader.get("state") == state
         with closing(Database(path, read_only=True, versions=versions())) as reader:
             assert reader.get("state") == "failed"

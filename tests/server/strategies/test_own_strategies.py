@@ -64,7 +64,7 @@ def test_the_documented_strategy_runs_by_its_file_alone(documented: str, tmp_pat
         partition={"examples_per_class": 5},
     )
     source, run = tmp_path / "one.toml", tmp_path / "run"
-    source.write_text(tomli_w.dumps(experiment.model_dump()))
+    source.write_text(tomli_w.dumps(experiment.model_dump(exclude_none=True)))
     unknown = invoke("simulate", source, "--run-dir", run)
     assert "strategy.name = 'one-shot': must be one of lotteryfl, " in str(unknown.exception)
     assert not run.exists()

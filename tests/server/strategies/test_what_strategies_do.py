@@ -158,8 +158,8 @@ def test_clients_count_by_their_examples_or_alike(drive: Drive, weighting: str, 
 def test_cell_prunes_the_whole_model_anew_and_counts_zeros(drive: Drive) -> None:
     """Who is not good enough in the first round trains the whole model: it brings back what others have pruned."""
     judged = play(drive(tiny_experiment(**settings("lotteryfl"), rounds=1), name="judged")).run.database.results(1)
-    best = max(row.validation_accuracy for row in judged)
-    assert best > min(row.validation_accuracy for row in judged)
+    best = max(row.validation_score or 0.0 for row in judged)
+    assert best > min(row.validation_score or 0.0 for row in judged)
     changes = settings("cell", prune_rate=0.5, accuracy_threshold=best, threshold_decay=1e-9)
     bench = play(drive(tiny_experiment(**changes, rounds=3, training={"epochs": 10, "lr": 0.3})))
     first = [mask_of(bench, client) for client in range(3)]
@@ -170,7 +170,7 @@ def test_cell_prunes_the_whole_model_anew_and_counts_zeros(drive: Drive) -> None
         assert torch.equal(assigned(bench, client)[W], model(bench)[W]), "the whole model, not what its mask keeps"
     play(bench)
     second = [mask_of(bench, client) for client in range(3)]
-    pruned_first = [row.client for row in judged if row.validation_accuracy == best]
+    pruned_first = [row.client for row in judged if row.validation_score == best]
     assert [bool((~mask).any()) for mask in first] == [client in pruned_first for client in range(3)]
     assert any(bool((second[client] & ~first[client]).any()) for client in pruned_first), "masks only shrank"
     assert {row.density for row in bench.run.database.clients()} == {54 / 108}
@@ -227,7 +227,7 @@ def test_sub_fedavg_prunes_after_training_where_masks_still_change(drive: Drive,
 def test_sub_fedavg_prunes_only_where_accuracy_holds(drive: Drive) -> None:
     changes = settings("sub-fedavg", min_mask_change=0.0, accuracy_threshold=1.0)
     bench = play(drive(tiny_experiment(**changes, rounds=1)))
-    accuracy = {row.client: row.validation_accuracy for row in bench.run.database.results(1)}
+    accuracy = {row.client: row.validation_score or 0.0 for row in bench.run.database.results(1)}
     for client in range(3):
         assert bool(mask_of(bench, client).all()) == (accuracy[client] < 1)
     assert min(accuracy.values()) < 1

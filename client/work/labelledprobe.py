@@ -1,4 +1,4 @@
-"""One look at a client's data before any work is done on it: are these batches, and does the model take them?"""
+"""One look at a client's labelled data before any work is done on it: are these batches, does the model take them?"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -12,8 +12,12 @@ from lotteryfl.common.memory.need import Activations
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tasks.modelcopy import own_copy
-from lotteryfl.common.training.given import collate, dataset_of
+from lotteryfl.common.tasks.sampling import first_of
+from lotteryfl.common.training.examples import Examples
+from lotteryfl.common.training.given import is_stream, stream_length
+from lotteryfl.common.training.loaded import Loaded
 from lotteryfl.common.training.loop import EVALUATION_BATCH, mode, predicted_classes
+from lotteryfl.common.training.objective import Labelled
 from lotteryfl.common.usercode import first_line
 
 _EXAMPLES = 8
@@ -31,7 +35,7 @@ class Answer(NamedTuple):
     activations: Activations
 
 
-class Probe:
+class LabelledProbe:
     """Looks at what one client after the other holds; nothing that it does is left for the work."""
 
     def __init__(self, task: str, model: nn.Module, device: torch.device) -> None:
@@ -64,7 +68,7 @@ class Probe:
         }
         with seeded(0, self._device):  # what is drawn here is not missing later
             found = [self._look_at(what, part).activations for what, part in parts.items() if part is not None]
-        evaluated = max(len(part) for part in parts.values() if part is not None)  # type: ignore[arg-type] # as above
+        evaluated = max(_length(part) for part in parts.values() if part is not None)
         return Activations(
             kept=max(each.kept for each in found),
             widest=max(each.widest for each in found),
@@ -129,18 +133,24 @@ def _bytes(value: Any) -> int:
 
 def _first_batch(what: str, data: Dataset[Any]) -> tuple[Any, Tensor, int]:
     """Return inputs, labels and number of the first examples; of tensors, all labels."""
-    examples = dataset_of(data)
-    count = min(_EXAMPLES, len(examples))  # type: ignore[arg-type] # `dataset_of` has seen to it
-    if type(examples) is TensorDataset:
-        batch: Any = examples.tensors
-    else:
-        batch = collate([examples[index] for index in range(count)])
+    in_memory = type(data) is TensorDataset
+    batch = data.tensors if isinstance(data, TensorDataset) and in_memory else _read(data)
     if not isinstance(batch, tuple | list) or len(batch) != 2 or not _can_move(batch[0]) or not _can_move(batch[1]):
         raise TaskError(f"{what}: a batch is {_form(batch)}: expected a pair (inputs, labels) of tensors")
     inputs, labels = batch
     if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.dtype not in _LABELS:
         raise TaskError(f"{what}: labels of {_form(labels)}: expected classes, torch.int64 of shape (examples,)")
-    return inputs[:count] if type(examples) is TensorDataset else inputs, labels, count
+    count = min(_EXAMPLES, len(labels))
+    return inputs[:count] if in_memory else inputs, labels, count
+
+
+def _read(data: Dataset[Any]) -> Any:
+    return next(Examples(first_of(data, _EXAMPLES), torch.device("cpu"), Labelled()).in_order(_EXAMPLES)).content
+
+
+def _length(data: Dataset[Any]) -> int:
+    source = data.data if isinstance(data, Loaded) else data
+    return stream_length(source, EVALUATION_BATCH) if is_stream(source) else len(source)  # type: ignore[arg-type]
 
 
 def _can_move(value: Any) -> bool:
