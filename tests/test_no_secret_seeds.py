@@ -17,6 +17,7 @@ SEEDED = {
 
 SEEDS = {
     "common/seeding.py": {"seed"},  # of `seeded`, see below
+    "common/training/augmentation.py": {"derive_seed(seed, 'augment')", "derive_seed(seed, 'own augment')"},
     "common/training/loop.py": {"derive_seed(recipe.seed, 'shuffle')"},
     "client/work/planrun.py": {"derive_seed(self._seed, 'gate')"},
     "server/strategies/sharedmask.py": {"derive_seed(seed, 'initial mask')"},
