@@ -17,6 +17,7 @@ SEEDED = {
 
 SEEDS = {
     "common/seeding.py": {"seed"},  # of `seeded`, see below
+    "common/training/augmentation.py": {"derive_seed(seed, 'augment')", "derive_seed(seed, 'own augment')"},
     "common/training/loop.py": {"derive_seed(recipe.seed, 'shuffle')"},
     "common/training/loaded.py": {"int(torch.randint(2 ** 62, ()))"},  # of torch's global one, see below
     "common/tasks/sampling.py": {"seed"},  # derived from the assignment's
