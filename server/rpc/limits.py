@@ -62,16 +62,18 @@ class Limits:
 
 
 def check_texts(message: Message, most: int) -> None:
-    """Check the lengths of a message's texts, and of those within it.
+    """Check the lengths of a message's texts, and of those within it, the names of maps among them.
 
     Raises:
         ValueError: one has more characters than that.
     """
     for descriptor, value in message.ListFields():
         values = value if descriptor.is_repeated else (value,)
-        if descriptor.type == descriptor.TYPE_MESSAGE:
+        is_message = descriptor.type == descriptor.TYPE_MESSAGE
+        is_map = is_message and descriptor.message_type.GetOptions().map_entry  # from names, over which it goes
+        if is_message and not is_map:
             for inner in values:
                 check_texts(inner, most)
-        elif descriptor.type == descriptor.TYPE_STRING and (longest := max(map(len, values))) > most:
+        elif (is_map or descriptor.type == descriptor.TYPE_STRING) and (longest := max(map(len, values))) > most:
             name = f"{message.DESCRIPTOR.name}.{descriptor.name}"
             raise ValueError(f"{name} has {longest} characters: at most {most} are taken")

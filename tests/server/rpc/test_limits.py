@@ -17,7 +17,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.recent import Recent
 from lotteryfl.server.rounds.workers import ReplacedError, UnknownWorkerError, WorkerRegistry
 from lotteryfl.server.rpc.limiting import Limiting
-from lotteryfl.server.rpc.limits import LimitError, Limits
+from lotteryfl.server.rpc.limits import LimitError, Limits, check_texts
 from lotteryfl.server.rpc.quotas import Rate, Shares
 from lotteryfl.server.rpc.receiving import CutUploads
 from lotteryfl.server.store.database import Database
@@ -172,3 +172,11 @@ def test_traffic_is_counted_for_assignments_of_late_alone(drive: Callable[..., B
         bench.coordinator.count_bytes(name, down=10)
     assert bench.coordinator.status().bytes_down == 40
     assert set(bench.coordinator._ledger.traffic._pending_down) == {(1, 0)}
+
+
+def test_names_in_a_map_are_texts_too() -> None:
+    result = pb.Result(metrics=pb.ClientMetrics(downloaded=pb.Evaluation(values={"mae": 0.5})))
+    check_texts(result, 3)
+    result.metrics.downloaded.values["rmse"] = 0.5
+    with pytest.raises(ValueError, match=r"^Evaluation\.values has 4 characters: at most 3 are taken$"):
+        check_texts(result, 3)
