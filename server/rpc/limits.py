@@ -69,9 +69,9 @@ def check_texts(message: Message, most: int) -> None:
     """
     for descriptor, value in message.ListFields():
         values = value if descriptor.is_repeated else (value,)
-        is_message = descriptor.type == descriptor.TYPE_MESSAGE
-        is_map = is_message and descriptor.message_type.GetOptions().map_entry  # from names, over which it goes
-        if is_message and not is_map:
+        kind = descriptor.message_type
+        is_map = kind is not None and kind.GetOptions().map_entry  # from names, over which it goes
+        if kind is not None and not is_map:
             for inner in values:
                 check_texts(inner, most)
         elif (is_map or descriptor.type == descriptor.TYPE_STRING) and (longest := max(map(len, values))) > most:
