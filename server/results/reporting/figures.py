@@ -122,7 +122,7 @@ def figures(group: Group, targets: Targets) -> Figures:
                 spread([float(run.rounds.values[name][0][-1]) for run in group.runs]),
                 spread([float(run.rounds.values[name][1][-1]) for run in group.runs]),
             )
-            for name in group.first.rounds.values
+            for name in group.measured
         },
         **each(group.runs),
     )
