@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from lotteryfl.commands.compare import _conclude
 from lotteryfl.commands.report import report
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.comparing.cells import Cell
 from lotteryfl.describe import describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.exporters.scalars import scalars
@@ -145,6 +147,19 @@ def test_the_page_has_no_accuracy(path: Path, tmp_path: Path) -> None:
     body = re.sub(r"<details>.*|base64,[^\"]*", "", page, flags=re.DOTALL)
     assert "ccurac" not in body
     assert {"score.png", "values.png"} < {file.name for file in (tmp_path / "out").iterdir()}
+
+
+def test_a_comparison_names_the_score_and_has_all_values(path: Path, run: RunDirectory, tmp_path: Path) -> None:
+    printed = _conclude([Cell("mine", 0, path / "experiment.toml", (), path)], tmp_path)
+    found, summary = json.loads((tmp_path / "compare.json").read_text()), summarise(run)
+    assert found["score"] == {"name": "mae", "higher_is_better": False}
+    assert "target_accuracies" not in found
+    (row,) = found["strategies"]
+    assert row["personalised_last"]["mean"] == pytest.approx(summary["score"]["personalised_last"])
+    assert row["values"]["r2"]["downloaded"]["mean"] == pytest.approx(summary["values"]["downloaded"]["r2"])
+    for text in (printed, (tmp_path / "compare.md").read_text()):
+        assert "mae (lower is better)" in text
+        assert f"{summary['values']['personalised']['r2']:.4g}" in text
 
 
 def test_runs_of_different_scores_are_not_compared(path: Path, tmp_path: Path) -> None:
