@@ -62,16 +62,15 @@ class Limits:
 
 
 def check_texts(message: Message, most: int) -> None:
-    """Check the lengths of a message's texts, and of those within it, the names of maps among them.
+    """Check the lengths of a message's texts, and of those within it; of a map, which goes by texts, its keys.
 
     Raises:
         ValueError: one has more characters than that.
     """
     for descriptor, value in message.ListFields():
         values = value if descriptor.is_repeated else (value,)
-        kind = descriptor.message_type
-        is_map = kind is not None and kind.GetOptions().map_entry  # from names, over which it goes
-        if kind is not None and not is_map:
+        is_map = descriptor.message_type is not None and descriptor.message_type.GetOptions().map_entry
+        if descriptor.type == descriptor.TYPE_MESSAGE and not is_map:
             for inner in values:
                 check_texts(inner, most)
         elif (is_map or descriptor.type == descriptor.TYPE_STRING) and (longest := max(map(len, values))) > most:
