@@ -7,7 +7,7 @@ import torch
 
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
-from lotteryfl.common.errors import ClientError, PayloadError
+from lotteryfl.common.errors import ClientError, PayloadError, TaskError
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.file import open_file, parse, save
@@ -37,6 +37,8 @@ class Simulation:
         Raises:
             LotteryFLError: strategy, privacy or task cannot be used.
         """
+        if task.score != run.score:
+            raise TaskError(f"task {task.name}: its score is {task.score}, and the run's in {run.path} {run.score}")
         self._run = run
         self._share_errors = share_errors
         # A clock that stands still: where one thing is done after the other, no lease or round is ever late.

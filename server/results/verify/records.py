@@ -114,8 +114,9 @@ def check_rounds(group: Group, run: RunDirectory) -> None:
             what = f"{state!r} of {len(rounds)} rounds, expected only the last to be open, and none after {final}"
             group.add(f"run.db: rounds: round {round_}", what)
     committed = sum(state == "committed" for _, state in rounds)
-    if ((state := database.get("state")) == "finished") != (database.last_round() == final):
-        group.add("run.db: run, key 'state'", f"{state!r} with {committed} of {final} rounds committed")
+    whole = (early or run.experiment.rounds) + 1
+    if ((state := database.get("state")) == "finished") != (committed == whole):
+        group.add("run.db: run, key 'state'", f"{state!r} with {committed} of {whole} rounds committed")
     _check_sizes(group, run)
     _check_assignments(group, run)
     for round_, client, down, up in database.select(
