@@ -28,7 +28,11 @@ SEEDS = {
 SEEDED_FOR_A_WHILE = {
     "client/work/assignment.py": {"derive_seed(assignment.seed, 'unasked')"},
     "client/work/firstbatch.py": {"0"},  # nothing of it is left
-    "common/tasks/custom.py": {"derive_seed(experiment.seed, 'task')", "seed"},  # `seed` derives from the experiment's
+    "common/tasks/custom.py": {
+        "derive_seed(experiment.seed, 'objective')",
+        "model_seed(self._experiment.seed)",
+        *("seed", "self.seed"),  # derived from the experiment's
+    },
     "common/training/loop.py": {"derive_seed(recipe.seed, 'dropout')"},
     "server/rounds/setup.py": {"model_seed(experiment.seed)"},
 }
