@@ -20,9 +20,9 @@ from lotteryfl.common.models import create_model
 from lotteryfl.common.models.mlp import image_mlp
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.tasks import ClientData
-from lotteryfl.common.training.score import ACCURACY
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.tensors.stream import TensorStream
+from lotteryfl.common.training.score import ACCURACY
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -115,7 +115,9 @@ class Drawn:
 def counted(case: Case) -> int:
     """Return the bytes that are counted beforehand."""
     task, model = Drawn(case), case.build()
-    activations = LabelledProbe(task.name, model, CPU).look(0, task.client_data(0), None)
+    activations = LabelledProbe(task.name, model, CPU, case.experiment().evaluation.batch_size).look(
+        0, task.client_data(0), None
+    )
     return worker_need(TensorTable.of(model), case.experiment(), activations=activations).host.nbytes
 
 

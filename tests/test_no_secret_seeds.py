@@ -17,8 +17,10 @@ SEEDED = {
 
 SEEDS = {
     "common/seeding.py": {"seed"},  # of `seeded`, see below
+    "common/training/augmentation.py": {"derive_seed(seed, 'augment')", "derive_seed(seed, 'own augment')"},
     "common/training/loop.py": {"derive_seed(recipe.seed, 'shuffle')"},
-    "client/work/planrun.py": {"derive_seed(self._seed, 'gate')"},
+    "common/training/loaded.py": {"int(torch.randint(2 ** 62, ()))"},  # of torch's global one, see below
+    "common/tasks/sampling.py": {"seed"},  # derived from the assignment's
     "server/strategies/sharedmask.py": {"derive_seed(seed, 'initial mask')"},
 }
 """All that generators of torch's are seeded with: derived from a run's seed, which every worker is told."""
@@ -26,7 +28,12 @@ SEEDS = {
 SEEDED_FOR_A_WHILE = {
     "client/work/assignment.py": {"derive_seed(assignment.seed, 'unasked')"},
     "client/work/labelledprobe.py": {"0"},  # nothing of it is left
-    "common/tasks/custom.py": {"derive_seed(experiment.seed, 'task')", "seed"},  # `seed` derives from the experiment's
+    "client/work/objectiveprobe.py": {"0"},  # likewise
+    "common/tasks/custom.py": {
+        "derive_seed(experiment.seed, 'objective')",
+        "model_seed(self._experiment.seed)",
+        *("seed", "self.seed"),  # derived from the experiment's
+    },
     "common/training/loop.py": {"derive_seed(recipe.seed, 'dropout')"},
     "server/rounds/setup.py": {"model_seed(experiment.seed)"},
     "server/strategies/__init__.py": {"0"},  # there is no run yet

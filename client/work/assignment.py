@@ -99,7 +99,7 @@ class AssignmentRunner:
             augment=augment_of(task),
         )
         self._probe = (
-            LabelledProbe(task.name, self._pristine, device)
+            LabelledProbe(task.name, self._pristine, device, experiment.evaluation.batch_size)
             if objective is None
             else ObjectiveProbe(task.name, self._pristine, objective)
         )

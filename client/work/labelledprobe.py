@@ -16,7 +16,7 @@ from lotteryfl.common.tasks.sampling import first_of
 from lotteryfl.common.training.examples import Examples
 from lotteryfl.common.training.given import is_stream, stream_length
 from lotteryfl.common.training.loaded import Loaded
-from lotteryfl.common.training.loop import EVALUATION_BATCH, mode, predicted_classes
+from lotteryfl.common.training.loop import mode, predicted_classes
 from lotteryfl.common.training.objective import Labelled
 from lotteryfl.common.usercode import first_line
 
@@ -38,17 +38,19 @@ class Answer(NamedTuple):
 class LabelledProbe:
     """Looks at what one client after the other holds; nothing that it does is left for the work."""
 
-    def __init__(self, task: str, model: nn.Module, device: torch.device) -> None:
+    def __init__(self, task: str, model: nn.Module, device: torch.device, evaluation_batch: int) -> None:
         """Set what the data is for.
 
         Args:
             task: its name.
             model: that no work is done with; copied for every look.
             device: where the work is done.
+            evaluation_batch: examples at a time of an evaluation.
         """
         self._task = task
         self._model = model
         self._device = device
+        self._evaluation_batch = evaluation_batch
         self._answers: dict[tuple[object, ...], Answer] = {}  # by what is known of inputs
 
     def look(self, client: int, data: ClientData, everybodys: Dataset[Any] | None) -> Activations:
@@ -68,11 +70,11 @@ class LabelledProbe:
         }
         with seeded(0, self._device):  # what is drawn here is not missing later
             found = [self._look_at(what, part).activations for what, part in parts.items() if part is not None]
-        evaluated = max(_length(part) for part in parts.values() if part is not None)
+        evaluated = max(_length(part, self._evaluation_batch) for part in parts.values() if part is not None)
         return Activations(
             kept=max(each.kept for each in found),
             widest=max(each.widest for each in found),
-            evaluated=min(evaluated, EVALUATION_BATCH),
+            evaluated=min(evaluated, self._evaluation_batch),
         )
 
     def _look_at(self, what: str, data: Dataset[Any]) -> Answer:
@@ -148,9 +150,9 @@ def _read(data: Dataset[Any]) -> Any:
     return next(Examples(first_of(data, _EXAMPLES), torch.device("cpu"), Labelled()).in_order(_EXAMPLES)).content
 
 
-def _length(data: Dataset[Any]) -> int:
+def _length(data: Dataset[Any], batch_size: int) -> int:
     source = data.data if isinstance(data, Loaded) else data
-    return stream_length(source, EVALUATION_BATCH) if is_stream(source) else len(source)  # type: ignore[arg-type]
+    return stream_length(source, batch_size) if is_stream(source) else len(source)  # type: ignore[arg-type]
 
 
 def _can_move(value: Any) -> bool:

@@ -50,7 +50,7 @@ class Augmentation:
             images, *rest = batch
             _require_images(images)
             for name in self._names:
-                images = _AUGMENTATIONS[name](images, self._random)
+                images = AUGMENTATIONS[name](images, self._random)
             batch = (images, *rest)
         return batch if self._own is None else self._own(batch, self._own_random)
 
@@ -121,10 +121,11 @@ def _within(size: int, examples: int, random: torch.Generator, images: Tensor) -
     return (place >= first) & (place < first + length)
 
 
-_AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "crop": _crop,
     "flip": _flip,
     "erase": _erase,
     "brightness": _brightness,
     "contrast": _contrast,
 }
+"""Name → (images, generator) → images."""

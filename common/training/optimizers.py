@@ -99,7 +99,9 @@ def _kinds() -> dict[str, Callable[..., Optimizer]]:
     """Return the optimizers by their names here: those with a short one, then torch's by its own."""
     found = {name: getattr(torch.optim, name) for name in dir(torch.optim)}
     torchs = {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, Optimizer)}
-    return _SHORT | {name: kind for name, kind in torchs.items() if kind is not Optimizer and name not in _UNFIT}
+    kinds: dict[str, Callable[..., Optimizer]] = dict(_SHORT)
+    kinds.update((name, kind) for name, kind in torchs.items() if kind is not Optimizer and name not in _UNFIT)
+    return kinds
 
 
 def _groups(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:

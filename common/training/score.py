@@ -24,6 +24,9 @@ class Score:
     own: bool = False
     """A task's objective names it; otherwise the task is classification."""
 
+    def __str__(self) -> str:
+        return f"{self.name} ({'higher' if self.higher_is_better else 'lower'} is better)"
+
     @property
     def digits(self) -> str:
         """How it is written, as format() has it: accuracies to a thousandth, of others nobody knows the size."""

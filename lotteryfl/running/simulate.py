@@ -7,7 +7,7 @@ import torch
 
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
-from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError
+from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.memory.bounds import device_bound, host_bound
 from lotteryfl.common.memory.need import worker_need
 from lotteryfl.common.names import Digest, FileName
@@ -45,6 +45,8 @@ class Simulation:
         need = worker_need(run.table, run.experiment, own_memory=free is not None)
         if excess := need.excess(host_bound(), free, "there are"):
             raise LotteryFLError(f"the run takes {excess}")
+        if task.score != run.score:
+            raise TaskError(f"task {task.name}: its score is {task.score}, and the run's in {run.path} {run.score}")
         self._run = run
         self._share_errors = share_errors
         # A clock that stands still: where one thing is done after the other, no lease or round is ever late.

@@ -190,7 +190,7 @@ def _judged(run: RunDirectory, rounds: Sequence[pb.RoundSummary], clients: Seque
 def _progress(run: RunDirectory) -> Progress:
     found = Progress()
     if run.best_round is not None:
-        score = float(run.database.get("best_score"))
+        score = float(run.database.get("best_downloaded"))
         found["best_model"] = BestModel(round=run.best_round, score=score, file=model_file(run.best_round))
     if early := run.database.ended_early():
         found["ended_early"] = early

@@ -94,7 +94,7 @@ class RunView:
             names = [name for name in names if not name.startswith("accuracy_")]
         summaries = round_summaries(self._run.database)
         rows = [{name: _value(each, name) for name in names} | _measured(each) for each in summaries]
-        others = list(_measured(summaries[0])) if summaries else []
+        others = dict.fromkeys(name for each in summaries for name in _measured(each))
         table: pd.DataFrame = _pandas().DataFrame(rows, columns=[*names, *others])
         return table
 

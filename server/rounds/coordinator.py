@@ -99,7 +99,7 @@ class Coordinator:
 
     @property
     def reason(self) -> str:
-        """Why the run failed, or tries its open round again."""
+        """Why the run failed, tries its open round again, or trains no more."""
         return self._ledger.reason
 
     @property

@@ -35,7 +35,7 @@ class Ledger:
     state: str
     """One of running, finished, failed."""
     reason: str
-    """Why the run failed, or tries its open round again."""
+    """Why the run failed, tries its open round again, or trains no more."""
     round: OpenRound
     rows: dict[int, AssignmentRow]
     """By client, the open round's assignments as they were when it was taken up; how they stand now, `round` knows."""

@@ -1,6 +1,5 @@
 """Whether a run still gets better: which global model was the best, and when there is no use in going on."""
 
-from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import round_summaries, scores_of
 
@@ -19,29 +18,27 @@ def note_progress(run: RunDirectory, round_: int, *, aggregates: bool) -> str:
         Why only the last round is left, if training ends early with this one; otherwise nothing.
     """
     settings = run.experiment.evaluation
-    if settings.keep_best and aggregates:
-        _note_best(run, round_)
-    if not settings.patience or round_ >= run.experiment.rounds or _rounds_in_vain(run.database) < settings.patience:
+    if not (settings.keep_best or settings.patience):
+        return ""
+    (summary,) = round_summaries(run.database, round_)
+    scores = scores_of(summary, run.score)
+    downloaded = _is_best(run, "best_downloaded", scores.downloaded)
+    personalised = _is_best(run, "best_personalised", scores.personalised)
+    if settings.keep_best and downloaded and aggregates:
+        run.database.put("best_round", str(run.model_round))
+        run.database.put("best_digest", run.model_digest)
+    in_vain = 0 if downloaded or personalised else int(run.database.get("rounds_in_vain", "0")) + 1
+    run.database.put("rounds_in_vain", str(in_vain))
+    if not settings.patience or in_vain < settings.patience or round_ >= run.experiment.rounds:
         return ""
     run.database.put("ended_early", str(round_))
     return f"no better {run.score.name} for {settings.patience} rounds (evaluation.patience): only the last is left"
 
 
-def _note_best(run: RunDirectory, round_: int) -> None:
-    database, score = run.database, run.score
-    (summary,) = round_summaries(database, round_)
-    found, best = scores_of(summary, score).downloaded, database.get("best_score")
-    if not best or score.rank(found) > score.rank(float(best)):
-        database.put("best_score", repr(found))
-        database.put("best_round", str(run.model_round))
-        database.put("best_digest", run.model_digest)
-
-
-def _rounds_in_vain(database: Database) -> int:
-    """Return how many of the last rounds were no better than the best before them, by neither of their two scores."""
-    score, bests, in_vain = database.score, [float("-inf")] * 2, 0
-    for summary in round_summaries(database):
-        ranks = [score.rank(value) for value in scores_of(summary, score)]
-        in_vain = 0 if any(rank > best for rank, best in zip(ranks, bests, strict=True)) else in_vain + 1
-        bests = [max(pair) for pair in zip(ranks, bests, strict=True)]
-    return in_vain
+def _is_best(run: RunDirectory, key: str, found: float) -> bool:
+    """Tell whether a score is better than all before, and then put it on record."""
+    before = run.database.get(key)
+    is_best = not before or run.score.rank(found) > run.score.rank(float(before))
+    if is_best:
+        run.database.put(key, repr(found))
+    return is_best

@@ -80,7 +80,7 @@ def run_status(
         experiment: the run's.
         score: what the run is judged by.
         state: running, finished or failed.
-        reason: why it failed, or tries its open round again.
+        reason: why it failed, tries its open round again, or trains no more.
         committed: rounds that are committed, the last measuring of every client among them.
         assignments: how many the open round has.
         results: how many of them are done.

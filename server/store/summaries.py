@@ -54,7 +54,10 @@ def scores_of(summary: pb.RoundSummary, score: Score) -> RoundScores:
 
 
 def measures(database: Database, first: int = 1) -> Iterator[Measure]:
-    """Yield all that is known of the committed rounds from `first` on by name, where the task has its own objective."""
+    """Yield all that is known of the committed rounds from `first` on by name, where the task has its own objective.
+
+    A metric that not every client of a round has sent is left out.
+    """
     if not database.score.own:
         return
     rows = database.select(
@@ -65,7 +68,8 @@ def measures(database: Database, first: int = 1) -> Iterator[Measure]:
         )
         SELECT round, phase, name, avg(value) FROM named JOIN rounds USING (round)
         WHERE rounds.state = 'committed' AND round >= ? AND phase != 'validation'
-        GROUP BY round, phase, name ORDER BY round, phase, name
+        GROUP BY round, phase, name HAVING count(*) = (SELECT count(*) FROM results r WHERE r.round = named.round)
+        ORDER BY round, phase, name
         """,
         first,
     )

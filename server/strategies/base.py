@@ -108,6 +108,10 @@ class Strategy(ABC):
                 f"strategy.personal: {personal[0]!r} is prunable, and with strategy.name = {self.name!r} a client "
                 "has no mask of its own to keep such a tensor under; expected tensors that are not prunable"
             )
+        if self.experiment.evaluation.keep_best and not self.aggregates:
+            raise ExperimentError(
+                f"evaluation.keep_best = true: with strategy.name = {self.name!r} there is no global model"
+            )
         if self.counts_zeros and self.experiment.aggregation.rule != "mean":
             raise ExperimentError(
                 f"aggregation.rule = {self.experiment.aggregation.rule!r}: with strategy.name = {self.name!r}, "

@@ -150,6 +150,7 @@ def test_an_assignment_within_the_bounds_is_taken_on() -> None:
     [
         ("plan.train.epochs", 1001, r"plan\.train\.epochs = 1001: expected 1 to 1000 \(--max-epochs\)"),
         ("plan.train.epochs", 0, r"plan\.train\.epochs = 0: "),
+        ("plan.train.steps", 1_000_001, r"plan\.train\.steps = 1000001: expected at most 1000000, 1000 for each of"),
         ("plan.rewind", 7, r"plan\.rewind = 7: expected one of NONE, INITIAL"),
         ("plan.prune.scope", 3, r"plan\.prune\.scope = 3: expected one of GLOBAL, LAYER, ROWS"),
         ("plan.prune.rate", float("nan"), r"plan\.prune\.rate = nan: expected a share"),

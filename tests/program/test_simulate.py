@@ -25,6 +25,7 @@ from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries
 from tests.support.bench import CPU, Bench, Tied, TinyTask, create, silent, simulated, tiny_experiment
+from tests.support.scored import MAE, R2, ScoredTask
 
 Drive = Callable[..., Bench]
 
@@ -346,6 +347,13 @@ def test_clients_that_are_all_empty_fail_the_run_by_name_and_with_their_data_the
         Simulation(run, TinyTask(), CPU).run(silent)
         with simulated(tmp_path / "undisturbed", tiny_experiment()) as same:
             assert bits(run) == bits(same)
+
+
+def test_a_task_that_is_judged_otherwise_than_the_run_is_refused(tmp_path: Path) -> None:
+    with create(tmp_path / "run", tiny_experiment(), ScoredTask(R2)) as run:
+        for task, score in ((TinyTask(), "accuracy"), (ScoredTask(MAE), "mae")):
+            with pytest.raises(TaskError, match=rf"task tiny: its score is {score} \(.*/run r2 \(higher is better\)$"):
+                Simulation(run, task, CPU)
 
 
 # ---- real data

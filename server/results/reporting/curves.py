@@ -56,7 +56,7 @@ def draw_accuracy(groups: Sequence[Group]) -> "Figure":
 
 def draw_values(groups: Sequence[Group]) -> "Figure | None":
     """Draw what a task's own objective measures beside its score, a panel for each, personalised; None: nothing."""
-    names = [name for name in groups[0].first.rounds.values if name != groups[0].score.name]
+    names = sorted(set.intersection(*(set(group.measured) for group in groups)) - {groups[0].score.name})
     if not names:
         return None
     rows = -(-len(names) // 2)

@@ -179,6 +179,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
 def _rounds(database: Database, score: Score) -> Rounds:
     summaries = round_summaries(database)
+    names = set.intersection(*(set(each.downloaded) for each in summaries)) if summaries else set()
     rows = [(s.round, s.clients, *scores_of(s, score), s.density) for s in summaries]
     traffic = {
         round_: (down, up, (_time(committed) - _time(opened)))
@@ -203,7 +204,7 @@ def _rounds(database: Database, score: Score) -> Rounds:
                 np.array([summary.downloaded[name] for summary in summaries]),
                 np.array([summary.personalised[name] for summary in summaries]),
             )
-            for name in (score.first_of(summaries[0].downloaded) if summaries else ())
+            for name in score.first_of(names)
         },
     )
 

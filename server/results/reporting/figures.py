@@ -122,7 +122,7 @@ def figures(group: Group, targets: Targets) -> Figures:
                 spread([float(run.rounds.values[name][0][-1]) for run in group.runs]),
                 spread([float(run.rounds.values[name][1][-1]) for run in group.runs]),
             )
-            for name in group.first.rounds.values
+            for name in group.measured
         },
         **each(group.runs),
     )
@@ -138,8 +138,7 @@ def table(rows: Sequence[Figures], targets: Targets, style: str) -> str:
     """
     score = rows[0].score
     personalised, downloaded = (format(target, score.digits) for target in targets)
-    title = f"{score.name}, {'higher' if score.higher_is_better else 'lower'} is better" if score.own else ""
-    headers = [title, "personalised", "best", "worst 10 %", "downloaded", "best", "density"]
+    headers = [str(score) if score.own else "", "personalised", "best", "worst 10 %", "downloaded", "best", "density"]
     headers += [f"MB to {personalised} personalised", f"to {downloaded} downloaded"]
     headers += ["MB in all", "seconds"]
     cells = [

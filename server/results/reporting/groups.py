@@ -35,6 +35,11 @@ class Group:
         return self.first.score
 
     @property
+    def measured(self) -> list[str]:
+        """What the task's own objective measures in all its runs: names, the score first."""
+        return self.score.first_of(set.intersection(*(set(run.rounds.values) for run in self.runs)))
+
+    @property
     def title(self) -> str:
         """Label, and how many seeds there are."""
         return self.label if len(self.runs) == 1 else f"{self.label} ({len(self.runs)} seeds)"

@@ -127,8 +127,9 @@ def check_rounds(group: Group, run: RunDirectory) -> None:
         if -round_ - 1 not in earlier_rounds(database):
             group.add(f"run.db: rounds: round {round_}", "set aside, and the run never had so many rounds")
     committed = sum(state == "committed" for _, state in rounds)
-    if ((state := database.get("state")) == "finished") != (database.last_round() == final):
-        group.add("run.db: run, key 'state'", f"{state!r} with {committed} of {final} rounds committed")
+    whole = (early or run.experiment.rounds) + 1
+    if ((state := database.get("state")) == "finished") != (committed == whole):
+        group.add("run.db: run, key 'state'", f"{state!r} with {committed} of {whole} rounds committed")
     _check_sizes(group, run)
     _check_assignments(group, run)
     for round_, client, down, up in database.select(

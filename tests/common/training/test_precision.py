@@ -16,6 +16,7 @@ from lotteryfl.common.training.loop import evaluate, train_by_recipe
 from lotteryfl.common.training.objective import Labelled
 from lotteryfl.common.training.precision import check_compiler
 from lotteryfl.common.training.recipe import Recipe, TrainingSettings
+from lotteryfl.common.training.schedules import Schedule
 from tests.support.separable import problem
 
 
@@ -89,7 +90,7 @@ def test_examples_with_privacy_are_smoothed_moved_and_averaged_too() -> None:
         augment=("crop", "flip"),
         ema=0.5,
         clip_grad_norm=1.0,
-        local_schedule={"kind": "cosine"},  # type: ignore[arg-type]
+        local_schedule=Schedule(kind="cosine"),
         optimizer="NAdam",
     )
     result = train_privately(model, images(), Recipe(settings, 0, steps=5), ExamplePrivacy(1.0, 0.5))

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from lotteryfl.commands.compare import _conclude
 from lotteryfl.commands.report import report
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.comparing.cells import Cell
 from lotteryfl.describe import describe_round
+from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.exporters.scalars import scalars
 from lotteryfl.server.results.finaltable import final_table
 from lotteryfl.server.results.reporting.clientpictures import draw_clients
@@ -29,7 +32,7 @@ from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.status import status_of
 from lotteryfl.server.store.summaries import client_summaries
 from tests.support.bench import simulated, tiny_experiment
-from tests.support.scored import MAE, R2, scored
+from tests.support.scored import MAE, R2, ScoredBench, ScoredTask, scored
 
 MEAN_MAE = "SELECT avg(value) FROM measures WHERE name = 'mae' AND phase = 'personalised' GROUP BY round ORDER BY round"
 
@@ -125,7 +128,7 @@ def test_less_is_better_in_figures_and_pictures(path: Path) -> None:
         }
         for name in ("mae", "loss", "r2")
     }
-    assert table([found], targets, "simple").startswith("mae, lower is better")
+    assert table([found], targets, "simple").startswith("mae (lower is better) ")
     assert re.search(rf"^ +r2 +{run.rounds.values['r2'][1][-1]:.4g} ", values_table([found], "simple"), re.MULTILINE)
     assert draw_accuracy(groups).axes[0].get_ylabel() == "mae"
     (clients,) = draw_clients(groups).axes
@@ -144,6 +147,19 @@ def test_the_page_has_no_accuracy(path: Path, tmp_path: Path) -> None:
     body = re.sub(r"<details>.*|base64,[^\"]*", "", page, flags=re.DOTALL)
     assert "ccurac" not in body
     assert {"score.png", "values.png"} < {file.name for file in (tmp_path / "out").iterdir()}
+
+
+def test_a_comparison_names_the_score_and_has_all_values(path: Path, run: RunDirectory, tmp_path: Path) -> None:
+    printed = _conclude([Cell("mine", 0, path / "experiment.toml", (), path)], tmp_path)
+    found, summary = json.loads((tmp_path / "compare.json").read_text()), summarise(run)
+    assert found["score"] == {"name": "mae", "higher_is_better": False}
+    assert "target_accuracies" not in found
+    (row,) = found["strategies"]
+    assert row["personalised_last"]["mean"] == pytest.approx(summary["score"]["personalised_last"])
+    assert row["values"]["r2"]["downloaded"]["mean"] == pytest.approx(summary["values"]["downloaded"]["r2"])
+    for text in (printed, (tmp_path / "compare.md").read_text()):
+        assert "mae (lower is better)" in text
+        assert f"{summary['values']['personalised']['r2']:.4g}" in text
 
 
 def test_runs_of_different_scores_are_not_compared(path: Path, tmp_path: Path) -> None:
@@ -172,3 +188,22 @@ def test_verify_misses_a_score_and_a_row_that_a_value_belongs_to(tmp_path: Path)
         with closing(sqlite3.connect(tmp_path / "run" / "run.db")) as database, database:
             database.execute(query)
         assert f"problem: run.db: {problem}" in list(verify(tmp_path / "run").lines())
+
+
+def test_a_metric_that_one_client_alone_sends_is_not_shown(tmp_path: Path) -> None:
+    bench = ScoredBench(tmp_path / "run", tiny_experiment(rounds=1), ScoredTask(R2))
+    worker = bench.register()
+    work = bench.take(worker)
+    answer = bench.do(work)
+    for phase in (
+        answer.result.metrics.validation,
+        answer.result.metrics.downloaded,
+        answer.result.metrics.personalised,
+    ):
+        phase.values["of_its_own"] = 1.0
+    assert bench.submit(worker, answer).verdict == pb.SubmitReply.ACCEPTED
+    bench.finish()
+    bench.close()
+    assert list(read_run(tmp_path / "run").rounds.values) == ["r2", "loss", "mae"]
+    with open_run(tmp_path / "run") as view:
+        assert "of_its_own_downloaded" not in view.rounds()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.reporting.data import read_run
@@ -102,3 +103,11 @@ def test_by_default_nothing_is_kept_and_all_rounds_are_made(tmp_path: Path) -> N
         }
         assert not {"best_model", "ended_early"} & summarise(run).keys()
         assert hashlib.sha256(run.model_path(3).read_bytes()).hexdigest() == run.model_digest
+
+
+def test_without_a_global_model_there_is_no_best_one(tmp_path: Path) -> None:
+    changes = {"strategy": {"name": "standalone"}, "evaluation": {"keep_best": True}}
+    with pytest.raises(
+        ExperimentError, match=r"keep_best = true: with strategy.name = 'standalone' there is no global"
+    ):
+        simulated(tmp_path / "run", tiny_experiment(**changes))

@@ -114,6 +114,13 @@ def test_a_plan_trains_as_the_experiment_says_and_travels(name: str) -> None:
 
 
 @every
+def test_or_as_many_steps_as_it_says(name: str) -> None:
+    strategy = create(name, training={"epochs": 7, "steps": 11})
+    for plan in (strategy.plan(2, ClientState(0)), strategy.final_plan(ClientState(0))):
+        assert (plan.train.steps, plan.train.epochs) == (11, 0)
+
+
+@every
 def test_the_last_round_prunes_nothing_further_and_trains_as_long_as_it_is_told(name: str) -> None:
     settings = {"name": name, "finetune_epochs": 9}
     strategy = create_strategy(tiny_experiment(strategy=settings, training={"epochs": 2}))

@@ -98,6 +98,14 @@ def test_settings_that_do_not_go_with_a_strategy_are_named_before_anything_is_wr
     assert not list(drive(tiny_experiment(), name="other").path.parent.glob("run"))
 
 
+def test_where_steps_are_counted_there_are_no_epochs_to_compare(drive: Drive) -> None:
+    changes = settings("sub-fedavg") | {"training": {"epochs": 5, "steps": 7}}
+    with pytest.raises(
+        ExperimentError, match=r"^training\.steps = 7: sub-fedavg compares .* epoch: expected 0, or strat"
+    ):
+        drive(tiny_experiment(**changes))
+
+
 def test_zeros_are_counted_in_means_only(drive: Drive) -> None:
     with pytest.raises(ExperimentError, match=r"aggregation.rule = 'median': .*'cell'.* expected 'mean'"):
         drive(tiny_experiment(**settings("cell"), aggregation={"rule": "median"}))
