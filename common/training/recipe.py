@@ -1,17 +1,19 @@
 """How a model is trained: the keys of an experiment's `training` section, and what is particular to one training."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from math import isfinite
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lotteryfl.common.section import Count, Section
+from lotteryfl.common.text import quoted
 from lotteryfl.common.training.schedules import Schedule
 
 OptimizerName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,63}$")]
 """Which of torch's optimizers takes the steps: sgd, adam, adamw, or a name of `torch.optim`."""
 
-Option = bool | int | float | str | tuple[int | float, ...]
+Option = bool | int | float | str | tuple[bool | int | float | str, ...]
 """A value of an optimizer's option."""
 
 AugmentationName = Literal["crop", "flip", "erase", "brightness", "contrast"]
@@ -65,6 +67,17 @@ class TrainingSettings(Section):
     local_schedule: Schedule = Schedule()
     """Of the learning rate over the steps of a round."""
 
+    @field_validator("optimizer_options", mode="before")
+    @classmethod
+    def _readable(cls, options: Any) -> Any:
+        for name, value in options.items() if isinstance(options, dict) else ():
+            if not all(map(_is_plain, value if isinstance(value, list | tuple) else [value])):
+                raise ValueError(
+                    f"training.optimizer_options.{name} = {quoted(value)}: "
+                    "expected true or false, text, a finite number, or a list of them"
+                )
+        return options
+
     @model_validator(mode="after")
     def _consistent(self) -> "TrainingSettings":
         if self.nesterov and not (self.optimizer in SGD and self.momentum):
@@ -106,6 +119,10 @@ class TrainingSettings(Section):
                 f"training.schedule.gamma = {self.schedule.gamma:g}: must be larger: "
                 f"the learning rate is 0 in round {rounds}"
             )
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | str) or (isinstance(value, float) and isfinite(value))
 
 
 @dataclass(frozen=True)

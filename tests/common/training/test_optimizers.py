@@ -164,7 +164,11 @@ def test_what_an_optimizer_does_not_take_is_refused_in_a_line(training: dict[str
     ("table", "message"),
     [
         ({"training": {"optimizer": "../x"}}, "training.optimizer = '../x': string should match pattern"),
-        ({"training": {"optimizer_options": {"eps": float("nan")}}}, "training.optimizer_options.eps"),
+        ({"training": {"optimizer_options": {"eps": float("nan")}}}, "training.optimizer_options.eps = nan: expected"),
+        (
+            {"training": {"optimizer_options": {"betas": [0.9, float("inf")]}}},
+            "training.optimizer_options.betas = [0.9, inf]: expected true or false, text, a finite number, or a list",
+        ),
         (
             {"training": {"optimizer_options": {"lr": 1.0}}},
             "training.optimizer_options.lr = 1.0: expected in training.lr",
