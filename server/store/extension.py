@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.faults import fault
+from lotteryfl.common.folders import sync_folder
 from lotteryfl.server.store.binding import note_file_rounds, record, write_again
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.rundir import RunDirectory, cannot_be_written
@@ -61,3 +62,4 @@ def _keep_summary(run: Path, rounds: int) -> None:
     """Give the summary of a run that had so many rounds a name of its own; first of all, as it can be made anew."""
     with suppress(FileNotFoundError):
         (run / "summary.json").replace(run / f"summary-{rounds:04d}.json")
+        sync_folder(run)

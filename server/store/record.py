@@ -55,8 +55,8 @@ class RunRecord:
             table = self.database.get("table")
         except (sqlite3.Error, ValueError) as error:
             raise LotteryFLError(f"{self.path / 'run.db'}: cannot be read: {error}") from error
-        if not table:
-            raise unfinished(self.path)
+        if not table:  # an earlier version gave run.db its name before it was whole
+            raise LotteryFLError(f"{self.path}: was never finished being set up: delete it, or choose another one")
 
     def _bound_experiment(self) -> Experiment:
         try:

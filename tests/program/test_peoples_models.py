@@ -186,7 +186,7 @@ def test_what_results_would_be_refused_for_is_refused_at_set_up(tmp_path: Path, 
 def test_a_model_of_one_output_ends_its_run_with_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         LotteryFLError,
-        match=r"the run failed: .* were given up; the model's output has shape \(9, 1\): expected logits",
+        match=r"the run failed: .* were given up; the model's output has shape \(8, 1\): expected logits",
     ):
         simulated(tmp_path / "run", tiny_experiment(), TinyTask(lambda: nn.Linear(6, 1)))
 

@@ -56,7 +56,8 @@ def test_all_runs_are_there_and_are_summed_up(tmp_path: Path, start: Start, writ
 
     other = start("compare", path, *COMPARE)
     assert other.exit_code() == 1
-    assert other.error_line == "cmp/lotteryfl-seed7: holds the run of another experiment: choose another --out"
+    told = "holds the run of another experiment (here strategy.prune_rate = 0.3, there 0.5): choose another --out"
+    assert other.error_line == f"cmp/lotteryfl-seed7: {told}"
 
 
 def test_an_interrupted_comparison_goes_on(

@@ -86,8 +86,8 @@ def test_what_is_no_run_is_named(tmp_path: Path, path: Path) -> None:
         with pytest.raises(LotteryFLError, match=r"is no run directory: it has no run\.db"):
             RunDirectory(other)
     (path / "run.db").unlink()
-    Database(path / "run.db").close()  # a process was killed while it set up the run
-    with pytest.raises(LotteryFLError, match="was never finished being set up: start its experiment there again"):
+    Database(path / "run.db").close()  # an earlier version was killed while it set up the run
+    with pytest.raises(LotteryFLError, match="was never finished being set up: delete it"):
         RunDirectory(path)
 
 
