@@ -114,11 +114,10 @@ class Drawn:
 
 def counted(case: Case) -> int:
     """Return the bytes that are counted beforehand."""
-    task, model = Drawn(case), case.build()
-    activations = LabelledProbe(task.name, model, CPU, case.experiment().evaluation.batch_size).look(
-        0, task.client_data(0), None
-    )
-    return worker_need(TensorTable.of(model), case.experiment(), activations=activations).host.nbytes
+    task, model, experiment = Drawn(case), case.build(), case.experiment()
+    probe = LabelledProbe(task.name, model, CPU, experiment.evaluation.batch_size)
+    activations = probe.look(0, task.client_data(0), None)
+    return worker_need(TensorTable.of(model), experiment, activations=activations).host.nbytes
 
 
 def prepare(case: Case) -> Callable[[], object]:

@@ -77,7 +77,7 @@ def test_a_stream_is_looked_at_and_not_read_to_its_end() -> None:
             r"a batch of .*: RuntimeError at .*mat1",
         ),
         (Regression(), mlp(1), TensorDataset(torch.ones(3, 6), torch.full((3,), torch.nan)), r"the loss is nan$"),
-        (Wrong(), mlp(1), GOOD, r"KeyError at test_firstbatch\.py:\d+: 'mea'$"),
+        (Wrong(), mlp(1), GOOD, r"KeyError at test_objectiveprobe\.py:\d+: 'mea'$"),
         (Detached(), mlp(1), GOOD, r"RuntimeError at .*element 0 of tensors does not require grad"),
         (
             LanguageModelling(),
