@@ -16,8 +16,9 @@ from lotteryfl.common.tensors.file import open_file, parse, save
 from lotteryfl.common.text import brief, printable
 from lotteryfl.common.wire.samemodel import check_same_model
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.rounds.coordinator import Coordinator, Step, Work
+from lotteryfl.server.rounds.coordinator import Coordinator
 from lotteryfl.server.rounds.outgoing import assignment_payload
+from lotteryfl.server.rounds.work import Step, Work
 from lotteryfl.server.rounds.workers import AsideError
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import result_file

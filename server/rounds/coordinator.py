@@ -8,8 +8,7 @@ is done elsewhere on what it hands out: `resultcheck.examine` and `ClosedRound.c
 import math
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from itertools import islice
 
 from lotteryfl.common.errors import LotteryFLError, PayloadError
@@ -25,40 +24,13 @@ from lotteryfl.server.rounds.leases import LeaseTable
 from lotteryfl.server.rounds.ledger import Ledger
 from lotteryfl.server.rounds.openround import Decision, Verdict
 from lotteryfl.server.rounds.resultcheck import Arrival, examine
+from lotteryfl.server.rounds.work import Step, Work
 from lotteryfl.server.rounds.workers import AsideError, Worker, WorkerRegistry
 from lotteryfl.server.store.assignments import AssignmentId, Standing
 from lotteryfl.server.store.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.status import run_status
 from lotteryfl.server.strategies import create_strategy
-
-
-class Step(Enum):
-    """What a run needs next."""
-
-    WAIT = "wait for results"
-    OFFER = "offer assignments that came back to the workers that wait"
-    COMMIT = "aggregate and commit the round"
-    ENDED = "nothing: the run has finished or failed"
-
-
-@dataclass(frozen=True)
-class Work:
-    """A leased assignment and where its tensors are."""
-
-    assignment: pb.Assignment
-    row: AssignmentRow
-    """The assignment's row, as it was leased."""
-
-    @property
-    def source(self) -> FileName:
-        """File in the run directory."""
-        return self.row.source
-
-    @property
-    def is_own_result(self) -> bool:
-        """The file is the client's own last result, under its mask already; otherwise a dense model."""
-        return self.source.startswith("results/")
 
 
 class Coordinator:

@@ -6,7 +6,7 @@ from lotteryfl.common.names import FileName
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.wire.payload import MASK, OWN, plain_name
-from lotteryfl.server.rounds.coordinator import Work
+from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
 

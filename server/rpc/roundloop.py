@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.channel import CALL_SECONDS
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.rounds.coordinator import Step
+from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.rpc.bell import wait_for
 from lotteryfl.server.rpc.receiving import Uploads
 from lotteryfl.server.rpc.served import ServedRun

@@ -17,9 +17,9 @@ from lotteryfl.common.text import brief, printable, quoted
 from lotteryfl.common.wire.framing import Part, Payload
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
-from lotteryfl.server.rounds.coordinator import Work
 from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rounds.taskversion import task_version
+from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.rounds.workers import AsideError, ReplacedError, UnknownWorkerError
 from lotteryfl.server.rpc.bell import wait_for
 from lotteryfl.server.rpc.context import CALLER, Context

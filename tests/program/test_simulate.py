@@ -19,9 +19,9 @@ from lotteryfl.common.tensors.file import open_file, parse
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.summary import summarise
-from lotteryfl.server.rounds.coordinator import Step
 from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rounds.setup import create_run
+from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries
 from tests.support.bench import CPU, Bench, Tied, TinyTask, create, silent, simulated, tiny_experiment

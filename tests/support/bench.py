@@ -21,9 +21,10 @@ from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.rounds.conclusion import Conclusion
-from lotteryfl.server.rounds.coordinator import Coordinator, Step, Work
+from lotteryfl.server.rounds.coordinator import Coordinator
 from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rounds.setup import set_up
+from lotteryfl.server.rounds.work import Step, Work
 from lotteryfl.server.store.rundir import RunDirectory
 
 CPU = torch.device("cpu")

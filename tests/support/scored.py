@@ -7,7 +7,7 @@ from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.rounds.coordinator import Work
+from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.store.rundir import RunDirectory
 from tests.support.bench import CPU, Answer, Bench, TinyTask, tiny_experiment
 

@@ -22,7 +22,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation.aggregate import aggregate
 from lotteryfl.server.aggregation.update import Update
 from lotteryfl.server.results.summary import summarise
-from lotteryfl.server.rounds.coordinator import Step
+from lotteryfl.server.rounds.work import Step
 from tests.support.bench import Bench, tiny_experiment
 
 MEDIAN = AggregationSettings(rule="median")

@@ -24,9 +24,9 @@ from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.aggregation.update import Update, update_norm
 from lotteryfl.server.privacy.noise import noisy_means
 from lotteryfl.server.privacy.promise import check_privacy
-from lotteryfl.server.rounds.coordinator import Step
 from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rounds.setup import create_run
+from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import STRATEGIES, create_strategy
 from tests.support.bench import CPU, Bench, Tied, TinyTask, silent, simulated, tiny_experiment, tiny_mlp

@@ -8,7 +8,7 @@ import torch
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.conclusion import Conclusion
-from lotteryfl.server.rounds.coordinator import Step
+from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.rounds.workers import ReplacedError
 from lotteryfl.server.store.rows import AssignmentRow
 from lotteryfl.server.strategies.base import ClientState

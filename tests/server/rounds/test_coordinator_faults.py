@@ -12,7 +12,7 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.describe import describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.conclusion import Conclusion
-from lotteryfl.server.rounds.coordinator import Step
+from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.store.status import status_of
 from tests.support.bench import Bench, tiny_experiment
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.rounds.coordinator import Step
+from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.rounds.workers import UnknownWorkerError
 from tests.support.bench import Bench, tiny_experiment
 

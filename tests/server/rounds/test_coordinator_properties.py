@@ -18,7 +18,7 @@ from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.verify import verify
-from lotteryfl.server.rounds.coordinator import Step
+from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.rounds.workers import AsideError, UnknownWorkerError
 from lotteryfl.server.store.assignments import AssignmentId, Standing
 from lotteryfl.server.store.summaries import round_summaries

@@ -12,7 +12,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.reporting.data import read_run
 from lotteryfl.server.results.summary import summarise, write_summary
 from lotteryfl.server.results.verify import verify
-from lotteryfl.server.rounds.coordinator import Step
+from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.store.summaries import round_summaries, scores_of
 from tests.support.bench import Bench, simulated, tiny_experiment
 from tests.support.scored import MAE, R2, ScoredBench, ScoredTask

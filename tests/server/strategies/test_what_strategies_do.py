@@ -13,7 +13,7 @@ from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.payload import KEPT, OWN
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.rounds.coordinator import Step
+from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.base import ClientState
 from tests.support.bench import Bench, Tied, TinyTask, tiny_experiment, tiny_mlp
