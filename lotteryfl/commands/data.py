@@ -8,7 +8,7 @@ from lotteryfl.commands.options import set_option
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, load
 from lotteryfl.common.pruning.prunable import explain
-from lotteryfl.common.tasks import BUILT_IN, Task, load_task
+from lotteryfl.common.tasks import Task, load_task, own_sources
 from lotteryfl.server.results.holdings import describe, heading, holdings
 from lotteryfl.server.results.picture import draw_holdings
 
@@ -21,8 +21,7 @@ from lotteryfl.server.results.picture import draw_holdings
 def data(path: Path, picture: Path | None, prunable: bool, overrides: tuple[str, ...]) -> None:
     """Say which client holds how much of what, and how skewed that is."""
     experiment = load(path, overrides)
-    own = () if experiment.task.name in BUILT_IN else (experiment.task.name,)
-    task = load_task(experiment, own)
+    task = load_task(experiment, own_sources(experiment))
     held = holdings(task, experiment.clients)
     click.echo(describe(experiment, held))
     if prunable:
