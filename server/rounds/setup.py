@@ -17,13 +17,14 @@ from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.wire.format import check_model
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
+from lotteryfl.server.models.initial import take_initial
 from lotteryfl.server.privacy.promise import check_privacy
 from lotteryfl.server.store.rundir import RunDirectory, is_set_up
 from lotteryfl.server.strategies import create_strategy
 
 
 def create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunDirectory:
-    """Set up a run: the task's model, freshly initialised from the run's seed, is θ_0.
+    """Set up a run: the task's model, freshly initialised from the run's seed or as `task.initial` says, is θ_0.
 
     Raises:
         LotteryFLError: the experiment, its task or the folder cannot be used.
@@ -41,6 +42,8 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     strategy = create_strategy(experiment, task.score)
     with seeded(model_seed(experiment.seed)):
         model = task.model()
+    initial = experiment.task.initial
+    origin = {"initial_from": initial, "initial_from_sha256": take_initial(model, initial)} if initial else {}
     table = _table_of(model, experiment, task)
     own_copy(model, task.name)  # can it be, as every assignment needs?
     check_recipe(experiment.training, model)
@@ -48,7 +51,8 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     check_privacy(strategy, table)
     if (settings := strategy.server_optimizer()).optimizer != "none":
         ServerOptimizer(settings, {})  # is it installed?
-    return RunDirectory.create(path, experiment, table, named_tensors(model), strategy.initial_masks(table), task.score)
+    masks = strategy.initial_masks(table)
+    return RunDirectory.create(path, experiment, table, named_tensors(model), masks, task.score, origin)
 
 
 def _table_of(model: nn.Module, experiment: Experiment, task: Task) -> TensorTable:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment, to_json, to_toml
+from lotteryfl.common.models.named import model_name
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER, private
@@ -88,6 +89,7 @@ class RunDirectory(RunRecord):
         initial: Mapping[str, Tensor],
         masks: Masks | None = None,
         score: Score = ACCURACY,
+        origin: Mapping[str, str] | None = None,
     ) -> Self:
         """Set up a run in a new or empty folder, or in one where that was begun and never finished.
 
@@ -98,6 +100,7 @@ class RunDirectory(RunRecord):
             initial: θ_0 by plain name, as the table says.
             masks: what all clients start under; none: they are dense.
             score: what the run is judged by.
+            origin: where θ_0 is from and with which digest, if it is not from the seed.
 
         Raises:
             LotteryFLError: the folder cannot be written or holds something already, or θ_0 is beyond the wire dtype.
@@ -112,7 +115,7 @@ class RunDirectory(RunRecord):
                 _require_free(path)  # nobody has set one up meanwhile
                 _clear(path)
                 (path / SETUP).touch(PRIVATE_FILE)
-                cls._set_up(path, experiment, table, initial, masks or {}, score)
+                cls._set_up(path, experiment, table, initial, masks or {}, score, origin or {})
                 (path / SETUP).unlink()
         except (OSError, sqlite3.Error) as error:
             raise LotteryFLError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
@@ -126,6 +129,7 @@ class RunDirectory(RunRecord):
         initial: Mapping[str, Tensor],
         masks: Masks,
         score: Score,
+        origin: Mapping[str, str],
     ) -> None:
         for folder in FOLDERS:
             (path / folder).mkdir(PRIVATE_FOLDER)
@@ -141,6 +145,8 @@ class RunDirectory(RunRecord):
             database.put("model_sha256", digest(initial))
             database.put("state", "running")
             database.put_score(score)
+            for key, value in origin.items():
+                database.put(key, value)
             database.add_clients(experiment.clients)
             if masks:
                 shared = KeptMask(mask_digest(masks), mask_density(table, masks))
@@ -198,8 +204,9 @@ class RunDirectory(RunRecord):
 
     def experiment_for_workers(self) -> str:
         """Return the experiment as JSON, without what is this machine's alone: a task's path becomes its name."""
-        local = self.experiment.task
-        task = local.model_copy(update={"name": task_id(local.name), "data_dir": ""})
+        local, model = self.experiment.task, model_name(self.experiment.task.model)
+        places = {"name": task_id(local.name), "data_dir": "", "initial": ""}
+        task = local.model_copy(update=places | ({"model": model.travelling()} if model else {}))
         return to_json(self.experiment.model_copy(update={"task": task}))
 
     def tickets_sha256(self) -> Digest:
