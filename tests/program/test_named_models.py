@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import tomli_w
+import torch
 from click.testing import CliRunner, Result
 
 import lotteryfl
 from lotteryfl.commands.inspect import export
+from lotteryfl.common.experiment.experiment import from_json, to_json
 from lotteryfl.common.pruning.parameters import digest
 from tests.support.torchvisionoperators import declare
 
@@ -74,3 +76,36 @@ def test_a_librarys_model_is_trained(tmp_path: Path) -> None:
         assert view.status().state == view.status().FINISHED
         assert any(name.startswith("layer1.") for name in view.ticket(0))
         assert view.global_model().keys() == view.ticket(0).keys()
+
+
+TASK = """
+import torch
+
+def client(k, experiment):
+    tokens = torch.randint(20, (12, 5))
+    return [{"input_ids": tokens, "labels": tokens[:, 0] % 2}] * 3
+"""
+
+
+def test_a_transformer_of_a_local_folder_starts_from_its_weights_and_needs_the_folder_no_more(tmp_path: Path) -> None:
+    declare()
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=20, num_labels=2
+    )
+    theirs = transformers.BertForSequenceClassification(config)
+    theirs.save_pretrained(tmp_path / "bert")
+    (tmp_path / "own_task.py").write_text(TASK)
+    source = experiment(
+        tmp_path, name="own_task.py", model="transformers:./bert", initial="bert", objective="hugging-face"
+    )
+    loaded = lotteryfl.load_experiment(source)
+    with lotteryfl.simulate(loaded, tmp_path / "run", device="cpu") as view:
+        state = view.global_model()
+    initial = safetensors.torch.load_file(tmp_path / "run" / "models" / "round-0000.safetensors")
+    assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in initial.items())
+    assert state.keys() >= theirs.state_dict().keys()
+    (tmp_path / "bert" / "config.json").unlink()
+    again = from_json(to_json(loaded))
+    with lotteryfl.simulate(again, tmp_path / "run", device="cpu", tasks=[str(tmp_path / "own_task.py")]) as view:
+        assert view.status().state == view.status().FINISHED
