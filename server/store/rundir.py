@@ -25,12 +25,11 @@ from torch import Tensor
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment, to_json, to_toml
-from lotteryfl.common.models.named import model_name
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER, private
 from lotteryfl.common.pruning.parameters import digest
-from lotteryfl.common.tasks import task_id
+from lotteryfl.common.tasks import without_places
 from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.wire.format import WireFormat
@@ -204,10 +203,7 @@ class RunDirectory(RunRecord):
 
     def experiment_for_workers(self) -> str:
         """Return the experiment as JSON, without what is this machine's alone: a task's path becomes its name."""
-        local, model = self.experiment.task, model_name(self.experiment.task.model)
-        places = {"name": task_id(local.name), "data_dir": "", "initial": ""}
-        task = local.model_copy(update=places | ({"model": model.travelling()} if model else {}))
-        return to_json(self.experiment.model_copy(update={"task": task}))
+        return to_json(self.experiment.model_copy(update={"task": without_places(self.experiment.task)}))
 
     def tickets_sha256(self) -> Digest:
         """Return one digest over every client's ticket and mask: equal runs have equal tickets."""
