@@ -24,6 +24,7 @@ from lotteryfl.common.experiment.settings import (
     TaskSettings,
     WireDtype,
 )
+from lotteryfl.common.models.named import ModelName, model_name
 from lotteryfl.common.section import Count, Section
 from lotteryfl.common.text import quoted
 from lotteryfl.common.training.recipe import TrainingSettings
@@ -143,7 +144,7 @@ class Experiment(Section):
 def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     """Read an experiment file, apply `section.key=value` overrides, and validate the whole.
 
-    A task file named in it is found relative to the experiment file.
+    A task file named in it, a model's, and where θ_0 is taken from are found relative to the experiment file.
 
     Raises:
         ExperimentError: the file cannot be read or parsed, or a key or value is wrong.
@@ -151,7 +152,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     table = _read(path)
     for override in overrides:
         _apply_override(table, override)
-    return _with_task_file(validate(table, source=str(path)), path)
+    return _with_places(validate(table, source=str(path)), path.parent)
 
 
 def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
@@ -177,7 +178,7 @@ def load_resolved(path: Path) -> Experiment:
     """
     table = _read(path)
     with _explained(str(path), resolved=True):
-        return _with_task_file(Experiment.model_validate(table, context=_RESOLVED), path)
+        return _with_places(Experiment.model_validate(table, context=_RESOLVED), path.parent)
 
 
 def validate(table: TOMLTable, source: str) -> Experiment:
@@ -236,12 +237,24 @@ def _read(path: Path) -> TOMLTable:
         raise ExperimentError(f"{path}: not valid TOML: {error}") from error
 
 
-def _with_task_file(experiment: Experiment, path: Path) -> Experiment:
-    name = experiment.task.name
-    if name.endswith(".py") and not Path(name).is_absolute():
-        task = experiment.task.model_copy(update={"name": str((path.parent / name).resolve())})
-        return experiment.model_copy(update={"task": task})
-    return experiment
+def _with_places(experiment: Experiment, folder: Path) -> Experiment:
+    """Return the experiment with what its `task` names on this machine found relative to its file's folder."""
+    task, places = experiment.task, {}
+    if task.name.endswith(".py") and not Path(task.name).is_absolute():
+        places["name"] = str((folder / task.name).resolve())
+    if model := model_name(task.model):
+        places["model"] = str(_with_config(model.beside(folder)))
+    if task.initial:
+        place, hash_, rest = task.initial.partition("#")
+        places["initial"] = f"{(folder / Path(place).expanduser()).resolve()}{hash_}{rest}"
+    return experiment.model_copy(update={"task": task.model_copy(update=places)}) if places else experiment
+
+
+def _with_config(model: ModelName) -> ModelName:
+    try:
+        return model.with_config()
+    except ValueError as error:
+        raise ExperimentError(str(error)) from error
 
 
 def _apply_override(table: TOMLTable, override: str) -> None:

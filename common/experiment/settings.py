@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from lotteryfl.common.experiment.clientranges import parse_clients
+from lotteryfl.common.models.named import model_name
 from lotteryfl.common.section import Count, Section
 from lotteryfl.common.security.identity import IdentityError, check_name
 
@@ -30,14 +31,22 @@ class TaskSettings(Section):
 
     name: str = Field("digits", min_length=1, max_length=256)
     """A built-in task (one of `common.tasks.BUILT_IN`) or the user's own: a .py file or a module."""
-    model: str = Field("mlp", min_length=1, max_length=64)
-    """Architecture for the built-in tasks, as `common.models.create_model` takes it."""
+    model: str = Field("mlp", min_length=1, max_length=2**18)
+    """Architecture for the built-in tasks, as `common.models.create_model` takes it; or a `ModelName`."""
+    initial: str = Field("", max_length=4096)
+    """Where θ_0 is taken from; empty: it is freshly initialised. Only whoever sets a run up reads it."""
     data_dir: str = ""
     """Folder with the task's files; empty: the usual places."""
     objective: Literal["", "classification", "binary", "regression", "language-modelling", "hugging-face"] = ""
     """Of a task of one's own that gives none itself; empty: classification."""
     options: dict[str, bool | int | float | str] = Field({})
     """Keys of a task of one's own, which says what they are."""
+
+    @field_validator("model")
+    @classmethod
+    def _named(cls, model: str) -> str:
+        model_name(model)
+        return model
 
 
 class PartitionSettings(Section):

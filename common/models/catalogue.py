@@ -7,11 +7,13 @@ from typing import NamedTuple
 from torch import nn
 
 from lotteryfl.common.models.cnn import cnn
+from lotteryfl.common.models.groupnorm import group_norm
 from lotteryfl.common.models.lenet import LeNet5
 from lotteryfl.common.models.mlp import image_mlp, mlp
 from lotteryfl.common.models.resnet import BasicBlock, Bottleneck, ResNet
 from lotteryfl.common.models.transformer import Transformer
 from lotteryfl.common.models.vgg import VGG, VGG_STAGES
+from lotteryfl.common.models.vit import ViT
 
 Architectures = Mapping[str, Callable[..., nn.Module]]
 
@@ -39,6 +41,12 @@ class _Kind(NamedTuple):
     architectures: Architectures
 
 
+_RESNETS = {
+    "resnet18": partial(ResNet, BasicBlock, (2, 2, 2, 2)),
+    "resnet34": partial(ResNet, BasicBlock, (3, 4, 6, 3)),
+    "resnet50": partial(ResNet, Bottleneck, (3, 4, 6, 3)),
+}
+
 _KINDS = (
     _Kind(
         IMAGES,
@@ -49,9 +57,9 @@ _KINDS = (
             "cnn": cnn,
             "cnn-nodrop": partial(cnn, dropout=False),
             **{name: partial(VGG, stages) for name, stages in VGG_STAGES.items()},
-            "resnet18": partial(ResNet, BasicBlock, (2, 2, 2, 2)),
-            "resnet34": partial(ResNet, BasicBlock, (3, 4, 6, 3)),
-            "resnet50": partial(ResNet, Bottleneck, (3, 4, 6, 3)),
+            **_RESNETS,
+            **{f"{name}-gn": partial(build, norm=group_norm) for name, build in _RESNETS.items()},
+            "vit": ViT,
         },
     ),
     _Kind(FEATURES, {"mlp": partial(mlp, (200, 200)), "lenet-300-100": partial(mlp, (300, 100))}),
@@ -91,6 +99,8 @@ def create_model(dataset: str, architecture: str) -> nn.Module:
             cnn-nodrop: the same without dropout, and with the same initial values.
             vgg11, vgg13, vgg16, vgg19: Simonyan and Zisserman 2015, with batch norm and one linear layer.
             resnet18, resnet34, resnet50: He et al. 2016, with the stem for small images.
+            resnet18-gn, resnet34-gn, resnet50-gn: the same with group norm (Wu and He 2018).
+            vit: ViT-Lite-6/4 of Hassani et al. 2021.
 
             For sequences
             transformer: two encoder layers of Vaswani et al. 2017, with the norm first.

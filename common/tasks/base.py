@@ -7,6 +7,8 @@ from typing import Any, Protocol
 from torch import nn
 from torch.utils.data import Dataset
 
+from lotteryfl.common.experiment.settings import TaskSettings
+from lotteryfl.common.models.named import model_name
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.score import Score
@@ -66,3 +68,14 @@ def task_id(name: str) -> str:
         # Only the path's form counts: it may come from another system.
         return (PureWindowsPath if "\\" in name else PurePath)(name).stem
     return name.rpartition(".")[2]
+
+
+def without_places(task: TaskSettings) -> TaskSettings:
+    """Return what a task is without where its files lie on this machine; of files of code, their names stay.
+
+    Raises:
+        ValueError: its model is of a folder whose config cannot be read.
+    """
+    model = model_name(task.model)
+    names = {"name": task_id(task.name), "model": model.travelling() if model else task.model}
+    return task.model_copy(update={**names, "data_dir": "", "initial": ""})

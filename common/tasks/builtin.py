@@ -1,6 +1,6 @@
 """The built-in tasks: labelled examples, partitioned by the experiment's settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,11 +11,14 @@ from torch.utils.data import TensorDataset
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models import IMAGES, architectures, create_model
+from lotteryfl.common.models.named import model_name
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks.base import ClientData
+from lotteryfl.common.tasks.namedmodel import named_model
 from lotteryfl.common.tasks.partition import IntArray, Partition
 from lotteryfl.common.tasks.rotation import rotate
 from lotteryfl.common.tasks.sampling import draw_indices
+from lotteryfl.common.text import quoted
 from lotteryfl.common.training.score import Score
 
 
@@ -56,14 +59,18 @@ class BuiltInTask:
         name: of the task, also of its data set in `common.models`.
         experiment: architecture, partition, clients and seed.
         load: called when the data is first needed.
+        allowed: the files and modules that this process's operator named; the model may be from one.
 
     Raises:
         TaskError: the architecture or the partition is not for this data.
     """
 
-    def __init__(self, name: str, experiment: Experiment, load: Loader) -> None:
-        known = architectures(name)
-        if experiment.task.model not in known:
+    def __init__(self, name: str, experiment: Experiment, load: Loader, allowed: Sequence[str] = ()) -> None:
+        known, model = architectures(name), model_name(experiment.task.model)
+        if model and not model.is_own and name not in IMAGES:
+            raise TaskError(f"task.model = {quoted(str(model))}: takes images, and task {name} has none")
+        self._build = named_model(experiment, allowed, IMAGES.get(name))
+        if self._build is None and experiment.task.model not in known:
             raise TaskError(f"task.model = {experiment.task.model!r}: expected one of {', '.join(known)} for {name}")
         if experiment.partition.kind == "feature-skew" and name not in IMAGES:
             raise TaskError(f"partition.kind = 'feature-skew': turns images, and task {name} has none")
@@ -79,7 +86,7 @@ class BuiltInTask:
 
     def model(self) -> nn.Module:
         """Build a freshly initialised model."""
-        return create_model(self.name, self._experiment.task.model)
+        return self._build() if self._build else create_model(self.name, self._experiment.task.model)
 
     def client_data(self, client: int) -> ClientData:
         """Return one client's examples as tensors in memory."""

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from inspect import Parameter, signature
 from types import ModuleType
 from typing import Any
 
@@ -18,13 +17,14 @@ from lotteryfl.common.randomness import derive_seed, model_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.sourceversion import SourceVersion
 from lotteryfl.common.tasks.base import ClientData, Task, task_id
+from lotteryfl.common.tasks.namedmodel import called, find_allowed, named_model
 from lotteryfl.common.tasks.parts import is_empty, is_in_memory, kind, part_of
 from lotteryfl.common.tasks.sampling import draw_examples
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.given import is_stream
 from lotteryfl.common.training.loaded import Collate, Loaded
 from lotteryfl.common.training.objective import Objective, require_mean, score_of
-from lotteryfl.common.usercode import absolute, import_source, located, version_of
+from lotteryfl.common.usercode import import_source, located, version_of
 
 _FUNCTIONS = {"model": "model()", "client": "client(k, experiment)"}
 _GLOBAL = "global_test(experiment)"
@@ -38,16 +38,9 @@ def load_custom(experiment: Experiment, allowed: Sequence[str], built_in: Iterab
         TaskError: none or more than one has this name, or it is not a task.
     """
     name = task_id(experiment.task.name)
-    sources = {absolute(source) for source in allowed if task_id(source) == name}
-    if not sources:
-        raise TaskError(
-            f"task {name!r} is not installed here: name its file with --task; built-in tasks are {', '.join(built_in)}"
-        )
-    if len(sources) > 1:
-        raise TaskError(f"task {name!r} is ambiguous: {' and '.join(sorted(sources))} have this name")
-    (source,) = sources
+    source = find_allowed(f"task {name!r}", name, allowed, f"built-in tasks are {', '.join(built_in)}")
     code = _Code(name, source, derive_seed(experiment.seed, "task"))
-    return CustomTask(name, code.load(), experiment, code)
+    return CustomTask(name, code.load(), experiment, code, named_model(experiment, allowed))
 
 
 @dataclass(frozen=True)
@@ -76,7 +69,8 @@ def version_of_task(task: Task) -> SourceVersion:
 class CustomTask:
     """A task out of a module that the user wrote; what its functions return is checked.
 
-    `model()` or `model(experiment)` returns a `torch.nn.Module`. `client(k, experiment)` returns `ClientData` or its
+    `model()` or `model(experiment)` returns a `torch.nn.Module`; a module without it takes the one that `task.model`
+    names. `client(k, experiment)` returns `ClientData` or its
     three parts, each a data set, or a pair (inputs, labels) of tensors or numpy arrays with one row per example; labels
     are integers, floating-point numpy inputs are given torch's default dtype. So does `global_test(experiment)`, once,
     which only experiments with `evaluation.global_examples` need. `objective` is an `Objective`, or a function or class
@@ -93,14 +87,24 @@ class CustomTask:
         TaskError: the module lacks one of the functions.
     """
 
-    def __init__(self, name: str, module: ModuleType, experiment: Experiment, code: object = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: ModuleType,
+        experiment: Experiment,
+        code: object = None,
+        build: Callable[[], nn.Module] | None = None,
+    ) -> None:
         self.name = name
         self._module = module
         self._file = str(module.__file__)
         self._experiment = experiment
         self._code = code
+        self._build = build
+        if build is not None and hasattr(module, "model"):
+            raise TaskError(f"task.model = {experiment.task.model!r}: expected none beside model() in {self._file}")
         for function, form in _FUNCTIONS.items():
-            if not callable(getattr(module, function, None)):
+            if not callable(getattr(module, function, None)) and not (build is not None and function == "model"):
                 raise TaskError(f"task {name}: {self._file} has no function {form}")
         wanted = experiment.evaluation.global_examples
         if wanted and not callable(getattr(module, "global_test", None)):
@@ -142,8 +146,10 @@ class CustomTask:
         Raises:
             TaskError: the user's function fails, or returns something else.
         """
+        if self._build is not None:
+            return self._build()
         with seeded(model_seed(self._experiment.seed)), self._located("model()"):
-            model = _called(self._module.model, self._experiment)
+            model = called(self._module.model, self._experiment)
         if not isinstance(model, nn.Module):
             raise TaskError(
                 f"task {self.name}: model() in {self._file} returned {kind(model)}, expected a torch.nn.Module"
@@ -200,7 +206,7 @@ class CustomTask:
         if self._experiment.task.objective:
             named = self._experiment.task.objective
             raise ValueError(f"task.objective = {named!r}: expected none beside the task's own")
-        objective = given if isinstance(given, Objective) else _called(given, self._experiment)
+        objective = given if isinstance(given, Objective) else called(given, self._experiment)
         if not isinstance(objective, Objective):
             raise TypeError(f"{kind(objective)}, expected a lotteryfl.Objective, or a function that returns one")
         return objective
@@ -239,14 +245,3 @@ def _ready(name: str) -> Objective | None:
         "hugging-face": objectives.HuggingFace,
     }
     return ready[name]()
-
-
-def _called(function: Callable[..., Any], experiment: Experiment) -> Any:
-    """Call a function of the user's with the experiment, if it takes one."""
-    parameters = list(signature(function).parameters.values())[:1]
-    takes = any(
-        parameter.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-        and (parameter.name == "experiment" or parameter.default is Parameter.empty)
-        for parameter in parameters
-    )
-    return function(experiment) if takes else function()

@@ -8,6 +8,7 @@ from lotteryfl.common.tasks import cifar10, digits, emnist, femnist, har, langua
 from lotteryfl.common.tasks.base import Task, task_id
 from lotteryfl.common.tasks.builtin import BuiltInTask, Loader
 from lotteryfl.common.tasks.custom import load_custom
+from lotteryfl.common.tasks.namedmodel import sources
 
 BUILT_IN: dict[str, Loader] = {
     "digits": digits.load,
@@ -43,5 +44,11 @@ def load_task(experiment: Experiment, allowed: Sequence[str] = ()) -> Task:
             raise TaskError(f"task {own}: {task_id(own)!r} is a built-in task; give your own another name")
     name = experiment.task.name
     if name in BUILT_IN:
-        return BuiltInTask(name, experiment, BUILT_IN[name])
+        return BuiltInTask(name, experiment, BUILT_IN[name], allowed)
     return load_custom(experiment, allowed, BUILT_IN)
+
+
+def own_sources(experiment: Experiment) -> tuple[str, ...]:
+    """Return the files and modules of the user's own that an experiment names: its task's, and its model's."""
+    task = () if experiment.task.name in BUILT_IN else (experiment.task.name,)
+    return task + sources(experiment)

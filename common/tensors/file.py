@@ -35,7 +35,13 @@ class Spec(Protocol):
         """Its sizes."""
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], label: str = "", mode: int = PRIVATE_FILE) -> Digest:
+def save(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    label: str = "",
+    mode: int = PRIVATE_FILE,
+    metadata: Mapping[str, str] | None = None,
+) -> Digest:
     """Write tensors to a safetensors file that is there whole and on disk, or not at all.
 
     Args:
@@ -43,6 +49,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], label: str = "", mode: int =
         tensors: by name.
         label: see `AtomicFile`.
         mode: see `AtomicFile`.
+        metadata: what the file's header says of the whole.
 
     Returns:
         The SHA-256 of the file, hexadecimal.
@@ -50,7 +57,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], label: str = "", mode: int =
     Raises:
         TypeError, ValueError: as `TensorStream`.
     """
-    layout = lay_out((name, t.dtype, t.shape) for name, t in tensors.items())
+    layout = lay_out(((name, t.dtype, t.shape) for name, t in tensors.items()), metadata)
     return _write(AtomicFile(path, mode, label), *layout, tensors.items())
 
 

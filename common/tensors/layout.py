@@ -7,7 +7,7 @@ aligned, without holes. What is read must be so too.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -41,8 +41,15 @@ class Entry(NamedTuple):
     end: int
 
 
-def lay_out(specs: Iterable[tuple[str, torch.dtype, Sequence[int]]]) -> tuple[bytes, list[Entry]]:
-    """Return the file's bytes before the data, and the tensors in the order of their data."""
+def lay_out(
+    specs: Iterable[tuple[str, torch.dtype, Sequence[int]]], metadata: Mapping[str, str] | None = None
+) -> tuple[bytes, list[Entry]]:
+    """Return the file's bytes before the data, and the tensors in the order of their data.
+
+    Args:
+        specs: name, dtype and shape of every tensor.
+        metadata: what the header says of the whole, if anything.
+    """
     entries: list[Entry] = []
     end = 0
     for name, dtype, shape in sorted(specs, key=lambda spec: -spec[1].itemsize):
@@ -55,7 +62,8 @@ def lay_out(specs: Iterable[tuple[str, torch.dtype, Sequence[int]]]) -> tuple[by
     table = {e.name: {"dtype": CODES[e.dtype], "shape": e.shape, "data_offsets": (e.begin, e.end)} for e in entries}
     if len(table) < len(entries):
         raise ValueError("two tensors have the same name")
-    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
+    header = {"__metadata__": metadata, **table} if metadata else table
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % ALIGNMENT)
     if len(text) > MAX_HEADER_BYTES:
         raise ValueError(f"header of {len(text)} bytes for {len(table)} tensors, at most {MAX_HEADER_BYTES}")

@@ -8,7 +8,7 @@ from lotteryfl.commands.options import set_option, task_option
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, load
 from lotteryfl.common.pruning.prunable import explain
-from lotteryfl.common.tasks import BUILT_IN, Task, load_task, task_id
+from lotteryfl.common.tasks import Task, load_task, own_sources, task_id
 from lotteryfl.server.results.holdings import UNLABELLED, describe, heading, holdings
 from lotteryfl.server.results.picture import draw_holdings
 
@@ -22,10 +22,8 @@ from lotteryfl.server.results.picture import draw_holdings
 def data(path: Path, picture: Path | None, prunable: bool, overrides: tuple[str, ...], tasks: tuple[str, ...]) -> None:
     """Say which client holds how much of what, and how skewed that is."""
     experiment = load(path, overrides)
-    name = experiment.task.name
-    if name not in BUILT_IN and task_id(name) not in map(task_id, tasks):
-        tasks = (name, *tasks)
-    task = load_task(experiment, tasks)
+    own = (source for source in own_sources(experiment) if task_id(source) not in map(task_id, tasks))
+    task = load_task(experiment, (*own, *tasks))
     held = holdings(task, experiment.clients)
     click.echo(describe(experiment, held))
     if prunable:

@@ -38,16 +38,23 @@ def status(where: str, security: ChannelSecurity) -> None:
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--client", required=True, type=click.IntRange(min=0))
+@click.option("--client", type=click.IntRange(min=0), help="Whose ticket.")
+@click.option("--global", "of_all", is_flag=True, help="The newest global model.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A .safetensors file.")
+@click.option("--half", is_flag=True, help="Write float16.")
 @strategy_option(passed_on=False)
-def export(directory: Path, client: int, out: Path) -> None:
-    """Write a client's ticket as a plain state dict."""
-    from lotteryfl.server.results.ticket import export_ticket
+def export(directory: Path, client: int | None, of_all: bool, out: Path, half: bool) -> None:
+    """Write a client's ticket, or the global model, as a plain state dict."""
+    from lotteryfl.server.results.ticket import export_global, export_ticket
     from lotteryfl.server.store.rundir import inspected
 
+    if (client is not None) == of_all:
+        raise click.UsageError("export: expected one of --client and --global")
     with inspected(directory) as run:
-        export_ticket(run, client, out)
+        if client is None:
+            export_global(run, out, half=half)
+        else:
+            export_ticket(run, client, out, half=half)
     click.echo(f"{out} written")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.tasks import BUILT_IN, Task, load_task
+from lotteryfl.common.tasks import Task, load_task, own_sources
 from lotteryfl.server.rounds.longer import with_settings
 from lotteryfl.server.rounds.setup import open_or_create_run
 from lotteryfl.server.rounds.taskversion import bind_task
@@ -51,14 +51,13 @@ def opened_new(
 ) -> Iterator[OpenedRun]:
     """Open the run of an experiment: it is set up, unless the folder holds it already.
 
-    The experiment's own task is allowed: its author named it here.
+    The experiment's own task and model are allowed: their author named them here.
 
     Raises:
         LotteryFLError: the folder holds something else, or the experiment or its task cannot be used, or the task is
             another version than that of the run in the folder.
     """
-    if experiment.task.name not in BUILT_IN:
-        tasks = (experiment.task.name, *tasks)
+    tasks = (*own_sources(experiment), *tasks)
     with open_or_create_run(run_dir, experiment, tasks) as directory:
         task = load_task(directory.experiment, tasks)
         bind_task(directory, task, any_version=any_task_version)

@@ -13,8 +13,8 @@ from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.models.ticket import client_row, global_tensors, ticket_tensors
 from lotteryfl.server.results.summary import summarise
-from lotteryfl.server.results.ticket import ticket_tensors
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.status import status_of
 from lotteryfl.server.store.summaries import round_summaries
@@ -139,10 +139,7 @@ class RunView:
         Raises:
             LotteryFLError: there is no such client.
         """
-        rows = self._run.database.clients()
-        if not 0 <= client < len(rows):
-            raise LotteryFLError(f"client {client}: the run's clients are 0 to {len(rows) - 1}")
-        packed = self._run.load_masks(rows[client].mask)
+        packed = self._run.load_masks(client_row(self._run, client).mask)
         return {name: packedmasks.unpack(mask, self._run.table[name].shape) for name, mask in packed.items()}
 
     def ticket(self, client: int) -> dict[str, Tensor]:
@@ -152,6 +149,10 @@ class RunView:
             LotteryFLError: there is no such client.
         """
         return ticket_tensors(self._run, client)
+
+    def global_model(self) -> dict[str, Tensor]:
+        """Return the newest global model, as a state dict."""
+        return global_tensors(self._run)
 
     def _table(self, query: str) -> "pd.DataFrame":
         rows = self._run.database.select(query)

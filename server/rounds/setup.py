@@ -18,6 +18,7 @@ from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.wire.format import check_model
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
+from lotteryfl.server.models.initial import take_initial
 from lotteryfl.server.privacy.promise import check_privacy
 from lotteryfl.server.rounds.taskversion import bind_task
 from lotteryfl.server.store.extrastate import ExtraState
@@ -27,7 +28,7 @@ from lotteryfl.server.strategies.drawing import drawing
 
 
 def create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunDirectory:
-    """Set up a run: the task's model, freshly initialised from the run's seed, is θ_0.
+    """Set up a run: the task's model, freshly initialised from the run's seed or as `task.initial` says, is θ_0.
 
     Raises:
         LotteryFLError: the experiment, its task or the folder cannot be used.
@@ -45,6 +46,8 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     strategy = create_strategy(experiment, task.score)
     with seeded(model_seed(experiment.seed)):
         model = task.model()
+    initial = experiment.task.initial
+    origin = {"initial_from": initial, "initial_from_sha256": take_initial(model, initial)} if initial else {}
     table = _table_of(model, experiment, task)
     own_copy(model, task.name)  # can it be, as every assignment needs?
     check_recipe(experiment.training, model)
@@ -54,7 +57,8 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
         ServerOptimizer(settings, {})  # is it installed?
     with drawing(experiment, "initial masks"):
         masks = strategy.initial_masks(table)
-    run = RunDirectory.create(path, experiment, table, named_tensors(model), masks, ExtraState.of(model), task.score)
+    extra = ExtraState.of(model)
+    run = RunDirectory.create(path, experiment, table, named_tensors(model), masks, extra, task.score, origin)
     bind_task(run, task)
     return run
 

@@ -35,7 +35,7 @@ from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER, private
 from lotteryfl.common.pruning.parameters import digest
-from lotteryfl.common.tasks import task_id
+from lotteryfl.common.tasks import without_places
 from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.wire.format import WireFormat
@@ -123,6 +123,7 @@ class RunDirectory(RunRecord):
         masks: Masks | None = None,
         extra: ExtraState | None = None,
         score: Score = ACCURACY,
+        origin: Mapping[str, str] | None = None,
     ) -> Self:
         """Set up a run in a new or empty folder, or in one where that was begun and never finished.
 
@@ -134,6 +135,7 @@ class RunDirectory(RunRecord):
             masks: what all clients start under; none: they are dense.
             extra: what the model's modules keep beside their tensors; None: nothing.
             score: what the run is judged by.
+            origin: where θ_0 is from and with which digest, if it is not from the seed.
 
         Raises:
             LotteryFLError: the folder cannot be written or holds something already, or θ_0 is beyond the wire dtype.
@@ -149,7 +151,7 @@ class RunDirectory(RunRecord):
                 _require_free(path)  # nobody has set one up meanwhile
                 _mark(path)
                 _clear(path)
-                cls._set_up(path, experiment, table, initial, masks or {}, extra or ExtraState(), score)
+                cls._set_up(path, experiment, table, initial, masks or {}, extra or ExtraState(), score, origin or {})
                 _unmark(path)
         except (OSError, sqlite3.Error) as error:
             raise cannot_be_written(path, error) from error
@@ -164,6 +166,7 @@ class RunDirectory(RunRecord):
         masks: Masks,
         extra: ExtraState,
         score: Score,
+        origin: Mapping[str, str],
     ) -> None:
         for folder in FOLDERS:
             (path / folder).mkdir(PRIVATE_FOLDER)
@@ -182,6 +185,8 @@ class RunDirectory(RunRecord):
                 database.put("model_sha256", digest(initial))
                 database.put("state", "running")
                 database.put_score(score)
+                for key, value in origin.items():
+                    database.put(key, value)
                 database.add_clients(experiment.clients)
                 if shared is not None:
                     put_shared_mask(database, shared)
@@ -255,9 +260,7 @@ class RunDirectory(RunRecord):
 
     def experiment_for_workers(self) -> str:
         """Return the experiment as JSON, without what is this machine's alone: a task's path becomes its name."""
-        local = self.experiment.task
-        task = local.model_copy(update={"name": task_id(local.name), "data_dir": ""})
-        return to_json(self.experiment.model_copy(update={"task": task}))
+        return to_json(self.experiment.model_copy(update={"task": without_places(self.experiment.task)}))
 
     def tickets_sha256(self) -> Digest:
         """Return one digest over every client's ticket and mask: equal runs have equal tickets."""

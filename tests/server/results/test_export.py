@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.pruning.prune import get_prune_params
 from lotteryfl.common.training.loop import evaluate
-from lotteryfl.server.results.ticket import export_ticket, ticket_tensors
+from lotteryfl.server.models.ticket import ticket_tensors
+from lotteryfl.server.results.ticket import export_global, export_ticket
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries
@@ -180,7 +182,7 @@ def test_what_a_module_keeps_beside_its_tensors_loads_strictly(tmp_path: Path) -
 
 def test_what_no_such_file_can_hold_is_named(tmp_path: Path) -> None:
     with simulated(tmp_path / "run", tiny_experiment(), TinyTask(lambda: nn.Sequential(Unkept()))) as run:
-        with pytest.raises(LotteryFLError, match=r"^client 1: 0\._extra_state is of type dict, which a \.safetensors "):
+        with pytest.raises(LotteryFLError, match=r": 0\._extra_state is of type dict, which a \.safetensors "):
             export_ticket(run, 1, tmp_path / "ticket.safetensors")
         missing = nn.Sequential(Unkept()).load_state_dict(ticket_tensors(run, 1), strict=False)
     assert not (tmp_path / "ticket.safetensors").exists()
@@ -192,3 +194,51 @@ def test_no_other_format_is_written_under_its_name(run: RunDirectory, tmp_path: 
     with pytest.raises(LotteryFLError, match=f"--out .*{name}: expected a name that ends in .safetensors"):
         export_ticket(run, 0, tmp_path / name)
     assert not (tmp_path / name).exists()
+
+
+def header(path: Path) -> dict[str, str]:
+    with safetensors.safe_open(path, "pt") as file:
+        return dict(file.metadata())
+
+
+def test_the_header_says_what_is_in_the_file(run: RunDirectory, tmp_path: Path) -> None:
+    export_ticket(run, 2, tmp_path / "ticket.safetensors")
+    export_global(run, tmp_path / "global.safetensors")
+    known = {"format": "pt", "task": "digits", "model": "mlp", "run": run.database.get("run_id")}
+    ticket, shared = header(tmp_path / "ticket.safetensors"), header(tmp_path / "global.safetensors")
+    assert ticket.pop("model_sha256") == digest(safetensors.torch.load_file(tmp_path / "ticket.safetensors"))
+    assert ticket == {**known, "client": "2", "round": "5", "density": "0.5"}
+    assert shared.pop("model_sha256") == digest(safetensors.torch.load_file(tmp_path / "global.safetensors"))
+    assert shared == {**known, "round": "4", "density": shared["density"]}
+    assert 0.5 <= float(shared["density"]) <= 1
+
+
+def test_the_global_model_is_what_the_rounds_made(run: RunDirectory, tmp_path: Path) -> None:
+    export_global(run, tmp_path / "global.safetensors")
+    state = load(tmp_path / "global.safetensors").state_dict()
+    plain = {name: tensor for name, tensor in state.items() if name != "decoder.weight"}
+    assert digest(plain) == run.database.get("model_sha256")
+
+
+def test_half_is_float16_and_what_it_cannot_hold_is_named(run: RunDirectory, tmp_path: Path) -> None:
+    for name, half in (("whole", False), ("half", True)):
+        export_ticket(run, 1, tmp_path / name, half=half)
+    whole, half_ = (safetensors.torch.load_file(tmp_path / name) for name in ("whole", "half"))
+    assert half_.keys() == whole.keys()
+    for name, tensor in whole.items():
+        expected = tensor.half() if tensor.is_floating_point() else tensor
+        assert torch.equal(half_[name], expected)
+        assert half_[name].dtype == expected.dtype
+    load(tmp_path / "half")
+
+    def large() -> Tied:
+        model = Tied()
+        model.norm.running_mean = torch.full((6,), 7e5)
+        return model
+
+    with (
+        simulated(tmp_path / "run", tiny_experiment(rounds=1), TinyTask(large)) as other,
+        pytest.raises(LotteryFLError, match=r"--half: norm.running_mean holds .*, and float16 ends at 65504"),
+    ):
+        export_global(other, tmp_path / "large", half=True)
+    assert not (tmp_path / "large").exists()

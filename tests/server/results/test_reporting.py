@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from safetensors.torch import save_file
 
 from lotteryfl.commands.report import report
 from lotteryfl.common.errors import LotteryFLError
@@ -34,7 +35,7 @@ from lotteryfl.server.results.reporting.write import write_report
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries
-from tests.support.bench import Bench, simulated, tiny_experiment
+from tests.support.bench import Bench, simulated, tiny_experiment, tiny_mlp
 
 Drive = Callable[..., Bench]
 
@@ -290,7 +291,10 @@ def test_what_runs_are_called_is_text_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_who_may_work_and_where_data_lay_is_not_in_the_page(tmp_path: Path) -> None:
-    run = made(tmp_path / "run", access={"workers": {"hospital-7": "0-3"}}, task={"data_dir": "/secret/place"})
+    (tmp_path / "secret").mkdir()
+    save_file(tiny_mlp().state_dict(), tmp_path / "secret" / "x.safetensors")
+    task = {"data_dir": "/secret/place", "model": "/secret/own.py:make", "initial": f"{tmp_path}/secret/x.safetensors"}
+    run = made(tmp_path / "run", access={"workers": {"hospital-7": "0-3"}}, task=task)
     text = write_report(group_runs([run]), tmp_path / "report", []).read_text(encoding="utf-8")
     assert "hospital-7" not in text
     assert "/secret" not in text

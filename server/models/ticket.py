@@ -1,0 +1,63 @@
+"""The models of a run as plain state dicts: a client's ticket, and the global one."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from lotteryfl.common import packedmasks
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.tensors.file import open_file
+from lotteryfl.server.store.extrastate import ExtraState
+from lotteryfl.server.store.rows import ClientRow
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.strategies import create_strategy
+
+
+def ticket_tensors(run: RunDirectory, client: int) -> dict[str, Tensor]:
+    """Return the model that a client last returned: personalised, exactly 0 where its mask prunes.
+
+    A client that never took part has the global model, under the mask that all share if there is one. It has all
+    names of the plain model's state dict, those of tied tensors too, but for what modules keep by `get_extra_state`
+    and is no tensor.
+
+    Raises:
+        LotteryFLError: there is no such client.
+    """
+    row = client_row(run, client)
+    strategy = create_strategy(run.experiment)
+    if row.ticket:
+        entries, masks = open_file(run.tensor_path(row.ticket)), run.load_masks(row.mask)
+        tensors = run.wire.unpack(entries, masks, own=strategy.owns_unkept)
+    else:
+        tensors = open_file(run.model_path(run.model_round))
+        if strategy.starts_under == "shared mask":
+            tensors |= _masked(run, tensors)
+    return _with_aliases(run, tensors)
+
+
+def global_tensors(run: RunDirectory) -> dict[str, Tensor]:
+    """Return the newest global model as the rounds made it, with all names of the plain model's state dict."""
+    return _with_aliases(run, open_file(run.model_path(run.model_round)))
+
+
+def client_row(run: RunDirectory, client: int) -> ClientRow:
+    """Return what run.db knows of a client.
+
+    Raises:
+        LotteryFLError: there is no such client.
+    """
+    clients = run.database.clients()
+    if not 0 <= client < len(clients):
+        raise LotteryFLError(f"client {client}: the run's clients are 0 to {len(clients) - 1}")
+    return clients[client]
+
+
+def _with_aliases(run: RunDirectory, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    aliases = {alias: tensors[spec.name] for spec in run.table for alias in spec.aliases}
+    return {**tensors, **aliases, **ExtraState.kept(run.database).tensors}
+
+
+def _masked(run: RunDirectory, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    masks = run.load_masks(run.shared_mask.digest)
+    kept = {name: packedmasks.unpack(mask, tensors[name].shape) for name, mask in masks.items()}
+    return {name: tensors[name].masked_fill(~mask, 0) for name, mask in kept.items()}
