@@ -25,8 +25,8 @@ from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.common.security.identity import Identity, Role, check_name
 from lotteryfl.common.security.tls import ChannelSecurity, token_name
 from lotteryfl.common.tasks import load_task
+from lotteryfl.common.tasks.base import frozen_of
 from lotteryfl.common.tensors.stream import TensorStream
-from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -86,7 +86,7 @@ class Worker:
     def _take_part(self, registration: pb.RegisterReply) -> None:
         experiment, self._table = self._settings.limits.check_registration(registration)
         self._experiment = experiment
-        self._payload_limit = max_payload_bytes(self._table)
+        self._payload_limit = max_payload_bytes(self._table.moving)
         torch.set_num_threads(experiment.training.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         self._content, self._runner = self._prepare(experiment, Digest(registration.initial_digest))
@@ -114,11 +114,11 @@ class Worker:
         task_settings = experiment.task.model_copy(update={"data_dir": self._settings.data_dir})
         experiment = experiment.model_copy(update={"task": task_settings})
         task = load_task(experiment, self._settings.tasks)
-        difference = TensorTable.of(task.model(), experiment.strategy.prunable).difference(self._table)
-        if difference:
+        knows = bool(self._table.frozen)  # a table from before there was the role says nothing of it
+        table = TensorTable.of(task.model(), experiment.strategy.prunable, frozen_of(task), knows_frozen=knows)
+        if difference := table.difference(self._table):
             raise TaskError(f"task {task.name}: this worker's model is not the coordinator's: {difference}")
-        wire = WireFormat(self._table, experiment.wire_dtype)
-        content = Content(self._connection, wire, self._worker_id, initial_digest)
+        content = Content(self._connection, self._table, experiment.wire_dtype, self._worker_id, initial_digest)
         return content, AssignmentRunner(task, experiment, self._table, content.initial, self._settings.device)
 
     def _work_once(self) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lotteryfl.client.work.firstbatch import FirstBatch
+from lotteryfl.client.work.frozen import Frozen
 from lotteryfl.client.work.planrun import PlanRun
 from lotteryfl.client.work.testdata import TestData
 from lotteryfl.client.work.updateprivacy import protect_update
@@ -65,7 +66,7 @@ class AssignmentRunner:
             task: model and data.
             experiment: the resolved experiment; its `training` section says how to train, its `wire_dtype` in what
                 the weights travel, its `privacy` section what is kept from the coordinator.
-            table: the model's tensor table.
+            table: of the whole model.
             initial: θ_0 by plain name; read, never changed.
             device: where to evaluate and train.
 
@@ -77,12 +78,14 @@ class AssignmentRunner:
         self._test_data = TestData(task, experiment)
         self._privacy = experiment.privacy
         self._rounds = experiment.rounds
-        self._wire = WireFormat(table, experiment.wire_dtype, lambda: initial)
+        self._wire = WireFormat(table.moving, experiment.wire_dtype, lambda: initial)
         self._pristine = task.model()
+        self._frozen = Frozen(table, initial)
+        self._frozen.put_into(self._pristine)
         check_recipe(experiment.training, self._pristine, device)
         self._workplace_of = partial(
             Workplace,
-            table=table,
+            table=table.moving,
             experiment=experiment,
             initial=initial,
             device=device,
@@ -135,7 +138,7 @@ class AssignmentRunner:
 
         Raises:
             PayloadError: the entries are not what table and masks say, or the trained weights are not finite or
-                cannot travel: a coordinator would refuse the result, which is none.
+                cannot travel: a coordinator would refuse the result, which is none. Or a frozen tensor has changed.
             ClientError: the task cannot give this client's data, or its model or training fails on them.
         """
         try:
@@ -181,6 +184,7 @@ class AssignmentRunner:
                 self._first_batch.look(assignment.client, data, everybodys)
             downloaded = workplace.evaluate(test)
             done = PlanRun(workplace, assignment, data, masks, on_step).follow()
+        self._frozen.require_unchanged(model)
         self._protect(model, start, done.masks)
         wire = self._wire.of_result(plan)
         values = self._pack(wire, model, done.masks, own=plan.owns_unkept)
@@ -216,8 +220,9 @@ class AssignmentRunner:
         is_bounded = assignment.round <= self._rounds or self._privacy.noise == "client"
         if not (self._privacy.clip_norm and is_bounded):
             return {}
-        tensors = named_tensors(model).items()
-        return {name: tensor.clone() for name, tensor in tensors if tensor.is_floating_point()}
+        tensors = named_tensors(model)
+        floating = [spec.name for spec in self._wire.table if spec.dtype.is_floating_point]
+        return {name: tensors[name].clone() for name in floating}
 
     def _protect(self, model: nn.Module, start: Mapping[str, Tensor], masks: Masks) -> None:
         if start:

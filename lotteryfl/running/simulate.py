@@ -47,7 +47,7 @@ class Simulation:
         torch.set_num_threads(run.experiment.training.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         initial = open_file(run.model_path(0))
-        self._runner = AssignmentRunner(task, run.experiment, run.table, initial, device)
+        self._runner = AssignmentRunner(task, run.experiment, run.model_table, initial, device)
 
     def run(self, show: Callable[[pb.RunStatus], None]) -> None:
         """Do what is left of the run.

@@ -34,7 +34,8 @@ def ticket_tensors(run: RunDirectory, client: int) -> dict[str, Tensor]:
         tensors = open_file(run.model_path(run.model_round))
         if strategy.starts_under == "shared mask":
             tensors |= _masked(run, tensors)
-    return tensors | {alias: tensors[spec.name] for spec in run.table for alias in spec.aliases}
+    tensors = run.with_frozen(tensors)
+    return tensors | {alias: tensors[spec.name] for spec in run.model_table for alias in spec.aliases}
 
 
 def export_ticket(run: RunDirectory, client: int, out: Path) -> None:

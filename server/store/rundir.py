@@ -76,7 +76,10 @@ class RunDirectory(RunRecord):
         if not read_only:
             opened.enter_context(_lock(self.path))
         super()._open(opened, read_only=read_only)
-        self.table = TensorTable.from_json(self.database.get("table"))
+        self.model_table = TensorTable.from_json(self.database.get("table"))
+        """Of the whole model."""
+        self.table = self.model_table.moving
+        """Of what goes out and comes back in every round: the model but for what is frozen."""
         self.wire = WireFormat(self.table, self.experiment.wire_dtype, lambda: open_file(self.model_path(0)))
 
     @classmethod
@@ -95,7 +98,7 @@ class RunDirectory(RunRecord):
             path: the folder; made where it is missing.
             experiment: the resolved experiment.
             table: the model's tensor table.
-            initial: θ_0 by plain name, as the table says.
+            initial: θ_0 by plain name, as the table says, what is frozen included.
             masks: what all clients start under; none: they are dense.
             score: what the run is judged by.
 
@@ -103,7 +106,7 @@ class RunDirectory(RunRecord):
             LotteryFLError: the folder cannot be written or holds something already, or θ_0 is beyond the wire dtype.
         """
         # Means of values that can travel can travel too: if θ_0 can, so can every model of the run.
-        WireFormat(table, experiment.wire_dtype).pack(initial, {})
+        WireFormat(table.moving, experiment.wire_dtype).pack(initial, {})
         try:
             path.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
             _require_free(path)
@@ -150,8 +153,19 @@ class RunDirectory(RunRecord):
         database.close()
 
     def model_path(self, round_: int) -> Path:
-        """Return where the global model after a round is; 0: θ_0."""
+        """Return where the global model after a round is, without what is frozen; 0: θ_0, with it."""
         return self.path / model_file(round_)
+
+    def global_model(self, round_: int) -> dict[str, Tensor]:
+        """Return the global model after a round, mapped from its file; what is frozen, from θ_0's."""
+        return self.with_frozen(open_file(self.model_path(round_)))
+
+    def with_frozen(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a model of this run whole: with what is frozen, mapped from θ_0's file."""
+        if not self.model_table.frozen:
+            return tensors
+        initial = open_file(self.model_path(0))
+        return tensors | {spec.name: initial[spec.name] for spec in self.model_table.frozen}
 
     def tensor_path(self, name: FileName) -> Path:
         """Return where a model or result is that run.db names.
