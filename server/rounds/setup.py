@@ -64,7 +64,8 @@ def _table_of(model: nn.Module, experiment: Experiment, task: Task) -> TensorTab
         TensorTable.from_json(table.to_json())  # its bounds
         initial = named_tensors(model)
         TensorStream(initial)  # its names
-        check_model(table, initial, lambda: initial)
+        every = TensorTable.of(model, experiment.strategy.prunable, knows_frozen=False)  # parameters are finite
+        check_model(every, initial, lambda: initial)
     except (ValueError, PayloadError) as error:
         raise TaskError(f"task {task.name}: its model cannot travel: {error}") from error
     if masks := named_masks(model):

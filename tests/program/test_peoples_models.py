@@ -168,6 +168,10 @@ def scripted() -> nn.Module:
     [
         (lambda: spoilt(torch.nan), r"cannot travel: dense/0\.weight: value nan at flat index 15, expected finite$"),
         (lambda: spoilt(-torch.inf), r"cannot travel: dense/0\.weight: value -inf at flat index 15, expected finite$"),
+        (
+            lambda: spoilt(torch.nan).requires_grad_(False),
+            r"cannot travel: dense/0\.weight: value nan at flat index 15",
+        ),
         (long_named, r"cannot travel: tensor table.* at most 512 characters"),
         (reserved, r"cannot travel: __metadata__: this name is reserved"),
         (
