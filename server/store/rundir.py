@@ -23,7 +23,7 @@ from typing import IO, NamedTuple, Self
 
 from torch import Tensor
 
-from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.experiment.experiment import Experiment, to_json, to_toml
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.packedmasks import Masks
@@ -161,11 +161,17 @@ class RunDirectory(RunRecord):
         return self.with_frozen(open_file(self.model_path(round_)))
 
     def with_frozen(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return a model of this run whole: with what is frozen, mapped from θ_0's file."""
-        if not self.model_table.frozen:
+        """Return a model of this run whole: with what is frozen, mapped from θ_0's file.
+
+        Raises:
+            PayloadError: θ_0 lacks it.
+        """
+        if not (frozen := {spec.name for spec in self.model_table.frozen}):
             return tensors
         initial = open_file(self.model_path(0))
-        return tensors | {spec.name: initial[spec.name] for spec in self.model_table.frozen}
+        if missing := frozen - initial.keys():
+            raise PayloadError(f"{model_file(0)}: {min(missing)}: missing, expected what is frozen")
+        return tensors | {name: initial[name] for name in sorted(frozen)}
 
     def tensor_path(self, name: FileName) -> Path:
         """Return where a model or result is that run.db names.

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from lotteryfl.common.errors import LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.pruning.parameters import digest
-from lotteryfl.common.tensors.file import open_file
+from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.setup import set_up
 from lotteryfl.server.store.rundir import RunDirectory
 from tests.support.bench import CPU, Bench, TinyTask, create, silent, simulated, tiny_experiment
+from tests.support.damage import problems
 
 
 class OnBackbone(nn.Module):
@@ -115,6 +116,18 @@ def test_the_same_results_come_of_a_table_from_before_the_role(tmp_path: Path) -
         assert verify(run.path).problems == 0
         assert "backbone.weight" in open_file(run.model_path(3))
         assert run.database.get("model_sha256") == expected.database.get("model_sha256")
+
+
+def test_verify_names_what_is_not_as_it_was_set_up(tmp_path: Path) -> None:
+    with simulated(tmp_path / "run", tiny_experiment(), FrozenTask()) as run:
+        whole = {name: tensor.clone() for name, tensor in run.global_model(0).items()}
+        path = run.model_path(0)
+    whole["backbone.bias"][1] = 7.0
+    save(path, whole)
+    assert any("model_sha256" in problem for problem in problems(tmp_path / "run"))
+    del whole["backbone.bias"]
+    save(path, whole)
+    assert any("backbone.bias: missing, expected what is frozen" in problem for problem in problems(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
