@@ -65,7 +65,7 @@ def measured(sizes: Mapping[str, int], rank: int) -> Outcome:
         "clients": _CLIENTS,
         "clients_per_round": _CLIENTS,
         "task": {"name": adaptedmodel.__file__, "options": {**sizes, "rank": rank}},
-        "training": {"batch_size": 2, "lr": 0.01, "threads": 2},
+        "training": {"epochs": 1, "batch_size": 4, "lr": 0.01, "threads": 2},
         "evaluation": {"batch_size": 2},
         "strategy": {"name": "fedavg"},
         "round": {"lease": 60, "broadcasts": False},
