@@ -6,11 +6,13 @@ from cachetools import LRUCache
 from torch import Tensor
 
 from lotteryfl.client.connection import Connection
+from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.wire.format import WireFormat, check_model
 from lotteryfl.common.wire.payload import masks_from_entries, max_payload_bytes
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 _MASK_BYTES = 256 << 20
@@ -19,12 +21,20 @@ _MASK_BYTES = 256 << 20
 class Content:
     """Fetches what it does not hold."""
 
-    def __init__(self, connection: Connection, wire: WireFormat, worker_id: WorkerId, initial_digest: Digest) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        table: TensorTable,
+        wire_dtype: WireDtype,
+        worker_id: WorkerId,
+        initial_digest: Digest,
+    ) -> None:
         """Fetch θ_0.
 
         Args:
             connection: to the coordinator.
-            wire: how the model's tensors travel.
+            table: of the whole model.
+            wire_dtype: in what its weights travel.
             worker_id: of this worker.
             initial_digest: SHA-256 of θ_0's file.
 
@@ -32,14 +42,15 @@ class Content:
             PayloadError: what came is not a model as the table says.
         """
         self._connection = connection
-        self._wire = wire
+        self._wire = WireFormat(table.moving, wire_dtype)
         self._worker_id = worker_id
-        self._limit = max_payload_bytes(wire.table)
+        self._limit = max_payload_bytes(table)
         self._masks: LRUCache[Digest, Masks] = LRUCache(_MASK_BYTES, getsizeof=_mask_bytes)
         self._initial_digest = initial_digest
         self.initial = self._fetch(initial_digest, "")
         """θ_0 by plain name."""
-        check_model(wire.table, self.initial, lambda: self.initial)
+        check_model(table, self.initial, lambda: self.initial)
+        self._limit = max_payload_bytes(table.moving)  # what is frozen has come
         self._model_digest = Digest("")
         self._model: Mapping[str, Tensor] = {}
 

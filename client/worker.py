@@ -29,7 +29,6 @@ from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tasks.custom import version_of_task
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.text import brief
-from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.common.wire.samemodel import check_same_model
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -107,7 +106,7 @@ class Worker:
     def _take_part(self, registration: pb.RegisterReply) -> None:
         experiment, self._table = self._settings.limits.check_registration(registration, self._settings.device)
         self._experiment = experiment
-        self._payload_limit = max_payload_bytes(self._table)
+        self._payload_limit = max_payload_bytes(self._table.moving)
         torch.set_num_threads(experiment.training.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         self._content, self._runner = self._prepare(experiment, registration)
@@ -155,8 +154,8 @@ class Worker:
         check_same_model(task, experiment, self._table)
         self._task = task
         self._check_task_version()
-        wire = WireFormat(self._table, experiment.wire_dtype)
-        content = Content(self._connection, wire, self._worker_id, Digest(registration.initial_digest))
+        digest = Digest(registration.initial_digest)
+        content = Content(self._connection, self._table, experiment.wire_dtype, self._worker_id, digest)
         memory = self._settings.limits.max_memory
         return content, AssignmentRunner(task, experiment, self._table, content.initial, self._settings.device, memory)
 

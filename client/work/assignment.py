@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from lotteryfl.client.work.frozen import Frozen
 from lotteryfl.client.work.labelledprobe import LabelledProbe
 from lotteryfl.client.work.objectiveprobe import ObjectiveProbe
 from lotteryfl.client.work.planrun import PlanRun
@@ -71,7 +72,7 @@ class AssignmentRunner:
             task: model and data.
             experiment: the resolved experiment; its `training` section says how to train, its `wire_dtype` in what
                 the weights travel, its `privacy` section what is kept from the coordinator.
-            table: the model's tensor table.
+            table: of the whole model.
             initial: θ_0 by plain name; read, never changed.
             device: where to evaluate and train.
             max_memory: what the work may take of the machine's memory; None: what there is.
@@ -84,13 +85,15 @@ class AssignmentRunner:
         self._test_data = TestData(task, experiment)
         self._privacy = experiment.privacy
         self._rounds = experiment.rounds
-        self._wire = WireFormat(table, experiment.wire_dtype, lambda: initial)
+        self._wire = WireFormat(table.moving, experiment.wire_dtype, lambda: initial)
         self._pristine = task.model()
+        self._frozen = Frozen(table, initial)
+        self._frozen.put_into(self._pristine)
         check_recipe(experiment.training, self._pristine, device)
         objective = task.objective
         self._workplace_of = partial(
             Workplace,
-            table=table,
+            table=table.moving,
             experiment=experiment,
             initial=initial,
             device=device,
@@ -148,7 +151,7 @@ class AssignmentRunner:
 
         Raises:
             PayloadError: the entries are not what table and masks say, or the trained weights are not finite or
-                cannot travel: a coordinator would refuse the result, which is none.
+                cannot travel: a coordinator would refuse the result, which is none. Or a frozen tensor has changed.
             ClientError: the task cannot give this client's data, or its model or training fails on them.
         """
         try:
@@ -193,6 +196,7 @@ class AssignmentRunner:
             self._look_at(assignment.client, data, everybodys)
             downloaded = workplace.evaluate(test)
             done = PlanRun(workplace, assignment, data, masks, on_step).follow()
+        self._frozen.require_unchanged(model)
         self._protect(model, start, done.masks)
         wire = self._wire.of_result(plan)
         values = self._pack(wire, model, done.masks, own=plan.owns_unkept)
@@ -234,8 +238,9 @@ class AssignmentRunner:
         is_bounded = assignment.round <= self._rounds or self._privacy.noise == "client"
         if not (self._privacy.clip_norm and is_bounded):
             return {}
-        tensors = named_tensors(model).items()
-        return {name: tensor.clone() for name, tensor in tensors if tensor.is_floating_point()}
+        tensors = named_tensors(model)
+        floating = [spec.name for spec in self._wire.table if spec.dtype.is_floating_point]
+        return {name: tensors[name].clone() for name in floating}
 
     def _protect(self, model: nn.Module, start: Mapping[str, Tensor], masks: Masks) -> None:
         if start:

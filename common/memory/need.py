@@ -99,9 +99,14 @@ def worker_need(
     whole = table.nbytes
     # θ_0; the copy that no work is done with; the model that all clients of a round start from.
     host = Counter(
-        {"θ_0": whole, "pristine copy": whole, "round's model": whole, "index lists": _index_lists(experiment)}
+        {
+            "θ_0": whole,
+            "pristine copy": whole,
+            "round's model": table.moving.nbytes,
+            "index lists": _index_lists(experiment),
+        }
     )
-    result = Counter({"payload": max_payload_bytes(table)})
+    result = Counter({"payload": max_payload_bytes(table.moving)})
     device = Counter({"model": whole, "masks": sum(spec.nbytes for spec in table if spec.prunable)})
     if experiment.privacy.clip_norm:
         device["start"] = sum(spec.nbytes for spec in table if spec.dtype.is_floating_point)

@@ -62,6 +62,12 @@ def augment_of(task: Task) -> OwnAugment | None:
     return getattr(task, "augment", None)
 
 
+def frozen_of(task: Task) -> tuple[str, ...]:
+    """Return the patterns of a task's buffers that never change: its `frozen`, if it has some."""
+    found: tuple[str, ...] = getattr(task, "frozen", ())
+    return found
+
+
 def task_id(name: str) -> str:
     """Return the name of a task without its place: custom_task for /x/custom_task.py and x.custom_task."""
     if name.endswith(".py"):

@@ -77,6 +77,9 @@ class CustomTask:
     that makes one, of nothing or of the experiment; with one, data may be of any structure (see
     `common.tasks.parts.part_of`). `collate(examples)` makes a batch of a list of examples.
 
+    `frozen`, where there is one, are patterns of the names of buffers that never change, as parameters that do not
+    require a gradient.
+
     `augment(batch, generator)`, where there is one, gets every training batch on its device, as the data's (inputs,
     labels), and returns one; what it draws from the generator is a matter of round and client alone.
 
@@ -121,9 +124,19 @@ class CustomTask:
             if self.objective is not None and experiment.privacy.dp_sgd:
                 require_mean(self.objective, "privacy.dp_sgd")
 
+        self.frozen = self._checked_frozen(getattr(module, "frozen", ()))
         self.augment: OwnAugment | None = None
         if hasattr(module, "augment"):
             self.augment = self._checked_augment(module.augment)
+
+    def _checked_frozen(self, frozen: Any) -> tuple[str, ...]:
+        patterns = (frozen,) if isinstance(frozen, str) else frozen
+        if not isinstance(patterns, tuple | list) or not all(isinstance(pattern, str) for pattern in patterns):
+            raise TaskError(
+                f"task {self.name}: frozen in {self._file} is {kind(frozen)}, expected patterns of buffers' names, as "
+                "('backbone.*.running_*',)"
+            )
+        return tuple(patterns)
 
     def _checked_augment(self, augment: Any) -> OwnAugment:
         if not callable(augment):

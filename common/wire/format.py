@@ -34,7 +34,7 @@ same one there, as in a causal mask of -inf."""
 
 @dataclass(frozen=True)
 class WireFormat:
-    """How the tensors of a model are written as entries, and read and checked.
+    """How the tensors of a model that go with every round are written as entries, and read and checked.
 
     The prunable float32 tensors travel in the wire dtype, whether a mask is on them or not. All others (biases,
     norms, buffers, tensors of other dtypes) travel as they are: they are few, and what a running variance loses
@@ -46,7 +46,7 @@ class WireFormat:
     """
 
     table: TensorTable
-    """The model's tensor table."""
+    """The model's tensor table, without what is frozen: `TensorTable.moving`."""
     wire_dtype: WireDtype
     initial: Initial = dict
     """θ_0; by default there is none, and all values must be finite."""
@@ -241,8 +241,8 @@ class WireFormat:
         if all(bool(extreme.isfinite()) for extreme in torch.aminmax(tensor)):
             return
         name = plain_name(key)
-        is_buffer = self.table[name].role == "buffer"
-        flat, allowed = tensor.reshape(-1), self.initial().get(name) if is_buffer else None
+        is_free = self.table[name].role != "parameter"
+        flat, allowed = tensor.reshape(-1), self.initial().get(name) if is_free else None
         if allowed is not None and allowed.shape != tensor.shape:  # a θ_0 that is damaged
             allowed = None
         for start in range(0, flat.numel(), packedmasks.BLOCK):
@@ -254,7 +254,7 @@ class WireFormat:
             bad = fine.logical_not_().nonzero()
             if len(bad):
                 index = start + int(bad[0])
-                expected = "finite, or as in θ_0" if is_buffer else "finite"
+                expected = "finite, or as in θ_0" if is_free else "finite"
                 raise PayloadError(f"{key}: value {float(flat[index])} at flat index {index}, expected {expected}")
 
     def _narrows(self, spec: TensorSpec) -> bool:

@@ -3,6 +3,7 @@
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.tasks import Task
+from lotteryfl.common.tasks.base import frozen_of
 from lotteryfl.common.wire.table import TensorTable
 
 _OTHER_RULE = (
@@ -22,7 +23,8 @@ def check_same_model(task: Task, experiment: Experiment, table: TensorTable) -> 
     Raises:
         TaskError: naming the first tensor that differs.
     """
-    mine = TensorTable.of(task.model(), experiment.strategy.prunable)
+    knows = bool(table.frozen)  # a table from before there was the role says nothing of it
+    mine = TensorTable.of(task.model(), experiment.strategy.prunable, frozen_of(task), knows_frozen=knows)
     if difference := mine.difference(table):
         if mine.with_nothing_prunable() == table.with_nothing_prunable():
             difference += _OTHER_RULE

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
 from math import prod
 from typing import Annotated, Literal
 
@@ -13,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import nn
 
 from lotteryfl.common.errors import PayloadError
-from lotteryfl.common.pruning.modeltensors import model_tensors
+from lotteryfl.common.pruning.modeltensors import ModelTensor, model_tensors
 from lotteryfl.common.pruning.prunable import Prunable, is_prunable
 from lotteryfl.common.tensors.dtypes import CODES, DTYPES
 
@@ -25,7 +27,9 @@ MAX_TENSORS = 100_000
 MAX_BYTES = 2**40
 """Most bytes of all tensors together."""
 
-Role = Literal["parameter", "buffer"]
+Role = Literal["parameter", "buffer", "frozen"]
+"""`frozen`: a part of θ_0 that never changes and goes with no round, be it a parameter or a buffer."""
+
 Name = Annotated[str, Field(min_length=1, max_length=512)]
 Size = Annotated[int, Field(ge=0, le=MAX_BYTES)]
 
@@ -100,23 +104,45 @@ class TensorTable:
         object.__setattr__(self, "_by_name", {spec.name: spec for spec in in_order})
 
     @classmethod
-    def of(cls, model: nn.Module, prunable: Prunable = "matrices") -> "TensorTable":
+    def of(
+        cls,
+        model: nn.Module,
+        prunable: Prunable = "matrices",
+        frozen: Sequence[str] = (),
+        *,
+        knows_frozen: bool = True,
+    ) -> "TensorTable":
         """Read the table off a model.
 
+        Args:
+            model: plain or pruned.
+            prunable: which tensors are pruned; frozen ones among them change, and are parameters as others are.
+            frozen: patterns of the names of buffers that never change.
+            knows_frozen: False: the role of what is frozen is that which it had before there was one of its own.
+
         Raises:
-            ValueError: a tensor's dtype is not among `DTYPES`, or a lazy parameter has no shape yet.
+            ValueError: a tensor's dtype is not among `DTYPES`, a lazy parameter has no shape yet, or a pattern fits
+                no buffer.
         """
-        specs = []
-        for item in model_tensors(model):
+        specs, items = [], model_tensors(model)
+        buffers = [item.name for item in items if not item.is_parameter]
+        for pattern in frozen:
+            if not any(fnmatchcase(name, pattern) for name in buffers):
+                raise ValueError(
+                    f"frozen: {pattern!r} fits no buffer; expected patterns for some of {', '.join(buffers) or 'none'} "
+                    "(a parameter is frozen by requires_grad = False)"
+                )
+        for item in items:
             if item.tensor.dtype not in CODES:
                 raise ValueError(f"{item.name!r} has dtype {item.tensor.dtype}, expected one of {', '.join(DTYPES)}")
+            can_be_pruned = is_prunable(item, prunable)
             specs.append(
                 TensorSpec(
                     name=item.name,
                     dtype=item.tensor.dtype,
                     shape=tuple(item.tensor.shape),
-                    role="parameter" if item.is_parameter else "buffer",
-                    prunable=is_prunable(item, prunable),
+                    role=_role(item, frozen if knows_frozen else None, prunable=can_be_pruned),
+                    prunable=can_be_pruned,
                     aliases=item.names[1:],
                 )
             )
@@ -133,6 +159,16 @@ class TensorTable:
 
     def __contains__(self, name: object) -> bool:
         return name in self._by_name
+
+    @cached_property
+    def frozen(self) -> tuple[TensorSpec, ...]:
+        """What is a part of θ_0 and of no round."""
+        return tuple(spec for spec in self.specs if spec.role == "frozen")
+
+    @cached_property
+    def moving(self) -> "TensorTable":
+        """The table of what goes out and comes back in every round: without what is frozen."""
+        return TensorTable(tuple(spec for spec in self.specs if spec.role != "frozen")) if self.frozen else self
 
     @property
     def nbytes(self) -> int:
@@ -187,3 +223,10 @@ class TensorTable:
                 if mine != theirs:
                     return f"tensor {name!r}: {column.name} is {mine} here, {theirs} there"
         return ""
+
+
+def _role(item: ModelTensor, frozen: Sequence[str] | None, *, prunable: bool) -> Role:
+    """Return the role of a tensor; `frozen` is None where none is frozen."""
+    if item.is_parameter:
+        return "frozen" if frozen is not None and not (item.tensor.requires_grad or prunable) else "parameter"
+    return "frozen" if any(fnmatchcase(item.name, pattern) for pattern in frozen or ()) else "buffer"

@@ -41,9 +41,9 @@ class Simulation:
         Raises:
             LotteryFLError: strategy, privacy or task cannot be used, or the task's model is not the run's.
         """
-        check_same_model(task, run.experiment, run.table)
+        check_same_model(task, run.experiment, run.model_table)
         free = device_bound(device)
-        need = worker_need(run.table, run.experiment, own_memory=free is not None)
+        need = worker_need(run.model_table, run.experiment, own_memory=free is not None)
         if excess := need.excess(host_bound(), free, "there are"):
             raise LotteryFLError(f"the run takes {excess}")
         if task.score != run.score:
@@ -58,7 +58,7 @@ class Simulation:
         torch.set_num_threads(run.experiment.training.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         initial = open_file(run.model_path(0))
-        self._runner = AssignmentRunner(task, run.experiment, run.table, initial, device)
+        self._runner = AssignmentRunner(task, run.experiment, run.model_table, initial, device)
 
     def run(self, show: Callable[[pb.RunStatus], None]) -> None:
         """Do what is left of the run.

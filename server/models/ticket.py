@@ -32,12 +32,12 @@ def ticket_tensors(run: RunDirectory, client: int) -> dict[str, Tensor]:
         tensors = open_file(run.model_path(run.model_round))
         if strategy.starts_under == "shared mask":
             tensors |= _masked(run, tensors)
-    return _with_aliases(run, tensors)
+    return _whole(run, tensors)
 
 
 def global_tensors(run: RunDirectory) -> dict[str, Tensor]:
     """Return the newest global model as the rounds made it, with all names of the plain model's state dict."""
-    return _with_aliases(run, open_file(run.model_path(run.model_round)))
+    return _whole(run, open_file(run.model_path(run.model_round)))
 
 
 def client_row(run: RunDirectory, client: int) -> ClientRow:
@@ -52,8 +52,9 @@ def client_row(run: RunDirectory, client: int) -> ClientRow:
     return clients[client]
 
 
-def _with_aliases(run: RunDirectory, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    aliases = {alias: tensors[spec.name] for spec in run.table for alias in spec.aliases}
+def _whole(run: RunDirectory, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    tensors = run.with_frozen(tensors)
+    aliases = {alias: tensors[spec.name] for spec in run.model_table for alias in spec.aliases}
     return {**tensors, **aliases, **ExtraState.kept(run.database).tensors}
 
 

@@ -70,7 +70,7 @@ class ClosedRound:
             return Conclusion(mask=mask)
         if masks is not None:
             file_digest = save_stream(path, run.table, _under(masks, aggregated.items()), "models")
-        return Conclusion(NewModel(digest(open_file(path)), file_digest), mask)
+        return Conclusion(NewModel(digest(run.global_model(self.number)), file_digest), mask)
 
     def _new_model(self) -> Iterator[tuple[str, Tensor]]:
         run, strategy = self.run, self.strategy

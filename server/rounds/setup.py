@@ -12,6 +12,7 @@ from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.randomness import model_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import Task, load_task
+from lotteryfl.common.tasks.base import frozen_of
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.training.steps import check_recipe
@@ -51,12 +52,12 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     table = _table_of(model, experiment, task)
     own_copy(model, task.name)  # can it be, as every assignment needs?
     check_recipe(experiment.training, model)
-    strategy.check(table)
-    check_privacy(strategy, table)
+    strategy.check(table.moving)
+    check_privacy(strategy, table.moving)
     if (settings := strategy.server_optimizer()).optimizer != "none":
         ServerOptimizer(settings, {})  # is it installed?
     with drawing(experiment, "initial masks"):
-        masks = strategy.initial_masks(table)
+        masks = strategy.initial_masks(table.moving)
     extra = ExtraState.of(model)
     run = RunDirectory.create(path, experiment, table, named_tensors(model), masks, extra, task.score, origin)
     bind_task(run, task)
@@ -70,11 +71,12 @@ def _table_of(model: nn.Module, experiment: Experiment, task: Task) -> TensorTab
         TaskError: the model cannot be θ_0.
     """
     try:
-        table = TensorTable.of(model, experiment.strategy.prunable)
+        table = TensorTable.of(model, experiment.strategy.prunable, frozen_of(task))
         TensorTable.from_json(table.to_json())  # its bounds
         initial = named_tensors(model)
         TensorStream(initial)  # its names
-        check_model(table, initial, lambda: initial)
+        every = TensorTable.of(model, experiment.strategy.prunable, knows_frozen=False)  # parameters are finite
+        check_model(every, initial, lambda: initial)
     except (ValueError, PayloadError) as error:
         raise TaskError(f"task {task.name}: its model cannot travel: {error}") from error
     if masks := named_masks(model):

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from zlib_ng import zlib_ng
 
-from lotteryfl.common.tensors.stream import CHUNK_BYTES, Trailer
+from lotteryfl.common.tensors.stream import CHUNK_BYTES, TensorStream, Trailer
+from lotteryfl.common.wire.framing import Payload
+from lotteryfl.server.store.rundir import RunDirectory
 
 
 class FileStream:
@@ -36,3 +38,10 @@ class FileStream:
     def trailer(self) -> Trailer:
         """Size and checksum of what was iterated."""
         return Trailer(self.size, self._crc32)
+
+
+def model_stream(run: RunDirectory, round_: int) -> Payload:
+    """Return the global model after a round as a payload: its file, and where something is frozen, θ_0's part too."""
+    if run.model_table.frozen:
+        return TensorStream(run.global_model(round_))
+    return FileStream(run.model_path(round_))

@@ -4,7 +4,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection
-from pathlib import Path
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import grpc
@@ -23,7 +23,7 @@ from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.rounds.workers import AsideError, ReplacedError, UnknownWorkerError
 from lotteryfl.server.rpc.bell import wait_for
 from lotteryfl.server.rpc.context import CALLER, Context
-from lotteryfl.server.rpc.filestream import FileStream
+from lotteryfl.server.rpc.filestream import FileStream, model_stream
 from lotteryfl.server.rpc.receiving import Upload, Uploads
 from lotteryfl.server.rpc.sending import messages
 from lotteryfl.server.rpc.served import ServedRun, StorageError
@@ -88,7 +88,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             worker_id=worker_id,
             lease_seconds=self._run.experiment.round.lease,
             experiment_json=self._run.experiment_for_workers(),
-            table_json=self._run.table.to_json(),
+            table_json=self._run.model_table.to_json(),
             initial_digest=await self._call(lambda: self._run.initial_digest),
             run_id=run_id,
             task_version_json=await self._call(lambda: task_version(self._run).to_json()),
@@ -176,7 +176,8 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         path = await self._call(self._run.blob_path, request.digest)
         if path is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no content with digest {quoted(request.digest)}")
-        async for message in self._send_file(path, request.offset, request.assignment_id, context):
+        content = partial(FileStream, path)
+        async for message in self._send_content(content, request.offset, request.assignment_id, context):
             yield message
 
     # -- observers
@@ -198,7 +199,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
     async def FetchModel(self, request: pb.FetchModelRequest, context: Context) -> AsyncIterator[pb.BlobPart]:
         """Send the global model of the last committed round."""
         model_round = await self._call(lambda: self._coordinator.model_round)
-        async for message in self._send_file(self._run.model_path(model_round), 0, "", context):
+        async for message in self._send_content(partial(model_stream, self._run, model_round), 0, "", context):
             yield message
 
     # -- helpers
@@ -254,11 +255,11 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
             raise
 
-    async def _send_file(
-        self, path: Path, offset: int, assignment_id: str, context: Context
+    async def _send_content(
+        self, opening: Callable[[], Payload], offset: int, assignment_id: str, context: Context
     ) -> AsyncIterator[pb.BlobPart]:
         try:
-            payload = FileStream(path)
+            payload = opening()
             if offset > payload.size:
                 what = f"offset {offset}: the content ends at {payload.size}"
                 await context.abort(grpc.StatusCode.OUT_OF_RANGE, what)

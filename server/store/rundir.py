@@ -27,7 +27,7 @@ from typing import IO, NamedTuple, Self
 from torch import Tensor
 
 from lotteryfl.common.atomicfile import write_text
-from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.experiment.experiment import Experiment, to_json, to_toml
 from lotteryfl.common.faults import fault
 from lotteryfl.common.folders import sync_folder, sync_way_to
@@ -90,7 +90,10 @@ class RunDirectory(RunRecord):
         if not read_only:
             self._finish_set_up()
             self._bind()
-        self.table = TensorTable.from_json(self.database.get("table"))
+        self.model_table = TensorTable.from_json(self.database.get("table"))
+        """Of the whole model."""
+        self.table = self.model_table.moving
+        """Of what goes out and comes back in every round: the model but for what is frozen."""
         self._mask_files = MaskFiles(self.path)
         self.wire = WireFormat(self.table, self.experiment.wire_dtype, lambda: open_file(self.model_path(0)))
 
@@ -131,7 +134,7 @@ class RunDirectory(RunRecord):
             path: the folder; made where it is missing.
             experiment: the resolved experiment.
             table: the model's tensor table.
-            initial: θ_0 by plain name, as the table says.
+            initial: θ_0 by plain name, as the table says, what is frozen included.
             masks: what all clients start under; none: they are dense.
             extra: what the model's modules keep beside their tensors; None: nothing.
             score: what the run is judged by.
@@ -141,7 +144,7 @@ class RunDirectory(RunRecord):
             LotteryFLError: the folder cannot be written or holds something already, or θ_0 is beyond the wire dtype.
         """
         # Means of values that can travel can travel too: if θ_0 can, so can every model of the run.
-        WireFormat(table, experiment.wire_dtype).pack(initial, {})
+        WireFormat(table.moving, experiment.wire_dtype).pack(initial, {})
         try:
             path.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
             fault("setup-folder-made")
@@ -201,8 +204,25 @@ class RunDirectory(RunRecord):
         fault("setup-synced")
 
     def model_path(self, round_: int) -> Path:
-        """Return where the global model after a round is; 0: θ_0."""
+        """Return where the global model after a round is, without what is frozen; 0: θ_0, with it."""
         return self.path / model_file(round_)
+
+    def global_model(self, round_: int) -> dict[str, Tensor]:
+        """Return the global model after a round, mapped from its file; what is frozen, from θ_0's."""
+        return self.with_frozen(open_file(self.model_path(round_)))
+
+    def with_frozen(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a model of this run whole: with what is frozen, mapped from θ_0's file.
+
+        Raises:
+            PayloadError: θ_0 lacks it.
+        """
+        if not (frozen := {spec.name for spec in self.model_table.frozen}):
+            return tensors
+        initial = open_file(self.model_path(0))
+        if missing := frozen - initial.keys():
+            raise PayloadError(f"{model_file(0)}: {min(missing)}: missing, expected what is frozen")
+        return tensors | {name: initial[name] for name in sorted(frozen)}
 
     def tensor_path(self, name: FileName) -> Path:
         """Return where a model or result is that run.db names.

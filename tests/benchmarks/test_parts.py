@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import ballast, privacy, results, workermemory
+from benchmarks import ballast, frozen, privacy, results, workermemory
 from benchmarks.parts import PARTS, rows_of
 
 
@@ -32,6 +32,16 @@ def test_only_a_whole_run_of_full_size_is_written_down(
     size = "20 k" if options else "11 M"
     assert f"bytes of {size} at density 0.1, float32 down and up" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ([] if options else ["RESULTS.md"])
+
+
+@pytest.mark.slow
+def test_what_is_frozen_is_measured_through_processes() -> None:
+    found = {name: frozen.measured(frozen.QUICK, rank) for name, rank in frozen.RANKS.items()}
+    adapters, dense = found.values()
+    assert adapters.up < dense.up / 5
+    assert adapters.later < adapters.initial / 5
+    assert dense.later == pytest.approx(dense.initial, rel=0.01)
+    assert min(min(outcome) for outcome in found.values()) > 0
 
 
 def test_every_case_of_privacy_is_measured() -> None:

@@ -168,6 +168,10 @@ def scripted() -> nn.Module:
     [
         (lambda: spoilt(torch.nan), r"cannot travel: dense/0\.weight: value nan at flat index 15, expected finite$"),
         (lambda: spoilt(-torch.inf), r"cannot travel: dense/0\.weight: value -inf at flat index 15, expected finite$"),
+        (
+            lambda: spoilt(torch.nan).requires_grad_(False),
+            r"cannot travel: dense/0\.weight: value nan at flat index 15",
+        ),
         (long_named, r"cannot travel: tensor table.* at most 512 characters"),
         (reserved, r"cannot travel: __metadata__: this name is reserved"),
         (
@@ -211,7 +215,7 @@ def test_a_model_of_one_output_ends_its_run_with_one_line(tmp_path: Path) -> Non
 def test_frozen_and_unused_layers_with_every_way_to_prune(tmp_path: Path, strategy: dict[str, Any]) -> None:
     with simulated(tmp_path / "run", tiny_experiment(rounds=4, strategy=strategy), TinyTask(Partly)) as run:
         assert_nobody_sat_out(run)
-        first, last = open_file(run.model_path(0)), open_file(run.model_path(run.model_round))
+        first, last = run.global_model(0), run.global_model(run.model_round)
         assert torch.equal(first["frozen.weight"], last["frozen.weight"])
 
 
@@ -224,7 +228,7 @@ def test_frozen_and_unused_layers(tmp_path: Path, name: str, dp_sgd: bool) -> No
     with simulated(tmp_path / "run", experiment, TinyTask(Partly)) as run:
         assert_nobody_sat_out(run)
         assert [spec.name for spec in run.table if spec.prunable] == ["head.weight", "unused.weight"]
-        first, last = open_file(run.model_path(0)), open_file(run.model_path(3))
+        first, last = run.global_model(0), run.global_model(3)
         assert torch.equal(first["frozen.weight"], last["frozen.weight"])
         mask = run.load_masks(run.database.clients()[0].mask)
         assert set(mask) == ({"head.weight", "unused.weight"} if name == "lotteryfl" else set())

@@ -131,7 +131,7 @@ class Bench:
         self.run = run
         self.coordinator = Coordinator(run, clock=lambda: self.now, broadcasts=self._broadcasts)
         initial = open_file(run.model_path(0))
-        self._runner = AssignmentRunner(self._task, run.experiment, run.table, initial, CPU)
+        self._runner = AssignmentRunner(self._task, run.experiment, run.model_table, initial, CPU)
 
     def close(self) -> None:
         self.run.close()

@@ -60,7 +60,7 @@ class HandWorker:
         self.id = registration.worker_id
         experiment = from_json(registration.experiment_json)
         self._table = TensorTable.from_json(registration.table_json)
-        self._wire = WireFormat(self._table, experiment.wire_dtype)
+        self._wire = WireFormat(self._table.moving, experiment.wire_dtype)
         initial = parse(self._blob(registration.initial_digest), "θ_0")
         task = load_task(experiment, (server.task,))
         self._runner = AssignmentRunner(task, experiment, self._table, initial, torch.device("cpu"))

@@ -33,7 +33,7 @@ class ScoredBench(Bench):
 
     def _open(self, run: RunDirectory) -> None:
         super()._open(run)
-        self._runner = AssignmentRunner(TinyTask(), run.experiment, run.table, open_file(run.model_path(0)), CPU)
+        self._runner = AssignmentRunner(TinyTask(), run.experiment, run.model_table, open_file(run.model_path(0)), CPU)
 
     def do(self, work: Work) -> Answer:
         answer = super().do(work)

@@ -178,8 +178,11 @@ def _plan(raw: bytes) -> pb.Plan:
 def _check_model(run: RunDirectory, file: str) -> str:
     """Return the model's `model_sha256`."""
     tensors = open_file(run.path / file)
-    check_model(run.table, tensors, lambda: tensors if file == model_file(0) else open_file(run.model_path(0)))
-    return digest(tensors)
+    if file == model_file(0):
+        check_model(run.model_table, tensors, lambda: tensors)
+    else:
+        check_model(run.table, tensors, lambda: open_file(run.model_path(0)))
+    return digest(run.with_frozen(tensors))
 
 
 def _check_content(path: Path, expected: str) -> None:

@@ -204,7 +204,7 @@ def test_the_exact_training_loss_stays_with_the_client(drive: Drive, privacy: di
     work, run = bench.take(bench.register()), bench.run
     told: list[float] = []
     entries = parse(bytearray().join(assignment_payload(run, work)), "payload")
-    runner = AssignmentRunner(TinyTask(), experiment, run.table, open_file(run.model_path(0)), CPU)
+    runner = AssignmentRunner(TinyTask(), experiment, run.model_table, open_file(run.model_path(0)), CPU)
     outcome = runner.run(work.assignment, entries, {}, lambda epoch, step, loss: told.append(float(loss)))
     assert outcome.metrics.train_loss == 0.0
     assert told
