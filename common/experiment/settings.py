@@ -43,16 +43,23 @@ class TaskSettings(Section):
 class PartitionSettings(Section):
     """Who holds which examples."""
 
-    kind: Literal["n-class", "dirichlet", "iid", "feature-skew", "natural"] = "n-class"
+    kind: Literal[
+        "n-class", "dirichlet", "class-dirichlet", "shards", "iid", "feature-skew", "quantity-skew", "natural"
+    ] = "n-class"
     classes_per_client: Count = 2
     examples_per_class: Count = 20
     """Training + validation examples of a client's first class (n-class)."""
     balance: PositiveShare = 1.0
     """A client's other classes hold round(balance * examples_per_class) examples (n-class)."""
     alpha: float = Field(0.5, gt=0)
-    """Concentration of the class proportions; small is more skewed (dirichlet)."""
-    examples_per_client: Count = 40
-    """Training + validation examples of every client (dirichlet, iid, feature-skew)."""
+    """Concentration of the class proportions, or of the clients' sizes; small is more skewed (dirichlet,
+    class-dirichlet, quantity-skew)."""
+    examples_per_client: int = Field(40, ge=0, le=2**31 - 1)
+    """Training + validation examples of every client; 0: all, in equal parts (dirichlet, iid, feature-skew)."""
+    min_examples: Count = 10
+    """Least that a client holds (class-dirichlet, quantity-skew)."""
+    shards_per_client: Count = 2
+    """Equal pieces of the examples in the order of their classes (shards)."""
     rotations: int = Field(4, ge=1, le=360)
     """Client k's images are turned by k mod rotations steps of 360 / rotations degrees (feature-skew)."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2

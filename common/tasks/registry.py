@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.tasks import cifar10, digits, emnist, femnist, har, languages, mnist, tabular
 from lotteryfl.common.tasks.base import Task, task_id
 from lotteryfl.common.tasks.builtin import BuiltInTask, Loader
 from lotteryfl.common.tasks.custom import load_custom
+from lotteryfl.common.tasks.datasets import cifar10, digits, emnist, femnist, har, languages, mnist, tabular
 
 BUILT_IN: dict[str, Loader] = {
     "digits": digits.load,
