@@ -6,6 +6,7 @@ import socket
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
 from lotteryfl.client.work.clienterror import told
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.faults import fault
 from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.security.certificate import identity_of, load_certificate
@@ -51,6 +53,8 @@ class WorkerSettings:
     """What it takes on."""
     share_errors: bool = False
     """Tell the coordinator what errors of a client's work say, also of private clients."""
+    index_file: str = ""
+    """Who holds what, where the experiment says it by a file; empty: of its name, in `data_dir`."""
 
 
 class Worker:
@@ -112,7 +116,7 @@ class Worker:
 
     def _prepare(self, experiment: Experiment, initial_digest: Digest) -> tuple[Content, AssignmentRunner]:
         task_settings = experiment.task.model_copy(update={"data_dir": self._settings.data_dir})
-        experiment = experiment.model_copy(update={"task": task_settings})
+        experiment = experiment.model_copy(update={"task": task_settings, "partition": self._partition(experiment)})
         task = load_task(experiment, self._settings.tasks)
         difference = TensorTable.of(task.model(), experiment.strategy.prunable).difference(self._table)
         if difference:
@@ -120,6 +124,11 @@ class Worker:
         wire = WireFormat(self._table, experiment.wire_dtype)
         content = Content(self._connection, wire, self._worker_id, initial_digest)
         return content, AssignmentRunner(task, experiment, self._table, content.initial, self._settings.device)
+
+    def _partition(self, experiment: Experiment) -> PartitionSettings:
+        named = experiment.partition.without_place  # it came over the wire: nothing but a name counts
+        file = self._settings.index_file or (named.file and str(Path(self._settings.data_dir) / named.file))
+        return named.model_copy(update={"file": file})
 
     def _work_once(self) -> bool:
         try:

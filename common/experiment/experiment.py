@@ -1,5 +1,6 @@
 """The experiment file: its schema and defaults, and errors that name the key, its value and what is allowed."""
 
+import hashlib
 import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, model_va
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.clientranges import parse_clients
+from lotteryfl.common.experiment.indexfile import index_bytes
 from lotteryfl.common.experiment.settings import (
     AccessSettings,
     AggregationSettings,
@@ -95,6 +97,8 @@ class Experiment(Section):
                 f"round.deadline = {self.round.deadline:g}: must be at least round.lease = {self.round.lease:g}: "
                 "a worker that died is noticed no earlier"
             )
+        if self.partition.kind == "file" and not self.partition.file:
+            raise ValueError("partition.file = '': expected an index file with partition.kind = 'file'")
         for name, clients in self.access.workers.items():
             if max(parse_clients(clients)) >= self.clients:
                 raise ValueError(
@@ -143,7 +147,7 @@ class Experiment(Section):
 def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     """Read an experiment file, apply `section.key=value` overrides, and validate the whole.
 
-    A task file named in it is found relative to the experiment file.
+    A task file and an index file named in it are found relative to the experiment file.
 
     Raises:
         ExperimentError: the file cannot be read or parsed, or a key or value is wrong.
@@ -151,7 +155,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     table = _read(path)
     for override in overrides:
         _apply_override(table, override)
-    return _with_task_file(validate(table, source=str(path)), path)
+    return _with_index_file(_with_task_file(validate(table, source=str(path)), path), path)
 
 
 def load_resolved(path: Path) -> Experiment:
@@ -214,6 +218,16 @@ def _with_task_file(experiment: Experiment, path: Path) -> Experiment:
         task = experiment.task.model_copy(update={"name": str((path.parent / name).resolve())})
         return experiment.model_copy(update={"task": task})
     return experiment
+
+
+def _with_index_file(experiment: Experiment, path: Path) -> Experiment:
+    """Return the experiment with its index file's place and digest."""
+    if experiment.partition.kind != "file":
+        return experiment
+    file = (path.parent / Path(experiment.partition.file).expanduser()).resolve()
+    sha256 = experiment.partition.sha256 or hashlib.sha256(index_bytes(file)).hexdigest()
+    partition = experiment.partition.model_copy(update={"file": str(file), "sha256": sha256})
+    return experiment.model_copy(update={"partition": partition})
 
 
 def _apply_override(table: TOMLTable, override: str) -> None:

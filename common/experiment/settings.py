@@ -1,5 +1,6 @@
 """The sections of an experiment file: their keys, defaults and bounds; `training` is in `common.training.recipe`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -44,7 +45,7 @@ class PartitionSettings(Section):
     """Who holds which examples."""
 
     kind: Literal[
-        "n-class", "dirichlet", "class-dirichlet", "shards", "iid", "feature-skew", "quantity-skew", "natural"
+        "n-class", "dirichlet", "iid", "feature-skew", "natural", "class-dirichlet", "shards", "quantity-skew", "file"
     ] = "n-class"
     classes_per_client: Count = 2
     examples_per_class: Count = 20
@@ -63,6 +64,15 @@ class PartitionSettings(Section):
     rotations: int = Field(4, ge=1, le=360)
     """Client k's images are turned by k mod rotations steps of 360 / rotations degrees (feature-skew)."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    file: str = Field("", max_length=4096)
+    """Index file that says who holds what (file)."""
+    sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
+    """Of that file; empty in an experiment file: as it is when the run is set up."""
+
+    @property
+    def without_place(self) -> "PartitionSettings":
+        """The same for other machines, with the index file's name alone."""
+        return self.model_copy(update={"file": Path(self.file).name})
 
 
 class StrategySettings(Section):

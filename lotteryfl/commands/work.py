@@ -40,6 +40,7 @@ class ClientRange(click.ParamType[frozenset[int]]):
 )
 @task_option
 @click.option("--data-dir", default="", help="Folder of the built-in tasks' data. [default: the usual places]")
+@click.option("--index-file", default="", help="Who holds what (partition.file). [default: of its name, in --data-dir]")
 @click.option(
     "--patience",
     type=click.FloatRange(min=0),
@@ -69,6 +70,7 @@ def work(
     name: str,
     tasks: tuple[str, ...],
     data_dir: str,
+    index_file: str,
     patience: float,
     max_epochs: int,
     max_memory: float | None,
@@ -79,7 +81,9 @@ def work(
     logging.getLogger("lotteryfl").setLevel(logging.INFO)
     limits = Limits(max_epochs, half_of_the_memory() if max_memory is None else int(max_memory * 2**30))
     chosen = choose_device(device)
-    settings = WorkerSettings(full_name(name, security), chosen, clients, tasks, data_dir, limits, share_errors)
+    settings = WorkerSettings(
+        full_name(name, security), chosen, clients, tasks, data_dir, limits, share_errors, index_file
+    )
     try:
         with Connection(coordinator, patience, security) as connection:
             Worker(connection, settings).run()

@@ -200,7 +200,8 @@ class RunDirectory(RunRecord):
         """Return the experiment as JSON, without what is this machine's alone: a task's path becomes its name."""
         local = self.experiment.task
         task = local.model_copy(update={"name": task_id(local.name), "data_dir": ""})
-        return to_json(self.experiment.model_copy(update={"task": task}))
+        partition = self.experiment.partition.without_place
+        return to_json(self.experiment.model_copy(update={"task": task, "partition": partition}))
 
     def tickets_sha256(self) -> Digest:
         """Return one digest over every client's ticket and mask: equal runs have equal tickets."""

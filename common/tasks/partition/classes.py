@@ -28,6 +28,8 @@ def stratified_split(
 
 def in_proportion(labels: IntArray, model: IntArray, rng: np.random.Generator) -> IntArray:
     """Choose as many of `labels` as have the class proportions of `model`; return their positions."""
+    if not len(model):
+        return model
     classes, weights = np.unique(model, return_counts=True)
     available = [np.flatnonzero(labels == label) for label in classes]
     total = min(len(found) * len(model) // weight for found, weight in zip(available, weights, strict=True))

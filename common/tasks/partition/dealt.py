@@ -10,6 +10,7 @@ one owner, and what a client holds does depend on how many they are.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tasks.partition.classes import IntArray, in_proportion, stratified_split
+from lotteryfl.common.tasks.partition.indexfile import Listed, read_index_file
 from lotteryfl.common.tasks.partition.pools import deal_classes, deal_evenly, deal_proportions
 from lotteryfl.common.tasks.partition.whole import deal_class_by_class, deal_shards, deal_sizes
 
@@ -70,6 +72,8 @@ class Partition:
 
     feature-skew: the examples of iid, but every client sees its own turned by `angle`.
 
+    file: what the index file says; what it does not say of validation and test examples is as in dirichlet.
+
     natural: every client is one of the data's own owners, drawn without replacement, and holds all of its examples.
 
     Args:
@@ -101,6 +105,10 @@ class Partition:
             train_owners, self._test_owners = _checked_owners(owners, self._train_labels, self._test_labels)
             self._owner = _choose_owners(train_owners, clients, seed)
             self._held = [np.flatnonzero(train_owners == owner) for owner in self._owner]
+        elif settings.kind == "file":
+            sizes = len(self._train_labels), len(self._test_labels)
+            self._listed = read_index_file(Path(settings.file), settings.sha256, clients, *sizes)
+            self._held = [listed.held for listed in self._listed]
         else:
             self._held = list(_DEALERS[settings.kind](self._train_labels, settings, clients, seed))
 
@@ -118,6 +126,8 @@ class Partition:
         rng = generator(self._seed, "partition-validation", client)
         train, validation = stratified_split(labels, self._settings.validation_share, rng)
         indices = ClientIndices(held[train], held[validation], self._test_indices(client, labels))
+        if self._settings.kind == "file":
+            indices = self._as_listed(self._listed[client], indices)
         for name, part in (
             ("training", indices.train),
             ("validation", indices.validation),
@@ -133,6 +143,13 @@ class Partition:
         if self._settings.kind != "feature-skew":
             return 0.0
         return client % self._settings.rotations * 360 / self._settings.rotations
+
+    def _as_listed(self, listed: Listed, chosen: ClientIndices) -> ClientIndices:
+        """Return what the index file says, and what is chosen where it says nothing."""
+        test = chosen.test if listed.test is None else listed.test
+        if listed.validation is None:
+            return ClientIndices(chosen.train, chosen.validation, test)
+        return ClientIndices(listed.train, listed.validation, test)
 
     def _test_indices(self, client: int, held_labels: IntArray) -> IntArray:
         if self._settings.kind in _REGARDLESS_OF_CLASS:

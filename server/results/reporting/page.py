@@ -104,5 +104,7 @@ def _experiments(groups: Sequence[Group]) -> Iterable[str]:
         experiment = group.first.experiment
         # Who may work for a run, and where its data lay, is nobody's business who reads a report.
         task = experiment.task.model_copy(update={"name": task_id(experiment.task.name), "data_dir": ""})
-        shown = experiment.model_copy(update={"task": task, "access": AccessSettings()})
+        shown = experiment.model_copy(
+            update={"task": task, "partition": experiment.partition.without_place, "access": AccessSettings()}
+        )
         yield f"<details><summary>{escape(summary)}</summary><pre>{escape(to_toml(shown))}</pre></details>"
