@@ -49,6 +49,8 @@ def located(failure: str, file: str | None, error: type[LotteryFLError]) -> Iter
     try:
         yield
     except (Exception, SystemExit) as cause:  # whoever calls sys.exit() in a function of a task ends no process of ours
+        if isinstance(cause, error) and file is not None and file.startswith(_NOT_THE_USERS):
+            raise  # one of our own tasks without code has said what is wrong with the data
         lines = [frame.lineno for frame in traceback.extract_tb(cause.__traceback__) if frame.filename == file]
         if isinstance(cause, SyntaxError) and cause.filename == file:
             lines.append(cause.lineno)

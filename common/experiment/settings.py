@@ -38,7 +38,7 @@ class TaskSettings(Section):
     objective: Literal["", "classification", "binary", "regression", "language-modelling", "hugging-face"] = ""
     """Of a task of one's own that gives none itself; empty: classification."""
     options: dict[str, bool | int | float | str] = Field({})
-    """Keys of a task of one's own, which says what they are."""
+    """Keys of a task of one's own, which says what they are, or of a task without code."""
 
 
 class PartitionSettings(Section):
