@@ -62,6 +62,8 @@ def augment_of(task: Task) -> OwnAugment | None:
 
 def task_id(name: str) -> str:
     """Return the name of a task without its place: custom_task for /x/custom_task.py and x.custom_task."""
+    if name.startswith("hf:"):
+        return name
     if name.endswith(".py"):
         # Only the path's form counts: it may come from another system.
         return (PureWindowsPath if "\\" in name else PurePath)(name).stem

@@ -5,10 +5,12 @@ from importlib import import_module
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.tasks import hub
 from lotteryfl.common.tasks.base import Task, task_id
 from lotteryfl.common.tasks.builtin import BuiltInTask, Loader
 from lotteryfl.common.tasks.custom import CustomTask, load_custom
 from lotteryfl.common.tasks.datasets import cifar10, digits, emnist, femnist, har, languages, mnist, tabular
+from lotteryfl.common.text import quoted
 
 BUILT_IN: dict[str, Loader] = {
     "digits": digits.load,
@@ -52,4 +54,8 @@ def load_task(experiment: Experiment, allowed: Sequence[str] = ()) -> Task:
         return BuiltInTask(name, experiment, BUILT_IN[name])
     if name in WITHOUT_CODE:
         return CustomTask(name, import_module(WITHOUT_CODE[name]), experiment)
+    if name.startswith(hub.PREFIX):
+        if name not in allowed:
+            raise TaskError(f"task {quoted(name)} is not allowed here: name it with --task")
+        return CustomTask(name, hub, experiment)
     return load_custom(experiment, allowed, BUILT_IN)

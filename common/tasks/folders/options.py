@@ -1,6 +1,6 @@
 """What `task.options` says of a task without code."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -22,7 +22,7 @@ class Options:
     """0: labels are numbers, as for a regression."""
     names: tuple[str, ...]
     """Of the classes; empty: they are numbers from 0."""
-    given: dict[str, Option]
+    given: dict[str, Option] = field(hash=False)
 
     @property
     def is_table(self) -> bool:

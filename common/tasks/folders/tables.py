@@ -53,7 +53,7 @@ def read_table(path: Path, options: Options) -> Pair:
     rows = inputs.astype(np.float32) / scale
     if not np.isfinite(rows).all():
         raise TaskError(f"{path}: holds a number that is not finite")
-    return rows, _labels(labels, path, options)
+    return rows, labels_of(labels, path, options)
 
 
 def _read_npz(path: Path) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
@@ -87,22 +87,32 @@ def _label_column(header: list[str] | None, options: Options) -> int:
     return (header or []).index(name)
 
 
-def _labels(labels: npt.NDArray[np.generic], path: Path, options: Options) -> Labels:
+def labels_of(labels: npt.NDArray[np.generic], what: object, options: Options) -> Labels:
+    """Return labels as the options say they are.
+
+    Args:
+        labels: numbers, or names of classes.
+        what: whose, for the error.
+        options: the task's.
+
+    Raises:
+        TaskError: they are others.
+    """
     if options.names and labels.dtype.kind == "U":
         if unknown := sorted(set(labels.tolist()) - set(options.names)):
-            raise TaskError(f"{path}: holds the class {quoted(unknown[0])}, expected {', '.join(options.names)}")
+            raise TaskError(f"{what}: holds the class {quoted(unknown[0])}, expected {', '.join(options.names)}")
         return np.array([options.names.index(name) for name in labels.tolist()], dtype=np.int64)
     try:
         numbers = labels.astype(np.float64)
     except ValueError as error:
-        raise TaskError(f"{path}: labels: {error}") from error
+        raise TaskError(f"{what}: labels: {error}") from error
     if not options.classes:
         if not np.isfinite(numbers).all():
-            raise TaskError(f"{path}: holds a label that is not finite")
+            raise TaskError(f"{what}: holds a label that is not finite")
         return numbers.astype(np.float32)
     wrong = numbers[~((numbers >= 0) & (numbers < options.classes) & (numbers == np.floor(numbers)))]
     if wrong.size:
-        raise TaskError(f"{path}: holds the label {wrong[0]:g}, expected integers from 0 to {options.classes - 1}")
+        raise TaskError(f"{what}: holds the label {wrong[0]:g}, expected integers from 0 to {options.classes - 1}")
     return numbers.astype(np.int64)
 
 
