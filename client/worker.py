@@ -6,6 +6,7 @@ import socket
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 
 import torch
@@ -19,6 +20,7 @@ from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
 from lotteryfl.client.work.clienterror import told
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskVersionError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.faults import fault
 from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.security.certificate import identity_of, load_certificate
@@ -55,6 +57,8 @@ class WorkerSettings:
     """Tell the coordinator what errors of a client's work say, also of private clients."""
     any_task_version: bool = False
     """Take part also with another version of the task than the coordinator's."""
+    index_file: str = ""
+    """Who holds what, where the experiment says it by a file; empty: of its name, in `data_dir`."""
 
 
 class RunChangedError(LotteryFLError):
@@ -149,7 +153,7 @@ class Worker:
 
     def _prepare(self, experiment: Experiment, registration: pb.RegisterReply) -> tuple[Content, AssignmentRunner]:
         task_settings = experiment.task.model_copy(update={"data_dir": self._settings.data_dir})
-        experiment = experiment.model_copy(update={"task": task_settings})
+        experiment = experiment.model_copy(update={"task": task_settings, "partition": self._partition(experiment)})
         task = load_task(experiment, self._settings.tasks)
         check_same_model(task, experiment, self._table)
         self._task = task
@@ -172,6 +176,11 @@ class Worker:
                 f"task {self._task.name}: this worker's version is not the coordinator's: {difference}; "
                 "--any-task-version takes part all the same"
             )
+
+    def _partition(self, experiment: Experiment) -> PartitionSettings:
+        named = experiment.partition.without_place  # it came over the wire: nothing but a name counts
+        file = self._settings.index_file or (named.file and str(Path(self._settings.data_dir) / named.file))
+        return named.model_copy(update={"file": file})
 
     def _work_once(self) -> bool:
         self._check_task_version()

@@ -60,8 +60,9 @@ def version_of(module: ModuleType) -> SourceVersion:
 
     It covers the file, what the import statements in it name of its folder (in functions too; of a module, what they
     name of its package and beside that), what theirs name, and whatever else of the folder was imported with it.
+    Our own modules have none but the program's.
     """
-    return _versions[module]
+    return _versions.get(module, SourceVersion())
 
 
 @contextlib.contextmanager
@@ -76,6 +77,8 @@ def located(failure: str, file: str | None, error: type[LotteryFLError]) -> Iter
     try:
         yield
     except (Exception, SystemExit) as cause:  # whoever calls sys.exit() in a function of a task ends no process of ours
+        if isinstance(cause, error) and file is not None and file.startswith(NOT_THE_USERS):
+            raise  # one of our own tasks without code has said what is wrong with the data
         place = f" {_place_in(file, cause)}" if file else ""
         raise error(f"{failure}{place}: {type(cause).__name__}: {first_line(cause)}") from cause
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.text import quoted
 
-_FREE = ("access", "checks.max_refusals", "task.data_dir")
+_FREE = ("access", "checks.max_refusals", "task.data_dir", "partition.file")
 """What the operator of a run changes in its experiment.toml: who works where, and where this machine has its data."""
 
 _ABSENT = object()

@@ -1,5 +1,6 @@
 """The experiment file: its schema and defaults, and errors that name the key, its value and what is allowed."""
 
+import hashlib
 import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, model_va
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.clientranges import parse_clients
+from lotteryfl.common.experiment.indexfile import index_bytes
 from lotteryfl.common.experiment.settings import (
     AccessSettings,
     AggregationSettings,
@@ -96,6 +98,8 @@ class Experiment(Section):
                 f"round.deadline = {self.round.deadline:g}: must be at least round.lease = {self.round.lease:g}: "
                 "a worker that died is noticed no earlier"
             )
+        if self.partition.kind == "file" and not self.partition.file:
+            raise ValueError("partition.file = '': expected an index file with partition.kind = 'file'")
         for name, clients in self.access.workers.items():
             if max(parse_clients(clients)) >= self.clients:
                 raise ValueError(
@@ -144,7 +148,7 @@ class Experiment(Section):
 def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     """Read an experiment file, apply `section.key=value` overrides, and validate the whole.
 
-    A task file named in it, a model's, and where θ_0 is taken from are found relative to the experiment file.
+    Files that it names, of a task, a model, who holds what, or θ_0, are found relative to the experiment file.
 
     Raises:
         ExperimentError: the file cannot be read or parsed, or a key or value is wrong.
@@ -152,7 +156,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     table = _read(path)
     for override in overrides:
         _apply_override(table, override)
-    return _with_places(validate(table, source=str(path)), path.parent)
+    return _with_index_file(_with_places(validate(table, source=str(path)), path.parent), path.parent)
 
 
 def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
@@ -255,6 +259,16 @@ def _with_config(model: ModelName) -> ModelName:
         return model.with_config()
     except ValueError as error:
         raise ExperimentError(str(error)) from error
+
+
+def _with_index_file(experiment: Experiment, folder: Path) -> Experiment:
+    """Return the experiment with its index file's place and digest."""
+    if experiment.partition.kind != "file":
+        return experiment
+    file = (folder / Path(experiment.partition.file).expanduser()).resolve()
+    sha256 = experiment.partition.sha256 or hashlib.sha256(index_bytes(file)).hexdigest()
+    partition = experiment.partition.model_copy(update={"file": str(file), "sha256": sha256})
+    return experiment.model_copy(update={"partition": partition})
 
 
 def _apply_override(table: TOMLTable, override: str) -> None:

@@ -1,5 +1,6 @@
 """The sections of an experiment file: their keys, defaults and bounds; `training` is in `common.training.recipe`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -40,7 +41,7 @@ class TaskSettings(Section):
     objective: Literal["", "classification", "binary", "regression", "language-modelling", "hugging-face"] = ""
     """Of a task of one's own that gives none itself; empty: classification."""
     options: dict[str, bool | int | float | str] = Field({})
-    """Keys of a task of one's own, which says what they are."""
+    """Keys of a task of one's own, which says what they are, or of a task without code."""
 
     @field_validator("model")
     @classmethod
@@ -52,19 +53,35 @@ class TaskSettings(Section):
 class PartitionSettings(Section):
     """Who holds which examples."""
 
-    kind: Literal["n-class", "dirichlet", "iid", "feature-skew", "natural"] = "n-class"
+    kind: Literal[
+        "n-class", "dirichlet", "iid", "feature-skew", "natural", "class-dirichlet", "shards", "quantity-skew", "file"
+    ] = "n-class"
     classes_per_client: Count = 2
     examples_per_class: Count = 20
     """Training + validation examples of a client's first class (n-class)."""
     balance: PositiveShare = 1.0
     """A client's other classes hold round(balance * examples_per_class) examples (n-class)."""
     alpha: float = Field(0.5, gt=0)
-    """Concentration of the class proportions; small is more skewed (dirichlet)."""
-    examples_per_client: Count = 40
-    """Training + validation examples of every client (dirichlet, iid, feature-skew)."""
+    """Concentration of the class proportions, or of the clients' sizes; small is more skewed (dirichlet,
+    class-dirichlet, quantity-skew)."""
+    examples_per_client: int = Field(40, ge=0, le=2**31 - 1)
+    """Training + validation examples of every client; 0: all, in equal parts (dirichlet, iid, feature-skew)."""
+    min_examples: Count = 10
+    """Least that a client holds (class-dirichlet, quantity-skew)."""
+    shards_per_client: Count = 2
+    """Equal pieces of the examples in the order of their classes (shards)."""
     rotations: int = Field(4, ge=1, le=360)
     """Client k's images are turned by k mod rotations steps of 360 / rotations degrees (feature-skew)."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    file: str = Field("", max_length=4096)
+    """Index file that says who holds what (file)."""
+    sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
+    """Of that file; empty in an experiment file: as it is when the run is set up."""
+
+    @property
+    def without_place(self) -> "PartitionSettings":
+        """The same for other machines, with the index file's name alone."""
+        return self.model_copy(update={"file": Path(self.file).name})
 
 
 class StrategySettings(Section):

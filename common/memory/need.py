@@ -155,7 +155,7 @@ def _index_lists(experiment: Experiment) -> int:
 
 
 def _examples_of_a_client(partition: PartitionSettings) -> int:
-    if partition.kind == "natural":  # the data's own owners share out what there is
+    if partition.kind in ("natural", "class-dirichlet", "shards", "quantity-skew", "file"):  # what there is, shared out
         return 0
     if partition.kind == "n-class":
         others = round(partition.balance * partition.examples_per_class)

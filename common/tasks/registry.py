@@ -1,14 +1,17 @@
 """Which tasks there are: built in, or the user's own."""
 
 from collections.abc import Sequence
+from importlib import import_module
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.tasks import cifar10, digits, emnist, femnist, har, languages, mnist, tabular
+from lotteryfl.common.tasks import hub
 from lotteryfl.common.tasks.base import Task, task_id
 from lotteryfl.common.tasks.builtin import BuiltInTask, Loader
-from lotteryfl.common.tasks.custom import load_custom
+from lotteryfl.common.tasks.custom import CustomTask, load_custom
+from lotteryfl.common.tasks.datasets import cifar10, digits, emnist, femnist, har, languages, mnist, tabular
 from lotteryfl.common.tasks.namedmodel import sources
+from lotteryfl.common.text import quoted
 
 BUILT_IN: dict[str, Loader] = {
     "digits": digits.load,
@@ -26,6 +29,10 @@ BUILT_IN: dict[str, Loader] = {
 """Name → loader of (training data, test data)."""
 
 
+WITHOUT_CODE = {"folders": "lotteryfl.common.tasks.folders.task"}
+"""Name → module of the tasks over anybody's data."""
+
+
 def load_task(experiment: Experiment, allowed: Sequence[str] = ()) -> Task:
     """Load the task that an experiment names.
 
@@ -39,16 +46,23 @@ def load_task(experiment: Experiment, allowed: Sequence[str] = ()) -> Task:
     Raises:
         TaskError: the task or its architecture is unknown here, or the user's file is not a task.
     """
-    for own in {experiment.task.name, *allowed} - set(BUILT_IN):
-        if task_id(own) in BUILT_IN:
+    names = {*BUILT_IN, *WITHOUT_CODE}
+    for own in {experiment.task.name, *allowed} - names:
+        if task_id(own) in names:
             raise TaskError(f"task {own}: {task_id(own)!r} is a built-in task; give your own another name")
     name = experiment.task.name
     if name in BUILT_IN:
         return BuiltInTask(name, experiment, BUILT_IN[name], allowed)
+    if name in WITHOUT_CODE:
+        return CustomTask(name, import_module(WITHOUT_CODE[name]), experiment)
+    if name.startswith(hub.PREFIX):
+        if name not in allowed:
+            raise TaskError(f"task {quoted(name)} is not allowed here: name it with --task")
+        return CustomTask(name, hub, experiment)
     return load_custom(experiment, allowed, BUILT_IN)
 
 
 def own_sources(experiment: Experiment) -> tuple[str, ...]:
     """Return the files and modules of the user's own that an experiment names: its task's, and its model's."""
-    task = () if experiment.task.name in BUILT_IN else (experiment.task.name,)
+    task = () if experiment.task.name in {*BUILT_IN, *WITHOUT_CODE} else (experiment.task.name,)
     return task + sources(experiment)

@@ -48,6 +48,7 @@ class ClientRange(click.ParamType[frozenset[int]]):
 @task_option
 @any_task_version_option
 @click.option("--data-dir", default="", help="Folder of the built-in tasks' data. [default: the usual places]")
+@click.option("--index-file", default="", help="Who holds what (partition.file). [default: of its name, in --data-dir]")
 @click.option(
     "--patience",
     type=click.FloatRange(min=0),
@@ -78,6 +79,7 @@ def work(
     tasks: tuple[str, ...],
     any_task_version: bool,
     data_dir: str,
+    index_file: str,
     patience: float,
     max_epochs: int,
     max_memory: float | None,
@@ -90,7 +92,7 @@ def work(
     limits = Limits(max_epochs, memory)
     chosen = choose_device(device)
     settings = WorkerSettings(
-        full_name(name, security), chosen, clients, tasks, data_dir, limits, share_errors, any_task_version
+        full_name(name, security), chosen, clients, tasks, data_dir, limits, share_errors, any_task_version, index_file
     )
     try:
         with Connection(coordinator, patience, security) as connection:

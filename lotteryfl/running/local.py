@@ -71,6 +71,8 @@ async def run_locally(
     async with server.listening(Endpoint("127.0.0.1:0")) as port:
         arguments = [f"--coordinator=127.0.0.1:{port}", f"--device={device}"]
         arguments += [f"--data-dir={run.experiment.task.data_dir}"]
+        if run.experiment.partition.file:
+            arguments += [f"--index-file={run.experiment.partition.file}"]
         arguments += [f"--task={task}" for task in tasks]
         arguments += ["--share-errors"] * share_errors
         arguments += ["--any-task-version"] * any_task_version

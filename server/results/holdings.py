@@ -79,7 +79,8 @@ def heading(experiment: Experiment) -> str:
     partition = experiment.partition
     detail = {
         "n-class": f", {partition.classes_per_client} classes each",
-        "dirichlet": f", α = {partition.alpha:g}",
+        **dict.fromkeys(("dirichlet", "class-dirichlet", "quantity-skew"), f", α = {partition.alpha:g}"),
+        "shards": f", {partition.shards_per_client} shards each",
         "feature-skew": f", {partition.rotations} rotations",
     }.get(partition.kind, "")
     name = task_id(experiment.task.name)

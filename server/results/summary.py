@@ -111,7 +111,14 @@ class Progress(TypedDict):
     ended_early: NotRequired[int]
 
 
-class Summary(Judged, Progress):
+class Dealt(TypedDict):
+    """Where an index file says who holds what."""
+
+    partition_sha256: NotRequired[str]
+    """The file's."""
+
+
+class Summary(Judged, Progress, Dealt):
     """summary.json. `last` is measured on every client after the last round, `best` over all rounds."""
 
     strategy: str
@@ -155,6 +162,7 @@ def summarise(run: RunDirectory) -> Summary:
         ],
         privacy=_privacy(run, rounds[-1]),
         **_progress(run),
+        **_dealt(run),
         model_sha256=run.database.get("model_sha256"),
         tickets_sha256=run.tickets_sha256(),
     )
@@ -195,6 +203,11 @@ def _progress(run: RunDirectory) -> Progress:
     if early := run.database.ended_early():
         found["ended_early"] = early
     return found
+
+
+def _dealt(run: RunDirectory) -> Dealt:
+    sha256 = run.experiment.partition.sha256
+    return Dealt(partition_sha256=sha256) if sha256 else Dealt()
 
 
 def write_summary(run: RunDirectory) -> Path:

@@ -280,7 +280,8 @@ class RunDirectory(RunRecord):
 
     def experiment_for_workers(self) -> str:
         """Return the experiment as JSON, without what is this machine's alone: a task's path becomes its name."""
-        return to_json(self.experiment.model_copy(update={"task": without_places(self.experiment.task)}))
+        task, partition = without_places(self.experiment.task), self.experiment.partition.without_place
+        return to_json(self.experiment.model_copy(update={"task": task, "partition": partition}))
 
     def tickets_sha256(self) -> Digest:
         """Return one digest over every client's ticket and mask: equal runs have equal tickets."""

@@ -11,7 +11,7 @@ from random import Random
 import numpy as np
 
 from lotteryfl.common.experiment.experiment import Experiment, from_json, load, to_toml
-from lotteryfl.common.tasks.idx import read_idx
+from lotteryfl.common.tasks.datasets.idx import read_idx
 from tests.fuzz.folder import folder
 from tests.fuzz.mutate import mutate_bytes, mutate_toml
 

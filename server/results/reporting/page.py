@@ -103,5 +103,11 @@ def _experiments(groups: Sequence[Group]) -> Iterable[str]:
         summary = f"{group.label}: seed{'s'[: len(group.runs) > 1]} {seeds}"
         experiment = group.first.experiment
         # Who may work for a run, and where its data lay, is nobody's business who reads a report.
-        shown = experiment.model_copy(update={"task": without_places(experiment.task), "access": AccessSettings()})
+        shown = experiment.model_copy(
+            update={
+                "task": without_places(experiment.task),
+                "partition": experiment.partition.without_place,
+                "access": AccessSettings(),
+            }
+        )
         yield f"<details><summary>{escape(summary)}</summary><pre>{escape(to_toml(shown))}</pre></details>"

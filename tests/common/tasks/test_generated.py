@@ -7,7 +7,8 @@ import torch
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models import create_model
 from lotteryfl.common.pruning.prune import prune_fixed_amount
-from lotteryfl.common.tasks import BUILT_IN, languages
+from lotteryfl.common.tasks import BUILT_IN
+from lotteryfl.common.tasks.datasets import languages
 from lotteryfl.common.training.loop import evaluate, train
 
 

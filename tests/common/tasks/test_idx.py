@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from lotteryfl.common.errors import TaskError
-from lotteryfl.common.tasks.idx import MAX_BYTES, read_idx
+from lotteryfl.common.tasks.datasets.idx import MAX_BYTES, read_idx
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

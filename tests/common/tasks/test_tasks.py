@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.models import DATASETS
-from lotteryfl.common.tasks import BUILT_IN, ClientData, Task, load_task, mnist
+from lotteryfl.common.tasks import BUILT_IN, ClientData, Task, load_task
+from lotteryfl.common.tasks.datasets import mnist
 from lotteryfl.common.tasks.partition import Partition
 
 

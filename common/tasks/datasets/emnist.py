@@ -2,7 +2,7 @@
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.tasks.builtin import Examples
-from lotteryfl.common.tasks.idximages import IdxSource, load_idx_images
+from lotteryfl.common.tasks.datasets.idximages import IdxSource, load_idx_images
 
 
 def _source(split: str, classes: int, mean: float, std: float, first_label: int = 0) -> IdxSource:

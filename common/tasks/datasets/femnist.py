@@ -18,8 +18,8 @@ from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tasks.builtin import Examples
+from lotteryfl.common.tasks.datasets.places import cache_dir, find_folder
 from lotteryfl.common.tasks.partition import IntArray, stratified_split
-from lotteryfl.common.tasks.places import cache_dir, find_folder
 
 _PIXELS, _SIDE, _CLASSES = 784, 28, 62
 _TEST_SHARE = 0.2

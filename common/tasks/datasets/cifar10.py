@@ -12,7 +12,7 @@ import torch
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.tasks.builtin import Examples
-from lotteryfl.common.tasks.places import cache_dir, find_folder
+from lotteryfl.common.tasks.datasets.places import cache_dir, find_folder
 
 _TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 _TEST = ("test_batch.bin",)

@@ -12,8 +12,8 @@ import torch
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.tasks.builtin import Examples
-from lotteryfl.common.tasks.idx import read_idx
-from lotteryfl.common.tasks.places import cache_dir
+from lotteryfl.common.tasks.datasets.idx import read_idx
+from lotteryfl.common.tasks.datasets.places import cache_dir
 
 _SIDE = 28
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.tasks.builtin import Examples
-from lotteryfl.common.tasks.idximages import IdxSource, load_idx_images
+from lotteryfl.common.tasks.datasets.idximages import IdxSource, load_idx_images
 
 _SOURCES = {
     "fashion-mnist": IdxSource(

@@ -16,8 +16,8 @@ import torch
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.tasks.builtin import Examples
+from lotteryfl.common.tasks.datasets.places import cache_dir, find_folder
 from lotteryfl.common.tasks.partition import IntArray
-from lotteryfl.common.tasks.places import cache_dir, find_folder
 
 _FEATURES, _CLASSES, _SUBJECTS = 561, 6, 30
 _TEST_SHARE = 0.25

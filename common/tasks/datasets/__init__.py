@@ -1,0 +1,1 @@
+"""The data sets of the built-in tasks: a file for each, with `load`."""
