@@ -62,8 +62,9 @@ def test_exports_and_fetched_models_are_whole(
     tmp_path: Path, start: Start, write: Write, coordinate: Coordinate
 ) -> None:
     server = coordinate(write(LOW_RANK, rounds=1))
-    for reply in HandWorker(server).finish():
-        assert reply.verdict == pb.SubmitReply.ACCEPTED
+    replies = HandWorker(server).finish()
+    for _ in range(4):  # round 1, and one of the three of the final round: the run is not over
+        assert next(replies).verdict == pb.SubmitReply.ACCEPTED
     sent = bytearray(b"".join(part.chunk for part in server.stub.FetchModel(pb.FetchModelRequest(), timeout=5)))
     fetched, initial = parse(sent, "model"), open_file(server.run.model_path(0))
     trained = open_file(server.run.model_path(1))
@@ -71,6 +72,7 @@ def test_exports_and_fetched_models_are_whole(
         assert torch.equal(fetched[name], (trained if name in TRAINED else initial)[name])
     network = model()
     network.load_state_dict(fetched)
+    assert {reply.verdict for reply in replies} == {pb.SubmitReply.ACCEPTED}
     assert server.ended() == ""
     out = tmp_path / "ticket.safetensors"
     process = start("export", server.run.path, "--client", 0, "--out", out)
