@@ -34,6 +34,7 @@ SEEDED_FOR_A_WHILE = {
         "model_seed(self._experiment.seed)",
         *("seed", "self.seed"),  # derived from the experiment's
     },
+    "common/tasks/namedmodel.py": {"derive_seed(experiment.seed, 'task')", "model_seed(experiment.seed)"},
     "common/training/loop.py": {"derive_seed(recipe.seed, 'dropout')"},
     "server/rounds/setup.py": {"model_seed(experiment.seed)"},
     "server/strategies/__init__.py": {"0"},  # there is no run yet

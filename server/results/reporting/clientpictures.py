@@ -19,6 +19,7 @@ from lotteryfl.server.results.reporting.style import (
     new_figure,
     tidy,
 )
+from lotteryfl.server.results.spread import spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,12 +42,13 @@ def draw_clients(groups: Sequence[Group]) -> "Figure":
         axes.hist(personalised, bins, color=PERSONALISED, alpha=0.75, label="personalised")
         downloaded = [client.score_downloaded for client in clients]
         axes.hist(downloaded, bins, histtype="step", color=DOWNLOADED, linewidth=1.6, label="downloaded")
-        found = group.last_spread()  # as in the table
-        axes.axvline(found.mean, color=INK, linewidth=1.3, label="personalised, mean")
-        axes.axvline(found.worst_decile, color=INK, linewidth=1.3, linestyle=":", label="personalised, worst 10 %")
+        mean = spread([float(run.rounds.personalised[-1]) for run in group.runs]).mean  # both as in the table
+        worst = spread([run.worst_decile() for run in group.runs]).mean
+        axes.axvline(mean, color=INK, linewidth=1.3, label="personalised, mean")
+        axes.axvline(worst, color=INK, linewidth=1.3, linestyle=":", label="personalised, worst 10 %")
         axes.yaxis.get_major_locator().set_params(integer=True)
         of_seeds = f" of {len(group.runs)} seeds" if len(group.runs) > 1 else ""
-        heading = f"mean {found.mean:{score.digits}}, worst 10 % {found.worst_decile:{score.digits}}"
+        heading = f"mean {mean:{score.digits}}, worst 10 % {worst:{score.digits}}"
         tidy(axes, "", f"clients{of_seeds}", f"{group.label}: {heading}")
     for axes in panels[len(groups) - columns : len(groups)]:  # the lowest of each column
         axes.tick_params(labelbottom=True)

@@ -11,7 +11,6 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.training.score import Score
 from lotteryfl.server.results.reporting.data import FloatArray, IntArray, RunData
-from lotteryfl.server.results.spread import Spread
 
 _SEED = re.compile(r"-seed\d+$")
 """What `lotteryfl compare` adds to the names of its run directories."""
@@ -58,11 +57,6 @@ class Group:
     def sent(self) -> FloatArray:
         """(rounds,): mean over runs of the megabytes sent so far."""
         return self.over_runs(lambda run: run.sent)[0]
-
-    def last_spread(self) -> Spread:
-        """Return how clients' personalised scores in the last round are spread: over the runs, the means of theirs."""
-        of_runs = [run.spread([client.score_personalised for client in run.clients]) for run in self.runs]
-        return Spread(*(float(np.mean(values)) for values in zip(*of_runs, strict=True)))
 
     def over_runs(self, series: Callable[[RunData], FloatArray | IntArray]) -> tuple[FloatArray, FloatArray]:
         """Return mean and standard deviation over the runs of a series over rounds, each (rounds,)."""

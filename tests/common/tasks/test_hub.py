@@ -31,7 +31,7 @@ def test_it_runs_only_where_its_name_was_allowed(tmp_path: Path) -> None:
 
 
 def test_columns_of_files_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    datasets = pytest.importorskip("datasets")
+    datasets = pytest.importorskip("datasets", minversion="5.2")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     rows = [{"wing": row, "tail": row / 2, "species": "owl" if row % 2 else "tit"} for row in range(40)]
     folder = tmp_path / "birds"
@@ -61,7 +61,7 @@ def test_columns_of_files_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_images_that_were_saved_are_read(tmp_path: Path) -> None:
-    datasets, image = pytest.importorskip("datasets"), pytest.importorskip("PIL.Image")
+    datasets, image = pytest.importorskip("datasets", minversion="5.2"), pytest.importorskip("PIL.Image")
 
     def split(count: int) -> Any:
         images = [image.new("L", (8, 8), 51 * (number % 2)) for number in range(count)]

@@ -9,7 +9,7 @@ from lotteryfl.common.training.loop import evaluate, train
 from lotteryfl.common.training.objectives import HuggingFace
 from tests.support.objectivetasks import PROBLEMS
 
-datasets: Any = pytest.importorskip("datasets")
+datasets: Any = pytest.importorskip("datasets", minversion="5.2")
 
 
 def test_its_data_sets_teach_what_the_same_tensors_do() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from lotteryfl.common.tensors.file import open_file
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.taskversion import task_version
 from lotteryfl.server.store.rundir import inspected
@@ -162,7 +161,7 @@ def test_several_files_with_all_that_people_have_in_them(tmp_path: Path, task: A
         pruned = [f"layers.{layer}.parametrizations.weight.original1" for layer in (0, 2)]
         assert [spec.name for spec in run.table if spec.prunable] == pruned
         assert all(row.density == pytest.approx(0.05, abs=0.01) for row in run.database.clients())
-        first, last = (open_file(run.model_path(round_)) for round_ in (0, 1))
+        first, last = (run.global_model(round_) for round_ in (0, 1))
         assert torch.equal(first["causal"], last["causal"])
     assert not verify(tmp_path / "four").problems
 
@@ -177,7 +176,7 @@ def test_dp_sgd_with_a_layer_that_is_frozen_and_one_that_is_unused(
     process = start(*WAYS[way], path, "--run-dir", "run")
     assert process.exit_code() == 0, process.stderr
     with inspected(tmp_path / "run") as run:
-        first, last = (open_file(run.model_path(round_)) for round_ in (0, 1))
+        first, last = (run.global_model(round_) for round_ in (0, 1))
         assert torch.equal(first["frozen.weight"], last["frozen.weight"])
         assert not torch.equal(first["head.weight"], last["head.weight"])
         assert [spec.name for spec in run.table if spec.prunable] == ["head.weight", "unused.weight"]
