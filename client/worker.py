@@ -27,7 +27,7 @@ from lotteryfl.common.security.certificate import identity_of, load_certificate
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.common.security.identity import Identity, Role, check_name
 from lotteryfl.common.security.tls import ChannelSecurity, token_name
-from lotteryfl.common.tasks import load_task
+from lotteryfl.common.tasks import Task, load_task
 from lotteryfl.common.tasks.custom import version_of_task
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.text import brief
@@ -62,7 +62,7 @@ class WorkerSettings:
 
 
 class RunChangedError(LotteryFLError):
-    """The coordinator came back with another experiment than this worker works by, as of a run that was made longer."""
+    """The coordinator came back with another experiment or task than this worker works by: a run was made longer."""
 
 
 class Worker:
@@ -92,7 +92,7 @@ class Worker:
         registration = self._register()
         self._worker_id = WorkerId(registration.worker_id)
         self._run_id = registration.run_id
-        self._known, self._has_changed = registration.experiment_json, False
+        self._known, self._has_changed = _what_is_worked_by(registration), False
         try:
             self._take_part(registration)
         except RunChangedError as error:
@@ -123,7 +123,7 @@ class Worker:
 
     def _register(self) -> pb.RegisterReply:
         held = self._settings.clients
-        self._registration = self._connection.register(
+        return self._connection.register(
             pb.RegisterRequest(
                 protocol=PROTOCOL_VERSION,
                 name=self._settings.name,
@@ -133,12 +133,11 @@ class Worker:
                 run_id=self._run_id,
             )
         )
-        return self._registration
 
     def _register_again(self) -> None:
         """Register with a coordinator that was started anew; the heartbeat's thread does so too."""
         with self._registering:
-            if self._register().experiment_json != self._known:
+            if _what_is_worked_by(self._register()) != self._known:
                 self._has_changed = True
 
     def _require_unchanged(self) -> None:
@@ -156,24 +155,23 @@ class Worker:
         experiment = experiment.model_copy(update={"task": task_settings, "partition": self._partition(experiment)})
         task = load_task(experiment, self._settings.tasks)
         check_same_model(task, experiment, self._table)
-        self._task = task
-        self._check_task_version()
+        self._check_version(task, registration)
         digest = Digest(registration.initial_digest)
         content = Content(self._connection, self._table, experiment.wire_dtype, self._worker_id, digest)
         memory = self._settings.limits.max_memory
         return content, AssignmentRunner(task, experiment, self._table, content.initial, self._settings.device, memory)
 
-    def _check_task_version(self) -> None:
-        """Compare the user's own task with the coordinator's, which may have been started anew with another one.
+    def _check_version(self, task: Task, registration: pb.RegisterReply) -> None:
+        """Compare the user's own task with the coordinator's.
 
         Raises:
             TaskVersionError: it is another version.
         """
         if self._settings.any_task_version:
             return
-        if difference := coordinators_task(self._registration).difference(version_of_task(self._task)):
+        if difference := coordinators_task(registration).difference(version_of_task(task)):
             raise TaskVersionError(
-                f"task {self._task.name}: this worker's version is not the coordinator's: {difference}; "
+                f"task {task.name}: this worker's version is not the coordinator's: {difference}; "
                 "--any-task-version takes part all the same"
             )
 
@@ -183,7 +181,6 @@ class Worker:
         return named.model_copy(update={"file": file})
 
     def _work_once(self) -> bool:
-        self._check_task_version()
         try:
             fetched = self._connection.fetch_assignment(
                 self._worker_id, self._payload_limit, self._runner.place, self._check_assignment
@@ -299,3 +296,8 @@ def full_name(name: str, security: ChannelSecurity) -> str:
         if not identity.owns(name):
             raise LotteryFLError(f"--name {name}: certificate or token are those of {identity.name}")
     return name
+
+
+def _what_is_worked_by(registration: pb.RegisterReply) -> tuple[str, str]:
+    """Return what a worker prepares for, and would have to prepare for anew."""
+    return registration.experiment_json, registration.task_version_json
