@@ -16,7 +16,7 @@ def advice(database: Database, experiment: Experiment) -> str:
     together is gone, and a few epochs do not bring it back.
     """
     last = database.ended_early() or min(database.last_round(), experiment.rounds)
-    if last < ROUNDS or not any(row.plan.rewind != pb.Plan.NONE for row in database.assignments(last)):
+    if last < ROUNDS:
         return ""
     summaries = round_summaries(database, last - ROUNDS + 1)[:ROUNDS]
     score = database.score
@@ -24,6 +24,8 @@ def advice(database: Database, experiment: Experiment) -> str:
     if not all(score.rank(each.personalised) < score.rank(each.downloaded) for each in both):
         return ""
     if min(summary.density for summary in summaries) == 1:
+        return ""
+    if not any(row.plan.rewind != pb.Plan.NONE for row in database.assignments(last)):  # last, as they are many
         return ""
     downloaded, personalised = (format(value, score.digits) for value in both[-1])
     return (
