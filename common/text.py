@@ -1,4 +1,4 @@
-"""Text of others, as it may stand in a message or a log."""
+"""Text and values of others, as they may stand in a message or a log."""
 
 import reprlib
 
@@ -24,3 +24,9 @@ def printable(text: str) -> str:
 def brief(reason: str) -> str:
     """Return why something failed, as long as it travels and is kept: it may quote anything."""
     return reason[:_MOST_REASON]
+
+
+def kind(value: object) -> str:
+    """Return the type of a value, for an error."""
+    name = type(value).__name__
+    return f"{name} of {len(value)}" if isinstance(value, tuple | list) else name

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.taskid import task_id
 from lotteryfl.common.text import quoted
 
 _FREE = ("access", "checks.max_refusals", "task.data_dir", "partition.file")
@@ -58,7 +59,7 @@ def _bound(experiment: Experiment) -> dict[str, Any]:
         for key, value in _flat(experiment.model_dump())
         if not any(key == free or key.startswith(f"{free}.") for free in _FREE)
     }
-    return {**flat, "task.name": _placeless(experiment.task.name)}
+    return {**flat, "task.name": task_id(experiment.task.name)}
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -67,8 +68,3 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _placeless(task: str) -> str:
-    """Return a task's name without its folder or package, by which a run knows it."""
-    return task.replace("\\", "/").rpartition("/")[2].removesuffix(".py").rpartition(".")[2]

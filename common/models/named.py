@@ -4,10 +4,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath, PureWindowsPath
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
+from lotteryfl.common.taskid import task_id
 from lotteryfl.common.text import quoted
 
 LIBRARIES = ("timm", "torchvision", "transformers")
@@ -60,7 +61,7 @@ class ModelName:
     def short(self) -> str:
         """It without the places of files on this machine."""
         if self.is_own:
-            return str(replace(self, source=_stem(self.source)))
+            return str(replace(self, source=task_id(self.source)))
         return f"{self.source}:{PurePath(self.name).name}" if self.is_folder else str(self)
 
     def travelling(self) -> str:
@@ -149,10 +150,3 @@ def _value(text: str) -> Any:
 def _written(value: object) -> str:
     """Return what `_value` reads as this value."""
     return value if isinstance(value, str) and _value(value) == value else json.dumps(value)
-
-
-def _stem(source: str) -> str:
-    """Return a module's or file's name without its place, as `common.tasks.task_id` does."""
-    if source.endswith(".py"):
-        return (PureWindowsPath if "\\" in source else PurePath)(source).stem
-    return source.rpartition(".")[2]

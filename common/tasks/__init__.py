@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 from lotteryfl.common.lazy import front
 
 if TYPE_CHECKING:
-    from lotteryfl.common.tasks.base import ClientData, Task, task_id, without_places
+    from lotteryfl.common.tasks.base import ClientData, Task, without_places
     from lotteryfl.common.tasks.builtin import BuiltInTask
     from lotteryfl.common.tasks.registry import BUILT_IN, load_task, own_sources
 
-__all__ = ["BUILT_IN", "BuiltInTask", "ClientData", "Task", "load_task", "own_sources", "task_id", "without_places"]
+__all__ = ["BUILT_IN", "BuiltInTask", "ClientData", "Task", "load_task", "own_sources", "without_places"]
 
 __getattr__, __dir__ = front(
     __name__,
@@ -20,7 +20,6 @@ __getattr__, __dir__ = front(
         "Task": "base",
         "load_task": "registry",
         "own_sources": "registry",
-        "task_id": "base",
         "without_places": "base",
     },
 )

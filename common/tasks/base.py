@@ -1,14 +1,14 @@
 """What a task is."""
 
 from dataclasses import dataclass
-from pathlib import PurePath, PureWindowsPath
 from typing import Any, Protocol
 
 from torch import nn
 from torch.utils.data import Dataset
 
-from lotteryfl.common.experiment.settings import TaskSettings
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models.named import model_name
+from lotteryfl.common.taskid import task_id
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.score import Score
@@ -68,22 +68,14 @@ def frozen_of(task: Task) -> tuple[str, ...]:
     return found
 
 
-def task_id(name: str) -> str:
-    """Return the name of a task without its place: custom_task for /x/custom_task.py and x.custom_task."""
-    if name.startswith("hf:"):
-        return name
-    if name.endswith(".py"):
-        # Only the path's form counts: it may come from another system.
-        return (PureWindowsPath if "\\" in name else PurePath)(name).stem
-    return name.rpartition(".")[2]
-
-
-def without_places(task: TaskSettings) -> TaskSettings:
-    """Return what a task is without where its files lie on this machine; of files of code, their names stay.
+def without_places(experiment: Experiment) -> Experiment:
+    """Return an experiment without where its files lie on this machine; of files of code, their names stay.
 
     Raises:
         ValueError: its model is of a folder whose config cannot be read.
     """
+    task = experiment.task
     model = model_name(task.model)
     names = {"name": task_id(task.name), "model": model.travelling() if model else task.model}
-    return task.model_copy(update={**names, "data_dir": "", "initial": ""})
+    placeless = task.model_copy(update={**names, "data_dir": "", "initial": ""})
+    return experiment.model_copy(update={"task": placeless, "partition": experiment.partition.without_place})

@@ -16,10 +16,12 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.randomness import derive_seed, model_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.sourceversion import SourceVersion
-from lotteryfl.common.tasks.base import ClientData, Task, task_id
+from lotteryfl.common.taskid import task_id
+from lotteryfl.common.tasks.base import ClientData, Task
 from lotteryfl.common.tasks.namedmodel import called, find_allowed, named_model
-from lotteryfl.common.tasks.parts import is_empty, is_in_memory, kind, part_of
+from lotteryfl.common.tasks.parts import is_empty, is_in_memory, part_of
 from lotteryfl.common.tasks.sampling import draw_examples
+from lotteryfl.common.text import kind
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.given import is_stream
 from lotteryfl.common.training.loaded import Collate, Loaded

@@ -16,9 +16,8 @@ from lotteryfl.common.models.libraries import Data, build_from_library
 from lotteryfl.common.models.named import LIBRARIES, ModelName, model_name
 from lotteryfl.common.randomness import derive_seed, model_seed
 from lotteryfl.common.seeding import seeded
-from lotteryfl.common.tasks.base import task_id
-from lotteryfl.common.tasks.parts import kind
-from lotteryfl.common.text import quoted
+from lotteryfl.common.taskid import task_id
+from lotteryfl.common.text import kind, quoted
 from lotteryfl.common.usercode import absolute, first_line, import_source, located
 
 Build = Callable[[], nn.Module]

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lotteryfl.common.arrays import to_tensor
 from lotteryfl.common.errors import TaskError
+from lotteryfl.common.text import kind
 from lotteryfl.common.training.given import dataset_of, is_stream, stream_length
 from lotteryfl.common.training.structure import Rows
 
@@ -51,12 +52,6 @@ def is_empty(part: Dataset[Any]) -> bool:
 def is_in_memory(part: Dataset[Any]) -> bool:
     """Tell whether a part is tensors, of which batches are made at once."""
     return type(part) in (TensorDataset, Rows)
-
-
-def kind(value: Any) -> str:
-    """Return the type of a value, for an error."""
-    name = type(value).__name__
-    return f"{name} of {len(value)}" if isinstance(value, tuple | list) else name
 
 
 def _is_map_style(value: Any) -> bool:

@@ -5,8 +5,9 @@ from importlib import import_module
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tasks import hub
-from lotteryfl.common.tasks.base import Task, task_id
+from lotteryfl.common.tasks.base import Task
 from lotteryfl.common.tasks.builtin import BuiltInTask, Loader
 from lotteryfl.common.tasks.custom import CustomTask, load_custom
 from lotteryfl.common.tasks.datasets import cifar10, digits, emnist, femnist, har, languages, mnist, tabular

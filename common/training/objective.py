@@ -7,6 +7,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
 from lotteryfl.common.errors import OutputError
+from lotteryfl.common.text import kind
 from lotteryfl.common.training.score import MAX_VALUES, Score, refused_name
 
 if TYPE_CHECKING:
@@ -174,4 +175,4 @@ def _form(value: Any) -> str:
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, Mapping):
         return f"a {type(value).__name__} with the keys {', '.join(map(str, value))}"
-    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, tuple | list) else "")
+    return f"a {kind(value)}"

@@ -16,10 +16,7 @@ from lotteryfl.common.text import printable
 from lotteryfl.describe import describe_refusals, describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.leftout import describe_left_out
-from lotteryfl.server.store.named import cut
-
-_MOST_IN_FLIGHT = 100
-"""Lines; a status has one for every lease."""
+from lotteryfl.server.store.named import MOST_TOLD, cut
 
 
 @click.command()
@@ -103,7 +100,7 @@ def _describe(status: pb.RunStatus) -> str:
         f"{status.strategy}, {status.clients} clients: {state}{': ' if status.reason else ''}{status.reason}",
         f"rounds: {status.round} of {status.rounds} committed",
         f"open round: {status.results} of {status.assignments} results, {len(status.in_flight)} in flight",
-        *(f"  {line}" for line in cut(status.in_flight, _MOST_IN_FLIGHT)),
+        *(f"  {line}" for line in cut(status.in_flight, MOST_TOLD)),
         *(f"  {line}" for line in (*status.waits, status.goes_on) if line),
         *([f"workers: {status.workers} alive"] if status.heard else []),
         *(f"  {line}" for line in status.heard),

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.tasks import BuiltInTask, Task, task_id
+from lotteryfl.common.taskid import task_id
+from lotteryfl.common.tasks import BuiltInTask, Task
 from lotteryfl.common.tasks.partition import IntArray
 from lotteryfl.common.usercode import belonging_to
 from lotteryfl.server.results.skew import label_skew

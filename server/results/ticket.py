@@ -12,7 +12,7 @@ from lotteryfl.common.models import DATASETS
 from lotteryfl.common.models.named import model_name
 from lotteryfl.common.privatefiles import SHARED_FILE
 from lotteryfl.common.pruning.parameters import digest
-from lotteryfl.common.tasks import task_id
+from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tensors.file import save
 from lotteryfl.server.models.ticket import client_row, global_tensors, ticket_tensors
 from lotteryfl.server.store.extrastate import ExtraState

@@ -12,8 +12,8 @@ from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.text import printable
 from lotteryfl.server.rounds.openround import OpenRound
 from lotteryfl.server.rounds.workers import WorkerRegistry
-from lotteryfl.server.store.named import clients_named, cut
-from lotteryfl.server.store.status import MOST_TOLD, Seen, in_flight
+from lotteryfl.server.store.named import MOST_TOLD, clients_named, cut
+from lotteryfl.server.store.status import Seen, in_flight
 
 _log = logging.getLogger("lotteryfl.coordinator.attendance")
 """Of a level of its own: its information is shown without `--verbose` too."""

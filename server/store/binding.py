@@ -7,7 +7,7 @@ it, the first key is named and nothing happens.
 
 from pathlib import Path
 
-from lotteryfl.common.atomicfile import AtomicFile
+from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.differences import first_bound_difference
 from lotteryfl.common.experiment.experiment import Experiment, from_record, load_resolved, to_record, to_toml
@@ -81,6 +81,5 @@ def write_again(run: Path, database: Database, experiment: Experiment) -> None:
     """Make experiment.toml what is on record, where a change of that has not reached it."""
     if not database.get(_FILE_ROUNDS):
         return
-    with AtomicFile(run / EXPERIMENT_FILE, label="lengthened") as file:
-        file.write(to_toml(experiment).encode(), 0)
+    write_text(run / EXPERIMENT_FILE, to_toml(experiment), label="lengthened")
     database.put(_FILE_ROUNDS, "")

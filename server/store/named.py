@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+MOST_TOLD = 100
+"""Clients, or workers, that a status or a summary names: a message has an end."""
+
 _MOST_NAMED = 10
 
 

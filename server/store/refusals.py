@@ -6,9 +6,7 @@ from typing import NamedTuple
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.database import Database
-
-_MOST_TOLD = 100
-"""Workers that a status names: a message has an end."""
+from lotteryfl.server.store.named import MOST_TOLD
 
 
 class Refused(NamedTuple):
@@ -56,7 +54,7 @@ class Refusals:
 
     def messages(self) -> Iterable[pb.WorkerRefusals]:
         """Yield how the workers stand that had most results refused, by name."""
-        worst = nlargest(_MOST_TOLD, self._by_worker.items(), key=lambda item: item[1].results)
+        worst = nlargest(MOST_TOLD, self._by_worker.items(), key=lambda item: item[1].results)
         for worker, refused in sorted(worst):
             aside = self.is_too_much(refused)
             yield pb.WorkerRefusals(worker=worker, results=refused.results, reason=refused.reason, aside=aside)

@@ -41,7 +41,7 @@ from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
-from lotteryfl.server.store.binding import bind, is_bound, record, write_again
+from lotteryfl.server.store.binding import EXPERIMENT_FILE, bind, is_bound, record, write_again
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.maskfiles import MaskFiles
@@ -173,7 +173,7 @@ class RunDirectory(RunRecord):
     ) -> None:
         for folder in FOLDERS:
             (path / folder).mkdir(PRIVATE_FOLDER)
-        write_text(path / "experiment.toml", to_toml(experiment), label="experiment")
+        write_text(path / EXPERIMENT_FILE, to_toml(experiment), label="experiment")
         initial_digest = save(path / model_file(0), initial, "models")
         shared = KeptMask(mask_digest(masks), mask_density(table, masks)) if masks else None
         if shared is not None:
@@ -280,8 +280,7 @@ class RunDirectory(RunRecord):
 
     def experiment_for_workers(self) -> str:
         """Return the experiment as JSON, without what is this machine's alone: a task's path becomes its name."""
-        task, partition = without_places(self.experiment.task), self.experiment.partition.without_place
-        return to_json(self.experiment.model_copy(update={"task": task, "partition": partition}))
+        return to_json(without_places(self.experiment))
 
     def tickets_sha256(self) -> Digest:
         """Return one digest over every client's ticket and mask: equal runs have equal tickets."""

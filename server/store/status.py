@@ -9,15 +9,12 @@ from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.advice import advice
-from lotteryfl.server.store.named import clients_named, cut
+from lotteryfl.server.store.named import MOST_TOLD, clients_named, cut
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rows import AssignmentRow
 from lotteryfl.server.store.summaries import most_left_out, next_round, round_summaries
 from lotteryfl.server.store.traffic import Traffic
-
-MOST_TOLD = 100
-"""Clients, or workers, that a status names: a message has an end."""
 
 
 class Seen(NamedTuple):

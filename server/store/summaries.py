@@ -10,9 +10,7 @@ from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.measures import score_column
-
-_MOST_TOLD = 100
-"""Clients that sat rounds out, in a status and in a summary."""
+from lotteryfl.server.store.named import MOST_TOLD
 
 
 @dataclass(frozen=True)
@@ -141,13 +139,13 @@ def left_out(database: Database, first: int = 1) -> list[pb.LeftOut]:
 
 def most_left_out(database: Database) -> list[pb.LeftOut]:
     """Return what `told_of` chooses of `left_out`, without reading the others."""
-    rows = database.select(f"{_LEFT_OUT} ORDER BY missed DESC, client LIMIT ?", 1, _MOST_TOLD)
+    rows = database.select(f"{_LEFT_OUT} ORDER BY missed DESC, client LIMIT ?", 1, MOST_TOLD)
     return sorted(_read_left_out(rows), key=attrgetter("client"))
 
 
 def told_of(left_out: Iterable[pb.LeftOut]) -> list[pb.LeftOut]:
     """Return those who sat most rounds out, in the order of their numbers: a message has an end."""
-    most = nsmallest(_MOST_TOLD, left_out, key=lambda missing: (-missing.rounds, missing.client))
+    most = nsmallest(MOST_TOLD, left_out, key=lambda missing: (-missing.rounds, missing.client))
     return sorted(most, key=attrgetter("client"))
 
 

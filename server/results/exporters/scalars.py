@@ -32,9 +32,7 @@ def scalars(run: RunData) -> Iterator[tuple[int, dict[str, float]]]:
 
 def settings(run: RunData) -> dict[str, Any]:
     """Return the experiment as `section/key` → value, without who may work for it and where files lie here."""
-    experiment, flat = run.experiment, dict[str, Any]()
-    places = {"task": without_places(experiment.task), "partition": experiment.partition.without_place}
-    shown = experiment.model_copy(update=places)
-    for key, value in shown.model_dump(exclude={"access"}, exclude_none=True).items():
+    flat: dict[str, Any] = {}
+    for key, value in without_places(run.experiment).model_dump(exclude={"access"}, exclude_none=True).items():
         flat |= {f"{key}/{inner}": v for inner, v in value.items()} if isinstance(value, Mapping) else {key: value}
     return flat

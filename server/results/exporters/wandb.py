@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.tasks import task_id
+from lotteryfl.common.taskid import task_id
 from lotteryfl.server.results.exporters.scalars import scalars, settings
 from lotteryfl.server.results.reporting.data import RunData
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from lotteryfl.common.experiment.experiment import to_toml
 from lotteryfl.common.experiment.settings import AccessSettings
-from lotteryfl.common.tasks import task_id, without_places
+from lotteryfl.common.taskid import task_id
+from lotteryfl.common.tasks import without_places
 from lotteryfl.common.training.score import Score
 from lotteryfl.server.results.reporting.figures import Figures, Targets, table, values_table
 from lotteryfl.server.results.reporting.groups import Group
@@ -103,11 +104,5 @@ def _experiments(groups: Sequence[Group]) -> Iterable[str]:
         summary = f"{group.label}: seed{'s'[: len(group.runs) > 1]} {seeds}"
         experiment = group.first.experiment
         # Who may work for a run, and where its data lay, is nobody's business who reads a report.
-        shown = experiment.model_copy(
-            update={
-                "task": without_places(experiment.task),
-                "partition": experiment.partition.without_place,
-                "access": AccessSettings(),
-            }
-        )
+        shown = without_places(experiment).model_copy(update={"access": AccessSettings()})
         yield f"<details><summary>{escape(summary)}</summary><pre>{escape(to_toml(shown))}</pre></details>"
