@@ -1,18 +1,21 @@
 """One look at a client's labelled data before any work is done on it: are these batches, does the model take them?"""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
+from lotteryfl.client.work.namedparts import named_parts
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.memory.need import Activations
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.tasks.sampling import first_of
+from lotteryfl.common.text import kind
 from lotteryfl.common.training.examples import Examples
 from lotteryfl.common.training.given import is_stream, stream_length
 from lotteryfl.common.training.loaded import Loaded
@@ -25,6 +28,10 @@ _EXAMPLES = 8
 
 _LABELS = (torch.int64, torch.uint8)
 """What torch's cross entropy takes as classes."""
+
+
+_Scratch = Callable[[torch.device], nn.Module]
+"""Gives the copy of the model on a device that is thrown away after a look; made if it is asked for."""
 
 
 class Answer(NamedTuple):
@@ -62,35 +69,31 @@ class LabelledProbe:
         Raises:
             TaskError: a batch is no pair, the model does not take the inputs, or a label is none of its classes.
         """
-        parts: Mapping[str, Dataset[Any] | None] = {
-            f"client {client} of task {self._task}: training data": data.train,
-            f"client {client} of task {self._task}: validation data": data.validation,
-            f"client {client} of task {self._task}: test data": data.test,
-            f"task {self._task}: global test data": everybodys,
-        }
+        parts = named_parts(self._task, client, data, everybodys)
+        scratch = cache(lambda device: own_copy(self._model, self._task).to(device))
         with seeded(0, self._device):  # what is drawn here is not missing later
-            found = [self._look_at(what, part).activations for what, part in parts.items() if part is not None]
-        evaluated = max(_length(part, self._evaluation_batch) for part in parts.values() if part is not None)
+            found = [self._look_at(what, part, scratch).activations for what, part in parts]
+        evaluated = max(_length(part, self._evaluation_batch) for _, part in parts)
         return Activations(
             kept=max(each.kept for each in found),
             widest=max(each.widest for each in found),
             evaluated=min(evaluated, self._evaluation_batch),
         )
 
-    def _look_at(self, what: str, data: Dataset[Any]) -> Answer:
+    def _look_at(self, what: str, data: Dataset[Any], scratch: _Scratch) -> Answer:
         inputs, labels, count = _first_batch(what, data)
-        answer = self._answer(what, inputs, count)
+        answer = self._answer(what, inputs, count, scratch)
         _check_labels(what, labels.cpu(), answer.classes)  # on a GPU a wrong one would be the end of the process
         return answer
 
-    def _answer(self, what: str, inputs: Any, count: int) -> Answer:
+    def _answer(self, what: str, inputs: Any, count: int, scratch: _Scratch) -> Answer:
         """Ask the model; of numbers that are measured it takes all or none, of indices it may lack some."""
         is_measured = isinstance(inputs, Tensor) and inputs.is_floating_point()
         key = (count, inputs.shape[1:], inputs.dtype) if is_measured else ()
         if answer := self._answers.get(key):
             return answer
         device = self._device if is_measured else torch.device("cpu")  # where a missing one ends no process
-        model = own_copy(self._model, self._task).to(device)
+        model = scratch(device)
         try:
             logits, activations = forward_once(model, inputs.to(device), count)
         except (MemoryError, torch.OutOfMemoryError):
@@ -170,6 +173,4 @@ def _form(value: Any) -> str:
     """Describe what came, without what it holds."""
     if isinstance(value, Tensor):
         return f"shape {tuple(value.shape)} and {value.dtype}"
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
+    return f"a {kind(value)}"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from lotteryfl.client.work.namedparts import named_parts
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.memory.need import Activations
 from lotteryfl.common.seeding import seeded
@@ -56,22 +57,18 @@ class ObjectiveProbe:
         """
         if client in self._seen:
             return Activations()
-        who = f"client {client} of task {self._task}"
+        scratch = own_copy(self._model, self._task).to(_CPU)
         with seeded(0):  # what is drawn here is not missing later
-            self._try(f"{who}: training data", data.train, trains=True)
-            self._try(f"{who}: validation data", data.validation)
-            self._try(f"{who}: test data", data.test)
-            if everybodys is not None:
-                self._try(f"task {self._task}: global test data", everybodys)
+            for index, (what, part) in enumerate(named_parts(self._task, client, data, everybodys)):
+                self._try(what, part, scratch, trains=index == 0)
         self._seen.add(client)
         return Activations()
 
-    def _try(self, what: str, part: Dataset[Any], *, trains: bool = False) -> None:
+    def _try(self, what: str, part: Dataset[Any], model: nn.Module, *, trains: bool) -> None:
         try:
             batch = next(Examples(first_of(part, _EXAMPLES), _CPU, self._objective).in_order(_EXAMPLES)).content
         except Exception as error:
             raise TaskError(f"{what}: {_reason(error)}") from error
-        model = own_copy(self._model, self._task).to(_CPU)
         try:
             with mode(model, training=False), torch.set_grad_enabled(trains):
                 outputs = self._objective.outputs(model, batch)
