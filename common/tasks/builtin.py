@@ -48,6 +48,16 @@ class Examples:
         return TensorDataset(inputs, labels)
 
 
+def parts_of(client: int, partition: Partition, train: Examples, test: Examples) -> ClientData:
+    """Return what a client holds of training and test examples that were dealt out."""
+    indices, degrees = partition.client(client), partition.angle(client)
+    return ClientData(
+        train.dataset(indices.train, degrees),
+        train.dataset(indices.validation, degrees),
+        test.dataset(indices.test, degrees),
+    )
+
+
 Loader = Callable[[Experiment], tuple[Examples, Examples]]
 """Reads (training data, test data) for the experiment."""
 
@@ -90,13 +100,7 @@ class BuiltInTask:
 
     def client_data(self, client: int) -> ClientData:
         """Return one client's examples as tensors in memory."""
-        indices, degrees = self._partition.client(client), self._partition.angle(client)
-        train, test = self._examples
-        return ClientData(
-            train.dataset(indices.train, degrees),
-            train.dataset(indices.validation, degrees),
-            test.dataset(indices.test, degrees),
-        )
+        return parts_of(client, self._partition, *self._examples)
 
     def client_labels(self, client: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return the labels of `client_data`'s three parts, without building its inputs."""

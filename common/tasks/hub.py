@@ -19,8 +19,10 @@ from torch.utils.data import Dataset
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.randomness import generator
-from lotteryfl.common.tasks.builtin import Examples
+from lotteryfl.common.tasks.base import ClientData
+from lotteryfl.common.tasks.builtin import Examples, parts_of
 from lotteryfl.common.tasks.folders.images import pixels_of
 from lotteryfl.common.tasks.folders.options import Options, build_model, read_options
 from lotteryfl.common.tasks.folders.tables import Labels, labels_of
@@ -42,33 +44,22 @@ def model(experiment: Experiment) -> nn.Module:
     return build_model(experiment, read_options(experiment, _KNOWN))
 
 
-def client(k: int, experiment: Experiment) -> tuple[Dataset[Any], Dataset[Any], Dataset[Any]]:
+def client(k: int, experiment: Experiment) -> ClientData:
     """Return training, validation and test data of one client, as the experiment's partition deals them.
 
     Raises:
         TaskError: the data set cannot be had, or its columns are not what the options say.
     """
-    train, test = _load(experiment)
+    source, seed = _source_of(experiment), experiment.seed
+    examples = _examples(source, seed)
     if experiment.partition.kind == "natural":
         raise TaskError("partition.kind = 'natural': this data does not say who owns which example")
-    partition = Partition(
-        _classes(train.labels.numpy()),
-        _classes(test.labels.numpy()),
-        experiment.partition,
-        experiment.clients,
-        experiment.seed,
-    )
-    indices, degrees = partition.client(k), partition.angle(k)
-    return (
-        train.dataset(indices.train, degrees),
-        train.dataset(indices.validation, degrees),
-        test.dataset(indices.test, degrees),
-    )
+    return parts_of(k, _partition(source, seed, experiment.partition, experiment.clients), *examples)
 
 
 def global_test(experiment: Experiment) -> Dataset[Any]:
     """Return all test examples."""
-    _, test = _load(experiment)
+    _, test = _examples(_source_of(experiment), experiment.seed)
     return test.dataset(np.arange(len(test.labels)))
 
 
@@ -85,27 +76,38 @@ class _Source:
     kind: Options
 
 
-def _load(experiment: Experiment) -> tuple[Examples, Examples]:
+def _source_of(experiment: Experiment) -> _Source:
     options = read_options(experiment, _KNOWN)
     name = experiment.task.name.removeprefix(PREFIX)
     if not _NAME.fullmatch(name):
         raise TaskError(f"task.name = {quoted(PREFIX + name)}: expected hf:NAME or hf:OWNER/NAME")
-    train, test = _read(
-        _Source(
-            name,
-            experiment.task.data_dir,
-            options.text("config"),
-            (options.text("train", "train"), options.text("test", "test")),
-            tuple(column.strip() for column in options.text("input", "image").split(",")),
-            options.text("label", "label"),
-            options,
-        )
+    return _Source(
+        name,
+        experiment.task.data_dir,
+        options.text("config"),
+        (options.text("train", "train"), options.text("test", "test")),
+        tuple(column.strip() for column in options.text("input", "image").split(",")),
+        options.text("label", "label"),
+        options,
     )
+
+
+@cache
+def _examples(source: _Source, seed: int) -> tuple[Examples, Examples]:
+    """Return training and test examples; once per process, which has one task."""
+    train, test = _read(source)
     if test is None:
         inputs, labels = train
-        first, second = stratified_split(_classes(labels), _TEST_SHARE, generator(experiment.seed, "hub-test"))
+        first, second = stratified_split(_classes(labels), _TEST_SHARE, generator(seed, "hub-test"))
         train, test = (inputs[first], labels[first]), (inputs[second], labels[second])
-    return _examples(train), _examples(test)
+    return _of_columns(train), _of_columns(test)
+
+
+@cache
+def _partition(source: _Source, seed: int, settings: PartitionSettings, clients: int) -> Partition:
+    """Return who holds what; once, as it takes all examples into account."""
+    train, test = _examples(source, seed)
+    return Partition(_classes(train.labels.numpy()), _classes(test.labels.numpy()), settings, clients, seed)
 
 
 def _classes(labels: npt.NDArray[np.generic]) -> IntArray:
@@ -113,14 +115,13 @@ def _classes(labels: npt.NDArray[np.generic]) -> IntArray:
     return labels.astype(np.int64) if labels.dtype.kind == "i" else np.zeros(len(labels), dtype=np.int64)
 
 
-def _examples(columns: _Columns) -> Examples:
+def _of_columns(columns: _Columns) -> Examples:
     inputs, labels = columns
     return Examples(torch.from_numpy(inputs), torch.from_numpy(labels), std=255.0)
 
 
-@cache
 def _read(source: _Source) -> tuple[_Columns, _Columns | None]:
-    """Return inputs and labels of the training and, where there is one, of the test split; once per process."""
+    """Return inputs and labels of the training and, where there is one, of the test split."""
     try:
         import datasets
     except ImportError as error:
