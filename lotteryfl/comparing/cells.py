@@ -8,7 +8,8 @@ from pathlib import Path
 from lotteryfl.common.errors import ExperimentError, LotteryFLError
 from lotteryfl.common.experiment.differences import first_difference
 from lotteryfl.common.experiment.experiment import load
-from lotteryfl.server.store.rundir import inspected, is_set_up
+from lotteryfl.server.store.rundir import inspected
+from lotteryfl.server.store.setupmark import is_set_up
 from lotteryfl.server.strategies import create_strategy
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

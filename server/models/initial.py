@@ -18,7 +18,8 @@ from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.payload import is_digest
 from lotteryfl.server.models.ticket import global_tensors, ticket_tensors
-from lotteryfl.server.store.rundir import RunDirectory, inspected, is_set_up
+from lotteryfl.server.store.rundir import RunDirectory, inspected
+from lotteryfl.server.store.setupmark import is_set_up
 
 _FORM = "FILE.safetensors, a model's folder or a run's, and behind it #client=NUMBER, #sha256=DIGEST, #except=PATTERN"
 _SHOWN = 3

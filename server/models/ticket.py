@@ -8,7 +8,7 @@ from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.server.store.extrastate import ExtraState
-from lotteryfl.server.store.rows import ClientRow
+from lotteryfl.server.store.rundb.rows import ClientRow
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
 

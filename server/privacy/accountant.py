@@ -18,8 +18,8 @@ import numpy.typing as npt
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.store.database import Database
-from lotteryfl.server.store.rows import Spent
+from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.rundb.rows import Spent
 
 _ORDERS = tuple([1 + x / 10 for x in range(1, 100)] + list(range(12, 64)))
 """The orders of the Rényi divergence that Opacus takes."""

@@ -10,7 +10,7 @@ from typing import Self
 from lotteryfl.common.names import Digest
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.server.rounds.workers import Worker
-from lotteryfl.server.store.rows import AssignmentRow
+from lotteryfl.server.store.rundb.rows import AssignmentRow
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import model_file
 

@@ -19,7 +19,7 @@ from lotteryfl.server.aggregation.aggregate import Combination, aggregate
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.aggregation.update import Update
 from lotteryfl.server.privacy.noise import noisy_means
-from lotteryfl.server.store.rows import ResultRow
+from lotteryfl.server.store.rundb.rows import ResultRow
 from lotteryfl.server.store.rundir import KeptMask, NewModel, RunDirectory
 from lotteryfl.server.store.runfiles import optimizer_file
 from lotteryfl.server.strategies.base import Strategy

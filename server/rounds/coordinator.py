@@ -27,7 +27,7 @@ from lotteryfl.server.rounds.resultcheck import Arrival, examine
 from lotteryfl.server.rounds.work import Step, Work
 from lotteryfl.server.rounds.workers import AsideError, Worker, WorkerRegistry
 from lotteryfl.server.store.assignments import AssignmentId, Standing
-from lotteryfl.server.store.rows import AssignmentRow, Received
+from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.status import run_status
 from lotteryfl.server.strategies import create_strategy

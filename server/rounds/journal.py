@@ -8,7 +8,7 @@ from rich.filesize import decimal
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.text import printable
 from lotteryfl.server.store.assignments import Standing
-from lotteryfl.server.store.rows import Received
+from lotteryfl.server.store.rundb.rows import Received
 from lotteryfl.server.store.traffic import Traffic
 
 _log = logging.getLogger("lotteryfl.coordinator")

@@ -12,7 +12,7 @@ from lotteryfl.common.wire.payload import mask_density, mask_digest, unpack_mask
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation.update import Update, share_within, update_norm
 from lotteryfl.server.rounds.plancheck import check_plan
-from lotteryfl.server.store.rows import AssignmentRow, Received
+from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
 

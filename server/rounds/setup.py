@@ -23,7 +23,8 @@ from lotteryfl.server.models.initial import take_initial
 from lotteryfl.server.privacy.promise import check_privacy
 from lotteryfl.server.rounds.taskversion import bind_task
 from lotteryfl.server.store.extrastate import ExtraState
-from lotteryfl.server.store.rundir import RunDirectory, is_set_up
+from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.setupmark import is_set_up
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.drawing import drawing
 

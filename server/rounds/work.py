@@ -5,7 +5,7 @@ from enum import Enum
 
 from lotteryfl.common.names import FileName
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.store.rows import AssignmentRow
+from lotteryfl.server.store.rundb.rows import AssignmentRow
 
 
 class Step(Enum):

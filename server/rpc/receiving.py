@@ -18,7 +18,7 @@ from lotteryfl.server.rounds.resultcheck import Arrival, examine
 from lotteryfl.server.rpc.context import Context
 from lotteryfl.server.rpc.limits import Limits
 from lotteryfl.server.rpc.quotas import Shares
-from lotteryfl.server.store.rows import AssignmentRow
+from lotteryfl.server.store.rundb.rows import AssignmentRow
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import result_file
 

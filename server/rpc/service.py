@@ -28,7 +28,7 @@ from lotteryfl.server.rpc.receiving import Upload, Uploads
 from lotteryfl.server.rpc.sending import messages
 from lotteryfl.server.rpc.served import ServedRun, StorageError
 from lotteryfl.server.security.access import AccessError, clients_held
-from lotteryfl.server.store.rows import AssignmentRow
+from lotteryfl.server.store.rundb.rows import AssignmentRow
 
 P = ParamSpec("P")
 T = TypeVar("T")

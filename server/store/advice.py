@@ -2,7 +2,7 @@
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.summaries import round_summaries, scores_of
 
 ROUNDS = 5

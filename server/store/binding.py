@@ -11,7 +11,7 @@ from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.differences import first_bound_difference
 from lotteryfl.common.experiment.experiment import Experiment, from_record, load_resolved, to_record, to_toml
-from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.rundb.database import Database
 
 EXPERIMENT_FILE = "experiment.toml"
 

@@ -10,7 +10,7 @@ from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.tensors.dtypes import CODES
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.tensors.stream import TensorStream
-from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.rundb.database import Database
 
 _KEY = "extra_state"
 _OTHER = "extra_state_other"

@@ -15,7 +15,7 @@ from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.names import Digest
 from lotteryfl.server.store.binding import bound_experiment
-from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.rundb.database import Database
 
 UNREADABLE = (OSError, sqlite3.Error, DecodeError, ValueError, TypeError, ArithmeticError, LookupError, RuntimeError)
 """What comes of reading a run directory that is damaged: SQLite hands out whatever its file holds, of any type."""
@@ -35,7 +35,7 @@ class RunRecord:
         """
         if not (path / "run.db").is_file():
             if (path / SETUP).exists():
-                raise unfinished(path)
+                raise LotteryFLError(f"{path}: was never finished being set up: start its experiment there again")
             raise LotteryFLError(f"{path}: is no run directory: it has no run.db")
         require_no_links(path)
         self.path = path
@@ -104,11 +104,6 @@ class RunRecord:
         """The round whose aggregation made the best global model so far; None: it is not kept, or not known yet."""
         kept = self.database.get("best_round")
         return int(kept) if kept else None
-
-
-def unfinished(path: Path) -> LotteryFLError:
-    """Return what is said of a run directory whose set-up was not finished."""
-    return LotteryFLError(f"{path}: was never finished being set up: start its experiment there again")
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from heapq import nlargest
 from typing import NamedTuple
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.named import MOST_TOLD
+from lotteryfl.server.store.rundb.database import Database
 
 
 class Refused(NamedTuple):

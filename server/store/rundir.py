@@ -14,15 +14,13 @@ A set-up is durable step by step: the folder and the way to it, the marker, ever
 run.db, which gets its name when it is whole. A power cut leaves no run, one to be set up again, or a whole one.
 """
 
-import fcntl
 import hashlib
-import shutil
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from torch import Tensor
 
@@ -30,10 +28,10 @@ from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.experiment.experiment import Experiment, to_json, to_toml
 from lotteryfl.common.faults import fault
-from lotteryfl.common.folders import sync_folder, sync_way_to
+from lotteryfl.common.folders import sync_folder
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.packedmasks import Masks
-from lotteryfl.common.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER, private
+from lotteryfl.common.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tasks import without_places
 from lotteryfl.common.tensors.file import open_file, save
@@ -42,14 +40,15 @@ from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.store.binding import EXPERIMENT_FILE, bind, is_bound, record, write_again
-from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.maskfiles import MaskFiles
 from lotteryfl.server.store.record import SETUP, RunRecord, damage_named, require_no_links
+from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.runfiles import is_tensor_file, mask_file, model_file, optimizer_file, tensor_file
+from lotteryfl.server.store.runlock import lock
+from lotteryfl.server.store.setupmark import clear, mark, require_free, unmark
 
 FOLDERS = ("models", "masks", "results")
-_LOCK = "run.lock"
 _DRAFT = ".run.db.part"
 """run.db while it is made."""
 
@@ -85,7 +84,7 @@ class RunDirectory(RunRecord):
 
     def _open(self, opened: ExitStack, *, read_only: bool) -> None:
         if not read_only:
-            opened.enter_context(_lock(self.path))
+            opened.enter_context(lock(self.path))
         super()._open(opened, read_only=read_only)
         if not read_only:
             self._finish_set_up()
@@ -103,7 +102,7 @@ class RunDirectory(RunRecord):
             return
         try:
             sync_folder(self.path)
-            _unmark(self.path)
+            unmark(self.path)
         except OSError as error:
             raise cannot_be_written(self.path, error) from error
 
@@ -148,14 +147,14 @@ class RunDirectory(RunRecord):
         try:
             path.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
             fault("setup-folder-made")
-            _require_free(path)
+            require_free(path)
             require_no_links(path)
-            with _lock(path):
-                _require_free(path)  # nobody has set one up meanwhile
-                _mark(path)
-                _clear(path)
+            with lock(path):
+                require_free(path)  # nobody has set one up meanwhile
+                mark(path)
+                clear(path)
                 cls._set_up(path, experiment, table, initial, masks or {}, extra or ExtraState(), score, origin or {})
-                _unmark(path)
+                unmark(path)
         except (OSError, sqlite3.Error) as error:
             raise cannot_be_written(path, error) from error
         return cls(path)
@@ -336,65 +335,3 @@ def put_shared_mask(database: Database, mask: KeptMask) -> None:
     """Note what all clients start under from now on."""
     database.put("shared_mask", mask.digest)
     database.put("shared_density", repr(mask.density))
-
-
-def is_being_run(path: Path) -> bool:
-    """Tell whether a process holds the lock of the run in this folder."""
-    try:
-        with (path / _LOCK).open("rb") as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant: closing lets go of it
-    except BlockingIOError:
-        return True
-    except OSError:  # nobody ever ran it, or it cannot be told
-        return False
-    return False
-
-
-def is_set_up(path: Path) -> bool:
-    """Tell whether the folder holds a run, and not one whose set-up was never finished."""
-    return (path / "run.db").exists()
-
-
-def _require_free(path: Path) -> None:
-    names = {entry.name for entry in path.iterdir()} - {_LOCK}
-    if is_set_up(path) or (names and SETUP not in names):
-        raise LotteryFLError(f"{path}: is not empty; choose another run directory")
-
-
-def _mark(path: Path) -> None:
-    """Say, on disk before there is anything else, that what is in the folder is a set-up that is not finished."""
-    (path / SETUP).touch(PRIVATE_FILE)
-    sync_folder(path)
-    sync_way_to(path)
-    fault("setup-marked")
-
-
-def _unmark(path: Path) -> None:
-    (path / SETUP).unlink()
-    fault("setup-unmarked")
-    sync_folder(path)
-
-
-def _clear(path: Path) -> None:
-    """Delete what a set-up that was not finished has left, all but what says that it is one."""
-    made = {*path.glob("results/*"), *path.glob("models/round-*")} - {path / model_file(0)}
-    if made:
-        raise LotteryFLError(
-            f"{path}: has rounds or results ({min(made).name}) but no run.db, and is not cleared: "
-            "put run.db back, or choose another run directory"
-        )
-    for entry in path.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name not in (_LOCK, SETUP):
-            entry.unlink()
-
-
-def _lock(path: Path) -> IO[bytes]:
-    handle = open(path / _LOCK, "wb", opener=private)  # noqa: SIM115 - closed by whoever holds the lock
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
-        raise LotteryFLError(f"{path}: another process is running this run") from error
-    return handle

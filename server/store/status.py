@@ -12,7 +12,7 @@ from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.named import MOST_TOLD, clients_named, cut
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.refusals import Refusals
-from lotteryfl.server.store.rows import AssignmentRow
+from lotteryfl.server.store.rundb.rows import AssignmentRow
 from lotteryfl.server.store.summaries import most_left_out, next_round, round_summaries
 from lotteryfl.server.store.traffic import Traffic
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.store.database import Database
-from lotteryfl.server.store.measures import score_column
 from lotteryfl.server.store.named import MOST_TOLD
+from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.rundb.measures import score_column
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from lotteryfl.server.store.assignments import AssignmentId
-from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.rundb.database import Database
 
 _SHARED = "shared_bytes_down"
 

@@ -17,7 +17,7 @@ from lotteryfl.common.training.score import Score
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.spread import Spread, spread
-from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.rundir import RunDirectory, inspected
 from lotteryfl.server.store.summaries import ClientSummary, client_summaries, left_out, round_summaries, scores_of
 from lotteryfl.server.store.traffic import shared_bytes

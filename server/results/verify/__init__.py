@@ -22,9 +22,10 @@ from lotteryfl.server.results.verify.tensors import (
     check_results,
     check_summary,
 )
-from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.record import require_no_links
-from lotteryfl.server.store.rundir import FOLDERS, RunDirectory, inspected, is_being_run
+from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.rundir import FOLDERS, RunDirectory, inspected
+from lotteryfl.server.store.runlock import is_being_run
 
 _Checks = dict[str, Callable[[Group, RunDirectory], None]]
 

@@ -9,8 +9,8 @@ from lotteryfl.common.training.score import refused_name
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.results.verify.report import Group
 from lotteryfl.server.store.binding import bound_experiment
-from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.extension import earlier_rounds
+from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.strategies import create_strategy

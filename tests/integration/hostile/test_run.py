@@ -14,7 +14,7 @@ from lotteryfl.common.security.identity import Identity, Role
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.security.certificates import Authority
-from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.rundb.database import Database
 from tests.integration.hostile.callers import ATTACKS as CALLS
 from tests.integration.hostile.callers import Victim, take
 from tests.integration.hostile.hostilerun import HOSTILE, TASK, write_experiment

@@ -9,7 +9,7 @@ from rich.console import Console
 from lotteryfl.display import RunDisplay
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.finaltable import final_table
-from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.status import status_of
 from tests.support.bench import simulated, tiny_experiment

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from lotteryfl.commands.inspect import export, status
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.server.store.database import Database
+from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.rundir import RunDirectory
 from tests.support.damage import TICKET, edit
 

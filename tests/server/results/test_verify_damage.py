@@ -14,8 +14,8 @@ import torch
 
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
+from lotteryfl.server.store.rundb.schema import OLDEST_VERSION, SCHEMA_VERSION
 from lotteryfl.server.store.runfiles import model_file
-from lotteryfl.server.store.schema import OLDEST_VERSION, SCHEMA_VERSION
 from tests.support.bench import simulated, tiny_experiment
 from tests.support.damage import TICKET, edit, flip, problems, rewritten
 

@@ -10,7 +10,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.rounds.workers import ReplacedError
-from lotteryfl.server.store.rows import AssignmentRow
+from lotteryfl.server.store.rundb.rows import AssignmentRow
 from lotteryfl.server.strategies.base import ClientState
 from tests.support.bench import Bench, tiny_experiment
 

@@ -18,7 +18,7 @@ from lotteryfl.common.wire.quantization import DTYPES
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rpc.filestream import FileStream
-from lotteryfl.server.store.rows import AssignmentRow
+from lotteryfl.server.store.rundb.rows import AssignmentRow
 from tests.support.bench import Answer, Bench, tiny_experiment
 
 Drive = Callable[..., Bench]

@@ -12,7 +12,7 @@ from lotteryfl.common.tensors.file import save
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.rounds.resultcheck import Arrival, examine
-from lotteryfl.server.store.rows import AssignmentRow, Received
+from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
 from tests.support.bench import CPU, Answer, Bench, TinyTask, create, silent, tiny_experiment
 
 Drive = Callable[..., Bench]

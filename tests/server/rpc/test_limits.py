@@ -20,8 +20,8 @@ from lotteryfl.server.rpc.limiting import Limiting
 from lotteryfl.server.rpc.limits import LimitError, Limits, check_texts
 from lotteryfl.server.rpc.quotas import Rate, Shares
 from lotteryfl.server.rpc.receiving import CutUploads
-from lotteryfl.server.store.database import Database
 from lotteryfl.server.store.refusals import Refusals, Refused
+from lotteryfl.server.store.rundb.database import Database
 from tests.support.bench import Bench
 from tests.support.paths import ROOT
 from tests.support.virtualtime import run_in_virtual_time

@@ -23,9 +23,10 @@ from lotteryfl.server.aggregation.aggregate import aggregate
 from lotteryfl.server.aggregation.update import Update
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.conclusion import ClosedRound
-from lotteryfl.server.store.database import Database
-from lotteryfl.server.store.rundir import RunDirectory, is_set_up
+from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import model_file
+from lotteryfl.server.store.setupmark import is_set_up
 from tests.support.bench import Bench, TinyTask, create, tiny_experiment, tiny_mlp
 
 Drive = Callable[..., Bench]

@@ -24,7 +24,7 @@ from lotteryfl.server.results.summary import summarise, write_summary
 from lotteryfl.server.results.ticket import export_ticket
 from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rounds.work import Step, Work
-from lotteryfl.server.store.rows import AssignmentRow
+from lotteryfl.server.store.rundb.rows import AssignmentRow
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.strategies import STRATEGIES, create_strategy
 from lotteryfl.server.strategies.base import ClientState, Strategy

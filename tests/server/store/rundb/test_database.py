@@ -10,9 +10,9 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.names import Digest, FileName, WorkerId
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.assignments import AssignmentId, Standing, State
-from lotteryfl.server.store.database import Database
-from lotteryfl.server.store.rows import AssignmentRow, ClientRow, Received
-from lotteryfl.server.store.schema import OLDEST_VERSION, SCHEMA_VERSION
+from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.rundb.rows import AssignmentRow, ClientRow, Received
+from lotteryfl.server.store.rundb.schema import OLDEST_VERSION, SCHEMA_VERSION
 from lotteryfl.server.store.summaries import ClientSummary, client_summaries, round_summaries
 
 A, B, W = WorkerId("a:1"), WorkerId("b:1"), WorkerId("w:1")

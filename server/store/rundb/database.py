@@ -12,10 +12,10 @@ from lotteryfl.common.names import Digest, FileName, WorkerId
 from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.assignments import AssignmentId, Standing
-from lotteryfl.server.store.measures import score_column
-from lotteryfl.server.store.migrations import RUN_DB, Versions, has_only_tables, version_of
-from lotteryfl.server.store.rows import AssignmentRow, ClientRow, Received, ResultRow, Spent
-from lotteryfl.server.store.transaction import transaction
+from lotteryfl.server.store.rundb.measures import score_column
+from lotteryfl.server.store.rundb.migrations import RUN_DB, Versions, has_only_tables, version_of
+from lotteryfl.server.store.rundb.rows import AssignmentRow, ClientRow, Received, ResultRow, Spent
+from lotteryfl.server.store.rundb.transaction import transaction
 
 _PHASES: dict[str, Literal["validation", "downloaded", "personalised", "global_test"]] = {
     "validation": "validation",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from lotteryfl.server.store.schema import OLDEST_VERSION, SCHEMA, SCHEMA_VERSION
-from lotteryfl.server.store.transaction import transaction
+from lotteryfl.server.store.rundb.schema import OLDEST_VERSION, SCHEMA, SCHEMA_VERSION
+from lotteryfl.server.store.rundb.transaction import transaction
 
 _Definition = tuple[str, str, tuple[str, ...]]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.server.store.database import Database
-from lotteryfl.server.store.migrations import MIGRATIONS, RUN_DB, Migration, Versions
-from lotteryfl.server.store.schema import OLDEST_VERSION, SCHEMA, SCHEMA_VERSION
+from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.rundb.migrations import MIGRATIONS, RUN_DB, Migration, Versions
+from lotteryfl.server.store.rundb.schema import OLDEST_VERSION, SCHEMA, SCHEMA_VERSION
 from tests.support.paths import ROOT
 
 FIXTURES = ROOT / "tests" / "fixtures"
