@@ -37,7 +37,7 @@ def called(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]
     return subprocess.run([sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("verb", ["simulate", "run"])
+@pytest.mark.parametrize("verb", ["simulate", pytest.param("run", marks=pytest.mark.slow)])
 def test_commands_are_not_disturbed_by_them(folder: Path, verb: str) -> None:
     experiment = ROOT / "examples" / "digits.toml"
     settings = (f"--set={each}" for each in SMALL)

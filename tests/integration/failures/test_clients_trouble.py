@@ -90,7 +90,7 @@ def client(k, experiment):
 """
 
 WAYS = {"simulate": ("simulate",), "one": ("run", "--workers=1"), "four": ("run", "--workers=4")}
-by_all_ways = pytest.mark.parametrize("way", WAYS)
+by_all_ways = pytest.mark.parametrize("way", ["simulate", "one", pytest.param("four", marks=pytest.mark.slow)])
 
 
 @by_all_ways
@@ -123,6 +123,7 @@ def test_a_clients_exception_is_the_clients(way: str, tmp_path: Path, start: Sta
     assert "warning: left out: client 1" in again.stderr
 
 
+@pytest.mark.slow
 def test_a_model_that_keeps_state_beside_its_tensors_gives_the_same_bits(
     tmp_path: Path, start: Start, write: Write
 ) -> None:
@@ -154,7 +155,7 @@ def test_of_private_clients_the_coordinator_is_told_type_and_place_alone(
     assert re.fullmatch(told, left_out.reason)
 
 
-@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("workers", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_local_worker_that_dies_is_named_and_started_again(
     workers: int, tmp_path: Path, start: Start, write: Write
 ) -> None:

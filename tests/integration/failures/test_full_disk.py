@@ -9,7 +9,7 @@ from tests.support.processes import Gate, free_port
 from tests.support.runs import GATED_TASK, Expect, Start, Write, assert_same_bits
 
 
-@pytest.mark.parametrize("results", [0, 1])
+@pytest.mark.parametrize("results", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_coordinator_stops_and_the_run_goes_on_when_there_is_room(
     results: int, tmp_path: Path, start: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:

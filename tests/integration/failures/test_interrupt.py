@@ -31,7 +31,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_run_is_interrupted_and_goes_on(
     number: signal.Signals, tmp_path: Path, start: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
@@ -83,6 +83,7 @@ def test_a_simulation_is_interrupted_and_goes_on(
     assert_same_bits(tmp_path / "run", expect(path))
 
 
+@pytest.mark.slow
 def test_a_coordinator_is_stopped_and_killed_and_goes_on(
     tmp_path: Path, start: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:

@@ -96,7 +96,7 @@ def test_a_killed_workers_assignment_goes_to_one_that_waits(
     assert_same_bits(tmp_path / "run", expect(path))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_stopped_worker_hands_its_assignment_back_at_once(
     number: signal.Signals, tmp_path: Path, start: Start, work: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
@@ -126,6 +126,7 @@ def test_a_stopped_worker_hands_its_assignment_back_at_once(
     assert_same_bits(tmp_path / "run", expect(path))
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_frozen_for_too_long_drops_its_work_and_goes_on(
     work: Start, write: Write, gate: Gate, coordinate: Coordinate, expect: Expect
 ) -> None:

@@ -106,6 +106,7 @@ def victim_of(run: Path, replay: list[bytes]) -> Victim:
     return Victim(held.worker, str(held.standing.id), replay)
 
 
+@pytest.mark.slow
 def test_a_run_among_hostile_peers_ends_with_the_same_bits(
     tmp_path: Path, start: Start, gate: Gate, expect: Expect, credentials: Credentials, hostiles: Hostiles
 ) -> None:

@@ -60,6 +60,7 @@ def test_all_runs_are_there_and_are_summed_up(tmp_path: Path, start: Start, writ
     assert other.error_line == f"cmp/lotteryfl-seed7: {told}"
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_goes_on(
     tmp_path: Path, start: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
@@ -83,6 +84,7 @@ def test_an_interrupted_comparison_goes_on(
     assert_same_bits(tmp_path / "cmp" / "lotteryfl-seed7", expect(path))
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, start: Start, write: Write) -> None:
     (tmp_path / "cmp" / "lotteryfl-seed7").mkdir(parents=True)
     (tmp_path / "cmp" / "lotteryfl-seed7" / "letter.txt").write_text("not a run")
@@ -113,6 +115,7 @@ def client(k, experiment):
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_left_clients_out_counts_with_a_warning(tmp_path: Path, start: Start, write: Write) -> None:
     (tmp_path / "missing.py").write_text(MISSING)
     path = write(task={"name": "missing.py"}, rounds=1, clients_per_round=4)

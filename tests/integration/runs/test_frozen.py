@@ -29,7 +29,7 @@ LOW_RANK: dict[str, Any] = {
 TRAINED = {"0.hidden.down.weight", "0.hidden.up.weight", "0.deep.down.weight", "0.deep.up.weight", "1.weight", "1.bias"}
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_rounds_carry_what_trains_alone(
     workers: int, tmp_path: Path, start: Start, write: Write, expect: Expect
 ) -> None:

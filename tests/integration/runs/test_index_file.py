@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.runs import Coordinate, Expect, Start, Write, assert_same_bits, read_summary
 
 DIGITS = {"seed": 3, "rounds": 1, "clients": 2, "clients_per_round": 2, "training": {"epochs": 1}}
 
 
+@pytest.mark.slow
 def test_processes_read_what_the_coordinator_has(
     tmp_path: Path, start: Start, write: Write, expect: Expect, coordinate: Coordinate
 ) -> None:

@@ -141,6 +141,7 @@ def task(tmp_path: Path) -> Any:
     return write_
 
 
+@pytest.mark.slow
 def test_several_files_with_all_that_people_have_in_them(tmp_path: Path, task: Any, start: Start, write: Write) -> None:
     source = task(SEVERAL_FILES)
     path = write(

@@ -29,6 +29,7 @@ def test_clipped_updates_are_the_same_bits_in_one_process_and_in_many(
     assert expected["model_sha256"] != expect(write(DIGITS))["model_sha256"], "the experiment shows no clipping"
 
 
+@pytest.mark.slow
 def test_a_run_tells_what_it_has_spent_and_no_secret(tmp_path: Path, start: Start, write: Write) -> None:
     path = write(DIGITS, privacy={"dp_sgd": True, "delta": 1e-3})
     run = start("run", path, "--workers", 2, "--run-dir", "run")

@@ -45,7 +45,11 @@ def test_simulate_and_run_give_the_same_tickets(tmp_path: Path, start: Start, wr
 
 @pytest.mark.parametrize(
     ("strategy", "workers", "wire_dtype", "rule"),
-    [("lotteryfl", 3, "int8", "mean"), ("fedavg", 2, "float32", "median"), ("standalone", 2, "bfloat16", "mean")],
+    [
+        pytest.param("lotteryfl", 3, "int8", "mean", marks=pytest.mark.slow),
+        ("fedavg", 2, "float32", "median"),
+        pytest.param("standalone", 2, "bfloat16", "mean", marks=pytest.mark.slow),
+    ],
 )
 def test_many_workers_give_the_same_bits_as_one_process(
     strategy: str, workers: int, wire_dtype: str, rule: str, tmp_path: Path, start: Start, write: Write, expect: Expect
@@ -82,6 +86,7 @@ RECIPE: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_many_workers_follow_a_whole_recipe(tmp_path: Path, start: Start, write: Write, expect: Expect) -> None:
     path = write(DIGITS, task={"model": "lenet5"}, training=RECIPE)
     run = start("run", path, "--workers", 3, "--run-dir", "run")

@@ -9,7 +9,7 @@ from lotteryfl.server.results.verify import verify
 from lotteryfl.server.strategies import STRATEGIES
 from tests.support.runs import Expect, Start, Write, assert_same_bits
 
-QUICK = ("lotteryfl", "fedselect", "feddst")
+QUICK = ("lotteryfl",)
 
 DIGITS: dict[str, Any] = {
     "seed": 5,

@@ -166,6 +166,7 @@ def test_both_sides_say_what_keeps_them_apart(
     assert "speaks TLS: name its authority with --tls-ca" in error_of(plain_worker)
 
 
+@pytest.mark.slow
 def test_a_coordinator_that_is_away_is_waited_for(
     tmp_path: Path, start: Start, write: Write, credentials: Credentials
 ) -> None:

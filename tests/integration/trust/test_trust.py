@@ -73,6 +73,7 @@ def test_a_worker_process_that_is_put_aside_ends_with_the_reason(
     assert server.run.state == "running", "another worker may come"
 
 
+@pytest.mark.slow
 def test_a_run_all_of_whose_workers_are_put_aside_fails_with_the_reason(start: Start, write: Write) -> None:
     run = start("run", write(checks={"max_update_norm": 1e-6}), "--run-dir", "run", "--workers", 1)
     assert run.exit_code() == 1

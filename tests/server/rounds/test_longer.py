@@ -173,12 +173,42 @@ def test_what_differs_is_refused_by_name(setting: str, told: str, drive: Drive) 
             {"privacy": {"dp_sgd": True}, "strategy": {"name": "fedavg"}},
             "rounds = 9: the run has 2, and privacy.dp_sgd = True promised its clients an ε",
         ),
+        (
+            {"training": {"schedule": {"kind": "cosine"}}},
+            "rounds = 9: the run has 2, and training.schedule.kind = 'cosine' depends on how many there are",
+        ),
     ],
 )  # fmt: skip
 def test_what_depends_on_the_number_of_rounds_is_refused_by_name(
     changes: dict[str, Any], told: str, drive: Drive
 ) -> None:
     assert refusal(drive(tiny_experiment(**changes)), "rounds=9").startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "told"), [({"patience": 5}, "patience = 5"), ({"keep_best": True}, "keep_best = True")]
+)
+def test_what_has_looked_at_the_last_round_is_not_gone_on_from(
+    evaluation: dict[str, Any], told: str, drive: Drive, tmp_path: Path
+) -> None:
+    experiment = tiny_experiment(evaluation=evaluation)
+    bench = drive(experiment)
+    make_longer(bench, "rounds=3")
+    to_final(bench)
+    assert refusal(bench, "rounds=4") == (
+        f"rounds = 4: the run has 3, and evaluation.{told} has looked at its last one; expected a run that has not "
+        "come to it"
+    )
+    bench.finish()
+    assert bench.bits()[:2] == expected(tmp_path / "whole", tiny_experiment(rounds=3, evaluation=evaluation))
+
+
+def test_a_run_whose_training_has_ended_early_is_not_made_longer(drive: Drive) -> None:
+    still = {"training": {"lr": 1e-12}, "clients_per_round": 4, "strategy": {"name": "fedavg"}}
+    bench = drive(tiny_experiment(rounds=5, evaluation={"patience": 1}, **still))
+    to_final(bench)
+    told = "rounds = 9: the run has 5, and its training ended early, after round 2 (evaluation.patience)"
+    assert refusal(bench, "rounds=9") == refusal(bench.finish(), "rounds=9") == told
 
 
 @pytest.mark.parametrize(
