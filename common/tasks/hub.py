@@ -23,10 +23,10 @@ from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tasks.base import ClientData
 from lotteryfl.common.tasks.builtin import Examples, parts_of
-from lotteryfl.common.tasks.folders.images import pixels_of
 from lotteryfl.common.tasks.folders.options import Options, build_model, read_options
 from lotteryfl.common.tasks.folders.tables import Labels, labels_of
 from lotteryfl.common.tasks.partition import IntArray, Partition, stratified_split
+from lotteryfl.common.tasks.pixels import pixels_of
 from lotteryfl.common.text import quoted
 from lotteryfl.common.usercode import first_line
 
@@ -150,7 +150,8 @@ def _columns(split: Any, source: _Source) -> _Columns:
     labels = labels_of(np.asarray(split[source.label][:]), what, source.kind)
     values = [split[column][:] for column in source.inputs]
     if hasattr(values[0][0], "convert"):  # images, as Pillow has them
-        return np.stack([pixels_of(image, source.kind) for image in values[0]]), labels
+        channels, size, _ = source.kind.shape
+        return np.stack([pixels_of(image, channels, size) for image in values[0]]), labels
     try:
         columns = [np.asarray(column, dtype=np.float32).reshape(len(labels), -1) for column in values]
     except (TypeError, ValueError) as error:

@@ -10,7 +10,20 @@ from lotteryfl.common.tasks import hub
 from lotteryfl.common.tasks.base import Task
 from lotteryfl.common.tasks.builtin import BuiltInTask, Loader
 from lotteryfl.common.tasks.custom import CustomTask, load_custom
-from lotteryfl.common.tasks.datasets import cifar10, digits, emnist, femnist, har, languages, mnist, tabular
+from lotteryfl.common.tasks.datasets import (
+    ag_news,
+    cifar,
+    cinic10,
+    digits,
+    emnist,
+    femnist,
+    har,
+    languages,
+    mnist,
+    svhn,
+    tabular,
+    tinyimagenet,
+)
 from lotteryfl.common.tasks.namedmodel import sources
 from lotteryfl.common.text import quoted
 
@@ -22,10 +35,15 @@ BUILT_IN: dict[str, Loader] = {
     "emnist-letters": emnist.load,
     "emnist-byclass": emnist.load,
     "femnist": femnist.load,
-    "cifar10": cifar10.load,
+    "cifar10": cifar.load,
+    "cifar100": cifar.load,
+    "cinic10": cinic10.load,
+    "svhn": svhn.load,
+    "tiny-imagenet": tinyimagenet.load,
     "har": har.load,
     "tabular": tabular.load,
     "languages": languages.load,
+    "ag-news": ag_news.load,
 }
 """Name → loader of (training data, test data)."""
 
