@@ -37,7 +37,7 @@ def load(experiment: Experiment) -> tuple[Examples, Examples]:
 
 @cache
 def _read(path: Path) -> Examples:
-    from scipy.io import loadmat  # here, because importing it takes time
+    from scipy.io import loadmat  # here, because importing it takes time; it runs nothing that is in a file
 
     try:
         with path.open("rb") as file:
