@@ -259,5 +259,5 @@ def test_what_is_not_json_is_named(content: bytes, tmp_path: Path) -> None:
 
 
 def test_an_empty_femnist_folder(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=rf"{tmp_path}: there is no all_data_\*.json"):
+    with pytest.raises(TaskError, match=rf"{tmp_path}: there is no all_data_\*.json, as LEAF"):
         BUILT_IN["femnist"](experiment_of("femnist", tmp_path))
