@@ -226,13 +226,8 @@ class AssignmentRunner:
     def _look_at(self, client: int, data: ClientData, everybodys: Dataset[Any] | None) -> None:
         """Find out before any work is done whether it can be, on these data and in the memory that there is."""
         need = self._need_of(activations=self._probe.look(client, data, everybodys))
-        if excess := need.excess(self._max_memory, self._free_on_device(), "this worker takes on"):
+        if excess := need.excess(self._max_memory, self._data.room(), "this worker takes on"):
             raise TaskError(f"client {client} of task {self._task.name}: the work takes {excess}")
-
-    def _free_on_device(self) -> Bound | None:
-        """Return what of the device's memory is not taken by data that is kept there; None: it has none of its own."""
-        bound = device_bound(self._device)
-        return bound and Bound(max(0, bound.nbytes - self._data.nbytes), bound.source)
 
     def _load(self, model: nn.Module, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:
         table = self._wire.table

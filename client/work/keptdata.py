@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
+from lotteryfl.common.memory.bounds import Bound, device_bound
 from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.common.tasks.parts import is_in_memory
 from lotteryfl.common.training.structure import Rows, mapped, tensors_in
@@ -51,6 +52,15 @@ class KeptData:
         self._kept[client] = kept
         self.nbytes += size
         return kept
+
+    def room(self) -> Bound | None:
+        """Return what of the device's memory is not taken by what is kept; None: it has none of its own.
+
+        Raises:
+            DeviceGoneError: it does not answer.
+        """
+        bound = device_bound(self._device)
+        return bound and Bound(max(0, bound.nbytes - self.nbytes), bound.source)
 
     def clear(self) -> None:
         """Keep nothing any more."""
