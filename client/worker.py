@@ -167,7 +167,7 @@ class Worker:
             content.initial,
             self._settings.device,
             self._settings.limits.max_memory,
-            self._settings.keep_data,
+            keep_data=self._settings.keep_data,
         )
         return content, runner
 
