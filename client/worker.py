@@ -59,6 +59,8 @@ class WorkerSettings:
     """Take part also with another version of the task than the coordinator's."""
     index_file: str = ""
     """Who holds what, where the experiment says it by a file; empty: of its name, in `data_dir`."""
+    keep_data: int = 0
+    """Bytes of clients' data that may stay on the device between assignments."""
 
 
 class RunChangedError(LotteryFLError):
@@ -158,8 +160,16 @@ class Worker:
         self._check_version(task, registration)
         digest = Digest(registration.initial_digest)
         content = Content(self._connection, self._table, experiment.wire_dtype, self._worker_id, digest)
-        memory = self._settings.limits.max_memory
-        return content, AssignmentRunner(task, experiment, self._table, content.initial, self._settings.device, memory)
+        runner = AssignmentRunner(
+            task,
+            experiment,
+            self._table,
+            content.initial,
+            self._settings.device,
+            self._settings.limits.max_memory,
+            keep_data=self._settings.keep_data,
+        )
+        return content, runner
 
     def _check_version(self, task: Task, registration: pb.RegisterReply) -> None:
         """Compare the user's own task with the coordinator's.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lotteryfl.client.work.frozen import Frozen
+from lotteryfl.client.work.keptdata import KeptData
 from lotteryfl.client.work.labelledprobe import LabelledProbe
 from lotteryfl.client.work.objectiveprobe import ObjectiveProbe
 from lotteryfl.client.work.planrun import PlanRun
@@ -65,6 +66,7 @@ class AssignmentRunner:
         initial: Mapping[str, Tensor],
         device: torch.device,
         max_memory: Bound | None = None,
+        keep_data: int = 0,
     ) -> None:
         """Build the task's model, of which every assignment gets a copy.
 
@@ -76,12 +78,14 @@ class AssignmentRunner:
             initial: θ_0 by plain name; read, never changed.
             device: where to evaluate and train.
             max_memory: what the work may take of the machine's memory; None: what there is.
+            keep_data: bytes of clients' data that may stay on the device between assignments.
 
         Raises:
             TaskError: the model fails, or cannot be copied.
             ExperimentError: it cannot be trained here as the experiment says.
         """
         self._task = task
+        self._data = KeptData(task, device, keep_data)
         self._test_data = TestData(task, experiment)
         self._privacy = experiment.privacy
         self._rounds = experiment.rounds
@@ -162,13 +166,14 @@ class AssignmentRunner:
             self._next, self._tensors = None, {}
 
     def free(self) -> None:
-        """Give back what work that failed has left on an accelerator.
+        """Give back what work that failed has left on an accelerator, and the data that is kept there.
 
         Raises:
             DeviceGoneError: the device is gone, as after an assertion in one of its kernels.
         """
         if self._device.type != "cuda":
             return
+        self._data.clear()
         try:
             torch.cuda.synchronize(self._device)
             torch.cuda.empty_cache()
@@ -191,7 +196,7 @@ class AssignmentRunner:
         self._load(model, entries, masks, own=plan.owns_unkept)
         start = self._start(model, assignment)
         with belonging_to(assignment.client, self._task.name):
-            data = self._task.client_data(assignment.client)
+            data = self._data.of(assignment.client)
             test, everybodys = self._test_data.own(assignment, data), self._test_data.everybodys(assignment)
             self._look_at(assignment.client, data, everybodys)
             downloaded = workplace.evaluate(test)
@@ -221,7 +226,7 @@ class AssignmentRunner:
     def _look_at(self, client: int, data: ClientData, everybodys: Dataset[Any] | None) -> None:
         """Find out before any work is done whether it can be, on these data and in the memory that there is."""
         need = self._need_of(activations=self._probe.look(client, data, everybodys))
-        if excess := need.excess(self._max_memory, device_bound(self._device), "this worker takes on"):
+        if excess := need.excess(self._max_memory, self._data.room(), "this worker takes on"):
             raise TaskError(f"client {client} of task {self._task.name}: the work takes {excess}")
 
     def _load(self, model: nn.Module, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:

@@ -146,7 +146,8 @@ def _first_batch(what: str, data: Dataset[Any]) -> tuple[Any, Tensor, int]:
     if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.dtype not in _LABELS:
         raise TaskError(f"{what}: labels of {_form(labels)}: expected classes, torch.int64 of shape (examples,)")
     count = min(_EXAMPLES, len(labels))
-    return inputs[:count] if in_memory else inputs, labels, count
+    # A copy: a model that works on its inputs in place would change the client's examples.
+    return inputs[:count].clone() if in_memory else inputs, labels, count
 
 
 def _read(data: Dataset[Any]) -> Any:

@@ -46,8 +46,7 @@ class TaskSettings(Section):
     @field_validator("model")
     @classmethod
     def _named(cls, model: str) -> str:
-        model_name(model)
-        return model
+        return str(model_name(model) or model)  # as it is read again from what a run keeps
 
 
 class PartitionSettings(Section):

@@ -26,13 +26,17 @@ IMAGES: dict[str, tuple[int, int, int]] = {
     "emnist-byclass": (1, 28, 62),
     "femnist": (1, 28, 62),
     "cifar10": (3, 32, 10),
+    "cifar100": (3, 32, 100),
+    "cinic10": (3, 32, 10),
+    "svhn": (3, 32, 10),
+    "tiny-imagenet": (3, 64, 200),
 }
 """Name → (channels, height = width in pixels, classes); float32."""
 
 FEATURES: dict[str, tuple[int, int]] = {"har": (561, 6), "tabular": (64, 10)}
 """Name → (features, classes); float32."""
 
-SEQUENCES: dict[str, tuple[int, int, int]] = {"languages": (16, 32, 8)}
+SEQUENCES: dict[str, tuple[int, int, int]] = {"languages": (16, 32, 8), "ag-news": (8192, 64, 4)}
 """Name → (different symbols, length, classes); int64."""
 
 

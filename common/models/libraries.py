@@ -69,7 +69,10 @@ def _transformers(name: ModelName, images: Data | None) -> nn.Module:
     import transformers
 
     if images:
-        raise ValueError("what transformers' models return is no tensor: expected a task of your own")
+        raise ValueError(
+            "what transformers' models return is no tensor: expected a task of your own, folders or hf:NAME, with "
+            "task.objective = 'hugging-face'"
+        )
     whole = name.with_config()
     config = transformers.AutoConfig.for_model(whole.name, **whole.options)
     first = (config.architectures or [""])[0]

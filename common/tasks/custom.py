@@ -42,7 +42,10 @@ def load_custom(experiment: Experiment, allowed: Sequence[str], built_in: Iterab
     name = task_id(experiment.task.name)
     source = find_allowed(f"task {name!r}", name, allowed, f"built-in tasks are {', '.join(built_in)}")
     code = _Code(name, source, derive_seed(experiment.seed, "task"))
-    return CustomTask(name, code.load(), experiment, code, named_model(experiment, allowed))
+    module, build = code.load(), named_model(experiment, allowed)
+    if build is not None and hasattr(module, "model"):
+        raise TaskError(f"task.model = {experiment.task.model!r}: expected none beside model() in {module.__file__}")
+    return CustomTask(name, module, experiment, code, build)
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,6 @@ class CustomTask:
         self._experiment = experiment
         self._code = code
         self._build = build
-        if build is not None and hasattr(module, "model"):
-            raise TaskError(f"task.model = {experiment.task.model!r}: expected none beside model() in {self._file}")
         for function, form in _FUNCTIONS.items():
             if not callable(getattr(module, function, None)) and not (build is not None and function == "model"):
                 raise TaskError(f"task {name}: {self._file} has no function {form}")

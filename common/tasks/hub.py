@@ -6,6 +6,7 @@ network is asked; without it, NAME is looked up on the hub.
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,36 +16,42 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.randomness import generator
-from lotteryfl.common.tasks.base import ClientData
 from lotteryfl.common.tasks.builtin import Examples, parts_of
-from lotteryfl.common.tasks.folders.images import pixels_of
-from lotteryfl.common.tasks.folders.options import Options, build_model, read_options
+from lotteryfl.common.tasks.folders.batches import as_taken
+from lotteryfl.common.tasks.folders.models import build_model
+from lotteryfl.common.tasks.folders.options import Options, read_options
 from lotteryfl.common.tasks.folders.tables import Labels, labels_of
 from lotteryfl.common.tasks.partition import IntArray, Partition, stratified_split
+from lotteryfl.common.tasks.pixels import pixels_of
+from lotteryfl.common.tasks.words import hashed_words
 from lotteryfl.common.text import quoted
 from lotteryfl.common.usercode import first_line
 
 PREFIX = "hf:"
 
-_KNOWN = ("input", "label", "train", "test", "config")
+_KNOWN = ("input", "label", "train", "test", "config", "length", "words")
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 _TEST_SHARE = 0.2
 
 _Columns = tuple[npt.NDArray[np.generic], Labels]
 
 
+def options_of(experiment: Experiment) -> Options:
+    """Return what `task.options` says of inputs and labels."""
+    return read_options(experiment, _KNOWN)
+
+
 def model(experiment: Experiment) -> nn.Module:
     """Build the experiment's model: what its inputs are like is said by `task.options`."""
-    return build_model(experiment, read_options(experiment, _KNOWN))
+    return build_model(experiment, options_of(experiment))
 
 
-def client(k: int, experiment: Experiment) -> ClientData:
+def client(k: int, experiment: Experiment) -> tuple[Any, Any, Any]:
     """Return training, validation and test data of one client, as the experiment's partition deals them.
 
     Raises:
@@ -54,13 +61,15 @@ def client(k: int, experiment: Experiment) -> ClientData:
     examples = _examples(source, seed)
     if experiment.partition.kind == "natural":
         raise TaskError("partition.kind = 'natural': this data does not say who owns which example")
-    return parts_of(k, _partition(source, seed, experiment.partition, experiment.clients), *examples)
+    held = parts_of(k, _partition(source, seed, experiment.partition, experiment.clients), *examples)
+    return tuple(_as_taken(part, source, experiment) for part in (held.train, held.validation, held.test))
 
 
-def global_test(experiment: Experiment) -> Dataset[Any]:
+def global_test(experiment: Experiment) -> Any:
     """Return all test examples."""
-    _, test = _examples(_source_of(experiment), experiment.seed)
-    return test.dataset(np.arange(len(test.labels)))
+    source = _source_of(experiment)
+    _, test = _examples(source, experiment.seed)
+    return _as_taken(test.dataset(np.arange(len(test.labels))), source, experiment)
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class _Source:
 
 
 def _source_of(experiment: Experiment) -> _Source:
-    options = read_options(experiment, _KNOWN)
+    options = options_of(experiment)
     name = experiment.task.name.removeprefix(PREFIX)
     if not _NAME.fullmatch(name):
         raise TaskError(f"task.name = {quoted(PREFIX + name)}: expected hf:NAME or hf:OWNER/NAME")
@@ -147,14 +156,23 @@ def _columns(split: Any, source: _Source) -> _Columns:
     for column in (*source.inputs, source.label):
         if column not in split.column_names:
             raise TaskError(f"{what}: has no column {quoted(column)}, but {', '.join(split.column_names)}")
+    if len(split) == 0:
+        raise TaskError(f"{what}: a split has no examples")
     labels = labels_of(np.asarray(split[source.label][:]), what, source.kind)
     values = [split[column][:] for column in source.inputs]
+    if source.kind.words:
+        return hashed_words(_texts(values, what), source.kind.words, source.kind.shape[0]), labels
     if hasattr(values[0][0], "convert"):  # images, as Pillow has them
-        return np.stack([pixels_of(image, source.kind) for image in values[0]]), labels
+        if source.kind.images is None:
+            raise TaskError(f"{what}: {source.inputs[0]} has images, expected task.options.size without features")
+        channels, size, _ = source.kind.images
+        return np.stack([pixels_of(image, channels, size) for image in values[0]]), labels
     try:
         columns = [np.asarray(column, dtype=np.float32).reshape(len(labels), -1) for column in values]
     except (TypeError, ValueError) as error:
-        raise TaskError(f"{what}: {', '.join(source.inputs)}: {error}; texts need a task of your own") from error
+        raise TaskError(
+            f"{what}: {', '.join(source.inputs)}: {error}; texts need a task of your own, or task.options.length"
+        ) from error
     inputs = np.concatenate(columns, axis=1)
     if inputs.shape[1] != math.prod(source.kind.shape) or not np.isfinite(inputs).all():
         raise TaskError(
@@ -162,3 +180,17 @@ def _columns(split: Any, source: _Source) -> _Columns:
             f"{math.prod(source.kind.shape)} finite ones"
         )
     return inputs.reshape(-1, *source.kind.shape), labels
+
+
+def _texts(columns: list[list[Any]], what: str) -> Iterator[str]:
+    """Yield each example's columns, one after the other, as one text."""
+    for row in zip(*columns, strict=True):
+        for value in row:
+            if not isinstance(value, str):
+                raise TaskError(f"{what}: holds {quoted(value)}, expected a text, as task.options.length says")
+        yield " ".join(row)
+
+
+def _as_taken(part: Any, source: _Source, experiment: Experiment) -> Any:
+    inputs, labels = part.tensors
+    return as_taken(inputs, labels, source.kind, experiment)

@@ -2,15 +2,31 @@
 
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.models.named import model_name
 from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tasks import hub
 from lotteryfl.common.tasks.base import Task
 from lotteryfl.common.tasks.builtin import BuiltInTask, Loader
 from lotteryfl.common.tasks.custom import CustomTask, load_custom
-from lotteryfl.common.tasks.datasets import cifar10, digits, emnist, femnist, har, languages, mnist, tabular
+from lotteryfl.common.tasks.datasets import (
+    ag_news,
+    cifar,
+    cinic10,
+    digits,
+    emnist,
+    femnist,
+    har,
+    languages,
+    mnist,
+    svhn,
+    tabular,
+    tinyimagenet,
+)
+from lotteryfl.common.tasks.folders.models import model_from_elsewhere
 from lotteryfl.common.tasks.namedmodel import sources
 from lotteryfl.common.text import quoted
 
@@ -22,10 +38,15 @@ BUILT_IN: dict[str, Loader] = {
     "emnist-letters": emnist.load,
     "emnist-byclass": emnist.load,
     "femnist": femnist.load,
-    "cifar10": cifar10.load,
+    "cifar10": cifar.load,
+    "cifar100": cifar.load,
+    "cinic10": cinic10.load,
+    "svhn": svhn.load,
+    "tiny-imagenet": tinyimagenet.load,
     "har": har.load,
     "tabular": tabular.load,
     "languages": languages.load,
+    "ag-news": ag_news.load,
 }
 """Name → loader of (training data, test data)."""
 
@@ -55,12 +76,19 @@ def load_task(experiment: Experiment, allowed: Sequence[str] = ()) -> Task:
     if name in BUILT_IN:
         return BuiltInTask(name, experiment, BUILT_IN[name], allowed)
     if name in WITHOUT_CODE:
-        return CustomTask(name, import_module(WITHOUT_CODE[name]), experiment)
+        return _over_data(name, import_module(WITHOUT_CODE[name]), experiment, allowed)
     if name.startswith(hub.PREFIX):
         if name not in allowed:
             raise TaskError(f"task {quoted(name)} is not allowed here: name it with --task")
-        return CustomTask(name, hub, experiment)
+        return _over_data(name, hub, experiment, allowed)
     return load_custom(experiment, allowed, BUILT_IN)
+
+
+def _over_data(name: str, module: ModuleType, experiment: Experiment, allowed: Sequence[str]) -> CustomTask:
+    """Return a task without code, whose model is the module's architecture or, where it is named so, from elsewhere."""
+    model = model_name(experiment.task.model)
+    build = model_from_elsewhere(model, experiment, module.options_of(experiment), allowed) if model else None
+    return CustomTask(name, module, experiment, build=build)
 
 
 def own_sources(experiment: Experiment) -> tuple[str, ...]:

@@ -69,6 +69,13 @@ class ClientRange(click.ParamType[frozenset[int]]):
     metavar="GIB",
     help="Refuse models that take more. [default: half of the machine's, or of its container's]",
 )
+@click.option(
+    "--keep-data",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="MIB",
+    help="Keep clients' data that is tensors in memory on the device between assignments, up to so much. [default: 0]",
+)
 @share_errors_option
 @channel_options
 def work(
@@ -83,6 +90,7 @@ def work(
     patience: float,
     max_epochs: int,
     max_memory: float | None,
+    keep_data: int,
     share_errors: bool,
     security: ChannelSecurity,
 ) -> None:
@@ -92,7 +100,16 @@ def work(
     limits = Limits(max_epochs, memory)
     chosen = choose_device(device)
     settings = WorkerSettings(
-        full_name(name, security), chosen, clients, tasks, data_dir, limits, share_errors, any_task_version, index_file
+        full_name(name, security),
+        chosen,
+        clients,
+        tasks,
+        data_dir,
+        limits,
+        share_errors,
+        any_task_version,
+        index_file,
+        keep_data << 20,
     )
     try:
         with Connection(coordinator, patience, security) as connection:

@@ -1,6 +1,7 @@
 """Targets: what reads an experiment, as its author writes it and as the coordinator sends it; and data sets."""
 
 import gzip
+import json
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,11 +12,17 @@ from random import Random
 import numpy as np
 
 from lotteryfl.common.experiment.experiment import Experiment, from_json, load, to_toml
+from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.tasks.datasets.idx import read_idx
+from lotteryfl.common.tasks.partition import Partition
+from lotteryfl.common.tasks.partition.indexfile import read_index_file
 from tests.fuzz.folder import folder
 from tests.fuzz.mutate import mutate_bytes, mutate_toml
 
 SEPARATOR = b"\n--set\n"
+
+_TRAIN, _TEST = np.arange(40) % 2, np.arange(20) % 2
+"""Classes of the examples that an index file is about."""
 
 
 def _file(name: str, content: bytes) -> Path:
@@ -63,6 +70,33 @@ def experiment_json(data: bytes) -> None:
 def experiment_json_seeds() -> Iterable[bytes]:
     yield Experiment().model_dump_json().encode()
     yield Experiment(seed=2**63 - 1, wire_dtype="int8").model_dump_json(indent=1).encode()
+
+
+# -- an index file, of two clients
+
+
+def index_file(data: bytes) -> None:
+    """What is read is what the file says, without an example that there is not; and clients have parts of it."""
+    path = _file("who.json", data)
+    listed = read_index_file(path, "", 2, len(_TRAIN), len(_TEST))
+    told = json.loads(data)
+    for client, found in enumerate(listed):
+        entry = told[client] if isinstance(told, list) else told[str(client)]
+        parts = {name: part.tolist() for name, part in vars(found).items() if part is not None}
+        assert parts == (entry if isinstance(entry, dict) else {"train": entry})
+        assert len(set(found.held.tolist())) == len(found.held)
+        assert set(found.held.tolist()) <= set(range(len(_TRAIN)))
+        assert found.test is None or set(found.test.tolist()) <= set(range(len(_TEST)))
+    settings = PartitionSettings(kind="file", file=str(path), validation_share=0.25)
+    dealt = Partition(_TRAIN, _TEST, settings, 2, 0)
+    for client, found in enumerate(listed):
+        held = dealt.client(client)
+        assert sorted([*held.train, *held.validation]) == sorted(found.held)
+
+
+def index_file_seeds() -> Iterable[bytes]:
+    yield json.dumps([[8, 6, 4, 2], {"train": [9, 1], "validation": [3], "test": [7, 0]}, "not asked for"]).encode()
+    yield json.dumps({"1": [0, 2, 4, 6, 8], "0": {"train": [1, 3, 5, 7]}}).encode()
 
 
 # -- a data set's file: dimensions and whether it is gzipped, and the file

@@ -33,6 +33,7 @@ TARGETS = {
     "table": Target(payloads.table, payloads.table_seeds, mutate_json),
     "experiment": Target(experiments.experiment, experiments.experiment_seeds, experiments.mutate_experiment),
     "experiment-json": Target(experiments.experiment_json, experiments.experiment_json_seeds, mutate_json),
+    "index-file": Target(experiments.index_file, experiments.index_file_seeds, mutate_json),
     "idx": Target(experiments.idx, experiments.idx_seeds, experiments.mutate_idx),
     "result": Target(runs.result, runs.result_seeds, runs.mutate_result),
     "run-directory": Target(runs.run_directory, runs.run_directory_seeds, runs.mutate_run_directory),

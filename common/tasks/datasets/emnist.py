@@ -8,6 +8,7 @@ from lotteryfl.common.tasks.datasets.idximages import IdxSource, load_idx_images
 def _source(split: str, classes: int, mean: float, std: float, first_label: int = 0) -> IdxSource:
     return IdxSource(
         "EMNIST",
+        "https://www.nist.gov/itl/products-and-services/emnist-dataset",
         mean,
         std,
         parts=(f"emnist-{split}-train", f"emnist-{split}-test"),

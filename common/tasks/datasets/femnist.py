@@ -23,6 +23,7 @@ from lotteryfl.common.tasks.partition import IntArray, stratified_split
 
 _PIXELS, _SIDE, _CLASSES = 784, 28, 62
 _TEST_SHARE = 0.2
+_PUBLISHED = "LEAF (https://github.com/TalwalkarLab/leaf) writes to data/femnist/data/all_data"
 
 Written = tuple[npt.NDArray[np.uint8], IntArray]
 
@@ -40,8 +41,7 @@ def load(experiment: Experiment) -> tuple[Examples, Examples]:
         "femnist",
         experiment.task.data_dir,
         (cache_dir() / "femnist",),
-        "put there some or all of the files all_data_*.json that LEAF (https://github.com/TalwalkarLab/leaf) writes to "
-        "data/femnist/data/all_data, or set task.data_dir to their folder",
+        f"put there some or all of the files all_data_*.json that {_PUBLISHED}, or set task.data_dir to their folder",
     )
     images, labels, writers = _read_folder(folder)
     rng = generator(experiment.seed, "femnist-test")
@@ -59,7 +59,7 @@ def _read_folder(folder: Path) -> tuple[npt.NDArray[np.uint8], IntArray, IntArra
     """Return pixels (examples, 784), classes and writers, these numbered in the order of the files."""
     paths = sorted(folder.glob("all_data_*.json"), key=lambda path: (len(path.name), path.name))
     if not paths:
-        raise TaskError(f"{folder}: there is no all_data_*.json")
+        raise TaskError(f"{folder}: there is no all_data_*.json, as {_PUBLISHED}")
     written: dict[str, Written] = {}
     for path in paths:
         for writer, examples in _read(path).items():

@@ -16,11 +16,12 @@ import torch
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.tasks.builtin import Examples
-from lotteryfl.common.tasks.datasets.places import cache_dir, find_folder
+from lotteryfl.common.tasks.datasets.places import cache_dir, find_folder, unreadable
 from lotteryfl.common.tasks.partition import IntArray
 
 _FEATURES, _CLASSES, _SUBJECTS = 561, 6, 30
 _TEST_SHARE = 0.25
+_PUBLISHED = "'UCI HAR Dataset.zip' (https://archive.ics.uci.edu, Human Activity Recognition Using Smartphones)"
 
 
 def load(experiment: Experiment) -> tuple[Examples, Examples]:
@@ -33,8 +34,7 @@ def load(experiment: Experiment) -> tuple[Examples, Examples]:
         "har",
         experiment.task.data_dir,
         (cache_dir() / "UCI HAR Dataset",),
-        "unpack 'UCI HAR Dataset.zip' there (https://archive.ics.uci.edu, Human Activity Recognition Using "
-        "Smartphones), or set task.data_dir to its folder, the one with train/ and test/",
+        f"unpack {_PUBLISHED} there, or set task.data_dir to its folder, the one with train/ and test/",
     )
     return _read_folder(folder)
 
@@ -72,7 +72,7 @@ def _table(path: Path) -> npt.NDArray[np.float64]:
         with path.open(encoding="ascii") as file:
             table = np.loadtxt(file, ndmin=2, comments=None)
     except OSError as error:
-        raise TaskError(f"{path}: {error.strerror or error}") from error
+        raise unreadable(path, error, _PUBLISHED) from error
     except ValueError as error:
         raise TaskError(f"{path}: {error}") from error
     if table.size == 0:

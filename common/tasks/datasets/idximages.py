@@ -24,6 +24,8 @@ class IdxSource:
 
     torchvision: str
     """torchvision's class; its files lie in a folder of this name."""
+    published: str
+    """The page of whoever publishes them."""
     mean: float
     """Mean of the training pixels / 255."""
     std: float
@@ -61,8 +63,8 @@ def _read_folder(source: IdxSource, folder: Path) -> tuple[Examples, Examples]:
 
 def _read_part(source: IdxSource, folder: Path, part: str) -> Examples:
     images_path, labels_path = (
-        _path(folder, f"{part}-images-idx3-ubyte"),
-        _path(folder, f"{part}-labels-idx1-ubyte"),
+        _path(source, folder, f"{part}-images-idx3-ubyte"),
+        _path(source, folder, f"{part}-labels-idx1-ubyte"),
     )
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     if images.shape[1:] != (_SIDE, _SIDE):
@@ -81,11 +83,11 @@ def _read_part(source: IdxSource, folder: Path, part: str) -> Examples:
     )
 
 
-def _path(folder: Path, name: str) -> Path:
+def _path(source: IdxSource, folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    raise TaskError(f"{folder}: there is no {name} or {name}.gz")
+    raise TaskError(f"{folder}: there is no {name} or {name}.gz; it comes with {source.published}")
 
 
 def _find(name: str, source: IdxSource) -> Path:

@@ -9,12 +9,13 @@ from lotteryfl.common.tasks.datasets.idximages import IdxSource, load_idx_images
 _SOURCES = {
     "fashion-mnist": IdxSource(
         "FashionMNIST",
+        "https://github.com/zalandoresearch/fashion-mnist",
         0.2860,
         0.3530,
         system=(Path("/usr/share/datasets/fashion-mnist"),),
         remedy="install the Debian package dataset-fashion-mnist, ",
     ),
-    "mnist": IdxSource("MNIST", 0.1307, 0.3081),
+    "mnist": IdxSource("MNIST", "http://yann.lecun.com/exdb/mnist", 0.1307, 0.3081),
 }
 
 

@@ -24,3 +24,9 @@ def find_folder(task: str, data_dir: str, usual: Sequence[Path], remedy: str) ->
         if folder.is_dir():
             return folder
     raise TaskError(f"task {task}: no data in {', '.join(map(str, usual))}; {remedy}")
+
+
+def unreadable(path: Path, error: OSError, published: str) -> TaskError:
+    """Return what to say of a file or folder that cannot be read; of one that is not there, also what it is from."""
+    reason = f"{path}: {error.strerror or error}"
+    return TaskError(f"{reason}; it comes with {published}" if isinstance(error, FileNotFoundError) else reason)

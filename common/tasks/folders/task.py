@@ -4,6 +4,7 @@ That folder is called k. Where no folder is called by a number, clients are the 
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,20 +13,27 @@ from torch import nn
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.randomness import generator
+from lotteryfl.common.tasks.folders.batches import as_taken
 from lotteryfl.common.tasks.folders.images import find_images, read_images
-from lotteryfl.common.tasks.folders.options import Options, build_model, read_options
+from lotteryfl.common.tasks.folders.models import build_model
+from lotteryfl.common.tasks.folders.options import Options, read_options
 from lotteryfl.common.tasks.folders.tables import Labels, Pair, find_table, read_table
 from lotteryfl.common.tasks.partition import IntArray, stratified_split
 
 _KNOWN = ("label", "test_share")
 
 
+def options_of(experiment: Experiment) -> Options:
+    """Return what `task.options` says of inputs and labels."""
+    return read_options(experiment, _KNOWN)
+
+
 def model(experiment: Experiment) -> nn.Module:
     """Build the experiment's model: what its inputs are like is said by `task.options`."""
-    return build_model(experiment, read_options(experiment, _KNOWN))
+    return build_model(experiment, options_of(experiment))
 
 
-def client(k: int, experiment: Experiment) -> tuple[Pair, Pair, Pair]:
+def client(k: int, experiment: Experiment) -> tuple[Any, Any, Any]:
     """Return training, validation and test data of one client.
 
     What has no part of its own is split off: `task.options.test_share` for tests, `partition.validation_share` of what
@@ -34,7 +42,7 @@ def client(k: int, experiment: Experiment) -> tuple[Pair, Pair, Pair]:
     Raises:
         TaskError: its folder is not there, or holds something else.
     """
-    options = read_options(experiment, _KNOWN)
+    options = options_of(experiment)
     folder = _folder_of(k, experiment)
     train = _read(folder, "train", options)
     if train is None:
@@ -47,7 +55,8 @@ def client(k: int, experiment: Experiment) -> tuple[Pair, Pair, Pair]:
     if validation is None:
         share = experiment.partition.validation_share
         train, validation = _split(train, share, options, experiment.seed, "folders-validation", k)
-    return train, validation, test
+    parts = (as_taken(*part, options, experiment) for part in (train, validation, test))
+    return tuple(parts)
 
 
 def _folder_of(k: int, experiment: Experiment) -> Path:

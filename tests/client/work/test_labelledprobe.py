@@ -128,6 +128,24 @@ def test_looking_changes_nothing() -> None:
     assert digest(first) == digest(again)
 
 
+class InPlace(nn.Module):
+    """Works on its inputs in their own memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        output: Tensor = self.linear(inputs.sub_(1))
+        return output
+
+
+def test_looking_does_not_write_into_the_clients_examples() -> None:
+    data = TensorDataset(INPUTS.clone(), LABELS)
+    Client(Odd("train", data, InPlace)).run(pb.Plan(train=TRAIN))
+    assert torch.equal(data.tensors[0], INPUTS)
+
+
 def test_work_whose_batches_are_too_much_for_the_worker_is_handed_back() -> None:
     client = Client()
     runner = AssignmentRunner(

@@ -8,9 +8,12 @@ from lotteryfl.common.pruning.prune import get_prune_params, make_permanent, pru
 
 # Those with another norm, and the vision transformer, only by two data sets: they take seconds.
 FEW = ("-gn", "vit")
+DISTINCT = {numbers: dataset for dataset, numbers in reversed(DATASETS.items())}
+"""One data set of each kind of inputs and number of classes."""
+
 EVERY_MODEL = [
     (dataset, name)
-    for dataset in DATASETS
+    for dataset in DISTINCT.values()
     for name in architectures(dataset)
     if not name.endswith(FEW) or dataset in ("digits", "cifar10")
 ]

@@ -83,6 +83,12 @@ def test_what_no_experiment_may_ask_for_is_refused_before_anything_is_imported(t
     assert reason in str(caught.value)
 
 
+def test_one_model_has_one_name() -> None:
+    named = validate({"task": {"model": 'timm:resnet18?a=[ "b" ]&c=%22d%22'}}, "test")
+    assert named.task.model == "timm:resnet18?a=[%22b%22]&c=d"
+    assert validate(named.model_dump(), "test") == named
+
+
 def test_a_folders_config_is_in_the_experiment_from_then_on(tmp_path: Path) -> None:
     (tmp_path / "bert").mkdir()
     config = {**TINY_BERT, "model_type": "bert", "_name_or_path": "some/where", "bos_token_id": None}

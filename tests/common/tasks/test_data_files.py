@@ -37,6 +37,15 @@ def natural(name: str, folder: Path, clients: int, **keys: Any) -> list[tuple[tu
     ("name", "model", "remedy"),
     [
         ("cifar10", "mlp", "cifar-10-binary.tar.gz .* pickled and not read.* set task.data_dir"),
+        (
+            "cifar100",
+            "mlp",
+            "cifar-100-binary.tar.gz .*cs.toronto.edu/~kriz.* pickled and not read.* set task.data_dir",
+        ),
+        ("cinic10", "mlp", "CINIC-10.tar.gz of https://github.com/BayesWatch/cinic-10 .* set task.data_dir"),
+        ("svhn", "mlp", "http://ufldl.stanford.edu/housenumbers.* set task.data_dir"),
+        ("tiny-imagenet", "mlp", "tiny-imagenet-200.zip of http://cs231n.stanford.edu .* set task.data_dir"),
+        ("ag-news", "transformer", "ag_news_csv.tar.gz.* set task.data_dir"),
         ("har", "mlp", "UCI HAR Dataset.zip.* set task.data_dir"),
         ("femnist", "mlp", r"all_data_\*.json that LEAF .* set task.data_dir"),
     ],
@@ -84,7 +93,7 @@ def test_cifar_records_become_normalised_colour_images(tmp_path: Path) -> None:
         (bytes(3072), "expected 1 to 10000 records of 3073 bytes"),
         (bytes(3073) + b"x", "expected 1 to 10000 records of 3073 bytes"),
         (bytes([10]) + bytes(3072), "holds the label 10, expected 0 to 9"),
-        (None, "No such file or directory"),
+        (None, "No such file or directory; it comes with cifar-10-binary.tar.gz of https://www.cs.toronto.edu/~kriz"),
     ],
 )
 def test_damaged_cifar_files_are_named(content: bytes | None, message: str, tmp_path: Path) -> None:
@@ -94,6 +103,21 @@ def test_damaged_cifar_files_are_named(content: bytes | None, message: str, tmp_
         path.write_bytes(content)
     with pytest.raises(TaskError, match=f"{path}: {message}"):
         BUILT_IN["cifar10"](experiment_of("cifar10", tmp_path))
+
+
+def test_the_second_label_of_cifar_100_counts(tmp_path: Path) -> None:
+    for name in ("train.bin", "test.bin"):
+        records = [bytes([number % 20, number % 100]) + bytes([51]) * 3072 for number in range(200)]
+        (tmp_path / name).write_bytes(b"".join(records))
+    train, _ = BUILT_IN["cifar100"](experiment_of("cifar100", tmp_path))
+    assert train.labels.tolist() == [number % 100 for number in range(200)]
+    inputs, _ = train.dataset(np.arange(2)).tensors
+    expected = [(0.2 - 0.5071) / 0.2673, (0.2 - 0.4865) / 0.2564, (0.2 - 0.4409) / 0.2762]
+    assert inputs[0, :, 3, 4].tolist() == pytest.approx(expected, rel=1e-5)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "train.bin").write_bytes(bytes([0, 100]) + bytes(3072))
+    with pytest.raises(TaskError, match=r"train.bin: holds the label 100, expected 0 to 99"):
+        BUILT_IN["cifar100"](experiment_of("cifar100", tmp_path / "bad"))
 
 
 # ---- HAR
@@ -235,5 +259,5 @@ def test_what_is_not_json_is_named(content: bytes, tmp_path: Path) -> None:
 
 
 def test_an_empty_femnist_folder(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=rf"{tmp_path}: there is no all_data_\*.json"):
+    with pytest.raises(TaskError, match=rf"{tmp_path}: there is no all_data_\*.json, as LEAF"):
         BUILT_IN["femnist"](experiment_of("femnist", tmp_path))

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import lotteryfl
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import load_task
+from tests.support.torchvisionoperators import declare
 
 IID = {"kind": "iid", "examples_per_client": 0}
 
@@ -72,3 +75,49 @@ def test_images_that_were_saved_are_read(tmp_path: Path) -> None:
     assert len(test[1]) == 10
     assert train[0].shape[1:] == (1, 8, 8)
     np.testing.assert_allclose(train[0][:, 0, 0, 0], 0.2 * train[1])
+
+
+TEXTS = {"classes": 2, "input": "title,text", "length": 6, "words": 50}
+BERT = (
+    "transformers:bert?vocab_size=50&hidden_size=16&num_hidden_layers=1&num_attention_heads=2&intermediate_size=16"
+    '&num_labels=2&architectures=["BertForSequenceClassification"]'
+)
+
+
+def write_texts(folder: Path, count: int = 40) -> Path:
+    rows = [{"title": f"Title {row % 2}", "text": "says: MORE!" * (row % 3), "label": row % 2} for row in range(count)]
+    (folder / "birds").mkdir()
+    (folder / "birds" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "birds"
+
+
+def test_words_of_texts_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets", minversion="5.2")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    experiment = experiment_of(write_texts(tmp_path), TEXTS, model="transformer")
+    (inputs, labels), *_ = parts_of(experiment, 0)
+    assert inputs.shape[1:] == (6,)
+    assert set((inputs > 0).sum(axis=1)) == {2, 4, 6}
+    assert inputs.max() < 50
+    assert len({*zip(inputs[:, 1], labels, strict=True)}) == 2
+    assert load_task(experiment, ("hf:birds",)).model()(torch.from_numpy(inputs)).shape == (len(labels), 2)
+    with pytest.raises(TaskError, match=r"task hf:birds: holds 0, expected a text, as task.options.length says"):
+        parts_of(experiment_of(tmp_path / "birds", TEXTS | {"input": "label"}), 0)
+    with pytest.raises(TaskError, match=r"task.options.words = 1: expected an integer from 2"):
+        parts_of(experiment_of(tmp_path / "birds", TEXTS | {"words": 1}), 0)
+
+
+def test_a_model_of_transformers_learns_from_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare()
+    datasets = pytest.importorskip("datasets", minversion="5.2")
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    task = {"model": BERT, "objective": "hugging-face"}
+    table = experiment_of(write_texts(tmp_path), TEXTS, **task).model_dump()
+    experiment = validate(
+        table | {"rounds": 3, "training": {"optimizer": "adam", "lr": 0.01}, "strategy": {"rewind": "none"}},
+        source="test",
+    )
+    with lotteryfl.simulate(experiment, tmp_path / "run", device="cpu", tasks=["hf:birds"]) as view:
+        assert view.status().state == view.status().FINISHED
+        assert view.rounds()["accuracy_personalised"].iloc[-1] > 0.9

@@ -34,6 +34,11 @@ def test_a_client_holds_what_the_file_says(as_list: bool, tmp_path: Path) -> Non
     assert [part.tolist() for part in (second.train, second.validation, second.test)] == [[9, 1], [3], [7, 0]]
 
 
+def test_a_long_file_is_read_to_its_end(tmp_path: Path) -> None:
+    dealt = partition(tmp_path / "who.json", "[[1, 3]," + " " * 2**21 + '{"train": [5], "validation": [2]}]')
+    assert dealt.client(1).train.tolist() == [5]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -318,7 +318,10 @@ def test_wrong_idx_folders_are_refused_by_name(tmp_path: Path) -> None:
         return load_task(make_experiment(task={"name": "mnist", "data_dir": str(folder)})).client_data(0)
 
     labels = np.zeros(1000, dtype=np.uint8)
-    with pytest.raises(TaskError, match=r"nowhere: there is no train-images-idx3-ubyte or train-images-idx3-ubyte\.gz"):
+    with pytest.raises(
+        TaskError,
+        match=r"nowhere: there is no train-images-idx3-ubyte or train-images-idx3-ubyte\.gz; it comes with http",
+    ):
         reading(tmp_path / "nowhere")
     with pytest.raises(TaskError, match="images are 27×27, expected 28×28"):
         reading(write_mnist(tmp_path / "small", side=27))

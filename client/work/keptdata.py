@@ -1,0 +1,88 @@
+"""Clients' data that stays on the device between assignments, as far as the worker's operator allows."""
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, TensorDataset
+
+from lotteryfl.common.memory.bounds import Bound, device_bound
+from lotteryfl.common.tasks import ClientData, Task
+from lotteryfl.common.tasks.parts import is_in_memory
+from lotteryfl.common.training.structure import Rows, mapped, tensors_in
+
+
+class KeptData:
+    """Gives clients' data; what is tensors in memory is kept within a bound, the least recently used goes first.
+
+    A client's data is the same at every assignment, and nobody writes into it: batches are copies.
+    """
+
+    def __init__(self, task: Task, device: torch.device, most: int) -> None:
+        """Keep nothing yet.
+
+        Args:
+            task: whose data.
+            device: where it is kept.
+            most: bytes, of all clients together.
+        """
+        self._task = task
+        self._device = device
+        self._most = most
+        self._kept: OrderedDict[int, ClientData] = OrderedDict()
+        self.nbytes = 0
+        """What is kept now."""
+
+    def of(self, client: int) -> ClientData:
+        """Return one client's data.
+
+        Raises:
+            TaskError: it cannot be had.
+        """
+        if client in self._kept:
+            self._kept.move_to_end(client)
+            return self._kept[client]
+        data = self._task.client_data(client)
+        size = _size(data)
+        if size is None or size > self._most:
+            return data
+        while self.nbytes + size > self._most:
+            self._forget(next(iter(self._kept)))
+        kept = ClientData(*(_moved(part, self._device) for part in vars(data).values()))
+        self._kept[client] = kept
+        self.nbytes += size
+        return kept
+
+    def room(self) -> Bound | None:
+        """Return what of the device's memory is not taken by what is kept; None: it has none of its own.
+
+        Raises:
+            DeviceGoneError: it does not answer.
+        """
+        bound = device_bound(self._device)
+        return bound and Bound(max(0, bound.nbytes - self.nbytes), bound.source)
+
+    def clear(self) -> None:
+        """Keep nothing any more."""
+        self._kept.clear()
+        self.nbytes = 0
+
+    def _forget(self, client: int) -> None:
+        self.nbytes -= _size(self._kept.pop(client)) or 0
+
+
+def _size(data: ClientData) -> int | None:
+    """Return the bytes of a client's data; None: it is not all in memory."""
+    parts = vars(data).values()
+    if not all(map(is_in_memory, parts)):
+        return None
+    return sum(tensor.nbytes for part in parts for tensor in tensors_in(_content(part)))
+
+
+def _moved(part: Dataset[Any], device: torch.device) -> Dataset[Any]:
+    content = mapped(lambda tensor: tensor.to(device), _content(part))
+    return TensorDataset(*content) if isinstance(part, TensorDataset) else Rows(content)
+
+
+def _content(part: Any) -> Any:
+    return part.tensors if isinstance(part, TensorDataset) else part.content
