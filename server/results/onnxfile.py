@@ -5,7 +5,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from lotteryfl.common.training.structure import tensors_in
 from lotteryfl.common.usercode import first_line
 from lotteryfl.server.models.built import EXAMPLES, SHARE, Built, require_same
 
-_NEEDED = ("onnx", "onnxscript")
 _MOST = 2**31 - 1
 """Bytes of a file of Protocol Buffers."""
 _SHARES = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -40,8 +38,11 @@ def save_onnx(path: Path, model: Built, metadata: Mapping[str, str]) -> None:
             what is in the file gives other outputs than the model.
         OSError: the file cannot be written.
     """
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise LotteryFLError(f"--onnx needs {missing[0]}: pip install 'lotteryfl[onnx]'")
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401 - torch.onnx does
+    except ImportError as error:
+        raise LotteryFLError(f"--onnx needs {error.name}: pip install 'lotteryfl[onnx]'") from error
     if sum(tensor.nbytes for tensor in tensors_in(list(model.model.state_dict().values()))) > _MOST:
         raise LotteryFLError(f"--onnx: the model's values take more than the {_MOST:,} bytes of one file of ONNX")
     content = _content(model, metadata)

@@ -1,8 +1,7 @@
 """Which channels of a model stand or fall together, who computes with them, and which are the same for all inputs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,12 +110,3 @@ def columns(weight: Tensor, channels: int) -> Tensor:
 def roots(all_: list[Channels]) -> list[Channels]:
     """Return those that stand for themselves and the same."""
     return [each for each in all_ if each.root() is each]
-
-
-def flows_in(values: Any, flows: Mapping[Any, Flow]) -> Iterator[Flow]:
-    """Yield the flows among a node's arguments."""
-    for value in values:
-        if isinstance(value, tuple | list):
-            yield from flows_in(value, flows)
-        elif isinstance(value, torch.fx.Node) and value in flows:
-            yield flows[value]

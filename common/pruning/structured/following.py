@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.pruning.structured.channels import Channels, Flow, Reading, columns, flows_in
+from lotteryfl.common.pruning.structured.channels import Channels, Flow, Reading, columns
 from lotteryfl.common.usercode import first_line
 
 _CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
@@ -81,7 +81,7 @@ class _Walk(Interpreter):
         """Run a node, then follow what goes through it."""
         result = super().run_node(n)
         if n.op == "output":
-            for flow in flows_in(n.args, self._flows):
+            for flow in self._flows_into(n):
                 flow.channels.root().fixed = True
         elif n.op == "call_function" and (followed := self._follow(n, result)) is not None:
             self._flows[n] = followed
@@ -152,7 +152,7 @@ class _Walk(Interpreter):
 
     def _alone(self, node: Node, name: str, result: Any) -> Flow | None:
         flow = self._flows.get(node.args[0]) if node.args else None  # type: ignore[arg-type]
-        if flow is None or not isinstance(result, Tensor):
+        if flow is None or not isinstance(result, Tensor) or len(node.all_input_nodes) > 1:
             return None
         before = self.env[node.args[0]]  # type: ignore[index]
         if name in _ALONE and result.dim() == before.dim() and result.shape[flow.axis] == before.shape[flow.axis]:
@@ -164,7 +164,7 @@ class _Walk(Interpreter):
         return None
 
     def _lose(self, node: Node, name: str) -> None:
-        for flow in flows_in(node.args, self._flows):
+        for flow in self._flows_into(node):
             count = int(flow.constant.sum())
             if count and name not in _TOGETHER and not self.lost:
                 self.lost = (
@@ -172,6 +172,9 @@ class _Walk(Interpreter):
                     f"through {name}, where they cannot be followed"
                 )
             flow.channels.root().fixed = True
+
+    def _flows_into(self, node: Node) -> list[Flow]:
+        return [self._flows[each] for each in node.all_input_nodes if each in self._flows]
 
     def _tensors(self, node: Node, place: int) -> str | None:
         """Return the name of a tensor of the model among a node's arguments; '': there is none; None: it has others."""
