@@ -49,6 +49,10 @@ class Built:
         args, kwargs = mapped(_halved, self.args), mapped(_halved, self.kwargs)
         return Built(copy_model(self.model).half(), args, kwargs)
 
+    def with_another(self) -> "Built":
+        """Return it with the first of the examples once more."""
+        return Built(self.model, mapped(_with_another, self.args), mapped(_with_another, self.kwargs))
+
     def at_random(self) -> "Built":
         """Return it with other numbers of floating point, drawn at random."""
         with seeded(0):
@@ -147,6 +151,10 @@ def _model(task: Task, run: RunDirectory, tensors: Mapping[str, Tensor]) -> nn.M
 
 def _drawn(tensor: Tensor) -> Tensor:
     return torch.randn_like(tensor) if tensor.is_floating_point() else tensor
+
+
+def _with_another(tensor: Tensor) -> Tensor:
+    return torch.cat([tensor, tensor[:1]]) if tensor.dim() and len(tensor) == EXAMPLES else tensor
 
 
 def _halved(tensor: Tensor) -> Tensor:

@@ -78,12 +78,24 @@ def _check(model: Built, written: Any) -> None:
     from onnx.reference import ReferenceEvaluator
 
     evaluator = ReferenceEvaluator(written)
-    for each in (model, model.at_random()):
-        inputs = [leaf.numpy() for leaf in _pytree.tree_leaves((each.args, each.kwargs)) if isinstance(leaf, Tensor)]
-        found = evaluator.run(None, dict(zip(evaluator.input_names, inputs, strict=True)))
-        expected = each.outputs()
-        share = max([_SHARES.get(tensor.dtype, SHARE) for tensor in expected])
-        require_same("--onnx: the graph", [torch.from_numpy(output) for output in found], expected, share)
+    for count, each in ((EXAMPLES, model), (EXAMPLES + 1, model.with_another().at_random())):
+        try:
+            _compare(evaluator, each)
+        except LotteryFLError:
+            raise
+        except Exception as error:  # whatever the model or the evaluator says
+            raise LotteryFLError(
+                f"--onnx: the model or its graph does not take {count} examples: "
+                f"{type(error).__name__}: {first_line(error)}"
+            ) from error
+
+
+def _compare(evaluator: Any, model: Built) -> None:
+    expected = model.outputs()
+    inputs = [leaf.numpy() for leaf in _pytree.tree_leaves((model.args, model.kwargs)) if isinstance(leaf, Tensor)]
+    found = evaluator.run(None, dict(zip(evaluator.input_names, inputs, strict=True)))
+    share = max([_SHARES.get(tensor.dtype, SHARE) for tensor in expected])
+    require_same("--onnx: the graph", [torch.from_numpy(output) for output in found], expected, share)
 
 
 def _open(value: Any) -> Any:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from click.testing import CliRunner
 from torch import Tensor, nn
 
+from lotteryfl.commands.inspect import export
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.pruning.structured.resizing import load_structured
 from lotteryfl.common.tasks import load_task
@@ -172,6 +174,38 @@ def test_a_graph_does_the_same_for_any_number_of_examples(
     assert str(Path(__file__).parents[3]).encode() not in out.read_bytes()
     values = sum(np.prod(each.dims, dtype=int) for each in proto.graph.initializer if each.data_type in (1, 10))
     assert values == sum(tensor.numel() for tensor in safetensors.torch.load_file(plain).values())
+
+
+def test_a_graph_for_so_many_examples_alone_is_refused(run: RunDirectory, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    path = tmp_path / "forms_task.py"
+    path.write_text(
+        TASK
+        + """
+class Two(nn.Sequential):
+    def forward(self, inputs):
+        return super().forward(inputs + torch.zeros(2, 6))
+
+def model():
+    return Two(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3))
+"""
+    )
+    with pytest.raises(
+        LotteryFLError, match=r"^--onnx: the model or its graph does not take 3 examples: RuntimeError: The size"
+    ):
+        export_ticket(run, 1, tmp_path / "a.onnx", form=Form(onnx=True, tasks=[str(path)]))
+    assert not (tmp_path / "a.onnx").exists()
+
+
+def test_the_command_says_what_was_taken_out(run: RunDirectory, task: str, tmp_path: Path) -> None:
+    out = tmp_path / "small.safetensors"
+    arguments = [str(run.path), "--client=1", "--structured", f"--out={out}", f"--task={task}"]
+    result = CliRunner().invoke(export, arguments)
+    tensors, whole = safetensors.torch.load_file(out), ticket_tensors(run, 1)
+    after, before = (sum(each.numel() for each in model.values()) for model in (tensors, whole))
+    rows = len(whole["0.weight"]) - len(tensors["0.weight"])
+    assert result.output == f"{out} written, {rows} rows of 1 layers fewer: {after} of {before} values\n"
 
 
 BY_NAME = """
