@@ -1,7 +1,9 @@
 """A model of a run in other forms: smaller, as a graph, in float16, and together; its outputs are the model's."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,11 @@ def client(k, experiment):
     labels = inputs[:, :3].argmax(dim=1)
     return [(inputs[part], labels[part]) for part in (slice(0, 12), slice(12, 18), slice(18, 27))]
 """
+
+
+installed = pytest.mark.skipif(
+    not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))), reason="needs lotteryfl[onnx]"
+)
 
 
 def mlp() -> nn.Module:
@@ -130,12 +137,12 @@ def test_what_does_not_go_together_is_one_line(run: RunDirectory, tmp_path: Path
     assert not (tmp_path / "small").exists()
 
 
-@pytest.mark.parametrize("library", ["onnx", "onnxscript"])
+@pytest.mark.parametrize("library", ["onnxruntime", "onnxscript"])
 def test_onnx_without_its_libraries_names_the_extra(
     run: RunDirectory, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "onnx", sys.modules.get("onnx", type(sys)("onnx")))
-    monkeypatch.setitem(sys.modules, library, None)
+    for name in ("onnxruntime", "onnxscript"):  # whether they are there or not
+        monkeypatch.setitem(sys.modules, name, None if name == library else ModuleType(name))
     with pytest.raises(LotteryFLError, match=rf"^--onnx needs {library}: pip install 'lotteryfl\[onnx\]'$"):
         export_ticket(run, 1, tmp_path / "a.onnx", form=Form(onnx=True, tasks=[task]))
 
@@ -148,20 +155,21 @@ def test_a_name_of_another_format_is_refused(run: RunDirectory, tmp_path: Path, 
 
 
 def evaluated(out: Path, given: dict[str, Tensor]) -> list[Any]:
-    from onnx.reference import ReferenceEvaluator
+    import onnxruntime
 
-    evaluator = ReferenceEvaluator(str(out))
-    assert evaluator.input_names == list(given)
-    return list(evaluator.run(None, {name: tensor.numpy() for name, tensor in given.items()}))
+    session = onnxruntime.InferenceSession(out)
+    assert [each.name for each in session.get_inputs()] == list(given)
+    return list(session.run(None, {name: tensor.numpy() for name, tensor in given.items()}))
 
 
+@installed
 @pytest.mark.parametrize("structured", [False, True])
 @pytest.mark.parametrize("half", [False, True])
 def test_a_graph_does_the_same_for_any_number_of_examples(
     run: RunDirectory, task: str, tmp_path: Path, structured: bool, half: bool
 ) -> None:
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
+    import onnx
+
     out, plain = tmp_path / "ticket.onnx", tmp_path / "ticket.safetensors"
     for path, as_onnx in ((out, True), (plain, False)):
         export_ticket(run, 1, path, form=Form(half, structured, as_onnx, [task]))
@@ -176,9 +184,8 @@ def test_a_graph_does_the_same_for_any_number_of_examples(
     assert values == sum(tensor.numel() for tensor in safetensors.torch.load_file(plain).values())
 
 
+@installed
 def test_a_graph_for_so_many_examples_alone_is_refused(run: RunDirectory, tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
     path = tmp_path / "forms_task.py"
     path.write_text(
         TASK
@@ -239,9 +246,9 @@ def client(k, experiment):
 """
 
 
+@pytest.mark.slow  # more than a few seconds beside libraries of images and texts
+@installed
 def test_a_graph_has_what_the_objective_gives_the_model(tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
     declare()  # torchmetrics imports torchvision where it is
     path, out = tmp_path / "by_name.py", tmp_path / "model.onnx"
     path.write_text(BY_NAME)
