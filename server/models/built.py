@@ -1,5 +1,6 @@
 """A model of a run as a module, built by its task, with an example of what it gets."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,7 @@ class Built:
     model: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    """In the order in which the model names them, as graphs have them."""
 
     def outputs(self) -> list[Tensor]:
         """Return the tensors that it makes of the example."""
@@ -88,10 +90,13 @@ def built(run: RunDirectory, tensors: Mapping[str, Tensor], client: int, tasks: 
         ) from error
     finally:
         hook.remove()
+    if not calls:
+        raise LotteryFLError(f"task {task.name}: its objective does not call the model, but what is in it")
     args, kwargs = calls[0]
     if isinstance(objective, HuggingFace):
         kwargs.pop(objective.labels_key, None)
-    return Built(model, args, kwargs)
+    names = [name for name in inspect.signature(model.forward).parameters if name in kwargs]
+    return Built(model, args, {name: kwargs[name] for name in dict.fromkeys([*names, *kwargs])})
 
 
 def smaller_model(whole: Built) -> tuple[Built, Smaller]:

@@ -15,22 +15,11 @@ from lotteryfl.common.usercode import first_line
 
 _CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
 _ALONE = {
-    *("relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "silu_", "mish", "softplus", "tanh", "sigmoid"),
-    *(
-        "hardtanh",
-        "hardtanh_",
-        "hardswish",
-        "hardswish_",
-        "hardsigmoid",
-        "selu",
-        "celu",
-        "clamp",
-        "dropout",
-        "dropout_",
-    ),
-    *("feature_dropout", "contiguous", "clone", "detach", "alias", "to", "_to_copy", "slice"),
-    *("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d"),
-    *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "upsample_nearest2d"),
+    *("relu", "relu_", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "silu_", "mish", "softplus"),
+    *("tanh", "sigmoid", "hardtanh", "hardtanh_", "hardswish", "hardswish_", "hardsigmoid", "clamp"),
+    *("dropout", "dropout_", "feature_dropout", "contiguous", "clone", "detach", "alias", "to", "_to_copy", "slice"),
+    *("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "upsample_nearest2d"),
+    *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
 }
 """Operators by which a channel becomes itself alone, and is constant if it was, but at borders."""
 _TOGETHER = {"add", "add_", "maximum"}
@@ -131,7 +120,7 @@ class _Walk(Interpreter):
         """Have a batch norm scale its input's channels, each by itself."""
         names = [self._tensors(node, place) for place in range(1, 5)]
         flow = self._flows.get(node.args[0])  # type: ignore[arg-type]
-        if flow is None or flow.axis != 1 or None in names or node.args[5]:
+        if flow is None or (flow.axis, flow.width) != (1, 1) or None in names or node.args[5]:
             return None
         flow.channels.root().rows.extend(name for name in names if name)
         return flow

@@ -20,15 +20,13 @@ class Smaller:
     """Its state dict."""
     rows: int
     """How many rows and filters were taken out."""
-    layers: int
-    """Of so many layers."""
     before: int
     """How many values the state dict had."""
 
     def described(self) -> str:
         """Say what was taken out."""
         after = sum(tensor.numel() for tensor in self.tensors.values())
-        return f"{self.rows:,} rows of {self.layers} layers fewer: {after:,} of {self.before:,} values"
+        return f"{self.rows:,} rows fewer: {after:,} of {self.before:,} values"
 
 
 def smaller(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Smaller:
@@ -61,7 +59,7 @@ def smaller(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     weights = [name for each in gone for name in each.rows if tensors[name].dim() > 1]
     rows = sum(len(model.get_parameter(name)) - len(tensors[name]) for name in weights)
     before = sum(tensor.numel() for tensor in model.state_dict().values())
-    return Smaller({name: tensor.detach().clone() for name, tensor in tensors.items()}, rows, len(weights), before)
+    return Smaller({name: tensor.detach().clone() for name, tensor in tensors.items()}, rows, before)
 
 
 def load_structured(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

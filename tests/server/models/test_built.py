@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
+from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.tasks import load_task
 from lotteryfl.server.models.built import built
 from lotteryfl.server.models.ticket import global_tensors
@@ -11,6 +13,7 @@ from lotteryfl.server.rounds.setup import set_up
 from tests.support.bench import tiny_experiment
 
 CODE = """
+import pytest
 import torch
 from torch import nn
 
@@ -43,3 +46,27 @@ def test_a_model_that_reckons_its_own_loss_is_asked_for_its_outputs_alone(tmp_pa
     assert list(found.kwargs) == ["features"]
     assert torch.equal(found.kwargs["features"], torch.full((2, 6), 3.0))
     assert [list(output.shape) for output in found.outputs()] == [[2, 3]]
+
+
+def test_an_objective_that_goes_round_the_models_forward_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "round_about.py"
+    path.write_text(
+        CODE
+        + """
+import lotteryfl
+
+class objective(lotteryfl.objectives.Classification):
+    def outputs(self, model, batch):
+        return model.head(batch["features"])
+    def labels(self, batch):
+        return batch["labels"]
+"""
+    )
+    experiment = tiny_experiment(task={"name": str(path)})
+    with (
+        set_up(tmp_path / "run", experiment, load_task(experiment, [str(path)])) as run,
+        pytest.raises(
+            LotteryFLError, match=r"^task round_about: its objective does not call the model, but what is in"
+        ),
+    ):
+        built(run, global_tensors(run), 0, [str(path)])
