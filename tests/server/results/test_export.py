@@ -22,6 +22,7 @@ from lotteryfl.server.results.verify import verify
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries
 from tests.support.bench import Bench, Tied, TinyTask, simulated, tiny_experiment
+from tests.support.tensorfiles import header
 
 Drive = Callable[..., Bench]
 
@@ -194,11 +195,6 @@ def test_no_other_format_is_written_under_its_name(run: RunDirectory, tmp_path: 
     with pytest.raises(LotteryFLError, match=f"--out .*{name}: expected a name that ends in .safetensors"):
         export_ticket(run, 0, tmp_path / name)
     assert not (tmp_path / name).exists()
-
-
-def header(path: Path) -> dict[str, str]:
-    with safetensors.safe_open(path, "pt") as file:
-        return dict(file.metadata())
 
 
 def test_the_header_says_what_is_in_the_file(run: RunDirectory, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from lotteryfl.server.models.ticket import ticket_tensors
 from lotteryfl.server.results.ticket import Form, export_global, export_ticket
 from lotteryfl.server.rounds.setup import set_up
 from lotteryfl.server.store.rundir import RunDirectory
-from tests.server.results.test_export import header
 from tests.support.bench import TinyTask, simulated, tiny_experiment
+from tests.support.tensorfiles import header
 from tests.support.torchvisionoperators import declare
 
 TASK = """
