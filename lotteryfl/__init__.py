@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         prune_fixed_amount,
         rewind,
     )
+    from lotteryfl.common.pruning.structured.resizing import load_structured
     from lotteryfl.common.tasks.base import ClientData, Task
     from lotteryfl.common.training import objectives
     from lotteryfl.common.training.loop import evaluate, train
@@ -44,6 +45,7 @@ __all__ = [
     "get_prune_params",
     "get_prune_summary",
     "load_experiment",
+    "load_structured",
     "make_permanent",
     "objectives",
     "open_run",
@@ -74,6 +76,7 @@ __getattr__, __dir__ = front(
         "get_prune_params": "common.pruning.prune",
         "get_prune_summary": "common.pruning.prune",
         "load_experiment": "running.scripts",
+        "load_structured": "common.pruning.structured.resizing",
         "make_permanent": "common.pruning.prune",
         "objectives": "common.training.objectives",
         "open_run": "server.results.view",

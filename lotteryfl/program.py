@@ -34,7 +34,7 @@ COMMANDS = {
     "work": Known("work", "Be a worker: fetch assignments, train, return tickets, until the run is over."),
     "simulate": Known("run", "Run an experiment in this one process, with the same result as over gRPC."),
     "status": Known("inspect", "Say where a run stands, from its directory or its coordinator."),
-    "export": Known("inspect", "Write a client's ticket, or the global model, as a plain state dict."),
+    "export": Known("inspect", "Write a client's ticket, or the global model, as a plain state dict or as ONNX."),
     "verify": Known("inspect", "Check a run directory: database, rounds, masks, models, tickets."),
     "compare": Known(
         "compare", "Compare strategies over seeds; what has finished is kept, what was interrupted goes on."

@@ -240,6 +240,11 @@ class HuggingFace(Labelled):
             self.score, self.higher_is_better = measured.score, measured.higher_is_better
             self.mean_over_examples = measured.mean_over_examples and not isinstance(measured, LanguageModelling)
 
+    @property
+    def labels_key(self) -> str:
+        """Of the labels in a batch: who only asks the model for its outputs has none."""
+        return self._labels
+
     def outputs(self, model: nn.Module, batch: Any) -> Any:
         """Return the model's own outputs, with loss and logits."""
         if not isinstance(batch, Mapping):

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.filesize import decimal
 
-from lotteryfl.commands.options import channel_options, strategy_option
+from lotteryfl.commands.options import channel_options, strategy_option, task_option
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
@@ -37,22 +37,32 @@ def status(where: str, security: ChannelSecurity) -> None:
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--client", type=click.IntRange(min=0), help="Whose ticket.")
 @click.option("--global", "of_all", is_flag=True, help="The newest global model.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="A .safetensors file.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A .safetensors file, or an .onnx one.")
 @click.option("--half", is_flag=True, help="Write float16.")
+@click.option("--structured", is_flag=True, help="Take rows and filters out that are pruned whole: a smaller model.")
+@click.option("--onnx", is_flag=True, help="Write ONNX, which runs without the model's code.")
+@task_option
 @strategy_option(passed_on=False)
-def export(directory: Path, client: int | None, of_all: bool, out: Path, half: bool) -> None:
-    """Write a client's ticket, or the global model, as a plain state dict."""
-    from lotteryfl.server.results.ticket import export_global, export_ticket
+def export(
+    directory: Path,
+    client: int | None,
+    of_all: bool,
+    out: Path,
+    half: bool,
+    structured: bool,
+    onnx: bool,
+    tasks: tuple[str, ...],
+) -> None:
+    """Write a client's ticket, or the global model, as a plain state dict or as ONNX."""
+    from lotteryfl.server.results.ticket import Form, export_global, export_ticket
     from lotteryfl.server.store.rundir import inspected
 
     if (client is not None) == of_all:
         raise click.UsageError("export: expected one of --client and --global")
+    form = Form(half, structured, onnx, tasks)
     with inspected(directory) as run:
-        if client is None:
-            export_global(run, out, half=half)
-        else:
-            export_ticket(run, client, out, half=half)
-    click.echo(f"{out} written")
+        left = export_global(run, out, form=form) if client is None else export_ticket(run, client, out, form=form)
+    click.echo(f"{out} written{f', {left.described()}' if left else ''}")
 
 
 @click.command()

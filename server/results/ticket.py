@@ -1,7 +1,9 @@
-"""A model of a run as a plain state dict in a safetensors file, whose header says what it is."""
+"""A model of a run in a file that says what it is: as a plain state dict, or with its graph."""
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,50 +14,82 @@ from lotteryfl.common.models import DATASETS
 from lotteryfl.common.models.named import model_name
 from lotteryfl.common.privatefiles import SHARED_FILE
 from lotteryfl.common.pruning.parameters import digest
+from lotteryfl.common.pruning.structured.resizing import Smaller
 from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tensors.file import save
+from lotteryfl.server.models.built import built, smaller_model
 from lotteryfl.server.models.ticket import client_row, global_tensors, ticket_tensors
+from lotteryfl.server.results.onnxfile import save_onnx
 from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.rundir import RunDirectory
 
 
-def export_ticket(run: RunDirectory, client: int, out: Path, *, half: bool = False) -> None:
-    """Write `ticket_tensors`: `model.load_state_dict(safetensors.torch.load_file(out))`.
+class Form(NamedTuple):
+    """In what form a model is written."""
+
+    half: bool = False
+    """What is of floating point is in float16."""
+    structured: bool = False
+    """Without the rows and filters that it can do without."""
+    onnx: bool = False
+    """As ONNX, which any runtime of it runs without the model's code; else as its state dict, in safetensors."""
+    tasks: Sequence[str] = ()
+    """Files and modules of tasks that are allowed here: the latter two need the model itself, and a client's data."""
+
+
+_PLAIN = Form()
+
+
+def export_ticket(run: RunDirectory, client: int, out: Path, *, form: Form = _PLAIN) -> Smaller | None:
+    """Write `ticket_tensors`: `model.load_state_dict(safetensors.torch.load_file(out))`, or in another form.
 
     Args:
         run: whose client it is.
         client: its number.
         out: the file.
-        half: what is of floating point is written in float16.
+        form: in what form.
+
+    Returns:
+        What is left of the model, where it is `structured`.
 
     Raises:
         LotteryFLError: there is no such client, the file cannot be written or is to be of another format, the model's
-            state dict has what no such file holds, or a value is beyond float16.
+            state dict has what no such file holds, or it cannot be had in this form.
     """
     tensors = ticket_tensors(run, client)
     file = client_row(run, client).ticket
     rows = run.database.select("SELECT round FROM results WHERE file = ?", file).fetchall()
-    _write(run, tensors, {"client": str(client), "round": str(rows[0][0] if rows else run.model_round)}, out, half=half)
+    what = {"client": str(client), "round": str(rows[0][0] if rows else run.model_round)}
+    return _write(run, tensors, what, out, form)
 
 
-def export_global(run: RunDirectory, out: Path, *, half: bool = False) -> None:
-    """Write `global_tensors`, as `export_ticket` does.
+def export_global(run: RunDirectory, out: Path, *, form: Form = _PLAIN) -> Smaller | None:
+    """Write `global_tensors`, as `export_ticket` does; client 0's data are the example that some forms need.
 
     Raises:
         LotteryFLError: as there.
     """
-    _write(run, global_tensors(run), {"round": str(run.model_round)}, out, half=half)
+    return _write(run, global_tensors(run), {"round": str(run.model_round)}, out, form)
 
 
-def _write(run: RunDirectory, tensors: dict[str, Tensor], what: dict[str, str], out: Path, *, half: bool) -> None:
-    if out.suffix not in ("", ".safetensors"):
-        raise LotteryFLError(f"--out {out}: expected a name that ends in .safetensors, which is what is written")
+def _write(
+    run: RunDirectory, tensors: dict[str, Tensor], what: Mapping[str, str], out: Path, form: Form
+) -> Smaller | None:
+    suffix = ".onnx" if form.onnx else ".safetensors"
+    if out.suffix not in ("", suffix):
+        raise LotteryFLError(f"--out {out}: expected a name that ends in {suffix}, which is what is written")
     if other := ExtraState.kept(run.database).other:
         raise LotteryFLError(
             f"{run.path}: {other}, which a .safetensors file cannot hold and load_state_dict wants: expected "
             "get_extra_state() to return a tensor; lotteryfl.open_run(DIR).ticket(CLIENT) has all the rest"
         )
-    if half:
+    model, left = None, None
+    if form.structured or form.onnx:
+        model = built(run, tensors, int(what.get("client", 0)), form.tasks)
+    if model is not None and form.structured:
+        model, left = smaller_model(model)
+        tensors = left.tensors
+    if form.half:
         tensors = {name: _halved(name, tensor) for name, tensor in tensors.items()}
     metadata = {
         "format": "pt",  # without which transformers reads no file
@@ -64,12 +98,17 @@ def _write(run: RunDirectory, tensors: dict[str, Tensor], what: dict[str, str], 
         **what,
         "run": run.database.get("run_id"),
         "density": f"{_density(run, tensors):.6g}",
+        **({"rows_removed": str(left.rows)} if left else {}),
         "model_sha256": digest(tensors),
     }
     try:
-        save(out, tensors, mode=SHARED_FILE, metadata=metadata)
+        if model is not None and form.onnx:
+            save_onnx(out, model.halved() if form.half else model, metadata)
+        else:
+            save(out, tensors, mode=SHARED_FILE, metadata=metadata)
     except OSError as error:
         raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror}") from error
+    return left
 
 
 def _halved(name: str, tensor: Tensor) -> Tensor:

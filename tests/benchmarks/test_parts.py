@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import ballast, frozen, privacy, results, workermemory
+from benchmarks import ballast, exports, frozen, privacy, results, workermemory
 from benchmarks.parts import PARTS, rows_of
 
 
@@ -60,3 +60,12 @@ def test_a_case_of_a_workers_memory_is_measured() -> None:
     case = workermemory.CASES[0]
     workermemory.prepare(case)()
     assert workermemory.counted(case) > 0
+
+
+def test_the_forms_of_an_export_are_measured() -> None:
+    found = exports.measured(exports.QUICK)
+    dense, weights, rows, small, half, both = found.values()
+    assert dense.file == weights.file == rows.file > half.file
+    assert small.values < dense.values
+    assert both.file < small.file < dense.file
+    assert all(min(outcome.seconds.values) > 0 for outcome in found.values())

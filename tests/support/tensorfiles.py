@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import safetensors
 import torch
 from torch import Tensor
 
@@ -58,3 +59,9 @@ def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     for name, tensor in one.items():
         assert (tensor.dtype, tensor.shape) == (other[name].dtype, other[name].shape), name
         assert encode({"t": tensor}) == encode({"t": other[name]}), name
+
+
+def header(path: Path) -> dict[str, str]:
+    """What a file says of the whole."""
+    with safetensors.safe_open(path, "pt") as file:
+        return dict(file.metadata())

@@ -13,7 +13,7 @@ from lotteryfl.common.experiment.experiment import Experiment, from_json, load
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.server.models.ticket import global_tensors, ticket_tensors
-from lotteryfl.server.results.ticket import export_ticket
+from lotteryfl.server.results.ticket import Form, export_ticket
 from lotteryfl.server.rounds.setup import set_up
 from lotteryfl.server.store.rundir import RunDirectory
 from tests.support.bench import Tied, TinyTask, simulated, tiny_experiment
@@ -68,7 +68,7 @@ def test_a_run_goes_on_from_anothers_global_model_and_from_a_ticket(run: RunDire
 
 
 def test_what_was_exported_in_half_is_theta_0_in_the_models_dtype(run: RunDirectory, tmp_path: Path) -> None:
-    export_ticket(run, 1, tmp_path / "ticket.safetensors", half=True)
+    export_ticket(run, 1, tmp_path / "ticket.safetensors", form=Form(half=True))
     with begun(tmp_path / "next", tmp_path / "ticket.safetensors") as next_:
         initial, ticket = open_file(next_.model_path(0)), ticket_tensors(run, 1)
         for spec in next_.table:

@@ -17,11 +17,12 @@ from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.pruning.prune import get_prune_params
 from lotteryfl.common.training.loop import evaluate
 from lotteryfl.server.models.ticket import ticket_tensors
-from lotteryfl.server.results.ticket import export_global, export_ticket
+from lotteryfl.server.results.ticket import Form, export_global, export_ticket
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries
 from tests.support.bench import Bench, Tied, TinyTask, simulated, tiny_experiment
+from tests.support.tensorfiles import header
 
 Drive = Callable[..., Bench]
 
@@ -196,11 +197,6 @@ def test_no_other_format_is_written_under_its_name(run: RunDirectory, tmp_path: 
     assert not (tmp_path / name).exists()
 
 
-def header(path: Path) -> dict[str, str]:
-    with safetensors.safe_open(path, "pt") as file:
-        return dict(file.metadata())
-
-
 def test_the_header_says_what_is_in_the_file(run: RunDirectory, tmp_path: Path) -> None:
     export_ticket(run, 2, tmp_path / "ticket.safetensors")
     export_global(run, tmp_path / "global.safetensors")
@@ -222,7 +218,7 @@ def test_the_global_model_is_what_the_rounds_made(run: RunDirectory, tmp_path: P
 
 def test_half_is_float16_and_what_it_cannot_hold_is_named(run: RunDirectory, tmp_path: Path) -> None:
     for name, half in (("whole", False), ("half", True)):
-        export_ticket(run, 1, tmp_path / name, half=half)
+        export_ticket(run, 1, tmp_path / name, form=Form(half=half))
     whole, half_ = (safetensors.torch.load_file(tmp_path / name) for name in ("whole", "half"))
     assert half_.keys() == whole.keys()
     for name, tensor in whole.items():
@@ -240,5 +236,5 @@ def test_half_is_float16_and_what_it_cannot_hold_is_named(run: RunDirectory, tmp
         simulated(tmp_path / "run", tiny_experiment(rounds=1), TinyTask(large)) as other,
         pytest.raises(LotteryFLError, match=r"--half: norm.running_mean holds .*, and float16 ends at 65504"),
     ):
-        export_global(other, tmp_path / "large", half=True)
+        export_global(other, tmp_path / "large", form=Form(half=True))
     assert not (tmp_path / "large").exists()
