@@ -252,7 +252,6 @@ def test_drawing_keeps_how_examples_are_read(tmp_path: Path) -> None:
     assert (again.collate, len(again)) == (len, 4)
 
 
-@pytest.mark.slow  # beside hundreds of other tests in one process, the reading process has crashed in torch
 def test_processes_read_the_same_and_end_with_the_training(tmp_path: Path) -> None:
     code = BY_NAME + ROWS.format(item="{'x': self.x[i], 'y': self.y[i]}") + returning("Data(x, y)")
     expected = trained(load(tmp_path, code))
