@@ -14,7 +14,7 @@ __all__ = ["client", "collate", "model", "objective"]
 
 
 def model() -> nn.Module:
-    """Return the model with adapters; of a pretrained one: AutoModelForSequenceClassification.from_pretrained(FOLDER)."""
+    """Return the model with adapters; one with weights is AutoModelForSequenceClassification.from_pretrained(FOLDER)."""
     config = AutoConfig.from_pretrained(Path(__file__).with_name("tiny-bert"))
     adapters = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=8, target_modules="all-linear")
     adapted: nn.Module = get_peft_model(AutoModelForSequenceClassification.from_config(config), adapters)

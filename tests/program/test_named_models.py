@@ -12,7 +12,7 @@ import lotteryfl
 from lotteryfl.commands.inspect import export
 from lotteryfl.common.experiment.experiment import from_json, to_json
 from lotteryfl.common.pruning.parameters import digest
-from tests.support.torchvisionoperators import declare
+from tests.support.libraries import library
 
 MODELS = """
 from torch import nn
@@ -68,9 +68,9 @@ def exported(run: Path, *options: str) -> Result:
     return CliRunner().invoke(export, [str(run), *options])
 
 
+@pytest.mark.extras
 def test_a_librarys_model_is_trained(tmp_path: Path) -> None:
-    declare()
-    pytest.importorskip("timm")
+    library("timm")
     source = experiment(tmp_path, name="digits", model="timm:test_resnet?norm_layer=groupnorm1")
     with lotteryfl.simulate(lotteryfl.load_experiment(source), tmp_path / "run", device="cpu") as view:
         assert view.status().state == view.status().FINISHED
@@ -87,9 +87,9 @@ def client(k, experiment):
 """
 
 
+@pytest.mark.extras
 def test_a_transformer_of_a_local_folder_starts_from_its_weights_and_needs_the_folder_no_more(tmp_path: Path) -> None:
-    declare()
-    transformers = pytest.importorskip("transformers")
+    transformers = library("transformers")
     config = transformers.BertConfig(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=20, num_labels=2
     )
