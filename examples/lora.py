@@ -14,7 +14,7 @@ __all__ = ["client", "collate", "model", "objective"]
 
 
 def model() -> nn.Module:
-    """Return the model with adapters; one with weights is AutoModelForSequenceClassification.from_pretrained(FOLDER)."""
+    """Return the model with adapters; weights of a folder come by `from_pretrained` in the place of `from_config`."""
     config = AutoConfig.from_pretrained(Path(__file__).with_name("tiny-bert"))
     adapters = LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=8, target_modules="all-linear")
     adapted: nn.Module = get_peft_model(AutoModelForSequenceClassification.from_config(config), adapters)

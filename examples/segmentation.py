@@ -36,4 +36,4 @@ def client(k: int, experiment: Experiment) -> list[tuple[Tensor, ...]]:
     images = random.uniform(0.7, 1.3) * shown + random.normal(0, 0.2, edge.shape)
     labels = np.where(abs(edge) < 0.5, BORDER, (edge < 0) * (1 + (striped > 0)))
     parts = (torch.tensor(images[:, None], dtype=torch.float32), torch.tensor(labels))
-    return list(zip(*(part.split([80, 20, 60]) for part in parts), strict=True))
+    return list(zip(*(torch.split(part, [80, 20, 60]) for part in parts), strict=True))

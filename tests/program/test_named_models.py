@@ -12,7 +12,7 @@ import lotteryfl
 from lotteryfl.commands.inspect import export
 from lotteryfl.common.experiment.experiment import from_json, to_json
 from lotteryfl.common.pruning.parameters import digest
-from tests.support.libraries import library
+from tests.support.libraries import environment, library
 
 MODELS = """
 from torch import nn
@@ -109,3 +109,44 @@ def test_a_transformer_of_a_local_folder_starts_from_its_weights_and_needs_the_f
     again = from_json(to_json(loaded))
     with lotteryfl.simulate(again, tmp_path / "run", device="cpu", tasks=[str(tmp_path / "own_task.py")]) as view:
         assert view.status().state == view.status().FINISHED
+
+
+TRANSFORMED = """
+import torch
+from torchvision.transforms import v2
+
+transform = v2.Compose([v2.RandomCrop(16, padding=2), v2.RandomHorizontalFlip(), v2.Normalize([0.5] * 3, [0.5] * 3)])
+
+def client(k, experiment):
+    images, labels = torch.rand(16, 3, 16, 16), torch.arange(16) % 2
+    return [(images + labels[:, None, None, None], labels)] * 3
+
+def augment(batch, generator):
+    images, labels = batch
+    return transform(images), labels
+"""
+
+
+@pytest.mark.extras
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model",
+    [
+        "torchvision:resnet18?norm_layer=groupnorm&num_classes=2",
+        "timm:resnet18?norm_layer=groupnorm&num_classes=2&in_chans=3",
+    ],
+)
+def test_torchvisions_transforms_augment_resnets_with_the_same_bits_in_processes(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torchvision", "timm"):
+        library(name)
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    task = tmp_path / f"{tmp_path.name}.py"  # in one process, files from different folders have different names
+    task.write_text(TRANSFORMED)
+    loaded = lotteryfl.load_experiment(experiment(tmp_path, name=task.name, model=model))
+    with lotteryfl.simulate(loaded, tmp_path / "simulated", device="cpu") as view:
+        expected = digest(view.global_model())
+    with lotteryfl.run(loaded, tmp_path / "run", workers=2, device="cpu") as view:
+        assert digest(view.global_model()) == expected
