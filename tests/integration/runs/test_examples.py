@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import lotteryfl
-from tests.support.libraries import environment, library
+from tests.support.libraries import environment, let_torchvision_be_imported, library
 from tests.support.paths import ROOT
 from tests.support.runs import Start, assert_same_bits, read_summary
 
@@ -43,6 +43,7 @@ def examples(*fast: str) -> list[Any]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where somebody stands who has the examples: what they say to do first is done."""
+    let_torchvision_be_imported()
     folder = tmp_path_factory.mktemp("somebodys")
     shutil.copytree(ROOT / "examples", folder / "examples")
     subprocess.run([sys.executable, "examples/diabetes.py", "runs/clinics"], cwd=folder, check=True)
