@@ -10,8 +10,11 @@ READY_TO_REPORT := $(READY)-report
 READY_TO_DEVELOP := $(READY)-dev
 READY_TO_FUZZ := $(READY)-fuzz
 
+# Heavy libraries that models come from: an environment of their own, and .venv stays what the other targets need.
+LIBRARIES := .venv-extras
+
 .DEFAULT_GOAL := help
-.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow coverage lint audit format protos protos-check \
+.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-extras coverage lint audit format protos protos-check \
   chaos soak fuzz bench clean
 .NOTPARALLEL: # one pip at a time
 
@@ -51,6 +54,16 @@ coverage: $(READY_TO_DEVELOP) ## the tests, and how much of the code they run: n
 test-slow: $(READY_TO_DEVELOP) ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
 
+# torchvision, which timm needs too, asks for the torch that it was built with, in the place of the one that is pinned.
+$(LIBRARIES)/.ready: pyproject.toml constraints.txt
+	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(LIBRARIES)
+	$(LIBRARIES)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,datasets,peft,transformers]'
+	$(LIBRARIES)/bin/python -m pip install --quiet --no-deps timm torchvision
+	touch $@
+
+test-extras: $(LIBRARIES)/.ready ## what is tested with timm, torchvision, transformers, peft and datasets, in .venv-extras
+	LOTTERYFL_TEST_EXTRAS=1 $(LIBRARIES)/bin/python -m pytest -m extras -n 2
+
 lint: $(READY_TO_DEVELOP) protos-check ## format, lint, layering and types, and that the generated code is fresh
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -89,4 +102,4 @@ bench: $(READY_TO_DEVELOP) ## every figure beside its baseline, in under 20 minu
 	$(BIN)/python -m benchmarks $(ONLY)
 
 clean: ## remove .venv and caches
-	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf .venv $(LIBRARIES) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

@@ -130,6 +130,16 @@ def test_the_demo_installs_nothing_but_what_runs_it(make: Make) -> None:
     assert ".[" not in planned
 
 
+@pytest.mark.parametrize("target", ["demo", "test", "test-slow", "coverage"])
+def test_heavy_libraries_are_in_an_environment_of_their_own(make: Make, target: str) -> None:
+    heavy = make("--dry-run", "test-extras").stdout
+    assert ".venv-extras/bin/python -m pip install --quiet --no-deps timm torchvision" in heavy
+    assert ".venv-extras/bin/python -m pytest -m extras" in heavy
+    assert ".venv/" not in heavy
+    planned = make("--dry-run", target).stdout
+    assert not any(name in planned for name in (".venv-extras", "timm", "torchvision", "transformers", "peft"))
+
+
 def test_a_checkout_without_links_is_told_how_to_get_them(make: Make, tmp_path: Path) -> None:
     """Git writes a link's text into a file where core.symlinks is false, as on Windows."""
     python(tmp_path / "path", "python3.11", "3.11")

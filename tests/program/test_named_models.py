@@ -12,7 +12,7 @@ import lotteryfl
 from lotteryfl.commands.inspect import export
 from lotteryfl.common.experiment.experiment import from_json, to_json
 from lotteryfl.common.pruning.parameters import digest
-from tests.support.torchvisionoperators import declare
+from tests.support.libraries import environment, library
 
 MODELS = """
 from torch import nn
@@ -68,9 +68,9 @@ def exported(run: Path, *options: str) -> Result:
     return CliRunner().invoke(export, [str(run), *options])
 
 
+@pytest.mark.extras
 def test_a_librarys_model_is_trained(tmp_path: Path) -> None:
-    declare()
-    pytest.importorskip("timm")
+    library("timm")
     source = experiment(tmp_path, name="digits", model="timm:test_resnet?norm_layer=groupnorm1")
     with lotteryfl.simulate(lotteryfl.load_experiment(source), tmp_path / "run", device="cpu") as view:
         assert view.status().state == view.status().FINISHED
@@ -87,9 +87,9 @@ def client(k, experiment):
 """
 
 
+@pytest.mark.extras
 def test_a_transformer_of_a_local_folder_starts_from_its_weights_and_needs_the_folder_no_more(tmp_path: Path) -> None:
-    declare()
-    transformers = pytest.importorskip("transformers")
+    transformers = library("transformers")
     config = transformers.BertConfig(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=20, num_labels=2
     )
@@ -109,3 +109,44 @@ def test_a_transformer_of_a_local_folder_starts_from_its_weights_and_needs_the_f
     again = from_json(to_json(loaded))
     with lotteryfl.simulate(again, tmp_path / "run", device="cpu", tasks=[str(tmp_path / "own_task.py")]) as view:
         assert view.status().state == view.status().FINISHED
+
+
+TRANSFORMED = """
+import torch
+from torchvision.transforms import v2
+
+transform = v2.Compose([v2.RandomCrop(16, padding=2), v2.RandomHorizontalFlip(), v2.Normalize([0.5] * 3, [0.5] * 3)])
+
+def client(k, experiment):
+    images, labels = torch.rand(16, 3, 16, 16), torch.arange(16) % 2
+    return [(images + labels[:, None, None, None], labels)] * 3
+
+def augment(batch, generator):
+    images, labels = batch
+    return transform(images), labels
+"""
+
+
+@pytest.mark.extras
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model",
+    [
+        "torchvision:resnet18?norm_layer=groupnorm&num_classes=2",
+        "timm:resnet18?norm_layer=groupnorm&num_classes=2&in_chans=3",
+    ],
+)
+def test_torchvisions_transforms_augment_resnets_with_the_same_bits_in_processes(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torchvision", "timm"):
+        library(name)
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    task = tmp_path / f"{tmp_path.name}.py"  # in one process, files from different folders have different names
+    task.write_text(TRANSFORMED)
+    loaded = lotteryfl.load_experiment(experiment(tmp_path, name=task.name, model=model))
+    with lotteryfl.simulate(loaded, tmp_path / "simulated", device="cpu") as view:
+        expected = digest(view.global_model())
+    with lotteryfl.run(loaded, tmp_path / "run", workers=2, device="cpu") as view:
+        assert digest(view.global_model()) == expected

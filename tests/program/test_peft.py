@@ -14,8 +14,8 @@ from lotteryfl.server.results.view import open_run
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory
 from tests.support.bench import CPU, silent
+from tests.support.libraries import library
 from tests.support.paths import ROOT
-from tests.support.torchvisionoperators import declare
 
 EXAMPLE = ROOT / "examples" / "lora.py"
 
@@ -23,9 +23,8 @@ EXAMPLE = ROOT / "examples" / "lora.py"
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[RunDirectory]:
     """Four rounds of the example."""
-    declare()
-    pytest.importorskip("peft")
-    pytest.importorskip("transformers")
+    library("peft")
+    library("transformers")
     experiment = load(EXAMPLE.with_suffix(".toml")).model_copy(
         update={"rounds": 4, "clients": 2, "clients_per_round": 2}
     )
@@ -38,6 +37,7 @@ def test_the_example_is_short() -> None:
     assert len(EXAMPLE.read_text().splitlines()) < 40
 
 
+@pytest.mark.extras
 @pytest.mark.slow
 def test_rounds_carry_adapters_and_the_head_alone(run: RunDirectory) -> None:
     names = [spec.name for spec in run.table]

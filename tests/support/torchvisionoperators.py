@@ -13,3 +13,7 @@ def declare() -> None:
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _LIBRARY.append(library)
+
+
+def is_declared() -> bool:
+    return bool(_LIBRARY)

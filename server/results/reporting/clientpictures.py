@@ -1,4 +1,4 @@
-"""Pictures of clients: how their accuracies are distributed, and where in the model their tickets are dense."""
+"""Pictures of clients: how their scores are distributed, and where in the model their tickets are dense."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

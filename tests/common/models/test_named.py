@@ -11,7 +11,7 @@ from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import load, validate
 from lotteryfl.common.models.libraries import build_from_library
 from lotteryfl.common.models.named import ModelName, model_name
-from tests.support.torchvisionoperators import declare
+from tests.support.libraries import library
 
 TINY_BERT = {
     "hidden_size": 16,
@@ -119,18 +119,18 @@ def norms(model: nn.Module) -> set[type[nn.Module]]:
     return {type(module) for module in model.modules() if "Norm" in type(module).__name__}
 
 
+@pytest.mark.extras
 def test_timms_models_fit_the_images() -> None:
-    declare()
-    pytest.importorskip("timm")
+    library("timm")
     model = built("timm:resnet18?norm_layer=groupnorm", (1, 8, 10))
     assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     assert all(issubclass(norm, nn.GroupNorm) for norm in norms(model))
     assert built("timm:resnet18?num_classes=7&in_chans=2").get_submodule("fc").out_features == 7
 
 
+@pytest.mark.extras
 def test_torchvisions_models_fit_the_images() -> None:
-    declare()
-    pytest.importorskip("torchvision")
+    library("torchvision")
     model = built("torchvision:resnet18?norm_layer=groupnorm", (3, 32, 10))
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     assert norms(model) == {nn.GroupNorm}
@@ -141,9 +141,9 @@ def test_torchvisions_models_fit_the_images() -> None:
         built("torchvision:resnet18", (1, 8, 10))
 
 
+@pytest.mark.extras
 def test_transformers_models_are_built_from_their_type_and_options() -> None:
-    declare()
-    transformers = pytest.importorskip("transformers")
+    transformers = library("transformers")
     model = built(str(ModelName("transformers", "bert", TINY_BERT)))
     assert isinstance(model, transformers.BertForSequenceClassification)
     assert model(torch.zeros(2, 5, dtype=torch.int64)).logits.shape == (2, 3)

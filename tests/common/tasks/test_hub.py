@@ -33,6 +33,7 @@ def test_it_runs_only_where_its_name_was_allowed(tmp_path: Path) -> None:
         load_task(experiment_of(tmp_path, {}), ["hf:other"])
 
 
+@pytest.mark.extras
 def test_columns_of_files_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets", minversion="5.2")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -63,6 +64,7 @@ def test_columns_of_files_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyP
         parts_of(experiment_of(folder, options, "hf:../birds"), 0)
 
 
+@pytest.mark.extras
 def test_images_that_were_saved_are_read(tmp_path: Path) -> None:
     datasets, image = pytest.importorskip("datasets", minversion="5.2"), pytest.importorskip("PIL.Image")
 

@@ -9,6 +9,7 @@ from lotteryfl.common.training.loop import evaluate, train
 from lotteryfl.common.training.objectives import HuggingFace
 from tests.support.objectivetasks import PROBLEMS
 
+pytestmark = pytest.mark.extras
 datasets: Any = pytest.importorskip("datasets", minversion="5.2")
 
 
