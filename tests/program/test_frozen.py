@@ -135,9 +135,11 @@ def test_what_is_frozen_on_one_side_alone_is_named(tmp_path: Path) -> None:
             Simulation(run, TinyTask(bias_frozen), CPU)
         unfrozen(run)
         Simulation(run, TinyTask(bias_frozen), CPU)
-    with create(tmp_path / "other", tiny_experiment(), TinyTask(bias_frozen)) as run:
-        with pytest.raises(TaskError, match=r"tensor '2\.bias': role is parameter here, frozen there"):
-            Simulation(run, TinyTask(), CPU)
+    with (
+        create(tmp_path / "other", tiny_experiment(), TinyTask(bias_frozen)) as run,
+        pytest.raises(TaskError, match=r"tensor '2\.bias': role is parameter here, frozen there"),
+    ):
+        Simulation(run, TinyTask(), CPU)
 
 
 def test_verify_names_what_is_not_as_it_was_set_up(tmp_path: Path) -> None:
