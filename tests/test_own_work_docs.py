@@ -18,7 +18,7 @@ def test_a_plain_script_and_its_federated_run(tmp_path: Path, capsys: pytest.Cap
         (tmp_path / name).write_text(content)
     runpy.run_path(str(tmp_path / "plain.py"), run_name="__main__")
     (alone,) = re.findall(r"^mae (0\.\d\d)$", capsys.readouterr().out, re.MULTILINE)
-    experiment = lotteryfl.load_experiment(tmp_path / "study.toml")
+    experiment = lotteryfl.load_experiment(tmp_path / "study.toml", ["rounds=10"])
     tasks = [str(tmp_path / "study.py")]
     with lotteryfl.simulate(experiment, tmp_path / "run", device="cpu", tasks=tasks) as view:
         summary = view.summary()

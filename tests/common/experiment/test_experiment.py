@@ -32,7 +32,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-STARTS = {"training": {"optimizer": "adam", "lr": 0.001}, "strategy": {"rewind": "none"}}
+STARTS: dict[str, dict[str, object]] = {"training": {"optimizer": "adam", "lr": 0.001}, "strategy": {"rewind": "none"}}
 """What `lotteryfl init` has people start with in the place of defaults, which stay for the sake of bits."""
 
 
