@@ -156,7 +156,7 @@ class Worker:
         task_settings = experiment.task.model_copy(update={"data_dir": self._settings.data_dir})
         experiment = experiment.model_copy(update={"task": task_settings, "partition": self._partition(experiment)})
         task = load_task(experiment, self._settings.tasks)
-        check_same_model(task, experiment, self._table)
+        check_same_model(task, experiment, self._table, knows_frozen=registration.knows_frozen)
         self._check_version(task, registration)
         digest = Digest(registration.initial_digest)
         content = Content(self._connection, self._table, experiment.wire_dtype, self._worker_id, digest)

@@ -156,6 +156,7 @@ class RegisterReply(_message.Message):
     INITIAL_DIGEST_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     TASK_VERSION_JSON_FIELD_NUMBER: _builtins.int
+    KNOWS_FROZEN_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """name:incarnation"""
     lease_seconds: _builtins.float
@@ -169,6 +170,8 @@ class RegisterReply(_message.Message):
     """of this very run: another one of the same experiment has another id"""
     task_version_json: _builtins.str
     """Of a task of the user's own, SHA-256 digests of its files by their names, as JSON; empty: they are not compared."""
+    knows_frozen: _builtins.bool
+    """the table calls frozen all that is; false: it is from before there was that role, or has none"""
     def __init__(
         self,
         *,
@@ -179,10 +182,11 @@ class RegisterReply(_message.Message):
         initial_digest: _builtins.str = ...,
         run_id: _builtins.str = ...,
         task_version_json: _builtins.str = ...,
+        knows_frozen: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_json", b"experiment_json", "initial_digest", b"initial_digest", "lease_seconds", b"lease_seconds", "run_id", b"run_id", "table_json", b"table_json", "task_version_json", b"task_version_json", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_json", b"experiment_json", "initial_digest", b"initial_digest", "knows_frozen", b"knows_frozen", "lease_seconds", b"lease_seconds", "run_id", b"run_id", "table_json", b"table_json", "task_version_json", b"task_version_json", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

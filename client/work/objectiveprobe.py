@@ -1,6 +1,7 @@
 """One look at a client's data before any work is done on it: do batches, model and the task's objective go together?"""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lotteryfl.client.work.namedparts import named_parts
-from lotteryfl.common.errors import TaskError
+from lotteryfl.common.errors import OutputError, TaskError
 from lotteryfl.common.memory.need import Activations
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import ClientData
@@ -68,7 +69,7 @@ class ObjectiveProbe:
         try:
             batch = next(Examples(first_of(part, _EXAMPLES), _CPU, self._objective).in_order(_EXAMPLES)).content
         except Exception as error:
-            raise TaskError(f"{what}: {_reason(error)}") from error
+            raise TaskError(f"{what}: {self._reason(error)}") from error
         try:
             with mode(model, training=False), torch.set_grad_enabled(trains):
                 outputs = self._objective.outputs(model, batch)
@@ -80,14 +81,16 @@ class ObjectiveProbe:
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            raise TaskError(f"{what}: a batch of {_form(batch)[:_MOST]}: {_reason(error)}") from error
+            raise TaskError(f"{what}: a batch of {_form(batch)[:_MOST]}: {self._reason(error)}") from error
         if not loss.isfinite():
             raise TaskError(f"{what}: a batch of {_form(batch)[:_MOST]}: the loss is {loss.item()}")
 
-
-def _reason(error: Exception) -> str:
-    """Say what went wrong and where, in the user's file if it was there."""
-    return f"{type(error).__name__} at {place_of(error.__traceback__)}: {first_line(error)}"
+    def _reason(self, error: Exception) -> str:
+        """Say what went wrong and where, in the user's file if it was there, or came of there."""
+        place = place_of(error.__traceback__)
+        if isinstance(error, OutputError) and (loss := getattr(type(self._objective).loss, "__code__", None)):
+            place = f"{Path(loss.co_filename).name}:{loss.co_firstlineno}"
+        return f"{type(error).__name__} at {place}: {first_line(error)}"
 
 
 def _form(value: Any) -> str:

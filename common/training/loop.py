@@ -1,6 +1,6 @@
 """Train and evaluate a model by an objective; in a pruned one the pruned entries are exactly 0 throughout."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,8 +31,8 @@ from lotteryfl.common.training.objective import (
     is_classification,
 )
 from lotteryfl.common.training.precision import autocast, weights_in_format
-from lotteryfl.common.training.recipe import Recipe, TrainingSettings
-from lotteryfl.common.training.steps import Steps
+from lotteryfl.common.training.recipe import Recipe, TrainingSettings, settings_of
+from lotteryfl.common.training.steps import Steps, check_recipe
 
 OnStep = Callable[[int, int, Tensor], None]
 """(epoch from 1, step from 1 over all epochs, loss of the step, not yet fetched from the device)."""
@@ -40,6 +40,16 @@ OnStep = Callable[[int, int, Tensor], None]
 
 OnEpoch = Callable[[int], None]
 """(epoch from 1)."""
+
+_KEYWORDS = {
+    "epochs": None,
+    "lr": None,
+    "batch_size": 32,
+    "optimizer": "sgd",
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+}
+"""What `train` is given where nothing is said; a recipe says all of it."""
 
 EVALUATION_BATCH = 256
 """Examples that an evaluation takes at a time."""
@@ -61,12 +71,13 @@ def train(
     model: nn.Module,
     data: Data,
     *,
-    epochs: int,
-    lr: float,
+    epochs: int | None = None,
+    lr: float | None = None,
     batch_size: int = 32,
     optimizer: str = "sgd",
     momentum: float = 0.0,
     weight_decay: float = 0.0,
+    recipe: TrainingSettings | Mapping[str, Any] | None = None,
     proximal: float = 0.0,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -91,6 +102,8 @@ def train(
         optimizer: "sgd", "adam", "adamw", or a class of `torch.optim` by its name.
         momentum: of sgd.
         weight_decay: of the optimizer.
+        recipe: in the place of all these keywords, what an experiment's `[training]` is: `experiment.training`, or a
+            dict of its keys. A schedule over rounds it cannot have, as there are none.
         proximal: μ of the term μ/2 ‖w − w_start‖² that is added to the loss (Li et al. 2020, "FedProx", section 3.2).
         seed: any int.
         device: where to train.
@@ -103,14 +116,33 @@ def train(
         TypeError: the data set has no length, or is none.
         ValueError: no data, inputs and labels of unequal lengths, nothing to train, gradients are off, an option is
             wrong, or, as an `OutputError`, outputs, batches and objective do not go together.
+        ExperimentError: the recipe is wrong, or stands beside a keyword that says the same.
     """
-    # Not validated: what is wrong is said in a function's words where it is used, not in those of an experiment file.
-    settings = TrainingSettings.model_construct(
-        batch_size=batch_size, optimizer=optimizer, lr=lr, momentum=momentum, weight_decay=weight_decay
+    keywords: dict[str, Any] = {
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+    }
+    if recipe is not None:
+        given = [name for name, value in {**keywords, "epochs": epochs, "lr": lr}.items() if value != _KEYWORDS[name]]
+        settings = settings_of(recipe, given)
+        check_recipe(settings, model, torch.device(device))
+    elif epochs is None or lr is None:
+        raise ValueError("epochs and lr: expected both, or a recipe")
+    else:
+        # Not validated: what is wrong is said in a function's words where it is used, not in those of an experiment.
+        settings = TrainingSettings.model_construct(epochs=epochs, lr=lr, **keywords)
+    by_default = objective is None and loss is F.cross_entropy
+    return train_by_recipe(
+        model,
+        data,
+        Recipe(settings, settings.epochs, proximal, seed, settings.steps),
+        device=device,
+        objective=None if by_default else chosen(objective, loss),
+        on_step=on_step,
+        on_epoch=on_epoch,
     )
-    recipe = Recipe(settings, epochs, proximal, seed)
-    objective = chosen(objective, loss)
-    return train_by_recipe(model, data, recipe, device=device, objective=objective, on_step=on_step, on_epoch=on_epoch)
 
 
 def train_by_recipe(

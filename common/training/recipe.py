@@ -1,11 +1,13 @@
 """How a model is trained: the keys of an experiment's `training` section, and what is particular to one training."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.section import Count, Section
 from lotteryfl.common.text import quoted
 from lotteryfl.common.training.schedules import Schedule
@@ -123,6 +125,32 @@ class TrainingSettings(Section):
 
 def _is_plain(value: Any) -> bool:
     return isinstance(value, bool | int | str) or (isinstance(value, float) and isfinite(value))
+
+
+def settings_of(recipe: TrainingSettings | Mapping[str, Any], beside: Sequence[str]) -> TrainingSettings:
+    """Return what a caller of `train` has as its recipe.
+
+    Args:
+        recipe: the section of an experiment, or its keys.
+        beside: keywords that say what it says too.
+
+    Raises:
+        ExperimentError: it is not one, one of its keys is wrong or of no use in one training, or there are keywords.
+    """
+    if beside:
+        raise ExperimentError(f"recipe: expected {beside[0]} in it, not beside it")
+    try:
+        settings = recipe if isinstance(recipe, TrainingSettings) else TrainingSettings.model_validate(dict(recipe))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(["recipe", *map(str, first["loc"])])
+        raise ExperimentError(f"{key} = {quoted(first['input'])}: {first['msg']}") from error
+    if not settings.schedule.is_constant:
+        raise ExperimentError(
+            f"recipe.schedule.kind = {settings.schedule.kind!r}: counts rounds, and this is one training: expected "
+            "local_schedule, over its steps"
+        )
+    return settings
 
 
 @dataclass(frozen=True)

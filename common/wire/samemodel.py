@@ -12,20 +12,24 @@ _OTHER_RULE = (
 )
 
 
-def check_same_model(task: Task, experiment: Experiment, table: TensorTable) -> None:
+def check_same_model(task: Task, experiment: Experiment, table: TensorTable, *, knows_frozen: bool) -> None:
     """Check that a task's model is the run's, tensor by tensor.
 
     Args:
         task: of the experiment, as it is here.
         experiment: the run's.
         table: the run's, made when it was set up.
+        knows_frozen: it was by a version that has a role for what is frozen; False: only if the table says so.
 
     Raises:
         TaskError: naming the first tensor that differs.
     """
-    knows = bool(table.frozen)  # a table from before there was the role says nothing of it
-    mine = TensorTable.of(task.model(), experiment.strategy.prunable, frozen_of(task), knows_frozen=knows)
-    if difference := mine.difference(table):
-        if mine.with_nothing_prunable() == table.with_nothing_prunable():
-            difference += _OTHER_RULE
+    model, prunable, frozen = task.model(), experiment.strategy.prunable, frozen_of(task)
+    mine = TensorTable.of(model, prunable, frozen, knows_frozen=bool(table.frozen))
+    difference = mine.difference(table)
+    if difference and mine.with_nothing_prunable() == table.with_nothing_prunable():
+        difference += _OTHER_RULE
+    if knows_frozen and not difference:
+        difference = TensorTable.of(model, prunable, frozen).difference(table)
+    if difference:
         raise TaskError(f"task {task.name}: this worker's model is not the coordinator's: {difference}")

@@ -41,7 +41,7 @@ class Simulation:
         Raises:
             LotteryFLError: strategy, privacy or task cannot be used, or the task's model is not the run's.
         """
-        check_same_model(task, run.experiment, run.model_table)
+        check_same_model(task, run.experiment, run.model_table, knows_frozen=run.knows_frozen)
         free = device_bound(device)
         need = worker_need(run.model_table, run.experiment, own_memory=free is not None)
         if excess := need.excess(host_bound(), free, "there are"):

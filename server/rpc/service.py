@@ -92,6 +92,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             initial_digest=await self._call(lambda: self._run.initial_digest),
             run_id=run_id,
             task_version_json=await self._call(lambda: task_version(self._run).to_json()),
+            knows_frozen=self._run.knows_frozen,
         )
 
     async def FetchAssignment(

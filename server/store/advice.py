@@ -23,7 +23,7 @@ def advice(database: Database, experiment: Experiment) -> str:
     both = [scores_of(summary, score) for summary in summaries]
     if not all(score.rank(each.personalised) < score.rank(each.downloaded) for each in both):
         return ""
-    if min(summary.density for summary in summaries) == 1:
+    if summaries[-1].density >= summaries[0].density:  # nobody has pruned, and so nothing was taken back
         return ""
     if not any(row.plan.rewind != pb.Plan.NONE for row in database.assignments(last)):  # last, as they are many
         return ""

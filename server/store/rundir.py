@@ -93,6 +93,8 @@ class RunDirectory(RunRecord):
         """Of the whole model."""
         self.table = self.model_table.moving
         """Of what goes out and comes back in every round: the model but for what is frozen."""
+        self.knows_frozen = self.database.get("knows_frozen") == "true"
+        """Whether the table is of a version that had a role for what is frozen."""
         self._mask_files = MaskFiles(self.path)
         self.wire = WireFormat(self.table, self.experiment.wire_dtype, lambda: open_file(self.model_path(0)))
 
@@ -195,6 +197,7 @@ class RunDirectory(RunRecord):
                 extra.keep(database)
                 record(database, experiment)
                 database.put("table", table.to_json())
+                database.put("knows_frozen", "true")
             database.gather()
         fault("database-written")
         draft.replace(path / "run.db")

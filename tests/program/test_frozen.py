@@ -16,7 +16,7 @@ from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.setup import set_up
 from lotteryfl.server.store.rundir import RunDirectory
-from tests.support.bench import CPU, Bench, TinyTask, create, silent, simulated, tiny_experiment
+from tests.support.bench import CPU, Bench, TinyTask, create, silent, simulated, tiny_experiment, tiny_mlp
 from tests.support.damage import problems
 
 
@@ -49,6 +49,8 @@ def unfrozen(run: RunDirectory) -> None:
     """Make the run one of a program that had no role for what is frozen."""
     with run.database.transaction():
         run.database.put("table", run.database.get("table").replace('"frozen"', '"parameter"'))
+        run.database.put("knows_frozen", "")
+    run.knows_frozen = False
 
 
 # ---- the table
@@ -116,6 +118,28 @@ def test_the_same_results_come_of_a_table_from_before_the_role(tmp_path: Path) -
         assert verify(run.path).problems == 0
         assert "backbone.weight" in open_file(run.model_path(3))
         assert run.database.get("model_sha256") == expected.database.get("model_sha256")
+
+
+def bias_frozen() -> nn.Module:
+    model = tiny_mlp()
+    model.get_parameter("2.bias").requires_grad_(False)
+    return model
+
+
+def test_what_is_frozen_on_one_side_alone_is_named(tmp_path: Path) -> None:
+    """Also where nothing is on the other; and not where its version had no word for it."""
+    with create(tmp_path / "run", tiny_experiment(), TinyTask()) as run:
+        with pytest.raises(
+            TaskError, match=r"not the coordinator's: tensor '2\.bias': role is frozen here, parameter t"
+        ):
+            Simulation(run, TinyTask(bias_frozen), CPU)
+        unfrozen(run)
+        Simulation(run, TinyTask(bias_frozen), CPU)
+    with (
+        create(tmp_path / "other", tiny_experiment(), TinyTask(bias_frozen)) as run,
+        pytest.raises(TaskError, match=r"tensor '2\.bias': role is parameter here, frozen there"),
+    ):
+        Simulation(run, TinyTask(), CPU)
 
 
 def test_verify_names_what_is_not_as_it_was_set_up(tmp_path: Path) -> None:

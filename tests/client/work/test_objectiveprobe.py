@@ -37,6 +37,11 @@ class Wrong(Regression):
         metrics["mea"].update(outputs, batch[1])
 
 
+class Unreduced(Regression):
+    def loss(self, outputs: Any, batch: Any) -> Tensor:
+        return torch.zeros(2, 3)
+
+
 class Detached(Regression):
     def outputs(self, model: nn.Module, batch: Any) -> Any:
         return super().outputs(model, batch).detach()
@@ -77,6 +82,7 @@ def test_a_stream_is_looked_at_and_not_read_to_its_end() -> None:
             r"a batch of .*: RuntimeError at .*mat1",
         ),
         (Regression(), mlp(1), TensorDataset(torch.ones(3, 6), torch.full((3,), torch.nan)), r"the loss is nan$"),
+        (Unreduced(), mlp(1), GOOD, r"OutputError at test_objectiveprobe\.py:\d+: Unreduced\.loss returned .*\(2, 3\)"),
         (Wrong(), mlp(1), GOOD, r"KeyError at test_objectiveprobe\.py:\d+: 'mea'$"),
         (Detached(), mlp(1), GOOD, r"RuntimeError at .*element 0 of tensors does not require grad"),
         (

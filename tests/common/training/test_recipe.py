@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.pruning.parameters import digest, named_tensors
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
 from lotteryfl.common.training.loop import train, train_by_recipe
@@ -84,3 +85,34 @@ def test_keywords_are_a_recipe_in_other_words(key: str) -> None:
     model = net()
     train(model, data(), epochs=2, proximal=0.1, seed=4, **{name: getattr(settings, name) for name in KEYWORDS})
     assert digest(named_tensors(model)) == plainly(Recipe(settings, 2, 0.1, 4))
+
+
+@pytest.mark.parametrize("key", [*(TrainingSettings.model_fields.keys() - NOT_OF_A_TRAINING - SAME_NUMBERS), "steps"])
+def test_train_takes_the_whole_section_as_a_round_does(key: str) -> None:
+    keys = {"epochs": 2, **TOGETHER.get(key, {}), key: OTHER_VALUES.get(key, 3)}
+    settings = TrainingSettings(**keys)
+    expected = plainly(Recipe(settings, 2, 0.1, 4, settings.steps))
+    for recipe in (settings, keys):
+        model = net()
+        train(model, data(), proximal=0.1, seed=4, recipe=recipe)
+        assert digest(named_tensors(model)) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"recipe": {}, "lr": 0.1}, r"recipe: expected lr in it, not beside it"),
+        ({"recipe": {"rate": 1}}, r"recipe\.rate = 1: Extra inputs are not permitted"),
+        ({"recipe": {"lr": -1}}, r"recipe\.lr = -1: Input should be greater than 0"),
+        (
+            {"recipe": {"schedule": {"kind": "cosine"}}},
+            r"recipe\.schedule\.kind = 'cosine': counts rounds, .* local_schedule",
+        ),
+        ({"recipe": {"optimizer": "SGDX"}}, r"training\.optimizer = 'SGDX': expected one of sgd"),
+        ({"lr": 0.1}, r"epochs and lr: expected both, or a recipe"),
+    ],
+)
+def test_a_recipe_that_is_none_is_named(options: dict[str, Any], line: str) -> None:
+    with pytest.raises((ExperimentError, ValueError), match=f"^{line}") as raised:
+        train(net(), data(), **options)
+    assert "\n" not in str(raised.value)

@@ -22,6 +22,14 @@ def client(k, experiment):
     raise AssertionError
 """
 
+FROZEN_BIAS = """
+trained = model
+def model():
+    made = trained()
+    made[2].bias.requires_grad = False
+    return made
+"""
+
 EMPTY_CLIENTS = """
 import numpy as np
 from torch import nn
@@ -81,11 +89,15 @@ def test_a_worker_that_cannot_take_part(tmp_path: Path, start: Start, write: Wri
     (tmp_path / "gated_task.py").write_text(BAD_MODEL)
     command = ("work", "--coordinator", address)
     other_model = start(*command, "--task", "gated_task.py")
+    (tmp_path / "frozen").mkdir()
+    (tmp_path / "frozen" / "gated_task.py").write_text(GATED_TASK.read_text() + FROZEN_BIAS)
+    frozen = start(*command, "--task", "frozen/gated_task.py")
     no_task = start(*command)
     too_many = start(*command, "--clients", "2-9", "--task", GATED_TASK)
     error = error_of(other_model)
     assert error.startswith("task gated_task: this worker's model is not the coordinator's: ")
     assert "'0." in error
+    assert error_of(frozen).endswith("coordinator's: tensor '2.bias': role is frozen here, parameter there")
     assert error_of(no_task).startswith("task 'gated_task' is not installed here: name its file with --task")
     assert error_of(too_many) == f"coordinator {address}: client 9: the experiment's clients are 0 to 3"
 

@@ -30,7 +30,7 @@ DIGITS: dict[str, Any] = {
     },
 }
 WIRE_DTYPES = {"ssfl": "float16"}  # measures in float32 all the same
-PERSONAL = {"lg-fedavg": ["*.bias"], "fedselect": ["*.bias"]}
+PERSONAL = {"lg-fedavg": ["*.bias"], "fedselect": ["*.bias"], "one-ticket": ["fc3.*"]}  # its output layer
 
 
 @pytest.mark.parametrize(

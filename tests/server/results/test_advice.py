@@ -38,11 +38,20 @@ def set_scores(database: Database, downloaded: float, personalised: float, where
 
 @pytest.mark.parametrize("rewind", ["initial", "everything", "none"])
 def test_rewinding_that_makes_clients_worse_is_named(tmp_path: Path, rewind: str) -> None:
-    with simulated(tmp_path / "run", tiny_experiment(rounds=6, strategy={"rewind": rewind})) as run:
+    experiment = tiny_experiment(rounds=6, strategy={"rewind": rewind, "target_density": 0.05})
+    with simulated(tmp_path / "run", experiment) as run:
         set_scores(run.database, 0.5, 0.25)
         assert told(run) == ("" if rewind == "none" else ADVICE)
         set_scores(run.database, 0.25, 0.25, "round = 4")
         assert told(run) == "", "one of the five was no worse"
+
+
+def test_rewinding_is_not_named_where_nobody_prunes_any_more(tmp_path: Path) -> None:
+    with simulated(tmp_path / "run", tiny_experiment(rounds=9)) as run:
+        set_scores(run.database, 0.5, 0.25)
+        assert told(run) == ""
+        run.database.select("UPDATE results SET density = 0.9 WHERE round = 5")
+        assert told(run).startswith("for 5 rounds accuracy has been worse")
 
 
 def test_less_may_be_better(tmp_path: Path) -> None:
