@@ -144,6 +144,11 @@ class Experiment(Section):
         """Tell whether a round measures the personalised model on the task's global test data too."""
         return self.evaluation.global_examples > 0 and round_ > self.rounds
 
+    def measures_shared(self, round_: int) -> bool:
+        """Tell whether the shared model that a round begins with is measured on the task's global test data."""
+        every = self.evaluation.global_every
+        return every > 0 and (round_ > self.rounds or (round_ - 1) % every == 0)
+
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     """Read an experiment file, apply `section.key=value` overrides, and validate the whole.

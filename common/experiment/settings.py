@@ -163,6 +163,9 @@ class EvaluationSettings(Section):
     global_examples: int = Field(0, ge=0, le=2**31 - 1)
     """Examples of the task's global test data, the same for all clients, on which the last round measures the
     personalised model too; 0: it does not."""
+    global_every: int = Field(0, ge=0, le=2**31 - 1)
+    """Rounds between measurements of the shared model itself on that data, of `global_examples` or else of all of it,
+    from θ_0 on and after the last; 0: none."""
     batch_size: Count = 256
     """Examples at a time, where nothing is trained."""
     patience: int = Field(0, ge=0, le=2**31 - 1)

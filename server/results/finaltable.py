@@ -7,6 +7,7 @@ from tabulate import tabulate
 from lotteryfl.server.privacy.accountant import epsilons
 from lotteryfl.server.results.spread import spread
 from lotteryfl.server.store.advice import advice
+from lotteryfl.server.store.globalcurve import global_curve
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries, left_out, measured, round_summaries, scores_of
 
@@ -52,7 +53,21 @@ def final_table(run: RunDirectory) -> str:
     formats = ["", *[score.digits] * scores, ".3f", ",.0f", ",.0f", ".2f"]
     table = tabulate(rows, headers=["client", *columns], floatfmt=formats, intfmt=",")
     said = advice(run.database, run.experiment)
-    return "\n\n".join([table, *([_values(run)] if score.own else []), *([f"advice: {said}"] if said else [])])
+    others = [_values(run) if score.own else "", _curve(run), f"advice: {said}" if said else ""]
+    return "\n\n".join([table, *filter(None, others)])
+
+
+def _curve(run: RunDirectory) -> str:
+    """Return in one line what the shared model was worth on global test data; '': it was not measured."""
+    curve, score = global_curve(run.database), run.score
+    if not curve:
+        return ""
+    best = max(curve, key=lambda point: score.rank(point.values[score.name]))
+    told = [
+        f"{what}{point.values[score.name]:{score.digits}} after round {point.round}"
+        for what, point in (("", curve[-1]), ("best ", best))
+    ]
+    return f"shared model on {curve[-1].examples:,} global test examples: {score.name} {', '.join(told)}"
 
 
 def _values(run: RunDirectory) -> str:

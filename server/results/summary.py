@@ -8,6 +8,7 @@ from typing import Literal, NotRequired, TypedDict
 from lotteryfl.common.atomicfile import write_text
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.spread import spread
+from lotteryfl.server.store.globalcurve import global_curve
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import model_file
@@ -111,6 +112,13 @@ class Progress(TypedDict):
     ended_early: NotRequired[int]
 
 
+class Curve(TypedDict):
+    """Where the experiment asks for it: the shared model on the task's global test data."""
+
+    global_curve: NotRequired[list[dict[str, float]]]
+    """By measurement: `round`, after which it was so (0: θ_0), `examples`, and all that was measured, by name."""
+
+
 class Dealt(TypedDict):
     """Where an index file says who holds what."""
 
@@ -118,7 +126,7 @@ class Dealt(TypedDict):
     """The file's."""
 
 
-class Summary(Judged, Progress, Dealt):
+class Summary(Judged, Progress, Curve, Dealt):
     """summary.json. `last` is measured on every client after the last round, `best` over all rounds."""
 
     strategy: str
@@ -162,6 +170,7 @@ def summarise(run: RunDirectory) -> Summary:
         ],
         privacy=_privacy(run, rounds[-1]),
         **_progress(run),
+        **_curve(run),
         **_dealt(run),
         model_sha256=run.database.get("model_sha256"),
         tickets_sha256=run.tickets_sha256(),
@@ -203,6 +212,13 @@ def _progress(run: RunDirectory) -> Progress:
     if early := run.database.ended_early():
         found["ended_early"] = early
     return found
+
+
+def _curve(run: RunDirectory) -> Curve:
+    curve = global_curve(run.database)
+    if not curve:
+        return Curve()
+    return Curve(global_curve=[{"round": point.round, "examples": point.examples, **point.values} for point in curve])
 
 
 def _dealt(run: RunDirectory) -> Dealt:

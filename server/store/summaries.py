@@ -65,7 +65,7 @@ def measures(database: Database, first: int = 1) -> Iterator[Measure]:
             UNION ALL SELECT round, client, phase, 'loss', loss FROM metrics
         )
         SELECT round, phase, name, avg(value) FROM named JOIN rounds USING (round)
-        WHERE rounds.state = 'committed' AND round >= ? AND phase != 'validation'
+        WHERE rounds.state = 'committed' AND round >= ? AND phase NOT IN ('validation', 'shared')
         GROUP BY round, phase, name HAVING count(*) = (SELECT count(*) FROM results r WHERE r.round = named.round)
         ORDER BY round, phase, name
         """,

@@ -112,11 +112,26 @@ class Strategy(ABC):
             raise ExperimentError(
                 f"evaluation.keep_best = true: with strategy.name = {self.name!r} there is no global model"
             )
+        if self.experiment.evaluation.global_every:
+            self._check_shared(own)
         if self.counts_zeros and self.experiment.aggregation.rule != "mean":
             raise ExperimentError(
                 f"aggregation.rule = {self.experiment.aggregation.rule!r}: with strategy.name = {self.name!r}, "
                 "which counts pruned weights as zeros, expected 'mean'"
             )
+
+    def _check_shared(self, own: frozenset[str]) -> None:
+        """Check that there is a whole model that all clients share."""
+        why = ""
+        if not self.aggregates:
+            why = "there is no global model"
+        elif self.owns_unkept:
+            why = "a part of the weights is each client's own"
+        elif own:
+            why = f"{min(own)!r} is each client's own"
+        if why:
+            every = self.experiment.evaluation.global_every
+            raise ExperimentError(f"evaluation.global_every = {every}: with strategy.name = {self.name!r} {why}")
 
     def _check_threshold(self) -> None:
         settings = self.experiment.strategy

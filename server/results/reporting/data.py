@@ -17,6 +17,7 @@ from lotteryfl.common.training.score import Score
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.spread import Spread, spread
+from lotteryfl.server.store.globalcurve import global_curve
 from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.rundir import RunDirectory, inspected
 from lotteryfl.server.store.summaries import ClientSummary, client_summaries, left_out, round_summaries, scores_of
@@ -48,6 +49,16 @@ class Rounds:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """The shared model on the task's global test data; all arrays are (measurements,)."""
+
+    rounds: IntArray
+    """After which it was measured; 0: it was θ_0."""
+    values: Mapping[str, FloatArray]
+    """By name, the score first."""
+
+
+@dataclass(frozen=True)
 class Leased:
     """One assignment on its last worker, in seconds since the run's first lease."""
 
@@ -76,6 +87,8 @@ class RunData:
     masks: tuple[Masks, ...]
     """Masks by client, packed, mapped from their files; empty: dense."""
     table: TensorTable
+    curve: Curve | None
+    """None: the shared model was not measured."""
     left_out: tuple[pb.LeftOut, ...] = ()
     """The clients that sat committed rounds out."""
 
@@ -136,6 +149,13 @@ class RunData:
         values = [c.score_global for c in self.clients if c.score_global is not None]
         return spread(values).mean if values else float("nan")
 
+    def shared(self) -> tuple[float, float]:
+        """Return the shared model's last and best score on the task's global test data; nan: it was not measured."""
+        if self.curve is None:
+            return float("nan"), float("nan")
+        scores = self.curve.values[self.score.name].tolist()
+        return scores[-1], self.score.best(scores)
+
 
 def read_run(path: Path) -> RunData:
     """Read a run directory, finished or not.
@@ -158,6 +178,7 @@ def read_run(path: Path) -> RunData:
             shared_bytes(run.database),
             tuple(_masks(run)),
             run.table,
+            _curve(run.database),
             tuple(left_out(run.database)),
         )
 
@@ -206,6 +227,17 @@ def _rounds(database: Database, score: Score) -> Rounds:
             )
             for name in score.first_of(names)
         },
+    )
+
+
+def _curve(database: Database) -> Curve | None:
+    points = global_curve(database)
+    if not points:
+        return None
+    names = points[0].values
+    return Curve(
+        np.array([point.round for point in points]),
+        {name: np.array([point.values[name] for point in points]) for name in names},
     )
 
 

@@ -39,6 +39,10 @@ class Figures:
     """The worst tenth of the clients: their personalised scores in the last round."""
     global_last: Spread | None
     """Personalised, on the task's global test data; None: not measured."""
+    shared_last: Spread | None
+    """The shared model itself, on the task's global test data, as it was measured last; None: it was not."""
+    shared_best: Spread | None
+    """The same, as it was best."""
     density: Spread
     megabytes_to_personalised: Spread | None
     """Down and up until the personalised score was the target; None: not every seed got there."""
@@ -110,6 +114,8 @@ def figures(group: Group, targets: Targets) -> Figures:
         seeds=tuple(run.experiment.seed for run in group.runs),
         is_finished=all(run.is_finished for run in group.runs),
         global_last=over([run.globally() for run in group.runs]),
+        shared_last=over([run.shared()[0] for run in group.runs]),
+        shared_best=over([run.shared()[1] for run in group.runs]),
         megabytes_to_personalised=over(
             [run.megabytes_to(targets.personalised, run.rounds.personalised) for run in group.runs]
         ),
@@ -162,6 +168,11 @@ def table(rows: Sequence[Figures], targets: Targets, style: str) -> str:
         headers.insert(6, "global")
         for cell, row in zip(cells, rows, strict=True):
             cell.insert(6, "–" if row.global_last is None else _score(row, row.global_last))
+    if any(row.shared_last for row in rows):
+        headers[6:6] = ["shared, global", "best"]
+        for cell, row in zip(cells, rows, strict=True):
+            both = (row.shared_last, row.shared_best)
+            cell[6:6] = ["–" if each is None else _score(row, each) for each in both]
     alignment = ("left", *["right"] * (len(headers) - 1))
     return tabulate(cells, headers=headers, tablefmt=style, colalign=alignment, disable_numparse=True)
 
