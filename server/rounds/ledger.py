@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 
+from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.faults import fault
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.security.identity import owner
@@ -223,6 +224,11 @@ class Ledger:
         is_final = number > experiment.rounds
         sampled = list(range(experiment.clients)) if is_final else strategy.sample(number)
         measures = experiment.measures_shared(number)
+        if not is_final and (new := max(sampled)) >= experiment.participants:
+            raise ExperimentError(
+                f"strategy.name = {strategy.name!r}: sampled client {new} for round {number}, expected clients below "
+                f"{experiment.participants} with evaluation.new_clients = {experiment.evaluation.new_clients}"
+            )
         clients, past = self._database.clients(), cache(self._database.densities)
         shared, shared_mask = model_file(self._run.model_round), self._shared_mask()
         has_own = strategy.owns_unkept or bool(strategy.personal(self._run.table))

@@ -64,7 +64,7 @@ class Strategy(ABC):
         """Return the clients of a round, ascending: drawn without replacement, each with the same chance."""
         random = generator(self.experiment.seed, "sampling", round_)
         chosen = random.choice(
-            self.experiment.clients, size=self.experiment.clients_per_round, replace=False, shuffle=False
+            self.experiment.participants, size=self.experiment.clients_per_round, replace=False, shuffle=False
         )
         return sorted(int(client) for client in chosen)
 
@@ -114,6 +114,10 @@ class Strategy(ABC):
             )
         if self.experiment.evaluation.global_every:
             self._check_shared(own)
+        if (new := self.experiment.evaluation.new_clients) and not self.aggregates:
+            raise ExperimentError(
+                f"evaluation.new_clients = {new}: with strategy.name = {self.name!r} there is no global model for them"
+            )
         if self.counts_zeros and self.experiment.aggregation.rule != "mean":
             raise ExperimentError(
                 f"aggregation.rule = {self.experiment.aggregation.rule!r}: with strategy.name = {self.name!r}, "

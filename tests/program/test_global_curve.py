@@ -109,7 +109,7 @@ def test_stopped_after_every_step_the_curve_is_the_same(tmp_path: Path) -> None:
     with simulated(tmp_path / "undisturbed", experiment, GlobalTask()) as run:
         expected = summarise(run)
     create(tmp_path / "run", experiment, GlobalTask()).close()
-    stops = 0
+    stops = looks = 0
 
     def stop(status: pb.RunStatus) -> None:
         nonlocal looks

@@ -20,7 +20,14 @@ from lotteryfl.server.results.spread import Spread, spread
 from lotteryfl.server.store.globalcurve import global_curve
 from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.rundir import RunDirectory, inspected
-from lotteryfl.server.store.summaries import ClientSummary, client_summaries, left_out, round_summaries, scores_of
+from lotteryfl.server.store.summaries import (
+    ClientSummary,
+    client_summaries,
+    left_out,
+    new_clients,
+    round_summaries,
+    scores_of,
+)
 from lotteryfl.server.store.traffic import shared_bytes
 
 FloatArray = npt.NDArray[np.float64]
@@ -80,12 +87,14 @@ class RunData:
     is_finished: bool
     rounds: Rounds
     clients: tuple[ClientSummary, ...]
-    """Those of the last committed round: all, where the run has finished."""
+    """Those of the last committed round: all but new ones, where the run has finished."""
+    new_clients: tuple[ClientSummary, ...]
+    """Those that took part in no round before it."""
     leases: tuple[Leased, ...]
     shared_down: int
     """Bytes of θ_0, sent once to each worker."""
     masks: tuple[Masks, ...]
-    """Masks by client, packed, mapped from their files; empty: dense."""
+    """Masks by client, new ones left out, packed, mapped from their files; empty: dense."""
     table: TensorTable
     curve: Curve | None
     """None: the shared model was not measured."""
@@ -156,6 +165,12 @@ class RunData:
         scores = self.curve.values[self.score.name].tolist()
         return scores[-1], self.score.best(scores)
 
+    def newcomers(self) -> tuple[float, float]:
+        """Return the new clients' mean scores, downloaded and personalised; nan: there are none."""
+        downloaded = [client.score_downloaded for client in self.new_clients]
+        personalised = [client.score_personalised for client in self.new_clients]
+        return (spread(downloaded).mean, spread(personalised).mean) if downloaded else (float("nan"), float("nan"))
+
 
 def read_run(path: Path) -> RunData:
     """Read a run directory, finished or not.
@@ -174,6 +189,7 @@ def read_run(path: Path) -> RunData:
             run.state == "finished",
             rounds,
             tuple(client_summaries(run.database, int(rounds.number[-1]))),
+            tuple(new_clients(run.database, run.experiment.rounds + 1)),
             tuple(_leases(run.database)),
             shared_bytes(run.database),
             tuple(_masks(run)),
@@ -255,7 +271,7 @@ def _leases(database: Database) -> list[Leased]:
 
 def _masks(run: RunDirectory) -> list[Masks]:
     loaded: dict[str, Masks] = {}
-    rows = run.database.clients()
+    rows = run.database.clients()[: run.database.participants]
     for row in rows:
         if row.mask not in loaded:
             loaded[row.mask] = run.load_masks(row.mask)

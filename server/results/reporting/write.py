@@ -105,7 +105,7 @@ def _pictures(groups: Sequence[Group], held: Holdings | None, out: Path) -> Iter
         yield saved("layers.png", layers, "Layers", _LAYERS)
     for number, group in enumerate(groups, start=1):
         suffix = "" if len(groups) == 1 else f"-{number}"
-        counts = None if held is None or not _same_data(group, groups[0]) else held.counts
+        counts = None if held is None or not _same_data(group, groups[0]) else held.counts[: len(group.first.masks)]
         order = range(len(group.first.masks)) if counts is None else class_order(counts)
         overlap = measure_overlap(group.first.masks, order)
         if overlap is not None:

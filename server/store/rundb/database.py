@@ -135,6 +135,11 @@ class Database:
         if not score.higher_is_better:
             self.put("score_lower_is_better", "1")
 
+    @cached_property
+    def participants(self) -> int:
+        """How many clients take part in rounds that train, the first ones; the others are new in the last round."""
+        return int(self.get("participants", "0")) or self._scalar("SELECT count(*) FROM clients")
+
     # -- clients
 
     def add_clients(self, count: int) -> None:
