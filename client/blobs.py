@@ -6,11 +6,10 @@ from cachetools import LRUCache
 from torch import Tensor
 
 from lotteryfl.client.connection import Connection
-from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.tensors.file import parse
-from lotteryfl.common.wire.format import WireFormat, check_model
+from lotteryfl.common.wire.format import check_model
 from lotteryfl.common.wire.payload import masks_from_entries, max_payload_bytes
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -25,7 +24,6 @@ class Content:
         self,
         connection: Connection,
         table: TensorTable,
-        wire_dtype: WireDtype,
         worker_id: WorkerId,
         initial_digest: Digest,
     ) -> None:
@@ -34,7 +32,6 @@ class Content:
         Args:
             connection: to the coordinator.
             table: of the whole model.
-            wire_dtype: in what its weights travel.
             worker_id: of this worker.
             initial_digest: SHA-256 of θ_0's file.
 
@@ -42,7 +39,7 @@ class Content:
             PayloadError: what came is not a model as the table says.
         """
         self._connection = connection
-        self._wire = WireFormat(table.moving, wire_dtype)
+        self._table = table.moving
         self._worker_id = worker_id
         self._limit = max_payload_bytes(table)
         self._masks: LRUCache[Digest, Masks] = LRUCache(_MASK_BYTES, getsizeof=_mask_bytes)
@@ -66,26 +63,26 @@ class Content:
             return {}
         masks: Masks | None = self._masks.get(digest)
         if masks is None:
-            masks = masks_from_entries(self._wire.table, self._fetch(digest, assignment.assignment_id))
+            masks = masks_from_entries(self._table, self._fetch(digest, assignment.assignment_id))
             self.remember(digest, masks)
         return masks
 
-    def values(self, assignment: pb.Assignment, masks: Masks) -> dict[str, Tensor]:
-        """Return the values of the assignment's base as its payload would have brought them.
+    def base(self, assignment: pb.Assignment) -> Mapping[str, Tensor]:
+        """Return the whole model that an assignment starts from, by plain name; of θ_0, with what is frozen.
 
         Raises:
-            ContentGoneError: the coordinator has the base no more.
+            ContentGoneError: the coordinator has it no more.
             PayloadError: what came is not what the table says.
         """
         digest = Digest(assignment.base_digest)
         if digest == self._initial_digest:
-            return self._wire.pack(self.initial, masks)
+            return self.initial
         if digest != self._model_digest:
             self._model, self._model_digest = {}, Digest("")  # first, so that not both are in memory
             model = self._fetch(digest, assignment.assignment_id)
-            check_model(self._wire.table, model, lambda: self.initial)
+            check_model(self._table, model, lambda: self.initial)
             self._model, self._model_digest = model, digest
-        return self._wire.pack(self._model, masks)
+        return self._model
 
     def remember(self, digest: Digest, masks: Masks) -> None:
         """Keep masks for the client's next assignment."""

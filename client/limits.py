@@ -109,6 +109,8 @@ class Limits:
         for name in ("mask_digest", "base_digest"):
             if (digest := getattr(assignment, name)) and not is_digest(digest):
                 raise _refused(name, digest, "64 hexadecimal digits, or none")
+        if assignment.plan.measure_shared and not assignment.base_digest:
+            raise _refused("base_digest", "", "that of the model that its plan measures")
         self._check_plan(assignment.plan)
 
     def _check_plan(self, plan: pb.Plan) -> None:

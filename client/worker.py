@@ -159,7 +159,7 @@ class Worker:
         check_same_model(task, experiment, self._table, knows_frozen=registration.knows_frozen)
         self._check_version(task, registration)
         digest = Digest(registration.initial_digest)
-        content = Content(self._connection, self._table, experiment.wire_dtype, self._worker_id, digest)
+        content = Content(self._connection, self._table, self._worker_id, digest)
         runner = AssignmentRunner(
             task,
             experiment,
@@ -225,9 +225,8 @@ class Worker:
         assignment_id = assignment.assignment_id
         try:
             masks = self._content.masks(assignment)
-            if assignment.base_digest:
-                entries = self._content.values(assignment, masks)
-            self._return(assignment, self._runner.run(assignment, entries, masks, self._heartbeat.on_step))
+            base = self._content.base(assignment) if assignment.base_digest else None
+            self._return(assignment, self._runner.run(assignment, entries, masks, self._heartbeat.on_step, base))
         except ContentGoneError as error:
             self._give_up(assignment_id, str(error))
             raise LeaseLostError from error  # its round has ended without us: what it needs is gone

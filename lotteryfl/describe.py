@@ -29,6 +29,21 @@ def describe_round(status: pb.RunStatus) -> str:
     )
 
 
+def describe_shared(shared: pb.SharedModel, score: str) -> str:
+    """Return in one line what the shared model was worth when it was measured last.
+
+    Args:
+        shared: what was measured.
+        score: what the task's objective is judged by; empty: it is classification.
+    """
+    judged = Score(score, own=True) if score else Score()
+    names = [name for name in judged.first_of(shared.values) if score or name in (judged.name, "loss")]
+    told = [f"{name} {shared.values[name]:{judged.digits}}" for name in names[:_MOST_VALUES]]
+    more = [f"{len(names) - _MOST_VALUES} more values"] if len(names) > _MOST_VALUES else []
+    when = f"after round {shared.after}" if shared.after else "before round 1"
+    return f"shared model {when}: {', '.join(told + more)} on {shared.examples:,} global test examples"
+
+
 def _scores(status: pb.RunStatus) -> str:
     """Return what the last committed round was worth: its accuracies, or all that the task's objective measures."""
     last = status.last

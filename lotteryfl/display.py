@@ -9,7 +9,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lotteryfl.common.text import printable
-from lotteryfl.describe import describe_refusals, describe_round
+from lotteryfl.describe import describe_refusals, describe_round, describe_shared
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.leftout import describe_left_out
 
@@ -20,6 +20,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._last_round: int | None = None
+        self._shared: pb.SharedModel | None = None
         self._reason = ""
         self._advised = False
         self._aside: set[str] = set()
@@ -52,6 +53,9 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         if self._last_round not in (None, status.last.round):
             self.note(describe_round(status))
         self._last_round = status.last.round
+        if self._shared not in (None, status.shared):
+            self.note(describe_shared(status.shared, status.score))
+        self._shared = status.shared
         if status.state == pb.RunStatus.RUNNING and status.reason not in ("", self._reason):
             self.note(status.reason)
         self._reason = status.reason

@@ -516,6 +516,7 @@ class Plan(_message.Message):
     OWNS_UNKEPT_FIELD_NUMBER: _builtins.int
     MEASURE_SALIENCY_FIELD_NUMBER: _builtins.int
     LOSSLESS_FIELD_NUMBER: _builtins.int
+    MEASURE_SHARED_FIELD_NUMBER: _builtins.int
     rewind: Global___Plan.Rewind.ValueType
     owns_unkept: _builtins.bool
     """weights off the mask are not pruned but the client's own: own/NAME, trained, never averaged"""
@@ -523,6 +524,8 @@ class Plan(_message.Message):
     """instead of training: the weights that come back are their saliencies |gradient x weight|"""
     lossless: _builtins.bool
     """what comes back travels as it is, whatever the experiment's wire_dtype: it is measured, not trained"""
+    measure_shared: _builtins.bool
+    """test the whole model, the assignment's base, on the task's global test data before all else"""
     @_builtins.property
     def prune(self) -> Global___Plan.Prune:
         """absent: the mask stays"""
@@ -548,10 +551,11 @@ class Plan(_message.Message):
         owns_unkept: _builtins.bool = ...,
         measure_saliency: _builtins.bool = ...,
         lossless: _builtins.bool = ...,
+        measure_shared: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prune", b"prune", "readjust", b"readjust", "select", b"select", "train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lossless", b"lossless", "measure_saliency", b"measure_saliency", "owns_unkept", b"owns_unkept", "prune", b"prune", "readjust", b"readjust", "rewind", b"rewind", "select", b"select", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lossless", b"lossless", "measure_saliency", b"measure_saliency", "measure_shared", b"measure_shared", "owns_unkept", b"owns_unkept", "prune", b"prune", "readjust", b"readjust", "rewind", b"rewind", "select", b"select", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -670,6 +674,7 @@ class ClientMetrics(_message.Message):
     DENSITY_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     GLOBAL_TEST_FIELD_NUMBER: _builtins.int
+    SHARED_MODEL_FIELD_NUMBER: _builtins.int
     train_loss: _builtins.float
     """mean over the last epoch; 0 where privacy keeps it back"""
     density: _builtins.float
@@ -691,6 +696,10 @@ class ClientMetrics(_message.Message):
     def global_test(self) -> Global___Evaluation:
         """after local training, on the task's global test data; in the last round, if asked for"""
 
+    @_builtins.property
+    def shared_model(self) -> Global___Evaluation:
+        """the shared model itself, whole, on the task's global test data; where the plan says so"""
+
     def __init__(
         self,
         *,
@@ -701,10 +710,11 @@ class ClientMetrics(_message.Message):
         density: _builtins.float = ...,
         seconds: _builtins.float = ...,
         global_test: Global___Evaluation | None = ...,
+        shared_model: Global___Evaluation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["downloaded", b"downloaded", "global_test", b"global_test", "personalised", b"personalised", "validation", b"validation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["downloaded", b"downloaded", "global_test", b"global_test", "personalised", b"personalised", "shared_model", b"shared_model", "validation", b"validation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["density", b"density", "downloaded", b"downloaded", "global_test", b"global_test", "personalised", b"personalised", "seconds", b"seconds", "train_loss", b"train_loss", "validation", b"validation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["density", b"density", "downloaded", b"downloaded", "global_test", b"global_test", "personalised", b"personalised", "seconds", b"seconds", "shared_model", b"shared_model", "train_loss", b"train_loss", "validation", b"validation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1128,6 +1138,7 @@ class RunStatus(_message.Message):
     GOES_ON_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     ADVICE_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     state: Global___RunStatus.State.ValueType
     reason: _builtins.str
     strategy: _builtins.str
@@ -1173,6 +1184,10 @@ class RunStatus(_message.Message):
     def heard(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"gpu-7 was heard of 80 s ago", the longest silent first; cut"""
 
+    @_builtins.property
+    def shared(self) -> Global___SharedModel:
+        """as it was measured last; absent: it was not"""
+
     def __init__(
         self,
         *,
@@ -1196,14 +1211,66 @@ class RunStatus(_message.Message):
         goes_on: _builtins.str = ...,
         score: _builtins.str = ...,
         advice: _builtins.str = ...,
+        shared: Global___SharedModel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last", "shared", b"shared"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "assignments", b"assignments", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "goes_on", b"goes_on", "heard", b"heard", "in_flight", b"in_flight", "last", b"last", "left_out", b"left_out", "reason", b"reason", "refusals", b"refusals", "results", b"results", "round", b"round", "rounds", b"rounds", "score", b"score", "state", b"state", "strategy", b"strategy", "waits", b"waits", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "assignments", b"assignments", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "goes_on", b"goes_on", "heard", b"heard", "in_flight", b"in_flight", "last", b"last", "left_out", b"left_out", "reason", b"reason", "refusals", b"refusals", "results", b"results", "round", b"round", "rounds", b"rounds", "score", b"score", "shared", b"shared", "state", b"state", "strategy", b"strategy", "waits", b"waits", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015
+
+@_typing.final
+class SharedModel(_message.Message):
+    """The shared model on the task's global test data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ValuesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """the round after which it was so; 0: it is θ_0"""
+    examples: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """the score, the loss and all else that is measured, by name"""
+
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+        examples: _builtins.int = ...,
+        values: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "examples", b"examples", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharedModel: _TypeAlias = SharedModel  # noqa: Y015
 
 @_typing.final
 class LeftOut(_message.Message):

@@ -143,15 +143,17 @@ class AssignmentRunner:
         entries: Mapping[str, Tensor],
         masks: Masks,
         on_step: OnStep | None = None,
+        base: Mapping[str, Tensor] | None = None,
     ) -> Outcome:
         """Follow the assignment's plan.
 
         Args:
             assignment: round, client, seed and plan.
-            entries: the payload: kept and dense values of the model to start from.
+            entries: the payload: kept and dense values of the model to start from; none where there is a base.
             masks: the client's packed masks by tensor name; empty: dense.
             on_step: called after every training step; what it raises ends the work, as `LeaseLostError`: an Exception
                 would be the client's.
+            base: the whole model to start from, by plain name; what travels of it is packed here.
 
         Raises:
             PayloadError: the entries are not what table and masks say, or the trained weights are not finite or
@@ -161,7 +163,9 @@ class AssignmentRunner:
         try:
             # What data sets and models draw unasked is the same wherever, and after whatever, this is done.
             with seeded(derive_seed(assignment.seed, "unasked"), self._device):
-                return self._follow(self._prepare(), assignment, entries, masks, on_step)
+                if base is not None:
+                    entries = self._wire.pack(base, masks)
+                return self._follow(assignment, entries, masks, on_step, base or {})
         finally:
             self._next, self._tensors = None, {}
 
@@ -182,23 +186,27 @@ class AssignmentRunner:
 
     def _follow(
         self,
-        workplace: Workplace,
         assignment: pb.Assignment,
         entries: Mapping[str, Tensor],
         masks: Masks,
         on_step: OnStep | None,
+        base: Mapping[str, Tensor],
     ) -> Outcome:
         started = time.monotonic()
         if on_step is not None and self._privacy.hides_loss:
             on_step = _without_loss(on_step)
         plan = assignment.plan
+        with belonging_to(assignment.client, self._task.name):
+            data = self._data.of(assignment.client)
+            test, everybodys = self._test_data.own(assignment, data), self._test_data.everybodys(assignment)
+            of_shared = self._test_data.of_shared(assignment)
+            self._look_at(assignment.client, data, everybodys if of_shared is None else of_shared)
+            shared = None if of_shared is None else self._measure(base, of_shared)
+        workplace = self._prepare()
         model = workplace.model
         self._load(model, entries, masks, own=plan.owns_unkept)
         start = self._start(model, assignment)
         with belonging_to(assignment.client, self._task.name):
-            data = self._data.of(assignment.client)
-            test, everybodys = self._test_data.own(assignment, data), self._test_data.everybodys(assignment)
-            self._look_at(assignment.client, data, everybodys)
             downloaded = workplace.evaluate(test)
             done = PlanRun(workplace, assignment, data, masks, on_step).follow()
         self._frozen.require_unchanged(model)
@@ -214,11 +222,12 @@ class AssignmentRunner:
             validation=done.validation,
             personalised=personalised,
             global_test=globally,
+            shared_model=shared,
             train_loss=0.0 if self._privacy.hides_loss else done.trained.loss,
             density=mask_density(self._wire.table, done.masks),
             seconds=time.monotonic() - started,
         )
-        check_metrics(metrics, globally=everybodys is not None, score=self._task.score)
+        check_metrics(metrics, globally=everybodys is not None, score=self._task.score, shared=shared is not None)
         wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
         return Outcome(done.trained.examples, metrics, done.masks, mask_digest(done.masks), values | update)
@@ -228,6 +237,15 @@ class AssignmentRunner:
         need = self._need_of(activations=self._probe.look(client, data, everybodys))
         if excess := need.excess(self._max_memory, self._data.room(), "this worker takes on"):
             raise TaskError(f"client {client} of task {self._task.name}: the work takes {excess}")
+
+    def _measure(self, shared: Mapping[str, Tensor], data: Dataset[Any]) -> pb.Evaluation:
+        """Score the shared model; no model and no generator that the work comes to knows of it."""
+        workplace, tensors = self._prepare(), self._tensors
+        for spec in self._wire.table:
+            tensors[spec.name].copy_(shared[spec.name])
+        self._next, self._tensors = None, {}
+        with seeded(0, self._device):
+            return workplace.evaluate(data)
 
     def _load(self, model: nn.Module, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:
         table = self._wire.table

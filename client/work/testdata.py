@@ -11,6 +11,9 @@ from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.common.tasks.sampling import draw_examples
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
+_ALL = 2**63 - 1
+"""More examples than there are."""
+
 
 class TestData:
     """The examples that the experiment's `evaluation` section chooses: the same ones on every worker."""
@@ -29,13 +32,21 @@ class TestData:
         return draw_examples(data.test, most, derive_seed(self._experiment.seed, "test examples", assignment.client))
 
     def everybodys(self, assignment: pb.Assignment) -> Dataset[Any] | None:
-        """Return the task's global test examples; None where they are not asked for.
+        """Return the task's global test examples for the client's model; None where they are not asked for.
 
         Raises:
             TaskError: the task has none.
         """
         return self._global if self._experiment.measures_globally(assignment.round) else None
 
+    def of_shared(self, assignment: pb.Assignment) -> Dataset[Any] | None:
+        """Return the same examples for the shared model; None where its plan does not measure it.
+
+        Raises:
+            TaskError: the task has none.
+        """
+        return self._global if assignment.plan.measure_shared else None
+
     @cached_property
     def _global(self) -> Dataset[Any]:
-        return self._task.global_test(self._experiment.evaluation.global_examples)
+        return self._task.global_test(self._experiment.evaluation.global_examples or _ALL)

@@ -88,6 +88,11 @@ class Experiment(Section):
     def _consistent(self) -> "Experiment":
         if self.clients_per_round > self.clients:
             raise ValueError(f"clients_per_round = {self.clients_per_round}: must be at most clients = {self.clients}")
+        if self.clients_per_round > self.participants:
+            raise ValueError(
+                f"evaluation.new_clients = {self.evaluation.new_clients}: must leave at least clients_per_round = "
+                f"{self.clients_per_round} of clients = {self.clients}"
+            )
         if self.round.min_results > self.clients_per_round:
             raise ValueError(
                 f"round.min_results = {self.round.min_results}: "
@@ -140,9 +145,19 @@ class Experiment(Section):
                     )
         return self
 
+    @property
+    def participants(self) -> int:
+        """How many clients take part in rounds that train: the first ones; the others are new in the last round."""
+        return self.clients - self.evaluation.new_clients
+
     def measures_globally(self, round_: int) -> bool:
         """Tell whether a round measures the personalised model on the task's global test data too."""
         return self.evaluation.global_examples > 0 and round_ > self.rounds
+
+    def measures_shared(self, round_: int) -> bool:
+        """Tell whether the shared model that a round begins with is measured on the task's global test data."""
+        every = self.evaluation.global_every
+        return every > 0 and (round_ > self.rounds or (round_ - 1) % every == 0)
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:

@@ -162,6 +162,11 @@ class EvaluationSettings(Section):
     global_examples: int = Field(0, ge=0, le=2**31 - 1)
     """Examples of the task's global test data, the same for all clients, on which the last round measures the
     personalised model too; 0: it does not."""
+    global_every: int = Field(0, ge=0, le=2**31 - 1)
+    """Rounds between measurements of the shared model itself on that data, of `global_examples` or else of all of it,
+    from θ_0 on and after the last; 0: none."""
+    new_clients: int = Field(0, ge=0, le=999_999)
+    """The last of the clients, which take part in no round that trains and are measured in the last alone."""
     batch_size: Count = 256
     """Examples at a time, where nothing is trained."""
     patience: int = Field(0, ge=0, le=2**31 - 1)

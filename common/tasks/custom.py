@@ -78,8 +78,8 @@ class CustomTask:
     names. `client(k, experiment)` returns `ClientData` or its
     three parts, each a data set, or a pair (inputs, labels) of tensors or numpy arrays with one row per example; labels
     are integers, floating-point numpy inputs are given torch's default dtype. So does `global_test(experiment)`, once,
-    which only experiments with `evaluation.global_examples` need. `objective` is an `Objective`, or a function or class
-    that makes one, of nothing or of the experiment; with one, data may be of any structure (see
+    which only experiments with `evaluation.global_examples` or `global_every` need. `objective` is an `Objective`, or a
+    function or class that makes one, of nothing or of the experiment; with one, data may be of any structure (see
     `common.tasks.parts.part_of`). `collate(examples)` makes a batch of a list of examples.
 
     `frozen`, where there is one, are patterns of the names of buffers that never change, as parameters that do not
@@ -112,12 +112,12 @@ class CustomTask:
         for function, form in _FUNCTIONS.items():
             if not callable(getattr(module, function, None)) and not (build is not None and function == "model"):
                 raise TaskError(f"task {name}: {self._file} has no function {form}")
-        wanted = experiment.evaluation.global_examples
-        if wanted and not callable(getattr(module, "global_test", None)):
-            raise TaskError(
-                f"task {name}: {self._file} has no function {_GLOBAL}, "
-                f"which evaluation.global_examples = {wanted} needs"
-            )
+        evaluation = experiment.evaluation
+        for key in ("global_examples", "global_every"):
+            if (wanted := getattr(evaluation, key)) and not callable(getattr(module, "global_test", None)):
+                raise TaskError(
+                    f"task {name}: {self._file} has no function {_GLOBAL}, which evaluation.{key} = {wanted} needs"
+                )
         self._collate: Collate | None = getattr(module, "collate", None)
         if self._collate is not None and not callable(self._collate):
             raise TaskError(f"task {name}: collate in {self._file} is {kind(self._collate)}, expected a function")

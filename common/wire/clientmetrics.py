@@ -11,23 +11,25 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 MAX_TEST_EXAMPLES = 2**40
 """Examples of an evaluation beyond this are not believed."""
 
-_PHASES: tuple[Literal["downloaded", "validation", "personalised", "global_test"], ...] = (
+_PHASES: tuple[Literal["downloaded", "validation", "personalised", "global_test", "shared_model"], ...] = (
     "downloaded",
     "validation",
     "personalised",
     "global_test",
+    "shared_model",
 )
 _MOST = {"examples": MAX_TEST_EXAMPLES, "loss": math.inf}
 """Upper bounds of an evaluation's numbers; all others are shares, of at most 1."""
 
 
-def check_metrics(metrics: pb.ClientMetrics, *, globally: bool, score: Score) -> None:
+def check_metrics(metrics: pb.ClientMetrics, *, globally: bool, score: Score, shared: bool = False) -> None:
     """Check that the evaluations are there, and that all numbers are finite, in range and go together.
 
     Args:
         metrics: of one result.
         globally: whether the model was to be measured on the task's global test data too.
         score: what the run is judged by.
+        shared: whether the shared model itself was to be measured on it.
 
     Raises:
         PayloadError: naming the number.
@@ -37,6 +39,8 @@ def check_metrics(metrics: pb.ClientMetrics, *, globally: bool, score: Score) ->
             raise PayloadError(f"metrics.{phase}: missing")
     if metrics.HasField("global_test") != globally:
         raise PayloadError(f"metrics.global_test: {'missing' if globally else 'was not asked for in this round'}")
+    if metrics.HasField("shared_model") != shared:
+        raise PayloadError(f"metrics.shared_model: {'missing' if shared else 'was not asked for in its plan'}")
     least_loss = -math.inf if score.own else 0.0
     _check_number("train_loss", metrics.train_loss, math.inf, least_loss)
     _check_number("seconds", metrics.seconds, math.inf)

@@ -13,7 +13,7 @@ from lotteryfl.commands.options import channel_options, strategy_option, task_op
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
-from lotteryfl.describe import describe_refusals, describe_round
+from lotteryfl.describe import describe_refusals, describe_round, describe_shared
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.leftout import describe_left_out
 from lotteryfl.server.store.named import MOST_TOLD, cut
@@ -120,6 +120,8 @@ def _describe(status: pb.RunStatus) -> str:
     lines += map(describe_left_out, status.left_out)
     if status.HasField("last"):
         lines.append(describe_round(status))
+    if status.HasField("shared"):
+        lines.append(describe_shared(status.shared, status.score))
     if status.advice:
         lines.append(f"advice: {status.advice}")
     return "\n".join(map(printable, lines))

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
@@ -13,6 +14,7 @@ from lotteryfl.common.memory.need import worker_need
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.file import open_file, parse, save
+from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.text import brief, printable
 from lotteryfl.common.wire.samemodel import check_same_model
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -51,7 +53,7 @@ class Simulation:
         self._run = run
         self._share_errors = share_errors
         # A clock that stands still: where one thing is done after the other, no lease or round is ever late.
-        # No broadcasts either: bytes are counted as if every client were a worker of its own.
+        # No broadcasts either, but to who needs the whole model: bytes are as if every client were a worker of its own.
         self._coordinator = Coordinator(run, clock=lambda: 0.0, broadcasts=False)
         self._coordinator.take_back_all("the run goes on in one process")
         self._worker_id = self._coordinator.register("simulate", "0", None)
@@ -111,7 +113,8 @@ class Simulation:
         id_ = assignment.assignment_id
         download = bytearray().join(assignment_payload(self._run, work))
         masks = self._run.load_masks(Digest(assignment.mask_digest))
-        outcome = self._runner.run(assignment, parse(download, id_), masks)
+        base = self._base(work) if assignment.base_digest else None
+        outcome = self._runner.run(assignment, parse(download, id_), masks, base=base)
         file = result_file(work.row.standing.id)
         save(self._run.path / file, outcome.entries, "results")
         result = pb.Result(
@@ -121,5 +124,11 @@ class Simulation:
             metrics=outcome.metrics,
             mask_digest=outcome.mask_digest,
         )
-        self._coordinator.count_bytes(id_, down=len(download), up=(self._run.path / file).stat().st_size)
+        down = len(download) if base is None else TensorStream(base).size
+        self._coordinator.count_bytes(id_, down=down, up=(self._run.path / file).stat().st_size)
         return file, result
+
+    def _base(self, work: Work) -> dict[str, Tensor]:
+        """Return the whole model that an assignment starts from, without what is frozen."""
+        model = open_file(self._run.tensor_path(work.source))
+        return {spec.name: model[spec.name] for spec in self._run.table}

@@ -7,18 +7,28 @@ from tabulate import tabulate
 from lotteryfl.server.privacy.accountant import epsilons
 from lotteryfl.server.results.spread import spread
 from lotteryfl.server.store.advice import advice
+from lotteryfl.server.store.globalcurve import global_curve
 from lotteryfl.server.store.rundir import RunDirectory
-from lotteryfl.server.store.summaries import client_summaries, left_out, measured, round_summaries, scores_of
+from lotteryfl.server.store.summaries import (
+    client_summaries,
+    left_out,
+    measured,
+    new_clients,
+    round_summaries,
+    scores_of,
+)
 
 
 def final_table(run: RunDirectory) -> str:
     """Return the table of all clients after the last round: their means and spread, and the best round's means.
 
-    Of a client that is left out of that round there is its number alone. Where the task has an objective of its own,
-    there is a second table, of all that it measures.
+    New clients have a table of their own. Of a client that is left out of that round there is its number alone. Where
+    the task has an objective of its own, there is another table, of all that it measures.
     """
     score = run.score
     clients = client_summaries(run.database, run.experiment.rounds + 1)
+    if not clients:  # all but new ones sat it out
+        return "\n\n".join(filter(None, (_newcomers(run), _curve(run))))
     columns: dict[str, list[float]] = {
         f"{score.name} downloaded": [client.score_downloaded for client in clients],
         "personalised": [client.score_personalised for client in clients],
@@ -37,7 +47,8 @@ def final_table(run: RunDirectory) -> str:
     rows: list[list[Any]] = [
         [client.client, *values] for client, values in zip(clients, zip(*columns.values(), strict=True), strict=True)
     ]
-    rows += [[missing.client] for missing in left_out(run.database, run.experiment.rounds + 1)]
+    missing = [each.client for each in left_out(run.database, run.experiment.rounds + 1)]
+    rows += [[client] for client in missing if client < run.experiment.participants]
     rows.sort(key=lambda row: row[0])
     rows += [
         ["mean", *(each.mean for each in spreads)],
@@ -52,7 +63,33 @@ def final_table(run: RunDirectory) -> str:
     formats = ["", *[score.digits] * scores, ".3f", ",.0f", ",.0f", ".2f"]
     table = tabulate(rows, headers=["client", *columns], floatfmt=formats, intfmt=",")
     said = advice(run.database, run.experiment)
-    return "\n\n".join([table, *([_values(run)] if score.own else []), *([f"advice: {said}"] if said else [])])
+    others = [_values(run) if score.own else "", _newcomers(run), _curve(run), f"advice: {said}" if said else ""]
+    return "\n\n".join([table, *filter(None, others)])
+
+
+def _newcomers(run: RunDirectory) -> str:
+    """Return the table of the clients that took part in no round; '': there are none."""
+    clients = new_clients(run.database, run.experiment.rounds + 1)
+    if not clients:
+        return ""
+    columns = [[client.score_downloaded for client in clients], [client.score_personalised for client in clients]]
+    rows: list[list[Any]] = [[client.client, *values] for client, *values in zip(clients, *columns, strict=True)]
+    rows.append(["mean", *(spread(column).mean for column in columns)])
+    headers = ["new client", f"{run.score.name} downloaded", "personalised"]
+    return tabulate(rows, headers=headers, floatfmt=run.score.digits)
+
+
+def _curve(run: RunDirectory) -> str:
+    """Return in one line what the shared model was worth on global test data; '': it was not measured."""
+    curve, score = global_curve(run.database), run.score
+    if not curve:
+        return ""
+    best = max(curve, key=lambda point: score.rank(point.values[score.name]))
+    told = [
+        f"{what}{point.values[score.name]:{score.digits}} after round {point.round}"
+        for what, point in (("", curve[-1]), ("best ", best))
+    ]
+    return f"shared model on {curve[-1].examples:,} global test examples: {score.name} {', '.join(told)}"
 
 
 def _values(run: RunDirectory) -> str:

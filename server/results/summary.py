@@ -8,6 +8,7 @@ from typing import Literal, NotRequired, TypedDict
 from lotteryfl.common.atomicfile import write_text
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.spread import spread
+from lotteryfl.server.store.globalcurve import global_curve
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import model_file
@@ -16,6 +17,7 @@ from lotteryfl.server.store.summaries import (
     client_summaries,
     measured,
     most_left_out,
+    new_clients,
     round_summaries,
     scores_of,
 )
@@ -111,6 +113,29 @@ class Progress(TypedDict):
     ended_early: NotRequired[int]
 
 
+class Curve(TypedDict):
+    """Where the experiment asks for it: the shared model on the task's global test data."""
+
+    global_curve: NotRequired[list[dict[str, float]]]
+    """By measurement: `round`, after which it was so (0: θ_0), `examples`, and all that was measured, by name."""
+
+
+class NewClients(TypedDict):
+    """Clients that took part in no round, by the score, in the last: means and spread over them alone."""
+
+    clients: int
+    downloaded: float
+    downloaded_std: float
+    personalised: float
+    personalised_std: float
+
+
+class Newcomers(TypedDict):
+    """Where the experiment asks for it: what new clients make of the run's model."""
+
+    new_clients: NotRequired[NewClients]
+
+
 class Dealt(TypedDict):
     """Where an index file says who holds what."""
 
@@ -118,7 +143,7 @@ class Dealt(TypedDict):
     """The file's."""
 
 
-class Summary(Judged, Progress, Dealt):
+class Summary(Judged, Progress, Curve, Newcomers, Dealt):
     """summary.json. `last` is measured on every client after the last round, `best` over all rounds."""
 
     strategy: str
@@ -162,6 +187,8 @@ def summarise(run: RunDirectory) -> Summary:
         ],
         privacy=_privacy(run, rounds[-1]),
         **_progress(run),
+        **_curve(run),
+        **_newcomers(run),
         **_dealt(run),
         model_sha256=run.database.get("model_sha256"),
         tickets_sha256=run.tickets_sha256(),
@@ -203,6 +230,30 @@ def _progress(run: RunDirectory) -> Progress:
     if early := run.database.ended_early():
         found["ended_early"] = early
     return found
+
+
+def _curve(run: RunDirectory) -> Curve:
+    curve = global_curve(run.database)
+    if not curve:
+        return Curve()
+    return Curve(global_curve=[{"round": point.round, "examples": point.examples, **point.values} for point in curve])
+
+
+def _newcomers(run: RunDirectory) -> Newcomers:
+    clients = new_clients(run.database, run.experiment.rounds + 1)
+    if not clients:
+        return Newcomers()
+    downloaded = spread([client.score_downloaded for client in clients])
+    personalised = spread([client.score_personalised for client in clients])
+    return Newcomers(
+        new_clients=NewClients(
+            clients=len(clients),
+            downloaded=downloaded.mean,
+            downloaded_std=downloaded.std,
+            personalised=personalised.mean,
+            personalised_std=personalised.std,
+        )
+    )
 
 
 def _dealt(run: RunDirectory) -> Dealt:

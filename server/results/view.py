@@ -15,6 +15,7 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.models.ticket import client_row, global_tensors, ticket_tensors
 from lotteryfl.server.results.summary import summarise
+from lotteryfl.server.store.globalcurve import global_curve
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.status import status_of
 from lotteryfl.server.store.summaries import round_summaries
@@ -104,8 +105,9 @@ class RunView:
         return found
 
     def metrics(self) -> "pd.DataFrame":
-        """Return a row for each round, client and phase (validation, downloaded, personalised, global).
+        """Return a row for each round, client and phase (validation, downloaded, personalised, global, shared).
 
+        `shared` is the shared model on global test data: it stands with the client whose worker measured it.
         A last measuring after which the run was made longer has its number with a minus: -31 after 30 rounds.
 
         Columns: the metrics of `common.training.metrics.Metrics`, or those of the task's own objective, and of the
@@ -119,6 +121,20 @@ class RunView:
         key = ["round", "client", "phase"]
         named = self._table(_MEASURES).pivot_table(index=key, columns="name", values="value").reset_index()
         table: pd.DataFrame = self._table(_OF_OBJECTIVES).merge(named, on=key, how="left")
+        return table
+
+    def global_curve(self) -> "pd.DataFrame":
+        """Return a row for each measurement of the shared model on the task's global test data.
+
+        Columns: `round`, after which it was so (0: θ_0), `examples`, and all that was measured, the score first.
+
+        Raises:
+            LotteryFLError: pandas is not installed.
+        """
+        curve = global_curve(self._run.database)
+        rows = [(point.round, point.examples, *point.values.values()) for point in curve]
+        names = curve[0].values if curve else ()
+        table: pd.DataFrame = _pandas().DataFrame(rows, columns=["round", "examples", *names])
         return table
 
     def assignments(self) -> "pd.DataFrame":

@@ -61,12 +61,17 @@ class Broadcasts:
     def base(self, worker: Worker, row: AssignmentRow, next_in_line: Iterable[AssignmentRow]) -> Digest:
         """Return the digest of the whole model if the worker is to start from that; '': it gets its client's values.
 
+        Who is to measure the shared model gets it in any case.
+
         Args:
             worker: who gets the assignment.
             row: the assignment.
             next_in_line: what the worker is likely to do next in this round.
         """
         digest = self._run.model_digest
+        if row.plan.measure_shared:
+            worker.model = digest
+            return digest
         if not self._allowed or row.own or row.source != model_file(self._run.model_round):
             return Digest("")
         if digest not in (worker.model, self._run.initial_digest):  # it holds neither

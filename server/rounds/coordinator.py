@@ -370,4 +370,5 @@ class Coordinator:
             refusals=self._ledger.refusals,
             left_out=self._ledger.left_out,
             advice=self._ledger.advice,
+            shared=self._ledger.shared,
         )

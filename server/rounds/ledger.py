@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 
+from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.faults import fault
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.security.identity import owner
@@ -19,6 +20,7 @@ from lotteryfl.server.rounds.openround import Decision, OpenRound
 from lotteryfl.server.rounds.progress import note_progress
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
+from lotteryfl.server.store.globalcurve import last_shared
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import KeptMask, RunDirectory, put_shared_mask
@@ -47,6 +49,8 @@ class Ledger:
     """Who sat most committed rounds out, chosen anew with every round and not with every question."""
     advice: str
     """What the last committed rounds say against the experiment's settings."""
+    shared: pb.SharedModel | None
+    """What the shared model was worth when it was measured last."""
 
     def __init__(self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float]) -> None:
         """Take up a run where its directory says it stands.
@@ -198,6 +202,7 @@ class Ledger:
         self.committed = database.committed_rounds()
         self.last = next(iter(round_summaries(database, last)), None)
         self.advice = advice(database, self._run.experiment)
+        self.shared = last_shared(database)
         for missing in left_out(database, self._known_rounds + 1):
             missing.rounds += self._all_left_out.get(missing.client, pb.LeftOut()).rounds
             self._all_left_out[missing.client] = missing
@@ -217,7 +222,13 @@ class Ledger:
     def _new_assignments(self, number: int) -> Iterator[AssignmentRow]:
         experiment, strategy = self._run.experiment, self._strategy
         is_final = number > experiment.rounds
-        sampled = range(experiment.clients) if is_final else strategy.sample(number)
+        sampled = list(range(experiment.clients)) if is_final else strategy.sample(number)
+        measures = experiment.measures_shared(number)
+        if not is_final and (new := max(sampled)) >= experiment.participants:
+            raise ExperimentError(
+                f"strategy.name = {strategy.name!r}: sampled client {new} for round {number}, expected clients below "
+                f"{experiment.participants} with evaluation.new_clients = {experiment.evaluation.new_clients}"
+            )
         clients, past = self._database.clients(), cache(self._database.densities)
         shared, shared_mask = model_file(self._run.model_round), self._shared_mask()
         has_own = strategy.owns_unkept or bool(strategy.personal(self._run.table))
@@ -230,6 +241,7 @@ class Ledger:
             state = ClientState(client, partial(_densities, past, client))
             plan = strategy.final_plan(state) if is_final else strategy.plan(number, state)
             plan.lossless = lossless
+            plan.measure_shared = measures and client == sampled[0]
             source = shared if strategy.aggregates else row.ticket or shared
             mask, density = shared_mask or (row.mask, row.density)
             own, attempt = row.ticket if has_own else FileName(""), attempts.get(client, 0)

@@ -20,8 +20,10 @@ def note_progress(run: RunDirectory, round_: int, *, aggregates: bool) -> str:
     settings = run.experiment.evaluation
     if not (settings.keep_best or settings.patience):
         return ""
-    (summary,) = round_summaries(run.database, round_)
-    scores = scores_of(summary, run.score)
+    summaries = round_summaries(run.database, round_)
+    if not summaries:  # none but new clients was left in the last round
+        return ""
+    scores = scores_of(summaries[0], run.score)
     downloaded = _is_best(run, "best_downloaded", scores.downloaded)
     personalised = _is_best(run, "best_personalised", scores.personalised)
     if settings.keep_best and downloaded and aggregates:

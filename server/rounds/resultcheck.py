@@ -67,7 +67,8 @@ def check_result(run: RunDirectory, result: pb.Result, file: FileName, assigned:
     most = run.experiment.checks.max_examples
     if not 1 <= result.examples <= most:
         raise PayloadError(f"examples = {result.examples}: expected 1 to {most}")
-    check_metrics(result.metrics, globally=run.experiment.measures_globally(assigned.round), score=run.score)
+    globally, shared = run.experiment.measures_globally(assigned.round), assigned.plan.measure_shared
+    check_metrics(result.metrics, globally=globally, score=run.score, shared=shared)
     entries, before = open_file(run.tensor_path(file), "the payload"), run.load_masks(assigned.mask)
     masks = unpack_mask_update(run.table, entries, {} if assigned.plan.HasField("readjust") else before)
     run.wire.of_result(assigned.plan).check(entries, masks, own=assigned.plan.owns_unkept)

@@ -192,6 +192,8 @@ class RunDirectory(RunRecord):
                 for key, value in origin.items():
                     database.put(key, value)
                 database.add_clients(experiment.clients)
+                if experiment.evaluation.new_clients:
+                    database.put("participants", str(experiment.participants))
                 if shared is not None:
                     put_shared_mask(database, shared)
                 extra.keep(database)

@@ -9,6 +9,7 @@ from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.advice import advice
+from lotteryfl.server.store.globalcurve import last_shared
 from lotteryfl.server.store.named import MOST_TOLD, clients_named, cut
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.refusals import Refusals
@@ -52,6 +53,7 @@ def status_of(run: RunRecord) -> pb.RunStatus:
         refusals=Refusals(database, run.experiment.checks.max_refusals),
         left_out=most_left_out(database),
         advice=advice(database, run.experiment),
+        shared=last_shared(database),
     )
 
 
@@ -70,6 +72,7 @@ def run_status(
     refusals: Refusals,
     left_out: Sequence[pb.LeftOut],
     advice: str,
+    shared: pb.SharedModel | None,
 ) -> pb.RunStatus:
     """Return where a run stands.
 
@@ -87,6 +90,7 @@ def run_status(
         refusals: results that were refused in the whole run.
         left_out: the clients that sat most rounds out, as `told_of` chooses them.
         advice: what the last rounds say against the settings.
+        shared: what the shared model was worth when it was measured last; None: it was not.
     """
     return pb.RunStatus(
         state=pb.RunStatus.State.Value(state.upper()),
@@ -109,6 +113,7 @@ def run_status(
         left_out=left_out,
         score=score.name if score.own else "",
         advice=advice,
+        shared=shared,
     )
 
 

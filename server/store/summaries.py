@@ -65,11 +65,14 @@ def measures(database: Database, first: int = 1) -> Iterator[Measure]:
             UNION ALL SELECT round, client, phase, 'loss', loss FROM metrics
         )
         SELECT round, phase, name, avg(value) FROM named JOIN rounds USING (round)
-        WHERE rounds.state = 'committed' AND round >= ? AND phase != 'validation'
-        GROUP BY round, phase, name HAVING count(*) = (SELECT count(*) FROM results r WHERE r.round = named.round)
-        ORDER BY round, phase, name
+        WHERE rounds.state = 'committed' AND round >= :first AND phase NOT IN ('validation', 'shared')
+        AND client < :participants
+        GROUP BY round, phase, name HAVING count(*) = (
+            SELECT count(*) FROM results r WHERE r.round = named.round AND r.client < :participants
+        ) ORDER BY round, phase, name
         """,
-        first,
+        first=first,
+        participants=database.participants,
     )
     yield from map(Measure._make, rows)
 
@@ -94,7 +97,10 @@ def next_round(database: Database, rounds: int) -> int:
 
 
 def round_summaries(database: Database, first: int = 1) -> list[pb.RoundSummary]:
-    """Return the means over clients of every committed round from `first` on, in order, with its stragglers."""
+    """Return the means over clients of every committed round from `first` on, in order, with its stragglers.
+
+    New clients, which took part in none, are in no mean; bytes, refusals and stragglers are of all.
+    """
     rows = database.select(
         """
         SELECT r.round, count(*), avg(d.accuracy), avg(p.accuracy), avg(r.density), avg(r.train_loss), o.seconds,
@@ -105,9 +111,10 @@ def round_summaries(database: Database, first: int = 1) -> list[pb.RoundSummary]
         FROM rounds o JOIN results r USING (round)
         JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
         JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')
-        WHERE o.state = 'committed' AND r.round >= ? GROUP BY r.round ORDER BY r.round
+        WHERE o.state = 'committed' AND r.round >= ? AND r.client < ? GROUP BY r.round ORDER BY r.round
         """,
         first,
+        database.participants,
     )
     names = [field.name for field in pb.RoundSummary.DESCRIPTOR.fields if not field.is_repeated]
     summaries = {row[0]: pb.RoundSummary(**dict(zip(names, row, strict=True))) for row in rows}
@@ -154,7 +161,16 @@ def _read_left_out(rows: Iterable[tuple[int, int, int, str]]) -> list[pb.LeftOut
 
 
 def client_summaries(database: Database, round_: int) -> list[ClientSummary]:
-    """Return every client of a round with its scores and density, and its traffic in the whole run."""
+    """Return every client of a round with its scores and density, and its traffic in the whole run; no new one."""
+    return [client for client in _all_clients(database, round_) if client.client < database.participants]
+
+
+def new_clients(database: Database, round_: int) -> list[ClientSummary]:
+    """Return the same of those that take part in no round that trains, where it is the last."""
+    return [client for client in _all_clients(database, round_) if client.client >= database.participants]
+
+
+def _all_clients(database: Database, round_: int) -> list[ClientSummary]:
     downloaded, personalised, globally = (score_column(database.score, metrics) for metrics in ("d", "p", "g"))
     rows = database.select(
         f"""

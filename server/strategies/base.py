@@ -64,7 +64,7 @@ class Strategy(ABC):
         """Return the clients of a round, ascending: drawn without replacement, each with the same chance."""
         random = generator(self.experiment.seed, "sampling", round_)
         chosen = random.choice(
-            self.experiment.clients, size=self.experiment.clients_per_round, replace=False, shuffle=False
+            self.experiment.participants, size=self.experiment.clients_per_round, replace=False, shuffle=False
         )
         return sorted(int(client) for client in chosen)
 
@@ -112,11 +112,30 @@ class Strategy(ABC):
             raise ExperimentError(
                 f"evaluation.keep_best = true: with strategy.name = {self.name!r} there is no global model"
             )
+        if self.experiment.evaluation.global_every:
+            self._check_shared(own)
+        if (new := self.experiment.evaluation.new_clients) and not self.aggregates:
+            raise ExperimentError(
+                f"evaluation.new_clients = {new}: with strategy.name = {self.name!r} there is no global model for them"
+            )
         if self.counts_zeros and self.experiment.aggregation.rule != "mean":
             raise ExperimentError(
                 f"aggregation.rule = {self.experiment.aggregation.rule!r}: with strategy.name = {self.name!r}, "
                 "which counts pruned weights as zeros, expected 'mean'"
             )
+
+    def _check_shared(self, own: frozenset[str]) -> None:
+        """Check that there is a whole model that all clients share."""
+        why = ""
+        if not self.aggregates:
+            why = "there is no global model"
+        elif self.owns_unkept:
+            why = "a part of the weights is each client's own"
+        elif own:
+            why = f"{min(own)!r} is each client's own"
+        if why:
+            every = self.experiment.evaluation.global_every
+            raise ExperimentError(f"evaluation.global_every = {every}: with strategy.name = {self.name!r} {why}")
 
     def _check_threshold(self) -> None:
         settings = self.experiment.strategy

@@ -177,6 +177,15 @@ def test_an_assignment_beyond_them_is_refused(path: str, value: object, message:
         Limits().check_assignment(asked, EXPERIMENT, None)
 
 
+def test_a_shared_model_that_is_not_there_cannot_be_measured() -> None:
+    asked = pb.Assignment(assignment_id="r1-c0-a1", plan=assignment().plan, base_digest=DIGEST)
+    asked.plan.measure_shared = True
+    Limits().check_assignment(asked, EXPERIMENT, None)
+    asked.base_digest = ""
+    with pytest.raises(RefusedError, match="base_digest = '': expected that of the model that its plan measures"):
+        Limits().check_assignment(asked, EXPERIMENT, None)
+
+
 def test_a_client_whose_data_is_elsewhere_is_refused() -> None:
     with pytest.raises(RefusedError, match="client = 2: expected one of this worker's"):
         Limits().check_assignment(assignment(), EXPERIMENT, {0, 1, 3})

@@ -155,10 +155,11 @@ class Bench:
     def outcome(self, work: Work) -> Outcome:
         entries = parse(bytearray().join(assignment_payload(self.run, work)), "payload")
         masks = self.run.load_masks(Digest(work.assignment.mask_digest))
+        base = None
         if work.assignment.base_digest:
             assert entries == {}
-            entries = self.run.wire.pack(open_file(self.run.path / work.source), masks)
-        return self._runner.run(work.assignment, entries, masks)
+            base = open_file(self.run.path / work.source)
+        return self._runner.run(work.assignment, entries, masks, base=base)
 
     def do(self, work: Work) -> Answer:
         outcome = self.outcome(work)

@@ -13,7 +13,6 @@ from lotteryfl.common.security.channel import POLL_SECONDS, PROTOCOL_VERSION
 from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.tensors.stream import TensorStream
-from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.framing import frames
 from lotteryfl.common.wire.payload import masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
@@ -60,7 +59,6 @@ class HandWorker:
         self.id = registration.worker_id
         experiment = from_json(registration.experiment_json)
         self._table = TensorTable.from_json(registration.table_json)
-        self._wire = WireFormat(self._table.moving, experiment.wire_dtype)
         initial = parse(self._blob(registration.initial_digest), "θ_0")
         task = load_task(experiment, (server.task,))
         self._runner = AssignmentRunner(task, experiment, self._table, initial, torch.device("cpu"))
@@ -84,9 +82,9 @@ class HandWorker:
         assert assignment.assignment.payload.size == trailer.trailer.size == len(payload)
         masks = self._masks(assignment.assignment.mask_digest)
         entries = parse(bytearray(payload), "payload")
-        if digest := assignment.assignment.base_digest:
-            entries = self._wire.pack(parse(self._blob(digest), "base"), masks)
-        outcome = self._runner.run(assignment.assignment, entries, masks)
+        digest = assignment.assignment.base_digest
+        base = parse(self._blob(digest), "base") if digest else None
+        outcome = self._runner.run(assignment.assignment, entries, masks, base=base)
         result = pb.Result(
             worker_id=self.id,
             assignment_id=assignment.assignment.assignment_id,

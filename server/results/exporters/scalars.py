@@ -8,7 +8,23 @@ from lotteryfl.server.results.reporting.data import RunData
 
 
 def scalars(run: RunData) -> Iterator[tuple[int, dict[str, float]]]:
-    """Yield for every committed round its number, and its figures by name: means over clients, bytes, seconds."""
+    """Yield, in order, every round's number and its figures by name: means over clients, bytes, seconds.
+
+    Of a round after which the shared model was measured on global test data, that too; θ_0 is round 0. Of the last,
+    what new clients made of it.
+    """
+    found = dict(_of_rounds(run))
+    if run.curve is not None:
+        for index, number in enumerate(run.curve.rounds.tolist()):
+            shared = {f"{name}/shared": float(values[index]) for name, values in run.curve.values.items()}
+            found[number] = found.get(number, {}) | shared
+    if run.new_clients:
+        both = zip(("new_downloaded", "new_personalised"), run.newcomers(), strict=True)
+        found[int(run.rounds.number[-1])] |= {f"{run.score.name}/{phase}": value for phase, value in both}
+    yield from sorted(found.items())
+
+
+def _of_rounds(run: RunData) -> Iterator[tuple[int, dict[str, float]]]:
     rounds, judged = run.rounds, run.score.name
     for index, number in enumerate(rounds.number.tolist()):
         yield (

@@ -74,6 +74,26 @@ def draw_values(groups: Sequence[Group]) -> "Figure | None":
     return figure
 
 
+def draw_global(groups: Sequence[Group]) -> "Figure | None":
+    """Draw score and loss of the shared model on global test data; None: no group has measured it."""
+    names = list(dict.fromkeys((groups[0].score.name, "loss")))
+    found = {(index, name): group.curve(name) for index, group in enumerate(groups) for name in names}
+    if not any(found.values()):
+        return None
+    figure = new_figure(f"Shared model on global test data{_bands(groups)}", 3.9 if len(groups) == 1 else 4.6)
+    (panels,) = figure.subplots(1, len(names), squeeze=False)
+    for axes, name in zip(panels, names, strict=True):
+        for index, group in enumerate(groups):
+            if (curve := found[index, name]) is not None:
+                rounds, mean, std = curve
+                colour, dashes = line_style(index)
+                _line(axes, rounds, (mean, std), colour, dashes, group.title, has_dot=False)
+        tidy(axes, "after round", name)
+    if len(groups) > 1:
+        legend_below(figure, panels[0])
+    return figure
+
+
 def draw_traffic(groups: Sequence[Group]) -> "Figure":
     """Draw the megabytes of every round, down and up, for each of its clients; θ_0 counts with the first round."""
     figure = new_figure(

@@ -17,9 +17,17 @@ from lotteryfl.common.training.score import Score
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.spread import Spread, spread
+from lotteryfl.server.store.globalcurve import global_curve
 from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.rundir import RunDirectory, inspected
-from lotteryfl.server.store.summaries import ClientSummary, client_summaries, left_out, round_summaries, scores_of
+from lotteryfl.server.store.summaries import (
+    ClientSummary,
+    client_summaries,
+    left_out,
+    new_clients,
+    round_summaries,
+    scores_of,
+)
 from lotteryfl.server.store.traffic import shared_bytes
 
 FloatArray = npt.NDArray[np.float64]
@@ -48,6 +56,16 @@ class Rounds:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """The shared model on the task's global test data; all arrays are (measurements,)."""
+
+    rounds: IntArray
+    """After which it was measured; 0: it was θ_0."""
+    values: Mapping[str, FloatArray]
+    """By name, the score first."""
+
+
+@dataclass(frozen=True)
 class Leased:
     """One assignment on its last worker, in seconds since the run's first lease."""
 
@@ -69,13 +87,17 @@ class RunData:
     is_finished: bool
     rounds: Rounds
     clients: tuple[ClientSummary, ...]
-    """Those of the last committed round: all, where the run has finished."""
+    """Those of the last committed round: all but new ones, where the run has finished."""
+    new_clients: tuple[ClientSummary, ...]
+    """Those that took part in no round before it."""
     leases: tuple[Leased, ...]
     shared_down: int
     """Bytes of θ_0, sent once to each worker."""
     masks: tuple[Masks, ...]
-    """Masks by client, packed, mapped from their files; empty: dense."""
+    """Masks by client, new ones left out, packed, mapped from their files; empty: dense."""
     table: TensorTable
+    curve: Curve | None
+    """None: the shared model was not measured."""
     left_out: tuple[pb.LeftOut, ...] = ()
     """The clients that sat committed rounds out."""
 
@@ -136,6 +158,19 @@ class RunData:
         values = [c.score_global for c in self.clients if c.score_global is not None]
         return spread(values).mean if values else float("nan")
 
+    def shared(self) -> tuple[float, float]:
+        """Return the shared model's last and best score on the task's global test data; nan: it was not measured."""
+        if self.curve is None:
+            return float("nan"), float("nan")
+        scores = self.curve.values[self.score.name].tolist()
+        return scores[-1], self.score.best(scores)
+
+    def newcomers(self) -> tuple[float, float]:
+        """Return the new clients' mean scores, downloaded and personalised; nan: there are none."""
+        downloaded = [client.score_downloaded for client in self.new_clients]
+        personalised = [client.score_personalised for client in self.new_clients]
+        return (spread(downloaded).mean, spread(personalised).mean) if downloaded else (float("nan"), float("nan"))
+
 
 def read_run(path: Path) -> RunData:
     """Read a run directory, finished or not.
@@ -154,10 +189,12 @@ def read_run(path: Path) -> RunData:
             run.state == "finished",
             rounds,
             tuple(client_summaries(run.database, int(rounds.number[-1]))),
+            tuple(new_clients(run.database, run.experiment.rounds + 1)),
             tuple(_leases(run.database)),
             shared_bytes(run.database),
             tuple(_masks(run)),
             run.table,
+            _curve(run.database),
             tuple(left_out(run.database)),
         )
 
@@ -209,6 +246,17 @@ def _rounds(database: Database, score: Score) -> Rounds:
     )
 
 
+def _curve(database: Database) -> Curve | None:
+    points = global_curve(database)
+    if not points:
+        return None
+    names = points[0].values
+    return Curve(
+        np.array([point.round for point in points]),
+        {name: np.array([point.values[name] for point in points]) for name in names},
+    )
+
+
 def _leases(database: Database) -> list[Leased]:
     rows = database.select(
         "SELECT round, client, worker, leased_at, done_at FROM assignments WHERE state = 'done' AND round > 0 "
@@ -223,7 +271,7 @@ def _leases(database: Database) -> list[Leased]:
 
 def _masks(run: RunDirectory) -> list[Masks]:
     loaded: dict[str, Masks] = {}
-    rows = run.database.clients()
+    rows = run.database.clients()[: run.database.participants]
     for row in rows:
         if row.mask not in loaded:
             loaded[row.mask] = run.load_masks(row.mask)

@@ -16,6 +16,14 @@ TARGET_SHARE = 0.9
 """The share of the best score of all groups to which the cost in megabytes is measured."""
 
 
+_OPTIONAL = {
+    ("global",): ("global_last",),
+    ("shared, global", "best"): ("shared_last", "shared_best"),
+    ("new, personalised", "new, downloaded"): ("new_personalised", "new_downloaded"),
+}
+"""Columns of a table that are there only where a run has measured them, by the fields of `Figures`."""
+
+
 class Targets(NamedTuple):
     """Scores that megabytes are counted to."""
 
@@ -39,6 +47,14 @@ class Figures:
     """The worst tenth of the clients: their personalised scores in the last round."""
     global_last: Spread | None
     """Personalised, on the task's global test data; None: not measured."""
+    shared_last: Spread | None
+    """The shared model itself, on the task's global test data, as it was measured last; None: it was not."""
+    shared_best: Spread | None
+    """The same, as it was best."""
+    new_downloaded: Spread | None
+    """Clients that took part in no round, in the last: the model as they got it; None: there are none."""
+    new_personalised: Spread | None
+    """The same after their local training."""
     density: Spread
     megabytes_to_personalised: Spread | None
     """Down and up until the personalised score was the target; None: not every seed got there."""
@@ -110,6 +126,10 @@ def figures(group: Group, targets: Targets) -> Figures:
         seeds=tuple(run.experiment.seed for run in group.runs),
         is_finished=all(run.is_finished for run in group.runs),
         global_last=over([run.globally() for run in group.runs]),
+        new_downloaded=over([run.newcomers()[0] for run in group.runs]),
+        new_personalised=over([run.newcomers()[1] for run in group.runs]),
+        shared_last=over([run.shared()[0] for run in group.runs]),
+        shared_best=over([run.shared()[1] for run in group.runs]),
         megabytes_to_personalised=over(
             [run.megabytes_to(targets.personalised, run.rounds.personalised) for run in group.runs]
         ),
@@ -158,10 +178,12 @@ def table(rows: Sequence[Figures], targets: Targets, style: str) -> str:
         ]
         for row in rows
     ]
-    if any(row.global_last for row in rows):
-        headers.insert(6, "global")
-        for cell, row in zip(cells, rows, strict=True):
-            cell.insert(6, "–" if row.global_last is None else _score(row, row.global_last))
+    for names, keys in _OPTIONAL.items():
+        found = [[getattr(row, key) for key in keys] for row in rows]
+        if any(any(each) for each in found):
+            headers[6:6] = names
+            for cell, row, values in zip(cells, rows, found, strict=True):
+                cell[6:6] = ["–" if value is None else _score(row, value) for value in values]
     alignment = ("left", *["right"] * (len(headers) - 1))
     return tabulate(cells, headers=headers, tablefmt=style, colalign=alignment, disable_numparse=True)
 

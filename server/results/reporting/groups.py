@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 
@@ -62,6 +62,22 @@ class Group:
         """Return mean and standard deviation over the runs of a series over rounds, each (rounds,)."""
         stacked = np.stack([series(run)[: self.length] for run in self.runs]).astype(float)
         return stacked.mean(axis=0), stacked.std(axis=0)
+
+    def curve(self, name: str) -> tuple[IntArray, FloatArray, FloatArray] | None:
+        """Return rounds, mean and standard deviation of what the shared model was worth where all runs know it.
+
+        Args:
+            name: of the score, or what else is measured.
+
+        Returns:
+            Each (measurements,); None: there is none that all runs have.
+        """
+        curves = [run.curve for run in self.runs if run.curve is not None and name in run.curve.values]
+        if len(curves) < len(self.runs):
+            return None
+        rounds = reduce(np.intersect1d, (curve.rounds for curve in curves))
+        stacked = np.stack([curve.values[name][np.isin(curve.rounds, rounds)] for curve in curves])
+        return (rounds, stacked.mean(axis=0), stacked.std(axis=0)) if rounds.size else None
 
 
 def group_runs(runs: Sequence[RunData]) -> list[Group]:

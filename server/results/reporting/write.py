@@ -11,7 +11,7 @@ from lotteryfl.server.results.holdings import UNLABELLED, Holdings, heading, hol
 from lotteryfl.server.results.leftout import describe_left_out
 from lotteryfl.server.results.picture import draw_holdings
 from lotteryfl.server.results.reporting.clientpictures import draw_clients, draw_layers
-from lotteryfl.server.results.reporting.curves import draw_accuracy, draw_traffic, draw_values
+from lotteryfl.server.results.reporting.curves import draw_accuracy, draw_global, draw_traffic, draw_values
 from lotteryfl.server.results.reporting.data import RunData
 from lotteryfl.server.results.reporting.figures import figures, target_accuracies
 from lotteryfl.server.results.reporting.groups import Group
@@ -30,6 +30,7 @@ _ACCURACY = (
     "and before it (downloaded). On the right against all bytes sent until then."
 )
 _VALUES = "By the task's own objective: each point is the mean over the clients of a round, after local training."
+_GLOBAL = "The shared model itself, before any client has trained it, on test data of the whole task."
 _CLIENTS = (
     "Each client counts once for each seed; worst 10 % is the mean of the {} tenth, over seeds the mean of theirs, "
     "as in the table."
@@ -95,20 +96,16 @@ def _pictures(groups: Sequence[Group], held: Holdings | None, out: Path) -> Iter
         return Picture(out / name, title, caption)
 
     score = groups[0].score
-    if not score.own:
-        yield saved("accuracy.png", draw_accuracy(groups), "Accuracy", _ACCURACY)
-    else:
-        yield saved("score.png", draw_accuracy(groups), score.name, _ACCURACY)
-    values = draw_values(groups)
-    if values is not None:
-        yield saved("values.png", values, "What else is measured", _VALUES)
+    for name, figure, title, caption in _curves(groups):
+        if figure is not None:
+            yield saved(name, figure, title, caption)
     yield saved("clients.png", draw_clients(groups), "Clients", _CLIENTS.format("worst" if score.own else "lowest"))
     layers = draw_layers(groups)
     if layers is not None:
         yield saved("layers.png", layers, "Layers", _LAYERS)
     for number, group in enumerate(groups, start=1):
         suffix = "" if len(groups) == 1 else f"-{number}"
-        counts = None if held is None or not _same_data(group, groups[0]) else held.counts
+        counts = None if held is None or not _same_data(group, groups[0]) else held.counts[: len(group.first.masks)]
         order = range(len(group.first.masks)) if counts is None else class_order(counts)
         overlap = measure_overlap(group.first.masks, order)
         if overlap is not None:
@@ -126,6 +123,15 @@ def _pictures(groups: Sequence[Group], held: Holdings | None, out: Path) -> Iter
         draw_holdings(held.counts, heading(experiment), held.skew, out / "holdings.png")
         caption = "Training and validation examples of each class; label skew as in docs/data.md."
         yield Picture(out / "holdings.png", "Who holds what", caption)
+
+
+def _curves(groups: Sequence[Group]) -> Iterator[tuple[str, "Figure | None", str, str]]:
+    """Yield file name, figure (None: there is nothing to show), title and caption of the pictures over rounds."""
+    score = groups[0].score
+    name, title = ("score.png", score.name) if score.own else ("accuracy.png", "Accuracy")
+    yield name, draw_accuracy(groups), title, _ACCURACY
+    yield "global.png", draw_global(groups), "Shared model", _GLOBAL
+    yield "values.png", draw_values(groups), "What else is measured", _VALUES
 
 
 def _run_title(group: Group) -> str:

@@ -130,6 +130,13 @@ def check_rounds(group: Group, run: RunDirectory) -> None:
     whole = (early or run.experiment.rounds) + 1
     if ((state := database.get("state")) == "finished") != (committed == whole):
         group.add("run.db: run, key 'state'", f"{state!r} with {committed} of {whole} rounds committed")
+    for round_, client in database.select(
+        "SELECT round, client FROM assignments WHERE round BETWEEN 1 AND ? AND client >= ?",
+        run.experiment.rounds,
+        run.experiment.participants,
+    ):
+        what = f"new, expected none from {run.experiment.participants} on before the last round"
+        group.add(f"run.db: assignments: round {round_}, client {client}", what)
     _check_sizes(group, run)
     _check_assignments(group, run)
     for round_, client, down, up in database.select(

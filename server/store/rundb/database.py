@@ -17,11 +17,12 @@ from lotteryfl.server.store.rundb.migrations import RUN_DB, Versions, has_only_t
 from lotteryfl.server.store.rundb.rows import AssignmentRow, ClientRow, Received, ResultRow, Spent
 from lotteryfl.server.store.rundb.transaction import transaction
 
-_PHASES: dict[str, Literal["validation", "downloaded", "personalised", "global_test"]] = {
+_PHASES: dict[str, Literal["validation", "downloaded", "personalised", "global_test", "shared_model"]] = {
     "validation": "validation",
     "downloaded": "downloaded",
     "personalised": "personalised",
     "global": "global_test",
+    "shared": "shared_model",
 }
 """By what run.db calls them, the evaluations of a result."""
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ')"
@@ -133,6 +134,11 @@ class Database:
             self.put("score", score.name)
         if not score.higher_is_better:
             self.put("score_lower_is_better", "1")
+
+    @cached_property
+    def participants(self) -> int:
+        """How many clients take part in rounds that train, the first ones; the others are new in the last round."""
+        return int(self.get("participants", "0")) or self._scalar("SELECT count(*) FROM clients")
 
     # -- clients
 

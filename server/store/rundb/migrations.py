@@ -35,7 +35,27 @@ def _add_measures(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(7, _add_measures),)
+def _allow_shared(connection: sqlite3.Connection) -> None:
+    """0.2: the shared model itself is measured, which is a phase of its own."""
+    columns = (
+        "round, client, phase, examples, loss, accuracy, balanced_accuracy, micro_precision, micro_recall, "
+        "macro_precision, macro_recall"
+    )
+    connection.execute(
+        "CREATE TABLE new_metrics (round INTEGER NOT NULL, client INTEGER NOT NULL, "
+        "phase TEXT NOT NULL CHECK (phase IN ('validation', 'downloaded', 'personalised', 'global', 'shared')), "
+        "examples INTEGER NOT NULL, loss REAL NOT NULL, accuracy REAL NOT NULL, balanced_accuracy REAL NOT NULL, "
+        "micro_precision REAL NOT NULL, micro_recall REAL NOT NULL, macro_precision REAL NOT NULL, "
+        "macro_recall REAL NOT NULL, PRIMARY KEY (round, client, phase), "
+        "FOREIGN KEY (round, client) REFERENCES results) STRICT, WITHOUT ROWID"
+    )
+    connection.execute(f"INSERT INTO new_metrics ({columns}) SELECT {columns} FROM metrics")  # noqa: S608
+    connection.execute("DROP TABLE metrics")
+    connection.execute("ALTER TABLE new_metrics RENAME TO metrics")
+    connection.execute("CREATE INDEX shared_metrics ON metrics (round) WHERE phase = 'shared'")
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(7, _add_measures), Migration(8, _allow_shared))
 """One for every version after `OLDEST_VERSION`; what has been released is never edited."""
 
 

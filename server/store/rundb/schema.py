@@ -1,6 +1,6 @@
 """The tables of run.db."""
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Raised with every change of the tables, with a step in `migrations` from the one before."""
 
 OLDEST_VERSION = 6
@@ -76,7 +76,7 @@ CREATE TABLE refusals (
 CREATE TABLE metrics (
     round INTEGER NOT NULL,
     client INTEGER NOT NULL,
-    phase TEXT NOT NULL CHECK (phase IN ('validation', 'downloaded', 'personalised', 'global')),
+    phase TEXT NOT NULL CHECK (phase IN ('validation', 'downloaded', 'personalised', 'global', 'shared')),
     examples INTEGER NOT NULL,
     loss REAL NOT NULL,
     accuracy REAL NOT NULL,
@@ -88,6 +88,8 @@ CREATE TABLE metrics (
     PRIMARY KEY (round, client, phase),
     FOREIGN KEY (round, client) REFERENCES results
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX shared_metrics ON metrics (round) WHERE phase = 'shared';
 
 CREATE TABLE measures (                     -- what a task's own objective measures beside the loss
     round INTEGER NOT NULL,

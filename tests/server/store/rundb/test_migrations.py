@@ -211,3 +211,21 @@ def test_every_version_comes_to_the_same_tables(path: Path) -> None:
     with closing(Database(path)):
         pass
     assert version_in(path) == SCHEMA_VERSION == RUN_DB.newest
+
+
+def test_metrics_keep_what_is_measured_beside_them_where_their_table_becomes_another(path: Path) -> None:
+    before, _ = MIGRATIONS
+    rows = "SELECT round, client, phase, loss FROM metrics ORDER BY round, client, phase"
+    with closing(sqlite3.connect(path)) as connection:
+        before.apply(connection)
+        connection.execute("INSERT INTO measures SELECT round, client, phase, 'mae', loss FROM metrics")
+        connection.execute(f"PRAGMA user_version = {before.version}")
+        connection.commit()
+        measured = list(connection.execute(rows))
+    assert measured
+    with closing(Database(path)) as database:
+        assert list(database.select(rows)) == measured
+        assert list(database.select(rows.replace("metrics", "measures").replace("loss", "value"))) == measured
+        assert list(database.select("PRAGMA foreign_key_check")) == []
+        with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+            database.select("DELETE FROM metrics")
