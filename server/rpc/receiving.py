@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,6 +12,7 @@ import grpc
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.names import FileName
 from lotteryfl.common.tensors.receiver import FileReceiver
+from lotteryfl.common.tensors.stream import CHUNK_BYTES
 from lotteryfl.common.wire.framing import message_size, take
 from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -21,6 +23,9 @@ from lotteryfl.server.rpc.quotas import Shares
 from lotteryfl.server.store.rundb.rows import AssignmentRow
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import result_file
+
+_MOST_HELD = 8
+"""Messages of an upload that are written together, unless they are a chunk's worth of bytes before."""
 
 
 class CutUploads:
@@ -84,24 +89,35 @@ class Upload:
             return pb.Result()
         return part.result if isinstance(part, pb.ResultPart) else pb.Result()
 
-    async def into(self, receiver: FileReceiver) -> None:
-        """Give all messages after the first to the receiver, each in a thread while the next one arrives.
+    async def into(self, spool: "Spool") -> list[pb.ResultPart | memoryview]:
+        """Give the messages after the first to the spool, in a thread while the next ones arrive.
+
+        Returns:
+            The last ones, the trailer among them, for the thread that then checks what is whole: a small upload is
+            one piece of work.
 
         Raises:
             PayloadError: the bytes are not what was announced, or a message has no place here.
             OSError: they cannot be written.
         """
         taking: asyncio.Future[Path | None] = asyncio.ensure_future(asyncio.sleep(0, None))
+        held: list[pb.ResultPart | memoryview] = []
         try:
-            whole = None
-            while whole is None:
+            while True:
                 part = await self._next()
-                await taking
-                taking = asyncio.ensure_future(asyncio.to_thread(take, receiver, part))
-                if not isinstance(part, memoryview):
-                    whole = await taking
+                held.append(part)
+                if not isinstance(part, memoryview) and part.WhichOneof("part") != "chunk":
+                    await taking
+                    return held
+                if len(held) == _MOST_HELD or sum(map(message_size, held)) >= CHUNK_BYTES:
+                    await taking
+                    taking, held = asyncio.ensure_future(asyncio.to_thread(spool.take, held)), []
+        except (asyncio.CancelledError, grpc.aio.AbortError):  # its sender may go on from here
+            await asyncio.wait((taking,))
+            await asyncio.wait((asyncio.ensure_future(asyncio.to_thread(spool.take, held)),))
+            raise
         finally:
-            await asyncio.wait((taking,))  # whoever discards the receiver has it alone
+            await asyncio.wait((taking,))  # whoever discards the spool has it alone
 
     async def abort(self, reason: str) -> NoReturn:
         """End the call; its sender tries again."""
@@ -116,6 +132,40 @@ class Upload:
             await self.abort("the stream ended before its trailer")
         self.received += message_size(part)
         return part
+
+
+class Spool:
+    """An upload on its way into a file of its own, which is made when its first bytes are written."""
+
+    def __init__(self, opened: Callable[[], FileReceiver], receiver: FileReceiver | None) -> None:
+        """Begin, or go on.
+
+        Args:
+            opened: makes the file.
+            receiver: what an earlier stream of the upload has left.
+        """
+        self._opened = opened
+        self.receiver = receiver
+        """What has been written; None: nothing."""
+
+    def take(self, parts: Iterable[pb.ResultPart | memoryview]) -> Path | None:
+        """Write messages; return the file when it is whole, and on disk.
+
+        Raises:
+            PayloadError: the bytes are not what was announced, or a message has no place here.
+            OSError: they cannot be written.
+        """
+        if self.receiver is None:
+            self.receiver = self._opened()
+        whole = None
+        for part in parts:
+            whole = take(self.receiver, part)
+        return whole
+
+    def discard(self) -> None:
+        """Drop what was written; without effect on a file that is whole."""
+        if self.receiver is not None:
+            self.receiver.discard()
 
 
 class Uploads:
@@ -143,10 +193,9 @@ class Uploads:
         """
         try:
             with self._under_way.one(result.worker_id):
-                file = await self._spool(result, assigned, upload)
+                return await self._received(result, assigned, upload)
         except (PayloadError, FileNotFoundError) as error:
             return Arrival(result, FileName(""), error)
-        return await asyncio.to_thread(examine, self._run, result, FileName(f"results/{file.name}"), assigned)
 
     def received(self, worker_id: str, assignment_id: str) -> int:
         """Return how many bytes have arrived of a worker's result whose upload was cut."""
@@ -160,23 +209,35 @@ class Uploads:
         """Keep nothing of uploads that are cut from now on, as by the end of the server."""
         self._cut.close()
 
-    async def _spool(self, result: pb.Result, assigned: AssignmentRow, upload: Upload) -> Path:
+    async def _received(self, result: pb.Result, assigned: AssignmentRow, upload: Upload) -> Arrival:
         """Write an upload to a file of its own; where its stream is cut, the next one goes on from there."""
         receiver = self._cut.take(result)
-        if receiver is None:
-            if result.payload.offset:
-                await upload.abort(f"nothing is here of its first {result.payload.offset} bytes")
-            # Two uploads of one result may be under way at once.
-            id_ = assigned.standing.id
-            file = self._run.path / result_file(id_, next(self._numbers))
-            size, limit = result.payload.size, self._payload_limit
-            receiver = await asyncio.to_thread(FileReceiver, file, size, limit, str(id_), "results")
+        if receiver is None and result.payload.offset:
+            await upload.abort(f"nothing is here of its first {result.payload.offset} bytes")
+        # Two uploads of one result may be under way at once.
+        id_ = assigned.standing.id
+        file = self._run.path / result_file(id_, next(self._numbers))
+        size, limit = result.payload.size, self._payload_limit
+        spool = Spool(partial(FileReceiver, file, size, limit, str(id_), "results"), receiver)
         try:
-            await upload.into(receiver)
+            last = await upload.into(spool)
+            finishing = asyncio.ensure_future(asyncio.to_thread(self._finished, spool, last, result, assigned))
+            try:
+                return await asyncio.shield(finishing)
+            finally:
+                await asyncio.wait((finishing,))
         except (PayloadError, OSError):
-            receiver.discard()
+            spool.discard()
             raise
         except BaseException:
-            self._cut.keep(result, receiver)
+            if spool.receiver is not None and spool.receiver.is_open:
+                self._cut.keep(result, spool.receiver)
             raise
-        return receiver.path
+
+    def _finished(
+        self, spool: Spool, last: Iterable[pb.ResultPart | memoryview], result: pb.Result, assigned: AssignmentRow
+    ) -> Arrival:
+        file = spool.take(last)
+        if file is None:
+            raise PayloadError(f"{result.assignment_id}: expected the trailer last")
+        return examine(self._run, result, FileName(f"results/{file.name}"), assigned)
