@@ -27,6 +27,9 @@ from lotteryfl.server.store.runfiles import result_file
 _MOST_HELD = 8
 """Messages of an upload that are written together, unless they are a chunk's worth of bytes before."""
 
+_HELD_SECONDS = 0.2
+"""How long they are held at most: senders that send no more are not to fill the memory."""
+
 
 class CutUploads:
     """What has arrived of uploads whose stream was cut, until their next stream comes or their round is over."""
@@ -100,24 +103,20 @@ class Upload:
             PayloadError: the bytes are not what was announced, or a message has no place here.
             OSError: they cannot be written.
         """
-        taking: asyncio.Future[Path | None] = asyncio.ensure_future(asyncio.sleep(0, None))
-        held: list[pb.ResultPart | memoryview] = []
+        batch = _Batch(spool)
         try:
             while True:
                 part = await self._next()
-                held.append(part)
+                batch.hold(part)
                 if not isinstance(part, memoryview) and part.WhichOneof("part") != "chunk":
-                    await taking
-                    return held
-                if len(held) == _MOST_HELD or sum(map(message_size, held)) >= CHUNK_BYTES:
-                    await taking
-                    taking, held = asyncio.ensure_future(asyncio.to_thread(spool.take, held)), []
-        except (asyncio.CancelledError, grpc.aio.AbortError):  # its sender may go on from here
-            await asyncio.wait((taking,))
-            await asyncio.wait((asyncio.ensure_future(asyncio.to_thread(spool.take, held)),))
+                    return await batch.rest()
+                if batch.is_full:
+                    await batch.write()
+        except (asyncio.CancelledError, grpc.aio.AbortError):
+            await batch.keep()  # its sender may go on from here
             raise
         finally:
-            await asyncio.wait((taking,))  # whoever discards the spool has it alone
+            await batch.end()  # whoever discards the spool has it alone
 
     async def abort(self, reason: str) -> NoReturn:
         """End the call; its sender tries again."""
@@ -166,6 +165,74 @@ class Spool:
         """Drop what was written; without effect on a file that is whole."""
         if self.receiver is not None:
             self.receiver.discard()
+
+
+class _Batch:
+    """Messages that are written together: a chunk's worth, or what came before nothing more did for a moment."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._held: list[pb.ResultPart | memoryview] = []
+        self._bytes = 0
+        self._writing: asyncio.Future[Path | None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is to be written."""
+        return len(self._held) >= _MOST_HELD or self._bytes >= CHUNK_BYTES
+
+    def hold(self, part: pb.ResultPart | memoryview) -> None:
+        """Add a message."""
+        self._held.append(part)
+        self._bytes += message_size(part)
+        self._arm()
+
+    async def write(self) -> None:
+        """Begin to write what is held, when what was held before is written."""
+        await self._written()
+        self._begin()
+
+    async def rest(self) -> list[pb.ResultPart | memoryview]:
+        """Return what is held, when all before is written."""
+        await self._written()
+        return self._held
+
+    async def keep(self) -> None:
+        """Write what is held after all, as far as that can be done."""
+        await self.end()
+        self._begin()
+
+    async def end(self) -> None:
+        """Wait until nothing is written any more; whether that went well is not asked."""
+        self._disarm()
+        if self._writing is not None:
+            await asyncio.wait((self._writing,))
+
+    async def _written(self) -> None:
+        self._disarm()
+        if self._writing is not None:
+            await self._writing
+
+    def _begin(self) -> None:
+        held, self._held, self._bytes = self._held, [], 0
+        self._writing = asyncio.ensure_future(asyncio.to_thread(self._spool.take, held))
+
+    def _overdue(self) -> None:
+        self._timer = None
+        if self._writing is not None and not self._writing.done():
+            self._arm()
+        elif self._writing is None or self._writing.exception() is None:  # what failed is met by who writes next
+            self._begin()
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_HELD_SECONDS, self._overdue)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Uploads:
