@@ -17,7 +17,7 @@ _SPACING = 1 << 18
 """Items between two places from which can be shuffled on, at least a deck: some two milliseconds."""
 
 _Order = npt.NDArray[np.integer]
-"""Places of items, in two bytes each where that is enough."""
+"""Places of items."""
 
 
 class _Place(NamedTuple):
@@ -46,11 +46,12 @@ class Decks:
         self._rng = rng
         self._clients = clients.astype(np.int32)
         self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        self._all: _Order = np.arange(len(items), dtype=np.uint16 if len(items) <= 1 << 16 else np.int32)
+        self._all: _Order = np.arange(len(items))  # of 8 bytes each: of fewer, numpy shuffles them more slowly
         self._places = [_Place(0, rng.bit_generator.state, self._all[:0])]
         self._every = max(1, _SPACING // max(1, len(items)))
         self._next = self._places[0]
-        self._deck, self._order = -1, self._all[:0]
+        self._deck = -1
+        self._order: _Order = self._all[:0]
         self._lock = Lock()
 
     def of(self, client: int) -> IntArray:
@@ -92,19 +93,19 @@ class Decks:
     def _shuffle(self, *, whole: bool) -> _Order:
         """Shuffle the next deck, and learn what the draw over its end holds of it; return it whole, or that alone."""
         deck, _, held = self._next
-        shuffled = self._rng.permutation(self._all)
+        shuffled: _Order = self._rng.permutation(self._all)
         size = len(shuffled)
         over = self._over(deck)
         again = np.zeros(size, dtype=bool)
         again[held] = True
-        last = shuffled[again[shuffled]] if len(held) else held
+        last: _Order = shuffled[again[shuffled]] if len(held) else held
         if whole:
             order = np.concatenate([shuffled[~again[shuffled]], last]) if len(held) else shuffled
             end = order[size - over :]
         else:
             before = shuffled[size - over :]  # of these at least so many are not last
             order = end = np.concatenate([before[~again[before]], last])[-over:] if over else self._all[:0]
-        self._next = _Place(deck + 1, None, end.copy())
+        self._next = _Place(deck + 1, None, end.astype(np.int32))
         if (deck + 1) % self._every == 0 and (deck + 1) // self._every == len(self._places):
             self._places.append(self._next._replace(state=self._rng.bit_generator.state))
         return order
