@@ -34,7 +34,6 @@ from lotteryfl.server.rounds.conclusion import ClosedRound
 from lotteryfl.server.rounds.coordinator import Coordinator
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.rpc.endpoint import Endpoint
-from lotteryfl.server.rpc.limits import Limits
 from lotteryfl.server.rpc.server import CoordinatorServer
 from lotteryfl.server.store.rundir import RunDirectory
 
@@ -44,16 +43,13 @@ TASK = "benchmarks.ballast"
 class CoordinatorProcess:
     """Sets up a run of the ballast task and serves it while the block runs."""
 
-    def __init__(
-        self, path: Path, size: str, *, keep_memory: bool = True, limits: Limits | None = None, **experiment: Any
-    ) -> None:
+    def __init__(self, path: Path, size: str, *, keep_memory: bool = True, **experiment: Any) -> None:
         """Set up the run.
 
         Args:
             path: a new run directory.
             size: one of `benchmarks.inputs.MODELS`.
             keep_memory: as the product does, see `lotteryfl.allocator`.
-            limits: of what it takes of its callers; None: the product's.
             experiment: keys and sections of the experiment file.
         """
         os.environ[ballast.SIZE] = size  # here, and in the processes that are started from here
@@ -67,7 +63,7 @@ class CoordinatorProcess:
             self.table = run.table
         spawn = mp.get_context("spawn")
         self._pipe, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_serve, args=(path, keep_memory, limits, theirs))
+        self._process = spawn.Process(target=_serve, args=(path, keep_memory, theirs))
 
     def __enter__(self) -> Self:
         self._process.start()
@@ -149,7 +145,7 @@ def silent(status: pb.RunStatus) -> None:
     """Show nothing."""
 
 
-def _serve(path: Path, keep_memory: bool, limits: Limits | None, parent: Pipe) -> None:
+def _serve(path: Path, keep_memory: bool, parent: Pipe) -> None:
     if keep_memory:
         keep_freed_memory()
     stopwatch = Stopwatch()
@@ -161,10 +157,10 @@ def _serve(path: Path, keep_memory: bool, limits: Limits | None, parent: Pipe) -
     stopwatch.wrap("aggregate", ClosedRound, "conclude")
     stopwatch.wrap("commit", Coordinator, "commit")
     with RunDirectory(path) as run:
-        asyncio.run(_until_stopped(run, limits, parent, stopwatch))
+        asyncio.run(_until_stopped(run, parent, stopwatch))
 
 
-async def _until_stopped(run: RunDirectory, limits: Limits | None, parent: Pipe, stopwatch: Stopwatch) -> None:
+async def _until_stopped(run: RunDirectory, parent: Pipe, stopwatch: Stopwatch) -> None:
     stopped = asyncio.Event()
 
     def obey() -> None:
@@ -177,7 +173,7 @@ async def _until_stopped(run: RunDirectory, limits: Limits | None, parent: Pipe,
             case "stop":
                 stopped.set()
 
-    server = CoordinatorServer(run, silent, limits)
+    server = CoordinatorServer(run, silent)
     async with server.listening(Endpoint("127.0.0.1:0")) as port:
         rounds = asyncio.create_task(server.rounds.run())
         asyncio.get_running_loop().add_reader(parent.fileno(), obey)

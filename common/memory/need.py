@@ -21,8 +21,11 @@ from lotteryfl.common.wire.table import TensorTable
 _STATES = 2
 """Tensors that an optimizer keeps for each parameter, as Adam does; those of torch keep no more, but with options."""
 
-_INDEX_BYTES, _LIST_BYTES = 4, 120
-"""Of an example's index, and of a client's array of them without these."""
+_DRAW_BYTES = 64
+"""Of what a client draws from one pool of examples, while all is dealt; half of it stays. What is drawn is not kept."""
+
+_MOST_CLASSES = 100
+"""Of the built-in data sets."""
 
 _GRADIENT_COPIES = 2
 """Of every example's gradient, while Opacus bounds and sums them."""
@@ -151,13 +154,13 @@ def _index_lists(experiment: Experiment) -> int:
     """Return the bytes of who holds which examples; a task of the user's own deals by itself."""
     if experiment.task.name not in BUILT_IN:
         return 0
-    return experiment.clients * (_LIST_BYTES + _INDEX_BYTES * _examples_of_a_client(experiment.partition))
+    return experiment.clients * _DRAW_BYTES * _draws_of_a_client(experiment.partition)
 
 
-def _examples_of_a_client(partition: PartitionSettings) -> int:
-    if partition.kind in ("natural", "class-dirichlet", "shards", "quantity-skew", "file"):  # what there is, shared out
-        return 0
+def _draws_of_a_client(partition: PartitionSettings) -> int:
+    """Return from how many pools a client draws, at most."""
     if partition.kind == "n-class":
-        others = round(partition.balance * partition.examples_per_class)
-        return partition.examples_per_class + (partition.classes_per_client - 1) * others
-    return partition.examples_per_client
+        return partition.classes_per_client
+    if partition.kind == "dirichlet":
+        return max(1, min(partition.examples_per_client or _MOST_CLASSES, _MOST_CLASSES))
+    return 1

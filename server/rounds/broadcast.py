@@ -68,12 +68,12 @@ class Broadcasts:
             row: the assignment.
             next_in_line: what the worker is likely to do next in this round.
         """
-        digest = self._run.model_digest
         if row.plan.measure_shared:
-            worker.model = digest
-            return digest
+            worker.model = self._run.model_digest
+            return worker.model
         if not self._allowed or row.own or row.source != model_file(self._run.model_round):
             return Digest("")
+        digest = self._run.model_digest
         if digest not in (worker.model, self._run.initial_digest):  # it holds neither
             if not self._sizes.broadcast_pays(each.density for each in (row, *next_in_line)):
                 return Digest("")

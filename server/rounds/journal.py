@@ -19,7 +19,8 @@ _MOST_NEWS = 10
 
 def note_given(granted: Standing) -> None:
     """Log that a worker has an assignment."""
-    _log.info("%s: given to %s", granted.id, _worker(granted))
+    if _log.isEnabledFor(logging.INFO):
+        _log.info("%s: given to %s", granted.id, _worker(granted))
 
 
 def note_returned(done: Standing, received: Received, traffic: Traffic) -> None:

@@ -46,6 +46,7 @@ class LeaseTable:
         self._tried: dict[int, set[str]] = {}  # by waiting client, the workers that have spent an attempt at it
         self._in_transit: set[AssignmentId] = set()  # leased, and not yet with their workers
         self._counts: Counter[State] = Counter()
+        self._none_over = float("inf")  # before, no lease is over: they only grow longer
         self.apply(standings, now)
 
     def apply(self, standings: Iterable[Standing], now: float) -> None:
@@ -67,6 +68,7 @@ class LeaseTable:
                 self._waiting.move_to_end(client, last=old is None)
             elif standing.state == "leased":
                 self._expires[client] = now + self._lease_seconds
+                self._none_over = min(self._none_over, self._expires[client])
                 self._holds[standing.worker] = client
 
     def _note_tried(self, old: Standing | None, new: Standing) -> None:
@@ -162,7 +164,10 @@ class LeaseTable:
             now: the time.
             heard: by worker, when it was heard of last.
         """
+        if now < self._none_over:
+            return []
         over = [client for client, expires in self._expires.items() if expires <= now]
+        self._none_over = min(self._expires.values(), default=float("inf"))
         if over and self._most_are_silent(now, heard):
             over = [client for client in over if self._expires[client] + self._lease_seconds <= now]
         return [self.taken_back(client, self._silence(client)) for client in over]

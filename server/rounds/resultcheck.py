@@ -88,14 +88,13 @@ def _scale(run: RunDirectory, update: Update, assigned: AssignmentRow) -> float:
     Results that no model is made of have none: those of the final round, measurements, and all where nothing is shared.
     """
     checks, privacy = run.experiment.checks, run.experiment.privacy
-    bound, strategy = checks.max_update_norm, create_strategy(run.experiment)
+    bound = checks.max_update_norm
     # Workers clip to this, but narrow dtypes round, and the server's noise covers no more.
     covered = privacy.clip_norm if privacy.noise == "server" else 0.0
-    if (
-        not (bound or covered)
-        or assigned.round > run.experiment.rounds
-        or not (strategy.aggregates and strategy.trains(assigned.round))
-    ):
+    if not (bound or covered) or assigned.round > run.experiment.rounds:
+        return 1.0
+    strategy = create_strategy(run.experiment)  # not for every result: it seeds the generators of the whole process
+    if not (strategy.aggregates and strategy.trains(assigned.round)):
         return 1.0
     norm = update_norm(run.table, open_file(run.tensor_path(assigned.source)), update)
     if (bound and norm > bound and checks.on_large_update == "refuse") or not math.isfinite(norm):

@@ -20,19 +20,20 @@ class Limits:
 
     A caller is the name in a certificate or token; where nobody is asked who calls, an address without its port. Many
     workers may share either, and each has up to three calls under way: its poll or upload, a heartbeat, a download.
+    The defaults let a thousand share one, who all come at once.
     """
 
     connections: int = 4096
     """Connections at once, of all callers; but no more than half of the files that the process may open."""
-    calls: int = 4096
+    calls: int = 8192
     """Calls at once, of all callers."""
-    calls_per_connection: int = 512
+    calls_per_connection: int = 3072
     """Calls at once over one connection; more wait on the caller's side."""
-    calls_per_caller: int = 512
+    calls_per_caller: int = 3072
     """Calls at once by one caller."""
     watches_per_caller: int = 32
     """Calls of one caller that wait for news, which count among its calls too: each costs something at every change."""
-    registrations_per_minute: int = 600
+    registrations_per_minute: int = 1200
     """Registrations by one caller, at once or one after the other."""
     uploads_per_worker: int = 3
     """Uploads at once, each of at most a payload's bytes; a second one is honest while a dead first is not noticed."""

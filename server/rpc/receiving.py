@@ -2,8 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from typing import NoReturn
 
 import grpc
@@ -11,13 +11,14 @@ import grpc
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.names import FileName
 from lotteryfl.common.tensors.receiver import FileReceiver
-from lotteryfl.common.wire.framing import message_size, take
+from lotteryfl.common.wire.framing import message_size
 from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.resultcheck import Arrival, examine
 from lotteryfl.server.rpc.context import Context
 from lotteryfl.server.rpc.limits import Limits
 from lotteryfl.server.rpc.quotas import Shares
+from lotteryfl.server.rpc.spooling import Batch, Spool
 from lotteryfl.server.store.rundb.rows import AssignmentRow
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import result_file
@@ -84,24 +85,31 @@ class Upload:
             return pb.Result()
         return part.result if isinstance(part, pb.ResultPart) else pb.Result()
 
-    async def into(self, receiver: FileReceiver) -> None:
-        """Give all messages after the first to the receiver, each in a thread while the next one arrives.
+    async def into(self, spool: Spool) -> list[pb.ResultPart | memoryview]:
+        """Give the messages after the first to the spool, in a thread while the next ones arrive.
+
+        Returns:
+            The last ones, the trailer among them, for the thread that then checks what is whole: a small upload is
+            one piece of work.
 
         Raises:
             PayloadError: the bytes are not what was announced, or a message has no place here.
             OSError: they cannot be written.
         """
-        taking: asyncio.Future[Path | None] = asyncio.ensure_future(asyncio.sleep(0, None))
+        batch = Batch(spool)
         try:
-            whole = None
-            while whole is None:
+            while True:
                 part = await self._next()
-                await taking
-                taking = asyncio.ensure_future(asyncio.to_thread(take, receiver, part))
-                if not isinstance(part, memoryview):
-                    whole = await taking
+                batch.hold(part)
+                if not isinstance(part, memoryview) and part.WhichOneof("part") != "chunk":
+                    return await batch.rest()
+                if batch.is_full:
+                    await batch.write()
+        except (asyncio.CancelledError, grpc.aio.AbortError):
+            await batch.keep()  # its sender may go on from here
+            raise
         finally:
-            await asyncio.wait((taking,))  # whoever discards the receiver has it alone
+            await batch.end()  # whoever discards the spool has it alone
 
     async def abort(self, reason: str) -> NoReturn:
         """End the call; its sender tries again."""
@@ -143,10 +151,9 @@ class Uploads:
         """
         try:
             with self._under_way.one(result.worker_id):
-                file = await self._spool(result, assigned, upload)
+                return await self._received(result, assigned, upload)
         except (PayloadError, FileNotFoundError) as error:
             return Arrival(result, FileName(""), error)
-        return await asyncio.to_thread(examine, self._run, result, FileName(f"results/{file.name}"), assigned)
 
     def received(self, worker_id: str, assignment_id: str) -> int:
         """Return how many bytes have arrived of a worker's result whose upload was cut."""
@@ -160,23 +167,36 @@ class Uploads:
         """Keep nothing of uploads that are cut from now on, as by the end of the server."""
         self._cut.close()
 
-    async def _spool(self, result: pb.Result, assigned: AssignmentRow, upload: Upload) -> Path:
+    async def _received(self, result: pb.Result, assigned: AssignmentRow, upload: Upload) -> Arrival:
         """Write an upload to a file of its own; where its stream is cut, the next one goes on from there."""
         receiver = self._cut.take(result)
-        if receiver is None:
-            if result.payload.offset:
-                await upload.abort(f"nothing is here of its first {result.payload.offset} bytes")
-            # Two uploads of one result may be under way at once.
-            id_ = assigned.standing.id
-            file = self._run.path / result_file(id_, next(self._numbers))
-            size, limit = result.payload.size, self._payload_limit
-            receiver = await asyncio.to_thread(FileReceiver, file, size, limit, str(id_), "results")
+        if receiver is None and result.payload.offset:
+            await upload.abort(f"nothing is here of its first {result.payload.offset} bytes")
+        # Two uploads of one result may be under way at once.
+        id_ = assigned.standing.id
+        file = self._run.path / result_file(id_, next(self._numbers))
+        size, limit = result.payload.size, self._payload_limit
+        spool = Spool(partial(FileReceiver, file, size, limit, str(id_), "results"), receiver)
         try:
-            await upload.into(receiver)
+            last = await upload.into(spool)
+            finishing = asyncio.ensure_future(asyncio.to_thread(self._finished, spool, last, result, assigned))
+            try:
+                return await asyncio.shield(finishing)
+            except asyncio.CancelledError:
+                await asyncio.wait((finishing,))
+                raise
         except (PayloadError, OSError):
-            receiver.discard()
+            spool.discard()
             raise
         except BaseException:
-            self._cut.keep(result, receiver)
+            if spool.receiver is not None and spool.receiver.is_open:
+                self._cut.keep(result, spool.receiver)
             raise
-        return receiver.path
+
+    def _finished(
+        self, spool: Spool, last: Iterable[pb.ResultPart | memoryview], result: pb.Result, assigned: AssignmentRow
+    ) -> Arrival:
+        file = spool.take(last)
+        if file is None:
+            raise PayloadError(f"{result.assignment_id}: expected the trailer last")
+        return examine(self._run, result, FileName(f"results/{file.name}"), assigned)

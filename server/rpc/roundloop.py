@@ -2,7 +2,9 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.channel import CALL_SECONDS
@@ -11,6 +13,22 @@ from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.rpc.bell import wait_for
 from lotteryfl.server.rpc.receiving import Uploads
 from lotteryfl.server.rpc.served import ServedRun
+
+_SHOW_SECONDS = 1.0
+"""The longest that a change is not shown which the rounds need not know of."""
+
+_SHOWING = 0.05
+"""Share of the coordinator's time in which a status may be made for showing: with many workers that takes long."""
+
+
+class _Look(NamedTuple):
+    """A look at a run."""
+
+    step: Step
+    seconds: float
+    """Until the next, unless something happens before."""
+    status: pb.RunStatus | None
+    """Where the run stands, if that is to be shown."""
 
 
 class RoundLoop:
@@ -22,12 +40,13 @@ class RoundLoop:
         Args:
             served: the run.
             uploads: of its results; those that were cut are over with their round.
-            show: is called with the run's status whenever it may have changed.
+            show: is called with the run's status after every round and other step, and every now and then between.
         """
         self._served = served
         self._coordinator = served.coordinator
         self._uploads = uploads
         self._show = show
+        self._next_show = 0.0
 
     @property
     def number(self) -> int:
@@ -65,10 +84,11 @@ class RoundLoop:
         served, coordinator = self._served, self._coordinator
         changed = served.changed.listen()
         served.raise_if_disk_failed()
-        step = await served.call(coordinator.advance)
-        self._show(await served.call(coordinator.status))
+        step, seconds, status = await served.call(self._look)
+        if status is not None:
+            self._show(status)
         if step is Step.WAIT:
-            await wait_for(changed, await served.call(coordinator.seconds_until_check))
+            await wait_for(changed, seconds)
         elif step is Step.OFFER:
             served.announce()
         elif step is Step.COMMIT:
@@ -76,7 +96,18 @@ class RoundLoop:
             await served.call(coordinator.commit, await asyncio.to_thread(closed.conclude))
             self._uploads.forget_cut()
             served.announce()
+            self._next_show = 0.0  # every round is shown
         return step is not Step.ENDED
+
+    def _look(self) -> _Look:
+        """Take the run a step on, in the coordinator's thread; all in one visit there."""
+        step, status = self._coordinator.advance(), None
+        begin = time.monotonic()
+        if step is not Step.WAIT or begin >= self._next_show:
+            status = self._coordinator.status()
+            end = time.monotonic()
+            self._next_show = end + (end - begin) / _SHOWING
+        return _Look(step, min(_SHOW_SECONDS, self._coordinator.seconds_until_check()), status)
 
     async def _say_goodbye(self) -> None:
         """Keep answering until every living worker has been told, but not for ever."""

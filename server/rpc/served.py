@@ -39,7 +39,9 @@ class ServedRun:
         self.work = Bell()
         """Rings when there may be new work, or the run has ended: for the workers that wait."""
         self.changed = Bell()
-        """Rings after every change of the run's status: for the rounds and for observers."""
+        """Rings when the open round may be over or its work given out again: for the rounds."""
+        self.news = Bell()
+        """Rings after every change of the run's status: for observers."""
         self.departed = Recent(most_departed)
         """The workers that leave: they were told that the run has ended, or handed their work back."""
         self._storage_error: OSError | sqlite3.Error | None = None
@@ -49,10 +51,22 @@ class ServedRun:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: function(*args, **kwargs))
 
+    def post(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Have one of the coordinator's functions run in its thread, before all that is asked of it from now on.
+
+        Nobody waits for it: it is one that only takes note.
+        """
+        self._thread.submit(function, *args, **kwargs)
+
     def announce(self) -> None:
         """Wake everyone: there may be new work, or the run has ended."""
         self.work.ring()
+        self.advance()
+
+    def advance(self) -> None:
+        """Wake the rounds, and who looks at them."""
         self.changed.ring()
+        self.news.ring()
 
     @contextlib.contextmanager
     def stopping_if_disk_fails(self) -> Iterator[None]:
@@ -67,7 +81,7 @@ class ServedRun:
             raise  # a round has ended meanwhile
         except (OSError, sqlite3.Error) as error:
             self._storage_error = error
-            self.changed.ring()
+            self.advance()
             raise StorageError(str(error)) from error
 
     def raise_if_disk_failed(self) -> None:

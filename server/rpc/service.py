@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -17,12 +18,12 @@ from lotteryfl.common.text import brief, printable, quoted
 from lotteryfl.common.wire.framing import Part, Payload
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
-from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rounds.taskversion import task_version
 from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.rounds.workers import AsideError, ReplacedError, UnknownWorkerError
 from lotteryfl.server.rpc.bell import wait_for
 from lotteryfl.server.rpc.context import CALLER, Context
+from lotteryfl.server.rpc.downloads import Downloads
 from lotteryfl.server.rpc.filestream import FileStream, model_stream
 from lotteryfl.server.rpc.receiving import Upload, Uploads
 from lotteryfl.server.rpc.sending import messages
@@ -32,6 +33,9 @@ from lotteryfl.server.store.rundb.rows import AssignmentRow
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_PAUSE = 5.0
+"""For how many times as long as a status took nothing is done for who watches: many workers make it long."""
 
 
 class CoordinatorService(pb_grpc.CoordinatorServicer):
@@ -44,6 +48,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         self._run = served.run
         self._coordinator = served.coordinator
         self._uploads = uploads
+        self._downloads = Downloads(served.run)
 
     # -- workers
 
@@ -104,10 +109,10 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         if work is None:
             yield pb.AssignmentPart(none=self._no_work(request.worker_id))
             return
-        self._served.changed.ring()
+        self._served.news.ring()
         try:
             async with self._stopping_if_disk_fails(context):
-                payload = await asyncio.to_thread(assignment_payload, self._run, work)
+                payload = await self._downloads.payload(work)
         except FileNotFoundError:
             await context.abort(grpc.StatusCode.ABORTED, "the round has just ended: ask again")
         goes_on = request.assignment_id == work.assignment.assignment_id and request.offset <= payload.size
@@ -116,7 +121,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         first = pb.AssignmentPart(assignment=work.assignment)
         async for message in self._send(first, payload, offset, work.assignment.assignment_id, context):
             yield message
-        await self._call(self._coordinator.arrived, work.assignment.assignment_id)
+        self._served.post(self._coordinator.arrived, work.assignment.assignment_id)
 
     async def SubmitResult(self, request_iterator: AsyncIterator[Any], context: Context) -> pb.SubmitReply:
         """Read a result into the run directory, check it, count it; only then say so."""
@@ -131,7 +136,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             async with self._stopping_if_disk_fails(context):
                 reply = await self._take_result(result, assigned, upload)
         finally:
-            self._served.changed.ring()  # also where it was counted, and nobody is there any more to be told
+            self._served.advance()  # also where it was counted, and nobody is there any more to be told
         if reply.verdict != pb.SubmitReply.ACCEPTED:
             self._served.announce()
         fault("ack-sending")
@@ -145,7 +150,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         try:
             arrival = await self._uploads.receive(result, assigned, upload)
         finally:  # before it counts: its round may be over then, and what it has sent is told
-            await self._call(self._coordinator.count_bytes, result.assignment_id, up=upload.received)
+            self._served.post(self._coordinator.count_bytes, result.assignment_id, up=upload.received)
         return await self._call(self._coordinator.settle, arrival)
 
     async def _take_failure(self, result: pb.Result) -> pb.SubmitReply:
@@ -169,7 +174,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         await self._check_entries("progress", len(request.progress), context)
         worker_id, progress = WorkerId(request.worker_id), list(request.progress)
         cancel = await self._known(context, self._coordinator.heartbeat, worker_id, progress)
-        self._served.changed.ring()
+        self._served.news.ring()
         return pb.HeartbeatReply(cancel=cancel)
 
     async def FetchBlob(self, request: pb.FetchBlobRequest, context: Context) -> AsyncIterator[pb.BlobPart]:
@@ -190,12 +195,15 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.RunStatus]:
         """Say where the run stands now and after every change, until it has ended."""
         while True:
-            changed = self._served.changed.listen()
+            news = self._served.news.listen()
+            begin = time.monotonic()
             status = await self._call(self._coordinator.status)
+            taken = time.monotonic() - begin
             yield status
             if status.state != pb.RunStatus.RUNNING:
                 return
-            await wait_for(changed, None)
+            await wait_for(news, None)
+            await asyncio.sleep(_PAUSE * taken)
 
     async def FetchModel(self, request: pb.FetchModelRequest, context: Context) -> AsyncIterator[pb.BlobPart]:
         """Send the global model of the last committed round."""
@@ -243,7 +251,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         state = self._coordinator.state
         if state != "running":
             self._served.departed.add(worker_id)
-            self._served.changed.ring()
+            self._served.advance()
         return pb.NoWork(finished=state == "finished", failed=state == "failed", reason=self._coordinator.reason)
 
     async def _known(self, context: Context, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -280,4 +288,4 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
                     sent += len(message)
                     yield message
         finally:
-            await self._call(self._coordinator.count_bytes, assignment_id, down=sent)
+            self._served.post(self._coordinator.count_bytes, assignment_id, down=sent)

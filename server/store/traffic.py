@@ -40,7 +40,8 @@ class Traffic:
         """Write what was counted since the last flush."""
         for key in self._pending_down.keys() | self._pending_up.keys():
             self._database.count_bytes(*key, self._pending_down[key], self._pending_up[key])
-        self._database.put(_SHARED, str(shared_bytes(self._database) + self._pending_shared))
+        if self._pending_shared:
+            self._database.put(_SHARED, str(shared_bytes(self._database) + self._pending_shared))
         self._pending_down.clear()
         self._pending_up.clear()
         self._pending_shared = 0

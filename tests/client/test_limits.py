@@ -99,11 +99,11 @@ def test_a_model_beyond_the_memory_is_refused() -> None:
 
 
 def test_a_coordinator_cannot_fill_the_memory_with_who_holds_what() -> None:
-    """The lists of a million clients are longer than any model."""
+    """What a million clients draw of ten thousand classes each is longer than any model."""
     many = tiny_experiment(
-        clients=10**6, task={"name": "digits"}, partition={"kind": "iid", "examples_per_client": 10**5}
+        clients=10**6, task={"name": "digits"}, partition={"kind": "n-class", "classes_per_client": 10**4}
     )
-    with pytest.raises(RefusedError, match=r"takes 400\.\d GB, .*: index lists 400\.1 GB"):
+    with pytest.raises(RefusedError, match=r"takes 640\.\d GB, .*: index lists 640\.0 GB"):
         Limits().check_registration(registration(experiment_json=many.model_dump_json()))
 
 

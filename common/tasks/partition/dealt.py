@@ -9,9 +9,10 @@ Where all examples are dealt (class-dirichlet, shards, quantity-skew, and `examp
 one owner, and what a client holds does depend on how many they are.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,21 +22,22 @@ from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tasks.partition.classes import IntArray, in_proportion, stratified_split
 from lotteryfl.common.tasks.partition.indexfile import Listed, read_index_file
+from lotteryfl.common.tasks.partition.parts import Dealt, Parts
 from lotteryfl.common.tasks.partition.pools import deal_classes, deal_evenly, deal_proportions
 from lotteryfl.common.tasks.partition.whole import deal_class_by_class, deal_shards, deal_sizes
 
-_Held = npt.NDArray[np.int32]
-"""What is kept of all clients, in half of the memory."""
-
 Owners = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]
 
-_DEALERS = {
+_FROM_POOLS: Mapping[str, Callable[[IntArray, PartitionSettings, int, int], Dealt]] = {
     "n-class": deal_classes,
     "dirichlet": deal_proportions,
-    "class-dirichlet": deal_class_by_class,
-    "shards": deal_shards,
     "iid": deal_evenly,
     "feature-skew": deal_evenly,
+}
+
+_WHOLE: Mapping[str, Callable[[IntArray, PartitionSettings, int, int], Iterator[IntArray]]] = {
+    "class-dirichlet": deal_class_by_class,
+    "shards": deal_shards,
     "quantity-skew": deal_sizes,
 }
 
@@ -108,15 +110,16 @@ class Partition:
         if settings.kind == "natural":
             train_owners, self._test_owners = _checked_owners(owners, self._train_labels, self._test_labels)
             self._owner = _choose_owners(train_owners, clients, seed)
-            dealt: Iterable[IntArray] = (np.flatnonzero(train_owners == owner) for owner in self._owner)
+            self._dealt: Dealt = _Owned(train_owners, self._owner)
         elif settings.kind == "file":
             sizes = len(self._train_labels), len(self._test_labels)
             self._listed = read_index_file(Path(settings.file), settings.sha256, clients, *sizes)
-            dealt = (listed.held for listed in self._listed)
+            self._dealt = _Listed(self._listed)
+        elif settings.kind in _WHOLE:
+            self._dealt = Parts(_WHOLE[settings.kind](self._train_labels, settings, clients, seed))
         else:
-            dealt = _DEALERS[settings.kind](self._train_labels, settings, clients, seed)
-        # Copies: a view would keep the whole pool that it was dealt from.
-        self._held: list[_Held] = [indices.astype(np.int32) for indices in dealt]
+            self._dealt = _FROM_POOLS[settings.kind](self._train_labels, settings, clients, seed)
+        self._clients = clients
 
     def client(self, client: int) -> ClientIndices:
         """Return the examples of one client.
@@ -125,9 +128,9 @@ class Partition:
             ValueError: there is no such client.
             TaskError: its training, validation or test set is empty.
         """
-        if not 0 <= client < len(self._held):
-            raise ValueError(f"client = {client}: expected 0 to {len(self._held) - 1}")
-        held = self._held[client].astype(np.int64)
+        if not 0 <= client < self._clients:
+            raise ValueError(f"client = {client}: expected 0 to {self._clients - 1}")
+        held = self._dealt.of(client)
         labels = self._train_labels[held]
         rng = generator(self._seed, "partition-validation", client)
         train, validation = stratified_split(labels, self._settings.validation_share, rng)
@@ -166,6 +169,29 @@ class Partition:
             return np.flatnonzero(np.isin(self._test_labels, held_labels))
         rng = generator(self._seed, "partition-test", client)
         return in_proportion(self._test_labels, held_labels, rng)
+
+
+class _Owned(NamedTuple):
+    """What the data's own owners hold."""
+
+    owners: IntArray
+    """Who each example is from."""
+    chosen: IntArray
+    """The owner that each client is."""
+
+    def of(self, client: int) -> IntArray:
+        """Return what a client holds."""
+        return np.flatnonzero(self.owners == self.chosen[client])
+
+
+class _Listed(NamedTuple):
+    """What an index file says."""
+
+    listed: Sequence[Listed]
+
+    def of(self, client: int) -> IntArray:
+        """Return what a client holds."""
+        return self.listed[client].held
 
 
 def _checked_owners(owners: Owners | None, train: IntArray, test: IntArray) -> tuple[IntArray, IntArray]:

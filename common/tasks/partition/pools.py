@@ -1,6 +1,6 @@
 """Pools of examples that are dealt like cards, each client for itself."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -8,86 +8,96 @@ from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tasks.partition.classes import IntArray, apportion, by_class
+from lotteryfl.common.tasks.partition.decks import Decks
+from lotteryfl.common.tasks.partition.parts import Dealt, Parts
 from lotteryfl.common.tasks.partition.whole import class_proportions, deal_all_balanced
 
+_BLOCK = 4096
+"""Clients whose counts of every class are in memory at once."""
 
-def deal_classes(labels: IntArray, settings: PartitionSettings, clients: int, seed: int) -> Iterator[IntArray]:
+
+def deal_classes(labels: IntArray, settings: PartitionSettings, clients: int, seed: int) -> Dealt:
     """Deal distinct classes, so many examples of each (n-class)."""
-    pools = _class_pools(labels, seed)
+    positions = by_class(labels)
     wanted, first = settings.classes_per_client, settings.examples_per_class
-    if wanted > len(pools):
-        raise TaskError(f"partition.classes_per_client = {wanted}: the data has {len(pools)} classes")
+    if wanted > len(positions):
+        raise TaskError(f"partition.classes_per_client = {wanted}: the data has {len(positions)} classes")
     others = round(settings.balance * first)
     if others == 0 and wanted > 1:
         raise TaskError(
             f"partition.balance = {settings.balance} of examples_per_class = {first}: "
             "no example is left of a client's other classes"
         )
-    classes = _Pool(np.array(list(pools)), generator(seed, "partition-classes"))
-    for client in range(clients):
-        own = classes.draw(wanted)
-        counts = {int(label): others if rank else first for rank, label in enumerate(own)}
-        yield _draw(pools, counts, client)
+    names = np.arange(clients)
+    classes = Decks(np.arange(len(positions)), generator(seed, "partition-classes"), names, np.full(clients, wanted))
+    own = classes.all()  # places in `positions`, client after client
+    counts = np.where(np.arange(len(own)) % wanted == 0, first, others)
+    available = np.array([len(found) for found in positions.values()])
+    labelled = list(positions)
+    for place in np.flatnonzero(counts > available[own])[:1].tolist():
+        _check_enough(place // wanted, labelled[own[place]], int(counts[place]), int(available[own[place]]))
+    pools = []
+    for number, (label, found) in enumerate(positions.items()):
+        places = np.flatnonzero(own == number)
+        pools.append(Decks(found, generator(seed, "partition-pool", label), places // wanted, counts[places]))
+    return _FromPools(pools, own.reshape(clients, wanted))
 
 
-def deal_proportions(labels: IntArray, settings: PartitionSettings, clients: int, seed: int) -> Iterator[IntArray]:
+def deal_proportions(labels: IntArray, settings: PartitionSettings, clients: int, seed: int) -> Dealt:
     """Deal equally many examples in class proportions from a Dirichlet distribution; 0 of each: all there are."""
     if not settings.examples_per_client:
-        yield from deal_all_balanced(labels, settings, clients, seed)
-        return
-    pools = _class_pools(labels, seed)
-    for client in range(clients):
-        proportions = class_proportions(settings, len(pools), client, seed)
-        counts = apportion(proportions, settings.examples_per_client)
-        yield _draw(pools, dict(zip(pools, counts.tolist(), strict=True)), client)
+        return Parts(deal_all_balanced(labels, settings, clients, seed))
+    positions = by_class(labels)
+    blocks: list[tuple[list[IntArray], list[IntArray]]] = [([], []) for _ in positions]
+    for begin in range(0, clients, _BLOCK):
+        block = np.stack(
+            [_counts(positions, settings, client, seed) for client in range(begin, min(begin + _BLOCK, clients))]
+        )
+        for (holders, numbers), column in zip(blocks, block.T, strict=True):
+            among = np.flatnonzero(column)
+            holders.append(among + begin)
+            numbers.append(column[among])
+    pools = [
+        Decks(found, generator(seed, "partition-pool", label), np.concatenate(holders), np.concatenate(numbers))
+        for (label, found), (holders, numbers) in zip(positions.items(), blocks, strict=True)
+    ]
+    return _FromPools(pools, np.broadcast_to(np.arange(len(pools)), (clients, len(pools))))
 
 
-def deal_evenly(labels: IntArray, settings: PartitionSettings, clients: int, seed: int) -> Iterator[IntArray]:
+def deal_evenly(labels: IntArray, settings: PartitionSettings, clients: int, seed: int) -> Dealt:
     """Deal equally many examples regardless of class; 0 of each: all there are."""
     wanted = settings.examples_per_client
     if not wanted:
-        yield from np.array_split(generator(seed, "partition-pool").permutation(len(labels)), clients)
-        return
+        return Parts(np.array_split(generator(seed, "partition-pool").permutation(len(labels)), clients))
     if wanted > len(labels):
         raise TaskError(f"partition.examples_per_client = {wanted}: there are {len(labels)} training examples")
-    pool = _Pool(np.arange(len(labels)), generator(seed, "partition-pool"))
-    for _ in range(clients):
-        yield pool.draw(wanted)
+    return Decks(
+        np.arange(len(labels)), generator(seed, "partition-pool"), np.arange(clients), np.full(clients, wanted)
+    )
 
 
-class _Pool:
-    """Items dealt in random order, again and again; no draw holds an item twice."""
+class _FromPools:
+    """What clients hold of several pools."""
 
-    def __init__(self, items: IntArray, rng: np.random.Generator) -> None:
-        self.items = items
-        self._rng = rng
-        self._left = rng.permutation(items)
+    def __init__(self, pools: Sequence[Decks], own: IntArray) -> None:
+        """Set which pools (columns, in order) each client (rows) draws from."""
+        self._pools = pools
+        self._own = own
 
-    def draw(self, count: int) -> IntArray:
-        """Take the next `count` items, at most as many as there are."""
-        drawn, self._left = self._left[:count], self._left[count:]
-        missing = count - len(drawn)
-        if missing == 0:
-            return drawn
-        again = self._rng.permutation(self.items)
-        repeated = np.isin(again, drawn)
-        # What this draw holds already goes last in the new order: it is not lost, but comes up later.
-        self._left = np.concatenate([again[~repeated], again[repeated]])
-        return np.concatenate([drawn, self.draw(missing)])
+    def of(self, client: int) -> IntArray:
+        """Return what a client was dealt."""
+        return np.concatenate([self._pools[pool].of(client) for pool in self._own[client].tolist()])
 
 
-def _class_pools(labels: IntArray, seed: int) -> dict[int, _Pool]:
-    return {
-        label: _Pool(positions, generator(seed, "partition-pool", label))
-        for label, positions in by_class(labels).items()
-    }
+def _counts(positions: Mapping[int, IntArray], settings: PartitionSettings, client: int, seed: int) -> IntArray:
+    """Return how many examples of each class a client is to have."""
+    proportions = class_proportions(settings, len(positions), client, seed)
+    counts = apportion(proportions, settings.examples_per_client)
+    for (label, found), count in zip(positions.items(), counts.tolist(), strict=True):
+        _check_enough(client, label, count, len(found))
+    return counts
 
 
-def _draw(pools: Mapping[int, _Pool], counts: Mapping[int, int], client: int) -> IntArray:
-    for label, count in counts.items():
-        available = len(pools[label].items)
-        if count > available:
-            raise TaskError(
-                f"client {client} needs {count} training examples of class {label}: the data has {available}"
-            )
-    return np.concatenate([pools[label].draw(count) for label, count in counts.items()])
+def _check_enough(client: int, label: int, count: int, available: int) -> None:
+    if count > available:
+        raise TaskError(f"client {client} needs {count} training examples of class {label}: the data has {available}")

@@ -1,7 +1,9 @@
 """What a worker's work takes, by part."""
 
+import tracemalloc
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lotteryfl.common.memory.bounds import Bound
@@ -56,12 +58,26 @@ def test_what_goes_through_the_model_counts_by_batches() -> None:
     assert with_batches.host.nbytes > without.host.nbytes
 
 
-def test_who_holds_what_is_kept_in_four_bytes_an_example() -> None:
-    dealt = {"kind": "iid", "examples_per_client": 40}
-    experiment = tiny_experiment(clients=100, task={"name": "digits"}, partition=dealt)
+@pytest.mark.parametrize(
+    "dealt",
+    [
+        {"kind": "iid", "examples_per_client": 400},
+        {"kind": "n-class", "classes_per_client": 3, "examples_per_class": 130},
+        {"kind": "dirichlet", "examples_per_client": 40},
+    ],
+)
+def test_who_holds_what_is_kept_in_so_many_bytes_a_draw(dealt: dict[str, Any]) -> None:
+    """Not in four an example: these come to megabytes."""
+    experiment = tiny_experiment(clients=2000, task={"name": "digits"}, partition=dealt)
     counted = worker_need(TABLE, experiment).host.parts["index lists"]
-    labels = [0, 1] * 50
-    partition = Partition(labels, labels, experiment.partition, 100, seed=0)  # type: ignore[arg-type]
-    held = partition._held
-    assert sum(indices.nbytes for indices in held) <= counted <= 2 * sum(indices.nbytes for indices in held)
-    assert all(indices.base is None for indices in held)
+    labels = np.arange(600) % 4
+    Partition(labels, labels, experiment.partition, 5, seed=0)  # what is imported, and made once
+    tracemalloc.start()
+    try:
+        partition = Partition(labels, labels, experiment.partition, 2000, seed=0)
+        for client in (0, 1999, 1000):
+            partition.client(client)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept <= counted + 100_000  # for the pools themselves

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.randomness import generator
-from lotteryfl.common.tasks.partition import ClientIndices, Partition, stratified_split
+from lotteryfl.common.tasks.partition import ClientIndices, Partition, decks, stratified_split
+from lotteryfl.common.tasks.partition.decks import Decks
 
 KINDS = ("n-class", "dirichlet", "iid", "feature-skew", "natural")
 
@@ -297,3 +298,34 @@ def test_only_feature_skew_turns_anything() -> None:
 
 def test_feature_skew_deals_as_iid_does() -> None:
     assert all(map(same, deal(kind="iid"), deal(kind="feature-skew")))
+
+
+def dealt_at_once(items: np.ndarray, counts: list[int], seed: int) -> list[np.ndarray]:
+    """What is dealt, written down from first to last: the rule that `Decks` follows without keeping it."""
+    rng = np.random.default_rng(seed)
+    left, dealt = rng.permutation(items), []
+    for count in counts:
+        drawn, left = left[:count], left[count:]
+        if len(drawn) < count:
+            again = rng.permutation(items)
+            repeated = np.isin(again, drawn)
+            deck = np.concatenate([again[~repeated], again[repeated]])
+            missing = count - len(drawn)
+            drawn, left = np.concatenate([drawn, deck[:missing]]), deck[missing:]
+        dealt.append(drawn)
+    return dealt
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(1, 60), seed=st.integers(0, 2**31), data=st.data())
+def test_what_is_dealt_is_the_same_for_who_asks_for_one_client_alone(size: int, seed: int, data: st.DataObject) -> None:
+    counts = data.draw(st.lists(st.integers(1, size), min_size=1, max_size=200))
+    items, clients = np.arange(size) * 3, np.cumsum(np.ones(len(counts), dtype=int)) * 2
+    expected = dealt_at_once(items, counts, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decks, "_SPACING", 3 * size)
+        pool = Decks(items, np.random.default_rng(seed), clients, np.array(counts))
+        for number in data.draw(st.lists(st.integers(0, len(counts) - 1), min_size=1, max_size=20)):
+            np.testing.assert_array_equal(pool.of(int(clients[number])), expected[number])
+        np.testing.assert_array_equal(pool.all(), np.concatenate(expected))
+    assert len(pool.of(3)) == 0, "who drew nothing holds nothing"

@@ -154,6 +154,13 @@ def test_honest_workers_are_far_below() -> None:
     assert limits.header_bytes < CHUNK_BYTES + 1
 
 
+def test_a_thousand_workers_may_share_an_address_and_come_at_once() -> None:
+    limits, workers = Limits(), 1000
+    assert min(limits.calls_per_caller, limits.calls_per_connection) >= 3 * workers, "a poll, a heartbeat, a download"
+    assert min(limits.connections, limits.registrations_per_minute) >= workers
+    assert limits.calls - limits.calls_per_caller >= limits.calls_per_caller, "there is room for others"
+
+
 # -- what callers name does not pile up
 
 
