@@ -73,9 +73,10 @@ class RoundLoop:
             served.announce()
         elif step is Step.COMMIT:
             closed = await served.call(coordinator.closed_round)
-            await served.call(coordinator.commit, await asyncio.to_thread(closed.conclude))
+            unneeded = await served.call(coordinator.commit, await asyncio.to_thread(closed.conclude))
             self._uploads.forget_cut()
             served.announce()
+            await asyncio.to_thread(served.run.remove, unneeded)  # takes as long as files are large
         return step is not Step.ENDED
 
     async def _say_goodbye(self) -> None:
