@@ -1,7 +1,7 @@
 """What does not go by the size of the model: a round's commit among many clients, and the server's optimizer."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.harness import Measure, Row, at_most, constant, interleaved, seconds, share
 from lotteryfl.common.experiment.experiment import validate
 from lotteryfl.common.experiment.settings import ServerSettings
-from lotteryfl.common.names import Digest, FileName
+from lotteryfl.common.names import Digest
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -21,8 +21,11 @@ from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.coordinator import Coordinator
 from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.store.assignments import AssignmentId
-from lotteryfl.server.store.rundb.rows import Received
+from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.runfiles import model_file, result_file
+from lotteryfl.server.strategies import create_strategy
+from lotteryfl.server.strategies.base import ClientState
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,19 @@ class Sizes:
     round: int
     few: int
     many: int
+    short: int
+    """Rounds before it; and, of `long`, of one with the clients' own noise, which is reckoned."""
+    long: int
     tensors: int
     repeats: int
 
 
-FULL = Sizes(round=100, few=1_000, many=100_000, tensors=5_000, repeats=5)
-QUICK = Sizes(round=2, few=3, many=30, tensors=20, repeats=1)
+FULL = Sizes(round=100, few=1_000, many=100_000, short=50, long=5_000, tensors=5_000, repeats=9)
+QUICK = Sizes(round=2, few=3, many=30, short=1, long=3, tensors=20, repeats=1)
+NOISE = {
+    "aggregation": {"weighting": "equal"},
+    "privacy": {"clip_norm": 1.0, "noise": "client", "noise_multiplier": 100.0},
+}
 
 
 def rows(sizes: Sizes) -> list[Row]:
@@ -48,10 +58,23 @@ def rows(sizes: Sizes) -> list[Row]:
             for clients in (sizes.few, sizes.many)
         )
         commits = interleaved(sizes.repeats, few=_commit_of(few), many=_commit_of(many))
+        short, long = (
+            opened.enter_context(_run(Path(folder) / f"after {before}", sizes, sizes.few, before))
+            for before in (sizes.short, sizes.long)
+        )
+        later = interleaved(sizes.repeats, short=_commit_of(short), long=_commit_of(long))
     steps = interleaved(sizes.repeats, later=seconds(_later_round_of(sizes.tensors)))
     commit = f"commit of a round of {sizes.round}, {sizes.many:,} clients"
     return [
         share(commit, commits["many"], commits["few"], f"{sizes.few:,} clients", "s", at_most(1.5)),
+        share(
+            f"commit of a round of {sizes.round} with noise, after {sizes.long:,} rounds",
+            later["long"],
+            later["short"],
+            f"after {sizes.short:,}",
+            "s",
+            at_most(1.5),
+        ),
         share(
             f"server's optimizer, {sizes.tensors:,} tensors, a later round",
             steps["later"],
@@ -63,18 +86,28 @@ def rows(sizes: Sizes) -> list[Row]:
     ]
 
 
-def _run(path: Path, sizes: Sizes, clients: int) -> RunDirectory:
+def _run(path: Path, sizes: Sizes, clients: int, before: int = 0) -> RunDirectory:
+    """Set up a run; with rounds before, one with noise, of which it has them on record."""
     model = nn.Linear(2, 2)
-    experiment = validate(
-        {
-            "clients": clients,
-            "clients_per_round": sizes.round,
-            "rounds": 2 * sizes.repeats + 10,
-            "strategy": {"name": "fedavg"},
-        },
-        "benchmark",
-    )
-    return RunDirectory.create(path, experiment, TensorTable.of(model), named_tensors(model))
+    table = {
+        "clients": clients,
+        "clients_per_round": sizes.round,
+        "rounds": before + 2 * sizes.repeats + 10,
+        "strategy": {"name": "fedavg"},
+        **(NOISE if before else {}),
+    }
+    run = RunDirectory.create(path, validate(table, "benchmark"), TensorTable.of(model), named_tensors(model))
+    database, strategy = run.database, create_strategy(run.experiment)
+    with database.transaction():
+        for number in range(1, before + 1):
+            plan = strategy.plan(number, ClientState(0))
+            rows = [
+                AssignmentRow(number, client, plan, Digest(""), model_file(0)) for client in strategy.sample(number)
+            ]
+            database.open_round(number, rows)
+            _record_results(run, rows)
+            database.commit_round(number, 1.0, "all results are in")
+    return run
 
 
 def _commit_of(run: RunDirectory) -> Measure:
@@ -82,7 +115,8 @@ def _commit_of(run: RunDirectory) -> Measure:
     coordinators = [Coordinator(run)]
 
     def prepare() -> Coordinator:
-        _record_results(run, coordinators[-1].round)
+        with run.database.transaction():
+            _record_results(run, run.database.assignments(coordinators[-1].round))
         coordinators.append(Coordinator(run))  # which knows of them
         if coordinators[-1].advance() is not Step.COMMIT:
             raise AssertionError("the round is not over")
@@ -91,15 +125,16 @@ def _commit_of(run: RunDirectory) -> Measure:
     return seconds(lambda coordinator: coordinator.commit(Conclusion()), prepare)
 
 
-def _record_results(run: RunDirectory, number: int) -> None:
+def _record_results(run: RunDirectory, rows: Sequence[AssignmentRow]) -> None:
     nothing = pb.Evaluation(examples=1)
     metrics = pb.ClientMetrics(validation=nothing, downloaded=nothing, personalised=nothing, density=1)
-    with run.database.transaction():
-        for row in run.database.assignments(number):
-            id_ = AssignmentId(number, row.client, 1)
-            received = Received(str(id_), 8, Digest(""), FileName(f"results/{id_}.safetensors"), 1.0, metrics)
-            run.database.add_result(id_, received)
-            run.database.set_standings([row.standing._replace(id=id_, state="done")])
+    for row in rows:
+        id_ = AssignmentId(row.round, row.client, 1)
+        received = Received(str(id_), 8, Digest(""), result_file(id_), 1.0, metrics)
+        run.database.add_result(id_, received)
+    run.database.set_standings(
+        row.standing._replace(id=AssignmentId(row.round, row.client, 1), state="done") for row in rows
+    )
 
 
 def _later_round_of(tensors: int) -> Callable[[], object]:
