@@ -24,22 +24,30 @@ class AtomicFile:
         """
         self._path = path
         self._label = label
+        self._is_synced = False
         self._part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         # Unbuffered: tensors come in large pieces, which a buffer would only slow down.
         self.file = open(self._part, "x+b", buffering=0, opener=partial(os.open, mode=mode))  # noqa: SIM115
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
         """Write all of the data from a byte of the file on."""
+        self._is_synced = False
         rest = memoryview(data)
         while rest:
             written = os.pwrite(self.file.fileno(), rest, offset)
             rest, offset = rest[written:], offset + written
 
-    def commit(self) -> None:
-        """Put the file on disk, under its name."""
+    def sync(self) -> None:
+        """Put what is written on disk, still without its name; in another thread while this one reads the file."""
         self._fault("written")
         os.fsync(self.file.fileno())
+        self._is_synced = True
         self._fault("synced")
+
+    def commit(self) -> None:
+        """Put the file on disk, under its name."""
+        if not self._is_synced:
+            self.sync()
         self.file.close()
         self._part.replace(self._path)
         self._fault("renamed")

@@ -24,6 +24,7 @@ PARTS = (
     "assignments",
     "fleet",
     "partition",
+    "commit",
 )
 
 

@@ -120,12 +120,26 @@ def copy_model(model: nn.Module, device: torch.device | str | None = None) -> nn
 
 def digest(tensors: Mapping[str, Tensor]) -> Digest:
     """Return the SHA-256 (hexadecimal) over names, dtypes, shapes and raw bytes, in name order."""
-    sha = hashlib.sha256()
+    digester = Digester()
     for name in sorted(tensors):
-        tensor = tensors[name].detach()
-        sha.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        sha.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return Digest(sha.hexdigest())
+        digester.add(name, tensors[name])
+    return digester.digest()
+
+
+class Digester:
+    """Makes `digest` of tensors that come one by one, in name order."""
+
+    def __init__(self) -> None:
+        self._sha = hashlib.sha256()
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        """Take the next tensor."""
+        self._sha.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        self._sha.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+
+    def digest(self) -> Digest:
+        """Return the digest of all so far."""
+        return Digest(self._sha.hexdigest())
 
 
 def _check_names(expected: set[str], tensors: Mapping[str, Tensor]) -> None:

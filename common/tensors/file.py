@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,9 @@ from lotteryfl.common.privatefiles import PRIVATE_FILE
 from lotteryfl.common.tensors.layout import ALIGNMENT, Entry, data_start, lay_out, read_layout
 from lotteryfl.common.tensors.stream import data_of
 from lotteryfl.common.text import quoted
+
+_MOST_AT_ONCE = 1 << 20
+"""Bytes of a file up to which a thread would take longer to start than it saves."""
 
 
 class Spec(Protocol):
@@ -98,7 +102,18 @@ def _write(file: AtomicFile, header: bytes, entries: list[Entry], tensors: Itera
             del tensor  # before the next one is made
         if missing:
             raise ValueError(f"{', '.join(missing)}: not given")
-        return Digest(hashlib.file_digest(part.file, "sha256").hexdigest())
+        return _synced(part, len(header) + (entries[-1].end if entries else 0))
+
+
+def _synced(file: AtomicFile, size: int) -> Digest:
+    """Put a file that is written on disk, and return its digest, made meanwhile: each may take a while."""
+    if size < _MOST_AT_ONCE:
+        return Digest(hashlib.file_digest(file.file, "sha256").hexdigest())
+    with ThreadPoolExecutor(1) as disk:
+        synced = disk.submit(file.sync)
+        digest = hashlib.file_digest(file.file, "sha256").hexdigest()
+        synced.result()
+    return Digest(digest)
 
 
 def open_file(path: Path, what: str = "") -> dict[str, Tensor]:

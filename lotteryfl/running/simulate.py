@@ -75,7 +75,7 @@ class Simulation:
         while (step := coordinator.advance()) is not Step.ENDED:
             show(coordinator.status())
             if step is Step.COMMIT:
-                coordinator.commit(coordinator.closed_round().conclude())
+                self._run.remove(coordinator.commit(coordinator.closed_round().conclude()))
             else:
                 self._work()
         show(coordinator.status())

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.mean import MeanWithZeros, WeightedMean
 from lotteryfl.server.aggregation.robust import Median, TrimmedMean
 from lotteryfl.server.aggregation.rules import Rule
-from lotteryfl.server.aggregation.update import Array, Update, Values, array
+from lotteryfl.server.aggregation.update import Array, Update, Values, array, elements
 
 _MEAN = AggregationSettings()
 
@@ -92,7 +93,7 @@ def _walk(
             dtype = torch.float64 if combination.stays_wide else spec.dtype
             yield spec.name, _put_together(spec.name, old[spec.name], updates, rules[spec.dtype], dtype)
         else:
-            yield spec.name, largest.entries[DENSE + spec.name].clone()
+            yield spec.name, elements(largest.entries, DENSE + spec.name).clone().view(spec.shape)
 
 
 def _create_rule(
@@ -115,12 +116,14 @@ def _put_together(name: str, old: Tensor, updates: Sequence[Update], rule: Rule,
         rule.start(len(old_block))
         for update, source in zip(updates, sources, strict=True):
             rule.add(*source.take(start, old_block), update.examples)
-        _write(new_flat[start : start + rule.block], rule.result(old_block))
+        _write(new_flat[start : start + rule.block], rule, old_block)
     return new
 
 
-def _write(block: Tensor, values: Array) -> None:
-    if block.dtype is torch.bfloat16:
-        block.copy_(torch.from_numpy(values))
+def _write(block: Tensor, rule: Rule, old: Array) -> None:
+    if block.dtype is torch.bfloat16:  # which numpy does not know
+        wide = np.empty(len(block))
+        rule.write(old, wide)
+        block.copy_(torch.from_numpy(wide))
     else:
-        block.numpy()[:] = values
+        rule.write(old, block.numpy())

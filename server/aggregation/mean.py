@@ -7,58 +7,76 @@ from lotteryfl.common.packedmasks import BLOCK, Indices
 from lotteryfl.server.aggregation.rules import Rule
 from lotteryfl.server.aggregation.update import Array
 
+_FEW = 0.5
+"""Share of a block's elements up to which it is quicker to take them one by one."""
+
 
 class WeightedMean(Rule):
     """The sums over one block of elements, of values times weights and of weights.
 
-    They are the real and the imaginary part of one array, because finding an element costs more than adding
-    to it. The parts are wider than the tensor's elements: rounded to these, the mean of equal values is the
-    value itself, whatever the weights.
+    They are wider than the tensor's elements: rounded to these, the mean of equal values is the value itself, whatever
+    the weights. Where all clients have sent the whole block, one number is all the weights.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
         """Make room for tensors of a floating-point dtype."""
-        wide = np.clongdouble if dtype is torch.float64 else np.complex128
-        self._sums = self._buffer = np.empty(BLOCK, wide)
-        self._terms = np.empty(BLOCK, wide)
+        wide = np.longdouble if dtype is torch.float64 else np.float64
+        self._buffers: list[Array] = [np.empty(BLOCK, wide) for _ in range(3)]
+        self._sums, self._weights, self._terms = self._buffers
+        self._everywhere = 0
+        self._is_sparse = False
 
     def start(self, size: int) -> None:
         """Start a block of `size` elements."""
-        self._sums = self._buffer[:size]
+        self._sums, self._weights, self._terms = (buffer[:size] for buffer in self._buffers)
         self._sums.fill(0)
+        self._everywhere = 0
+        self._is_sparse = False
 
     def add(self, positions: Indices | None, values: Array, examples: int) -> None:
         """Add a client's values at distinct positions of the block; None: at all."""
         terms = self._terms[: len(values)]
-        np.multiply(values, examples, out=terms.real, dtype=terms.real.dtype)
-        terms.imag = examples
+        np.multiply(values, examples, out=terms, dtype=terms.dtype)
         if positions is None:
             np.add(self._sums, terms, out=self._sums)
-        else:
-            np.add.at(self._sums, positions, terms)
+            self._everywhere += examples
+            return
+        np.add.at(self._sums, positions, terms)
+        self._weigh(positions, examples)
 
-    def result(self, old: Array) -> Array:
-        """Return the means, still wide; the old ones where nothing was added."""
-        with np.errstate(invalid="ignore"):  # 0 / 0
-            means = self._sums.real / self._sums.imag
-        return np.where(self._sums.imag > 0, means, old)
+    def _weigh(self, positions: Indices, examples: int) -> None:
+        if not self._is_sparse:
+            self._is_sparse = True
+            self._weights.fill(0)
+        np.add.at(self._weights, positions, self._weights.dtype.type(examples))
+
+    def write(self, old: Array, out: Array) -> None:
+        """Write the means; the old values where nothing was added."""
+        if not self._is_sparse:
+            self._write_whole(self._everywhere, out)
+            return
+        if self._everywhere:
+            self._weights += self._everywhere
+        kept = np.flatnonzero(self._weights != 0)
+        if len(kept) <= _FEW * len(out):
+            means = self._sums.take(kept, mode="clip")
+            means /= self._weights.take(kept, mode="clip")
+            out[:] = old
+            out[kept] = means
+            return
+        np.copyto(self._terms, old)
+        np.divide(self._sums, self._weights, out=self._terms, where=self._weights != 0)
+        out[:] = self._terms
+
+    def _write_whole(self, weight: int, out: Array) -> None:
+        np.divide(self._sums, self._sums.dtype.type(weight), out=self._sums)
+        out[:] = self._sums
 
 
 class MeanWithZeros(WeightedMean):
     """The same over all clients: a weight that a client has pruned counts as a zero of it."""
 
-    def start(self, size: int) -> None:
-        """Start a block of `size` elements."""
-        super().start(size)
-        self._examples = 0
-
-    def add(self, positions: Indices | None, values: Array, examples: int) -> None:
-        """Add a client's values at distinct positions of the block; None: at all."""
-        super().add(positions, values, examples)
-        self._examples += examples
-
-    def result(self, old: Array) -> Array:
-        """Return the means, still wide."""
-        del old
-        means: Array = self._sums.real / self._examples
-        return means
+    def _weigh(self, positions: Indices, examples: int) -> None:
+        """Count the client everywhere."""
+        del positions
+        self._everywhere += examples

@@ -1,5 +1,6 @@
 """The server's optimizer: old model minus mean of the clients is its gradient (Reddi et al. 2021, Algorithm 2)."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
@@ -35,7 +36,10 @@ class ServerOptimizer:
             ExperimentError: the optimizer is not installed.
         """
         self._create = _factory(settings)
-        self._before = state
+        self._before: dict[str, dict[str, Tensor]] = defaultdict(dict)  # by name and key
+        for place, value in state.items():
+            name, _, key = place.rpartition("/")
+            self._before[name][key] = value
         self.state: dict[str, Tensor] = {}
         """What the optimizer keeps after the steps: `NAME/KEY` of every parameter, as large as the model or twice."""
 
@@ -62,10 +66,7 @@ class ServerOptimizer:
         return parameter.detach()
 
     def _restore(self, optimizer: Optimizer, parameter: nn.Parameter, name: str) -> None:
-        prefix = f"{name}/"
-        found = {
-            key.removeprefix(prefix): value.clone() for key, value in self._before.items() if key.startswith(prefix)
-        }
+        found = {key: value.clone() for key, value in self._before[name].items()}
         if _STEP in found and not isinstance(optimizer, Adam):
             optimizer.param_groups[0][_STEP] = int(found.pop(_STEP))
         if found:

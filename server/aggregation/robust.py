@@ -54,12 +54,12 @@ class SortedRule(Rule):
         self._counts[where] += 1
         self._added += 1
 
-    def result(self, old: Array) -> Array:
-        """Return what the rule makes of the values, still wide; the old ones where nothing was added."""
+    def write(self, old: Array, out: Array) -> None:
+        """Write what the rule makes of the values; the old ones where nothing was added."""
         cells, counts = self._cells[: self._size], self._counts[: self._size]
         cells.sort(axis=1)
         with np.errstate(invalid="ignore"):  # of elements without a value
-            return np.where(counts > 0, self._of_sorted(cells, counts), old)
+            out[:] = np.where(counts > 0, self._of_sorted(cells, counts), old)
 
     @abstractmethod
     def _of_sorted(self, cells: Array, counts: Indices) -> Array:

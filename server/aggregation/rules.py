@@ -25,5 +25,5 @@ class Rule(ABC):
         """Add a client's values at distinct positions of the block; None: at all."""
 
     @abstractmethod
-    def result(self, old: Array) -> Array:
-        """Return the block's new values; the old ones where nothing was added."""
+    def write(self, old: Array, out: Array) -> None:
+        """Write the block's new values, rounded to the target's dtype; the old ones where nothing was added."""

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from lotteryfl.common.packedmasks import BLOCK, Indices, Masks, block_indices
+from lotteryfl.common.tensors.partfile import PartFile
 from lotteryfl.common.wire.payload import DENSE, KEPT, SCALE
-from lotteryfl.common.wire.quantization import dequantize
+from lotteryfl.common.wire.quantization import SCALE_BLOCK, dequantize, number_of_scales
 from lotteryfl.common.wire.table import TensorTable
+from lotteryfl.server.aggregation.maskfile import MaskFile
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -29,8 +31,8 @@ class Update:
     """Training examples: the weight of the client."""
     masks: Masks
     """The masks in force after the client's work, by tensor name; a tensor without one came dense."""
-    entries: Mapping[str, Tensor]
-    """`kept/NAME`, `dense/NAME` and `scale/NAME`, as they travelled; typically views of a mapped file."""
+    entries: Mapping[str, Tensor] | PartFile
+    """`kept/NAME`, `dense/NAME` and `scale/NAME`, as they travelled; in a round they stay in their file."""
     scale: float = 1.0
     """Share of its difference from the old global model that counts; less than 1 where that was too large."""
 
@@ -42,9 +44,11 @@ class Values:
     """
 
     def __init__(self, name: str, update: Update) -> None:
-        self._packed = update.masks.get(name)
-        self._flat = update.entries[(DENSE if self._packed is None else KEPT) + name].reshape(-1)
-        self._scales = update.entries.get(SCALE + name)
+        self._name = name
+        self._masks = update.masks if name in update.masks else None
+        self._entries = update.entries
+        self._key = (DENSE if self._masks is None else KEPT) + name
+        self._is_scaled = SCALE + name in update.entries
         self._scale = update.scale
         self._taken = 0
 
@@ -56,17 +60,24 @@ class Values:
             old: the old global values of the block.
         """
         size = len(old)
-        if self._packed is None:
+        if self._masks is None:
             return None, self._clipped(array(self._part(start, start + size)), old)
-        indices = block_indices(self._packed, start, size)
+        if isinstance(self._masks, MaskFile):
+            indices = block_indices(self._masks.part(self._name, start, size), 0, size)
+        else:
+            indices = block_indices(self._masks[self._name], start, size)
         first = self._taken
         self._taken += indices.size
         values = array(self._part(first, self._taken))
         return indices, values if self._scale == 1 else self._clipped(values, old[indices])
 
     def _part(self, first: int, last: int) -> Tensor:
-        part = self._flat[first:last]
-        return part if self._scales is None else dequantize(part, self._scales, first)
+        part = elements(self._entries, self._key, first, last)
+        if not self._is_scaled:
+            return part
+        before = first // SCALE_BLOCK
+        scales = elements(self._entries, SCALE + self._name, before, number_of_scales(last))
+        return dequantize(part, scales, first - before * SCALE_BLOCK)
 
     def _clipped(self, values: Array, old: Array) -> Array:
         if self._scale == 1:
@@ -75,6 +86,13 @@ class Values:
         with np.errstate(invalid="ignore"):  # inf - inf
             clipped: Array = start + self._scale * (values - start)
         return np.where(np.isfinite(start), clipped, start)
+
+
+def elements(entries: Mapping[str, Tensor] | PartFile, key: str, first: int = 0, last: int | None = None) -> Tensor:
+    """Return some of an entry's elements, in flat order."""
+    if isinstance(entries, PartFile):
+        return entries.read(key, first, last)
+    return entries[key].reshape(-1)[first:last]
 
 
 def share_within(bound: float, norm: float) -> float:

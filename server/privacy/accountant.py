@@ -6,8 +6,8 @@ for every step by their own client, at random and in secret (Poisson sampling), 
 """
 
 import warnings
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from functools import cache
 from math import ceil
 from typing import Any, NamedTuple
@@ -67,34 +67,100 @@ def epsilons(database: Database, experiment: Experiment) -> dict[int, float]:
     With the clients' own, every time that work was given out, the last round's included, for any data as against any
     others: two updates differ by up to twice their bound. With DP-SGD the same, for one example more or less.
     """
-    histories: dict[int, tuple[Releases, ...]] = defaultdict(tuple)
-    for client, releases in _releases(database, experiment):
-        histories[client] += (releases,)
-    # Most clients have the same history as others, and Opacus takes its time.
-    spent = {history: epsilon(history, experiment.privacy.delta) for history in set(histories.values())}
-    return {client: spent[history] for client, history in histories.items()}
+    return _Spending(experiment).of(_work_of(database, experiment))
 
 
-def most_spent(database: Database, experiment: Experiment) -> Spent | None:
-    """Return what the client has spent that spent most; None: no privacy is promised."""
-    if not experiment.privacy.is_promised:
-        return None
-    return Spent(max(epsilons(database, experiment).values(), default=0.0), experiment.privacy.delta)
+class Accountant:
+    """Keeps what clients have spent from round to round: a round's commit costs what the round has, not the past."""
+
+    def __init__(self, database: Database, experiment: Experiment) -> None:
+        """Take up a run that promises privacy, as of its committed rounds."""
+        self._database = database
+        self._experiment = experiment
+        self._spending = _Spending(experiment)
+        self._work = _work_of(database, experiment, "round IN (SELECT round FROM rounds WHERE state = 'committed')")
+        self._spent = self._spending.of(self._work)
+        self._most = max(self._spent.values(), default=0.0)
+        self._next = _Next({}, {}, self._most)
+
+    def most_spent_with(self, round_: int) -> Spent:
+        """Return what the client has spent that spent most, once a round is committed as it stands; see `keep`."""
+        found = _work_of(self._database, self._experiment, "round = ?", round_)
+        work = {client: self._work.get(client, _Work()).with_more(more) for client, more in found.items()}
+        spent = self._spending.of(work)
+        before = max((self._spent.get(client, 0.0) for client in spent), default=0.0)
+        most = max(spent.values(), default=0.0)
+        # A client that turns out to have more examples than were known may have spent less than was thought.
+        is_lower = most < before == self._most
+        others = (self._spent | spent).values() if is_lower else (self._most,)
+        self._next = _Next(work, spent, max(most, *others))
+        return Spent(self._next.most, self._experiment.privacy.delta)
+
+    def keep(self) -> None:
+        """Note that the round is committed."""
+        self._work |= self._next.work
+        self._spent |= self._next.spent
+        self._most = self._next.most
 
 
-def _releases(database: Database, experiment: Experiment) -> Iterator[tuple[int, Releases]]:
-    privacy = experiment.privacy
-    if privacy.noise == "server":
-        for client, results in _aggregated_results(database, experiment.rounds).items():
-            yield client, Releases(privacy.noise_multiplier, 1.0, results)
-        return
-    for client, plan, times, examples in _attempts(database):
+class _Next(NamedTuple):
+    """How it stands once a round is committed: what has changed by client, and the most."""
+
+    work: "dict[int, _Work]"
+    spent: dict[int, float]
+    most: float
+
+
+class _Work(NamedTuple):
+    """What a client was asked for so far, or, where its results are what counts, gave."""
+
+    times: tuple[tuple[bytes, int], ...] = ()
+    """How often by which plan, in the order of these."""
+    examples: int | None = None
+    """The client's training examples; None as long as none of its results has told."""
+
+    def with_more(self, other: "_Work") -> "_Work":
+        """Return both together."""
+        times = Counter(dict(self.times)) + Counter(dict(other.times))
+        known = [examples for examples in (self.examples, other.examples) if examples is not None]
+        return _Work(tuple(sorted(times.items())), max(known, default=None))
+
+
+class _Spending:
+    """What work costs."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._plans: dict[bytes, pb.Plan] = {}
+
+    def of(self, work: Mapping[int, _Work]) -> dict[int, float]:
+        """Return by client what its work has cost; only of those whom it has cost something."""
+        histories = {client: history for client, each in work.items() if (history := self._history(each))}
+        # Most clients have the same history as others, and Opacus takes its time.
+        delta = self._experiment.privacy.delta
+        spent = {history: epsilon(history, delta) for history in set(histories.values())}
+        return {client: spent[history] for client, history in histories.items()}
+
+    def _history(self, work: _Work) -> tuple[Releases, ...]:
+        privacy = self._experiment.privacy
+        if privacy.noise == "server":
+            return tuple(Releases(privacy.noise_multiplier, 1.0, times) for _, times in work.times)
         if privacy.noise == "client":
-            yield client, Releases(privacy.noise_multiplier / 2, 1.0, times)
-        elif examples is not None:
-            batch = min(experiment.training.batch_size, examples)
-            steps = times * (plan.train.steps or plan.train.epochs * ceil(examples / batch))
-            yield client, Releases(privacy.noise_multiplier, batch / examples, steps)
+            return tuple(Releases(privacy.noise_multiplier / 2, 1.0, times) for _, times in work.times)
+        if work.examples is None:
+            return ()
+        batch = min(self._experiment.training.batch_size, work.examples)
+        rate = batch / work.examples
+        return tuple(
+            Releases(privacy.noise_multiplier, rate, times * self._steps(plan, ceil(work.examples / batch)))
+            for plan, times in work.times
+        )
+
+    def _steps(self, plan: bytes, steps_of_epoch: int) -> int:
+        if plan not in self._plans:
+            self._plans[plan] = pb.Plan.FromString(plan)
+        train = self._plans[plan].train
+        return train.steps or train.epochs * steps_of_epoch
 
 
 @cache
@@ -117,21 +183,27 @@ def _analysis() -> Any:
     return rdp
 
 
-def _aggregated_results(database: Database, last_round: int) -> dict[int, int]:
-    """Return by client how many of its results went into a global model, rounds after `last_round` left out."""
-    rows = database.select(
-        "SELECT client, count(*) FROM results WHERE round BETWEEN 1 AND ? GROUP BY client", last_round
-    )
-    return dict(rows.fetchall())
+def _work_of(database: Database, experiment: Experiment, rounds: str = "TRUE", *parameters: int) -> dict[int, _Work]:
+    """Return by client what counts, of the rounds that a condition of SQL says.
 
-
-def _attempts(database: Database) -> list[tuple[int, pb.Plan, int, int | None]]:
-    """Return how often clients' work was given out: client, plan, how often, and the client's training examples.
-
-    These are None as long as none of its results has told.
+    With the server's noise that is results that went into a global model: none of those after the last round.
     """
-    rows = database.select(
-        "SELECT client, plan, sum(attempt), (SELECT max(examples) FROM results r WHERE r.client = a.client) "
-        "FROM assignments a WHERE attempt > 0 GROUP BY client, plan ORDER BY client"
+    if experiment.privacy.noise == "server":
+        rows = database.select(
+            f"SELECT client, count(*) FROM results WHERE {rounds} AND round BETWEEN 1 AND ? GROUP BY client",  # noqa: S608
+            *parameters,
+            experiment.rounds,
+        )
+        return {client: _Work(((b"", results),)) for client, results in rows}
+    examples = dict(
+        database.select(f"SELECT client, max(examples) FROM results WHERE {rounds} GROUP BY client", *parameters)  # noqa: S608
     )
-    return [(client, pb.Plan.FromString(plan), times, examples) for client, plan, times, examples in rows]
+    times: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
+    rows = database.select(
+        f"SELECT client, plan, sum(attempt) FROM assignments WHERE {rounds} AND attempt > 0 "  # noqa: S608
+        "GROUP BY client, plan ORDER BY client, plan",
+        *parameters,
+    )
+    for client, plan, attempts in rows:
+        times[client].append((plan, attempts))
+    return {client: _Work(tuple(each), examples.get(client)) for client, each in times.items()}

@@ -2,8 +2,11 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
+from heapq import merge
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +14,14 @@ import numpy as np
 from torch import Tensor
 
 from lotteryfl.common import packedmasks
+from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
-from lotteryfl.common.pruning.parameters import digest
+from lotteryfl.common.pruning.parameters import Digester
 from lotteryfl.common.tensors.file import open_file, save, save_stream
+from lotteryfl.common.tensors.partfile import PartFile
 from lotteryfl.common.wire.payload import mask_density, mask_digest
 from lotteryfl.server.aggregation.aggregate import Combination, aggregate
+from lotteryfl.server.aggregation.maskfile import MaskFile
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.aggregation.update import Update
 from lotteryfl.server.privacy.noise import noisy_means
@@ -57,7 +63,8 @@ class ClosedRound:
             return Conclusion()
         run, strategy = self.run, self.strategy
         path = run.model_path(self.number)
-        file_digest = save_stream(path, run.table, self._new_model(), "models")
+        new_model = _Digested(run, self._new_model())
+        file_digest = save_stream(path, run.table, new_model, "models")
         aggregated = open_file(path)
         with drawing(run.experiment, "next masks", self.number):
             masks = strategy.next_masks(self.number, run.table, aggregated)
@@ -69,8 +76,9 @@ class ClosedRound:
             path.unlink()
             return Conclusion(mask=mask)
         if masks is not None:
-            file_digest = save_stream(path, run.table, _under(masks, aggregated.items()), "models")
-        return Conclusion(NewModel(digest(run.global_model(self.number)), file_digest), mask)
+            new_model = _Digested(run, _under(masks, ((spec.name, aggregated[spec.name]) for spec in run.table)))
+            file_digest = save_stream(path, run.table, new_model, "models")
+        return Conclusion(NewModel(new_model.digest, file_digest), mask)
 
     def _new_model(self) -> Iterator[tuple[str, Tensor]]:
         run, strategy = self.run, self.strategy
@@ -99,10 +107,37 @@ class ClosedRound:
         run, results = self.run, self.results
         if self.strategy.takes_best(self.number):
             results = [max(results, key=self._merit)]
+        masks: dict[Digest, Masks] = {Digest(""): {}}  # clients may have one in common
+        for row in results:
+            if row.mask not in masks:
+                masks[row.mask] = MaskFile(run.table, run.mask_path(row.mask))
         return [
-            Update(row.client, row.examples, run.load_masks(row.mask), open_file(run.tensor_path(row.file)), row.scale)
+            Update(row.client, row.examples, masks[row.mask], PartFile(run.tensor_path(row.file)), row.scale)
             for row in results
         ]
+
+
+class _Digested:
+    """A new model's tensors, in name order, whose `model_sha256` is made of each while the next one is."""
+
+    digest: Digest
+    """Of the whole model, what is frozen included; known when all tensors have been taken."""
+
+    def __init__(self, run: RunDirectory, tensors: Iterator[tuple[str, Tensor]]) -> None:
+        self._frozen = run.with_frozen({})
+        self._tensors = tensors
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        digester = Digester()
+        with ThreadPoolExecutor(1) as beside:
+            adding = beside.submit(lambda: None)
+            for name, tensor in merge(self._tensors, sorted(self._frozen.items()), key=itemgetter(0)):
+                adding.result()  # so that it holds no more than one
+                adding = beside.submit(digester.add, name, tensor)
+                if name not in self._frozen:
+                    yield name, tensor
+            adding.result()
+        self.digest = digester.digest()
 
 
 def _optimized(

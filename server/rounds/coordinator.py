@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.names import FileName, WorkerId
@@ -130,17 +131,21 @@ class Coordinator:
         results = self._run.database.results(self.round) if shares_results else []
         return ClosedRound(self._run, self.strategy, self.round, results, self.model_round)
 
-    def commit(self, conclusion: Conclusion) -> None:
+    def commit(self, conclusion: Conclusion) -> list[Path]:
         """Commit the closed round, in one transaction, and open the next.
 
         Args:
             conclusion: of `closed_round`.
 
+        Returns:
+            The files that the run does not need any more: to be removed, once others know of the next round.
+
         Raises:
             ValueError: `advance` has not said COMMIT.
         """
-        self._ledger.commit(self._require_closed(), conclusion)
+        unneeded = self._ledger.commit(self._require_closed(), conclusion)
         self._closed = None
+        return unneeded
 
     def _require_closed(self) -> Decision:
         if self._closed is None:

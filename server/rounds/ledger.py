@@ -4,8 +4,9 @@ What a write that fails leaves behind is the state before it, in both.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.faults import fault
@@ -13,7 +14,7 @@ from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.security.identity import owner
 from lotteryfl.common.text import brief
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.privacy.accountant import most_spent
+from lotteryfl.server.privacy.accountant import Accountant
 from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.journal import note_given, note_returned, note_taken_back
 from lotteryfl.server.rounds.openround import Decision, OpenRound
@@ -26,6 +27,7 @@ from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import KeptMask, RunDirectory, put_shared_mask
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.store.summaries import left_out, next_round, round_summaries, told_of
+from lotteryfl.server.store.superseded import Superseded
 from lotteryfl.server.store.traffic import Traffic
 from lotteryfl.server.strategies.base import ClientState, Strategy
 from lotteryfl.server.strategies.drawing import drawing
@@ -68,6 +70,9 @@ class Ledger:
         self.refusals = Refusals(run.database, run.experiment.checks.max_refusals)
         self._all_left_out: dict[int, pb.LeftOut] = {}  # by client
         self._known_rounds = 0  # whose missing clients are in there
+        self.left_out = ()
+        self.committed = run.database.committed_rounds()
+        self._accountant = Accountant(run.database, run.experiment) if run.experiment.privacy.is_promised else None
         run.remove_leftovers()
         self._take_up()
         if self.state == "failed":
@@ -151,22 +156,25 @@ class Ledger:
         self.state, self.reason = "running", reason
         self.round.start_over(standings, self._clock(), retries=retries)
 
-    def commit(self, closed: Decision, conclusion: Conclusion) -> None:
+    def commit(self, closed: Decision, conclusion: Conclusion) -> list[Path]:
         """Commit the open round, and open the next.
 
         Args:
             closed: why it is over, and what becomes of the assignments without a result.
             conclusion: what its results came to.
+
+        Returns:
+            The files that the run does not need any more.
         """
         model = conclusion.model
         number = self.round.number
-        needed_before = self._run.files_in_use()
+        superseded = Superseded(self._run, number)
         fault("round-committing")
         with self._database.transaction():
             self.traffic.flush()
             self._database.set_standings(closed.standings)
             tickets = self.is_final or self._strategy.trains(number)
-            spent = most_spent(self._database, self._run.experiment)
+            spent = self._accountant.most_spent_with(number) if self._accountant else None
             self._database.commit_round(number, self.round.age(self._clock()), closed.reason, spent, tickets=tickets)
             reason = note_progress(self._run, number, aggregates=self._strategy.aggregates)
             if model is not None:
@@ -179,11 +187,15 @@ class Ledger:
                 self._put_state("finished", "")
             elif self.state == "running":
                 self._put_state("running", reason)  # there is no reason to try again any more
+        self.committed += 1
+        if self._accountant:
+            self._accountant.keep()
         if conclusion.mask is not None:
             self._run.settle_masks(conclusion.mask.digest, counts=True)
         fault("round-committed")
-        self._run.remove(needed_before - self._run.files_in_use())
+        unneeded = superseded.dropped()
         self._take_up()
+        return unneeded
 
     def fail(self, reason: str) -> None:
         """End the run without a result."""
@@ -200,14 +212,16 @@ class Ledger:
         database = self._database
         number, last = next_round(database, self._run.experiment.rounds), database.last_round()
         self.state, self.reason = database.get("state"), database.get("reason")
-        self.committed = database.committed_rounds()
         self.last = next(iter(round_summaries(database, last)), None)
         self.advice = advice(database, self._run.experiment)
         self.shared = last_shared(database)
+        told = {
+            missing.client: missing for missing in self.left_out
+        }  # whoever is not among them has missed no more since
         for missing in left_out(database, self._known_rounds + 1):
             missing.rounds += self._all_left_out.get(missing.client, pb.LeftOut()).rounds
-            self._all_left_out[missing.client] = missing
-        self.left_out = told_of(self._all_left_out.values())
+            self._all_left_out[missing.client] = told[missing.client] = missing
+        self.left_out = told_of(told.values())
         self._known_rounds = last
         rows: list[AssignmentRow] = []
         retries = 0
@@ -223,23 +237,23 @@ class Ledger:
     def _new_assignments(self, number: int) -> Iterator[AssignmentRow]:
         experiment, strategy = self._run.experiment, self._strategy
         is_final = number > experiment.rounds
-        sampled = list(range(experiment.clients)) if is_final else strategy.sample(number)
+        sampled = range(experiment.clients) if is_final else strategy.sample(number)
         measures = experiment.measures_shared(number)
         if not is_final and (new := max(sampled)) >= experiment.participants:
             raise ExperimentError(
                 f"strategy.name = {strategy.name!r}: sampled client {new} for round {number}, expected clients below "
                 f"{experiment.participants} with evaluation.new_clients = {experiment.evaluation.new_clients}"
             )
-        clients, past = self._database.clients(), cache(self._database.densities)
+        database = self._database
         shared, shared_mask = model_file(self._run.model_round), self._shared_mask()
         has_own = strategy.owns_unkept or bool(strategy.personal(self._run.table))
         # Set only where it says something: an older worker refuses what it does not know.
         lossless = not (is_final or strategy.trains(number) or self._run.wire.is_lossless)
         # Where the run has been made longer, these stood for the last measuring: an answer to that is stale.
-        attempts = self._database.attempts(-number)
+        attempts = database.attempts(-number)
         for client in sampled:
-            row = clients[client]
-            state = ClientState(client, partial(_densities, past, client))
+            row = database.client(client)
+            state = ClientState(client, partial(database.densities, client))
             plan = strategy.final_plan(state) if is_final else strategy.plan(number, state)
             plan.lossless = lossless
             plan.measure_shared = measures and client == sampled[0]
@@ -253,7 +267,3 @@ class Ledger:
         if self._strategy.starts_under == "own mask":
             return None
         return self._run.shared_mask if self._strategy.starts_under == "shared mask" else KeptMask(Digest(""), 1.0)
-
-
-def _densities(of_all: Callable[[], Mapping[int, Sequence[float]]], client: int) -> Sequence[float]:
-    return of_all().get(client, ())

@@ -93,10 +93,11 @@ class RoundLoop:
             served.announce()
         elif step is Step.COMMIT:
             closed = await served.call(coordinator.closed_round)
-            await served.call(coordinator.commit, await asyncio.to_thread(closed.conclude))
+            unneeded = await served.call(coordinator.commit, await asyncio.to_thread(closed.conclude))
             self._uploads.forget_cut()
             served.announce()
             self._next_show = 0.0  # every round is shown
+            await asyncio.to_thread(served.run.remove, unneeded)  # takes as long as files are large
         return step is not Step.ENDED
 
     def _look(self) -> _Look:

@@ -37,3 +37,9 @@ class MaskFiles:
                 del self._waiting[digest]
                 if not needed:
                     mask_file(self._run, digest).unlink(missing_ok=True)
+
+    def drop(self, digest: Digest) -> None:
+        """Delete masks that the run does not need, unless there is something that may count soon and has them."""
+        with self._lock:
+            if digest not in self._waiting:
+                mask_file(self._run, digest).unlink(missing_ok=True)

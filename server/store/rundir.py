@@ -276,6 +276,12 @@ class RunDirectory(RunRecord):
             needed = counts or self.database.needs_mask(mask_digest)
             self._mask_files.settle(mask_digest, needed=needed)
 
+    def drop_masks(self, digests: Iterable[Digest]) -> None:
+        """Delete those of some masks that the run does not need."""
+        for each in digests:
+            if each and not self.database.needs_mask(each):
+                self._mask_files.drop(each)
+
     def load_masks(self, mask_digest: Digest) -> Masks:
         """Return the masks with this digest, mapped from their file; '' is a dense client's."""
         if not mask_digest:
@@ -301,9 +307,13 @@ class RunDirectory(RunRecord):
         files, masks = self.database.files_in_use()
         needed = {self.tensor_path(name) for name in files if is_tensor_file(name)}
         needed |= {self.mask_path(mask) for mask in masks if is_digest(mask)}
+        return needed | self.model_files()
+
+    def model_files(self) -> set[Path]:
+        """Return the files of the model that the run still needs: θ_0, the global model, the best, the optimizer's."""
         best = self.model_round if self.best_round is None else self.best_round
-        of_the_model = (model_file(0), model_file(best), model_file(self.model_round), optimizer_file(self.model_round))
-        return needed | {self.path / name for name in of_the_model}
+        names = (model_file(0), model_file(best), model_file(self.model_round), optimizer_file(self.model_round))
+        return {self.path / name for name in names}
 
     def remove(self, paths: Iterable[Path]) -> None:
         """Delete files that the run no longer needs."""

@@ -184,7 +184,7 @@ class Bench:
         return self.coordinator.closed_round().conclude()
 
     def commit(self) -> None:
-        self.coordinator.commit(self.conclude())
+        self.run.remove(self.coordinator.commit(self.conclude()))
 
     def do_all(self, worker: WorkerId) -> None:
         """Do what the open round still has for this worker."""

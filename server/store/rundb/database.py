@@ -115,8 +115,8 @@ class Database:
 
     def get(self, key: str, default: str = "") -> str:
         """Return a fact about the run."""
-        row = self._connection.execute("SELECT value FROM run WHERE key = ?", (key,)).fetchone()
-        return default if row is None else str(row[0])
+        (value,) = self._connection.execute("SELECT value FROM run WHERE key = ?", (key,)).fetchone() or (default,)
+        return str(value)
 
     def put(self, key: str, value: str) -> None:
         """Set a fact about the run."""
@@ -150,6 +150,11 @@ class Database:
         """Return all clients, in order."""
         rows = self._connection.execute("SELECT client, mask, ticket, density FROM clients ORDER BY client")
         return [ClientRow(*row) for row in rows]
+
+    def client(self, client: int) -> ClientRow:
+        """Return one client."""
+        query = "SELECT client, mask, ticket, density FROM clients WHERE client = ?"
+        return ClientRow(*self._connection.execute(query, (client,)).fetchone())
 
     # -- rounds and assignments
 
@@ -331,14 +336,10 @@ class Database:
         )
         return [ResultRow(*row) for row in rows]
 
-    def densities(self) -> dict[int, list[float]]:
-        """Return by client the densities of all its tickets so far, in order."""
-        found: dict[int, list[float]] = {}
-        for client, density in self._connection.execute(
-            "SELECT client, density FROM results WHERE round > 0 ORDER BY round"
-        ):
-            found.setdefault(client, []).append(density)
-        return found
+    def densities(self, client: int) -> list[float]:
+        """Return the densities of all tickets of a client so far, in order."""
+        query = "SELECT density FROM results WHERE client = ? AND round > 0 ORDER BY round"
+        return [density for (density,) in self._connection.execute(query, (client,))]
 
     # -- refusals
 
@@ -383,7 +384,8 @@ class Database:
         return bool(
             self._scalar(
                 "SELECT EXISTS (SELECT 1 FROM run WHERE key = 'shared_mask' AND value = ?1) "
-                "OR EXISTS (SELECT 1 FROM results JOIN rounds USING (round) WHERE state = 'open' AND mask = ?1) "
+                "OR EXISTS (SELECT 1 FROM results WHERE mask = ?1 AND round = "
+                "(SELECT round FROM rounds WHERE state = 'open' AND round = (SELECT max(round) FROM rounds))) "
                 "OR EXISTS (SELECT 1 FROM clients WHERE mask = ?1)",
                 digest,
             )

@@ -27,12 +27,14 @@ class Migration(NamedTuple):
 
 
 def _add_measures(connection: sqlite3.Connection) -> None:
-    """0.2: tasks may have an objective of their own, with metrics by name."""
+    """0.2: tasks may have an objective of their own, with metrics by name; a commit looks at its own clients alone."""
     connection.execute(
         "CREATE TABLE measures (round INTEGER NOT NULL, client INTEGER NOT NULL, phase TEXT NOT NULL, "
         "name TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (round, client, phase, name), "
         "FOREIGN KEY (round, client, phase) REFERENCES metrics) STRICT, WITHOUT ROWID"
     )
+    connection.execute("CREATE INDEX clients_by_mask ON clients (mask)")
+    connection.execute("CREATE INDEX results_by_client ON results (client)")
 
 
 def _allow_shared(connection: sqlite3.Connection) -> None:

@@ -28,6 +28,8 @@ CREATE TABLE clients (
     ticket TEXT NOT NULL DEFAULT ''         -- file of the last committed result; '': never took part
 ) STRICT;
 
+CREATE INDEX clients_by_mask ON clients (mask);
+
 CREATE TABLE assignments (
     round INTEGER NOT NULL REFERENCES rounds,
     client INTEGER NOT NULL REFERENCES clients,
@@ -62,6 +64,8 @@ CREATE TABLE results (
     PRIMARY KEY (round, client),
     FOREIGN KEY (round, client) REFERENCES assignments
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX results_by_client ON results (client);
 
 CREATE TABLE refusals (
     number INTEGER PRIMARY KEY,             -- in the order in which they came

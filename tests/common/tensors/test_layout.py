@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.tensors import layout
 from lotteryfl.common.tensors.dtypes import CODES, DTYPES
 from lotteryfl.common.tensors.file import open_file, parse
-from lotteryfl.common.tensors.layout import MAX_HEADER_BYTES
+from lotteryfl.common.tensors.layout import MAX_HEADER_BYTES, lay_out
 from tests.support.tensorfiles import EVERY_DTYPE, assert_same, encode, entry, raw_file
 
 F32 = entry("F32", [2], 0, 8)
@@ -257,3 +258,33 @@ def test_encode_and_parse_are_inverse(specs: dict[str, tuple[torch.dtype, list[i
     data = encode(tensors)
     assert_same(parse(data, "t"), tensors)
     assert_same(safetensors.torch.load(data), tensors)
+
+
+def test_what_is_known_of_heads_is_bounded_by_their_bytes_and_goes_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "_KNOWN", layout._Known(1000))
+    read: list[bytes] = []
+    original = layout._read_table
+
+    def counting(text: bytes, what: str) -> dict[str, Any]:
+        read.append(text)
+        return original(text, what)
+
+    monkeypatch.setattr(layout, "_read_table", counting)
+    heads = [lay_out([(f"tensor {number}", torch.float32, (number,))])[0] for number in range(20)]
+
+    def entries(number: int) -> list[layout.Entry]:
+        return layout.read_layout(bytearray(heads[number]), len(heads[number]) + 4 * number, "file")
+
+    first = entries(3)
+    first.clear()  # the caller's own
+    assert [entry.name for entry in entries(3)] == ["tensor 3"]
+    assert len(read) == 1
+    with pytest.raises(PayloadError, match=r"file: .* bytes, but the header describes"):
+        layout.read_layout(heads[3], len(heads[3]), "file")  # of another size
+    for number in range(4, 20):
+        entries(number)
+    before = len(read)
+    entries(19)
+    assert len(read) == before
+    entries(3)  # long forgotten
+    assert len(read) == before + 1

@@ -3,6 +3,7 @@
 import tracemalloc
 from collections.abc import Mapping
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lotteryfl.common import packedmasks
+from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment.settings import AggregationSettings, WireDtype
 from lotteryfl.common.packedmasks import BLOCK, PackedMask
+from lotteryfl.common.tensors.file import save
+from lotteryfl.common.tensors.partfile import PartFile
 from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.payload import mask_tensors
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.server.aggregation.aggregate import Combination, aggregate
+from lotteryfl.server.aggregation.maskfile import MaskFile
 from lotteryfl.server.aggregation.update import Update
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -261,7 +267,9 @@ def test_nothing_that_was_given_is_changed_or_shared() -> None:
 
     def snapshot() -> tuple[list[PackedMask], list[list[float]]]:
         held = [packed.copy() for u in updates for packed in u.masks.values()]
-        given_tensors = [t for u in updates for t in u.entries.values()] + list(old.values())
+        given_tensors = [t for u in updates if isinstance(u.entries, dict) for t in u.entries.values()] + list(
+            old.values()
+        )
         return held, [tensor.reshape(-1).tolist() for tensor in given_tensors]
 
     masks_before, values_before = snapshot()
@@ -281,3 +289,39 @@ def test_what_cannot_be_aggregated_is_refused_at_once() -> None:
         aggregate(table, old, [*updates, Update(7, 0, {}, {})])
     with pytest.raises(ValueError, match="client 1: has two updates"):
         aggregate(table, old, [*updates, updates[1]])
+
+
+@pytest.mark.parametrize("wire_dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("density", [0.1, 0.7])
+def test_results_in_their_files_give_the_same_bits(wire_dtype: WireDtype, density: float, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    table, wire = table_of(shape=(2 * BLOCK + 301,)), WireFormat(table_of(shape=(2 * BLOCK + 301,)), wire_dtype)
+    in_memory, in_files = [], []
+    for client in range(3):
+        tensors = {s.name: torch.from_numpy(np.asarray(random.normal(0, 5, s.shape))).to(s.dtype) for s in table}
+        keep = torch.from_numpy(random.random(2 * BLOCK + 301) < density)
+        masks: dict[str, PackedMask] = {"weight": packedmasks.pack(keep)} if client else {}
+        entries = wire.pack(tensors, masks)
+        save(tmp_path / f"mask{client}", mask_tensors(masks))
+        save(tmp_path / f"result{client}", entries)
+        in_memory.append(Update(client, 1 + client, masks, entries))
+        file = MaskFile(table, tmp_path / f"mask{client}")
+        assert {name: bits.tolist() for name, bits in file.items()} == {n: bits.tolist() for n, bits in masks.items()}
+        in_files.append(Update(client, 1 + client, file, PartFile(tmp_path / f"result{client}")))
+    old = tensors_of(table, 10)
+    expected = dict(aggregate(table, old, in_memory))
+    found = dict(aggregate(table, old, in_files))
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+    assert {name: tensor.shape for name, tensor in found.items()} == {spec.name: spec.shape for spec in table}
+
+
+def test_a_mask_file_of_another_model_is_refused(tmp_path: Path) -> None:
+    table = table_of(shape=(20,))
+    for name, size, message in (
+        ("bias", 1, "'mask/bias': unexpected"),
+        ("weight", 2, "'mask/weight': torch.uint8 of 2 elements, expected 3 bytes of bits"),
+        ("weight", 3, "bits from 4 on must be zero"),
+    ):
+        save(tmp_path / "mask", {f"mask/{name}": torch.full((size,), 255, dtype=torch.uint8)})
+        with pytest.raises(PayloadError, match=message):
+            MaskFile(table, tmp_path / "mask")["weight"]

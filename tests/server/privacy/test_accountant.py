@@ -11,7 +11,7 @@ from opacus.accountants.analysis import rdp
 from scipy.stats import norm
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.privacy.accountant import Releases, epsilon, epsilons, most_spent
+from lotteryfl.server.privacy.accountant import Accountant, Releases, epsilon, epsilons
 from lotteryfl.server.results.finaltable import final_table
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.store.status import status_of
@@ -114,7 +114,9 @@ def test_dp_sgd_counts_every_clients_steps_by_its_examples(length: dict[str, int
             steps = length.get("steps", 2 * steps_of_epoch) + 3 * steps_of_epoch
             expected = by_opacus(1.0, 4 / (8 + client), steps, 1e-3)
             assert expected <= spent[client] <= 1.25 * expected
-        assert most_spent(run.database, experiment) == (max(spent.values()), 1e-3)
+        assert Accountant(run.database, experiment).most_spent_with(3) == (max(spent.values()), 1e-3)
+        for each in round_summaries(run.database):
+            assert 0 < each.epsilon <= max(spent.values())
         summary = summarise(run)["privacy"]
         assert summary is not None
         assert summary["protects"] == "example"
