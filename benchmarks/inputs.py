@@ -22,14 +22,21 @@ def _transformer() -> nn.Module:
     return nn.TransformerEncoder(layer, 28, enable_nested_tensor=False)
 
 
+def _many_layers() -> nn.Module:
+    """As many tensors as ResNet-18 has, and as few parameters as the paper's CNN."""
+    layers = [layer for _ in range(20) for layer in (nn.Linear(32, 32, bias=False), nn.LayerNorm(32))]
+    return nn.Sequential(*layers, nn.Linear(32, 10))
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "20 k": lambda: create_model("mnist", "cnn"),
+    "20 k in 62 tensors": _many_layers,
     "1.9 M": lambda: mlp((1024, 1024), 784, 10),
     "11 M": lambda: create_model("cifar10", "resnet18"),
     "45 M": _resnet101,
     "350 M": _transformer,
 }
-"""Parameters → model: the paper's CNN, an MLP, ResNet-18, ResNet-101, a transformer encoder."""
+"""Parameters → model: the paper's CNN, as many in small layers, an MLP, ResNet-18 and -101, a transformer encoder."""
 
 
 def random_masks(table: TensorTable, density: float, seed: int) -> dict[str, PackedMask]:

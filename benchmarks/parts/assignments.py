@@ -29,7 +29,7 @@ class Sizes:
 FULL = Sizes(assignments=200, workers=2, rounds=3)
 QUICK = Sizes(assignments=4, workers=1, rounds=2)
 
-MODEL = "20 k"
+MODEL = "20 k in 62 tensors"
 
 
 def rows(sizes: Sizes) -> list[Row]:

@@ -178,6 +178,8 @@ class Uploads:
         size, limit = result.payload.size, self._payload_limit
         spool = Spool(partial(FileReceiver, file, size, limit, str(id_), "results"), receiver)
         try:
+            if size > limit:
+                spool.take(())  # refuses it before its bytes come
             last = await upload.into(spool)
             finishing = asyncio.ensure_future(asyncio.to_thread(self._finished, spool, last, result, assigned))
             try:
