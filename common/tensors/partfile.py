@@ -70,8 +70,10 @@ class PartFile:
         if first == last:
             return torch.empty(0, dtype=dtype)
         content = np.empty((last - first) * dtype.itemsize, np.uint8)
+        start, taken = int(self._ends[place]) + first * dtype.itemsize, 0
         with _opened(self._path) as file:
-            taken = os.preadv(file, [content.data], int(self._ends[place]) + first * dtype.itemsize)
+            while more := os.preadv(file, [content.data[taken:]], start + taken):  # at most 2 GiB at a time
+                taken += more
         if taken != content.size:
             raise PayloadError(f"{self._what}: {quoted(name)}: {taken} bytes are there, expected {content.size}")
         data = torch.from_numpy(content)
