@@ -17,7 +17,6 @@ from lotteryfl.client.work.planrun import PlanRun
 from lotteryfl.client.work.testdata import TestData
 from lotteryfl.client.work.updateprivacy import protect_update
 from lotteryfl.client.work.workplace import Workplace
-from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import DeviceGoneError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.memory.bounds import Bound, device_bound, host_bound
@@ -25,7 +24,6 @@ from lotteryfl.common.memory.need import worker_need
 from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import named_tensors
-from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import ClientData, Task
@@ -38,7 +36,7 @@ from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.usercode import belonging_to, first_line
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.format import WireFormat
-from lotteryfl.common.wire.payload import DENSE, mask_density, mask_digest, pack_mask_update
+from lotteryfl.common.wire.payload import DENSE, KEPT, mask_density, mask_digest, pack_mask_update
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
@@ -110,7 +108,6 @@ class AssignmentRunner:
         self._max_memory = host_bound() if max_memory is None else max_memory
         self._device = device
         self._next: Workplace | None = None
-        self._tensors: Mapping[str, Tensor] = {}  # of the next assignment's model
         self._prepare()
 
     def _prepare(self) -> Workplace:
@@ -121,13 +118,13 @@ class AssignmentRunner:
         """
         if self._next is None:
             self._next = self._workplace_of(own_copy(self._pristine, self._task.name).to(self._device))
-            self._tensors = named_tensors(self._next.model)
         return self._next
 
     def place(self, entry: Entry) -> Tensor:
         """Give the tensor to receive an entry into: the model's own where it takes the entry as it comes."""
-        self._prepare()
-        own = self._tensors.get(entry.name.removeprefix(DENSE)) if entry.name.startswith(DENSE) else None
+        items = self._prepare().items
+        item = items.get(entry.name.removeprefix(DENSE)) if entry.name.startswith(DENSE) else None
+        own = None if item is None else item.tensor.detach()
         fits = own is not None and own.is_contiguous() and own.device.type == "cpu"
         if own is None or not fits or (own.dtype, tuple(own.shape)) != (entry.dtype, entry.shape):
             return new_tensor(entry)
@@ -159,7 +156,7 @@ class AssignmentRunner:
             with seeded(derive_seed(assignment.seed, "unasked"), self._device):
                 return self._follow(self._prepare(), assignment, entries, masks, on_step)
         finally:
-            self._next, self._tensors = None, {}
+            self._next = None
 
     def free(self) -> None:
         """Give back what work that failed has left on an accelerator.
@@ -188,7 +185,7 @@ class AssignmentRunner:
             on_step = _without_loss(on_step)
         plan = assignment.plan
         model = workplace.model
-        self._load(model, entries, masks, own=plan.owns_unkept)
+        self._load(workplace, entries, masks, own=plan.owns_unkept)
         start = self._start(model, assignment)
         with belonging_to(assignment.client, self._task.name):
             data = self._task.client_data(assignment.client)
@@ -224,11 +221,13 @@ class AssignmentRunner:
         if excess := need.excess(self._max_memory, device_bound(self._device), "this worker takes on"):
             raise TaskError(f"client {client} of task {self._task.name}: the work takes {excess}")
 
-    def _load(self, model: nn.Module, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:
-        table = self._wire.table
-        self._wire.unpack_into(entries, masks, self._tensors, own=own)
-        in_force = {} if own else masks
-        apply_masks(model, {name: packedmasks.unpack(mask, table[name].shape) for name, mask in in_force.items()})
+    def _load(self, workplace: Workplace, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:
+        workplace.prune({} if own else masks)
+        tensors = {name: item.tensor.detach() for name, item in workplace.items.items()}
+        for key, value in entries.items():
+            if key.startswith(KEPT) and value.is_floating_point() and not own:
+                value.add_(0)  # a kept 0 is +0, as training has it in a pruned weight
+        self._wire.unpack_into(entries, masks, tensors, own=own)
 
     def _start(self, model: nn.Module, assignment: pb.Assignment) -> dict[str, Tensor]:
         """Return what the update is measured from, where it is to be bounded; otherwise nothing.
