@@ -9,6 +9,7 @@ from lotteryfl.client.connection import Connection
 from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.packedmasks import Masks
+from lotteryfl.common.positions import Positions
 from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.wire.format import WireFormat, check_model
 from lotteryfl.common.wire.payload import masks_from_entries, max_payload_bytes
@@ -28,6 +29,7 @@ class Content:
         wire_dtype: WireDtype,
         worker_id: WorkerId,
         initial_digest: Digest,
+        positions: Positions,
     ) -> None:
         """Fetch θ_0.
 
@@ -37,12 +39,13 @@ class Content:
             wire_dtype: in what its weights travel.
             worker_id: of this worker.
             initial_digest: SHA-256 of θ_0's file.
+            positions: where masks keep.
 
         Raises:
             PayloadError: what came is not a model as the table says.
         """
         self._connection = connection
-        self._wire = WireFormat(table.moving, wire_dtype)
+        self._wire = WireFormat(table.moving, wire_dtype, positions=positions)
         self._worker_id = worker_id
         self._limit = max_payload_bytes(table)
         self._masks: LRUCache[Digest, Masks] = LRUCache(_MASK_BYTES, getsizeof=_mask_bytes)

@@ -23,6 +23,7 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.faults import fault
 from lotteryfl.common.names import Digest, WorkerId
+from lotteryfl.common.positions import Positions
 from lotteryfl.common.security.certificate import identity_of, load_certificate
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.common.security.identity import Identity, Role, check_name
@@ -157,9 +158,10 @@ class Worker:
         check_same_model(task, experiment, self._table)
         self._check_version(task, registration)
         digest = Digest(registration.initial_digest)
-        content = Content(self._connection, self._table, experiment.wire_dtype, self._worker_id, digest)
-        memory = self._settings.limits.max_memory
-        return content, AssignmentRunner(task, experiment, self._table, content.initial, self._settings.device, memory)
+        positions = Positions()
+        content = Content(self._connection, self._table, experiment.wire_dtype, self._worker_id, digest, positions)
+        device, memory = self._settings.device, self._settings.limits.max_memory
+        return content, AssignmentRunner(task, experiment, self._table, content.initial, device, memory, positions)
 
     def _check_version(self, task: Task, registration: pb.RegisterReply) -> None:
         """Compare the user's own task with the coordinator's.

@@ -23,6 +23,7 @@ from lotteryfl.common.memory.bounds import Bound, device_bound, host_bound
 from lotteryfl.common.memory.need import worker_need
 from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
+from lotteryfl.common.positions import Positions
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
@@ -63,6 +64,7 @@ class AssignmentRunner:
         initial: Mapping[str, Tensor],
         device: torch.device,
         max_memory: Bound | None = None,
+        positions: Positions | None = None,
     ) -> None:
         """Build the task's model, of which every assignment gets a copy.
 
@@ -74,6 +76,7 @@ class AssignmentRunner:
             initial: θ_0 by plain name; read, never changed.
             device: where to evaluate and train.
             max_memory: what the work may take of the machine's memory; None: what there is.
+            positions: where masks keep; None: it finds out by itself.
 
         Raises:
             TaskError: the model fails, or cannot be copied.
@@ -83,7 +86,7 @@ class AssignmentRunner:
         self._test_data = TestData(task, experiment)
         self._privacy = experiment.privacy
         self._rounds = experiment.rounds
-        self._wire = WireFormat(table.moving, experiment.wire_dtype, lambda: initial)
+        self._wire = WireFormat(table.moving, experiment.wire_dtype, lambda: initial, positions or Positions())
         self._pristine = task.model()
         self._frozen = Frozen(table, initial)
         self._frozen.put_into(self._pristine)
