@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from lotteryfl.client.work.frozen import Frozen
@@ -187,19 +187,19 @@ class AssignmentRunner:
         if on_step is not None and self._privacy.hides_loss:
             on_step = _without_loss(on_step)
         plan = assignment.plan
-        model = workplace.model
-        self._load(workplace, entries, masks, own=plan.owns_unkept)
-        start = self._start(model, assignment)
+        loaded = self._load(workplace, entries, masks, own=plan.owns_unkept)
+        start = self._start(loaded, assignment)
         with belonging_to(assignment.client, self._task.name):
             data = self._task.client_data(assignment.client)
             test, everybodys = self._test_data.own(assignment, data), self._test_data.everybodys(assignment)
             self._look_at(assignment.client, data, everybodys)
             downloaded = workplace.evaluate(test)
             done = PlanRun(workplace, assignment, data, masks, on_step).follow()
-        self._frozen.require_unchanged(model)
-        self._protect(model, start, done.masks)
+        tensors = named_tensors(workplace.model)  # as they are now: models put new buffers in the place of others
+        self._frozen.require_unchanged(tensors)
+        self._protect(tensors, start, done.masks)
         wire = self._wire.of_result(plan)
-        values = self._pack(wire, model, done.masks, own=plan.owns_unkept)
+        values = self._pack(wire, tensors, done.masks, own=plan.owns_unkept)
         with belonging_to(assignment.client, self._task.name):
             # Saliencies are in the model's place: there is nothing to evaluate.
             personalised = downloaded if plan.measure_saliency else workplace.evaluate(test)
@@ -216,7 +216,8 @@ class AssignmentRunner:
         check_metrics(metrics, globally=everybodys is not None, score=self._task.score)
         wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
-        return Outcome(done.trained.examples, metrics, done.masks, mask_digest(done.masks), values | update)
+        digest = Digest(assignment.mask_digest) if done.masks is masks else Digest("")
+        return Outcome(done.trained.examples, metrics, done.masks, digest or mask_digest(done.masks), values | update)
 
     def _look_at(self, client: int, data: ClientData, everybodys: Dataset[Any] | None) -> None:
         """Find out before any work is done whether it can be, on these data and in the memory that there is."""
@@ -224,15 +225,18 @@ class AssignmentRunner:
         if excess := need.excess(self._max_memory, device_bound(self._device), "this worker takes on"):
             raise TaskError(f"client {client} of task {self._task.name}: the work takes {excess}")
 
-    def _load(self, workplace: Workplace, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:
+    def _load(
+        self, workplace: Workplace, entries: Mapping[str, Tensor], masks: Masks, *, own: bool
+    ) -> dict[str, Tensor]:
         workplace.prune({} if own else masks)
         tensors = {name: item.tensor.detach() for name, item in workplace.items.items()}
         for key, value in entries.items():
             if key.startswith(KEPT) and value.is_floating_point() and not own:
                 value.add_(0)  # a kept 0 is +0, as training has it in a pruned weight
         self._wire.unpack_into(entries, masks, tensors, own=own)
+        return tensors
 
-    def _start(self, model: nn.Module, assignment: pb.Assignment) -> dict[str, Tensor]:
+    def _start(self, tensors: Mapping[str, Tensor], assignment: pb.Assignment) -> dict[str, Tensor]:
         """Return what the update is measured from, where it is to be bounded; otherwise nothing.
 
         The last round's results go into no model: only a client that trusts no coordinator bounds its own.
@@ -240,20 +244,17 @@ class AssignmentRunner:
         is_bounded = assignment.round <= self._rounds or self._privacy.noise == "client"
         if not (self._privacy.clip_norm and is_bounded):
             return {}
-        tensors = named_tensors(model)
         floating = [spec.name for spec in self._wire.table if spec.dtype.is_floating_point]
         return {name: tensors[name].clone() for name in floating}
 
-    def _protect(self, model: nn.Module, start: Mapping[str, Tensor], masks: Masks) -> None:
+    def _protect(self, tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], masks: Masks) -> None:
         if start:
             bound, own_noise = self._privacy.clip_norm, self._privacy.noise == "client"
             deviation = bound * self._privacy.noise_multiplier if own_noise else 0.0
-            tensors = named_tensors(model)
             protect_update(self._wire.table, tensors, start, masks, clip_norm=bound, deviation=deviation)
 
-    def _pack(self, wire: WireFormat, model: nn.Module, masks: Masks, *, own: bool) -> dict[str, Tensor]:
+    def _pack(self, wire: WireFormat, tensors: Mapping[str, Tensor], masks: Masks, *, own: bool) -> dict[str, Tensor]:
         """Return the model as it travels; the model is then just that, so that what is measured is what arrives."""
-        tensors = named_tensors(model)
         entries = wire.pack(tensors, masks, own=own)
         if not wire.is_lossless:
             wire.unpack_into(entries, masks, tensors, own=own)

@@ -15,6 +15,7 @@ from lotteryfl.common.packedmasks import Masks, PackedMask
 from lotteryfl.common.positions import Positions
 from lotteryfl.common.tensors.stream import Deferred, TensorStream
 from lotteryfl.common.text import quoted
+from lotteryfl.common.wire.finite import all_finite
 from lotteryfl.common.wire.payload import DENSE, KEPT, MASK, OWN, SCALE, plain_name
 from lotteryfl.common.wire.quantization import (
     DTYPES,
@@ -216,7 +217,10 @@ class WireFormat:
                 raise PayloadError(f"{key}: missing")
             if (entries[key].dtype, tuple(entries[key].shape)) != (dtype, shape):
                 raise PayloadError(f"{key}: {_form(entries[key])}, expected {_expected(dtype, shape)}")
-            self._check_finite(key, entries[key])
+        values = {key: entries[key] for key in expected}
+        if not all_finite(values.values()):
+            for key, tensor in values.items():
+                self._check_finite(key, tensor)
         for spec in self.table:
             scale = SCALE + spec.name
             if scale in expected:
@@ -245,10 +249,7 @@ class WireFormat:
         return {key: values, SCALE + spec.name: (torch.float32, (number_of_scales(prod(shape)),))}
 
     def _check_finite(self, key: str, tensor: Tensor) -> None:
-        if not tensor.is_floating_point() or tensor.numel() == 0:
-            return
-        # The extremes are finite exactly when all values are (NaN propagates), and take one pass and no memory.
-        if all(bool(extreme.isfinite()) for extreme in torch.aminmax(tensor)):
+        if all_finite([tensor]):
             return
         name = plain_name(key)
         is_free = self.table[name].role != "parameter"

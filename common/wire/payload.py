@@ -58,7 +58,7 @@ def pack_mask_update(new: Masks, old: Masks) -> dict[str, Tensor]:
         before = old.get(name)
         if before is None:
             entries[MASK + name] = torch.from_numpy(packed)
-        elif not np.array_equal(packed, before):
+        elif packed is not before and not np.array_equal(packed, before):
             try:
                 bits = packedmasks.encode_subset(packed, before)
             except ValueError as error:
