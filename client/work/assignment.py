@@ -24,6 +24,7 @@ from lotteryfl.common.memory.need import worker_need
 from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.positions import Positions
+from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
@@ -111,16 +112,17 @@ class AssignmentRunner:
         self._max_memory = host_bound() if max_memory is None else max_memory
         self._device = device
         self._next: Workplace | None = None
+        self._arriving = [item.tensor for item in model_tensors(self._pristine) if item.name in table.moving]
         self._prepare()
 
     def _prepare(self) -> Workplace:
         """Return the workplace for the next assignment: its model is a copy that nothing has been done with.
 
         What a model keeps beside the tensors that travel, such as attributes that its forward sets, would otherwise
-        go from client to client on one worker, and not between two.
+        go from client to client on one worker, and not between two. Parameters that arrive have no values before.
         """
         if self._next is None:
-            self._next = self._workplace_of(own_copy(self._pristine, self._task.name).to(self._device))
+            self._next = self._workplace_of(own_copy(self._pristine, self._task.name, self._arriving).to(self._device))
         return self._next
 
     def place(self, entry: Entry) -> Tensor:
