@@ -28,8 +28,9 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "11 M": lambda: create_model("cifar10", "resnet18"),
     "45 M": _resnet101,
     "350 M": _transformer,
+    "2,000 tensors": lambda: nn.ModuleList([nn.Linear(4, 4) for _ in range(1000)]),
 }
-"""Parameters → model: the paper's CNN, an MLP, ResNet-18, ResNet-101, a transformer encoder."""
+"""Parameters → model: the paper's CNN, an MLP, ResNet-18, ResNet-101, a transformer encoder, many tiny layers."""
 
 
 def random_masks(table: TensorTable, density: float, seed: int) -> dict[str, PackedMask]:
