@@ -22,15 +22,23 @@ def _transformer() -> nn.Module:
     return nn.TransformerEncoder(layer, 28, enable_nested_tensor=False)
 
 
+def _alike() -> nn.Module:
+    layers = [nn.Linear(430, 430) for _ in range(60)]
+    for layer in layers:
+        nn.init.normal_(layer.weight)  # torch's own initial values are so few that some are equal
+    return nn.Sequential(*layers)
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "20 k": lambda: create_model("mnist", "cnn"),
     "1.9 M": lambda: mlp((1024, 1024), 784, 10),
     "11 M": lambda: create_model("cifar10", "resnet18"),
     "45 M": _resnet101,
     "350 M": _transformer,
+    "11 M in 60 layers": _alike,
     "2,000 tensors": lambda: nn.ModuleList([nn.Linear(4, 4) for _ in range(1000)]),
 }
-"""Parameters → model: the paper's CNN, an MLP, ResNet-18, ResNet-101, a transformer encoder, many tiny layers."""
+"""Parameters → model: the paper's CNN, an MLP, ResNet-18, ResNet-101, a transformer encoder, like layers, tiny ones."""
 
 
 def random_masks(table: TensorTable, density: float, seed: int) -> dict[str, PackedMask]:
