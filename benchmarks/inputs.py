@@ -28,6 +28,13 @@ def _many_layers() -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(32, 10))
 
 
+def _alike() -> nn.Module:
+    layers = [nn.Linear(430, 430) for _ in range(60)]
+    for layer in layers:
+        nn.init.normal_(layer.weight)  # torch's own initial values are so few that some are equal
+    return nn.Sequential(*layers)
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "20 k": lambda: create_model("mnist", "cnn"),
     "20 k in 62 tensors": _many_layers,
@@ -35,8 +42,10 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "11 M": lambda: create_model("cifar10", "resnet18"),
     "45 M": _resnet101,
     "350 M": _transformer,
+    "11 M in 60 layers": _alike,
+    "2,000 tensors": lambda: nn.ModuleList([nn.Linear(4, 4) for _ in range(1000)]),
 }
-"""Parameters → model: the paper's CNN, as many in small layers, an MLP, ResNet-18 and -101, a transformer encoder."""
+"""Parameters → model: the paper's CNN, as many in small layers, an MLP, ResNet-18 and -101, a transformer; many layers."""
 
 
 def random_masks(table: TensorTable, density: float, seed: int) -> dict[str, PackedMask]:

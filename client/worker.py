@@ -1,5 +1,6 @@
 """The worker's loop: register, fetch an assignment, do it, return the result, until the run is over."""
 
+import gc
 import logging
 import os
 import socket
@@ -116,6 +117,7 @@ class Worker:
         torch.set_num_threads(experiment.training.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         self._content, self._runner = self._prepare(experiment, registration)
+        _settle_memory()
         _log.info("%s: registered, on %s", self._settings.name, self._settings.device)
         with Heartbeat(
             self._connection, self._worker_id, registration.lease_seconds, self._register_again
@@ -167,7 +169,7 @@ class Worker:
             content.initial,
             self._settings.device,
             self._settings.limits.max_memory,
-            keep_data=self._settings.keep_data,
+            self._settings.keep_data,
         )
         return content, runner
 
@@ -305,6 +307,13 @@ def full_name(name: str, security: ChannelSecurity) -> str:
         if not identity.owns(name):
             raise LotteryFLError(f"--name {name}: certificate or token are those of {identity.name}")
     return name
+
+
+def _settle_memory() -> None:
+    """Let the garbage collector look at what assignments make and leave alone: all else is there to stay."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _what_is_worked_by(registration: pb.RegisterReply) -> tuple[str, str]:

@@ -17,6 +17,8 @@ PackedMask = npt.NDArray[np.uint8]
 Masks = Mapping[str, PackedMask]
 """By plain name of the tensor; one without a mask is kept whole."""
 Indices = npt.NDArray[np.intp]
+Positions = npt.NDArray[np.int32]
+"""Of the kept elements in the flat tensor, ascending."""
 
 BLOCK = 1 << 16
 """Elements worked on at a time: a block's values and indices stay in the processor's cache."""
@@ -94,10 +96,34 @@ def block_indices(packed: PackedMask, start: int, size: int = BLOCK) -> Indices:
     return np.flatnonzero(bits.view(np.bool_))  # as bool numpy finds them five times as fast
 
 
-def gather(values: Tensor, packed: PackedMask) -> Tensor:
+def positions(packed: PackedMask) -> Positions:
+    """Return where the mask keeps; see `common.positions` for those that are used again.
+
+    Raises:
+        ValueError: the mask is over more elements than int32 has numbers.
+    """
+    numel = packed.size * 8
+    if numel > np.iinfo(np.int32).max:
+        raise ValueError(f"a mask over {numel} elements: positions have 32 bits")
+    found = np.empty(count(packed), np.int32)
+    first = 0
+    for start in range(0, numel, BLOCK):
+        indices = block_indices(packed, start)
+        last = first + indices.size
+        np.add(indices, start, out=found[first:last], casting="same_kind")
+        first = last
+    return found
+
+
+def gather(values: Tensor, packed: PackedMask, positions: Positions | None = None) -> Tensor:
     """Return the kept elements of `values` (any shape, flattened) as a new 1-D tensor, in flat order.
 
     A tensor on another device is gathered there.
+
+    Args:
+        values: whole.
+        packed: the mask.
+        positions: the mask's, where they are at hand: they need not be searched for.
 
     Raises:
         ValueError: `packed` is not a mask over `values`.
@@ -109,6 +135,9 @@ def gather(values: Tensor, packed: PackedMask) -> Tensor:
         return flat[unpack(packed, flat.shape).to(flat.device)]
     kept = torch.empty(count(packed), dtype=values.dtype)
     source, target = _bits(flat), _bits(kept)
+    if positions is not None:
+        np.take(source, positions, out=target, mode="clip")
+        return kept
     first = 0
     for start in range(0, source.size, BLOCK):
         indices = block_indices(packed, start)
@@ -119,8 +148,14 @@ def gather(values: Tensor, packed: PackedMask) -> Tensor:
     return kept
 
 
-def scatter(kept: Tensor, packed: PackedMask, out: Tensor) -> None:
+def scatter(kept: Tensor, packed: PackedMask, out: Tensor, positions: Positions | None = None) -> None:
     """Write `kept` (1-D, flat order) to the kept positions of `out`, in place, and exactly 0 to all others.
+
+    Args:
+        kept: the values.
+        packed: the mask.
+        out: whole.
+        positions: as for `gather`.
 
     Raises:
         ValueError: `packed` is not a mask over `out`, `kept` is not as long as the mask says, the dtypes or
@@ -140,6 +175,10 @@ def scatter(kept: Tensor, packed: PackedMask, out: Tensor) -> None:
         flat.zero_()[unpack(packed, flat.shape).to(flat.device)] = kept.detach()
         return
     source, target = _bits(kept.detach().contiguous()), _bits(flat)
+    if positions is not None:
+        target.fill(0)
+        target[positions] = source
+        return
     first = 0
     for start in range(0, target.size, BLOCK):
         indices = block_indices(packed, start)

@@ -17,6 +17,7 @@ PARTS = (
     "codec",
     "coding",
     "traffic",
+    "worker",
     "aggregation",
     "stream",
     "memory",

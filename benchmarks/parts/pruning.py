@@ -15,7 +15,7 @@ from lotteryfl.common.pruning.prune import get_prune_params, prune_fixed_amount
 
 RATE = 0.2
 
-FULL = {"11 M": 5, "45 M": 3}
+FULL = {"11 M": 5, "11 M in 60 layers": 5, "45 M": 3}
 """Models, and how often each is pruned."""
 QUICK = {"20 k": 1}
 

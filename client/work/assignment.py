@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from lotteryfl.client.work.frozen import Frozen
@@ -18,15 +18,15 @@ from lotteryfl.client.work.planrun import PlanRun
 from lotteryfl.client.work.testdata import TestData
 from lotteryfl.client.work.updateprivacy import protect_update
 from lotteryfl.client.work.workplace import Workplace
-from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import DeviceGoneError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.memory.bounds import Bound, device_bound, host_bound
 from lotteryfl.common.memory.need import worker_need
 from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
+from lotteryfl.common.positions import Positions
+from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.pruning.parameters import named_tensors
-from lotteryfl.common.pruning.prune import apply_masks
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import ClientData, Task
@@ -39,7 +39,7 @@ from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.usercode import belonging_to, first_line
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.format import WireFormat
-from lotteryfl.common.wire.payload import DENSE, mask_density, mask_digest, pack_mask_update
+from lotteryfl.common.wire.payload import DENSE, KEPT, mask_density, mask_digest, pack_mask_update
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
@@ -89,7 +89,7 @@ class AssignmentRunner:
         self._test_data = TestData(task, experiment)
         self._privacy = experiment.privacy
         self._rounds = experiment.rounds
-        self._wire = WireFormat(table.moving, experiment.wire_dtype, lambda: initial)
+        self._wire = WireFormat(table.moving, experiment.wire_dtype, lambda: initial, Positions())
         self._pristine = task.model()
         self._frozen = Frozen(table, initial)
         self._frozen.put_into(self._pristine)
@@ -114,24 +114,24 @@ class AssignmentRunner:
         self._max_memory = host_bound() if max_memory is None else max_memory
         self._device = device
         self._next: Workplace | None = None
-        self._tensors: Mapping[str, Tensor] = {}  # of the next assignment's model
+        self._arriving = [item.tensor for item in model_tensors(self._pristine) if item.name in table.moving]
         self._prepare()
 
     def _prepare(self) -> Workplace:
         """Return the workplace for the next assignment: its model is a copy that nothing has been done with.
 
         What a model keeps beside the tensors that travel, such as attributes that its forward sets, would otherwise
-        go from client to client on one worker, and not between two.
+        go from client to client on one worker, and not between two. Parameters that arrive have no values before.
         """
         if self._next is None:
-            self._next = self._workplace_of(own_copy(self._pristine, self._task.name).to(self._device))
-            self._tensors = named_tensors(self._next.model)
+            self._next = self._workplace_of(own_copy(self._pristine, self._task.name, self._arriving).to(self._device))
         return self._next
 
     def place(self, entry: Entry) -> Tensor:
         """Give the tensor to receive an entry into: the model's own where it takes the entry as it comes."""
-        self._prepare()
-        own = self._tensors.get(entry.name.removeprefix(DENSE)) if entry.name.startswith(DENSE) else None
+        items = self._prepare().items
+        item = items.get(entry.name.removeprefix(DENSE)) if entry.name.startswith(DENSE) else None
+        own = None if item is None else item.tensor.detach()
         fits = own is not None and own.is_contiguous() and own.device.type == "cpu"
         if own is None or not fits or (own.dtype, tuple(own.shape)) != (entry.dtype, entry.shape):
             return new_tensor(entry)
@@ -167,7 +167,7 @@ class AssignmentRunner:
                     entries = self._wire.pack(base, masks)
                 return self._follow(assignment, entries, masks, on_step, base or {})
         finally:
-            self._next, self._tensors = None, {}
+            self._next = None
 
     def free(self) -> None:
         """Give back what work that failed has left on an accelerator, and the data that is kept there.
@@ -203,16 +203,16 @@ class AssignmentRunner:
             self._look_at(assignment.client, data, everybodys if of_shared is None else of_shared)
             shared = None if of_shared is None else self._measure(base, of_shared)
         workplace = self._prepare()
-        model = workplace.model
-        self._load(model, entries, masks, own=plan.owns_unkept)
-        start = self._start(model, assignment)
+        loaded = self._load(workplace, entries, masks, own=plan.owns_unkept)
+        start = self._start(loaded, assignment)
         with belonging_to(assignment.client, self._task.name):
             downloaded = workplace.evaluate(test)
             done = PlanRun(workplace, assignment, data, masks, on_step).follow()
-        self._frozen.require_unchanged(model)
-        self._protect(model, start, done.masks)
+        tensors = named_tensors(workplace.model)  # as they are now: models put new buffers in the place of others
+        self._frozen.require_unchanged(tensors)
+        self._protect(tensors, start, done.masks)
         wire = self._wire.of_result(plan)
-        values = self._pack(wire, model, done.masks, own=plan.owns_unkept)
+        values = self._pack(wire, tensors, done.masks, own=plan.owns_unkept)
         with belonging_to(assignment.client, self._task.name):
             # Saliencies are in the model's place: there is nothing to evaluate.
             personalised = downloaded if plan.measure_saliency else workplace.evaluate(test)
@@ -230,7 +230,8 @@ class AssignmentRunner:
         check_metrics(metrics, globally=everybodys is not None, score=self._task.score, shared=shared is not None)
         wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
-        return Outcome(done.trained.examples, metrics, done.masks, mask_digest(done.masks), values | update)
+        digest = Digest(assignment.mask_digest) if done.masks is masks else Digest("")
+        return Outcome(done.trained.examples, metrics, done.masks, digest or mask_digest(done.masks), values | update)
 
     def _look_at(self, client: int, data: ClientData, everybodys: Dataset[Any] | None) -> None:
         """Find out before any work is done whether it can be, on these data and in the memory that there is."""
@@ -240,20 +241,25 @@ class AssignmentRunner:
 
     def _measure(self, shared: Mapping[str, Tensor], data: Dataset[Any]) -> pb.Evaluation:
         """Score the shared model; no model and no generator that the work comes to knows of it."""
-        workplace, tensors = self._prepare(), self._tensors
+        workplace = self._prepare()
         for spec in self._wire.table:
-            tensors[spec.name].copy_(shared[spec.name])
-        self._next, self._tensors = None, {}
+            workplace.items[spec.name].tensor.detach().copy_(shared[spec.name])
+        self._next = None
         with seeded(0, self._device):
             return workplace.evaluate(data)
 
-    def _load(self, model: nn.Module, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:
-        table = self._wire.table
-        self._wire.unpack_into(entries, masks, self._tensors, own=own)
-        in_force = {} if own else masks
-        apply_masks(model, {name: packedmasks.unpack(mask, table[name].shape) for name, mask in in_force.items()})
+    def _load(
+        self, workplace: Workplace, entries: Mapping[str, Tensor], masks: Masks, *, own: bool
+    ) -> dict[str, Tensor]:
+        workplace.prune({} if own else masks)
+        tensors = {name: item.tensor.detach() for name, item in workplace.items.items()}
+        for key, value in entries.items():
+            if key.startswith(KEPT) and value.is_floating_point() and not own:
+                value.add_(0)  # a kept 0 is +0, as training has it in a pruned weight
+        self._wire.unpack_into(entries, masks, tensors, own=own)
+        return tensors
 
-    def _start(self, model: nn.Module, assignment: pb.Assignment) -> dict[str, Tensor]:
+    def _start(self, tensors: Mapping[str, Tensor], assignment: pb.Assignment) -> dict[str, Tensor]:
         """Return what the update is measured from, where it is to be bounded; otherwise nothing.
 
         The last round's results go into no model: only a client that trusts no coordinator bounds its own.
@@ -261,20 +267,17 @@ class AssignmentRunner:
         is_bounded = assignment.round <= self._rounds or self._privacy.noise == "client"
         if not (self._privacy.clip_norm and is_bounded):
             return {}
-        tensors = named_tensors(model)
         floating = [spec.name for spec in self._wire.table if spec.dtype.is_floating_point]
         return {name: tensors[name].clone() for name in floating}
 
-    def _protect(self, model: nn.Module, start: Mapping[str, Tensor], masks: Masks) -> None:
+    def _protect(self, tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], masks: Masks) -> None:
         if start:
             bound, own_noise = self._privacy.clip_norm, self._privacy.noise == "client"
             deviation = bound * self._privacy.noise_multiplier if own_noise else 0.0
-            tensors = named_tensors(model)
             protect_update(self._wire.table, tensors, start, masks, clip_norm=bound, deviation=deviation)
 
-    def _pack(self, wire: WireFormat, model: nn.Module, masks: Masks, *, own: bool) -> dict[str, Tensor]:
+    def _pack(self, wire: WireFormat, tensors: Mapping[str, Tensor], masks: Masks, *, own: bool) -> dict[str, Tensor]:
         """Return the model as it travels; the model is then just that, so that what is measured is what arrives."""
-        tensors = named_tensors(model)
         entries = wire.pack(tensors, masks, own=own)
         if not wire.is_lossless:
             wire.unpack_into(entries, masks, tensors, own=own)

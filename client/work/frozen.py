@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.pruning.modeltensors import model_tensors
-from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.wire.table import TensorTable
 
 
@@ -36,15 +35,15 @@ class Frozen:
             else:
                 item.tensor.copy_(value)
 
-    def require_unchanged(self, model: nn.Module) -> None:
+    def require_unchanged(self, tensors: Mapping[str, Tensor]) -> None:
         """Check what work has left of them.
+
+        Args:
+            tensors: of the model, by plain name.
 
         Raises:
             PayloadError: one is not what it was, bit for bit.
         """
-        if not self._values:
-            return
-        tensors = named_tensors(model)
         for name, value in self._values.items():
             if not _same_bits(tensors[name], value):
                 raise PayloadError(

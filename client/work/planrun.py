@@ -1,6 +1,7 @@
 """What a plan says between download and upload: judge, prune, rewind, train, exchange, select; on one model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lotteryfl.client.work.prune import mask_change, prune_towards_target
+from lotteryfl.client.work.prune import is_due, mask_change, prune_towards_target
 from lotteryfl.client.work.select import select_own
 from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import packedmasks
-from lotteryfl.common.packedmasks import Masks, PackedMask
-from lotteryfl.common.pruning.parameters import named_masks, named_tensors
+from lotteryfl.common.packedmasks import Masks
+from lotteryfl.common.pruning.parameters import named_masks, named_tensors, set_masks
 from lotteryfl.common.pruning.prunable import prunable_tensors
-from lotteryfl.common.pruning.prune import rewind
+from lotteryfl.common.pruning.prune import make_plain, rewind
 from lotteryfl.common.pruning.regrowth import exchange_weights
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
@@ -31,8 +32,9 @@ class Done:
     """What the work came to."""
 
     trained: TrainResult
-    masks: dict[str, PackedMask]
-    """Packed masks in force after the work; with `Plan.owns_unkept`, those of what is still shared."""
+    masks: Masks
+    """Packed masks in force after the work; with `Plan.owns_unkept`, those of what is still shared.
+    The very ones that were given where they are as they were."""
     validation: pb.Evaluation | None
     """What pruning was decided by; None where there was nothing to decide."""
 
@@ -54,7 +56,7 @@ class PlanRun:
             workplace: its model as downloaded.
             assignment: plan and seed.
             data: the client's.
-            masks: packed masks that the model is under, by plain name.
+            masks: packed, by plain name; in force at the workplace, but where a client owns what they do not keep.
             on_step: called after every training step; what it raises ends the work.
         """
         self._workplace = workplace
@@ -72,7 +74,7 @@ class PlanRun:
         """Do what the plan says."""
         plan = self._plan
         if plan.measure_saliency:
-            return Done(self._measure_saliency(), dict(self._masks), None)
+            return Done(self._measure_saliency(), self._masks, None)
         before = self._copy() if plan.HasField("select") else {}
         if plan.HasField("prune") and not plan.prune.after_training:
             self._prune()
@@ -83,9 +85,22 @@ class PlanRun:
         plan = self._plan
         self._validation = self._workplace.evaluate(self._gate_data())
         good_enough = is_good_enough(plan.prune, self._validation, self._workplace.score)
-        pruned = good_enough and prune_towards_target(self._model, plan.prune, self._prunable)
-        if pruned and plan.rewind != pb.Plan.NONE:
-            rewind(self._model, self._workplace.initial, everything=plan.rewind == pb.Plan.EVERYTHING)
+        if not good_enough or not is_due(plan.prune, self._workplace.table, self._workplace.in_force):
+            return
+        with self._in_pruned_state():
+            pruned = prune_towards_target(self._model, plan.prune, self._prunable)
+            if pruned and plan.rewind != pb.Plan.NONE:
+                rewind(self._model, self._workplace.initial, everything=plan.rewind == pb.Plan.EVERYTHING)
+
+    @contextmanager
+    def _in_pruned_state(self) -> Iterator[None]:
+        """Have the model as torch's pruning has it, for what changes masks; then they are in force as they are."""
+        table = self._workplace.table
+        set_masks(self._model, {n: packedmasks.unpack(m, table[n].shape) for n, m in self._workplace.in_force.items()})
+        yield
+        masks = {name: packedmasks.pack(mask) for name, mask in named_masks(self._model).items()}
+        make_plain(self._model)
+        self._workplace.prune(masks)
 
     def _gate_data(self) -> Dataset[Any]:
         """Return what decides on pruning: the validation data, or some of the test data as the official code has it."""
@@ -111,11 +126,15 @@ class PlanRun:
             if epoch == 1:
                 first.update(self._copy())
 
-        compares = bool(plan.prune.min_mask_change)
-        trained = self._train_for(self._length, on_epoch=keep_first if compares else None)
-        if not compares or mask_change(self._model, first, plan.prune, self._prunable) >= plan.prune.min_mask_change:
+        least = plan.prune.min_mask_change
+        trained = self._train_for(self._length, on_epoch=keep_first if least else None)
+        if not least or self._mask_change(first) >= least:
             self._prune()
         return trained
+
+    def _mask_change(self, earlier: Mapping[str, Tensor]) -> float:
+        with self._in_pruned_state():
+            return mask_change(self._model, earlier, self._plan.prune, self._prunable)
 
     def _train_and_exchange(self) -> TrainResult:
         """Exchange weights half-way, or after the only epoch; those that come need some to grow in."""
@@ -125,7 +144,8 @@ class PlanRun:
         gradients = self._workplace.mean_gradients(self._data.train)
         for item in prunable_tensors(self._model, self._prunable):
             gradients.setdefault(item.name, torch.zeros_like(item.tensor))  # of what no example went through
-        exchange_weights(self._model, self._plan.readjust.rate, gradients)
+        with self._in_pruned_state():
+            exchange_weights(self._model, self._plan.readjust.rate, gradients)
         return self._train_for(left, before=first) if left else trained
 
     @property
@@ -161,12 +181,12 @@ class PlanRun:
                 item.tensor.mul_(0 if gradient is None else gradient).abs_()
         return TrainResult(measured.loss, measured.examples, 0)
 
-    def _masks_after(self, before: Mapping[str, Tensor]) -> dict[str, PackedMask]:
+    def _masks_after(self, before: Mapping[str, Tensor]) -> Masks:
         plan = self._plan
         if not plan.owns_unkept:
-            return {name: packedmasks.pack(mask) for name, mask in named_masks(self._model).items()}
+            return self._workplace.in_force
         if not plan.HasField("select"):
-            return dict(self._masks)
+            return self._masks
         return select_own(self._workplace.table, before, named_tensors(self._model), self._masks, plan.select)
 
     def _copy(self) -> dict[str, Tensor]:

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.magnitude import Weight, count_pruned, masks_without_smallest
 from lotteryfl.common.pruning.modeltensors import ModelTensor
 from lotteryfl.common.pruning.prunable import Prunable, prunable_tensors
 from lotteryfl.common.pruning.prune import get_prune_summary, prune_fixed_amount
 from lotteryfl.common.pruning.rows import prune_rows
 from lotteryfl.common.pruning.step import weights_to_prune
+from lotteryfl.common.wire.payload import prunable_weights
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
@@ -38,6 +41,12 @@ def prune_towards_target(model: nn.Module, prune: pb.Plan.Prune, prunable: Pruna
     else:
         after = prune_rows(model, share, prunable=prunable)
     return after.pruned > summary.pruned
+
+
+def is_due(prune: pb.Plan.Prune, table: TensorTable, masks: Masks) -> bool:
+    """Say whether the target leaves anything to prune of a model under these masks."""
+    total, left = prunable_weights(table, masks)
+    return weights_to_prune(prune, total, left) > 0
 
 
 def mask_change(model: nn.Module, earlier: Mapping[str, Tensor], prune: pb.Plan.Prune, prunable: Prunable) -> float:

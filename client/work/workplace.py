@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.packedmasks import Masks
+from lotteryfl.common.pruning.modeltensors import ModelTensor, model_tensors
+from lotteryfl.common.pruning.pruned import Pruned, pruned_by
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
 from lotteryfl.common.training.given import Data
@@ -22,12 +26,12 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Workplace:
     """What one assignment after the other is done with."""
 
     model: nn.Module
-    """On the device; worked on in place."""
+    """On the device; worked on in place, and plain: 0 off the masks that are in force."""
     table: TensorTable
     """The model's tensors."""
     experiment: Experiment
@@ -42,6 +46,18 @@ class Workplace:
     """What the run is judged by."""
     augment: OwnAugment | None = None
     """The task's, of training batches."""
+    in_force: Masks = field(default_factory=dict, init=False)
+    """Packed masks by plain name, see `prune`."""
+    _pruned: list[Pruned] = field(default_factory=list, init=False)
+
+    @cached_property
+    def items(self) -> dict[str, ModelTensor]:
+        """The model's tensors by plain name, as they are when this is first asked for."""
+        return {item.name: item for item in model_tensors(self.model)}
+
+    def prune(self, masks: Masks) -> None:
+        """Have masks in force, packed and by plain name: the model is 0 off them."""
+        self.in_force, self._pruned = masks, pruned_by(self.items, masks)
 
     def evaluate(self, data: Dataset[Any]) -> pb.Evaluation:
         """Score the model as it is."""
@@ -58,7 +74,7 @@ class Workplace:
         return mean_gradients(self.model, data, batch_size=size, device=self.device, objective=objective)
 
     def train(self, data: Data, recipe: Recipe, on_step: OnStep | None, on_epoch: OnEpoch | None) -> TrainResult:
-        """Train the model, by DP-SGD where the experiment says so."""
+        """Train the model, by DP-SGD where the experiment says so; what is pruned of it stays 0."""
         privacy = self.experiment.privacy
         if not privacy.dp_sgd:
             return train_by_recipe(
@@ -67,6 +83,7 @@ class Workplace:
                 recipe,
                 device=self.device,
                 objective=self.objective,
+                pruned=self._pruned,
                 augment=self.augment,
                 on_step=on_step,
                 on_epoch=on_epoch,
@@ -79,6 +96,7 @@ class Workplace:
             examples,
             device=self.device,
             objective=self.objective,
+            pruned=self._pruned,
             on_step=on_step,
             on_epoch=on_epoch,
         )

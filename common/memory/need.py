@@ -13,10 +13,12 @@ from rich.filesize import decimal
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.memory.bounds import Bound
+from lotteryfl.common.packedmasks import packed_size
+from lotteryfl.common.positions import POSITION_BYTES
 from lotteryfl.common.tasks.registry import BUILT_IN
 from lotteryfl.common.training.recipe import SGD, TrainingSettings
 from lotteryfl.common.wire.payload import max_payload_bytes
-from lotteryfl.common.wire.table import TensorTable
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 
 _STATES = 2
 """Tensors that an optimizer keeps for each parameter, as Adam does; those of torch keep no more, but with options."""
@@ -26,6 +28,9 @@ _DRAW_BYTES = 64
 
 _MOST_CLASSES = 100
 """Of the built-in data sets."""
+
+_INDEX_BYTES = 4
+"""Of a position that a mask keeps."""
 
 _GRADIENT_COPIES = 2
 """Of every example's gradient, while Opacus bounds and sums them."""
@@ -107,6 +112,7 @@ def worker_need(
             "pristine copy": whole,
             "round's model": table.moving.nbytes,
             "index lists": _index_lists(experiment),
+            "positions": min(POSITION_BYTES, sum(map(_position_bytes, table))),
         }
     )
     result = Counter({"payload": max_payload_bytes(table.moving)})
@@ -118,6 +124,11 @@ def worker_need(
         return WorkerNeed(Need(host + result), Need(device + _larger(training, evaluation)))
     # What is packed is there while the model is measured once more, and no gradients are any longer.
     return WorkerNeed(Need(host + device + _larger(training, evaluation + result)), Need())
+
+
+def _position_bytes(spec: TensorSpec) -> int:
+    """Return what a mask and the positions that it keeps take at most."""
+    return packed_size(spec.numel) + _INDEX_BYTES * spec.numel if spec.prunable else 0
 
 
 def _training(table: TensorTable, experiment: Experiment, activations: Activations) -> Counter[str]:
@@ -141,7 +152,7 @@ def _states(settings: TrainingSettings) -> int:
 
 
 def _evaluation(table: TensorTable, activations: Activations) -> Counter[str]:
-    """Return what an evaluation holds beside the model: pruned weights are products of weights and masks then."""
+    """Return what an evaluation holds beside the model, or a pruning: then weights are products of them and masks."""
     products = sum(spec.nbytes for spec in table if spec.prunable)
     return Counter({"pruned weights": products, "batch": activations.evaluated * _FORWARD_COPIES * activations.widest})
 

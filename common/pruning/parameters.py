@@ -8,7 +8,7 @@ Names are plain: those of the unpruned model's state dict. `fc.weight` stays `fc
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +95,9 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
     set_masks(target, named_masks(source))
 
 
-def copy_model(model: nn.Module, device: torch.device | str | None = None) -> nn.Module:
+def copy_model(
+    model: nn.Module, device: torch.device | str | None = None, *, unset: Iterable[Tensor] = ()
+) -> nn.Module:
     """Return an independent copy in the model's present state: dense or pruned, before or after a forward.
 
     `copy.deepcopy` alone refuses a pruned model, because its masked products hang in a graph.
@@ -103,15 +105,21 @@ def copy_model(model: nn.Module, device: torch.device | str | None = None) -> nn
     Args:
         model: any module.
         device: where the copy lives; None: where the model does.
+        unset: parameters of the model whose values the copy is to do without: whoever copies sets them next.
     """
     with where_made(model):
-        products: dict[int, object] = {
+        copies: dict[int, object] = {
+            id(parameter): nn.Parameter(torch.empty_like(parameter), parameter.requires_grad)
+            for parameter in unset
+            if type(parameter) is nn.Parameter
+        }
+        copies |= {
             id(value): value.detach().clone()
             for module in model.modules()
             for value in vars(module).values()
             if isinstance(value, Tensor) and not value.is_leaf
         }
-        copied = copy.deepcopy(model, memo=products)
+        copied = copy.deepcopy(model, memo=copies)
         if device is not None:
             copied.to(device)
         refresh_all(copied)

@@ -137,7 +137,7 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
             been changed then.
     """
     for name, mask in masks.items():
-        if not bool(((mask == 0) | (mask == 1)).all()):
+        if mask.dtype is not torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError(f"mask {name!r} has values other than 0 and 1")
     set_masks(model, masks)
 
@@ -154,6 +154,16 @@ def make_permanent(model: nn.Module) -> None:
         for item in model_tensors(model):
             zero_pruned(item.tensor, item.mask)
             item.drop_mask()
+        settle(model)
+
+
+def make_plain(model: nn.Module) -> None:
+    """Do what `make_permanent` does, and leave every bit of what is kept: also the sign of a 0."""
+    with where_made(model), torch.no_grad():
+        for item in model_tensors(model):
+            if (mask := item.mask) is not None:
+                item.tensor.masked_fill_(mask == 0, 0)
+                item.drop_mask()
         settle(model)
 
 

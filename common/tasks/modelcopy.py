@@ -1,24 +1,27 @@
 """Copies of a task's model, one for every piece of work."""
 
-from torch import nn
+from collections.abc import Iterable
+
+from torch import Tensor, nn
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.pruning.parameters import copy_model
 from lotteryfl.common.usercode import first_line
 
 
-def own_copy(model: nn.Module, task: str) -> nn.Module:
+def own_copy(model: nn.Module, task: str, unset: Iterable[Tensor] = ()) -> nn.Module:
     """Return a copy of a model that has nothing in common with it, whatever it keeps beside its tensors.
 
     Args:
         model: as the task built it.
         task: the task's name.
+        unset: parameters whose values are set next; they are not copied.
 
     Raises:
         TaskError: it cannot be copied, or a copy has tensors in common with it.
     """
     try:
-        copied = copy_model(model)
+        copied = copy_model(model, unset=unset)
     except Exception as error:
         raise TaskError(
             f"task {task}: its model cannot be copied by copy.deepcopy, and every assignment needs a copy of its own: "

@@ -3,7 +3,7 @@ Privacy", Algorithm 1). Opacus finds every example's gradient and bounds it; the
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.noise import Source, gaussian, uniform
+from lotteryfl.common.pruning.pruned import Pruned
 from lotteryfl.common.training.augmentation import Augmentation
 from lotteryfl.common.training.examples import Examples
 from lotteryfl.common.training.given import Data
@@ -51,6 +52,7 @@ def train_privately(
     *,
     device: torch.device | str = "cpu",
     objective: Objective | None = None,
+    pruned: Sequence[Pruned] | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
@@ -69,6 +71,7 @@ def train_privately(
         privacy: bound and noise.
         device: where to train.
         objective: its loss, which must be a mean over examples; None: cross-entropy.
+        pruned: as for `train_by_recipe`.
         on_step: called after every step; its loss has no noise.
         on_epoch: called after every epoch.
 
@@ -90,7 +93,7 @@ def train_privately(
     steps_of_epoch = ceil(len(examples) / expected)
     augmented = Augmentation(settings.augment, None, recipe.seed, device)
     done, last, epoch = 0, recipe.total_steps(steps_of_epoch), 0
-    with prepared(model, recipe, device, steps_of_epoch) as steps:
+    with prepared(model, recipe, device, steps_of_epoch, pruned) as steps:
         deviation = privacy.noise_multiplier * privacy.max_grad_norm / expected
         with _by_example(model, steps.optimizer, privacy.max_grad_norm, expected) as optim:
             while done < last:
@@ -100,9 +103,9 @@ def train_privately(
                 for batch in islice(batches, last - done):
                     optim.zero_grad()
                     loss = _backward(model, examples, batch, objective, augmented)
-                    for parameter, mask in steps.pruned:
-                        if parameter.requires_grad:
-                            parameter.grad_sample.mul_(mask)  # type: ignore[attr-defined]
+                    for each in steps.pruned:
+                        if each.tensor.requires_grad:
+                            each.tensor.grad_sample.mul_(each.mask)  # type: ignore[attr-defined]
                     optim.pre_step()  # bounds, sums, divides: now there are gradients
                     if deviation:
                         _add_noise((each.grad for each in optim.params), deviation, privacy.source)

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
 from lotteryfl.common.errors import OutputError
-from lotteryfl.common.pruning.prune import trainable_ticket
+from lotteryfl.common.pruning.pruned import Pruned, plain_weights
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.augmentation import Augmentation, OwnAugment
@@ -152,6 +152,7 @@ def train_by_recipe(
     *,
     device: torch.device | str = "cpu",
     objective: Objective | None = None,
+    pruned: Sequence[Pruned] | None = None,
     augment: OwnAugment | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
@@ -164,6 +165,7 @@ def train_by_recipe(
         recipe: for how long, by which steps, from which seed.
         device: where to train.
         objective: what is learned; None: classification by cross-entropy.
+        pruned: the model's pruned weights, if it is plain; None: it may be in the pruned state.
         augment: the task's, done to every batch after what the recipe says.
         on_step: called after every step; cancel the training by raising from it.
         on_epoch: called after every epoch; the weights are plain then, see `common.pruning.prune.trainable_ticket`.
@@ -185,7 +187,7 @@ def train_by_recipe(
     augmented = Augmentation(settings.augment, augment, recipe.seed, device)
     cast = autocast(settings, device)
     done, total, epoch = 0, recipe.total_steps(steps_of_epoch), 0
-    with prepared(model, recipe, device, steps_of_epoch) as steps:
+    with prepared(model, recipe, device, steps_of_epoch, pruned) as steps:
         while done < total:
             epoch += 1
             losses: list[Tensor] = []
@@ -222,16 +224,18 @@ def _gradients(
 
 
 @contextmanager
-def prepared(model: nn.Module, recipe: Recipe, device: torch.device, steps_of_epoch: int) -> Iterator[Steps]:
+def prepared(
+    model: nn.Module, recipe: Recipe, device: torch.device, steps_of_epoch: int, pruned: Sequence[Pruned] | None
+) -> Iterator[Steps]:
     """Have a model on its device ready for a recipe's steps: in train mode, pruned weights plain, dropout seeded."""
     model.to(device)
     with (
         mode(model, training=True),
         seeded(derive_seed(recipe.seed, "dropout"), device),
-        trainable_ticket(model) as pruned,
+        plain_weights(model, pruned) as plain,
         weights_in_format(model, recipe.settings),
     ):
-        steps = Steps(model, recipe, pruned, steps_of_epoch)
+        steps = Steps(model, recipe, plain, steps_of_epoch)
         yield steps
         steps.end()
 

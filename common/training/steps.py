@@ -1,5 +1,6 @@
 """What makes a step of a training, once its gradients are there."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 
-from lotteryfl.common.pruning.modeltensors import zero_pruned
+from lotteryfl.common.pruning.pruned import Pruned
 from lotteryfl.common.training.averaging import Averaged
 from lotteryfl.common.training.optimizers import check_optimizer, keeps_zeros, make_optimizer
 from lotteryfl.common.training.precision import check_compiler, compiled
@@ -33,15 +34,13 @@ def check_recipe(settings: TrainingSettings, model: nn.Module, device: torch.dev
 class Steps:
     """The steps of one training: fresh optimizer, schedule and mean, and what is pruned stays exactly 0."""
 
-    def __init__(
-        self, model: nn.Module, recipe: Recipe, pruned: list[tuple[Tensor, Tensor]], steps_of_epoch: int
-    ) -> None:
+    def __init__(self, model: nn.Module, recipe: Recipe, pruned: Sequence[Pruned], steps_of_epoch: int) -> None:
         """Get ready for the first step.
 
         Args:
             model: on its device, its pruned weights plain.
             recipe: of the training.
-            pruned: the pruned weights with their masks.
+            pruned: the pruned weights.
             steps_of_epoch: how many steps an epoch has.
 
         Raises:
@@ -67,8 +66,8 @@ class Steps:
         if self._bound:
             clip_grad_norm_(self._trained, self._bound)
         self.optimizer.step()
-        for tensor, mask in self._zeroed:
-            zero_pruned(tensor, mask)
+        for each in self._zeroed:
+            each.settle()
         if self._scheduler is not None:
             self._scheduler.step()
         if self._mean is not None:
@@ -93,9 +92,9 @@ def pull_back(start: list[tuple[nn.Parameter, Tensor]], proximal: float) -> None
         torch._foreach_add_([p.grad for p in parameters], away, alpha=proximal)
 
 
-def mask_gradients(pruned: list[tuple[Tensor, Tensor]]) -> None:
-    """Take the gradients of what is pruned away, of (parameter, mask) each."""
-    with_gradient = [(tensor.grad, mask) for tensor, mask in pruned if tensor.grad is not None]
+def mask_gradients(pruned: Sequence[Pruned]) -> None:
+    """Take the gradients of what is pruned away."""
+    with_gradient = [(each.tensor.grad, each.mask) for each in pruned if each.tensor.grad is not None]
     if with_gradient:
         gradients, masks = zip(*with_gradient, strict=True)
         torch._foreach_mul_(gradients, masks)

@@ -12,8 +12,10 @@ from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.packedmasks import Masks, PackedMask
+from lotteryfl.common.positions import Positions
 from lotteryfl.common.tensors.stream import Deferred, TensorStream
 from lotteryfl.common.text import quoted
+from lotteryfl.common.wire.finite import all_finite
 from lotteryfl.common.wire.payload import DENSE, KEPT, MASK, OWN, SCALE, plain_name
 from lotteryfl.common.wire.quantization import (
     DTYPES,
@@ -50,6 +52,8 @@ class WireFormat:
     wire_dtype: WireDtype
     initial: Initial = dict
     """θ_0; by default there is none, and all values must be finite."""
+    positions: Positions | None = None
+    """Finds where masks keep, and holds it for the next time; None: each mask is searched whenever it is used."""
 
     @property
     def is_lossless(self) -> bool:
@@ -86,7 +90,7 @@ class WireFormat:
             entries |= self._entries_of(spec, tensors[spec.name], packed)
             if own and packed is not None:
                 off = packedmasks.complement(packed, spec.numel)
-                entries[OWN + spec.name] = packedmasks.gather(tensors[spec.name], off)
+                entries[OWN + spec.name] = self._gather(tensors[spec.name], off)
         return entries
 
     def stream(
@@ -132,7 +136,7 @@ class WireFormat:
     def _entries_of(self, spec: TensorSpec, tensor: Tensor, packed: PackedMask | None) -> dict[str, Tensor]:
         """Return what travels of a tensor: its values, and their scales if they have some."""
         key = _key(spec, packed)
-        values = tensor if packed is None else packedmasks.gather(tensor, packed)
+        values = tensor if packed is None else self._gather(tensor, packed)
         if not self._narrows(spec):
             return {key: values}
         try:
@@ -182,9 +186,16 @@ class WireFormat:
         for spec in self.table:
             tensor, packed = tensors[spec.name], masks.get(spec.name)
             if packed is not None and not own and tensor.is_contiguous():
-                packedmasks.scatter(_values(spec, entries, packed, tensor.device), packed, tensor)
+                positions = self._positions(packed, tensor.device)
+                packedmasks.scatter(_values(spec, entries, packed, tensor.device), packed, tensor, positions)
             else:
                 tensor.copy_(_whole(spec, entries, packed))
+
+    def _gather(self, tensor: Tensor, packed: PackedMask) -> Tensor:
+        return packedmasks.gather(tensor, packed, self._positions(packed, tensor.device))
+
+    def _positions(self, packed: PackedMask, device: torch.device) -> packedmasks.Positions | None:
+        return self.positions.of(packed) if self.positions is not None and device.type == "cpu" else None
 
     def check(self, entries: Mapping[str, Tensor], masks: Masks, *, own: bool = False) -> None:
         """Check received entries without building a dense tensor: in bounded memory over a mapped file.
@@ -206,7 +217,10 @@ class WireFormat:
                 raise PayloadError(f"{key}: missing")
             if (entries[key].dtype, tuple(entries[key].shape)) != (dtype, shape):
                 raise PayloadError(f"{key}: {_form(entries[key])}, expected {_expected(dtype, shape)}")
-            self._check_finite(key, entries[key])
+        values = {key: entries[key] for key in expected}
+        if not all_finite(values.values()):
+            for key, tensor in values.items():
+                self._check_finite(key, tensor)
         for spec in self.table:
             scale = SCALE + spec.name
             if scale in expected:
@@ -235,10 +249,7 @@ class WireFormat:
         return {key: values, SCALE + spec.name: (torch.float32, (number_of_scales(prod(shape)),))}
 
     def _check_finite(self, key: str, tensor: Tensor) -> None:
-        if not tensor.is_floating_point() or tensor.numel() == 0:
-            return
-        # The extremes are finite exactly when all values are (NaN propagates), and take one pass and no memory.
-        if all(bool(extreme.isfinite()) for extreme in torch.aminmax(tensor)):
+        if all_finite([tensor]):
             return
         name = plain_name(key)
         is_free = self.table[name].role != "parameter"

@@ -58,7 +58,7 @@ def pack_mask_update(new: Masks, old: Masks) -> dict[str, Tensor]:
         before = old.get(name)
         if before is None:
             entries[MASK + name] = torch.from_numpy(packed)
-        elif not np.array_equal(packed, before):
+        elif packed is not before and not np.array_equal(packed, before):
             try:
                 bits = packedmasks.encode_subset(packed, before)
             except ValueError as error:
@@ -131,9 +131,15 @@ def is_digest(text: str) -> TypeGuard[Digest]:
 
 def mask_density(table: TensorTable, masks: Masks) -> float:
     """Return the kept share of the prunable weights; of a model without any, 1."""
+    total, kept = prunable_weights(table, masks)
+    return kept / total if total else 1.0
+
+
+def prunable_weights(table: TensorTable, masks: Masks) -> tuple[int, int]:
+    """Return how many weights are prunable, and how many of them the masks keep."""
     prunable = [spec for spec in table if spec.prunable]
     kept = sum(packedmasks.count(masks[s.name]) if s.name in masks else s.numel for s in prunable)
-    return kept / sum(spec.numel for spec in prunable) if prunable else 1.0
+    return sum(spec.numel for spec in prunable), kept
 
 
 def max_payload_bytes(table: TensorTable) -> int:

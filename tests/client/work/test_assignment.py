@@ -1,5 +1,6 @@
 """One client's work in one round: the plan followed to the letter, and nothing left behind."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -283,3 +284,38 @@ def test_a_payload_that_does_not_fit_is_named() -> None:
         spoilt(lambda entries: entries[f"kept/{W}"].__setitem__(2, torch.nan))
     with pytest.raises(PayloadError, match=f"kept/{W}: torch.float32 of shape"):
         spoilt(lambda entries: entries.update({f"kept/{W}": torch.zeros(1)}))
+
+
+def weight_normed() -> nn.Module:
+    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 12)), nn.ReLU(), nn.Linear(12, 3))
+
+
+def test_a_weight_norm_without_a_whole_row_is_measured_before_it_is_trained() -> None:
+    client = Client(TinyTask(weight_normed))
+    name = "0.parametrizations.weight.original1"
+    mask = torch.ones(12, 6, dtype=torch.bool)
+    mask[3] = False
+    outcome = client.run(pb.Plan(train=TRAIN), {name: packedmasks.pack(mask)})
+    assert math.isfinite(outcome.metrics.downloaded.loss)
+    assert not client.returned(outcome)[name][3].any()
+
+
+def test_a_kept_zero_without_a_gradient_comes_back_without_a_sign() -> None:
+    client = Client(TinyTask(WithSpare))
+    client.model["spare.weight"][:, ::2] = -0.0
+    mask = torch.rand(3, 6) < 0.7
+    returned = client.returned(client.run(pb.Plan(train=TRAIN), {"spare.weight": packedmasks.pack(mask)}))
+    assert torch.equal(returned["spare.weight"], client.model["spare.weight"] * mask)
+    assert not returned["spare.weight"].signbit()[returned["spare.weight"] == 0].any()
+
+
+class WithSpare(nn.Module):
+    """Has a layer that nothing goes through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.spare = nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        output: Tensor = self.linear(inputs)
+        return output

@@ -13,7 +13,7 @@ from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import packedmasks
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
-from lotteryfl.common.pruning.prune import apply_masks
+from lotteryfl.common.pruning.prune import apply_masks, make_permanent
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.training.loop import evaluate, train
@@ -41,8 +41,10 @@ class Worked:
             self.before = {name: packedmasks.pack(mask) for name, mask in keep.items()}
             if not plan.owns_unkept:
                 apply_masks(self.model, keep)
+                make_permanent(self.model)
         self.steps = 0
         workplace = Workplace(self.model, self.table, tiny_experiment(training=TRAINING), self.initial, CPU)
+        workplace.prune({} if plan.owns_unkept else self.before)
         assignment = pb.Assignment(assignment_id="r1-c2-a1", seed=SEED, plan=plan)
         self.done: Done = PlanRun(workplace, assignment, self.data, self.before, self._count).follow()
         self.metrics = pb.ClientMetrics(validation=self.done.validation)
