@@ -45,7 +45,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "11 M in 60 layers": _alike,
     "2,000 tensors": lambda: nn.ModuleList([nn.Linear(4, 4) for _ in range(1000)]),
 }
-"""Parameters → model: the paper's CNN, as many in small layers, an MLP, ResNet-18 and -101, a transformer; many layers."""
+"""Parameters → model: the paper's CNN, as many in small layers, an MLP, ResNet-18 and -101, a transformer; many."""
 
 
 def random_masks(table: TensorTable, density: float, seed: int) -> dict[str, PackedMask]:

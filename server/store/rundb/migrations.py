@@ -27,18 +27,16 @@ class Migration(NamedTuple):
 
 
 def _add_measures(connection: sqlite3.Connection) -> None:
-    """0.2: tasks may have an objective of their own, with metrics by name; a commit looks at its own clients alone."""
+    """0.2: tasks may have an objective of their own, with metrics by name."""
     connection.execute(
         "CREATE TABLE measures (round INTEGER NOT NULL, client INTEGER NOT NULL, phase TEXT NOT NULL, "
         "name TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (round, client, phase, name), "
         "FOREIGN KEY (round, client, phase) REFERENCES metrics) STRICT, WITHOUT ROWID"
     )
-    connection.execute("CREATE INDEX clients_by_mask ON clients (mask)")
-    connection.execute("CREATE INDEX results_by_client ON results (client)")
 
 
-def _allow_shared(connection: sqlite3.Connection) -> None:
-    """0.2: the shared model itself is measured, which is a phase of its own."""
+def _allow_shared_and_index(connection: sqlite3.Connection) -> None:
+    """0.2: the shared model itself is measured, a phase of its own; a commit looks at its own clients alone."""
     columns = (
         "round, client, phase, examples, loss, accuracy, balanced_accuracy, micro_precision, micro_recall, "
         "macro_precision, macro_recall"
@@ -55,9 +53,11 @@ def _allow_shared(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE metrics")
     connection.execute("ALTER TABLE new_metrics RENAME TO metrics")
     connection.execute("CREATE INDEX shared_metrics ON metrics (round) WHERE phase = 'shared'")
+    connection.execute("CREATE INDEX clients_by_mask ON clients (mask)")
+    connection.execute("CREATE INDEX results_by_client ON results (client)")
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(7, _add_measures), Migration(8, _allow_shared))
+MIGRATIONS: tuple[Migration, ...] = (Migration(7, _add_measures), Migration(8, _allow_shared_and_index))
 """One for every version after `OLDEST_VERSION`; what has been released is never edited."""
 
 
