@@ -87,7 +87,9 @@ def test_keywords_are_a_recipe_in_other_words(key: str) -> None:
     assert digest(named_tensors(model)) == plainly(Recipe(settings, 2, 0.1, 4))
 
 
-@pytest.mark.parametrize("key", sorted((TrainingSettings.model_fields.keys() - NOT_OF_A_TRAINING - SAME_NUMBERS) | {"steps"}))
+@pytest.mark.parametrize(
+    "key", sorted((TrainingSettings.model_fields.keys() - NOT_OF_A_TRAINING - SAME_NUMBERS) | {"steps"})
+)
 def test_train_takes_the_whole_section_as_a_round_does(key: str) -> None:
     keys = {"epochs": 2, **TOGETHER.get(key, {}), key: OTHER_VALUES.get(key, 3)}
     settings = TrainingSettings(**keys)
