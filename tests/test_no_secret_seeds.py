@@ -26,7 +26,7 @@ SEEDS = {
 """All that generators of torch's are seeded with: derived from a run's seed, which every worker is told."""
 
 SEEDED_FOR_A_WHILE = {
-    "client/work/assignment.py": {"derive_seed(assignment.seed, 'unasked')"},
+    "client/work/assignment.py": {"derive_seed(assignment.seed, 'unasked')", "0"},  # 0: nothing of it is left
     "client/work/labelledprobe.py": {"0"},  # nothing of it is left
     "client/work/objectiveprobe.py": {"0"},  # likewise
     "common/tasks/custom.py": {
@@ -36,6 +36,7 @@ SEEDED_FOR_A_WHILE = {
     },
     "common/tasks/namedmodel.py": {"derive_seed(experiment.seed, 'task')", "model_seed(experiment.seed)"},
     "common/training/loop.py": {"derive_seed(recipe.seed, 'dropout')"},
+    "server/models/built.py": {"model_seed(run.experiment.seed)", "0"},  # 0: numbers that the export is tried with
     "server/rounds/setup.py": {"model_seed(experiment.seed)"},
     "server/strategies/__init__.py": {"0"},  # there is no run yet
     "server/strategies/drawing.py": {'derive_seed(experiment.seed, f"strategy\'s {purpose}", *parts)'},

@@ -151,7 +151,7 @@ def _model(task: Task, run: RunDirectory, tensors: Mapping[str, Tensor]) -> nn.M
     except RuntimeError as error:
         said = " ".join(str(error).split())
         raise LotteryFLError(f"task {task.name}: its model is not the run's: {said[:_MOST]}") from error
-    return model.eval()
+    return model.train(mode=False)
 
 
 def _drawn(tensor: Tensor) -> Tensor:
