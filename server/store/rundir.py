@@ -44,6 +44,7 @@ from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.maskfiles import MaskFiles
 from lotteryfl.server.store.record import SETUP, RunRecord, damage_named, require_no_links
 from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.rundb.needed import files_in_use, needs_mask
 from lotteryfl.server.store.runfiles import is_tensor_file, mask_file, model_file, optimizer_file, tensor_file
 from lotteryfl.server.store.runlock import lock
 from lotteryfl.server.store.setupmark import clear, mark, require_free, unmark
@@ -273,13 +274,13 @@ class RunDirectory(RunRecord):
             counts: what had them counts, on disk.
         """
         if mask_digest:
-            needed = counts or self.database.needs_mask(mask_digest)
+            needed = counts or needs_mask(self.database, mask_digest)
             self._mask_files.settle(mask_digest, needed=needed)
 
     def drop_masks(self, digests: Iterable[Digest]) -> None:
         """Delete those of some masks that the run does not need."""
         for each in digests:
-            if each and not self.database.needs_mask(each):
+            if each and not needs_mask(self.database, each):
                 self._mask_files.drop(each)
 
     def load_masks(self, mask_digest: Digest) -> Masks:
@@ -304,7 +305,7 @@ class RunDirectory(RunRecord):
 
     def files_in_use(self) -> set[Path]:
         """Return the files with tensors that the run still needs: θ_0, the global model, tickets, results, masks."""
-        files, masks = self.database.files_in_use()
+        files, masks = files_in_use(self.database)
         needed = {self.tensor_path(name) for name in files if is_tensor_file(name)}
         needed |= {self.mask_path(mask) for mask in masks if is_digest(mask)}
         return needed | self.model_files()

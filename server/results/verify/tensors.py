@@ -21,6 +21,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation.optimizer import check_state
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.results.verify.report import Group
+from lotteryfl.server.store.rundb.needed import files_in_use
 from lotteryfl.server.store.rundir import FOLDERS, RunDirectory
 from lotteryfl.server.store.runfiles import is_tensor_file, model_file, optimizer_file
 from lotteryfl.server.strategies import create_strategy
@@ -86,7 +87,7 @@ def check_models(group: Group, run: RunDirectory) -> None:
 
 def check_masks(group: Group, run: RunDirectory) -> None:
     """Check that every mask in use is what its name says."""
-    digests = sorted(mask for mask in run.database.files_in_use()[1] if mask)
+    digests = sorted(mask for mask in files_in_use(run.database)[1] if mask)
     for mask in digests:
         with group.naming(_mask_file(mask)):
             if not is_digest(mask):

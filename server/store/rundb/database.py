@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.names import Digest, FileName, WorkerId
+from lotteryfl.common.names import WorkerId
 from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.assignments import AssignmentId, Standing
@@ -363,33 +363,6 @@ class Database:
             "SELECT client, count(*) FROM refusals WHERE (round, worker) = (?, ?) GROUP BY client", (round_, worker)
         )
         return dict(rows.fetchall())
-
-    # -- files
-
-    def files_in_use(self) -> tuple[set[FileName], set[Digest]]:
-        """Return the result files and the mask digests that the run still needs."""
-        files = self._connection.execute(
-            "SELECT ticket FROM clients UNION SELECT file FROM results JOIN rounds USING (round) WHERE state = 'open'"
-            " UNION SELECT source FROM assignments JOIN rounds USING (round) WHERE rounds.state = 'open'"
-            " UNION SELECT own FROM assignments JOIN rounds USING (round) WHERE rounds.state = 'open'"
-        )
-        masks = self._connection.execute(
-            "SELECT mask FROM clients UNION SELECT results.mask FROM results JOIN rounds USING (round) "
-            "WHERE state = 'open' UNION SELECT value FROM run WHERE key = 'shared_mask'"
-        )
-        return {row[0] for row in files}, {row[0] for row in masks}
-
-    def needs_mask(self, digest: Digest) -> bool:
-        """Tell whether `files_in_use` names the mask."""
-        return bool(
-            self._scalar(
-                "SELECT EXISTS (SELECT 1 FROM run WHERE key = 'shared_mask' AND value = ?1) "
-                "OR EXISTS (SELECT 1 FROM results WHERE mask = ?1 AND round = "
-                "(SELECT round FROM rounds WHERE state = 'open' AND round = (SELECT max(round) FROM rounds))) "
-                "OR EXISTS (SELECT 1 FROM clients WHERE mask = ?1)",
-                digest,
-            )
-        )
 
     def _scalar(self, query: str, *parameters: object) -> int:
         return int(self._connection.execute(query, parameters).fetchone()[0])

@@ -365,9 +365,10 @@ def test_history_is_asked_for_only_by_who_wants_it(drive: Drive, monkeypatch: py
         bench = drive(tiny_experiment(**settings(name), rounds=2), name=name)
         asked: list[int] = []
         densities = bench.run.database.densities
-        monkeypatch.setattr(bench.run.database, "densities", lambda f=densities, a=asked: (a.append(1), f())[1])
+        monkeypatch.setattr(bench.run.database, "densities", lambda c, f=densities, a=asked: (a.append(c), f(c))[1])
         play(bench)
-        assert asked == [1] * wanted
+        sampled = sorted(bench.coordinator.strategy.sample(2))
+        assert asked == sampled * wanted  # once each, and of nobody else
 
 
 def test_an_int8_run_of_every_kind_of_payload_goes_on_from_what_arrived(drive: Drive) -> None:

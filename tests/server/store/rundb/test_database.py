@@ -11,6 +11,7 @@ from lotteryfl.common.names import Digest, FileName, WorkerId
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.assignments import AssignmentId, Standing, State
 from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.rundb.needed import files_in_use
 from lotteryfl.server.store.rundb.rows import AssignmentRow, ClientRow, Received
 from lotteryfl.server.store.rundb.schema import OLDEST_VERSION, SCHEMA_VERSION
 from lotteryfl.server.store.summaries import ClientSummary, client_summaries, round_summaries
@@ -179,7 +180,7 @@ def test_a_commit_makes_the_rounds_results_the_clients_masks_and_tickets(databas
     open_round(database, 1)
     add_result(database, 1, 1, (0.1, 0.2), mask="abc")
     assert [row.ticket for row in database.clients()] == ["", "", ""]
-    assert database.files_in_use() == (
+    assert files_in_use(database) == (
         {"", "results/r1-c1-a1", "models/round-0000.safetensors"},
         {"", "abc"},
     )
@@ -189,9 +190,9 @@ def test_a_commit_makes_the_rounds_results_the_clients_masks_and_tickets(databas
     assert database.committed_rounds() == 1
     open_round(database, 2)
     add_result(database, 2, 1, (0.1, 0.2), mask="def")
-    assert database.files_in_use()[1] == {"", "abc", "def"}
+    assert files_in_use(database)[1] == {"", "abc", "def"}
     database.commit_round(2, 1, "all results are in")
-    assert database.files_in_use() == ({"", "results/r2-c1-a1"}, {"", "def"})
+    assert files_in_use(database) == ({"", "results/r2-c1-a1"}, {"", "def"})
 
 
 def test_a_summary_is_the_mean_over_the_clients_of_a_committed_round(database: Database) -> None:
