@@ -63,10 +63,13 @@ class PartFile:
         """Return some of a tensor's elements, in flat order, in memory of their own.
 
         Raises:
-            PayloadError: the file has become shorter, or a byte is none of a BOOL tensor.
+            PayloadError: it has no such elements, the file has become shorter, or a byte is none of a BOOL tensor.
         """
         place, dtype = self._kinds[name]
-        last = self.numel(name) if last is None else last
+        numel = self.numel(name)
+        last = numel if last is None else last
+        if not 0 <= first <= last <= numel:
+            raise PayloadError(f"{self._what}: {quoted(name)}: elements {first} to {last} of {numel} are asked for")
         if first == last:
             return torch.empty(0, dtype=dtype)
         content = np.empty((last - first) * dtype.itemsize, np.uint8)

@@ -101,8 +101,7 @@ class Ledger:
         fault("lease-writing")
         with self._database.transaction():
             self._database.set_standings((granted,))
-            if broadcast or granted.id.attempt > 1:  # an attempt before may have been one
-                self._database.set_broadcast(granted.id, broadcast=broadcast)
+            self._database.set_broadcast(granted.id, broadcast=broadcast)
         self.round.assignments.apply((granted,), self._clock())
         fault("lease-written")
         note_given(granted)

@@ -76,6 +76,8 @@ class Upload:
         self._context = context
         self.received = 0
         """Bytes of the messages so far."""
+        self.unwanted: Arrival | None = None
+        """What came of it when nobody was there any more to be told."""
 
     async def header(self) -> pb.Result:
         """Return what the first message announces; nothing, where it is not a header."""
@@ -186,6 +188,7 @@ class Uploads:
                 return await asyncio.shield(finishing)
             except asyncio.CancelledError:
                 await asyncio.wait((finishing,))
+                upload.unwanted = None if finishing.exception() else finishing.result()
                 raise
         except (PayloadError, OSError):
             spool.discard()

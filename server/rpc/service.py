@@ -34,8 +34,9 @@ from lotteryfl.server.store.rundb.rows import AssignmentRow
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_PAUSE = 5.0
-"""For how many times as long as a status took nothing is done for who watches: many workers make it long."""
+_PAUSE, _LONGEST_PAUSE = 5.0, 1.0
+"""For how many times as long as a status took nothing is done for who watches: many workers make it long. At most for
+so many seconds: who watches is to be told of the end."""
 
 
 class CoordinatorService(pb_grpc.CoordinatorServicer):
@@ -151,7 +152,9 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             arrival = await self._uploads.receive(result, assigned, upload)
         finally:  # before it counts: its round may be over then, and what it has sent is told
             self._served.post(self._coordinator.count_bytes, result.assignment_id, up=upload.received)
-        return await self._call(self._coordinator.settle, arrival)
+            if upload.unwanted is not None:
+                self._served.post(upload.unwanted.settle_files, self._run, counts=False)
+        return await asyncio.shield(self._call(self._coordinator.settle, arrival))  # its files are there
 
     async def _take_failure(self, result: pb.Result) -> pb.SubmitReply:
         """Give the work out again: a client's trouble ends no run, whatever its worker makes of it."""
@@ -203,7 +206,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             if status.state != pb.RunStatus.RUNNING:
                 return
             await wait_for(news, None)
-            await asyncio.sleep(_PAUSE * taken)
+            await asyncio.sleep(min(_PAUSE * taken, _LONGEST_PAUSE))
 
     async def FetchModel(self, request: pb.FetchModelRequest, context: Context) -> AsyncIterator[pb.BlobPart]:
         """Send the global model of the last committed round."""

@@ -82,8 +82,14 @@ class Batch:
         return self._held
 
     async def keep(self) -> None:
-        """Write what is held after all, as far as that can be done."""
+        """Write what is held after all.
+
+        Raises:
+            PayloadError, OSError: as of `Spool.take`, of what was held before: nothing is written after it.
+        """
         await self.end()
+        if self._writing is not None:
+            self._writing.result()
         self._begin()
 
     async def end(self) -> None:
@@ -95,7 +101,7 @@ class Batch:
     async def _written(self) -> None:
         self._disarm()
         if self._writing is not None:
-            await self._writing
+            await asyncio.shield(self._writing)  # whoever waits may be cut: its thread goes on, and has the file alone
 
     def _begin(self) -> None:
         held, self._held, self._bytes = self._held, [], 0

@@ -61,3 +61,9 @@ def test_what_is_no_such_file_is_refused(path: Path) -> None:
     path.write_bytes(content[:-1] + b"\2")
     with pytest.raises(PayloadError, match="byte 2, expected 0 or 1"):
         PartFile(path).read("flags")
+
+
+@pytest.mark.parametrize(("first", "last"), [(2, 7), (-1, 3), (4, 3), (7, 7)])
+def test_elements_that_a_tensor_does_not_have_are_refused(path: Path, first: int, last: int) -> None:
+    with pytest.raises(PayloadError, match=rf"'double': elements {first} to {last} of 6 are asked for$"):
+        PartFile(path).read("double", first, last)
