@@ -22,10 +22,10 @@ def _transformer() -> nn.Module:
     return nn.TransformerEncoder(layer, 28, enable_nested_tensor=False)
 
 
-def _many_layers() -> nn.Module:
-    """As many tensors as ResNet-18 has, and as few parameters as the paper's CNN."""
-    layers = [layer for _ in range(20) for layer in (nn.Linear(32, 32, bias=False), nn.LayerNorm(32))]
-    return nn.Sequential(*layers, nn.Linear(32, 10))
+def _many_layers(width: int) -> nn.Module:
+    """As many tensors as ResNet-18 has."""
+    layers = [layer for _ in range(20) for layer in (nn.Linear(width, width, bias=False), nn.LayerNorm(width))]
+    return nn.Sequential(*layers, nn.Linear(width, 10))
 
 
 def _alike() -> nn.Module:
@@ -37,7 +37,8 @@ def _alike() -> nn.Module:
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "20 k": lambda: create_model("mnist", "cnn"),
-    "20 k in 62 tensors": _many_layers,
+    "20 k in 62 tensors": lambda: _many_layers(32),
+    "1 M in 62 tensors": lambda: _many_layers(224),
     "1.9 M": lambda: mlp((1024, 1024), 784, 10),
     "11 M": lambda: create_model("cifar10", "resnet18"),
     "45 M": _resnet101,

@@ -22,6 +22,7 @@ PARTS = (
     "stream",
     "memory",
     "round",
+    "floor",
     "assignments",
     "fleet",
     "partition",

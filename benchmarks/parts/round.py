@@ -65,7 +65,7 @@ def rows(sizes: Sizes) -> list[Row]:
 
 
 def _rows(sizes: Sizes, case: str) -> list[Row]:
-    rounds, laps, payload = _run(sizes, STRATEGIES[case])
+    rounds, laps, payload = run_rounds(sizes, STRATEGIES[case])
     with RawServer(payload, keep_memory=True) as raw:
         down, up = seconds(raw.grpc_down), seconds(raw.grpc_up)
         streams = [sizes.workers * (down() + up()) for _ in range(len(rounds) + 1)][1:]
@@ -79,7 +79,7 @@ def _rows(sizes: Sizes, case: str) -> list[Row]:
     ]
 
 
-def _run(sizes: Sizes, strategy: Mapping[str, Any]) -> tuple[list[Lap], Laps, int]:
+def run_rounds(sizes: Sizes, strategy: Mapping[str, Any]) -> tuple[list[Lap], Laps, int]:
     """Return the measured rounds, the laps of all processes, and the bytes that a worker returns."""
     spawn = mp.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
