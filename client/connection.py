@@ -88,7 +88,9 @@ class Connection:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._channel.close()
+        # An interrupt may come when gRPC has begun a call and nobody looks after it yet: closing waits for it for ever.
+        if not isinstance(error, KeyboardInterrupt):
+            self._channel.close()
 
     def register(self, request: pb.RegisterRequest) -> pb.RegisterReply:
         """Announce the worker."""
