@@ -68,6 +68,10 @@ def _key(result: pb.Result) -> tuple[str, str]:
     return result.worker_id, result.assignment_id
 
 
+class _EndedError(Exception):
+    """A stream is over, and its upload is not."""
+
+
 class Upload:
     """One call's messages, as `common.wire.framing.deserializer` gives them, and what they weigh."""
 
@@ -85,6 +89,8 @@ class Upload:
             part = await self._next()
         except PayloadError:
             return pb.Result()
+        except _EndedError as ended:
+            await self.abort(str(ended))
         return part.result if isinstance(part, pb.ResultPart) else pb.Result()
 
     async def into(self, spool: Spool) -> list[pb.ResultPart | memoryview]:
@@ -107,8 +113,11 @@ class Upload:
                     return await batch.rest()
                 if batch.is_full:
                     await batch.write()
-        except (asyncio.CancelledError, grpc.aio.AbortError):
-            await batch.keep()  # its sender may go on from here
+        except (asyncio.CancelledError, _EndedError) as cut:
+            await batch.keep()
+            await batch.end()
+            if isinstance(cut, _EndedError):
+                await self.abort(str(cut))  # not before: its sender may go on from here at once
             raise
         finally:
             await batch.end()  # whoever discards the spool has it alone
@@ -119,11 +128,10 @@ class Upload:
         raise AssertionError
 
     async def _next(self) -> pb.ResultPart | memoryview:
-        """Return the next message; its sender tries again when none came, or no trailer."""
         try:
             part = await anext(self._parts)
-        except StopAsyncIteration:
-            await self.abort("the stream ended before its trailer")
+        except StopAsyncIteration as end:
+            raise _EndedError("the stream ended before its trailer") from end
         self.received += message_size(part)
         return part
 
