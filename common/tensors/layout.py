@@ -7,13 +7,14 @@ aligned, without holes. What is read must be so too.
 """
 
 import json
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
+from operator import attrgetter
 from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
+from cachetools import LRUCache
 
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.tensors.dtypes import CODES, DTYPES
@@ -101,46 +102,30 @@ def read_layout(head: bytes | bytearray | memoryview, size: int, what: str) -> l
             duplicate names or misaligned tensors.
     """
     key = bytes(head), size
-    if (known := _KNOWN.get(key)) is not None:
-        return list(known)
+    with _HEADS_LOCK:
+        known = _HEADS.get(key)
+    if known is not None:
+        return list(known.entries)
     table = _read_table(key[0][LENGTH_BYTES:], what)
     entries = [_read_entry(name, fields, what) for name, fields in table.items()]
     entries.sort(key=lambda entry: (entry.begin, entry.end))
     _check_places(entries, len(head), size, what)
-    _KNOWN.put(key, tuple(entries))
+    if len(head) <= _HEADS.maxsize:
+        with _HEADS_LOCK:
+            _HEADS[key] = _Known(len(head), tuple(entries))
     return entries
 
 
-class _Known:
-    """What the heads came to that were read last: a round's files have few, and each is read again and again.
+class _Known(NamedTuple):
+    """What a head came to, which bounds it: entries take some times as many bytes."""
 
-    Bounded by the heads' bytes, of which entries take some times as many. Several threads use it.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._lock = Lock()
-        self._entries: OrderedDict[tuple[bytes, int], tuple[Entry, ...]] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, key: tuple[bytes, int]) -> tuple[Entry, ...] | None:
-        with self._lock:
-            if key in self._entries:
-                self._entries.move_to_end(key)
-            return self._entries.get(key)
-
-    def put(self, key: tuple[bytes, int], entries: tuple[Entry, ...]) -> None:
-        with self._lock:
-            if len(key[0]) > self._most or key in self._entries:
-                return
-            self._entries[key] = entries
-            self._bytes += len(key[0])
-            while self._bytes > self._most:
-                (head, _), _ = self._entries.popitem(last=False)
-                self._bytes -= len(head)
+    nbytes: int
+    entries: tuple[Entry, ...]
 
 
-_KNOWN = _Known(1 << 20)
+_HEADS: LRUCache[tuple[bytes, int], _Known] = LRUCache(1 << 20, getsizeof=attrgetter("nbytes"))
+"""Of the files that were read last: a round's have few, and each is read again and again."""
+_HEADS_LOCK = Lock()
 
 
 def _read_table(text: bytes, what: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from cachetools import LRUCache
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -261,7 +262,7 @@ def test_encode_and_parse_are_inverse(specs: dict[str, tuple[torch.dtype, list[i
 
 
 def test_what_is_known_of_heads_is_bounded_by_their_bytes_and_goes_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "_KNOWN", layout._Known(1000))
+    monkeypatch.setattr(layout, "_HEADS", LRUCache(1000, getsizeof=layout._HEADS.getsizeof))
     read: list[bytes] = []
     original = layout._read_table
 
