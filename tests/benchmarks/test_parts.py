@@ -9,10 +9,10 @@ from benchmarks import __main__ as program
 from benchmarks import ballast, exports, frozen, privacy, results, workermemory
 from benchmarks.parts import PARTS, rows_of
 
+SLOW = {"memory", "stream", "floor", "assignments"}
 
-@pytest.mark.parametrize(
-    "part", [pytest.param(part, marks=[pytest.mark.slow] * (part in ("memory", "stream"))) for part in PARTS]
-)
+
+@pytest.mark.parametrize("part", [pytest.param(part, marks=[pytest.mark.slow] * (part in SLOW)) for part in PARTS])
 def test_a_part_measures_what_it_says(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ballast.SIZE, "")  # parts set it, and this test leaves it as it was
     rows = rows_of(part, quick=True)

@@ -68,6 +68,7 @@ def test_local_workers_that_have_another_version_are_not_started_again(task: Pat
     assert "started again" not in process.stderr
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_an_edited_task_only_where_that_is_wanted(
     tmp_path: Path, task: Path, start: Start, write: Write, gate: Gate
 ) -> None:

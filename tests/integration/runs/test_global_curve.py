@@ -4,6 +4,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.runs import Expect, Start, Write, assert_same_bits
 
 DIGITS: dict[str, Any] = {
@@ -20,6 +22,7 @@ DIGITS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_workers_one_process_and_a_run_that_was_killed_have_one_curve(
     tmp_path: Path, start: Start, write: Write, expect: Expect
 ) -> None:
