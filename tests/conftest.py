@@ -14,10 +14,14 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.strategies import STRATEGIES
 from tests.support.bench import Bench, TinyTask, simulated, tiny_experiment
+from tests.support.libraries import HAS_ALL, let_torchvision_be_imported
 
 # A busy machine is no failure.
 settings.register_profile("lotteryfl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lotteryfl")
+
+if HAS_ALL:
+    let_torchvision_be_imported()  # before torchmetrics does, which test files import at their top
 
 Drive = Callable[..., Bench]
 

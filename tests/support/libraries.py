@@ -14,13 +14,14 @@ from tests.support.torchvisionoperators import declare, is_declared
 _STARTUP = Path(__file__).with_name("startup")
 
 
-def library(name: str) -> Any:
-    """Import a library.
+HAS_ALL = "LOTTERYFL_TEST_EXTRAS" in os.environ
+"""Whether these are the tests of `make test-extras`, which has all libraries: there nothing is skipped."""
 
-    `make test-extras` has them all, and says so: there nothing is skipped.
-    """
+
+def library(name: str) -> Any:
+    """Import a library."""
     let_torchvision_be_imported()
-    return importlib.import_module(name) if "LOTTERYFL_TEST_EXTRAS" in os.environ else pytest.importorskip(name)
+    return importlib.import_module(name) if HAS_ALL else pytest.importorskip(name)
 
 
 def let_torchvision_be_imported() -> None:
