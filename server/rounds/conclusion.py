@@ -30,6 +30,12 @@ from lotteryfl.server.store.runfiles import optimizer_file
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.drawing import drawing
 
+_AHEAD = 1 << 18
+"""Bytes of a result that are read at once; and of its mask."""
+
+_ALL_AHEAD = 1 << 22
+"""Bytes of all results that are held so."""
+
 
 class Conclusion(NamedTuple):
     """What is committed with a round; its files are on disk."""
@@ -106,13 +112,15 @@ class ClosedRound:
         run, results = self.run, self.results
         if self.strategy.takes_best(self.number):
             results = [max(results, key=self._merit)]
+        ahead = min(_AHEAD, _ALL_AHEAD // len(results))
         masks: dict[Digest, Masks] = {Digest(""): {}}  # clients may have one in common
         for row in results:
             if row.mask not in masks:
-                masks[row.mask] = MaskFile(run.table, run.mask_path(row.mask))
+                masks[row.mask] = MaskFile(run.table, run.mask_path(row.mask), ahead)
+        files = (PartFile(run.tensor_path(row.file), ahead=ahead) for row in results)
         return [
-            Update(row.client, row.examples, masks[row.mask], PartFile(run.tensor_path(row.file)), row.scale)
-            for row in results
+            Update(row.client, row.examples, masks[row.mask], file, row.scale)
+            for row, file in zip(results, files, strict=True)
         ]
 
 
