@@ -54,10 +54,10 @@ def rows(sizes: Sizes) -> list[Row]:
 
 
 def _transfer(size: str) -> list[Row]:
-    """Watch both sides while a model goes down and up again; a first round trip warms up."""
+    """Watch both sides while a model goes down and up again; a first round trip warms up, and the round stays open."""
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp.get_context("spawn")) as worker:
         coordinator = CoordinatorProcess(
-            Path(folder) / "run", size, clients=2, clients_per_round=2, strategy={"name": "fedavg"}
+            Path(folder) / "run", size, clients=3, clients_per_round=3, strategy={"name": "fedavg"}
         )
         payload = constant(coordinator.table.nbytes / MIB)
         with coordinator:
