@@ -39,6 +39,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "20 k": lambda: create_model("mnist", "cnn"),
     "20 k in 62 tensors": lambda: _many_layers(32),
     "1 M in 62 tensors": lambda: _many_layers(224),
+    "1 M in 500 tensors": lambda: nn.ModuleList([nn.Linear(64, 64) for _ in range(250)]),
     "1.9 M": lambda: mlp((1024, 1024), 784, 10),
     "11 M": lambda: create_model("cifar10", "resnet18"),
     "45 M": _resnet101,

@@ -13,6 +13,8 @@ class Lap(NamedTuple):
 
     start: float
     end: float
+    cpu: float = 0.0
+    """Seconds that the process had computed when it ended."""
 
     @property
     def seconds(self) -> float:
@@ -50,7 +52,7 @@ class Stopwatch:
             try:
                 return function(*args, **kwargs)
             finally:
-                self._laps[label].append(Lap(start, time.monotonic()))
+                self._laps[label].append(Lap(start, time.monotonic(), time.process_time()))
 
         return call
 
@@ -61,7 +63,7 @@ class Stopwatch:
             try:
                 return await function(*args, **kwargs)
             finally:
-                self._laps[label].append(Lap(start, time.monotonic()))
+                self._laps[label].append(Lap(start, time.monotonic(), time.process_time()))
 
         return call
 

@@ -2,6 +2,9 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -9,6 +12,13 @@ from typing import Self
 from lotteryfl.common.faults import fault
 from lotteryfl.common.folders import sync_folder
 from lotteryfl.common.privatefiles import PRIVATE_FILE
+from lotteryfl.common.writeback import begin_write_back
+
+_AT_ONCE = 8 << 20
+"""Bytes that are written before the disk gets to work on them."""
+
+_FEW = 1 << 20
+"""Bytes of a file up to which a thread would take longer to start than it saves."""
 
 
 class AtomicFile:
@@ -22,36 +32,54 @@ class AtomicFile:
             mode: its permissions, less the process's umask.
             label: of the points at which tests let its commit fail, see `common.faults`; '': there are none.
         """
-        self._path = path
+        self.path = path
+        """Its name when it is whole."""
         self._label = label
         self._is_synced = False
-        self._part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        self._written = self._waiting = 0
+        self.part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        """Its name until then."""
         # Unbuffered: tensors come in large pieces, which a buffer would only slow down.
-        self.file = open(self._part, "x+b", buffering=0, opener=partial(os.open, mode=mode))  # noqa: SIM115
+        self.file = open(self.part, "x+b", buffering=0, opener=partial(os.open, mode=mode))  # noqa: SIM115
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
         """Write all of the data from a byte of the file on."""
         self._is_synced = False
         rest = memoryview(data)
+        self._written += len(rest)
+        self._waiting += len(rest)
         while rest:
             written = os.pwrite(self.file.fileno(), rest, offset)
             rest, offset = rest[written:], offset + written
+        if self._waiting >= _AT_ONCE:
+            self._waiting = 0
+            begin_write_back(self.file.fileno())
 
-    def sync(self) -> None:
-        """Put what is written on disk, still without its name; in another thread while this one reads the file."""
-        self._fault("written")
-        os.fsync(self.file.fileno())
-        self._is_synced = True
-        self._fault("synced")
+    @contextmanager
+    def synced_meanwhile(self) -> Iterator[None]:
+        """Put what is written on disk while the block reads it, if that pays; still without its name."""
+        if self._written <= _FEW:
+            yield
+            return
+        with ThreadPoolExecutor(1) as disk:
+            syncing = disk.submit(self._sync)
+            yield
+            syncing.result()
 
     def commit(self) -> None:
         """Put the file on disk, under its name."""
         if not self._is_synced:
-            self.sync()
+            self._sync()
         self.file.close()
-        self._part.replace(self._path)
+        self.part.replace(self.path)
         self._fault("renamed")
-        sync_folder(self._path.parent)  # the new name is on disk only when the folder is
+        sync_folder(self.path.parent)  # the new name is on disk only when the folder is
+
+    def _sync(self) -> None:
+        self._fault("written")
+        os.fsync(self.file.fileno())
+        self._is_synced = True
+        self._fault("synced")
 
     def _fault(self, step: str) -> None:
         if self._label:
@@ -62,7 +90,7 @@ class AtomicFile:
         try:
             self.file.close()
         finally:
-            self._part.unlink(missing_ok=True)
+            self.part.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self

@@ -23,6 +23,8 @@ Positions = npt.NDArray[np.int32]
 BLOCK = 1 << 16
 """Elements worked on at a time: a block's values and indices stay in the processor's cache."""
 
+_ALL_KEPT = np.full(BLOCK // 64 + 1, 0xFF, np.uint8)
+
 _BIT_TYPES = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -92,8 +94,11 @@ def block_indices(packed: PackedMask, start: int, size: int = BLOCK) -> Indices:
         start: a multiple of 8.
         size: elements of the block; not a multiple of 8 only where the mask ends.
     """
-    bits = np.unpackbits(packed[start // 8 : packed_size(start + size)], bitorder="little")
-    return np.flatnonzero(bits.view(np.bool_))  # as bool numpy finds them five times as fast
+    part = packed[start // 8 : packed_size(start + size)]
+    more = _ALL_KEPT[: part.size // 8 + 1]
+    bits = np.unpackbits(np.concatenate((part, more)), bitorder="little")
+    # As bool numpy finds them five times as fast; and again three times if more than a tenth are set, as with `more`.
+    return np.flatnonzero(bits.view(np.bool_))[: -8 * more.size]
 
 
 def positions(packed: PackedMask) -> Positions:

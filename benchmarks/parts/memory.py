@@ -27,31 +27,37 @@ PRUNING = {"prune_rate": 0.9, "target_density": 0.1, "accuracy_threshold": 0.0}
 
 @dataclass(frozen=True)
 class Sizes:
-    """Which models travel, and how many results of which model make up a round, and how often."""
+    """Which models travel, and how many results of which models make up a round, and how often."""
 
     transfers: tuple[str, ...]
     masked_transfer: str
     few: int
-    many: int
-    model: str
+    many: tuple[tuple[int, str], ...]
     repeats: int
 
 
-FULL = Sizes(("11 M", "45 M", "350 M"), masked_transfer="350 M", few=4, many=64, model="11 M", repeats=2)
-QUICK = Sizes(("1.9 M",), masked_transfer="1.9 M", few=1, many=3, model="20 k", repeats=1)
+FULL = Sizes(
+    ("11 M", "45 M", "350 M"),
+    masked_transfer="350 M",
+    few=4,
+    many=((64, "11 M"), (400, "1 M in 500 tensors")),
+    repeats=2,
+)
+QUICK = Sizes(("1.9 M",), masked_transfer="1.9 M", few=1, many=((3, "20 k"),), repeats=1)
 
 
 def rows(sizes: Sizes) -> list[Row]:
     """Transfers of models, then whole rounds at density 0.2."""
     transfers = [row for size in sizes.transfers for row in _transfer(size)]
-    return [*transfers, _masked_download(sizes.masked_transfer), _rounds(sizes)]
+    rounds = [_rounds(sizes, *many) for many in sizes.many]
+    return [*transfers, _masked_download(sizes.masked_transfer), *rounds]
 
 
 def _transfer(size: str) -> list[Row]:
-    """Watch both sides while a model goes down and up again; a first round trip warms up."""
+    """Watch both sides while a model goes down and up again; a first round trip warms up, and the round stays open."""
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp.get_context("spawn")) as worker:
         coordinator = CoordinatorProcess(
-            Path(folder) / "run", size, clients=2, clients_per_round=2, strategy={"name": "fedavg"}
+            Path(folder) / "run", size, clients=3, clients_per_round=3, strategy={"name": "fedavg"}
         )
         payload = constant(coordinator.table.nbytes / MIB)
         with coordinator:
@@ -107,31 +113,32 @@ class Worker:
         settle_memory()
 
 
-def _rounds(sizes: Sizes) -> Row:
-    few, many = (partial(_round, sizes, results) for results in (sizes.few, sizes.many))
-    peaks = in_turn(sizes.repeats, few=few, many=many)  # each in a process of its own
-    label = f"coordinator's peak, round of {sizes.many} × {sizes.model} at density 0.2"
+def _rounds(sizes: Sizes, many: int, model: str) -> Row:
+    """Watch the coordinator while a round's results come in and are put together, of few and of many."""
+    measures = (partial(_round, model, results, sizes.few) for results in (sizes.few, many))
+    peaks = in_turn(sizes.repeats, **dict(zip(("few", "many"), measures, strict=True)))  # each in a process of its own
+    label = f"coordinator's peak, round of {many} × {model} at density 0.2"
     return share(label, peaks["many"], peaks["few"], f"round of {sizes.few}", "MiB", at_most(1.1))
 
 
-def _round(sizes: Sizes, results: int) -> float:
+def _round(model: str, results: int, different: int) -> float:
     """Return the MiB of a coordinator at the peak of a round, the process itself included."""
     with tempfile.TemporaryDirectory() as folder:
         coordinator = CoordinatorProcess(
             Path(folder) / "run",
-            sizes.model,
+            model,
             rounds=2,
             clients=results,
             clients_per_round=results,
             strategy=PRUNING,
         )
-        drawn = [_result(coordinator.table, seed) for seed in range(sizes.few)]
+        drawn = [_result(coordinator.table, seed) for seed in range(different)]
         with coordinator:
             hands = Hands(coordinator.address, coordinator.table)
             with MemoryWatch(coordinator.pid) as memory:
                 for number in range(results):
                     assignment, _ = hands.fetch()
-                    hands.submit(assignment, *drawn[number % sizes.few])
+                    hands.submit(assignment, *drawn[number % different])
                 hands.fetch()  # of the next round: this one is committed
     return memory.peak / MIB
 

@@ -58,6 +58,9 @@ SERVER_OPTIONS = [
     ("grpc.so_reuseport", 0),
     # Below the clients' keepalive time: otherwise "too many pings" ends idle connections.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # What may arrive of an upload before it is asked for: else gRPC guesses, and holds more the slower the disk is.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 4 << 20),
 ]
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
@@ -12,15 +13,13 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from lotteryfl.common.atomicfile import AtomicFile
+from lotteryfl.common.beside import Beside
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.names import Digest
 from lotteryfl.common.privatefiles import PRIVATE_FILE
 from lotteryfl.common.tensors.layout import ALIGNMENT, Entry, data_start, lay_out, read_layout
-from lotteryfl.common.tensors.stream import data_of
+from lotteryfl.common.tensors.stream import CHUNK_BYTES, data_of
 from lotteryfl.common.text import quoted
-
-_MOST_AT_ONCE = 1 << 20
-"""Bytes of a file up to which a thread would take longer to start than it saves."""
 
 
 class Spec(Protocol):
@@ -87,8 +86,10 @@ def save_stream(path: Path, specs: Iterable[Spec], tensors: Iterable[tuple[str, 
 
 def _write(file: AtomicFile, header: bytes, entries: list[Entry], tensors: Iterable[tuple[str, Tensor]]) -> Digest:
     missing = {entry.name: entry for entry in entries}
-    with file as part:
+    with file as part, Beside() as beside:
+        digest = _FileDigest(beside)
         part.write(header, 0)
+        digest.wrote(header, 0)
         for name, tensor in tensors:
             entry = missing.pop(name, None)
             if entry is None:
@@ -98,22 +99,37 @@ def _write(file: AtomicFile, header: bytes, entries: list[Entry], tensors: Itera
                     f"{name}: {tensor.dtype} of shape {list(tensor.shape)}, "
                     f"expected {entry.dtype} of shape {list(entry.shape)}"
                 )
-            part.write(data_of(tensor), len(header) + entry.begin)
-            del tensor  # before the next one is made
+            data, start = data_of(tensor), len(header) + entry.begin
+            part.write(data, start)
+            digest.wrote(data, start)
+            del tensor, data  # before the next one is made
         if missing:
             raise ValueError(f"{', '.join(missing)}: not given")
-        return _synced(part, len(header) + (entries[-1].end if entries else 0))
+        with part.synced_meanwhile():
+            return digest.of(part.file)
 
 
-def _synced(file: AtomicFile, size: int) -> Digest:
-    """Put a file that is written on disk, and return its digest, made meanwhile: each may take a while."""
-    if size < _MOST_AT_ONCE:
-        return Digest(hashlib.file_digest(file.file, "sha256").hexdigest())
-    with ThreadPoolExecutor(1) as disk:
-        synced = disk.submit(file.sync)
-        digest = hashlib.file_digest(file.file, "sha256").hexdigest()
-        synced.result()
-    return Digest(digest)
+class _FileDigest:
+    """SHA-256 of a file, made while it is written as far as that is in the file's order; the rest is read again."""
+
+    def __init__(self, beside: Beside) -> None:
+        self._beside = beside
+        self._sha = hashlib.sha256()
+        self._end = 0
+
+    def wrote(self, data: bytes | memoryview, start: int) -> None:
+        """Take what was written from a byte of the file on."""
+        if start == self._end:
+            self._end += len(data)
+            self._beside.give(len(data), partial(self._sha.update, data))
+
+    def of(self, file: FileIO) -> Digest:
+        """Return the digest of the file, which is whole."""
+        self._beside.finish()
+        file.seek(self._end)
+        while rest := file.read(CHUNK_BYTES):
+            self._sha.update(rest)
+        return Digest(self._sha.hexdigest())
 
 
 def open_file(path: Path, what: str = "") -> dict[str, Tensor]:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.tensors.file import check_bool
-from lotteryfl.common.tensors.layout import LENGTH_BYTES, data_start, read_layout
+from lotteryfl.common.tensors.layout import ALIGNMENT, LENGTH_BYTES, data_start, read_layout
 from lotteryfl.common.text import quoted
 
 _MOST_KINDS = 64
@@ -26,14 +27,17 @@ class PartFile:
     Args:
         path: of the file, which must not change meanwhile.
         what: names it in errors that others are to read; without, it is the path.
+        ahead: bytes that are read and held where fewer are asked for: what is read next lies behind them.
 
     Raises:
         PayloadError: the file is not strictly a safetensors file.
         OSError: it cannot be read.
     """
 
-    def __init__(self, path: Path, what: str = "") -> None:
+    def __init__(self, path: Path, what: str = "", ahead: int = 0) -> None:
         self._path = path
+        self._ahead = ahead
+        self._held = (0, np.empty(0, np.uint8))  # bytes from an offset on
         self._what = what or str(path)
         with _opened(path) as file:
             size = os.fstat(file).st_size
@@ -60,7 +64,7 @@ class PartFile:
         return int(self._ends[place + 1] - self._ends[place]) // dtype.itemsize
 
     def read(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
-        """Return some of a tensor's elements, in flat order, in memory of their own.
+        """Return some of a tensor's elements, in flat order, to be read only.
 
         Raises:
             PayloadError: it has no such elements, the file has become shorter, or a byte is none of a BOOL tensor.
@@ -72,17 +76,29 @@ class PartFile:
             raise PayloadError(f"{self._what}: {quoted(name)}: elements {first} to {last} of {numel} are asked for")
         if first == last:
             return torch.empty(0, dtype=dtype)
-        content = np.empty((last - first) * dtype.itemsize, np.uint8)
-        start, taken = int(self._ends[place]) + first * dtype.itemsize, 0
+        start = int(self._ends[place]) + first * dtype.itemsize
+        data = torch.from_numpy(self._content(name, start, start + (last - first) * dtype.itemsize))
+        if dtype is torch.bool:
+            check_bool(data, name, self._what)
+        return data.view(dtype)
+
+    def _content(self, name: str, start: int, end: int) -> npt.NDArray[np.uint8]:
+        first, held = self._held
+        if not (first <= start and end <= first + held.size):
+            first = start - (start % ALIGNMENT if self._ahead else 0)  # whatever lies behind is aligned in memory too
+            held = self._read(name, first, min(max(end, first + self._ahead), int(self._ends[-1])))
+            if self._ahead:
+                self._held = first, held
+        return held[start - first : end - first]
+
+    def _read(self, name: str, start: int, end: int) -> npt.NDArray[np.uint8]:
+        content, taken = np.empty(end - start, np.uint8), 0
         with _opened(self._path) as file:
             while more := os.preadv(file, [content.data[taken:]], start + taken):  # at most 2 GiB at a time
                 taken += more
         if taken != content.size:
             raise PayloadError(f"{self._what}: {quoted(name)}: {taken} bytes are there, expected {content.size}")
-        data = torch.from_numpy(content)
-        if dtype is torch.bool:
-            check_bool(data, name, self._what)
-        return data.view(dtype)
+        return content
 
 
 class _Kind(NamedTuple):

@@ -1,6 +1,7 @@
 """One payload, taken in chunks into memory or a file; whatever is not exactly what was announced is refused."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, NoReturn, Self, TypeVar
 
@@ -127,16 +128,18 @@ class FileReceiver(Receiver[Path]):
 
     def __init__(self, path: Path, size: int, limit: int, what: str, label: str = "") -> None:
         super().__init__(size, limit, what)
-        self.path = path
-        """Where it will be."""
         self._part = AtomicFile(path, label=label)
+        self.look: Callable[[AtomicFile], object] = lambda _: None
+        """What is done with the whole file while it gets on disk; what it raises is that of `finish`."""
 
     def _put(self, chunk: memoryview) -> None:
         self._part.write(chunk, self.received)
 
     def _complete(self) -> Path:
+        with self._part.synced_meanwhile():
+            self.look(self._part)
         self._part.commit()
-        return self.path
+        return self._part.path
 
     def _drop(self) -> None:
         self._part.discard()

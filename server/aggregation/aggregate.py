@@ -1,6 +1,6 @@
 """The walk over a model that all rules share: tensor by tensor, block by block, in client order."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,13 +9,16 @@ from torch import Tensor
 
 from lotteryfl.common.experiment.settings import AggregationSettings
 from lotteryfl.common.wire.payload import DENSE
-from lotteryfl.common.wire.table import TensorTable
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.server.aggregation.mean import MeanWithZeros, WeightedMean
 from lotteryfl.server.aggregation.robust import Median, TrimmedMean
 from lotteryfl.server.aggregation.rules import Rule
 from lotteryfl.server.aggregation.update import Array, Update, Values, array, elements
 
 _MEAN = AggregationSettings()
+
+_MOST_EARLY = 1 << 20
+"""Bytes that may wait for their turn."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Combination:
     """Pruned weights count as zeros; otherwise they do not count."""
     stays_wide: bool = False
     """Floating-point tensors are yielded in float64, for more to be done before they are rounded to their own dtype."""
+    as_in_file: bool = False
+    """Tensors are yielded in the order of their file, where few bytes then come before their turn by name."""
 
 
 _ALL = Combination()
@@ -86,7 +91,7 @@ def _walk(
     rules = {dtype: _create_rule(settings, dtype, updates, combination) for dtype in dtypes}
     if settings.weighting == "equal":
         updates = [replace(update, examples=1) for update in updates]
-    for spec in table:
+    for spec in _as_in_file(table) if combination.as_in_file else table:
         if spec.name in combination.personal:
             yield spec.name, old[spec.name].clone()
         elif spec.dtype.is_floating_point:
@@ -94,6 +99,12 @@ def _walk(
             yield spec.name, _put_together(spec.name, old[spec.name], updates, rules[spec.dtype], dtype)
         else:
             yield spec.name, elements(largest.entries, DENSE + spec.name).clone().view(spec.shape)
+
+
+def _as_in_file(table: TensorTable) -> Iterable[TensorSpec]:
+    least = min(spec.dtype.itemsize for spec in table)
+    early = sum(spec.nbytes for spec in table if spec.dtype.itemsize > least)
+    return sorted(table, key=lambda spec: -spec.dtype.itemsize) if early <= _MOST_EARLY else table
 
 
 def _create_rule(

@@ -17,14 +17,19 @@ from lotteryfl.common.wire.table import TensorTable
 class MaskFile(Mapping[str, PackedMask]):
     """The masks of a file, by name of the tensor; what is read of them is checked."""
 
-    def __init__(self, table: TensorTable, path: Path) -> None:
+    def __init__(self, table: TensorTable, path: Path, ahead: int = 0) -> None:
         """Read which masks there are.
+
+        Args:
+            table: of the model.
+            path: of the file.
+            ahead: as of `PartFile`.
 
         Raises:
             PayloadError: the file is not strictly a safetensors file, or has what is no mask of the model.
             OSError: it cannot be read.
         """
-        self._file = PartFile(path)
+        self._file = PartFile(path, ahead=ahead)
         self._table = table
         for key in self._file:
             name = key.removeprefix(MASK)

@@ -7,7 +7,7 @@ from lotteryfl.common.packedmasks import BLOCK, Indices
 from lotteryfl.server.aggregation.rules import Rule
 from lotteryfl.server.aggregation.update import Array
 
-_FEW = 0.5
+_FEW = 0.85
 """Share of a block's elements up to which it is quicker to take them one by one."""
 
 

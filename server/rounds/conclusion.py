@@ -1,12 +1,10 @@
 """What a round comes to: the new global model from the results, and what the strategy makes of it."""
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import reduce
-from heapq import merge
-from operator import itemgetter
+from functools import partial, reduce
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from lotteryfl.common import packedmasks
+from lotteryfl.common.beside import Beside
 from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import Digester
@@ -30,6 +29,12 @@ from lotteryfl.server.store.rundir import KeptMask, NewModel, RunDirectory
 from lotteryfl.server.store.runfiles import optimizer_file
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.drawing import drawing
+
+_AHEAD = 1 << 18
+"""Bytes of a result that are read at once; and of its mask."""
+
+_ALL_AHEAD = 1 << 22
+"""Bytes of all results that are held so."""
 
 
 class Conclusion(NamedTuple):
@@ -86,7 +91,7 @@ class ClosedRound:
         personal = strategy.personal(run.table) if strategy.trains(self.number) else frozenset[str]()
         privacy, clients = run.experiment.privacy, run.experiment.clients_per_round
         has_noise = privacy.noise == "server"
-        combination = Combination(personal, counts_zeros=strategy.counts_zeros, stays_wide=has_noise)
+        combination = Combination(personal, counts_zeros=strategy.counts_zeros, stays_wide=has_noise, as_in_file=True)
         new = aggregate(run.table, old, updates, run.experiment.aggregation, combination)
         if has_noise:
             new = noisy_means(old, new, updates[0].masks, privacy, results=len(updates), clients=clients)
@@ -107,37 +112,43 @@ class ClosedRound:
         run, results = self.run, self.results
         if self.strategy.takes_best(self.number):
             results = [max(results, key=self._merit)]
+        ahead = min(_AHEAD, _ALL_AHEAD // len(results))
         masks: dict[Digest, Masks] = {Digest(""): {}}  # clients may have one in common
         for row in results:
             if row.mask not in masks:
-                masks[row.mask] = MaskFile(run.table, run.mask_path(row.mask))
+                masks[row.mask] = MaskFile(run.table, run.mask_path(row.mask), ahead)
+        files = (PartFile(run.tensor_path(row.file), ahead=ahead) for row in results)
         return [
-            Update(row.client, row.examples, masks[row.mask], PartFile(run.tensor_path(row.file)), row.scale)
-            for row in results
+            Update(row.client, row.examples, masks[row.mask], file, row.scale)
+            for row, file in zip(results, files, strict=True)
         ]
 
 
 class _Digested:
-    """A new model's tensors, in name order, whose `model_sha256` is made of each while the next one is."""
+    """A new model's tensors, whose `model_sha256` is made of each, in name order, while the next one is."""
 
     digest: Digest
     """Of the whole model, what is frozen included; known when all tensors have been taken."""
 
     def __init__(self, run: RunDirectory, tensors: Iterator[tuple[str, Tensor]]) -> None:
-        self._frozen = run.with_frozen({})
         self._tensors = tensors
+        self._held = run.with_frozen({})  # until it is their turn
+        self._due = deque(sorted(spec.name for spec in run.model_table))
+        self._digester = Digester()
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        digester = Digester()
-        with ThreadPoolExecutor(1) as beside:
-            adding = beside.submit(lambda: None)
-            for name, tensor in merge(self._tensors, sorted(self._frozen.items()), key=itemgetter(0)):
-                adding.result()  # so that it holds no more than one
-                adding = beside.submit(digester.add, name, tensor)
-                if name not in self._frozen:
-                    yield name, tensor
-            adding.result()
-        self.digest = digester.digest()
+        with Beside() as beside:
+            for name, tensor in self._tensors:
+                beside.give(tensor.nbytes, partial(self._add, name, tensor))
+                yield name, tensor
+            beside.finish()
+        self.digest = self._digester.digest()
+
+    def _add(self, name: str, tensor: Tensor) -> None:
+        self._held[name] = tensor
+        while self._due and self._due[0] in self._held:
+            name = self._due.popleft()
+            self._digester.add(name, self._held.pop(name))
 
 
 def _optimized(

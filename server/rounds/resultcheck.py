@@ -1,6 +1,7 @@
 """Whether a result that has come in may count."""
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 from lotteryfl.common.errors import PayloadError
@@ -35,7 +36,9 @@ class Arrival(NamedTuple):
             (run.path / self.file).unlink(missing_ok=True)
 
 
-def examine(run: RunDirectory, result: pb.Result, file: FileName, assigned: AssignmentRow) -> Arrival:
+def examine(
+    run: RunDirectory, result: pb.Result, file: FileName, assigned: AssignmentRow, path: Path | None = None
+) -> Arrival:
     """Check a result, in one piece, for `Coordinator.settle`.
 
     Touches files only and takes long: it may run beside the coordinator's thread.
@@ -45,14 +48,17 @@ def examine(run: RunDirectory, result: pb.Result, file: FileName, assigned: Assi
         result: its header.
         file: its tensors in the run directory.
         assigned: what its worker was told to do, as `Coordinator.wanted` says.
+        path: where the file is now; None: under its name.
     """
     try:
-        return Arrival(result, file, check_result(run, result, file, assigned))
+        return Arrival(result, file, check_result(run, result, file, assigned, path))
     except (PayloadError, FileNotFoundError) as error:
         return Arrival(result, file, error)
 
 
-def check_result(run: RunDirectory, result: pb.Result, file: FileName, assigned: AssignmentRow) -> Received:
+def check_result(
+    run: RunDirectory, result: pb.Result, file: FileName, assigned: AssignmentRow, path: Path | None = None
+) -> Received:
     """Check a result whole before it may count, and keep its new mask.
 
     Args:
@@ -60,6 +66,7 @@ def check_result(run: RunDirectory, result: pb.Result, file: FileName, assigned:
         result: its header.
         file: its tensors in the run directory.
         assigned: what its worker was told to do.
+        path: where the file is now; None: under its name.
 
     Raises:
         PayloadError: naming what is wrong with it.
@@ -69,7 +76,7 @@ def check_result(run: RunDirectory, result: pb.Result, file: FileName, assigned:
         raise PayloadError(f"examples = {result.examples}: expected 1 to {most}")
     globally, shared = run.experiment.measures_globally(assigned.round), assigned.plan.measure_shared
     check_metrics(result.metrics, globally=globally, score=run.score, shared=shared)
-    entries, before = open_file(run.tensor_path(file), "the payload"), run.load_masks(assigned.mask)
+    entries, before = open_file(path or run.tensor_path(file), "the payload"), run.load_masks(assigned.mask)
     masks = unpack_mask_update(run.table, entries, {} if assigned.plan.HasField("readjust") else before)
     run.wire.of_result(assigned.plan).check(entries, masks, own=assigned.plan.owns_unkept)
     digest = mask_digest(masks)

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import grpc
 
+from lotteryfl.common.atomicfile import AtomicFile
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.names import FileName
 from lotteryfl.common.tensors.receiver import FileReceiver
@@ -209,7 +210,13 @@ class Uploads:
     def _finished(
         self, spool: Spool, last: Iterable[pb.ResultPart | memoryview], result: pb.Result, assigned: AssignmentRow
     ) -> Arrival:
-        file = spool.take(last)
-        if file is None:
+        arrivals: list[Arrival] = []
+
+        def look(file: AtomicFile) -> None:
+            name = FileName(f"results/{file.path.name}")
+            arrivals.append(examine(self._run, result, name, assigned, file.part))
+
+        spool.look = look
+        if spool.take(last) is None:
             raise PayloadError(f"{result.assignment_id}: expected the trailer last")
-        return examine(self._run, result, FileName(f"results/{file.name}"), assigned)
+        return arrivals[0]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from lotteryfl.common.atomicfile import AtomicFile
 from lotteryfl.common.tensors.receiver import FileReceiver
 from lotteryfl.common.tensors.stream import CHUNK_BYTES
 from lotteryfl.common.wire.framing import message_size, take
@@ -29,6 +30,8 @@ class Spool:
         self._opened = opened
         self.receiver = receiver
         """What has been written; None: nothing."""
+        self.look: Callable[[AtomicFile], object] = lambda _: None
+        """What is done with the file when it is whole, while it gets on disk."""
 
     def take(self, parts: Iterable[pb.ResultPart | memoryview]) -> Path | None:
         """Write messages; return the file when it is whole, and on disk.
@@ -39,6 +42,7 @@ class Spool:
         """
         if self.receiver is None:
             self.receiver = self._opened()
+        self.receiver.look = self.look
         whole = None
         for part in parts:
             whole = take(self.receiver, part)

@@ -24,8 +24,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "file"
 
 
-def test_every_part_is_that_of_the_whole(path: Path) -> None:
-    file = PartFile(path)
+@pytest.mark.parametrize("ahead", [0, 5, 1000])
+def test_every_part_is_that_of_the_whole(path: Path, ahead: int) -> None:
+    file = PartFile(path, ahead=ahead)
     assert list(file) == list(open_file(path))
     assert "double" in file
     assert "other" not in file
@@ -47,6 +48,14 @@ def test_between_reads_it_is_neither_open_nor_mapped(path: Path) -> None:
     assert {file.name for file in Path("/proc/self/fd").iterdir()} == before
     assert str(path) not in Path("/proc/self/maps").read_text()
     assert len(read) == 50
+
+
+def test_what_was_read_ahead_is_not_read_again(path: Path) -> None:
+    file = PartFile(path, ahead=1000)
+    first = file.read("double", 0, 1)
+    path.unlink()
+    assert torch.equal(torch.cat([first, file.read("double", 1)]), TENSORS["double"].reshape(-1))
+    assert file.read("one").item() == 7
 
 
 def test_what_is_no_such_file_is_refused(path: Path) -> None:

@@ -292,8 +292,10 @@ def test_what_cannot_be_aggregated_is_refused_at_once() -> None:
 
 
 @pytest.mark.parametrize("wire_dtype", ["float32", "bfloat16", "int8"])
-@pytest.mark.parametrize("density", [0.1, 0.7])
-def test_results_in_their_files_give_the_same_bits(wire_dtype: WireDtype, density: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("density", "ahead"), [(0.1, 0), (0.7, 1 << 18)])
+def test_results_in_their_files_give_the_same_bits(
+    wire_dtype: WireDtype, density: float, ahead: int, tmp_path: Path
+) -> None:
     random = np.random.default_rng(0)
     table, wire = table_of(shape=(2 * BLOCK + 301,)), WireFormat(table_of(shape=(2 * BLOCK + 301,)), wire_dtype)
     in_memory, in_files = [], []
@@ -305,9 +307,9 @@ def test_results_in_their_files_give_the_same_bits(wire_dtype: WireDtype, densit
         save(tmp_path / f"mask{client}", mask_tensors(masks))
         save(tmp_path / f"result{client}", entries)
         in_memory.append(Update(client, 1 + client, masks, entries))
-        file = MaskFile(table, tmp_path / f"mask{client}")
+        file = MaskFile(table, tmp_path / f"mask{client}", ahead)
         assert {name: bits.tolist() for name, bits in file.items()} == {n: bits.tolist() for n, bits in masks.items()}
-        in_files.append(Update(client, 1 + client, file, PartFile(tmp_path / f"result{client}")))
+        in_files.append(Update(client, 1 + client, file, PartFile(tmp_path / f"result{client}", ahead=ahead)))
     old = tensors_of(table, 10)
     expected = dict(aggregate(table, old, in_memory))
     found = dict(aggregate(table, old, in_files))
