@@ -6,10 +6,20 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 _PATIENCE = 600.0
 _PERIOD = 0.05
+
+
+class Memory(NamedTuple):
+    """What a process had at its peak, in megabytes."""
+
+    resident: float
+    """In memory, pages of mapped files included: the kernel keeps count."""
+    own: float
+    """Without those, which the kernel drops at will: as seen every so often."""
 
 
 class Started:
@@ -46,18 +56,18 @@ class Started:
                     return
         raise self._failure()
 
-    def megabytes_until_end(self) -> float:
-        """Wait for its end; return the memory that was resident at its peak, which the kernel knows until then.
+    def memory_until_end(self) -> Memory:
+        """Wait for its end; return the memory that it had.
 
         Raises:
             RuntimeError: it failed, or does not end.
         """
-        peak = 0
+        peak = Memory(0.0, 0.0)
         while self._goes_on():
-            peak = max(peak, _peak(self._process.pid))
+            peak = Memory(*map(max, peak, _memory(self._process.pid)))
         if self._process.returncode:
             raise self._failure()
-        return peak / 1e6
+        return peak
 
     def stop(self) -> None:
         """End it, unless it has ended."""
@@ -79,9 +89,12 @@ class Started:
         return RuntimeError(f"{self._process.args!r} ended with {self._process.returncode}: {complaint[-2000:]}")
 
 
-def _peak(pid: int) -> int:
+def _memory(pid: int) -> Memory:
+    """Return what a process has had, and has; nothing, where it has ended meanwhile."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # it has ended meanwhile
-        return 0
-    return next((1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+    except OSError:
+        return Memory(0.0, 0.0)
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    resident, own = (1024 / 1e6 * int(fields.get(name, "0 kB").split()[0]) for name in ("VmHWM", "RssAnon"))
+    return Memory(resident, own)
