@@ -13,9 +13,13 @@ READY_TO_FUZZ := $(READY)-fuzz
 # Heavy libraries that models come from: an environment of their own, and .venv stays what the other targets need.
 LIBRARIES := .venv-extras
 
+# The peer that benchmarks run beside, in another one.
+PEER := .venv-peer
+FLOWER := flwr==1.42.0
+
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-extras coverage lint audit format protos protos-check \
-  chaos soak fuzz bench clean
+  chaos soak fuzz bench bench-peer clean
 .NOTPARALLEL: # one pip at a time
 
 help: ## list the targets
@@ -101,5 +105,13 @@ fuzz: $(READY_TO_DEVELOP) $(READY_TO_FUZZ) ## a minute of fuzzing over the kept 
 bench: $(READY_TO_DEVELOP) ## every figure beside its baseline, in under 20 minutes; ONLY=pruning for one part
 	$(BIN)/python -m benchmarks $(ONLY)
 
+$(PEER)/.ready:
+	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(PEER)
+	$(PEER)/bin/python -m pip install --quiet '$(FLOWER)' || { echo "$(FLOWER): cannot be installed here" >&2; exit 1; }
+	touch $@
+
+bench-peer: $(READY_TO_DEVELOP) $(PEER)/.ready ## whole rounds beside Flower's, in turn, in 15 minutes or so; writes benchmarks/PEER.md
+	$(BIN)/python -m benchmarks.peer $(PEER)/bin/python
+
 clean: ## remove .venv and caches
-	rm -rf .venv $(LIBRARIES) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf .venv $(LIBRARIES) $(PEER) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

@@ -20,7 +20,8 @@ _INTRODUCTION = """\
 `make bench`, {date}: {machine}. Load average at the end: {load:.1f}.
 
 Every row shows ours beside a baseline that was measured in the same run, in turn with it: median (smallest to
-largest). Ratios are taken pair by pair: `×` is ours / baseline, `× less` is baseline / ours.
+largest). Ratios are taken pair by pair: `×` is ours / baseline, `× less` is baseline / ours. Whole rounds beside a
+peer's are in [PEER.md](PEER.md).
 
 {met} of {goals} goals are met.
 """

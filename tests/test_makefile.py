@@ -140,6 +140,15 @@ def test_heavy_libraries_are_in_an_environment_of_their_own(make: Make, target: 
     assert not any(name in planned for name in (".venv-extras", "timm", "torchvision", "transformers", "peft"))
 
 
+@pytest.mark.parametrize("target", ["bench", "test", "test-slow", "test-extras"])
+def test_the_peer_is_in_an_environment_of_its_own(make: Make, target: str) -> None:
+    beside = make("--dry-run", "bench-peer").stdout
+    assert ".venv-peer/bin/python -m pip install --quiet 'flwr==1.42.0' || { echo \"flwr==1.42.0: cannot be" in beside
+    assert ".venv/bin/python -m benchmarks.peer .venv-peer/bin/python" in beside
+    planned = make("--dry-run", target).stdout
+    assert not any(name in planned for name in (".venv-peer", "flwr", "benchmarks.peer"))
+
+
 def test_a_checkout_without_links_is_told_how_to_get_them(make: Make, tmp_path: Path) -> None:
     """Git writes a link's text into a file where core.symlinks is false, as on Windows."""
     python(tmp_path / "path", "python3.11", "3.11")

@@ -18,6 +18,7 @@ PARTS = (
     "coding",
     "traffic",
     "worker",
+    "evaluation",
     "aggregation",
     "stream",
     "memory",

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -58,6 +59,7 @@ def rows(sizes: Sizes) -> list[Row]:
             for clients in (sizes.few, sizes.many)
         )
         commits = interleaved(sizes.repeats, few=_commit_of(few), many=_commit_of(many))
+        changing = interleaved(sizes.repeats, few=_commit_of(few, changes=True), many=_commit_of(many, changes=True))
         short, long = (
             opened.enter_context(_run(Path(folder) / f"after {before}", sizes, sizes.few, before))
             for before in (sizes.short, sizes.long)
@@ -67,6 +69,14 @@ def rows(sizes: Sizes) -> list[Row]:
     commit = f"commit of a round of {sizes.round}, {sizes.many:,} clients"
     return [
         share(commit, commits["many"], commits["few"], f"{sizes.few:,} clients", "s", at_most(1.5)),
+        share(
+            f"{commit}, every mask another",
+            changing["many"],
+            changing["few"],
+            f"{sizes.few:,} clients",
+            "s",
+            at_most(1.5),
+        ),
         share(
             f"commit of a round of {sizes.round} with noise, after {sizes.long:,} rounds",
             later["long"],
@@ -92,7 +102,7 @@ def _run(path: Path, sizes: Sizes, clients: int, before: int = 0) -> RunDirector
     table = {
         "clients": clients,
         "clients_per_round": sizes.round,
-        "rounds": before + 2 * sizes.repeats + 10,
+        "rounds": before + 4 * sizes.repeats + 10,
         "strategy": {"name": "fedavg"},
         **(NOISE if before else {}),
     }
@@ -110,13 +120,18 @@ def _run(path: Path, sizes: Sizes, clients: int, before: int = 0) -> RunDirector
     return run
 
 
-def _commit_of(run: RunDirectory) -> Measure:
-    """Return the measure of a commit, the next round's opening included; results are put on record before it."""
+def _commit_of(run: RunDirectory, *, changes: bool = False) -> Measure:
+    """Return the measure of a commit, the next round's opening included; results are put on record before it.
+
+    Args:
+        run: what is committed in.
+        changes: every result has a mask that nobody had before.
+    """
     coordinators = [Coordinator(run)]
 
     def prepare() -> Coordinator:
         with run.database.transaction():
-            _record_results(run, run.database.assignments(coordinators[-1].round))
+            _record_results(run, run.database.assignments(coordinators[-1].round), changes=changes)
         coordinators.append(Coordinator(run))  # which knows of them
         if coordinators[-1].advance() is not Step.COMMIT:
             raise AssertionError("the round is not over")
@@ -125,12 +140,13 @@ def _commit_of(run: RunDirectory) -> Measure:
     return seconds(lambda coordinator: coordinator.commit(Conclusion()), prepare)
 
 
-def _record_results(run: RunDirectory, rows: Sequence[AssignmentRow]) -> None:
+def _record_results(run: RunDirectory, rows: Sequence[AssignmentRow], *, changes: bool = False) -> None:
     nothing = pb.Evaluation(examples=1)
     metrics = pb.ClientMetrics(validation=nothing, downloaded=nothing, personalised=nothing, density=1)
     for row in rows:
         id_ = AssignmentId(row.round, row.client, 1)
-        received = Received(str(id_), 8, Digest(""), result_file(id_), 1.0, metrics)
+        mask = Digest(sha256(str(id_).encode()).hexdigest() if changes else row.mask)
+        received = Received(str(id_), 8, mask, result_file(id_), 1.0, metrics)
         run.database.add_result(id_, received)
     run.database.set_standings(
         row.standing._replace(id=AssignmentId(row.round, row.client, 1), state="done") for row in rows

@@ -43,7 +43,7 @@ class KeptData:
             self._kept.move_to_end(client)
             return self._kept[client]
         data = self._task.client_data(client)
-        size = _size(data)
+        size = _size(data) if self._most else None
         if size is None or size > self._most:
             return data
         while self.nbytes + size > self._most:
@@ -76,7 +76,8 @@ def _size(data: ClientData) -> int | None:
     parts = vars(data).values()
     if not all(map(is_in_memory, parts)):
         return None
-    return sum(tensor.nbytes for part in parts for tensor in tensors_in(_content(part)))
+    first = [(len(part), part[:1]) for part in parts]
+    return sum(count * tensor.nbytes for count, one in first for tensor in tensors_in(one))
 
 
 def _moved(part: Dataset[Any], device: torch.device) -> Dataset[Any]:

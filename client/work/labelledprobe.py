@@ -21,6 +21,7 @@ from lotteryfl.common.training.given import is_stream, stream_length
 from lotteryfl.common.training.loaded import Loaded
 from lotteryfl.common.training.loop import mode, predicted_classes
 from lotteryfl.common.training.objective import Labelled
+from lotteryfl.common.training.structure import Unbuilt, is_tensors
 from lotteryfl.common.usercode import first_line
 
 _EXAMPLES = 8
@@ -138,8 +139,8 @@ def _bytes(value: Any) -> int:
 
 def _first_batch(what: str, data: Dataset[Any]) -> tuple[Any, Tensor, int]:
     """Return inputs, labels and number of the first examples; of tensors, all labels."""
-    in_memory = type(data) is TensorDataset
-    batch = data.tensors if isinstance(data, TensorDataset) and in_memory else _read(data)
+    in_memory = is_tensors(data)
+    batch = _in_memory(data) if is_tensors(data) else _read(data)
     if not isinstance(batch, tuple | list) or len(batch) != 2 or not _can_move(batch[0]) or not _can_move(batch[1]):
         raise TaskError(f"{what}: a batch is {_form(batch)}: expected a pair (inputs, labels) of tensors")
     inputs, labels = batch
@@ -148,6 +149,11 @@ def _first_batch(what: str, data: Dataset[Any]) -> tuple[Any, Tensor, int]:
     count = min(_EXAMPLES, len(labels))
     # A copy: a model that works on its inputs in place would change the client's examples.
     return inputs[:count].clone() if in_memory else inputs, labels, count
+
+
+def _in_memory(data: TensorDataset) -> Any:
+    """Return inputs, the first ones at least, and all labels."""
+    return (data[:_EXAMPLES][0], data.labels) if isinstance(data, Unbuilt) else data.tensors
 
 
 def _read(data: Dataset[Any]) -> Any:

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
@@ -20,6 +19,7 @@ from lotteryfl.common.tasks.rotation import rotate
 from lotteryfl.common.tasks.sampling import draw_indices
 from lotteryfl.common.text import quoted
 from lotteryfl.common.training.score import Score
+from lotteryfl.common.training.structure import Unbuilt
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,17 @@ class Examples:
     owners: IntArray | None = None
     """(examples,): who each is from, where the data says so."""
 
-    def dataset(self, indices: IntArray, degrees: float = 0.0) -> TensorDataset:
-        """Return the inputs and labels of the chosen examples, copied; images turned counter-clockwise."""
+    def dataset(self, indices: IntArray, degrees: float = 0.0) -> Unbuilt:
+        """Return the chosen examples, images turned counter-clockwise."""
         chosen = torch.from_numpy(indices)
-        inputs, labels = self.stored[chosen], self.labels[chosen]
-        if inputs.dtype == torch.uint8:
-            pixels = inputs.float()
-            inputs = ((rotate(pixels, degrees) if degrees else pixels) - self.mean) / self.std
-        return TensorDataset(inputs, labels)
+        return Unbuilt(chosen, self.labels[chosen], partial(self._inputs, degrees))
+
+    def _inputs(self, degrees: float, chosen: Tensor) -> Tensor:
+        inputs = self.stored[chosen]
+        if inputs.dtype != torch.uint8:
+            return inputs
+        pixels = inputs.float()
+        return ((rotate(pixels, degrees) if degrees else pixels) - self.mean) / self.std
 
 
 def parts_of(client: int, partition: Partition, train: Examples, test: Examples) -> ClientData:
@@ -99,20 +102,10 @@ class BuiltInTask:
         return self._build() if self._build else create_model(self.name, self._experiment.task.model)
 
     def client_data(self, client: int) -> ClientData:
-        """Return one client's examples as tensors in memory."""
+        """Return one client's examples, whose inputs are made when they are asked for."""
         return parts_of(client, self._partition, *self._examples)
 
-    def client_labels(self, client: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the labels of `client_data`'s three parts, without building its inputs."""
-        indices = self._partition.client(client)
-        train, test = self._examples
-        return (
-            train.labels[torch.from_numpy(indices.train)],
-            train.labels[torch.from_numpy(indices.validation)],
-            test.labels[torch.from_numpy(indices.test)],
-        )
-
-    def global_test(self, examples: int) -> TensorDataset:
+    def global_test(self, examples: int) -> Unbuilt:
         """Return so many of all test examples, images upright; all, where there are fewer."""
         _, test = self._examples
         seed = derive_seed(self._experiment.seed, "global test examples")

@@ -22,7 +22,7 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tasks.builtin import Examples, parts_of
-from lotteryfl.common.tasks.folders.batches import as_taken
+from lotteryfl.common.tasks.folders.batches import as_taken, takes_pairs
 from lotteryfl.common.tasks.folders.models import build_model
 from lotteryfl.common.tasks.folders.options import Options, read_options
 from lotteryfl.common.tasks.folders.tables import Labels, labels_of
@@ -192,5 +192,7 @@ def _texts(columns: list[list[Any]], what: str) -> Iterator[str]:
 
 
 def _as_taken(part: Any, source: _Source, experiment: Experiment) -> Any:
+    if takes_pairs(experiment):
+        return part
     inputs, labels = part.tensors
     return as_taken(inputs, labels, source.kind, experiment)

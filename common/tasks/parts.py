@@ -11,7 +11,7 @@ from lotteryfl.common.arrays import to_tensor
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.text import kind
 from lotteryfl.common.training.given import dataset_of, is_stream, stream_length
-from lotteryfl.common.training.structure import Rows
+from lotteryfl.common.training.structure import Rows, Unbuilt, is_tensors
 
 
 def part_of(value: Any, what: str, *, labelled: bool) -> Dataset[Any]:
@@ -33,6 +33,8 @@ def part_of(value: Any, what: str, *, labelled: bool) -> Dataset[Any]:
         match value:
             case (Tensor() | np.ndarray() as inputs, Tensor() | np.ndarray() as labels) if labelled:
                 return _labelled(inputs, labels, what)
+            case Unbuilt(labels=labels) if labelled:
+                _check_classes(labels, what)
         if not labelled and (isinstance(value, tuple) or _is_list_of_arrays(value) or type(value) is dict):
             return dataset_of(tuple(value) if isinstance(value, list) else value, labelled=False)
         if _is_map_style(value):
@@ -51,7 +53,7 @@ def is_empty(part: Dataset[Any]) -> bool:
 
 def is_in_memory(part: Dataset[Any]) -> bool:
     """Tell whether a part is tensors, of which batches are made at once."""
-    return type(part) in (TensorDataset, Rows)
+    return is_tensors(part) or type(part) is Rows
 
 
 def _is_map_style(value: Any) -> bool:
@@ -68,9 +70,13 @@ def _is_list_of_arrays(value: Any) -> bool:
 
 def _labelled(inputs: Any, labels: Any, what: str) -> TensorDataset:
     inputs, labels = to_tensor(inputs), to_tensor(labels)
-    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex():
-        form = f"{labels.dtype} of shape {tuple(labels.shape)}"
-        raise TaskError(f"{what}: labels are {form}, expected integers of shape (examples,), or a task's objective")
+    _check_classes(labels, what)
     if inputs.dim() == 0 or len(inputs) != len(labels):
         raise TaskError(f"{what}: inputs have shape {tuple(inputs.shape)}, labels {tuple(labels.shape)}")
     return TensorDataset(inputs, labels.long())
+
+
+def _check_classes(labels: Tensor, what: str) -> None:
+    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex():
+        form = f"{labels.dtype} of shape {tuple(labels.shape)}"
+        raise TaskError(f"{what}: labels are {form}, expected integers of shape (examples,), or a task's objective")

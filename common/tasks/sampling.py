@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 from lotteryfl.common.tasks.partition import IntArray
 from lotteryfl.common.training.given import is_stream, stream_length
 from lotteryfl.common.training.loaded import Loaded
-from lotteryfl.common.training.structure import Rows
+from lotteryfl.common.training.structure import Rows, is_tensors
 
 
 def draw_indices(size: int, count: int, seed: int) -> IntArray:
@@ -69,7 +69,7 @@ class First(IterableDataset[Any]):
 
 def take(data: Dataset[Any], indices: IntArray) -> Dataset[Any]:
     """Return the examples of a map-style data set at these indices, in their order."""
-    if type(data) is TensorDataset:  # stays one: those are evaluated without a loader
+    if is_tensors(data):  # stays one: those are evaluated without a loader
         return TensorDataset(*data[indices])
     if type(data) is Rows:
         return Rows(data.rows(torch.from_numpy(indices)))

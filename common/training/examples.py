@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 from lotteryfl.common.training.given import Data, dataset_of, is_stream, stream_length
 from lotteryfl.common.training.loaded import Loaded, Reader
 from lotteryfl.common.training.objective import Labelled, Objective
-from lotteryfl.common.training.structure import Rows, mapped, moved
+from lotteryfl.common.training.structure import Rows, is_tensors, mapped, moved
 
 
 class Batch(NamedTuple):
@@ -47,7 +47,7 @@ class Examples:
         self._rows: TensorDataset | Rows | None = None
         self.is_stream = is_stream(source.data)
         """Whether they come in an order of their own, and nobody knows how many before they have come."""
-        if type(source.data) is TensorDataset and source.collate is Loaded.collate:
+        if is_tensors(source.data) and source.collate is Loaded.collate:
             self._rows = TensorDataset(*(_movable(tensor).to(device) for tensor in source.data.tensors))
         elif type(source.data) is Rows and source.collate is Loaded.collate:
             self._rows = Rows(mapped(lambda tensor: _movable(tensor).to(device), source.data.content))

@@ -1,12 +1,13 @@
 """Batches of any structure: tensors in tuples, lists and dicts, nested as people nest them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, TensorDataset, default_collate
 
 from lotteryfl.common.arrays import native
 from lotteryfl.common.usercode import first_line
@@ -37,6 +38,42 @@ class Rows(Dataset[Any]):
     def rows(self, chosen: Any) -> Any:
         """Return the structure with some of every tensor's rows, by an index or a tensor of indices."""
         return mapped(lambda tensor: tensor[chosen], self.content)
+
+
+class Unbuilt(TensorDataset):
+    """Labelled examples whose inputs are made when they are asked for: of some, of these alone; of all, once."""
+
+    def __init__(self, places: Tensor, labels: Tensor, inputs: Callable[[Tensor], Tensor]) -> None:
+        """Make no inputs yet.
+
+        Args:
+            places: int64 (examples,), of the examples in what they are made of.
+            labels: (examples,).
+            inputs: those of the examples at some places.
+        """
+        self._places = places
+        self.labels = labels
+        self._inputs = inputs
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
+        if "tensors" in vars(self):
+            return tuple(tensor[index] for tensor in self.tensors)
+        places = self._places[index]
+        inputs = self._inputs(places.reshape(-1))
+        return inputs.reshape(places.shape + inputs.shape[1:]), self.labels[index]
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """Inputs and labels of all."""
+        return self._inputs(self._places), self.labels
+
+
+def is_tensors(data: Dataset[Any]) -> TypeGuard[TensorDataset]:
+    """Tell whether a data set is tensors by number, and not what somebody has made of them by a class of their own."""
+    return type(data) in (TensorDataset, Unbuilt)
 
 
 def mapped(function: Callable[[Tensor], Any], value: Any) -> Any:

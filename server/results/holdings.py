@@ -1,6 +1,5 @@
 """Who holds what: how many examples of each class every client has, in numbers, and how skewed that is."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +8,13 @@ import numpy.typing as npt
 import torch
 from tabulate import tabulate
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.taskid import task_id
-from lotteryfl.common.tasks import BuiltInTask, Task
+from lotteryfl.common.tasks import Task
 from lotteryfl.common.tasks.partition import IntArray
+from lotteryfl.common.training.structure import Unbuilt, is_tensors
 from lotteryfl.common.usercode import belonging_to
 from lotteryfl.server.results.skew import label_skew
 
@@ -51,7 +51,8 @@ def holdings(task: Task, clients: int) -> Holdings:
     held, sizes = [], []
     for client in range(clients):
         with belonging_to(client, task.name):
-            train, validation, test = _labels(task, client)
+            data = task.client_data(client)
+            train, validation, test = map(_labels_of, (data.train, data.validation, data.test))
         held.append(np.concatenate([train, validation]))
         sizes.append((len(train), len(validation), len(test)))
     if min(int(labels.min()) for labels in held) < 0:
@@ -99,16 +100,11 @@ def _skew(experiment: Experiment, held: Holdings) -> str:
     return text
 
 
-def _labels(task: Task, client: int) -> Iterator[npt.NDArray[np.integer[Any]]]:
-    if isinstance(task, BuiltInTask):
-        return (labels.numpy() for labels in task.client_labels(client))
-    data = task.client_data(client)
-    return (_labels_of(part) for part in (data.train, data.validation, data.test))
-
-
 def _labels_of(data: Dataset[Any]) -> npt.NDArray[np.int64]:
-    if type(data) is TensorDataset and (labels := data.tensors[1]).dim() == 1 and labels.dtype == torch.int64:
-        return labels.cpu().numpy()
+    if is_tensors(data):
+        labels = data.labels if isinstance(data, Unbuilt) else data.tensors[1]
+        if labels.dim() == 1 and labels.dtype == torch.int64:
+            return labels.cpu().numpy()
     return np.array([_label(data[index]) for index in range(len(data))])  # type: ignore[arg-type]
 
 

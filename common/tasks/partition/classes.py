@@ -38,12 +38,18 @@ def in_proportion(labels: IntArray, model: IntArray, rng: np.random.Generator) -
     return np.sort(np.concatenate(chosen))
 
 
-def apportion(weights: npt.NDArray[np.floating | np.integer], total: int) -> IntArray:
-    """Divide `total` in proportion to `weights` into integers, by largest remainder."""
-    exact: npt.NDArray[np.float64] = weights * total / weights.sum()
+def apportion(weights: npt.NDArray[np.floating | np.integer], total: int | IntArray) -> IntArray:
+    """Divide `total` in proportion to `weights` into integers, by largest remainder.
+
+    Args:
+        weights: (parts,), or (rows, parts).
+        total: of all parts; (rows, 1), where there are rows.
+    """
+    exact: npt.NDArray[np.float64] = weights * total / weights.sum(axis=-1, keepdims=True)
     counts = np.floor(exact).astype(np.int64)
-    short = total - int(counts.sum())
-    counts[np.argsort(counts - exact, kind="stable")[:short]] += 1
+    short = total - counts.sum(axis=-1, keepdims=True)
+    ranks = np.argsort(np.argsort(counts - exact, axis=-1, kind="stable"), axis=-1)
+    counts += ranks < short
     return counts
 
 

@@ -50,9 +50,7 @@ def deal_proportions(labels: IntArray, settings: PartitionSettings, clients: int
     positions = by_class(labels)
     blocks: list[tuple[list[IntArray], list[IntArray]]] = [([], []) for _ in positions]
     for begin in range(0, clients, _BLOCK):
-        block = np.stack(
-            [_counts(positions, settings, client, seed) for client in range(begin, min(begin + _BLOCK, clients))]
-        )
+        block = _counts(positions, settings, range(begin, min(begin + _BLOCK, clients)), seed)
         for (holders, numbers), column in zip(blocks, block.T, strict=True):
             among = np.flatnonzero(column)
             holders.append(among + begin)
@@ -89,12 +87,12 @@ class _FromPools:
         return np.concatenate([self._pools[pool].of(client) for pool in self._own[client].tolist()])
 
 
-def _counts(positions: Mapping[int, IntArray], settings: PartitionSettings, client: int, seed: int) -> IntArray:
-    """Return how many examples of each class a client is to have."""
-    proportions = class_proportions(settings, len(positions), client, seed)
-    counts = apportion(proportions, settings.examples_per_client)
-    for (label, found), count in zip(positions.items(), counts.tolist(), strict=True):
-        _check_enough(client, label, count, len(found))
+def _counts(positions: Mapping[int, IntArray], settings: PartitionSettings, clients: range, seed: int) -> IntArray:
+    """Return how many examples of each class (columns) some clients (rows) are to have."""
+    counts = apportion(class_proportions(settings, len(positions), clients, seed), settings.examples_per_client)
+    available = np.array([len(found) for found in positions.values()])
+    for row, column in np.argwhere(counts > available)[:1].tolist():
+        _check_enough(clients[row], list(positions)[column], int(counts[row, column]), int(available[column]))
     return counts
 
 

@@ -1,23 +1,25 @@
 """All examples dealt out: every one has one owner, and who gets what depends on how many there are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.settings import PartitionSettings
-from lotteryfl.common.randomness import generator
+from lotteryfl.common.randomness import generator, generators
 from lotteryfl.common.tasks.partition.classes import IntArray, apportion, by_class
 
 _MOST_DRAWS = 1000
 """Of proportions that leave a client with less than it is to have."""
 
 
-def class_proportions(settings: PartitionSettings, classes: int, client: int, seed: int) -> npt.NDArray[np.float64]:
-    """Draw a client's class proportions."""
-    rng = generator(seed, "partition-proportions", client)
-    return rng.dirichlet(np.full(classes, _concentration(settings)))
+def class_proportions(
+    settings: PartitionSettings, classes: int, clients: Iterable[int], seed: int
+) -> npt.NDArray[np.float64]:
+    """Draw some clients' class proportions: (clients, classes)."""
+    alpha = np.full(classes, _concentration(settings))
+    return np.stack([rng.dirichlet(alpha) for rng in generators(seed, "partition-proportions", clients)])
 
 
 def deal_all_balanced(labels: IntArray, settings: PartitionSettings, clients: int, seed: int) -> Iterator[IntArray]:
@@ -27,7 +29,7 @@ def deal_all_balanced(labels: IntArray, settings: PartitionSettings, clients: in
     classes that are left, in their own proportions of these (Acar et al. 2021 draw one by one, in random order).
     """
     positions = by_class(labels)
-    wishes = np.stack([class_proportions(settings, len(positions), client, seed) for client in range(clients)])
+    wishes = class_proportions(settings, len(positions), range(clients), seed)
     sizes = np.array([len(part) for part in np.array_split(np.arange(len(labels)), clients)])
     available = np.array([len(found) for found in positions.values()])
     return _deal_counts(positions, _shared(wishes, sizes, available), seed)
@@ -100,7 +102,7 @@ def _shared(wishes: npt.NDArray[np.float64], sizes: IntArray, available: IntArra
         open_wishes = np.where(left > 0, wishes, 0.0)
         unwilling = open_wishes.sum(axis=1) == 0
         open_wishes[unwilling] = left
-        asked = np.stack([apportion(wish, size) for wish, size in zip(open_wishes, missing.tolist(), strict=True)])
+        asked = apportion(open_wishes, missing[:, np.newaxis])
         for column in np.flatnonzero(asked.sum(axis=0) > left):
             asked[:, column] = apportion(asked[:, column], int(left[column]))
         counts += asked

@@ -286,8 +286,14 @@ class Database:
         if not tickets:
             return
         self._connection.execute(
-            "UPDATE clients SET mask = results.mask, density = results.density, ticket = results.file "
+            "UPDATE clients SET density = results.density, ticket = results.file "
             "FROM results WHERE results.round = ? AND results.client = clients.client",
+            (round_,),
+        )
+        # Apart: a mask that is set is written into its index too, a page for nearly every client, and most masks stay.
+        self._connection.execute(
+            "UPDATE clients SET mask = results.mask "
+            "FROM results WHERE results.round = ? AND results.client = clients.client AND clients.mask != results.mask",
             (round_,),
         )
 

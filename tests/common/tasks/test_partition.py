@@ -10,6 +10,7 @@ from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tasks.partition import ClientIndices, Partition, decks, stratified_split
+from lotteryfl.common.tasks.partition.classes import apportion
 from lotteryfl.common.tasks.partition.decks import Decks
 
 KINDS = ("n-class", "dirichlet", "iid", "feature-skew", "natural")
@@ -329,3 +330,20 @@ def test_what_is_dealt_is_the_same_for_who_asks_for_one_client_alone(size: int, 
             np.testing.assert_array_equal(pool.of(int(clients[number])), expected[number])
         np.testing.assert_array_equal(pool.all(), np.concatenate(expected))
     assert len(pool.of(3)) == 0, "who drew nothing holds nothing"
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.integers(1, 20), classes=st.integers(1, 200), most=st.integers(0, 2000), seed=st.integers(0, 2**32))
+def test_rows_are_apportioned_as_each_alone(rows: int, classes: int, most: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weights, totals = rng.dirichlet(np.full(classes, 0.1), rows), rng.integers(0, most, rows, endpoint=True)
+    together = apportion(weights, totals[:, np.newaxis])
+    for row, weight, total in zip(together, weights, totals.tolist(), strict=True):
+        assert row.tolist() == apportion(weight, total).tolist()
+        assert row.sum() == total
+        assert (np.abs(row - weight * total / weight.sum()) < 1).all()
+
+
+def test_of_clients_that_ask_for_too_much_the_first_is_named() -> None:
+    with pytest.raises(TaskError, match=r"^client 149 needs 105 training examples of class 7: the data has 100$"):
+        make(TRAIN, TEST, 5000, 0, kind="dirichlet", alpha=1, examples_per_client=200)
