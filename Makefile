@@ -9,13 +9,14 @@ READY := .venv/.ready
 READY_TO_REPORT := $(READY)-report
 READY_TO_DEVELOP := $(READY)-dev
 READY_TO_FUZZ := $(READY)-fuzz
+READY_TO_PROFILE := $(READY)-profile
 
 # Heavy libraries that models come from: an environment of their own, and .venv stays what the other targets need.
 LIBRARIES := .venv-extras
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-extras coverage lint audit format protos protos-check \
-  chaos soak fuzz bench clean
+  chaos soak fuzz bench profile clean
 .NOTPARALLEL: # one pip at a time
 
 help: ## list the targets
@@ -100,6 +101,9 @@ fuzz: $(READY_TO_DEVELOP) $(READY_TO_FUZZ) ## a minute of fuzzing over the kept 
 
 bench: $(READY_TO_DEVELOP) ## every figure beside its baseline, in under 20 minutes; ONLY=pruning for one part
 	$(BIN)/python -m benchmarks $(ONLY)
+
+profile: $(READY_TO_DEVELOP) $(READY_TO_PROFILE) ## where a sparse round's time goes, and a fleet's: benchmarks/profile.svg (Linux)
+	$(BIN)/python -m benchmarks.profile
 
 clean: ## remove .venv and caches
 	rm -rf .venv $(LIBRARIES) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

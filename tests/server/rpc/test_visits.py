@@ -82,7 +82,7 @@ def test_where_the_disk_fails_nobody_is_told_that_it_went_well() -> None:
     thread = Thread(error)
 
     async def leave() -> list[str | BaseException]:
-        return await asyncio.gather(thread.call("a"), thread.call("b"), return_exceptions=True)
+        return list(await asyncio.gather(thread.call("a"), thread.call("b"), return_exceptions=True))
 
     assert asyncio.run(thread.held(leave())) == [error, error]
     assert thread.done == "(ab)"
