@@ -9,6 +9,7 @@ READY := .venv/.ready
 READY_TO_REPORT := $(READY)-report
 READY_TO_DEVELOP := $(READY)-dev
 READY_TO_FUZZ := $(READY)-fuzz
+READY_TO_PROFILE := $(READY)-profile
 
 # Heavy libraries that models come from: an environment of their own, and .venv stays what the other targets need.
 LIBRARIES := .venv-extras
@@ -19,7 +20,7 @@ FLOWER := flwr==1.42.0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-extras coverage lint audit format protos protos-check \
-  chaos soak fuzz bench bench-peer clean
+  chaos soak fuzz bench bench-peer profile clean
 .NOTPARALLEL: # one pip at a time
 
 help: ## list the targets
@@ -112,6 +113,9 @@ $(PEER)/.ready:
 
 bench-peer: $(READY_TO_DEVELOP) $(PEER)/.ready ## whole rounds beside Flower's, in turn, in 15 minutes or so; writes benchmarks/PEER.md
 	$(BIN)/python -m benchmarks.peer $(PEER)/bin/python
+
+profile: $(READY_TO_DEVELOP) $(READY_TO_PROFILE) ## where a sparse round's time goes, and a fleet's: benchmarks/profile.svg (Linux)
+	$(BIN)/python -m benchmarks.profile
 
 clean: ## remove .venv and caches
 	rm -rf .venv $(LIBRARIES) $(PEER) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

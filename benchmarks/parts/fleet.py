@@ -68,9 +68,9 @@ def rows(sizes: Sizes) -> list[Row]:
         )
         payload = coordinator.table.nbytes
         with coordinator:
-            ours = _load(drive_coordinator, sizes, coordinator.address, coordinator.pid)
+            ours = load(drive_coordinator, sizes, coordinator.address, coordinator.pid)
         with RawServer(payload, keep_memory=True) as raw:
-            bare = _load(drive_raw, sizes, raw.address, raw.pid)
+            bare = load(drive_raw, sizes, raw.address, raw.pid)
     label = f"{sizes.workers} workers"
     mine, theirs = (quantiles(load.heartbeats, n=100) for load in (ours, bare))
     against = "bare aio server"
@@ -88,7 +88,7 @@ def _ms(seconds: float) -> Spread:
     return constant(1000 * seconds)
 
 
-def _load(drive: Callable[[Sizes, str, int], Load], sizes: Sizes, address: str, pid: int) -> Load:
+def load(drive: Callable[[Sizes, str, int], Load], sizes: Sizes, address: str, pid: int) -> Load:
     """Drive a server from a process of its own."""
     with ProcessPoolExecutor(1, mp.get_context("spawn")) as generator:
         return generator.submit(drive, sizes, address, pid).result()

@@ -45,18 +45,18 @@ class Case:
 
 
 _FEDAVG = {"name": "fedavg"}
-_PRUNED = {"prune_rate": 0.9, "target_density": 0.1, "accuracy_threshold": 0.0}
+PRUNED = {"prune_rate": 0.9, "target_density": 0.1, "accuracy_threshold": 0.0}
 _PRUNING = {"prune_rate": 0.3, "target_density": 0.01, "accuracy_threshold": 0.0}
 FULL = (
     6,
     (
         Case("1 M in 62 tensors", 1.0, _FEDAVG, 1.2),
         Case("11 M", 1.0, _FEDAVG, 1.15),
-        Case("11 M", 0.1, _PRUNED, 1.7, 200),
+        Case("11 M", 0.1, PRUNED, 1.7, 200),
         Case("11 M", 0.7**4, _PRUNING, 1.7, prunes=0.3),
     ),
 )
-QUICK = (2, (Case("20 k", 0.1, _PRUNED, 1.7, 200), Case("20 k", 0.7, _PRUNING, 1.7, prunes=0.3)))
+QUICK = (2, (Case("20 k", 0.1, PRUNED, 1.7, 200), Case("20 k", 0.7, _PRUNING, 1.7, prunes=0.3)))
 
 
 def rows(sizes: tuple[int, tuple[Case, ...]]) -> list[Row]:

@@ -81,6 +81,19 @@ def _rows(sizes: Sizes, case: str) -> list[Row]:
 
 def run_rounds(sizes: Sizes, strategy: Mapping[str, Any]) -> tuple[list[Lap], Laps, int]:
     """Return the measured rounds, the laps of all processes, and the bytes that a worker returns."""
+    found, payload = run_processes(sizes, strategy)
+    laps = {step: [lap for one in found for lap in one.get(step, ())] for step in STEPS}
+    return measured_rounds(laps, sizes.rounds), laps, payload
+
+
+def measured_rounds(laps: Laps, rounds: int) -> list[Lap]:
+    """Return the rounds between the commits of all but the first."""
+    ends = [lap.end for lap in laps["commit"][:rounds]]
+    return [Lap(*pair) for pair in pairwise(ends)]
+
+
+def run_processes(sizes: Sizes, strategy: Mapping[str, Any]) -> tuple[list[Laps], int]:
+    """Return the laps of each process, the coordinator's last, and the bytes that a worker returns."""
     spawn = mp.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         coordinator = CoordinatorProcess(
@@ -105,9 +118,7 @@ def run_rounds(sizes: Sizes, strategy: Mapping[str, Any]) -> tuple[list[Lap], La
                 process.join()
             found.append(coordinator.laps())
         payload = max(path.stat().st_size for path in (Path(folder) / "run" / "results").iterdir())
-    laps = {step: [lap for one in found for lap in one.get(step, ())] for step in STEPS}
-    ends = [lap.end for lap in laps["commit"][: sizes.rounds]]
-    return [Lap(*pair) for pair in pairwise(ends)], laps, payload
+    return found, payload
 
 
 def _work(address: str, name: str, parent: Pipe) -> None:
@@ -116,6 +127,7 @@ def _work(address: str, name: str, parent: Pipe) -> None:
     stopwatch = Stopwatch()
     stopwatch.wrap("download", Download, "take")
     stopwatch.wrap("upload", Connection, "submit")
+    stopwatch.wrap("work", AssignmentRunner, "run")
     stopwatch.wrap("decode", AssignmentRunner, "_load")
     stopwatch.wrap("encode", WireFormat, "pack")
     stopwatch.wrap("encode", lotteryfl.client.work.assignment, "pack_mask_update", "mask_digest")
