@@ -25,7 +25,7 @@ class Pruned:
         """Ones and zeros, of the weight's shape, dtype and device; made when it is first asked for."""
         if isinstance(self._mask, Tensor):
             return self._mask
-        return packedmasks.unpack(self._mask, self.tensor.shape).to(self.tensor.device, self.tensor.dtype)
+        return packedmasks.unpack(self._mask, self.tensor.shape, self.tensor.device).to(self.tensor.dtype)
 
     def settle(self) -> None:
         """Set what is pruned to exactly 0 again; nothing has changed it where nobody has asked for the mask."""
