@@ -15,7 +15,7 @@ LIBRARIES := .venv-extras
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-extras coverage lint audit format protos protos-check \
-  chaos soak fuzz bench clean
+  chaos soak fuzz bench gpu-check clean
 .NOTPARALLEL: # one pip at a time
 
 help: ## list the targets
@@ -100,6 +100,11 @@ fuzz: $(READY_TO_DEVELOP) $(READY_TO_FUZZ) ## a minute of fuzzing over the kept 
 
 bench: $(READY_TO_DEVELOP) ## every figure beside its baseline, in under 20 minutes; ONLY=pruning for one part
 	$(BIN)/python -m benchmarks $(ONLY)
+
+# Where there is a card and no package index, GPU_PYTHON=python3 is whose torch and packages are used; nothing is installed.
+gpu-check: $(if $(GPU_PYTHON),,$(READY_TO_DEVELOP)) ## what holds on an accelerator, how fast it is: OUT=FILE ONLY=bits; DEVICE=cpu QUICK=1: dry
+	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(or $(GPU_PYTHON),$(BIN)/python) -m benchmarks.gpu \
+	  $(DEVICE:%=--device %) $(if $(QUICK),--quick) $(OUT:%=--out %) $(SECONDS:%=--seconds %) $(ONLY)
 
 clean: ## remove .venv and caches
 	rm -rf .venv $(LIBRARIES) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

@@ -5,17 +5,21 @@ What CUDA is to copy while the program goes on has to lie in pinned memory, of w
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
 
-_TOGETHER = 64 << 20
-"""Bytes that are copied together, at most; a tensor that is larger goes by itself, and is not pinned."""
+_TOGETHER = 16 << 20
+"""Bytes that are copied together, at most; a tensor that is larger goes by itself."""
+
+_PINNED = 256 << 20
+"""Bytes of the largest tensor, a batch, that goes through pinned memory."""
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """Return a tensor on a device; what comes from the host is on its way there, and used in its turn."""
-    if device.type != "cuda" or tensor.device.type != "cpu" or tensor.nbytes > _TOGETHER:
+    if device.type != "cuda" or tensor.device.type != "cpu" or tensor.nbytes > _PINNED:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
@@ -24,32 +28,31 @@ def to_device(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, 
     """Return tensors on a device: those that are there as they are, others as parts of what was sent together."""
     there = {name: tensor for name, tensor in tensors.items() if tensor.device.type == device.type}
     here = {name: tensor for name, tensor in tensors.items() if name not in there}
-    there |= copied_together(here, lambda together: sent(together, device))
+    there |= copied_together(here, partial(_sent_together, device=device))
     return {name: there[name] for name in tensors}
 
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors on the CPU: those that are there as they are, others as parts of what was fetched together."""
     here = {name: tensor for name, tensor in tensors.items() if tensor.device.type == "cpu"}
-    there = {name: tensor.detach() for name, tensor in tensors.items() if name not in here}
-    here |= copied_together(there, _fetched)
+    there = {name: tensor for name, tensor in tensors.items() if name not in here}
+    here |= copied_together(there, _fetched_together)
     for device in {tensor.device for tensor in there.values() if tensor.device.type == "cuda"}:
         torch.cuda.current_stream(device).synchronize()
     return {name: here[name] for name in tensors}
 
 
-def copied_together(tensors: Mapping[str, Tensor], copy: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+def copied_together(tensors: Mapping[str, Tensor], copy: Callable[[list[Tensor]], Tensor]) -> dict[str, Tensor]:
     """Return copies of tensors, small ones of a dtype made as one.
 
     Args:
         tensors: by name.
-        copy: makes one of a flat tensor.
+        copy: makes one of flat tensors, one after the other.
     """
     copies: dict[str, Tensor] = {}
     for names in _groups(tensors):
-        flat = [tensors[name].reshape(-1) for name in names]
-        together = copy(torch.cat(flat) if len(flat) > 1 else flat[0])
-        parts = torch.split(together, [part.numel() for part in flat])
+        flat = [tensors[name].detach().reshape(-1) for name in names]
+        parts = torch.split(copy(flat), [part.numel() for part in flat])
         copies.update((name, part.view(tensors[name].shape)) for name, part in zip(names, parts, strict=True))
     return copies
 
@@ -114,8 +117,17 @@ def _groups(tensors: Mapping[str, Tensor]) -> Iterator[list[str]]:
     yield from by_kind.values()
 
 
-def _fetched(flat: Tensor) -> Tensor:
-    """Return a flat tensor on the CPU; from CUDA it is on its way."""
-    if flat.device.type != "cuda" or flat.nbytes > _TOGETHER:
-        return flat.cpu()
-    return torch.empty(flat.shape, dtype=flat.dtype, pin_memory=True).copy_(flat, non_blocking=True)
+def _sent_together(flat: list[Tensor], device: torch.device) -> Tensor:
+    """Return flat tensors as one on a device; on their way to CUDA they are written once, into pinned memory."""
+    if len(flat) == 1 or device.type != "cuda":
+        return sent(torch.cat(flat) if len(flat) > 1 else flat[0], device)
+    pinned = torch.empty(sum(part.numel() for part in flat), dtype=flat[0].dtype, pin_memory=True)
+    return torch.cat(flat, out=pinned).to(device, non_blocking=True)
+
+
+def _fetched_together(flat: list[Tensor]) -> Tensor:
+    """Return flat tensors as one on the CPU; from CUDA they are on their way."""
+    together = torch.cat(flat) if len(flat) > 1 else flat[0]
+    if together.device.type != "cuda" or together.nbytes > _TOGETHER:
+        return together.cpu()
+    return torch.empty(together.shape, dtype=together.dtype, pin_memory=True).copy_(together, non_blocking=True)

@@ -43,9 +43,9 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 def test_small_tensors_of_a_dtype_are_copied_as_one_and_large_ones_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     copies: list[int] = []
 
-    def copy(flat: Tensor) -> Tensor:
-        copies.append(flat.nbytes)
-        return flat.clone()
+    def copy(flat: list[Tensor]) -> Tensor:
+        copies.append(sum(part.nbytes for part in flat))
+        return torch.cat(flat)
 
     given = tensors()
     found = copied_together(given, copy)
@@ -60,8 +60,9 @@ def test_small_tensors_of_a_dtype_are_copied_as_one_and_large_ones_alone(monkeyp
 
     copies.clear()
     monkeypatch.setattr(transfer, "_TOGETHER", 40)
-    assert_same({name: part for name in given if (part := copied_together(given, copy)[name]) is not None}, given)
-    assert max(copies) == 12 * 4
+    found = copied_together(given, copy)
+    assert_same({name: found[name] for name in given}, given)
+    assert sorted(copies) == [3, 8, 8, 5 * 4, 6 * 4, 12 * 4]
 
 
 @pytest.mark.parametrize("device", DEVICES)

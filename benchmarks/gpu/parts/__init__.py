@@ -1,7 +1,7 @@
 """The parts of the check, in the order of what is worth most if time runs out.
 
-A part is a module with `rows(setting)`, which yields what it has found as soon as it has found it, and SECONDS, about
-what it takes on a card: it is not begun where less is left.
+A part is a module with `rows(setting)`, which yields what it has found as soon as it has found it, and SECONDS, what it
+should take on a card at most: it is not begun where less is left.
 """
 
 import importlib
@@ -10,7 +10,20 @@ from collections.abc import Iterator
 from benchmarks.gpu.row import Row
 from benchmarks.gpu.runs import Setting
 
-PARTS = ("bits", "masks", "keys", "training", "workers", "stages", "protocol", "transformer", "branches", "tests")
+PARTS = (
+    "tests",
+    "bits",
+    "masks",
+    "keys",
+    "memory",
+    "workers",
+    "stacked",
+    "protocol",
+    "training",
+    "stages",
+    "transformer",
+    "branches",
+)
 
 
 def subject_of(part: str) -> str:
@@ -19,7 +32,7 @@ def subject_of(part: str) -> str:
 
 
 def seconds_of(part: str) -> float:
-    """Return about how long it takes."""
+    """Return how long it should take at most."""
     return float(importlib.import_module(f"benchmarks.gpu.parts.{part}").SECONDS)
 
 

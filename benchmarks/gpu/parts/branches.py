@@ -16,7 +16,7 @@ from benchmarks.gpu.row import Row, check
 from benchmarks.gpu.runs import Setting, experiment, simulated
 from lotteryfl.common.errors import LotteryFLError
 
-SECONDS = 40.0
+SECONDS = 30.0
 
 _ROOT = Path(__file__).parents[3]
 _FOLDERS = ("client", "common", "server", "lotteryfl/running")
@@ -139,6 +139,6 @@ def _refused(setting: Setting) -> Iterator[Row]:
             yield Row(name, "not run: Opacus is not installed here")
             continue
         try:
-            simulated(setting, experiment("cnn", 20, rounds=2, **changes))
+            simulated(setting, experiment("cnn", 20, rounds=2, clients=2, clients_per_round=2, **changes))
         except LotteryFLError as error:
             yield check(name, False, str(error))

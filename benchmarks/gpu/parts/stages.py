@@ -16,7 +16,7 @@ from lotteryfl.client.work.keptdata import KeptData
 from lotteryfl.client.work.planrun import PlanRun
 from lotteryfl.client.work.workplace import Workplace
 
-SECONDS = 25.0
+SECONDS = 20.0
 
 STAGES: dict[str, tuple[Any, str]] = {
     "copy of the model": (work.AssignmentRunner, "_prepare"),

@@ -10,7 +10,7 @@ from benchmarks.gpu.machine import Busy
 from benchmarks.gpu.row import Row
 from benchmarks.gpu.runs import Pace, Setting, experiment, worked
 
-SECONDS = 100.0
+SECONDS = 80.0
 
 WORKERS = (1, 2, 4, 8)
 CLIENTS = 16

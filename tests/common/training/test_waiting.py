@@ -9,10 +9,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lotteryfl.common.packedmasks import bits_of, gather_there, mask_of, pack, scatter_there
 from lotteryfl.common.pruning.pruned import Pruned
+from lotteryfl.common.training.examples import Examples
 from lotteryfl.common.training.loop import train_by_recipe
+from lotteryfl.common.training.objective import Labelled
 from lotteryfl.common.training.recipe import Recipe, TrainingSettings
 from lotteryfl.common.training.steps import Steps, mask_gradients
-from tests.support.devices import ELSEWHERE
+from tests.support.devices import DEVICES, ELSEWHERE
 
 WAITING = {
     torch.ops.aten._local_scalar_dense.default,
@@ -93,3 +95,21 @@ def test_masks_move_values_elsewhere_without_waiting() -> None:
     assert mask_of(bits_of(mask), (3, 7)).shape == (3, 7)
     assert gather_there(flat, mask, 5).shape == (5,)
     scatter_there(torch.empty(5, device=ELSEWHERE), mask, flat)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_batches_of_what_does_not_fit_on_a_device_are_the_same(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, labels = torch.randn(7, 3), torch.arange(7)
+    there = torch.device(device)
+    fitting = Examples((inputs, labels), there, Labelled())
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 1 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    large = Examples((inputs, labels), there, Labelled())
+    for batches in (lambda of: of.in_order(3), lambda of: of.shuffled(torch.Generator().manual_seed(1), 3)):
+        pairs = list(zip(batches(fitting), batches(large), strict=True))
+        assert [batch.size for batch, _ in pairs] == [3, 3, 1]
+        for batch, other in pairs:
+            for part, its in zip(batch.content, other.content, strict=True):
+                assert part.device.type == its.device.type == device
+                assert torch.equal(part, its)
