@@ -70,7 +70,7 @@ def test_the_table_has_every_part_whatever_has_been_done(tmp_path: Path) -> None
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
 def test_without_a_card_it_ends_with_one_line(tmp_path: Path) -> None:
-    command = [*MODULE, "--out", tmp_path / "GPU.md"]
+    command = [*MODULE, "--out", str(tmp_path / "GPU.md")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "gpu-check: torch finds no accelerator here; DEVICE=cpu QUICK=1 is a dry run on the CPU\n"
@@ -79,7 +79,7 @@ def test_without_a_card_it_ends_with_one_line(tmp_path: Path) -> None:
 
 def test_killed_in_a_part_it_leaves_a_table_of_what_was_found(tmp_path: Path) -> None:
     table = tmp_path / "GPU.md"
-    command = [*MODULE, "masks", "stages", "--device", "cpu", "--quick", "--out", table]
+    command = [*MODULE, "masks", "stages", "--device", "cpu", "--quick", "--out", str(table)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
@@ -93,7 +93,7 @@ def test_killed_in_a_part_it_leaves_a_table_of_what_was_found(tmp_path: Path) ->
 @pytest.mark.slow
 def test_a_dry_run_of_all_of_it_holds(tmp_path: Path) -> None:
     table = tmp_path / "GPU.md"
-    command = [*MODULE, "--device", "cpu", "--quick", "--out", table]
+    command = [*MODULE, "--device", "cpu", "--quick", "--out", str(table)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     text = table.read_text(encoding="utf-8")
