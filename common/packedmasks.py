@@ -80,8 +80,6 @@ def mask_of(bits: Tensor, shape: Sequence[int]) -> Tensor:
 
 def gather_there(flat: Tensor, kept: Tensor, count: int) -> Tensor:
     """Return the `count` kept elements of a flat tensor by a bool mask; a device is not waited for to count them."""
-    if flat.device.type == "mps":  # has no nonzero_static
-        return flat[kept]
     return flat[torch.nonzero_static(kept, size=count).flatten()]
 
 

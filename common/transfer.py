@@ -84,14 +84,15 @@ def home_of(tensors: Iterable[Tensor], device: torch.device) -> torch.device:
 
 
 def spare_memory(device: torch.device) -> int:
-    """Return the bytes that what only saves time may still take of a device: half of its memory stays free.
+    """Return the bytes that what only saves time may still take of a device.
 
-    Of a device without memory of its own, or of one of which nobody knows, nothing.
+    Half of its memory stays free, and as much as this process has ever had in use. Of a device without memory of its
+    own, or of one of which nobody knows, it may take nothing.
     """
     if device.type != "cuda":
         return 0
     free, total = _memory(device)
-    return max(0, free - total // 2)
+    return max(0, free - max(total // 2, torch.cuda.max_memory_allocated(device)))
 
 
 def _memory(device: torch.device) -> tuple[int, int]:

@@ -25,8 +25,8 @@ class KeptData:
         Args:
             task: whose data.
             device: where it is kept.
-            most: bytes, of all clients together; None: what leaves half of the device's own memory free, whoever else
-                works there, and nothing where the device has none of its own.
+            most: bytes, of all clients together; None: what leaves enough of the device's own memory free, whoever
+                else works there (`spare_memory`), and nothing where the device has none of its own.
         """
         self._task = task
         self._device = device

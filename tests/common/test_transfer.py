@@ -93,19 +93,23 @@ def test_counts_are_fetched_in_their_order(device: str) -> None:
     assert fetched_counts([]) == []
 
 
-def memory(monkeypatch: pytest.MonkeyPatch, *, free: int, total: int, reserved: int = 0, allocated: int = 0) -> None:
+def memory(
+    monkeypatch: pytest.MonkeyPatch, *, free: int, total: int, reserved: int = 0, allocated: int = 0, peak: int = 0
+) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, total))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak)
 
 
 @pytest.mark.parametrize(
-    ("free", "reserved", "allocated", "spare"), [(100, 0, 0, 50), (60, 0, 0, 10), (50, 30, 10, 20), (10, 30, 30, 0)]
+    ("free", "reserved", "allocated", "peak", "spare"),
+    [(100, 0, 0, 0, 50), (60, 0, 0, 0, 10), (50, 30, 10, 20, 20), (10, 30, 30, 30, 0), (40, 50, 5, 60, 25)],
 )
-def test_half_of_a_devices_memory_stays_free_of_what_only_saves_time(
-    free: int, reserved: int, allocated: int, spare: int, monkeypatch: pytest.MonkeyPatch
+def test_half_of_a_devices_memory_and_what_work_took_stay_free_of_what_only_saves_time(
+    free: int, reserved: int, allocated: int, peak: int, spare: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory(monkeypatch, free=free, total=100, reserved=reserved, allocated=allocated)
+    memory(monkeypatch, free=free, total=100, reserved=reserved, allocated=allocated, peak=peak)
     assert spare_memory(CUDA) == spare
     assert spare_memory(torch.device("cpu")) == 0
 
