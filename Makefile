@@ -20,7 +20,7 @@ FLOWER := flwr==1.42.0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-extras coverage lint audit format protos protos-check \
-  chaos soak fuzz bench bench-peer profile clean
+  chaos soak fuzz bench bench-peer profile gpu-check clean
 .NOTPARALLEL: # one pip at a time
 
 help: ## list the targets
@@ -116,6 +116,11 @@ bench-peer: $(READY_TO_DEVELOP) $(PEER)/.ready ## whole rounds beside Flower's, 
 
 profile: $(READY_TO_DEVELOP) $(READY_TO_PROFILE) ## where a sparse round's time goes, and a fleet's: benchmarks/profile.svg (Linux)
 	$(BIN)/python -m benchmarks.profile
+
+# Where there is a card and no package index, GPU_PYTHON=python3 is whose torch and packages are used; nothing is installed.
+gpu-check: $(if $(GPU_PYTHON),,$(READY_TO_DEVELOP)) ## what holds on an accelerator, how fast it is: OUT=FILE ONLY=bits; DEVICE=cpu QUICK=1: dry
+	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(or $(GPU_PYTHON),$(BIN)/python) -m benchmarks.gpu \
+	  $(DEVICE:%=--device %) $(if $(QUICK),--quick) $(OUT:%=--out %) $(SECONDS:%=--seconds %) $(ONLY)
 
 clean: ## remove .venv and caches
 	rm -rf .venv $(LIBRARIES) $(PEER) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

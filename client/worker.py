@@ -59,8 +59,8 @@ class WorkerSettings:
     """Take part also with another version of the task than the coordinator's."""
     index_file: str = ""
     """Who holds what, where the experiment says it by a file; empty: of its name, in `data_dir`."""
-    keep_data: int = 0
-    """Bytes of clients' data that may stay on the device between assignments."""
+    keep_data: int | None = None
+    """Bytes of clients' data that may stay on the device between assignments; None: see `KeptData`."""
 
 
 class RunChangedError(LotteryFLError):

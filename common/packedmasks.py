@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.transfer import sent, to_host
 
 PackedMask = npt.NDArray[np.uint8]
 Masks = Mapping[str, PackedMask]
@@ -24,6 +26,7 @@ BLOCK = 1 << 16
 """Elements worked on at a time: a block's values and indices stay in the processor's cache."""
 
 _ALL_KEPT = np.full(BLOCK // 64 + 1, 0xFF, np.uint8)
+CPU = torch.device("cpu")
 
 _BIT_TYPES = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -35,20 +38,55 @@ def packed_size(numel: int) -> int:
 
 def pack(mask: Tensor) -> PackedMask:
     """Pack a mask of any shape, dtype and device: an element is kept where it is not zero."""
-    kept = mask.detach().reshape(-1).to(torch.bool).cpu().numpy()
+    if mask.device.type != "cpu":
+        return bits_of(mask).cpu().numpy()
+    kept = mask.detach().reshape(-1).to(torch.bool).numpy()
     return np.packbits(kept, bitorder="little")
 
 
-def unpack(packed: PackedMask, shape: Sequence[int]) -> Tensor:
-    """Return the mask as a bool tensor of `shape` on the CPU.
+def pack_all(masks: Mapping[str, Tensor]) -> dict[str, PackedMask]:
+    """Pack masks by name, and wait once for those that are on a device."""
+    there = {name: bits_of(mask) for name, mask in masks.items() if mask.device.type != "cpu"}
+    fetched = {name: bits.numpy().copy() for name, bits in to_host(there).items()}  # not in pinned memory: it is kept
+    return {name: fetched[name] if name in fetched else pack(mask) for name, mask in masks.items()}
+
+
+def unpack(packed: PackedMask, shape: Sequence[int], device: torch.device = CPU) -> Tensor:
+    """Return the mask as a bool tensor of `shape` on a device, to which its bits alone travel.
 
     Raises:
         ValueError: `packed` is not a mask over that many elements.
     """
     size = torch.Size(shape)
     _check_length(packed, size.numel())
+    if device.type != "cpu":
+        return mask_of(sent(torch.from_numpy(packed), device), size)
     bits = np.unpackbits(packed, count=size.numel(), bitorder="little")
     return torch.from_numpy(bits).view(torch.bool).view(size)
+
+
+def bits_of(mask: Tensor) -> Tensor:
+    """Return the bytes of a packed mask, made where the mask is; on the CPU `pack` is faster."""
+    kept = (mask.detach().reshape(-1) != 0).to(torch.uint8)
+    eights = functional.pad(kept, (0, -kept.numel() % 8)).view(-1, 8)
+    return (eights << torch.arange(8, dtype=torch.uint8, device=mask.device)).sum(dim=1, dtype=torch.uint8)
+
+
+def mask_of(bits: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the mask as a bool tensor of `shape`, made where the bytes are; on the CPU `unpack` is faster."""
+    size = torch.Size(shape)
+    eights = (bits[:, None] >> torch.arange(8, dtype=torch.uint8, device=bits.device)) & 1
+    return eights.view(-1)[: size.numel()].view(torch.bool).view(size)
+
+
+def gather_there(flat: Tensor, kept: Tensor, count: int) -> Tensor:
+    """Return the `count` kept elements of a flat tensor by a bool mask; a device is not waited for to count them."""
+    return flat[torch.nonzero_static(kept, size=count).flatten()]
+
+
+def scatter_there(values: Tensor, kept: Tensor, flat: Tensor) -> None:
+    """Write values to the kept positions of a flat tensor, and 0 to all others; likewise."""
+    flat.zero_().masked_scatter_(kept, values)
 
 
 def count(packed: PackedMask) -> int:
@@ -137,7 +175,7 @@ def gather(values: Tensor, packed: PackedMask, positions: Positions | None = Non
     _check_length(packed, values.numel())
     flat = values.detach().reshape(-1)
     if flat.device.type != "cpu":
-        return flat[unpack(packed, flat.shape).to(flat.device)]
+        return gather_there(flat, unpack(packed, flat.shape, flat.device), count(packed))
     kept = torch.empty(count(packed), dtype=values.dtype)
     source, target = _bits(flat), _bits(kept)
     if positions is not None:
@@ -177,7 +215,7 @@ def scatter(kept: Tensor, packed: PackedMask, out: Tensor, positions: Positions 
         raise ValueError(f"out has strides {out.stride()}, expected a contiguous tensor")
     flat = out.detach().view(-1)
     if flat.device.type != "cpu":
-        flat.zero_()[unpack(packed, flat.shape).to(flat.device)] = kept.detach()
+        scatter_there(kept.detach(), unpack(packed, flat.shape, flat.device), flat)
         return
     source, target = _bits(kept.detach().contiguous()), _bits(flat)
     if positions is not None:

@@ -149,6 +149,16 @@ def test_the_peer_is_in_an_environment_of_its_own(make: Make, target: str) -> No
     assert not any(name in planned for name in (".venv-peer", "flwr", "benchmarks.peer"))
 
 
+def test_a_card_is_checked_by_a_python_that_is_there_or_by_venvs(make: Make) -> None:
+    planned = make(
+        "--dry-run", "gpu-check", "GPU_PYTHON=python3", "DEVICE=cpu", "QUICK=1", "OUT=GPU.md", "ONLY=bits"
+    ).stdout
+    assert "pip" not in planned
+    assert "python3 -m benchmarks.gpu" in planned
+    assert " ".join(planned.replace("\\", " ").split()).endswith("--device cpu --quick --out GPU.md bits")
+    assert "--editable '.[dev]'" in make("--dry-run", "gpu-check", "PYTHON=python3.11").stdout
+
+
 def test_a_checkout_without_links_is_told_how_to_get_them(make: Make, tmp_path: Path) -> None:
     """Git writes a link's text into a file where core.symlinks is false, as on Windows."""
     python(tmp_path / "path", "python3.11", "3.11")

@@ -34,6 +34,7 @@ from lotteryfl.common.tasks.base import augment_of
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.training.loop import OnStep
 from lotteryfl.common.training.steps import check_recipe
+from lotteryfl.common.transfer import copy_into, to_device, to_host
 from lotteryfl.common.usercode import belonging_to, first_line
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.format import WireFormat
@@ -79,7 +80,7 @@ class AssignmentRunner:
         initial: Mapping[str, Tensor],
         device: torch.device,
         max_memory: Bound | None = None,
-        keep_data: int = 0,
+        keep_data: int | None = None,
         on_tight: Callable[[str], object] | None = None,
     ) -> None:
         """Build the task's model, of which every assignment gets a copy.
@@ -92,7 +93,7 @@ class AssignmentRunner:
             initial: θ_0 by plain name; read, never changed.
             device: where to evaluate and train.
             max_memory: what the work may take of the machine's memory; None: what there is.
-            keep_data: bytes of clients' data that may stay on the device between assignments.
+            keep_data: bytes of clients' data that may stay on the device between assignments; None: see `KeptData`.
             on_tight: is told what is too much where the work fits, but not with the next assignment beside it; None:
                 there is none.
 
@@ -139,7 +140,7 @@ class AssignmentRunner:
         What a model keeps beside the tensors that travel, such as attributes that its forward sets, would otherwise
         go from client to client on one worker, and not between two. Parameters that arrive have no values before.
         """
-        return self._workplace_of(own_copy(self._pristine, self._task.name, self._arriving).to(self._device))
+        return self._workplace_of(own_copy(self._pristine, self._task.name, self._arriving, self._device))
 
     def load(
         self,
@@ -259,11 +260,14 @@ class AssignmentRunner:
         wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
         digest = Digest(assignment.mask_digest) if done.masks is masks else Digest("")
+        values = to_host(values)
         return Outcome(done.trained.examples, metrics, done.masks, digest or mask_digest(done.masks), values | update)
 
     def _look_at(self, client: int, data: ClientData, everybodys: Dataset[Any] | None) -> None:
         """Find out before any work is done whether it can be, on these data and in the memory that there is."""
         need = self._need_of(activations=self._probe.look(client, data, everybodys))
+        if self._data.nbytes and need.excess(self._max_memory, self._data.room(), "this worker takes on"):
+            self._data.clear()  # it only saves time
         room = self._data.room()
         if excess := need.excess(self._max_memory, room, "this worker takes on"):
             raise TaskError(f"client {client} of task {self._task.name}: the work takes {excess}")
@@ -273,14 +277,15 @@ class AssignmentRunner:
     def _measure(self, shared: Mapping[str, Tensor], data: Dataset[Any]) -> pb.Evaluation:
         """Score the shared model; no model and no generator that the work comes to knows of it."""
         workplace = self.new_workplace()
-        for spec in self._wire.table:
-            workplace.items[spec.name].tensor.detach().copy_(shared[spec.name])
+        moving = [spec.name for spec in self._wire.table]
+        copy_into({name: workplace.items[name].tensor.detach() for name in moving}, shared)
         with seeded(0, self._device):
             return workplace.evaluate(data)
 
     def _load(self, workplace: Workplace, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:
         workplace.prune({} if own else masks)
         tensors = {name: item.tensor.detach() for name, item in workplace.items.items()}
+        entries = to_device(entries, self._device)
         for key, value in entries.items():
             if key.startswith(KEPT) and value.is_floating_point() and not own:
                 value.add_(0)  # a kept 0 is +0, as training has it in a pruned weight

@@ -10,6 +10,7 @@ from lotteryfl.common.memory.bounds import Bound, device_bound
 from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.common.tasks.parts import is_in_memory
 from lotteryfl.common.training.structure import Rows, mapped, tensors_in
+from lotteryfl.common.transfer import sent, spare_memory
 
 
 class KeptData:
@@ -18,13 +19,14 @@ class KeptData:
     A client's data is the same at every assignment, and nobody writes into it: batches are copies.
     """
 
-    def __init__(self, task: Task, device: torch.device, most: int) -> None:
+    def __init__(self, task: Task, device: torch.device, most: int | None) -> None:
         """Keep nothing yet.
 
         Args:
             task: whose data.
             device: where it is kept.
-            most: bytes, of all clients together.
+            most: bytes, of all clients together; None: what leaves enough of the device's own memory free, whoever
+                else works there (`spare_memory`), and nothing where the device has none of its own.
         """
         self._task = task
         self._device = device
@@ -43,11 +45,9 @@ class KeptData:
             self._kept.move_to_end(client)
             return self._kept[client]
         data = self._task.client_data(client)
-        size = _size(data) if self._most else None
-        if size is None or size > self._most:
+        size = None if self._most == 0 else _size(data)
+        if size is None or not self._has_room(size):
             return data
-        while self.nbytes + size > self._most:
-            self._forget(next(iter(self._kept)))
         kept = ClientData(*(_moved(part, self._device) for part in vars(data).values()))
         self._kept[client] = kept
         self.nbytes += size
@@ -67,6 +67,16 @@ class KeptData:
         self._kept.clear()
         self.nbytes = 0
 
+    def _has_room(self, size: int) -> bool:
+        """Say whether so much more may be kept, and where the bound is set, forget what has to go for it."""
+        if self._most is None:
+            return size <= spare_memory(self._device)
+        if size > self._most:
+            return False
+        while self.nbytes + size > self._most:
+            self._forget(next(iter(self._kept)))
+        return True
+
     def _forget(self, client: int) -> None:
         self.nbytes -= _size(self._kept.pop(client)) or 0
 
@@ -81,7 +91,7 @@ def _size(data: ClientData) -> int | None:
 
 
 def _moved(part: Dataset[Any], device: torch.device) -> Dataset[Any]:
-    content = mapped(lambda tensor: tensor.to(device), _content(part))
+    content = mapped(lambda tensor: sent(tensor, device), _content(part))
     return TensorDataset(*content) if isinstance(part, TensorDataset) else Rows(content)
 
 

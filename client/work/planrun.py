@@ -95,10 +95,11 @@ class PlanRun:
     @contextmanager
     def _in_pruned_state(self) -> Iterator[None]:
         """Have the model as torch's pruning has it, for what changes masks; then they are in force as they are."""
-        table = self._workplace.table
-        set_masks(self._model, {n: packedmasks.unpack(m, table[n].shape) for n, m in self._workplace.in_force.items()})
+        table, device = self._workplace.table, self._workplace.device
+        in_force = self._workplace.in_force.items()
+        set_masks(self._model, {name: packedmasks.unpack(mask, table[name].shape, device) for name, mask in in_force})
         yield
-        masks = {name: packedmasks.pack(mask) for name, mask in named_masks(self._model).items()}
+        masks = packedmasks.pack_all(named_masks(self._model))
         make_plain(self._model)
         self._workplace.prune(masks)
 

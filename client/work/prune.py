@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from lotteryfl.common.packedmasks import Masks
-from lotteryfl.common.pruning.magnitude import Weight, count_pruned, masks_without_smallest
-from lotteryfl.common.pruning.modeltensors import ModelTensor
+from lotteryfl.common.pruning.magnitude import Weight, counts_pruned, masks_without_smallest
 from lotteryfl.common.pruning.prunable import Prunable, prunable_tensors
 from lotteryfl.common.pruning.prune import get_prune_summary, prune_fixed_amount
 from lotteryfl.common.pruning.rows import prune_rows
 from lotteryfl.common.pruning.step import weights_to_prune
+from lotteryfl.common.transfer import fetched_counts
 from lotteryfl.common.wire.payload import prunable_weights
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -62,17 +62,15 @@ def mask_change(model: nn.Module, earlier: Mapping[str, Tensor], prune: pb.Plan.
     summary = get_prune_summary(model, prunable)
     total_left = summary.total - summary.pruned
     amount = weights_to_prune(prune, summary.total, total_left)
+    pruned = dict(zip(found, counts_pruned([item.mask for item in found]), strict=True))
     groups = [found] if prune.scope == pb.Plan.GLOBAL else [[item] for item in found]
-    differing = 0
+    differing: list[Tensor] = []
     for group in groups:
-        left = sum(item.tensor.numel() - count_pruned(item.mask) for item in group)
+        left = sum(item.tensor.numel() - pruned[item] for item in group)
         count = round(amount * left / total_left)
-        now = _next_masks(group, {item.name: item.tensor for item in group}, count)
-        then = _next_masks(group, earlier, count)
-        differing += sum(int((a != b).sum()) for a, b in zip(now, then, strict=True))
-    return differing / summary.total
-
-
-def _next_masks(group: list[ModelTensor], values: Mapping[str, Tensor], count: int) -> list[Tensor]:
-    weights = [Weight(values[item.name], item.mask, count_pruned(item.mask)) for item in group]
-    return list(masks_without_smallest(weights, count))
+        now, then = (
+            masks_without_smallest([Weight(values[item.name], item.mask, pruned[item]) for item in group], count)
+            for values in ({item.name: item.tensor for item in group}, earlier)
+        )
+        differing += [(a != b).sum() for a, b in zip(now, then, strict=True)]
+    return sum(fetched_counts(differing)) / summary.total

@@ -17,6 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lotteryfl.common.pruning.bisection import masks_above
+from lotteryfl.common.transfer import fetched_counts
+
 _BLOCK = 1 << 17
 """Elements worked on at a time: temporaries stay in the processor's cache."""
 
@@ -44,6 +47,15 @@ def count_pruned(mask: Tensor | None) -> int:
     return mask.numel() - sum(int(part.sum(dtype=torch.float32)) for part in parts)
 
 
+def counts_pruned(masks: Sequence[Tensor | None]) -> list[int]:
+    """Return how many weights each mask prunes; masks on a device are waited for once."""
+    there = {index: mask for index, mask in enumerate(masks) if mask is not None and mask.device.type != "cpu"}
+    kept = dict(zip(there, fetched_counts(mask.sum(dtype=torch.int64) for mask in there.values()), strict=True))
+    return [
+        there[index].numel() - kept[index] if index in there else count_pruned(mask) for index, mask in enumerate(masks)
+    ]
+
+
 def masks_without_smallest(weights: Iterable[Weight], count: int) -> Iterator[Tensor]:
     """Yield masks that prune the `count` smallest magnitudes, on top of what is pruned already.
 
@@ -61,6 +73,9 @@ def masks_without_smallest(weights: Iterable[Weight], count: int) -> Iterator[Te
     waiting = deque(weights)
     del weights
     dtype = reduce(torch.promote_types, (weight.values.dtype for weight in waiting), torch.float32)
+    if _are_on_one_accelerator(waiting) and (rank := count + sum(weight.pruned for weight in waiting)):
+        yield from masks_above([(weight.values, weight.mask) for weight in waiting], rank, dtype)
+        return
     threshold = _threshold(waiting, count, dtype)
     while waiting:
         yield threshold.mask(waiting.popleft(), dtype)
@@ -89,6 +104,11 @@ class _Threshold:
                 self.ties -= indices.numel()
                 self.ties_to_prune = max(0, self.ties_to_prune - indices.numel())
         return mask
+
+
+def _are_on_one_accelerator(weights: Sequence[Weight]) -> bool:
+    devices = {weight.values.device for weight in weights}
+    return len(devices) == 1 and devices.pop().type != "cpu"
 
 
 def _threshold(weights: Sequence[Weight], count: int, dtype: torch.dtype) -> _Threshold:

@@ -129,6 +129,9 @@ def zero_pruned(tensor: Tensor, mask: Tensor | None) -> None:
     if mask is None:
         return
     with torch.no_grad():
+        if tensor.device.type != "cpu":  # the same bits, and nobody waits to learn what is in it
+            tensor.add_(0).masked_fill_(mask == 0, 0)
+            return
         tensor.mul_(mask).add_(0)  # a tenth of the time of masked_fill_; adding makes +0 of -0
         if not bool(tensor.sum().isfinite()):
             tensor.masked_fill_(mask == 0, 0)  # 0 × NaN is NaN

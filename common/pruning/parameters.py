@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lotteryfl.common.names import Digest
 from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.pruning.state import refresh_all, settle, where_made
+from lotteryfl.common.transfer import copy_into
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -48,8 +49,7 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     for item in found:
         item.check_fits(tensors[item.name])
     with where_made(model), torch.no_grad():
-        for item in found:
-            item.tensor.copy_(tensors[item.name])
+        copy_into({item.name: item.tensor for item in found}, tensors)
         refresh_all(model)
 
 
@@ -109,7 +109,7 @@ def copy_model(
     """
     with where_made(model):
         copies: dict[int, object] = {
-            id(parameter): nn.Parameter(torch.empty_like(parameter), parameter.requires_grad)
+            id(parameter): nn.Parameter(torch.empty_like(parameter, device=device), parameter.requires_grad)
             for parameter in unset
             if type(parameter) is nn.Parameter
         }

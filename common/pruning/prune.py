@@ -12,12 +12,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lotteryfl.common.pruning.magnitude import Weight, count_pruned, masks_without_smallest
+from lotteryfl.common.pruning.magnitude import Weight, counts_pruned, masks_without_smallest
 from lotteryfl.common.pruning.modeltensors import ModelTensor, model_tensors, zero_pruned
 from lotteryfl.common.pruning.parameters import set_masks
 from lotteryfl.common.pruning.prunable import Prunable, counted_tensors, is_prunable, prunable_tensors
 from lotteryfl.common.pruning.state import refresh_all, settle, where_made
 from lotteryfl.common.pruning.summary import PruneRow, PruneSummary
+from lotteryfl.common.transfer import copy_into
 
 Scope = Literal["global", "layer"]
 """`global`: one threshold over all prunable weights. `layer`: one for each tensor."""
@@ -83,7 +84,7 @@ def prune_fixed_amount(
     for item in found:
         item.check_can_prune()
     groups = _groups(found, scope)
-    pruned = {item: count_pruned(item.mask) for item in found}
+    pruned = dict(zip(found, counts_pruned([item.mask for item in found]), strict=True))
     counts = [_count_to_prune(amount, group, pruned) for group in groups]  # all, before anything is changed
     with where_made(model):
         for group, count in zip(groups, counts, strict=True):
@@ -109,7 +110,8 @@ def get_prune_summary(model: nn.Module, prunable: Prunable = "matrices") -> Prun
     Raises:
         ValueError: unknown `prunable`, or a lazy parameter has no shape yet.
     """
-    return PruneSummary(tuple(map(_row, counted_tensors(model, prunable))))
+    found = counted_tensors(model, prunable)
+    return PruneSummary(tuple(map(_row, found, counts_pruned([item.mask for item in found]))))
 
 
 def density(model: nn.Module, prunable: Prunable = "matrices") -> float:
@@ -197,8 +199,8 @@ def rewind(model: nn.Module, initial: Mapping[str, Tensor], *, everything: bool 
                 "made before training, as {name: tensor.clone() for name, tensor in model.state_dict().items()}"
             )
     with where_made(model), torch.no_grad():
+        copy_into({item.name: item.tensor for item in chosen}, initial)
         for item in chosen:
-            item.tensor.copy_(initial[item.name])
             zero_pruned(item.tensor, item.mask)
         refresh_all(model)
 
@@ -256,6 +258,6 @@ def _count_to_prune(amount: float, group: Sequence[ModelTensor], pruned: Mapping
     return int(amount)
 
 
-def _row(item: ModelTensor) -> PruneRow:
+def _row(item: ModelTensor, pruned: int) -> PruneRow:
     module, weight_name = item.owners[0]
-    return PruneRow(str(module), item.name, weight_name, total=item.tensor.numel(), pruned=count_pruned(item.mask))
+    return PruneRow(str(module), item.name, weight_name, total=item.tensor.numel(), pruned=pruned)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from lotteryfl.common import packedmasks
@@ -22,10 +23,11 @@ class Pruned:
 
     @cached_property
     def mask(self) -> Tensor:
-        """Ones and zeros, of the weight's shape, dtype and device; made when it is first asked for."""
+        """Ones and zeros, as the weight lies in memory; made when it is first asked for."""
         if isinstance(self._mask, Tensor):
             return self._mask
-        return packedmasks.unpack(self._mask, self.tensor.shape).to(self.tensor.device, self.tensor.dtype)
+        kept = packedmasks.unpack(self._mask, self.tensor.shape, self.tensor.device)
+        return torch.empty_like(self.tensor, requires_grad=False).copy_(kept)
 
     def settle(self) -> None:
         """Set what is pruned to exactly 0 again; nothing has changed it where nobody has asked for the mask."""

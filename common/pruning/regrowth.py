@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from lotteryfl.common.pruning.magnitude import counts_pruned
 from lotteryfl.common.pruning.modeltensors import ModelTensor, model_tensors, zero_pruned
 from lotteryfl.common.pruning.state import settle, where_made
 
@@ -32,14 +33,14 @@ def exchange_weights(model: nn.Module, rate: float, gradients: Mapping[str, Tens
             shape = None if gradient is None else list(gradient.shape)
             raise ValueError(f"gradient of {item.name!r}: shape {shape}, expected {list(item.tensor.shape)}")
     with where_made(model):
-        for item, mask in masked:
-            _exchange(item, mask, rate, gradients[item.name])
+        for (item, mask), pruned in zip(masked, counts_pruned([mask for _, mask in masked]), strict=True):
+            count = min(round(rate * (mask.numel() - pruned)), pruned)
+            _exchange(item, mask, count, gradients[item.name])
         settle(model)
 
 
-def _exchange(item: ModelTensor, mask: Tensor, rate: float, gradient: Tensor) -> None:
+def _exchange(item: ModelTensor, mask: Tensor, count: int, gradient: Tensor) -> None:
     kept = mask.reshape(-1) != 0
-    count = min(round(rate * int(kept.sum())), int((~kept).sum()))
     magnitudes = item.tensor.detach().reshape(-1).abs().masked_fill(~kept, torch.inf)
     leaving = magnitudes.sort(stable=True).indices[:count]
     scores = gradient.reshape(-1).abs().masked_fill(kept, -1)  # who leaves cannot enter again at once

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 from lotteryfl.common.errors import TaskError
@@ -9,19 +10,22 @@ from lotteryfl.common.pruning.parameters import copy_model
 from lotteryfl.common.usercode import first_line
 
 
-def own_copy(model: nn.Module, task: str, unset: Iterable[Tensor] = ()) -> nn.Module:
+def own_copy(
+    model: nn.Module, task: str, unset: Iterable[Tensor] = (), device: torch.device | None = None
+) -> nn.Module:
     """Return a copy of a model that has nothing in common with it, whatever it keeps beside its tensors.
 
     Args:
         model: as the task built it.
         task: the task's name.
         unset: parameters whose values are set next; they are not copied.
+        device: where the copy lives; None: where the model does.
 
     Raises:
         TaskError: it cannot be copied, or a copy has tensors in common with it.
     """
     try:
-        copied = copy_model(model, unset=unset)
+        copied = copy_model(model, device, unset=unset)
     except Exception as error:
         raise TaskError(
             f"task {task}: its model cannot be copied by copy.deepcopy, and every assignment needs a copy of its own: "

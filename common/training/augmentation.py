@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.training.examples import Batch
+from lotteryfl.common.transfer import sent
 
 OwnAugment = Callable[[Any, torch.Generator], Any]
 """(batch, generator on the batch's device) → batch, a task's `augment`."""
@@ -101,7 +102,7 @@ def _contrast(images: Tensor, random: torch.Generator) -> Tensor:
 
 def _uniform(images: Tensor, random: torch.Generator) -> Tensor:
     """Return a number in [0, 1) for every image, of shape (examples, 1, 1, 1)."""
-    return torch.rand((len(images), 1, 1, 1), generator=random).to(images.device, images.dtype)
+    return sent(torch.rand((len(images), 1, 1, 1), generator=random).to(images.dtype), images.device)
 
 
 def _strength(images: Tensor, random: torch.Generator) -> Tensor:
@@ -110,7 +111,7 @@ def _strength(images: Tensor, random: torch.Generator) -> Tensor:
 
 def _integers(below: int, examples: int, random: torch.Generator, images: Tensor) -> Tensor:
     """Return an integer from 0 for every image, of shape (examples, 1)."""
-    return torch.randint(below, (examples, 1), generator=random).to(images.device)
+    return sent(torch.randint(below, (examples, 1), generator=random), images.device)
 
 
 def _within(size: int, examples: int, random: torch.Generator, images: Tensor) -> Tensor:

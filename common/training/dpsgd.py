@@ -30,6 +30,7 @@ from lotteryfl.common.training.loop import (
 )
 from lotteryfl.common.training.objective import Objective, batch_loss, require_mean
 from lotteryfl.common.training.recipe import Recipe
+from lotteryfl.common.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -158,11 +159,12 @@ def _backward(
 def _add_noise(gradients: Iterable[Tensor], deviation: float, source: Source) -> None:
     """Add noise to what a step goes by: of no generator, whose seed would give all of it away.
 
-    In float64 and on the CPU, whatever the device: not every device has float64.
+    It is drawn on the CPU, whatever the device, and added in float64: on CUDA, which has it, else on the CPU too.
     """
     for gradient in gradients:
         noise = gaussian(gradient.numel(), deviation, source).view(gradient.shape)
-        gradient.copy_(noise.add_(gradient.cpu()).to(gradient.dtype))
+        noise = sent(noise, gradient.device if gradient.device.type == "cuda" else noise.device)
+        gradient.copy_(noise.add_(gradient.to(noise.device)).to(gradient.dtype))
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from torch.utils.data import TensorDataset
 from lotteryfl.common.training.given import Data, dataset_of, is_stream, stream_length
 from lotteryfl.common.training.loaded import Loaded, Reader
 from lotteryfl.common.training.objective import Labelled, Objective
-from lotteryfl.common.training.structure import Rows, is_tensors, mapped, moved
+from lotteryfl.common.training.structure import Rows, is_tensors, mapped, moved, tensors_in
+from lotteryfl.common.transfer import home_of, sent
 
 
 class Batch(NamedTuple):
@@ -47,10 +48,14 @@ class Examples:
         self._rows: TensorDataset | Rows | None = None
         self.is_stream = is_stream(source.data)
         """Whether they come in an order of their own, and nobody knows how many before they have come."""
+        self._home = device
+        """Where the rows lie; batches of what is too large for the device go there one by one."""
         if is_tensors(source.data) and source.collate is Loaded.collate:
-            self._rows = TensorDataset(*(_movable(tensor).to(device) for tensor in source.data.tensors))
+            self._home = home_of(source.data.tensors, device)
+            self._rows = TensorDataset(*(_movable(tensor).to(self._home) for tensor in source.data.tensors))
         elif type(source.data) is Rows and source.collate is Loaded.collate:
-            self._rows = Rows(mapped(lambda tensor: _movable(tensor).to(device), source.data.content))
+            self._home = home_of(tensors_in(source.data.content), device)
+            self._rows = Rows(mapped(lambda tensor: _movable(tensor).to(self._home), source.data.content))
         elif not self.is_stream:
             self._reader = Reader(source)
 
@@ -89,10 +94,10 @@ class Examples:
         if merge_single and len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
             batches[-2:] = [torch.cat(batches[-2:])]
         if self._rows is not None:
-            for batch in batches:
-                chosen = batch.to(self._device)
+            # The indices of a whole pass go there at once: no batch waits for its own.
+            for chosen in torch.split(sent(order, self._home), [len(batch) for batch in batches]):
                 content = self._rows[chosen] if isinstance(self._rows, TensorDataset) else self._rows.rows(chosen)
-                yield Batch(content, len(batch))
+                yield Batch(content if self._home == self._device else moved(content, self._device), len(chosen))
         else:
             read = self._reader.read([batch.tolist() for batch in batches])
             for batch, content in zip(batches, read, strict=True):

@@ -33,6 +33,7 @@ from lotteryfl.common.training.objective import (
 from lotteryfl.common.training.precision import autocast, weights_in_format
 from lotteryfl.common.training.recipe import Recipe, TrainingSettings, settings_of
 from lotteryfl.common.training.steps import Steps, check_recipe
+from lotteryfl.common.transfer import to_host
 
 OnStep = Callable[[int, int, Tensor], None]
 """(epoch from 1, step from 1 over all epochs, loss of the step, not yet fetched from the device)."""
@@ -329,7 +330,8 @@ def _classified(model: nn.Module, examples: Examples, objective: Labelled, batch
         losses.append(checked_loss(objective, outputs, batch))
         truth.append(objective.labels(batch))
     mean_loss = _weighted_mean(losses, [len(labels) for labels in truth])
-    return classification_metrics(torch.cat(predictions).cpu(), torch.cat(truth).cpu(), mean_loss)
+    found = to_host({"predicted": torch.cat(predictions), "true": torch.cat(truth)})
+    return classification_metrics(found["predicted"], found["true"], mean_loss)
 
 
 def require_gradients(model: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,6 +60,7 @@ class Meter:
         if not isinstance(value, Tensor) or value.numel() != 1:
             form = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise OutputError(f"{what} is {form}: expected one number")
-        if not value.isfinite():
-            raise OutputError(f"{what} = {float(value)}: expected a finite number")
-        return float(value)
+        number = float(value)
+        if not isfinite(number):
+            raise OutputError(f"{what} = {number}: expected a finite number")
+        return number

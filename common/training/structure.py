@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
 from lotteryfl.common.arrays import native
+from lotteryfl.common.transfer import sent
 from lotteryfl.common.usercode import first_line
 
 
@@ -97,7 +98,7 @@ def moved(batch: Any, device: torch.device) -> Any:
         return {key: moved(part, device) for key, part in batch.items()}
     if type(batch) in (tuple, list):
         return type(batch)(moved(part, device) for part in batch)
-    return mapped(lambda tensor: tensor.to(device), batch)
+    return mapped(lambda tensor: sent(tensor, device), batch)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

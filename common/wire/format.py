@@ -189,7 +189,7 @@ class WireFormat:
                 positions = self._positions(packed, tensor.device)
                 packedmasks.scatter(_values(spec, entries, packed, tensor.device), packed, tensor, positions)
             else:
-                tensor.copy_(_whole(spec, entries, packed))
+                tensor.copy_(_whole(spec, entries, packed, tensor.device))
 
     def _gather(self, tensor: Tensor, packed: PackedMask) -> Tensor:
         return packedmasks.gather(tensor, packed, self._positions(packed, tensor.device))
@@ -296,9 +296,7 @@ def _keys(spec: TensorSpec) -> tuple[str, ...]:
     return tuple(prefix + spec.name for prefix in (KEPT, DENSE, SCALE, OWN))
 
 
-def _values(
-    spec: TensorSpec, entries: Mapping[str, Tensor], packed: PackedMask | None, device: torch.device | str
-) -> Tensor:
+def _values(spec: TensorSpec, entries: Mapping[str, Tensor], packed: PackedMask | None, device: torch.device) -> Tensor:
     """Return what has travelled of a tensor, in its own dtype."""
     values, scales = entries[_key(spec, packed)].to(device), entries.get(SCALE + spec.name)
     if values.dtype is spec.dtype:
@@ -306,15 +304,17 @@ def _values(
     return dequantize(values, None if scales is None else scales.to(device))
 
 
-def _whole(spec: TensorSpec, entries: Mapping[str, Tensor], packed: PackedMask | None) -> Tensor:
-    values = _values(spec, entries, packed, "cpu")
+def _whole(
+    spec: TensorSpec, entries: Mapping[str, Tensor], packed: PackedMask | None, device: torch.device = packedmasks.CPU
+) -> Tensor:
+    values = _values(spec, entries, packed, device)
     if packed is None:
         return values
-    whole = torch.empty(spec.shape, dtype=spec.dtype)
+    whole = torch.empty(spec.shape, dtype=spec.dtype, device=device)
     packedmasks.scatter(values, packed, whole)
     if (own := entries.get(OWN + spec.name)) is not None:
-        off = packedmasks.unpack(packedmasks.complement(packed, spec.numel), spec.shape)
-        whole[off] = own
+        off = packedmasks.unpack(packedmasks.complement(packed, spec.numel), spec.shape, device)
+        whole.masked_scatter_(off, own.to(device))
     return whole
 
 

@@ -72,9 +72,9 @@ class ClientRange(click.ParamType[frozenset[int]]):
 @click.option(
     "--keep-data",
     type=click.IntRange(min=0),
-    default=0,
     metavar="MIB",
-    help="Keep clients' data that is tensors in memory on the device between assignments, up to so much. [default: 0]",
+    help="Keep clients' data that is tensors in memory on the device between assignments, up to so much. "
+    "[default: on a CUDA device while half of its memory stays free, else 0]",
 )
 @share_errors_option
 @channel_options
@@ -90,7 +90,7 @@ def work(
     patience: float,
     max_epochs: int,
     max_memory: float | None,
-    keep_data: int,
+    keep_data: int | None,
     share_errors: bool,
     security: ChannelSecurity,
 ) -> None:
@@ -109,7 +109,7 @@ def work(
         share_errors,
         any_task_version,
         index_file,
-        keep_data << 20,
+        None if keep_data is None else keep_data << 20,
     )
     try:
         with Connection(coordinator, patience, security) as connection:

@@ -11,6 +11,7 @@ from torch import Tensor
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.packedmasks import BLOCK, PackedMask
+from tests.support.devices import DEVICES
 
 EDGES = [0, 1, 7, 8, 9, 15, 16, 17, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 8, 2 * BLOCK + 7]
 DTYPES = [
@@ -25,11 +26,6 @@ DTYPES = [
     torch.uint8,
     torch.bool,
 ]
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
-]
-
 numels = st.one_of(st.integers(0, 70), st.sampled_from(EDGES))
 densities = st.sampled_from([0.0, 0.02, 0.2, 0.9, 1.0])
 seeds = st.integers(0, 2**32 - 1)
@@ -130,6 +126,34 @@ def test_gather_is_boolean_indexing_and_scatter_its_inverse(
     out = random_values(numel, dtype, seed + 1)
     packedmasks.scatter(kept, packedmasks.pack(mask), out)
     assert np.array_equal(raw(out), np.where(mask.numpy()[:, None], raw(values), 0))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@settings(deadline=None)
+@given(numels, densities, st.sampled_from(DTYPES), seeds)
+def test_what_a_device_makes_of_masks_is_what_the_cpu_makes(
+    device: str, numel: int, density: float, dtype: torch.dtype, seed: int
+) -> None:
+    mask, values = random_mask(numel, density, seed), random_values(numel, dtype, seed)
+    packed, there = packedmasks.pack(mask), values.to(device)
+    assert packedmasks.bits_of(mask.to(device, torch.float32)).cpu().numpy().tobytes() == packed.tobytes()
+    spread = packedmasks.mask_of(torch.from_numpy(packed).to(device), (numel, 1))
+    assert torch.equal(spread.cpu(), mask.view(-1, 1))
+    kept = packedmasks.gather_there(there, spread.view(-1), packedmasks.count(packed))
+    assert np.array_equal(raw(kept.cpu()), raw(values)[mask.numpy()])
+    out = random_values(numel, dtype, seed + 1).to(device)
+    packedmasks.scatter_there(kept, spread.view(-1), out)
+    assert np.array_equal(raw(out.cpu()), np.where(mask.numpy()[:, None], raw(values), 0))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_masks_by_name_are_packed_and_unpacked_on_a_device(device: str) -> None:
+    masks = {name: random_mask(numel, 0.3).view(2, -1) for name, numel in (("a", 22), ("b", 8))}
+    packed = packedmasks.pack_all({name: mask.to(device, torch.float32) for name, mask in masks.items()})
+    assert list(packed) == ["a", "b"]
+    for name, mask in masks.items():
+        assert packed[name].tobytes() == packedmasks.pack(mask).tobytes() == packedmasks.pack(mask.to(device)).tobytes()
+        assert torch.equal(packedmasks.unpack(packed[name], mask.shape, torch.device(device)).cpu(), mask)
 
 
 @pytest.mark.parametrize("device", DEVICES)

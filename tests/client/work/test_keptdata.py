@@ -15,6 +15,7 @@ from lotteryfl.common.training.structure import Rows
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from tests.client.work.test_assignment import PRUNE, TRAIN, Client
 from tests.support.bench import CPU, TinyTask, tiny_experiment
+from tests.support.devices import DEVICES
 
 ROW = 6 * 4 + 8
 """Bytes of one of TinyTask's examples; client k has 23 + k."""
@@ -72,6 +73,17 @@ def test_what_is_larger_than_the_bound_drives_nothing_out() -> None:
         kept.of(client)
     assert task.clients == [0, 3, 3]
     assert kept.nbytes == 23 * ROW
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_nobody_has_bounded_is_kept_where_a_device_has_memory_of_its_own(device: str) -> None:
+    task = Asked()
+    kept = KeptData(task, torch.device(device), None)
+    first, again = inputs_of(kept.of(0)), inputs_of(kept.of(0))
+    assert first.device.type == device
+    assert (first is again, kept.nbytes, task.clients) == (
+        (False, 0, [0, 0]) if device == "cpu" else (True, 23 * ROW, [0])
+    )
 
 
 def test_what_is_not_in_memory_is_not_kept() -> None:

@@ -1,0 +1,104 @@
+"""The masks that are found on a device are those of a sort, and so those that the CPU finds."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from lotteryfl.common.packedmasks import pack_all
+from lotteryfl.common.pruning.bisection import masks_above
+from lotteryfl.common.pruning.magnitude import Weight, count_pruned, counts_pruned, masks_without_smallest
+from lotteryfl.common.pruning.modeltensors import zero_pruned
+from lotteryfl.common.pruning.parameters import copy_model, named_masks, named_tensors
+from lotteryfl.common.pruning.prune import get_prune_summary, prune_fixed_amount, rewind
+from lotteryfl.common.pruning.regrowth import exchange_weights
+from tests.common.pruning.test_magnitude import SHAPES
+from tests.support.devices import DEVICES, ELSEWHERE
+
+DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float64])
+
+
+def drawn(shapes: list[tuple[int, ...]], values: str, dtype: torch.dtype, seed: int, *, masked: bool) -> list[Weight]:
+    generator = torch.Generator().manual_seed(seed)
+    weights = []
+    for shape in shapes:
+        tensor = torch.randn(shape, generator=generator)
+        if values != "distinct":
+            tensor = (tensor * 2).round()
+        if values == "non-finite":
+            tensor[tensor == 1] = torch.nan
+            tensor[tensor == -2] = -torch.inf
+        mask = (torch.rand(shape, generator=generator) < 0.6).to(dtype) if masked else None
+        weights.append(Weight(tensor.to(dtype), mask, count_pruned(mask)))
+    return weights
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("values", ["distinct", "ties", "non-finite"])
+@settings(max_examples=60)
+@given(shapes=SHAPES, share=st.floats(0, 1), dtype=DTYPES, seed=st.integers(0, 10**6), masked=st.booleans())
+def test_masks_are_those_of_the_cpu(
+    device: str, values: str, shapes: list[tuple[int, ...]], share: float, dtype: torch.dtype, seed: int, masked: bool
+) -> None:
+    weights = drawn(shapes, values, dtype, seed, masked=masked)
+    pruned = sum(weight.pruned for weight in weights)
+    count = round(share * (sum(weight.values.numel() for weight in weights) - pruned))
+    if pruned + count == 0:
+        return
+    there = [(w.values.to(device), None if w.mask is None else w.mask.to(device)) for w in weights]
+    compared_in = torch.promote_types(dtype, torch.float32)
+    found = list(masks_above(there, pruned + count, compared_in))
+    for mask, expected in zip(found, masks_without_smallest(weights, count), strict=True):
+        assert mask.dtype is expected.dtype
+        assert mask.is_contiguous()
+        assert torch.equal(mask.cpu(), expected)
+    counts = [*map(count_pruned, found), 0]
+    assert counts_pruned([*found, None]) == counts
+    assert sum(counts) == pruned + count
+
+
+def ticket() -> tuple[nn.Module, dict[str, Tensor]]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(32, 10))
+    return model, {name: tensor.clone() for name, tensor in named_tensors(model).items()}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_a_ticket_is_pruned_regrown_and_rewound_on_a_device_as_on_the_cpu(device: str, scope: str) -> None:
+    model, initial = ticket()
+    there = copy_model(model, device)
+    gradients = {name: torch.randn(tensor.shape) for name, tensor in initial.items() if tensor.is_floating_point()}
+    for each in (model, there):
+        where = next(each.parameters()).device
+        prune_fixed_amount(each, 0.4, verbose=False, scope=scope)  # type: ignore[arg-type]
+        prune_fixed_amount(each, 0.4, verbose=False, scope=scope)  # type: ignore[arg-type]
+        exchange_weights(each, 0.3, {name: gradient.to(where) for name, gradient in gradients.items()})
+        rewind(each, initial, everything=True)
+    assert get_prune_summary(there) == get_prune_summary(model)
+    packed = pack_all(named_masks(model))
+    for name, mask in pack_all(named_masks(there)).items():
+        assert mask.tobytes() == packed[name].tobytes()
+    for name, tensor in named_tensors(model).items():
+        assert torch.equal(named_tensors(there)[name].cpu(), tensor), name
+
+
+def test_nobody_waits_for_what_is_computed_elsewhere() -> None:
+    """As on an accelerator whose numbers are not there yet."""
+    weights = [
+        (torch.empty(3, 4, device=ELSEWHERE), torch.empty(3, 4, device=ELSEWHERE)),
+        (torch.empty(5, device=ELSEWHERE), None),
+    ]
+    masks = list(masks_above(weights, 9, torch.float32))
+    assert [tuple(mask.shape) for mask in masks] == [(3, 4), (5,)]
+    found = masks_without_smallest([Weight(values, mask, 2) for values, mask in weights], 3)
+    assert [mask.device for mask in found] == [ELSEWHERE, ELSEWHERE]
+    zero_pruned(weights[0][0], masks[0])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_is_pruned_is_zero_on_a_device_whatever_it_was(device: str) -> None:
+    values = torch.tensor([1.0, -0.0, torch.nan, torch.inf, -2.0], device=device)
+    zero_pruned(values, torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0], device=device))
+    assert values.cpu().numpy().tobytes() == torch.tensor([1.0, 0, 0, 0, 0]).numpy().tobytes()
