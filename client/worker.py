@@ -17,12 +17,15 @@ from lotteryfl.client.blobs import Content
 from lotteryfl.client.connection import Connection, ContentGoneError, NotRegisteredError
 from lotteryfl.client.heartbeat import Heartbeat, LeaseLostError
 from lotteryfl.client.limits import Limits, coordinators_task
+from lotteryfl.client.overseer import Overseer
 from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
 from lotteryfl.client.work.clienterror import told
-from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskVersionError
+from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, ShortOfMemoryError, TaskVersionError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.faults import fault
+from lotteryfl.common.memory.bounds import memory_of
+from lotteryfl.common.memory.shortage import is_out_of_memory
 from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.security.certificate import identity_of, load_certificate
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
@@ -32,6 +35,7 @@ from lotteryfl.common.tasks import Task, load_task
 from lotteryfl.common.tasks.custom import version_of_task
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.text import brief
+from lotteryfl.common.usercode import first_line
 from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.common.wire.samemodel import check_same_model
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -71,9 +75,18 @@ class RunChangedError(LotteryFLError):
 class Worker:
     """One worker process, from registration to goodbye."""
 
-    def __init__(self, connection: Connection, settings: WorkerSettings) -> None:
+    def __init__(self, connection: Connection, settings: WorkerSettings, overseer: Overseer | None = None) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            connection: to the coordinator.
+            settings: of its operator.
+            overseer: who has started it as one of several; None: nobody.
+        """
         self._connection = connection
         self._settings = settings
+        self._overseer = overseer or Overseer()
+        self._arriving = ""
         self._incarnation = uuid.uuid4().hex
         self._run_id = ""
         self._is_at_work = False
@@ -81,14 +94,15 @@ class Worker:
         self._has_changed = False
 
     def run(self) -> None:
-        """Work until the coordinator says that the run has finished.
+        """Work until the coordinator says that the run has finished, or the overseer has enough workers without it.
 
         Raises:
             LotteryFLError: the run failed, the coordinator cannot be reached, or this worker cannot take part.
         """
         while not self._took_part():
             _log.info("%s: the run's experiment is another now, this worker begins anew", self._settings.name)
-        _log.info("%s: the run has finished", self._settings.name)
+        if not self._overseer.is_done_with:
+            _log.info("%s: the run has finished", self._settings.name)
 
     def _took_part(self) -> bool:
         """Take part to the run's end; or until the experiment has changed."""
@@ -108,6 +122,8 @@ class Worker:
             # What has not been begun was not what made it leave.
             self._leave(str(error) or type(error).__name__, told_to_stop=not self._is_at_work)
             raise
+        if self._overseer.is_done_with:
+            self._leave("fewer workers do here", told_to_stop=True)
         return True
 
     def _take_part(self, registration: pb.RegisterReply) -> None:
@@ -116,13 +132,14 @@ class Worker:
         self._payload_limit = max_payload_bytes(self._table.moving)
         torch.set_num_threads(experiment.training.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        self._content, self._runner = self._prepare(experiment, registration)
+        self._content, self._runner = self._prepared(experiment, registration)
         _settle_memory()
+        self._overseer.registered(experiment.training.threads)
         _log.info("%s: registered, on %s", self._settings.name, self._settings.device)
         with Heartbeat(
             self._connection, self._worker_id, registration.lease_seconds, self._register_again
         ) as self._heartbeat:
-            while self._work_once():
+            while not self._overseer.is_done_with and self._work_once():
                 pass
 
     def _register(self) -> pb.RegisterReply:
@@ -135,6 +152,8 @@ class Worker:
                 device=str(self._settings.device),
                 clients=None if held is None else pb.ClientRange(clients=sorted(held)),
                 run_id=self._run_id,
+                device_memory=memory_of(self._settings.device),
+                torch_version=torch.__version__,
             )
         )
 
@@ -153,6 +172,20 @@ class Worker:
         with self._registering:  # whoever has work has been registered, and here it is known as what
             if self._has_changed:
                 raise RunChangedError("the run's experiment is another now")
+
+    def _prepared(self, experiment: Experiment, registration: pb.RegisterReply) -> tuple[Content, AssignmentRunner]:
+        """Return what work is done with.
+
+        Raises:
+            LotteryFLError: there is not the memory for it, or this worker cannot take part.
+        """
+        try:
+            return self._prepare(experiment, registration)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = f"memory ran out before any work: {type(error).__name__}: {first_line(error)}"
+            raise LotteryFLError(f"{self._settings.device}: {reason}") from error
 
     def _prepare(self, experiment: Experiment, registration: pb.RegisterReply) -> tuple[Content, AssignmentRunner]:
         task_settings = experiment.task.model_copy(update={"data_dir": self._settings.data_dir})
@@ -193,6 +226,7 @@ class Worker:
         return named.model_copy(update={"file": file})
 
     def _work_once(self) -> bool:
+        self._arriving = ""
         try:
             fetched = self._connection.fetch_assignment(
                 self._worker_id, self._payload_limit, self._runner.place, self._check_assignment
@@ -200,6 +234,12 @@ class Worker:
         except NotRegisteredError:
             self._register_again()
             self._require_unchanged()
+            return True
+        except Exception as error:
+            if not self._arriving or not is_out_of_memory(error):
+                raise
+            self._give_up(self._arriving, f"memory ran out while it arrived: {first_line(error)}")
+            self._overseer.short_of_memory()
             return True
         if isinstance(fetched, pb.NoWork):
             if fetched.failed:
@@ -222,18 +262,22 @@ class Worker:
     def _check_assignment(self, assignment: pb.Assignment) -> None:
         """Refuse what this worker does not take on; its goodbye hands the assignment back."""
         self._settings.limits.check_assignment(assignment, self._experiment, self._settings.clients)
+        self._arriving = assignment.assignment_id
 
     def _do(self, assignment: pb.Assignment, entries: Mapping[str, Tensor]) -> None:
         assignment_id = assignment.assignment_id
         try:
-            masks = self._content.masks(assignment)
-            base = self._content.base(assignment) if assignment.base_digest else None
+            with self._runner.naming_shortage(assignment.client):
+                masks = self._content.masks(assignment)
+                base = self._content.base(assignment) if assignment.base_digest else None
             self._return(assignment, self._runner.run(assignment, entries, masks, self._heartbeat.on_step, base))
         except ContentGoneError as error:
             self._give_up(assignment_id, str(error))
             raise LeaseLostError from error  # its round has ended without us: what it needs is gone
         except (ClientError, PayloadError) as error:  # the client's, or like a result that is refused
             self._give_up(assignment_id, str(error), self._told(error))
+            if isinstance(error, ShortOfMemoryError):
+                self._overseer.short_of_memory()
         else:
             return
         self._runner.free()  # not before: until its error is dropped, what it worked with is in use
@@ -254,7 +298,8 @@ class Worker:
         verdict = pb.SubmitReply.Verdict.Name(reply.verdict)
         if reply.verdict in (pb.SubmitReply.ACCEPTED, pb.SubmitReply.DUPLICATE):
             self._content.remember(outcome.mask_digest, outcome.masks)
-            _log.info("%s: %s", assignment.assignment_id, verdict.lower())
+            _log.info("%s: %s; it took %s", assignment.assignment_id, verdict.lower(), outcome.peak)
+            self._overseer.done(outcome.examples, outcome.metrics.seconds, outcome.peak)
         else:
             _log.warning("%s: %s: %s", assignment.assignment_id, verdict.lower(), reply.reason)
 

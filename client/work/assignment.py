@@ -1,7 +1,8 @@
 """One client's work in one round: what arrives into the model, what the plan says, the model into what returns."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,10 +19,12 @@ from lotteryfl.client.work.planrun import PlanRun
 from lotteryfl.client.work.testdata import TestData
 from lotteryfl.client.work.updateprivacy import protect_update
 from lotteryfl.client.work.workplace import Workplace
-from lotteryfl.common.errors import DeviceGoneError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.memory.bounds import Bound, device_bound, host_bound
-from lotteryfl.common.memory.need import worker_need
+from lotteryfl.common.memory import accelerators
+from lotteryfl.common.memory.bounds import Bound, device_bound, host_bound, left_of
+from lotteryfl.common.memory.need import WorkerNeed, worker_need
+from lotteryfl.common.memory.peak import Peak, PeakMeter
+from lotteryfl.common.memory.shortage import NoRoomError, shortage_named
 from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.positions import Positions
@@ -36,7 +39,7 @@ from lotteryfl.common.tensors.layout import Entry
 from lotteryfl.common.tensors.tensorreceiver import new_tensor
 from lotteryfl.common.training.loop import OnStep
 from lotteryfl.common.training.steps import check_recipe
-from lotteryfl.common.usercode import belonging_to, first_line
+from lotteryfl.common.usercode import belonging_to
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import DENSE, KEPT, mask_density, mask_digest, pack_mask_update
@@ -53,6 +56,8 @@ class Outcome:
     masks: Masks
     mask_digest: Digest
     entries: Mapping[str, Tensor]
+    peak: Peak
+    """What of memory it took."""
 
 
 class AssignmentRunner:
@@ -112,6 +117,8 @@ class AssignmentRunner:
         )
         self._need_of = partial(worker_need, table, experiment, own_memory=device_bound(device) is not None)
         self._max_memory = host_bound() if max_memory is None else max_memory
+        self._need: WorkerNeed | None = None
+        self._meter = PeakMeter(device)
         self._device = device
         self._next: Workplace | None = None
         self._arriving = [item.tensor for item in model_tensors(self._pristine) if item.name in table.moving]
@@ -158,11 +165,16 @@ class AssignmentRunner:
         Raises:
             PayloadError: the entries are not what table and masks say, or the trained weights are not finite or
                 cannot travel: a coordinator would refuse the result, which is none. Or a frozen tensor has changed.
-            ClientError: the task cannot give this client's data, or its model or training fails on them.
+            ClientError: the task cannot give this client's data, or its model or training fails on them; where memory
+                is not enough, or runs out, it is a `ShortOfMemoryError`.
         """
+        self._meter.begin()
         try:
             # What data sets and models draw unasked is the same wherever, and after whatever, this is done.
-            with seeded(derive_seed(assignment.seed, "unasked"), self._device):
+            with (
+                self.naming_shortage(assignment.client),
+                seeded(derive_seed(assignment.seed, "unasked"), self._device),
+            ):
                 if base is not None:
                     entries = self._wire.pack(base, masks)
                 return self._follow(assignment, entries, masks, on_step, base or {})
@@ -175,14 +187,21 @@ class AssignmentRunner:
         Raises:
             DeviceGoneError: the device is gone, as after an assertion in one of its kernels.
         """
-        if self._device.type != "cuda":
+        if not accelerators.is_accelerator(self._device):
             return
         self._data.clear()
-        try:
-            torch.cuda.synchronize(self._device)
-            torch.cuda.empty_cache()
-        except RuntimeError as error:
-            raise DeviceGoneError(f"{self._device}: cannot be used any more: {first_line(error)}") from error
+        accelerators.release(self._device)
+
+    @contextmanager
+    def naming_shortage(self, client: int) -> Iterator[None]:
+        """Let memory that runs out in the block be named, with what a client's work was thought to take.
+
+        Raises:
+            ShortOfMemoryError: memory ran out.
+        """
+        self._need = None
+        with shortage_named(client, self._task.name, lambda: str(self._need or ""), lambda: left_of(self._device)):
+            yield
 
     def _follow(
         self,
@@ -231,13 +250,20 @@ class AssignmentRunner:
         wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
         digest = Digest(assignment.mask_digest) if done.masks is masks else Digest("")
-        return Outcome(done.trained.examples, metrics, done.masks, digest or mask_digest(done.masks), values | update)
+        return Outcome(
+            done.trained.examples,
+            metrics,
+            done.masks,
+            digest or mask_digest(done.masks),
+            values | update,
+            self._meter.peak(),
+        )
 
     def _look_at(self, client: int, data: ClientData, everybodys: Dataset[Any] | None) -> None:
         """Find out before any work is done whether it can be, on these data and in the memory that there is."""
-        need = self._need_of(activations=self._probe.look(client, data, everybodys))
-        if excess := need.excess(self._max_memory, self._data.room(), "this worker takes on"):
-            raise TaskError(f"client {client} of task {self._task.name}: the work takes {excess}")
+        self._need = self._need_of(activations=self._probe.look(client, data, everybodys))
+        if excess := self._need.excess(self._max_memory, self._data.room(), "this worker takes on"):
+            raise NoRoomError(f"client {client} of task {self._task.name}: the work takes {excess}")
 
     def _measure(self, shared: Mapping[str, Tensor], data: Dataset[Any]) -> pb.Evaluation:
         """Score the shared model; no model and no generator that the work comes to knows of it."""

@@ -75,6 +75,11 @@ class WorkerNeed:
     device: Need
     """Empty where the device works in the host's."""
 
+    def __str__(self) -> str:
+        """Say how much it is of what, by part."""
+        needs = {"of the machine": self.host, "of the device": self.device}
+        return ", ".join(f"{decimal(need.nbytes)} {where} ({need})" for where, need in needs.items() if need.nbytes)
+
     def excess(self, host: Bound, device: Bound | None, whose: str) -> str:
         """Say in one line what is more than there is, by part, and where the bound comes from; '': nothing is.
 
@@ -85,7 +90,7 @@ class WorkerNeed:
         """
         for need, bound in ((self.host, host), (self.device, device)):
             if bound is not None and need.nbytes > bound.nbytes:
-                return f"{decimal(need.nbytes)}, and {whose} {decimal(bound.nbytes)} ({bound.source}): {need}"
+                return f"{decimal(need.nbytes)}, and {whose} {bound}: {need}"
         return ""
 
 
