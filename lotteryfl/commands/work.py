@@ -142,6 +142,8 @@ def work(
 ) -> None:
     """Be a worker: fetch assignments, train, return tickets, until the run is over."""
     logging.getLogger("lotteryfl").setLevel(logging.INFO)
+    if devices is None and context.get_parameter_source("per_device") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--per-device: expected it with --devices")
     if devices is not None and parent is None:
         _work_on(context, devices, per_device, full_name(name, security))
         return

@@ -31,6 +31,8 @@ class _Child:
     last_line: str = "it said nothing"
     assignments: int = 0
     """That it has done."""
+    is_registered: bool = False
+    """Its process is."""
     line: asyncio.StreamWriter | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     """They read what the process says."""
@@ -108,10 +110,13 @@ class DeviceWorkers(WorkerProcesses):
         return [name for name, each in children if each.place is place and not (each.leaves or each.has_ended)]
 
     def _have_leave(self, name: str) -> None:
+        """Let a worker end what it has under work, and then itself; one that has not begun ends at once."""
         child = self._children[name]
         child.leaves = True
-        if child.line is not None:
+        if child.is_registered and child.line is not None:
             child.line.write(f"{LEAVE}\n".encode())
+        elif self._processes[name].returncode is None:
+            self._processes[name].terminate()
 
     # -- one process
 
@@ -133,7 +138,7 @@ class DeviceWorkers(WorkerProcesses):
             )
         reader, child.line = await asyncio.open_unix_connection(sock=ours)
         self._sizings[child.place.name].begin_again(name)
-        child.last_line = "it said nothing"
+        child.last_line, child.is_registered = "it said nothing", False
         child.tasks = [
             asyncio.create_task(self._pass_on(name, process)),
             asyncio.create_task(self._listen(name, reader)),
@@ -163,6 +168,7 @@ class DeviceWorkers(WorkerProcesses):
         async for line in reader:
             said = json.loads(line)
             child.assignments += "measured" in said
+            child.is_registered |= "threads" in said
             if self._per_device is None and not child.leaves:
                 await self._resize(name, child.place, said)
 
@@ -207,9 +213,12 @@ class DeviceWorkers(WorkerProcesses):
         ended = await super()._watch(name)
         child = self._children[name]
         child.has_ended = True
-        if not ended.code:
-            self._is_over |= not child.leaves
-        elif not child.leaves:
+        if not ended.code and not child.leaves:
+            self._is_over = True
+            for other, each in self._children.items():
+                if not (each.is_registered or each.has_ended or each.leaves):
+                    self._have_leave(other)  # or it would look for a coordinator that is gone
+        elif ended.code and not child.leaves:
             self._sizings[child.place.name].come_down("a worker has ended")
             others = sum(not each.has_ended for each in self._children.values())
             self._note(f"{name} has ended, {others} of {len(self._children)} go on: {ended.reason}")

@@ -64,8 +64,8 @@ class Sizing:
         Args:
             why: for people.
         """
-        self.count = max(1, self.count - 1)
-        self.why = why
+        if self.count > 1 or not self.why:
+            self.count, self.why = max(1, self.count - 1), why
         return self.count
 
     def begin_again(self, process: str) -> None:
