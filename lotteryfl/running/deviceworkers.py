@@ -84,6 +84,8 @@ class DeviceWorkers(WorkerProcesses):
         async with self._kept():
             for place in self._places:
                 await self._come_to_its_number(place)
+            if not self._watches:
+                raise LotteryFLError(f"no worker could be started: {', '.join(s.why for s in self._sizings.values())}")
             ended = await self._all_ended()
         failed = {name: how for name, how in ended.items() if how.code and not self._children[name].leaves}
         if failed:
@@ -103,7 +105,13 @@ class DeviceWorkers(WorkerProcesses):
                 name = f"{self._name}/{place.name}/{number}"
                 check_name(name)
                 self._children[name] = _Child(place)
-                await self._add(name)
+                try:
+                    await self._add(name)
+                except OSError as error:
+                    self._children[name].has_ended = True
+                    sizing.come_down(f"{name} cannot be started: {error.strerror}")
+                    self._note(f"{place.name}: {sizing.why}")
+                    return
 
     def _at(self, place: Place) -> list[str]:
         children = self._children.items()

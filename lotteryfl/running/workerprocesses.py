@@ -100,7 +100,10 @@ class WorkerProcesses(ABC):
             restarts += 1
             log = self._log_of(name)
             self._note(f"{name} has died and is started again: {reason}{f' (log: {log})' if log else ''}")
-            self._processes[name] = await self._start(name)
+            try:
+                self._processes[name] = await self._start(name)
+            except OSError as error:
+                return Ended(code, f"{reason}, and it cannot be started again: {error.strerror}")
 
     async def _unwatched(self) -> None:
         """Let nobody be started again."""

@@ -81,3 +81,46 @@ def test_under_a_real_limit_the_others_go_on(tmp_path: Path, start: Start, write
     failed = r"RuntimeError at greedy\.py:16: .*can't allocate memory: you tried to allocate 274877906944 bytes"
     assert re.search(rf"{failed}.*; the work was counted as .*, and there are ", reasons[1])
     assert re.search(r"\(what is (left of RLIMIT_AS|free of the machine's memory)\)$", reasons[1])
+
+
+COPYING = """
+import torch
+from tests.support.gated_task import client, model as plain
+
+once = []
+
+class Copying(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = plain()
+
+    def forward(self, x):
+        if self.training and not once:
+            once.append(0)
+        return self.net(x)
+
+    def __deepcopy__(self, memo):
+        if once == [0]:
+            once.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        copy = Copying()
+        copy.load_state_dict(self.state_dict())
+        return copy
+
+model = Copying
+"""
+
+
+def test_what_finds_no_memory_when_it_arrives_goes_back_too(
+    tmp_path: Path, start: Start, write: Write, coordinate: Coordinate
+) -> None:
+    """The model for the second assignment is made when that arrives."""
+    (tmp_path / "copying.py").write_text(COPYING)
+    server = coordinate(write(task={"name": str(tmp_path / "copying.py")}, rounds=1, round={"broadcasts": False}))
+    worker = start("work", "--coordinator", server.address, "--task", "copying.py")
+    assert worker.exit_code() == 0, worker.stderr
+    assert "Traceback" not in worker.stderr
+    said = r"r1-c\d-a1: handed back: memory ran out while it arrived: .*CUDA out of memory\.$"
+    assert len(re.findall(said, worker.stderr, re.MULTILINE)) == 1
+    assert server.ended() == ""
+    assert not status_of(server.run).left_out
