@@ -238,7 +238,8 @@ class Worker:
         except Exception as error:
             if not self._arriving or not is_out_of_memory(error):
                 raise
-            self._give_up(self._arriving, f"memory ran out while it arrived: {first_line(error)}")
+            told = "memory ran out while it arrived"
+            self._give_up(self._arriving, f"{told}: {first_line(error)}", f"{told}: {type(error).__name__}")
             self._overseer.short_of_memory()
             return True
         if isinstance(fetched, pb.NoWork):

@@ -23,7 +23,7 @@ from lotteryfl.common.memory.bounds import Bound, host_bound
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
 from lotteryfl.running.device import choose_device, places, seen
-from lotteryfl.running.deviceworkers import DeviceWorkers
+from lotteryfl.running.deviceworkers import DeviceWorkers, name_of_all
 from lotteryfl.running.parent import Parent, stop_once
 from lotteryfl.signals import run_until_signal
 from lotteryfl.stopsignals import stop_signals
@@ -145,7 +145,7 @@ def work(
     if devices is None and context.get_parameter_source("per_device") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--per-device: expected it with --devices")
     if devices is not None and parent is None:
-        _work_on(context, devices, per_device, full_name(name, security))
+        _work_on(context, devices, per_device, name_of_all(name, security))
         return
     memory = host_bound().shared(sharers) if max_memory is None else Bound(int(max_memory * 2**30), "--max-memory")
     limits = Limits(max_epochs, memory)

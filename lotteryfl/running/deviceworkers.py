@@ -6,12 +6,16 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from lotteryfl.client.worker import full_name
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.memory.bounds import host_bound
 from lotteryfl.common.security.identity import check_name
+from lotteryfl.common.security.tls import ChannelSecurity
+from lotteryfl.output import OutputError
 from lotteryfl.running.cores import usable_cores
 from lotteryfl.running.device import Place
 from lotteryfl.running.parent import LEAVE
@@ -19,6 +23,7 @@ from lotteryfl.running.sizing import Measured, Sizing
 from lotteryfl.running.workerprocesses import Ended, WorkerProcesses, named_together, start_worker
 
 _CHUNK = 1 << 16
+_NOTHING_SAID = "it said nothing"
 _TAIL_SECONDS = 1.0
 """For what a process has started to close its stderr too, when it has ended itself."""
 
@@ -28,7 +33,7 @@ class _Child:
     """One worker of a place, over all starts of its process."""
 
     place: Place
-    last_line: str = "it said nothing"
+    last_line: str = _NOTHING_SAID
     assignments: int = 0
     """That it has done."""
     is_registered: bool = False
@@ -40,6 +45,13 @@ class _Child:
     """It was told to."""
     has_ended: bool = False
     """For good."""
+
+    def say(self, prefix: str, line: bytes) -> None:
+        """Write what it has written."""
+        self.last_line = line.decode(errors="replace")
+        with suppress(OutputError):  # our own trouble: the worker goes on
+            sys.stderr.write(f"{prefix}: {self.last_line}\n")
+            sys.stderr.flush()
 
 
 class DeviceWorkers(WorkerProcesses):
@@ -68,7 +80,7 @@ class DeviceWorkers(WorkerProcesses):
         self._name = name
         self._arguments = arguments
         self._children: dict[str, _Child] = {}
-        self._coming = asyncio.Lock()
+        self._resized = asyncio.Event()
         self._is_over = False
         self._cores = usable_cores()
         most, share = max(1, self._cores // len(places)), host_bound().nbytes // len(places)
@@ -86,7 +98,10 @@ class DeviceWorkers(WorkerProcesses):
                 await self._come_to_its_number(place)
             if not self._watches:
                 raise LotteryFLError(f"no worker could be started: {', '.join(s.why for s in self._sizings.values())}")
-            ended = await self._all_ended()
+            async with asyncio.TaskGroup() as group:
+                numbers = group.create_task(self._keep_to_numbers())
+                ended = await self._all_ended()
+                numbers.cancel()
         failed = {name: how for name, how in ended.items() if how.code and not self._children[name].leaves}
         if failed:
             error = LotteryFLError(f"not all workers ended well: {named_together(failed)}")
@@ -94,24 +109,30 @@ class DeviceWorkers(WorkerProcesses):
             error.exit_code = codes.pop() if len(codes) == 1 and min(codes) > 0 else LotteryFLError.exit_code
             raise error
 
+    async def _keep_to_numbers(self) -> None:
+        """Start workers, and have them leave, whenever there are to be more or less."""
+        while await self._resized.wait():
+            self._resized.clear()
+            for place in self._places:
+                await self._come_to_its_number(place)
+
     async def _come_to_its_number(self, place: Place) -> None:
         """Have as many workers at a place as there are to be; who came last leaves first."""
         sizing = self._sizings[place.name]
-        async with self._coming:
-            for name in self._at(place)[sizing.count :]:
-                self._have_leave(name)
-            while len(self._at(place)) < sizing.count and not self._is_over:
-                number = 1 + sum(child.place is place for child in self._children.values())
-                name = f"{self._name}/{place.name}/{number}"
-                check_name(name)
-                self._children[name] = _Child(place)
-                try:
-                    await self._add(name)
-                except OSError as error:
-                    self._children[name].has_ended = True
-                    sizing.come_down(f"{name} cannot be started: {error.strerror}")
-                    self._note(f"{place.name}: {sizing.why}")
-                    return
+        for name in self._at(place)[sizing.count :]:
+            self._have_leave(name)
+        while len(self._at(place)) < sizing.count and not self._is_over:
+            number = 1 + sum(child.place is place for child in self._children.values())
+            name = f"{self._name}/{place.name}/{number}"
+            check_name(name)
+            self._children[name] = _Child(place)
+            try:
+                await self._add(name)
+            except OSError as error:
+                self._children[name].has_ended = True
+                sizing.come_down(f"{name} cannot be started: {error.strerror}")
+                self._note(f"{place.name}: {sizing.why}")
+                return
 
     def _at(self, place: Place) -> list[str]:
         children = self._children.items()
@@ -146,11 +167,13 @@ class DeviceWorkers(WorkerProcesses):
             )
         reader, child.line = await asyncio.open_unix_connection(sock=ours)
         self._sizings[child.place.name].begin_again(name)
-        child.last_line, child.is_registered = "it said nothing", False
+        child.last_line, child.is_registered = _NOTHING_SAID, False
         child.tasks = [
             asyncio.create_task(self._pass_on(name, process)),
             asyncio.create_task(self._listen(name, reader)),
         ]
+        if child.leaves:  # it was told so when there was no process to hear of it
+            process.terminate()
         return process
 
     def _sharers(self, place: Place) -> int:
@@ -166,9 +189,9 @@ class DeviceWorkers(WorkerProcesses):
         while process.stderr and (chunk := await process.stderr.read(_CHUNK)):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                child.last_line = line.decode(errors="replace")
-                sys.stderr.write(f"{prefix}: {child.last_line}\n")
-            sys.stderr.flush()
+                child.say(prefix, line)
+        if rest:
+            child.say(prefix, rest)
 
     async def _listen(self, name: str, reader: asyncio.StreamReader) -> None:
         """Hear how a worker's work goes, and have as many workers at its place as is found to be best."""
@@ -178,9 +201,9 @@ class DeviceWorkers(WorkerProcesses):
             child.assignments += "measured" in said
             child.is_registered |= "threads" in said
             if self._per_device is None and not child.leaves:
-                await self._resize(name, child.place, said)
+                self._resize(name, child.place, said)
 
-    async def _resize(self, name: str, place: Place, said: Mapping[str, Any]) -> None:
+    def _resize(self, name: str, place: Place, said: Mapping[str, Any]) -> None:
         sizing = self._sizings[place.name]
         before = sizing.count, sizing.why
         if "threads" in said and place.is_cpu and not sizing.why:
@@ -193,7 +216,7 @@ class DeviceWorkers(WorkerProcesses):
             return
         stays = f", and so it stays: {sizing.why}" if sizing.why else ""
         self._note(f"{place.name}: {sizing.count} worker{'s'[: sizing.count > 1]}{stays}")
-        await self._come_to_its_number(place)
+        self._resized.set()
 
     # -- what all worker processes are watched by
 
@@ -231,3 +254,18 @@ class DeviceWorkers(WorkerProcesses):
             others = sum(not each.has_ended for each in self._children.values())
             self._note(f"{name} has ended, {others} of {len(self._children)} go on: {ended.reason}")
         return ended
+
+
+def name_of_all(name: str, security: ChannelSecurity) -> str:
+    """Return what comes before the names of one command's workers: no other host has it, also with the same token.
+
+    Args:
+        name: as it was given; empty: of what certificate or token say, completed with host and process.
+        security: certificate and token.
+
+    Raises:
+        LotteryFLError: certificate or token are another's, or cannot be used.
+    """
+    whole = full_name(name, security)
+    shared = not name and (security.token or security.tls.cert)
+    return full_name(f"{whole}/", security) if shared else whole

@@ -32,6 +32,7 @@ class Parent(Overseer):
             device: where this process works.
         """
         self._line = socket.socket(fileno=descriptor)
+        self._line.set_inheritable(False)  # what a user's code starts does not hold it open
         self._device = device
         self._is_done_with = threading.Event()
         threading.Thread(target=self._listen, name="parent", daemon=True).start()

@@ -1,7 +1,9 @@
 """Which devices `--device` and `--devices` may name, and where workers are placed."""
 
 import asyncio
+import os
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,14 @@ from click.testing import CliRunner
 
 from lotteryfl.commands.work import work
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.running.device import Place, Seen, choose_device, places, spread
+from lotteryfl.running.deviceworkers import name_of_all
 from lotteryfl.running.localworkers import LocalWorkers
 
 NONE, CARDS = Seen("", 0), Seen("cuda", 4, "0,1,2,3")
 SLICES = Seen("cuda", 1, "MIG-a,MIG-b")
+OURS = f"{socket.gethostname()}-{os.getpid()}"
 
 
 def test_the_cpu_is_there() -> None:
@@ -107,3 +112,17 @@ def test_options_that_do_not_fit_are_named(options: tuple[str, ...], message: st
     done = CliRunner().invoke(work, ["--coordinator=127.0.0.1:1", *options])
     assert done.exit_code == 2
     assert message in done.output
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "expected"),
+    [
+        ("", "", OURS),
+        ("", "gpus.secret", f"gpus/{OURS}"),
+        ("gpus/", "gpus.secret", f"gpus/{OURS}"),
+        ("gpus/a", "gpus.secret", "gpus/a"),
+        ("a", "", "a"),
+    ],
+)
+def test_the_workers_of_two_hosts_with_one_token_go_by_different_names(name: str, token: str, expected: str) -> None:
+    assert name_of_all(name, ChannelSecurity(token=token)) == expected
