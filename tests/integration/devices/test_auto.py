@@ -25,4 +25,5 @@ def test_a_card_gets_one_worker_more_when_the_first_has_been_measured(
     assert workers.exit_code() == 0, workers.stderr
     assert server.ended() == ""
     assert re.search(r"^cpu0: 2 workers$", workers.stderr, re.MULTILINE)
-    assert re.search(r"^cpu0/2: .* the run has finished$", workers.stderr, re.MULTILINE)
+    ends = r"the run has finished|left; what was under work was handed back"  # by what the machine's load lets two do
+    assert re.search(rf"^cpu0/2: .* host/cpu0/2: ({ends})$", workers.stderr, re.MULTILINE)
