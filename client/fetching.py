@@ -12,6 +12,7 @@ from lotteryfl.client.returning import Returning
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.faults import fault
+from lotteryfl.common.memory.shortage import is_out_of_memory
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.channel import GOODBYE_SECONDS
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -30,6 +31,7 @@ class Fetching:
         returning: Returning,
         check: Callable[[pb.Assignment], None],
         register: Callable[[], object],
+        on_short: Callable[[str, Exception], object],
     ) -> None:
         """Prepare the thread; the block of the context manager is its life.
 
@@ -42,6 +44,7 @@ class Fetching:
             returning: takes back what cannot be made ready.
             check: refuses an assignment by an exception, which ends the worker.
             register: registers the same worker again, after a restart of the coordinator.
+            on_short: is told what arrived when memory ran out, and the error; '': nothing yet, beside what is in hand.
         """
         self._connection = connection
         self._worker_id = worker_id
@@ -51,6 +54,8 @@ class Fetching:
         self._returning = returning
         self._check = check
         self._register = register
+        self._on_short = on_short
+        self._arriving = ""
         self._thread = threading.Thread(target=self._fetch_all, name="fetching", daemon=True)
 
     def __enter__(self) -> Self:
@@ -74,14 +79,24 @@ class Fetching:
             self._leases.no_more()
 
     def _fetch(self) -> bool:
-        """Fetch one; False: the run has finished."""
+        """Fetch one, if there is the memory for it; False: the run has finished."""
+        self._arriving = ""
+        try:
+            return self._fetch_one()
+        except Exception as error:
+            if not is_out_of_memory(error) or not (self._arriving or self._leases.all()):
+                raise
+            self._on_short(self._arriving, error)
+            return True
+
+    def _fetch_one(self) -> bool:
         workplace = self._runner.new_workplace()
         try:
             fetched = self._connection.fetch_assignment(
                 self._worker_id,
                 self._content.limit,
                 workplace.place,
-                self._check,
+                self._check_arriving,
                 lambda: [lease.id for lease in self._leases.all()],
             )
         except NotRegisteredError:
@@ -104,3 +119,7 @@ class Fetching:
         else:
             self._leases.add(Lease(assignment, ready))
         return True
+
+    def _check_arriving(self, assignment: pb.Assignment) -> None:
+        self._check(assignment)
+        self._arriving = assignment.assignment_id

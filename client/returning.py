@@ -11,6 +11,7 @@ from lotteryfl.client.blobs import Content
 from lotteryfl.client.connection import Connection, ContentGoneError
 from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, Leases
+from lotteryfl.client.overseer import Overseer
 from lotteryfl.client.work.assignment import Outcome
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError
 from lotteryfl.common.names import WorkerId
@@ -33,6 +34,7 @@ class Returning:
         content: Content,
         pulse: Heartbeat,
         told: Callable[[ClientError | PayloadError], str],
+        overseer: Overseer,
     ) -> None:
         """Prepare the thread; the block of the context manager is its life.
 
@@ -43,6 +45,7 @@ class Returning:
             content: keeps the masks of results that count.
             pulse: asks what is still the worker's, where a result was not wanted.
             told: what the coordinator may know of an error.
+            overseer: hears what counts.
         """
         self._connection = connection
         self._worker_id = worker_id
@@ -50,6 +53,7 @@ class Returning:
         self._content = content
         self._pulse = pulse
         self._told = told
+        self._overseer = overseer
         self._done: queue.SimpleQueue[tuple[Lease, Outcome] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._return_all, name="returning", daemon=True)
 
@@ -69,15 +73,21 @@ class Returning:
 
     def failure(self, assignment_id: str, error: ClientError | PayloadError) -> None:
         """Hand an assignment back whose work cannot be done; this worker's log alone has all that the error says."""
-        self._hand_back(assignment_id, str(error), self._told(error))
+        self.hand_back(assignment_id, str(error), self._told(error))
 
     def gone(self, assignment_id: str, error: ContentGoneError) -> None:
         """Drop an assignment whose round has ended without us: what it needs is gone."""
-        self._hand_back(assignment_id, str(error), str(error))
+        self.hand_back(assignment_id, str(error), str(error))
         note_lost(assignment_id)
 
-    def _hand_back(self, assignment_id: str, reason: str, shared: str) -> None:
-        """Hand an assignment back, so that nobody waits for its lease to run out."""
+    def hand_back(self, assignment_id: str, reason: str, shared: str) -> None:
+        """Hand an assignment back, so that nobody waits for its lease to run out.
+
+        Args:
+            assignment_id: which.
+            reason: why; the worker's log has it.
+            shared: what of it the coordinator may know.
+        """
         failure = pb.Failure(reason=brief(shared))
         result = pb.Result(worker_id=self._worker_id, assignment_id=assignment_id, failure=failure)
         try:
@@ -106,7 +116,8 @@ class Returning:
         verdict = pb.SubmitReply.Verdict.Name(reply.verdict)
         if reply.verdict in (pb.SubmitReply.ACCEPTED, pb.SubmitReply.DUPLICATE):
             self._content.remember(outcome.mask_digest, outcome.masks)
-            _log.info("%s: %s", lease.id, verdict.lower())
+            _log.info("%s: %s; it took %s", lease.id, verdict.lower(), outcome.peak)
+            self._overseer.done(outcome.examples, outcome.metrics.seconds, outcome.peak)
         else:
             _log.warning("%s: %s: %s", lease.id, verdict.lower(), reply.reason)
             self._pulse.beat()

@@ -18,12 +18,15 @@ from lotteryfl.client.fetching import Fetching
 from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, LeaseLostError, Leases
 from lotteryfl.client.limits import Limits, coordinators_task
+from lotteryfl.client.overseer import Overseer
 from lotteryfl.client.returning import Returning, note_lost
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
-from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskVersionError
+from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, ShortOfMemoryError, TaskVersionError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import PartitionSettings
+from lotteryfl.common.memory.bounds import memory_of
+from lotteryfl.common.memory.shortage import is_out_of_memory
 from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.security.certificate import identity_of, load_certificate
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
@@ -32,6 +35,7 @@ from lotteryfl.common.security.tls import ChannelSecurity, token_name
 from lotteryfl.common.tasks import Task, load_task
 from lotteryfl.common.tasks.custom import version_of_task
 from lotteryfl.common.text import brief
+from lotteryfl.common.usercode import first_line
 from lotteryfl.common.wire.samemodel import check_same_model
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
@@ -70,9 +74,17 @@ class RunChangedError(LotteryFLError):
 class Worker:
     """One worker process, from registration to goodbye."""
 
-    def __init__(self, connection: Connection, settings: WorkerSettings) -> None:
+    def __init__(self, connection: Connection, settings: WorkerSettings, overseer: Overseer | None = None) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            connection: to the coordinator.
+            settings: of its operator.
+            overseer: who has started it as one of several; None: nobody.
+        """
         self._connection = connection
         self._settings = settings
+        self._overseer = overseer or Overseer()
         self._incarnation = uuid.uuid4().hex
         self._run_id = ""
         self._leases = Leases(1)
@@ -80,14 +92,15 @@ class Worker:
         self._has_changed = False
 
     def run(self) -> None:
-        """Work until the coordinator says that the run has finished.
+        """Work until the coordinator says that the run has finished, or the overseer has enough workers without it.
 
         Raises:
             LotteryFLError: the run failed, the coordinator cannot be reached, or this worker cannot take part.
         """
         while not self._took_part():
             _log.info("%s: the run's experiment is another now, this worker begins anew", self._settings.name)
-        _log.info("%s: the run has finished", self._settings.name)
+        if not self._overseer.is_done_with:
+            _log.info("%s: the run has finished", self._settings.name)
 
     def _took_part(self) -> bool:
         """Take part to the run's end; or until the experiment has changed."""
@@ -108,6 +121,8 @@ class Worker:
             # What has not been begun was not what made it leave.
             self._leave(str(error) or type(error).__name__, told_to_stop=not self._leases.is_at_work)
             raise
+        if self._overseer.is_done_with:
+            self._leave("fewer workers do here", told_to_stop=True)
         return True
 
     def _take_part(self, registration: pb.RegisterReply) -> None:
@@ -118,12 +133,13 @@ class Worker:
             self._hold_one(excess)
         torch.set_num_threads(experiment.training.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        self._content, self._runner = self._prepare(experiment, registration)
+        self._content, self._runner = self._prepared(experiment, registration)
         _settle_memory()
+        self._overseer.registered(experiment.training.threads)
         _log.info("%s: registered, on %s", self._settings.name, self._settings.device)
         connection, worker_id, leases = self._connection, self._worker_id, self._leases
         pulse = Heartbeat(connection, worker_id, leases, registration.lease_seconds, self._register_again)
-        self._returning = Returning(connection, worker_id, leases, self._content, pulse, self._told)
+        self._returning = Returning(connection, worker_id, leases, self._content, pulse, self._told, self._overseer)
         fetching = Fetching(
             connection,
             worker_id,
@@ -133,9 +149,10 @@ class Worker:
             self._returning,
             self._check_assignment,
             self._register_again,
+            self._short_of_memory,
         )
         with pulse, self._returning, fetching:
-            while (lease := leases.begin()) is not None:
+            while (lease := leases.begin()) is not None and not self._overseer.is_done_with:
                 self._work(lease)
 
     def _hold_one(self, excess: str) -> None:
@@ -148,6 +165,16 @@ class Worker:
                 excess,
             )
 
+    def _short_of_memory(self, arriving: str, error: Exception) -> None:
+        """Hand back what arrived when memory ran out, and do with less: first without the next assignment."""
+        told = "memory ran out while it arrived"
+        if self._leases.most > 1 and self._leases.all():
+            self._hold_one(f"more than there is: {first_line(error)}")
+        else:
+            self._overseer.short_of_memory()
+        if arriving:
+            self._returning.hand_back(arriving, f"{told}: {first_line(error)}", f"{told}: {type(error).__name__}")
+
     def _register(self) -> pb.RegisterReply:
         held = self._settings.clients
         return self._connection.register(
@@ -158,6 +185,8 @@ class Worker:
                 device=str(self._settings.device),
                 clients=None if held is None else pb.ClientRange(clients=sorted(held)),
                 run_id=self._run_id,
+                device_memory=memory_of(self._settings.device),
+                torch_version=torch.__version__,
             )
         )
 
@@ -167,6 +196,20 @@ class Worker:
             if _what_is_worked_by(self._register()) != self._known:
                 self._has_changed = True
                 self._leases.no_more(_changed())  # what has been begun is of the run as it was
+
+    def _prepared(self, experiment: Experiment, registration: pb.RegisterReply) -> tuple[Content, AssignmentRunner]:
+        """Return what work is done with.
+
+        Raises:
+            LotteryFLError: there is not the memory for it, or this worker cannot take part.
+        """
+        try:
+            return self._prepare(experiment, registration)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = f"memory ran out before any work: {type(error).__name__}: {first_line(error)}"
+            raise LotteryFLError(f"{self._settings.device}: {reason}") from error
 
     def _prepare(self, experiment: Experiment, registration: pb.RegisterReply) -> tuple[Content, AssignmentRunner]:
         task_settings = experiment.task.model_copy(update={"data_dir": self._settings.data_dir})
@@ -217,6 +260,8 @@ class Worker:
         except (ClientError, PayloadError) as error:  # the client's, or like a result that is refused
             self._returning.failure(lease.id, error)
             self._leases.end(lease)
+            if isinstance(error, ShortOfMemoryError):
+                self._overseer.short_of_memory()
         else:
             self._returning.result(lease, outcome)
             return

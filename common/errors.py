@@ -40,6 +40,10 @@ class ClientError(TaskError):
         self.told = told
 
 
+class ShortOfMemoryError(ClientError):
+    """There is not the memory that one client's work takes: here and now, and perhaps elsewhere or later there is."""
+
+
 class DeviceGoneError(LotteryFLError):
     """The device cannot be used any more by this process; by another one it may."""
 

@@ -79,6 +79,13 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             completed=status.round + share,
             detail=(
                 f"{status.results}/{status.assignments} clients, {len(status.in_flight)} in flight on "
-                f"{status.workers} workers, {decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up in all"
+                f"{status.workers} workers{_on(status)}, "
+                f"{decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up in all"
             ),
         )
+
+
+def _on(status: pb.RunStatus) -> str:
+    """Return on what kinds of devices the workers are, where any has said so."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(status.devices.items()))
+    return f" ({kinds})" if kinds else ""

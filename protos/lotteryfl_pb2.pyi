@@ -93,6 +93,8 @@ class RegisterRequest(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     CLIENTS_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_MEMORY_FIELD_NUMBER: _builtins.int
+    TORCH_VERSION_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """must equal the coordinator's"""
     name: _builtins.str
@@ -103,6 +105,10 @@ class RegisterRequest(_message.Message):
     """as torch names it: cpu, cuda:0"""
     run_id: _builtins.str
     """the run it works for; empty: whichever is here (a worker's first registration)"""
+    device_memory: _builtins.int
+    """bytes of the device's own memory, or what the worker may take of its machine's; 0: not said"""
+    torch_version: _builtins.str
+    """empty: not said"""
     @_builtins.property
     def clients(self) -> Global___ClientRange:
         """what it holds; absent: every client"""
@@ -116,10 +122,12 @@ class RegisterRequest(_message.Message):
         device: _builtins.str = ...,
         clients: Global___ClientRange | None = ...,
         run_id: _builtins.str = ...,
+        device_memory: _builtins.int = ...,
+        torch_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clients", b"clients"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clients", b"clients", "device", b"device", "incarnation", b"incarnation", "name", b"name", "protocol", b"protocol", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clients", b"clients", "device", b"device", "device_memory", b"device_memory", "incarnation", b"incarnation", "name", b"name", "protocol", b"protocol", "run_id", b"run_id", "torch_version", b"torch_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1136,6 +1144,26 @@ class RunStatus(_message.Message):
     FINISHED: RunStatus.State.ValueType  # 1
     FAILED: RunStatus.State.ValueType  # 2
 
+    @_typing.final
+    class DevicesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     STRATEGY_FIELD_NUMBER: _builtins.int
@@ -1157,6 +1185,8 @@ class RunStatus(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     ADVICE_FIELD_NUMBER: _builtins.int
     SHARED_FIELD_NUMBER: _builtins.int
+    MACHINES_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
     state: Global___RunStatus.State.ValueType
     reason: _builtins.str
     strategy: _builtins.str
@@ -1206,6 +1236,14 @@ class RunStatus(_message.Message):
     def shared(self) -> Global___SharedModel:
         """as it was measured last; absent: it was not"""
 
+    @_builtins.property
+    def machines(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerMachine]:
+        """of the workers that are alive, in the order of their names, at most 100"""
+
+    @_builtins.property
+    def devices(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """workers that are alive by their kind of device, as "cuda" """
+
     def __init__(
         self,
         *,
@@ -1230,14 +1268,50 @@ class RunStatus(_message.Message):
         score: _builtins.str = ...,
         advice: _builtins.str = ...,
         shared: Global___SharedModel | None = ...,
+        machines: _abc.Iterable[Global___WorkerMachine] | None = ...,
+        devices: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last", "shared", b"shared"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "assignments", b"assignments", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "goes_on", b"goes_on", "heard", b"heard", "in_flight", b"in_flight", "last", b"last", "left_out", b"left_out", "reason", b"reason", "refusals", b"refusals", "results", b"results", "round", b"round", "rounds", b"rounds", "score", b"score", "shared", b"shared", "state", b"state", "strategy", b"strategy", "waits", b"waits", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "assignments", b"assignments", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "devices", b"devices", "goes_on", b"goes_on", "heard", b"heard", "in_flight", b"in_flight", "last", b"last", "left_out", b"left_out", "machines", b"machines", "reason", b"reason", "refusals", b"refusals", "results", b"results", "round", b"round", "rounds", b"rounds", "score", b"score", "shared", b"shared", "state", b"state", "strategy", b"strategy", "waits", b"waits", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015
+
+@_typing.final
+class WorkerMachine(_message.Message):
+    """A worker and what it computes on, as it says."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    DEVICE_MEMORY_FIELD_NUMBER: _builtins.int
+    TORCH_VERSION_FIELD_NUMBER: _builtins.int
+    worker: _builtins.str
+    """its name"""
+    device: _builtins.str
+    """as torch names it"""
+    device_memory: _builtins.int
+    """bytes; 0: not said"""
+    torch_version: _builtins.str
+    """empty: not said"""
+    def __init__(
+        self,
+        *,
+        worker: _builtins.str = ...,
+        device: _builtins.str = ...,
+        device_memory: _builtins.int = ...,
+        torch_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "device_memory", b"device_memory", "torch_version", b"torch_version", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerMachine: _TypeAlias = WorkerMachine  # noqa: Y015
 
 @_typing.final
 class SharedModel(_message.Message):

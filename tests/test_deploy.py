@@ -153,9 +153,11 @@ def test_gpu_override_changes_the_worker_alone() -> None:
     work = parse(override["worker"]["command"])
     assert list(override) == ["worker"]
     assert work["coordinator"] == parse(COMPOSE["worker"]["command"])["coordinator"]
-    assert work["device"] == "cuda:0"
+    assert work["devices"] == "all"
+    (given,) = override["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert given["count"] == "all"
     plain = parse(COMPOSE["worker"]["command"])
-    assert {**work, "device": plain["device"]} == plain
+    assert {**work, "devices": plain["devices"]} == plain
 
 
 # -- Kubernetes

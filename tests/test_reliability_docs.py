@@ -17,7 +17,7 @@ from lotteryfl.common.security.channel import (
     SERVER_OPTIONS,
     STREAM_IDLE_SECONDS,
 )
-from lotteryfl.running.localworkers import _STOP_SECONDS as LOCAL_WORKERS_SECONDS
+from lotteryfl.running.workerprocesses import STOP_SECONDS as LOCAL_WORKERS_SECONDS
 from lotteryfl.server.rpc.server import _STOP_SECONDS as CLOSING_SECONDS
 from tests.support.paths import ROOT
 

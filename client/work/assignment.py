@@ -18,10 +18,12 @@ from lotteryfl.client.work.planrun import PlanRun
 from lotteryfl.client.work.testdata import TestData
 from lotteryfl.client.work.updateprivacy import protect_update
 from lotteryfl.client.work.workplace import Workplace
-from lotteryfl.common.errors import DeviceGoneError, TaskError
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.memory.bounds import Bound, device_bound, host_bound
-from lotteryfl.common.memory.need import worker_need
+from lotteryfl.common.memory import accelerators
+from lotteryfl.common.memory.bounds import Bound, device_bound, host_bound, left_of
+from lotteryfl.common.memory.need import WorkerNeed, worker_need
+from lotteryfl.common.memory.peak import Peak, PeakMeter
+from lotteryfl.common.memory.shortage import NoRoomError, shortage_named
 from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.positions import Positions
@@ -35,7 +37,7 @@ from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.training.loop import OnStep
 from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.transfer import copy_into, to_device, to_host
-from lotteryfl.common.usercode import belonging_to, first_line
+from lotteryfl.common.usercode import belonging_to
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import KEPT, mask_density, mask_digest, pack_mask_update
@@ -52,6 +54,8 @@ class Outcome:
     masks: Masks
     mask_digest: Digest
     entries: Mapping[str, Tensor]
+    peak: Peak
+    """What of memory it took."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,8 @@ class AssignmentRunner:
         )
         self._need_of = partial(worker_need, table, experiment, own_memory=device_bound(device) is not None)
         self._max_memory = host_bound() if max_memory is None else max_memory
+        self._need: WorkerNeed | None = None
+        self._meter = PeakMeter(device)
         self._device = device
         self._on_tight = on_tight
         self._arriving = [item.tensor for item in model_tensors(self._pristine) if item.name in table.moving]
@@ -192,10 +198,18 @@ class AssignmentRunner:
         Raises:
             PayloadError: the trained weights are not finite or cannot travel: a coordinator would refuse the result,
                 which is none. Or a frozen tensor has changed.
-            ClientError: the task cannot give this client's data, or its model or training fails on them.
+            ClientError: the task cannot give this client's data, or its model or training fails on them; where memory
+                is not enough, or runs out, it is a `ShortOfMemoryError`.
         """
+        self._need = None
+        self._meter.begin()
         # What data sets and models draw unasked is the same wherever, and after whatever, this is done.
-        with seeded(derive_seed(assignment.seed, "unasked"), self._device):
+        with (
+            shortage_named(
+                assignment.client, self._task.name, lambda: str(self._need or ""), lambda: left_of(self._device)
+            ),
+            seeded(derive_seed(assignment.seed, "unasked"), self._device),
+        ):
             return self._follow(assignment, ready, on_step)
 
     def free(self) -> None:
@@ -204,14 +218,10 @@ class AssignmentRunner:
         Raises:
             DeviceGoneError: the device is gone, as after an assertion in one of its kernels.
         """
-        if self._device.type != "cuda":
+        if not accelerators.is_accelerator(self._device):
             return
         self._data.clear()
-        try:
-            torch.cuda.synchronize(self._device)
-            torch.cuda.empty_cache()
-        except RuntimeError as error:
-            raise DeviceGoneError(f"{self._device}: cannot be used any more: {first_line(error)}") from error
+        accelerators.release(self._device)
 
     def _follow(
         self,
@@ -260,17 +270,23 @@ class AssignmentRunner:
         wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
         digest = Digest(assignment.mask_digest) if done.masks is masks else Digest("")
-        values = to_host(values)
-        return Outcome(done.trained.examples, metrics, done.masks, digest or mask_digest(done.masks), values | update)
+        return Outcome(
+            done.trained.examples,
+            metrics,
+            done.masks,
+            digest or mask_digest(done.masks),
+            to_host(values) | update,
+            self._meter.peak(),
+        )
 
     def _look_at(self, client: int, data: ClientData, everybodys: Dataset[Any] | None) -> None:
         """Find out before any work is done whether it can be, on these data and in the memory that there is."""
-        need = self._need_of(activations=self._probe.look(client, data, everybodys))
+        need = self._need = self._need_of(activations=self._probe.look(client, data, everybodys))
         if self._data.nbytes and need.excess(self._max_memory, self._data.room(), "this worker takes on"):
             self._data.clear()  # it only saves time
         room = self._data.room()
         if excess := need.excess(self._max_memory, room, "this worker takes on"):
-            raise TaskError(f"client {client} of task {self._task.name}: the work takes {excess}")
+            raise NoRoomError(f"client {client} of task {self._task.name}: the work takes {excess}")
         if self._on_tight and (excess := need.with_next().excess(self._max_memory, room, "this worker takes on")):
             self._on_tight(excess)
 

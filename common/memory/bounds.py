@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rich.filesize import decimal
 
-from lotteryfl.common.errors import DeviceGoneError
-from lotteryfl.common.usercode import first_line
+from lotteryfl.common.cgroups import group_values
+from lotteryfl.common.memory.accelerators import device_memory
 
 _ROOT = Path("/")
-_MEMBERSHIP = "proc/self/cgroup"
 _V2 = ("sys/fs/cgroup", "memory.max")
 _V1 = ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
+_AVAILABLE = "MemAvailable:"
+_LEAST_PARTS = 2
 _LIMITS = {"RLIMIT_AS": 0, "RLIMIT_DATA": 5}
 """Limits of a process (`ulimit -v`, `ulimit -d`), with the column of /proc/self/statm that counts towards each."""
 
@@ -27,9 +29,19 @@ class Bound:
     source: str
     """Where the bound comes from, as a message names it."""
 
+    def __str__(self) -> str:
+        """Say how much it is, and who says so."""
+        return f"{decimal(self.nbytes)} ({self.source})"
+
     def halved(self) -> "Bound":
         """Return half of it."""
         return Bound(self.nbytes // 2, f"half of {self.source}")
+
+    def shared(self, processes: int) -> "Bound":
+        """Return the part of one of several processes that share it with each other, and of one alone half of it."""
+        if processes <= _LEAST_PARTS:
+            return self.halved()
+        return Bound(self.nbytes // processes, f"1/{processes} of {self.source}")
 
 
 def host_bound(root: Path = _ROOT) -> Bound:
@@ -49,41 +61,49 @@ def device_bound(device: torch.device) -> Bound | None:
     Raises:
         DeviceGoneError: it does not answer.
     """
-    if device.type != "cuda":
-        return None
+    memory = device_memory(device)
+    return memory and Bound(memory.free + memory.ours, f"what is free on {device}")
+
+
+def memory_of(device: torch.device) -> int:
+    """Return the bytes of memory where a device works: all of its own, or what this process may take of the machine's.
+
+    Raises:
+        DeviceGoneError: it does not answer.
+    """
+    memory = device_memory(device)
+    return memory.total if memory else host_bound().nbytes
+
+
+def left_of(device: torch.device, root: Path = _ROOT) -> Bound:
+    """Return what this process may still take where a device works: of its own memory, or else of the machine's.
+
+    Args:
+        device: where it works.
+        root: where /proc and /sys are.
+
+    Raises:
+        DeviceGoneError: the device does not answer.
+    """
+    return device_bound(device) or min((host_bound(root), *_available(root)), key=lambda bound: bound.nbytes)
+
+
+def _available(root: Path) -> Iterator[Bound]:
+    """Yield what no process has taken of the machine's memory, where the kernel says it."""
     try:
-        free, _ = torch.cuda.mem_get_info(device)
-        ours = torch.cuda.memory_reserved(device)
-    except RuntimeError as error:
-        raise DeviceGoneError(f"{device}: cannot be used any more: {first_line(error)}") from error
-    return Bound(free + ours, f"what is free on {device}")
+        lines = (root / "proc/meminfo").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        if line.startswith(_AVAILABLE):
+            yield Bound(1024 * int(line.removeprefix(_AVAILABLE).split()[0]), "what is free of the machine's memory")
 
 
 def _of_containers(root: Path) -> Iterator[Bound]:
     """Yield the limits of the process's control group and of all around it, in version 2 and in version 1."""
-    try:
-        lines = (root / _MEMBERSHIP).read_text().splitlines()
-    except OSError:  # no Linux
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers or "memory" in controllers.split(","):
-            folder, name = _V1 if controllers else _V2
-            yield from _upwards(root / folder, path, name)
-
-
-def _upwards(top: Path, path: str, name: str) -> Iterator[Bound]:
-    """Yield what is set from a group up to the top, which inside of a container is often all that can be seen."""
-    group = top / path.strip("/") if ".." not in path.split("/") else top
-    for folder in (group, *group.parents):
-        try:
-            value = (folder / name).read_text().strip()
-        except OSError:
-            value = "max"  # not to be seen from here
+    for file, value in group_values(root, "memory", v2=_V2, v1=_V1):
         if value.isdecimal():
-            yield Bound(int(value), f"the container's memory, {folder / name}")
-        if folder == top:
-            return
+            yield Bound(int(value), f"the container's memory, {file}")
 
 
 def _of_the_process(root: Path) -> Iterator[Bound]:

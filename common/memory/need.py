@@ -84,6 +84,11 @@ class WorkerNeed:
         host, device = self.host.parts + self.next_host.parts, self.device.parts + self.next_device.parts
         return WorkerNeed(Need(host), Need(device))
 
+    def __str__(self) -> str:
+        """Say how much it is of what, by part."""
+        needs = {"of the machine": self.host, "of the device": self.device}
+        return ", ".join(f"{decimal(need.nbytes)} {where} ({need})" for where, need in needs.items() if need.nbytes)
+
     def excess(self, host: Bound, device: Bound | None, whose: str) -> str:
         """Say in one line what is more than there is, by part, and where the bound comes from; '': nothing is.
 
@@ -94,7 +99,7 @@ class WorkerNeed:
         """
         for need, bound in ((self.host, host), (self.device, device)):
             if bound is not None and need.nbytes > bound.nbytes:
-                return f"{decimal(need.nbytes)}, and {whose} {decimal(bound.nbytes)} ({bound.source}): {need}"
+                return f"{decimal(need.nbytes)}, and {whose} {bound}: {need}"
         return ""
 
 

@@ -21,16 +21,17 @@ from lotteryfl.server.store.named import MOST_TOLD, cut
 
 @click.command()
 @click.argument("where", metavar="DIR|HOST:PORT")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, by the names of the contract's RunStatus.")
 @channel_options
-def status(where: str, security: ChannelSecurity) -> None:
+def status(where: str, as_json: bool, security: ChannelSecurity) -> None:
     """Say where a run stands, from its directory or its coordinator."""
     if Path(where).is_dir():
-        text = _describe(_read(Path(where)))
+        found = _read(Path(where))
     elif ":" in where:
-        text = _describe(_ask(where, security))
+        found = _ask(where, security)
     else:
         raise LotteryFLError(f"{where}: neither a run directory nor HOST:PORT")
-    click.echo(text)
+    click.echo(_as_json(found) if as_json else _describe(found))
 
 
 @click.command()
@@ -102,6 +103,13 @@ def _ask(address: str, security: ChannelSecurity) -> pb.RunStatus:
             raise_if_refused(error, address, security)
             raise LotteryFLError(explain(error, address)) from error
     return reply
+
+
+def _as_json(status: pb.RunStatus) -> str:
+    """Return all of a status, with what is 0 or empty; JSON has every 64-bit number as a text."""
+    from google.protobuf.json_format import MessageToJson
+
+    return MessageToJson(status, always_print_fields_with_no_presence=True, preserving_proto_field_name=True)
 
 
 def _describe(status: pb.RunStatus) -> str:

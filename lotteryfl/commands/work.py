@@ -1,9 +1,12 @@
 """The worker's command."""
 
+import asyncio
 import logging
 import signal
+import sys
 
 import click
+from click.core import ParameterSource
 
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits
@@ -18,7 +21,11 @@ from lotteryfl.commands.options import (
 from lotteryfl.common.experiment.clientranges import parse_clients
 from lotteryfl.common.memory.bounds import Bound, host_bound
 from lotteryfl.common.security.tls import ChannelSecurity
-from lotteryfl.running.device import choose_device
+from lotteryfl.common.text import printable
+from lotteryfl.running.device import choose_device, places, seen
+from lotteryfl.running.deviceworkers import DeviceWorkers, name_of_all
+from lotteryfl.running.parent import Parent, stop_once
+from lotteryfl.signals import run_until_signal
 from lotteryfl.stopsignals import stop_signals
 
 
@@ -35,9 +42,40 @@ class ClientRange(click.ParamType[frozenset[int]]):
             self.fail(str(error), param, ctx)
 
 
+class PerDevice(click.ParamType[int | None]):
+    """A number of workers; auto is None: it is to be found."""
+
+    name = "number"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Return the number."""
+        if value == "auto":
+            return None
+        try:
+            number = int(str(value))
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"{value!r}: expected auto or a number from 1 on", param, ctx)
+        return number
+
+
 @click.command()
 @click.option("--coordinator", required=True, metavar="HOST:PORT", help="Where the coordinator listens.")
 @device_option
+@click.option(
+    "--devices",
+    metavar="all|KIND[:NUMBERS]",
+    help="Be a worker on each of these, as processes of their own: all, cpu, cuda:0,2, cuda:0-3. In place of --device.",
+)
+@click.option(
+    "--per-device",
+    type=PerDevice(),
+    metavar="N|auto",
+    default="1",
+    show_default=True,
+    help="So many workers on each of --devices; auto: as memory and throughput of the first assignments allow.",
+)
 @click.option("--clients", type=ClientRange(), help="The clients whose data is here, as 0-9 or 0,3,7-9. [default: all]")
 @click.option(
     "--name",
@@ -78,9 +116,15 @@ class ClientRange(click.ParamType[frozenset[int]]):
 )
 @share_errors_option
 @channel_options
+@click.option("--sharers", type=click.IntRange(min=1), default=1, hidden=True)
+@click.option("--parent", type=click.IntRange(min=0), hidden=True)
+@click.pass_context
 def work(
+    context: click.Context,
     coordinator: str,
     device: str,
+    devices: str | None,
+    per_device: int | None,
     clients: frozenset[int] | None,
     name: str,
     tasks: tuple[str, ...],
@@ -93,10 +137,17 @@ def work(
     keep_data: int | None,
     share_errors: bool,
     security: ChannelSecurity,
+    sharers: int,
+    parent: int | None,
 ) -> None:
     """Be a worker: fetch assignments, train, return tickets, until the run is over."""
     logging.getLogger("lotteryfl").setLevel(logging.INFO)
-    memory = host_bound().halved() if max_memory is None else Bound(int(max_memory * 2**30), "--max-memory")
+    if devices is None and context.get_parameter_source("per_device") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--per-device: expected it with --devices")
+    if devices is not None and parent is None:
+        _work_on(context, devices, per_device, name_of_all(name, security))
+        return
+    memory = host_bound().shared(sharers) if max_memory is None else Bound(int(max_memory * 2**30), "--max-memory")
     limits = Limits(max_epochs, memory)
     chosen = choose_device(device)
     settings = WorkerSettings(
@@ -111,12 +162,29 @@ def work(
         index_file,
         None if keep_data is None else keep_data << 20,
     )
+    overseer = None
+    if parent is not None:
+        stop_once()
+        overseer = Parent(parent, chosen)
     try:
         with Connection(coordinator, patience, security) as connection:
-            Worker(connection, settings).run()
+            Worker(connection, settings, overseer).run()
     except KeyboardInterrupt:
         click.echo("stopped; what was under work was handed back", err=True)
         raise
     finally:
         for number in stop_signals():
             signal.signal(number, signal.SIG_IGN)  # nothing is left to interrupt but the way out
+
+
+def _work_on(context: click.Context, devices: str, per_device: int | None, name: str) -> None:
+    """Be a worker on each of several devices."""
+    if context.get_parameter_source("device") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--device: expected it without --devices")
+    places_ = places(devices, seen())
+    workers = DeviceWorkers(places_, per_device, name, sys.argv[1:], lambda text: click.echo(printable(text), err=True))
+    try:
+        run_until_signal(workers.run())
+    except (asyncio.CancelledError, KeyboardInterrupt) as error:
+        click.echo("stopped; what was under work was handed back", err=True)
+        raise click.Abort from error

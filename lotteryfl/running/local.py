@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.running.device import seen, spread
 from lotteryfl.running.localworkers import LocalWorkers
 from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.rpc.server import CoordinatorServer
@@ -55,7 +56,7 @@ async def run_locally(
     Args:
         run: the open run directory.
         workers: how many processes.
-        device: as their `--device` takes it.
+        device: as their `--device` takes it; auto: they are spread over the accelerators that torch sees.
         tasks: files and modules of tasks that they allow.
         show: is called with the run's status whenever it may have changed.
         note: is told what is out of the ordinary.
@@ -69,14 +70,14 @@ async def run_locally(
     local = LocalWorkers(run.path / "logs", lambda: server.rounds.number, note)
     await server.rounds.take_back_all("the run was started anew")
     async with server.listening(Endpoint("127.0.0.1:0")) as port:
-        arguments = [f"--coordinator=127.0.0.1:{port}", f"--device={device}"]
+        arguments = [f"--coordinator=127.0.0.1:{port}", f"--sharers={workers}"]
         arguments += [f"--data-dir={run.experiment.task.data_dir}"]
         if run.experiment.partition.file:
             arguments += [f"--index-file={run.experiment.partition.file}"]
         arguments += [f"--task={task}" for task in tasks]
         arguments += ["--share-errors"] * share_errors
         arguments += ["--any-task-version"] * any_task_version
-        async with local.started(workers, arguments):
+        async with local.started(workers, arguments, spread(device, seen())):
             rounds = asyncio.create_task(server.rounds.run())
             ended = asyncio.create_task(local.all_ended())
             try:

@@ -103,7 +103,7 @@ def run(
         experiment: what `load_experiment` returned.
         run_dir: a new or empty folder, or one that holds this experiment's run: what is left of it is done.
         workers: how many processes.
-        device: auto, cpu, cuda:0, …, for each of them.
+        device: cpu, cuda:0, …, for each of them; auto: they are spread over the accelerators that torch sees.
         tasks: files and modules of tasks of your own to allow beside the experiment's.
         strategies: files and modules of strategies of your own.
         share_errors: where privacy is promised, too, write on record what errors of a client's work say.

@@ -1,7 +1,7 @@
 """Who is there, who waits for whom, and for how long: what people are told of an open round. The clock is passed in."""
 
 import logging
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import nsmallest
 from itertools import islice
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.text import printable
+from lotteryfl.server.rounds.machine import UNKNOWN, Machine
 from lotteryfl.server.rounds.openround import OpenRound
 from lotteryfl.server.rounds.workers import WorkerRegistry
 from lotteryfl.server.store.named import MOST_TOLD, clients_named, cut
@@ -23,6 +24,9 @@ _MOST_LEFT = 1000
 
 _LOOK_AHEAD = 1000
 """Waiting clients for which is looked whom they wait for."""
+
+_MOST_KINDS = 10
+"""Kinds of devices that a status counts workers by."""
 
 _MOST_LOGGED = 10
 """Lines at once about who is lost, and who waits for whom."""
@@ -113,6 +117,7 @@ class Attendance:
         """Return how it looks now."""
         now, heard = self._clock(), self._workers.heard
         table = round_.assignments
+        alive = [each for each, moment in heard.items() if moment >= now - self._lease_seconds]
         longest_silent = nsmallest(MOST_TOLD, heard, key=heard.__getitem__)
         return Seen(
             in_flight=[
@@ -121,11 +126,23 @@ class Attendance:
             ],
             waits=list(self._waits(round_, now)),
             heard=cut(
-                [f"{name_of(each)} was {self._heard(each, now)}" for each in longest_silent], MOST_TOLD, len(heard)
+                [f"{self._with_machine(each)} was {self._heard(each, now)}" for each in longest_silent],
+                MOST_TOLD,
+                len(heard),
             ),
             goes_on=self._goes_on(round_, now) if table.unsettled else "",
-            workers=sum(moment >= now - self._lease_seconds for moment in heard.values()),
+            workers=len(alive),
+            machines=[self._machine(each).message(name_of(each)) for each in nsmallest(MOST_TOLD, alive, key=name_of)],
+            devices=dict(Counter(self._machine(each).kind for each in alive).most_common(_MOST_KINDS)),
         )
+
+    def _machine(self, worker_id: WorkerId) -> Machine:
+        worker = self._workers.known(worker_id)
+        return worker.machine if worker else UNKNOWN
+
+    def _with_machine(self, worker_id: WorkerId) -> str:
+        machine = str(self._machine(worker_id))
+        return f"{name_of(worker_id)} ({machine})" if machine else name_of(worker_id)
 
     def _waits(self, round_: OpenRound, now: float) -> Iterator[str]:
         """Yield who waits for whom: under a lease, for a worker that is gone, or for one to be free."""

@@ -23,6 +23,7 @@ from lotteryfl.server.rounds.broadcast import Broadcasts
 from lotteryfl.server.rounds.conclusion import ClosedRound, Conclusion
 from lotteryfl.server.rounds.leases import LeaseTable
 from lotteryfl.server.rounds.ledger import Ledger
+from lotteryfl.server.rounds.machine import UNKNOWN, Machine
 from lotteryfl.server.rounds.openround import Decision, Verdict
 from lotteryfl.server.rounds.resultcheck import Arrival, examine
 from lotteryfl.server.rounds.work import Step, Work
@@ -164,7 +165,9 @@ class Coordinator:
 
     # -- workers
 
-    def register(self, name: str, incarnation: str, clients: Collection[int] | None) -> WorkerId:
+    def register(
+        self, name: str, incarnation: str, clients: Collection[int] | None, machine: Machine = UNKNOWN
+    ) -> WorkerId:
         """Add a worker; a new incarnation of a name replaces the old one, whose leases go back at once.
 
         Raises:
@@ -172,7 +175,7 @@ class Coordinator:
             AsideError: workers of this name get no more work.
         """
         self._require_not_aside(name)
-        worker_id = self._workers.register(name, incarnation, clients, self._clock())
+        worker_id = self._workers.register(name, incarnation, clients, self._clock(), machine)
         holders = ((lease.id.client, lease.worker) for lease in self._table.leases())
         replaced = [client for client, holder in holders if name_of(holder) == name and holder != worker_id]
         self._take_back(replaced, f"{name} was started anew", "taken back")

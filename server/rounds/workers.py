@@ -8,6 +8,7 @@ from functools import partial
 from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.security.identity import name_of, owner
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.rounds.machine import UNKNOWN, Machine
 from lotteryfl.server.rounds.recent import Recent
 
 MOST_WORKERS = 10_000
@@ -33,6 +34,8 @@ class Worker:
     worker_id: WorkerId
     clients: frozenset[int] | None
     """The clients whose data it holds; None: every client's."""
+    machine: Machine = UNKNOWN
+    """What it computes on."""
     model: Digest = Digest("")
     """Digest of the whole model that it was given last."""
     asks: bool = False
@@ -53,7 +56,14 @@ class WorkerRegistry:
         """When each worker was heard of last."""
         self._replaced = Recent(most)
 
-    def register(self, name: str, incarnation: str, clients: Collection[int] | None, now: float) -> WorkerId:
+    def register(
+        self,
+        name: str,
+        incarnation: str,
+        clients: Collection[int] | None,
+        now: float,
+        machine: Machine = UNKNOWN,
+    ) -> WorkerId:
         """Add a worker in the place of older incarnations of its name; return its id.
 
         Raises:
@@ -68,7 +78,7 @@ class WorkerRegistry:
                 self._replaced.add(known)
         if len(self._workers) >= self._most:
             self.forget(min(self.heard, key=self.heard.__getitem__))
-        self._workers[worker_id] = Worker(worker_id, None if clients is None else frozenset(clients))
+        self._workers[worker_id] = Worker(worker_id, None if clients is None else frozenset(clients), machine)
         self.heard[worker_id] = now
         return worker_id
 

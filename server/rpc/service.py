@@ -18,6 +18,7 @@ from lotteryfl.common.text import brief, printable, quoted
 from lotteryfl.common.wire.framing import Part, Payload
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
+from lotteryfl.server.rounds.machine import machine_of
 from lotteryfl.server.rounds.taskversion import task_version
 from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.rounds.workers import AsideError, ReplacedError, UnknownWorkerError
@@ -81,7 +82,12 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         except AccessError as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         try:
-            worker_id = await self._call(self._coordinator.register, request.name, request.incarnation, held)
+            machine = machine_of(request)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        try:
+            name, incarnation = request.name, request.incarnation
+            worker_id = await self._call(self._coordinator.register, name, incarnation, held, machine)
         except ReplacedError:
             await context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION,

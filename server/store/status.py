@@ -1,6 +1,7 @@
 """Where a run stands, for the people and programs that watch it: of the record alone, or of who drives it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from lotteryfl.common.experiment.experiment import Experiment
@@ -31,6 +32,10 @@ class Seen(NamedTuple):
     """When each worker was heard of last."""
     workers: int = 0
     """How many are alive, as far as is known."""
+    machines: Sequence[pb.WorkerMachine] = ()
+    """What they compute on, of the first by name."""
+    devices: Mapping[str, int] = MappingProxyType({})
+    """How many of them there are, by their kind of device."""
 
 
 def status_of(run: RunRecord) -> pb.RunStatus:
@@ -114,6 +119,8 @@ def run_status(
         score=score.name if score.own else "",
         advice=advice,
         shared=shared,
+        machines=seen.machines,
+        devices=seen.devices,
     )
 
 

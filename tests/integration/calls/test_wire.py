@@ -75,6 +75,13 @@ def test_a_worker_of_another_run_is_turned_away(server: CoordinatorThread) -> No
     assert "another run is here now" in (error.details() or "")
 
 
+def test_a_machine_that_cannot_be_is_refused(server: CoordinatorThread) -> None:
+    request = pb.RegisterRequest(protocol=PROTOCOL_VERSION, name="w", incarnation=INCARNATION, device="a card")
+    error = fails(lambda: server.stub.Register(request, timeout=DEADLINE))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details() == "device 'a card': expected a kind and perhaps a number, as cuda:0"
+
+
 def test_who_is_not_registered_is_told_so(server: CoordinatorThread) -> None:
     calls = (
         lambda: server.stub.Heartbeat(pb.HeartbeatRequest(worker_id="ghost:1"), timeout=DEADLINE),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lotteryfl.exitcodes import LEFT_OUT
-from lotteryfl.running.localworkers import MOST_RESTARTS, LocalWorkers
+from lotteryfl.running.localworkers import LocalWorkers
+from lotteryfl.running.workerprocesses import MOST_RESTARTS
 from lotteryfl.server.store.rundir import inspected
 from lotteryfl.server.store.status import status_of
 from tests.support.processes import Gate

@@ -1,0 +1,126 @@
+"""Memory that runs out in work: named with what there was, handed back, and no worker or run has ended for it."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from lotteryfl.exitcodes import LEFT_OUT
+from lotteryfl.server.store.rundir import inspected
+from lotteryfl.server.store.status import status_of
+from tests.integration.devices.conftest import Machine
+from tests.support.processes import Gate
+from tests.support.runs import Coordinate, Start, Write
+
+GREEDY = """
+import resource
+import torch
+from torch import nn
+from tests.support.gated_task import client as gated, model as plain
+
+now = None
+
+class Greedy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = plain()
+
+    def forward(self, x):
+        if self.training and now == 1:
+            {take}
+        return self.net(x)
+
+def client(k, experiment):
+    global now
+    now = k
+    {limit}
+    return gated(k, experiment)
+
+model = Greedy
+"""
+RAISE = 'raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")'
+TAKE = "torch.empty(1 << 36)"
+LIMIT = "resource.setrlimit(resource.RLIMIT_AS, (1 << 36, 1 << 36))"
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
+def test_the_assignment_goes_back_and_there_is_one_worker_less(
+    tmp_path: Path, work_on: Start, write: Write, gate: Gate, coordinate: Coordinate, machine: Machine
+) -> None:
+    (tmp_path / "greedy.py").write_text(GREEDY.format(take=RAISE, limit=""))
+    server = coordinate(write(task={"name": str(tmp_path / "greedy.py")}, rounds=1, clients_per_round=4))
+    env = machine(cores=2) | gate.env
+    workers = work_on(server.address, "cpu", "--per-device=auto", task=tmp_path / "greedy.py", env=env)
+    assert len({gate.arrival().pid, gate.arrival().pid}) == 2
+    gate.open()
+    assert workers.exit_code() == 0, workers.stderr
+    assert "Traceback" not in workers.stderr
+    assert server.ended() == ""
+    said = re.findall(r"^cpu: .*$", workers.stderr, re.MULTILINE)
+    assert said == [
+        "cpu: 2 workers, and so it stays: there are 2 cores",
+        "cpu: 1 worker, and so it stays: memory was short with 2",
+    ]
+    assert re.search(r"^cpu/2: .* host/cpu/2: left; what was under work was handed back$", workers.stderr, re.M)
+    assert len(re.findall(r"the run has finished$", workers.stderr, re.M)) == 1
+    (left_out,) = status_of(server.run).left_out
+    place = r"OutOfMemoryError at greedy\.py:16: CUDA out of memory\. Tried to allocate 2\.00 GiB\."
+    needed = r"the work was counted as \d+\.\d kB of the machine \(.*\), and there are \d+\.\d GB \(what is free .*\)"
+    assert re.fullmatch(rf"client 1 of task greedy: {place}; {needed}", left_out.reason), left_out.reason
+
+
+def test_under_a_real_limit_the_others_go_on(tmp_path: Path, start: Start, write: Write) -> None:
+    (tmp_path / "greedy.py").write_text(GREEDY.format(take=TAKE, limit=LIMIT))
+    path = write(task={"name": "greedy.py"}, rounds=1, clients_per_round=4)
+    process = start("simulate", path, "--run-dir", "run")
+    assert process.exit_code() == LEFT_OUT, process.stderr
+    with inspected(tmp_path / "run") as run:
+        reasons = {row.client: row.reason for row in run.database.assignments(1) if row.state == "dropped"}
+    assert list(reasons) == [1]
+    failed = r"RuntimeError at greedy\.py:16: .*can't allocate memory: you tried to allocate 274877906944 bytes"
+    assert re.search(rf"{failed}.*; the work was counted as .*, and there are ", reasons[1])
+    assert re.search(r"\(what is (left of RLIMIT_AS|free of the machine's memory)\)$", reasons[1])
+
+
+COPYING = """
+import torch
+from tests.support.gated_task import client, model as plain
+
+once = []
+
+class Copying(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = plain()
+
+    def forward(self, x):
+        if self.training and not once:
+            once.append(0)
+        return self.net(x)
+
+    def __deepcopy__(self, memo):
+        if once == [0]:
+            once.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        copy = Copying()
+        copy.load_state_dict(self.state_dict())
+        return copy
+
+model = Copying
+"""
+
+
+def test_what_finds_no_memory_when_it_arrives_goes_back_too(
+    tmp_path: Path, start: Start, write: Write, coordinate: Coordinate
+) -> None:
+    """The model for the second assignment is made when that arrives."""
+    (tmp_path / "copying.py").write_text(COPYING)
+    server = coordinate(write(task={"name": str(tmp_path / "copying.py")}, rounds=1, round={"broadcasts": False}))
+    worker = start("work", "--coordinator", server.address, "--task", "copying.py")
+    assert worker.exit_code() == 0, worker.stderr
+    assert "Traceback" not in worker.stderr
+    said = r"r1-c\d-a1: handed back: memory ran out while it arrived: .*CUDA out of memory\.$"
+    assert len(re.findall(said, worker.stderr, re.MULTILINE)) == 1
+    assert server.ended() == ""
+    assert not status_of(server.run).left_out
