@@ -108,7 +108,7 @@ def fleet_costs(sizes: fleet.Sizes) -> dict[tuple[str, str], float]:
             fleet.load(fleet.drive_coordinator, sizes, coordinator.address, coordinator.pid)
             taken = _processor_seconds(coordinator.pid)
         found = samples(stacks)
-    costs: Counter[tuple[str, str]] = Counter()
+    costs: dict[tuple[str, str], float] = defaultdict(float)
     for thread, seconds in taken.items():
         steps = found.get(thread, Counter({_OWN: 1}))
         for key, count in steps.items():
