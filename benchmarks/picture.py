@@ -55,7 +55,7 @@ def draw(
 
 def _time_line(axes: Any, whole: Lap, processes: Mapping[str, Laps]) -> None:
     seen: dict[str, Any] = {}
-    for row, (name, laps) in enumerate(reversed(processes.items())):
+    for row, (name, laps) in enumerate(reversed([*processes.items()])):
         for step, colour in _LANES["worker" if name.startswith("worker") else "coordinator"].items():
             bars = [
                 _within(lap, whole) for lap in laps.get(step, ()) if lap.end > whole.start and lap.start < whole.end
@@ -64,7 +64,7 @@ def _time_line(axes: Any, whole: Lap, processes: Mapping[str, Laps]) -> None:
             seen[step] = axes.broken_barh(
                 bars, (row - 0.2, 0.4) if narrow else (row - 0.4, 0.8), facecolor=colour, label=step
             )
-    axes.set_yticks(range(len(processes)), reversed(processes))
+    axes.set_yticks(range(len(processes)), reversed([*processes]))
     axes.set_xlim(0, 1000 * whole.seconds)
     axes.set_xlabel("ms since the commit of the round before")
     axes.set_title(f"a round of 2 × 11 M at density 0.1: {1000 * whole.seconds:.0f} ms")
