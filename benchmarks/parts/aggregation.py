@@ -27,11 +27,13 @@ from benchmarks.inputs import MODELS, random_masks, random_tensors
 from benchmarks.peakmemory import MIB, extra_memory
 from lotteryfl.common.packedmasks import unpack
 from lotteryfl.common.tensors.file import open_file, save
+from lotteryfl.common.tensors.partfile import PartFile
 from lotteryfl.common.wire.format import WireFormat
-from lotteryfl.common.wire.payload import mask_tensors, masks_from_entries
+from lotteryfl.common.wire.payload import mask_tensors
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.aggregate import aggregate
-from lotteryfl.server.aggregation.update import Update
+from lotteryfl.server.aggregation.maskfile import MaskFile
+from lotteryfl.server.aggregation.update import Update, ahead_of_each
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -76,13 +78,14 @@ class Spool:
 
     @property
     def updates(self) -> list[Update]:
-        """The results, mapped."""
+        """The results, in their files as those of a round are."""
+        ahead = ahead_of_each(self.clients)
         return [
             Update(
                 client,
                 1 + client,
-                masks_from_entries(self.table, open_file(self._folder / f"mask{client}")),
-                open_file(self._folder / f"result{client}"),
+                MaskFile(self.table, self._folder / f"mask{client}", ahead),
+                PartFile(self._folder / f"result{client}", ahead=ahead),
             )
             for client in range(self.clients)
         ]

@@ -21,6 +21,9 @@ Array = npt.NDArray[np.floating[Any]]
 _ROUNDING = 1e-9
 """Far more than float64 loses of an update's norm between its bound and the mean."""
 
+_AHEAD, _ALL_AHEAD = 1 << 17, 1 << 21
+"""Bytes that are read at once of a file at most, and held of the files of all results."""
+
 
 @dataclass(frozen=True, eq=False)
 class Update:
@@ -93,6 +96,11 @@ def elements(entries: Mapping[str, Tensor] | PartFile, key: str, first: int = 0,
     if isinstance(entries, PartFile):
         return entries.read(key, first, last)
     return entries[key].reshape(-1)[first:last]
+
+
+def ahead_of_each(results: int) -> int:
+    """Return the bytes to read ahead of the file of each of a round's results, and of its masks; see `PartFile`."""
+    return min(_AHEAD, _ALL_AHEAD // results)
 
 
 def share_within(bound: float, norm: float) -> float:

@@ -22,19 +22,13 @@ from lotteryfl.common.wire.payload import mask_density, mask_digest
 from lotteryfl.server.aggregation.aggregate import Combination, aggregate
 from lotteryfl.server.aggregation.maskfile import MaskFile
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
-from lotteryfl.server.aggregation.update import Update
+from lotteryfl.server.aggregation.update import Update, ahead_of_each
 from lotteryfl.server.privacy.noise import noisy_means
 from lotteryfl.server.store.rundb.rows import ResultRow
 from lotteryfl.server.store.rundir import KeptMask, NewModel, RunDirectory
 from lotteryfl.server.store.runfiles import optimizer_file
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.drawing import drawing
-
-_AHEAD = 1 << 18
-"""Bytes of a result that are read at once; and of its mask."""
-
-_ALL_AHEAD = 1 << 22
-"""Bytes of all results that are held so."""
 
 
 class Conclusion(NamedTuple):
@@ -112,7 +106,7 @@ class ClosedRound:
         run, results = self.run, self.results
         if self.strategy.takes_best(self.number):
             results = [max(results, key=self._merit)]
-        ahead = min(_AHEAD, _ALL_AHEAD // len(results))
+        ahead = ahead_of_each(len(results))
         masks: dict[Digest, Masks] = {Digest(""): {}}  # clients may have one in common
         for row in results:
             if row.mask not in masks:

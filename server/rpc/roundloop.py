@@ -95,9 +95,12 @@ class RoundLoop:
             closed = await served.call(coordinator.closed_round)
             unneeded = await served.call_alone(coordinator.commit, await asyncio.to_thread(closed.conclude))
             self._uploads.forget_cut()
+            arrived = served.arrived.listen()
             served.announce()
             self._next_show = 0.0  # every round is shown
-            await asyncio.to_thread(served.run.remove, unneeded)  # takes as long as files are large
+            if coordinator.state == "running":  # a disk that deletes large files lets those wait who lease
+                await wait_for(arrived, _SHOW_SECONDS)
+            await asyncio.to_thread(served.run.remove, unneeded)
         return step is not Step.ENDED
 
     def _look(self) -> _Look:

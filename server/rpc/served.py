@@ -42,6 +42,8 @@ class ServedRun:
         """Rings when the open round may be over or its work given out again: for the rounds."""
         self.news = Bell()
         """Rings after every change of the run's status: for observers."""
+        self.arrived = Bell()
+        """Rings when an assignment is with its worker: for what has time until workers are at work."""
         self.departed = Recent(most_departed)
         """The workers that leave: they were told that the run has ended, or handed their work back."""
         self._storage_error: OSError | sqlite3.Error | None = None

@@ -130,6 +130,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         async for message in self._send(first, payload, offset, work.assignment.assignment_id, context):
             yield message
         self._served.post(self._coordinator.arrived, work.assignment.assignment_id)
+        self._served.arrived.ring()
 
     async def SubmitResult(self, request_iterator: AsyncIterator[Any], context: Context) -> pb.SubmitReply:
         """Read a result into the run directory, check it, count it; only then say so."""

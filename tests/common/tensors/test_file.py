@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from lotteryfl.common.atomicfile import AtomicFile
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.tensors.file import open_file, save, save_stream
 from lotteryfl.common.tensors.receiver import FileReceiver
@@ -53,6 +54,30 @@ def test_save_stream_refuses_other_tensors_and_leaves_the_old_file(
         save_stream(path, [Spec("a", torch.float32, (2,)), Spec("b", torch.float32, ())], given_tensors)
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_digest_is_that_of_the_file_in_whatever_order_it_was_written(tmp_path: Path, backwards: bool) -> None:
+    tensors = {name: torch.randn(size) for name, size in (("a", 1 << 19), ("b", 3), ("c", 1 << 18))}
+    pairs = list(tensors.items())[:: -1 if backwards else 1]
+    digest = save_stream(tmp_path / "a", [Spec(n, t.dtype, tuple(t.shape)) for n, t in tensors.items()], pairs)
+    assert digest == hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()
+
+
+def test_a_whole_upload_can_be_looked_at_before_it_has_its_name(tmp_path: Path) -> None:
+    tensors = {"t": torch.randn(1 << 19)}
+    data, seen = encode(tensors), []
+    receiver = FileReceiver(tmp_path / "result", len(data), len(data), "result")
+
+    def look(part: AtomicFile) -> None:
+        assert not part.path.exists()
+        seen.append(open_file(part.part))
+
+    receiver.look = look
+    receiver.write(data)
+    receiver.finish(Trailer(len(data), zlib.crc32(data)))
+    assert_same(seen[0], tensors)
+    assert_same(open_file(tmp_path / "result"), tensors)
 
 
 def test_a_failing_iterator_leaves_the_old_file(tmp_path: Path) -> None:

@@ -134,6 +134,16 @@ def test_tensors_come_in_table_order_with_dtype_and_shape() -> None:
     assert [(name, t.dtype, t.shape) for name, t in result] == [(s.name, s.dtype, s.shape) for s in table]
 
 
+def test_tensors_come_as_they_lie_in_their_file_unless_many_bytes_came_before_their_turn() -> None:
+    for numel, in_file in ((3, True), (1 << 18, False)):
+        half = TensorSpec("a", torch.float16, (numel,), "parameter", prunable=False)
+        table = TensorTable((half, TensorSpec("b", torch.float32, (numel + 1,), "parameter", prunable=False)))
+        tensors, combination = tensors_of(table, 1), Combination(as_in_file=True)
+        new = aggregate(table, tensors, [update(table, 0, 1, tensors)], combination=combination)
+        found = [name for name, _ in new]
+        assert found == (["b", "a"] if in_file else ["a", "b"])
+
+
 def test_tensors_without_elements() -> None:
     table = table_of(shape=(0, 4))
     updates = [
