@@ -127,6 +127,8 @@ def _rows(part: str, setting: Setting, seconds: float) -> Iterator[Row]:
         code = process.wait()
     finally:
         timer.cancel()
+        if process.poll() is None:  # whoever asked has been stopped
+            stop()
     if is_late.is_set():
         yield Row(f"the rest of {part}", "not run: the time was over")
     elif code:
