@@ -1,6 +1,7 @@
 """`make gpu-check`: every part in a process of its own; the table is whole after every row, whatever ends the check."""
 
 import argparse
+import math
 import os
 import shlex
 import signal
@@ -46,7 +47,7 @@ def main() -> None:
     setting = Setting(str(device), options.quick)
     command = shlex.join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]])
     found: dict[str, list[Row] | str] = {}
-    machine, ends = described(device), time.monotonic() + options.seconds
+    machine, ends = described(device), time.monotonic() + (math.inf if options.quick else options.seconds)
 
     def write_down() -> None:
         write(options.out, machine, command, found, is_card=device.type != "cpu")
@@ -54,12 +55,12 @@ def main() -> None:
     write_down()
     for part in options.parts or PARTS:
         left = ends - time.monotonic()
-        if not options.quick and left < seconds_of(part):
+        if left < seconds_of(part):
             found[part] = f"not run: it may take {seconds_of(part):.0f} s, and {max(0, left):.0f} s were left"
         else:
             rows = found[part] = []
             start = time.monotonic()
-            for row in _rows(part, setting, min(left, _LATE * seconds_of(part))):
+            for row in _rows(part, setting, left if options.quick else min(left, _LATE * seconds_of(part))):
                 rows.append(replace(row, holds=None) if row.goal and options.quick else row)
                 print(f"{part}: {row.what}: {row.found}{' — DOES NOT HOLD' * row.has_failed}", flush=True)
                 write_down()
@@ -76,7 +77,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="as `lotteryfl work` takes it [default: the accelerator]")
     parser.add_argument("--quick", action="store_true", help="in small: shows that the parts work, and nothing else")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "GPU.md", help="[default: %(default)s]")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="no part lasts beyond [default: %(default).0f]")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="that all may take, not in small [default: %(default).0f]"
+    )
     parser.add_argument("--alone", choices=PARTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
@@ -118,7 +121,7 @@ def _rows(part: str, setting: Setting, seconds: float) -> Iterator[Row]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
 
-    timer = threading.Timer(max(1.0, seconds), stop)
+    timer = threading.Timer(min(max(1.0, seconds), threading.TIMEOUT_MAX), stop)
     timer.start()
     try:
         for line in process.stdout or ():
@@ -127,6 +130,8 @@ def _rows(part: str, setting: Setting, seconds: float) -> Iterator[Row]:
         code = process.wait()
     finally:
         timer.cancel()
+        if process.poll() is None:  # whoever asked has been stopped
+            stop()
     if is_late.is_set():
         yield Row(f"the rest of {part}", "not run: the time was over")
     elif code:

@@ -19,7 +19,7 @@ from lotteryfl.common.training.loop import train_by_recipe
 from lotteryfl.common.training.precision import autocast, check_compiler, compiled, weights_in_format
 from lotteryfl.common.training.recipe import Recipe, TrainingSettings
 
-SECONDS = 90.0
+SECONDS = 75.0
 
 GOAL = 0.9
 """Of the bare loop's images a second."""
