@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lotteryfl.common.memory.bounds import host_bound
+from lotteryfl.common.memory.bounds import Bound, host_bound
 
 MACHINE = "the machine's memory"
 
@@ -64,3 +64,11 @@ def test_a_limit_of_the_shell_counts_without_what_is_taken_by_now(name: str) -> 
     nbytes, _, source = done.stdout.strip().partition(" ")
     assert 0 < int(nbytes) < 6 << 30
     assert source == f"what is left of {name}"
+
+
+@pytest.mark.parametrize(
+    ("processes", "expected"),
+    [(1, Bound(450, "half of it")), (2, Bound(450, "half of it")), (3, Bound(300, "1/3 of it"))],
+)
+def test_one_of_several_takes_its_part_and_one_alone_half(processes: int, expected: Bound) -> None:
+    assert Bound(900, "it").shared(processes) == expected
