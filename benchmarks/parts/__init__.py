@@ -24,6 +24,7 @@ PARTS = (
     "round",
     "floor",
     "assignments",
+    "ahead",
     "fleet",
     "partition",
     "commit",
