@@ -257,6 +257,7 @@ class Worker:
         except LeaseLostError:
             note_lost(lease.id)
             self._leases.end(lease)
+            return
         except (ClientError, PayloadError) as error:  # the client's, or like a result that is refused
             self._returning.failure(lease.id, error)
             self._leases.end(lease)

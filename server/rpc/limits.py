@@ -19,7 +19,7 @@ class Limits:
     """What is taken from whom, at once or in time.
 
     A caller is the name in a certificate or token; where nobody is asked who calls, an address without its port. Many
-    workers may share either, and each has up to three calls under way: its poll or upload, a heartbeat, a download.
+    workers may share either, and each has up to three calls under way: its poll or download, an upload, a heartbeat.
     The defaults let a thousand share one, who all come at once.
     """
 
