@@ -1,6 +1,7 @@
 """What a worker holds by digest: masks, θ_0 and the round's model. All of it can be fetched again."""
 
 from collections.abc import Mapping
+from threading import Lock
 
 from cachetools import LRUCache
 from torch import Tensor
@@ -41,13 +42,15 @@ class Content:
         self._connection = connection
         self._table = table.moving
         self._worker_id = worker_id
-        self._limit = max_payload_bytes(table)
+        self.limit = max_payload_bytes(table)
         self._masks: LRUCache[Digest, Masks] = LRUCache(_MASK_BYTES, getsizeof=_mask_bytes)
+        self._lock = Lock()  # masks are remembered when a result is returned, while others are fetched
         self._initial_digest = initial_digest
         self.initial = self._fetch(initial_digest, "")
         """θ_0 by plain name."""
         check_model(table, self.initial, lambda: self.initial)
-        self._limit = max_payload_bytes(table.moving)  # what is frozen has come
+        self.limit = max_payload_bytes(table.moving)
+        """Most bytes that come at once from now on: what is frozen has come."""
         self._model_digest = Digest("")
         self._model: Mapping[str, Tensor] = {}
 
@@ -61,7 +64,8 @@ class Content:
         digest = Digest(assignment.mask_digest)
         if not digest:
             return {}
-        masks: Masks | None = self._masks.get(digest)
+        with self._lock:
+            masks: Masks | None = self._masks.get(digest)
         if masks is None:
             masks = masks_from_entries(self._table, self._fetch(digest, assignment.assignment_id))
             self.remember(digest, masks)
@@ -87,10 +91,11 @@ class Content:
     def remember(self, digest: Digest, masks: Masks) -> None:
         """Keep masks for the client's next assignment."""
         if masks and _mask_bytes(masks) <= self._masks.maxsize:
-            self._masks[digest] = masks
+            with self._lock:
+                self._masks[digest] = masks
 
     def _fetch(self, digest: Digest, assignment_id: str) -> dict[str, Tensor]:
-        content = self._connection.fetch_blob(digest, self._limit, self._worker_id, assignment_id)
+        content = self._connection.fetch_blob(digest, self.limit, self._worker_id, assignment_id)
         return parse(content, f"content {digest[:12]}")
 
 

@@ -2,16 +2,18 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception
 from torch import Tensor
 
 from lotteryfl.client.download import CannotResumeError, Download
 from lotteryfl.client.idlewatch import IdleWatch
+from lotteryfl.client.underway import UnderWay
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.faults import LostError, fault
 from lotteryfl.common.names import Digest, WorkerId
@@ -35,6 +37,8 @@ _log = logging.getLogger("lotteryfl.worker")
 T = TypeVar("T")
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
+
+_JITTER = random.Random()  # noqa: S311 - of pauses
 
 _TRANSIENT = {
     grpc.StatusCode.UNAVAILABLE,
@@ -72,6 +76,7 @@ class Connection:
         self._security = security or ChannelSecurity()
         self._channel = open_channel(address, self._security)
         self._assignment = Download[dict[str, Tensor]]()
+        self._under_way = UnderWay()
         self._stub = pb_grpc.CoordinatorStub(self._channel)
         # Streams of tensors bypass protobuf where it would copy every chunk.
         self._fetch_assignment: Any = self._channel.unary_stream(
@@ -92,6 +97,14 @@ class Connection:
         if not isinstance(error, KeyboardInterrupt):
             self._channel.close()
 
+    def hang_up(self) -> None:
+        """Cancel what is under way in other threads and try nothing again, until the next `pick_up`."""
+        self._under_way.cancel()
+
+    def pick_up(self) -> None:
+        """Let calls go through, after a `hang_up`."""
+        self._under_way = UnderWay()
+
     def register(self, request: pb.RegisterRequest) -> pb.RegisterReply:
         """Announce the worker."""
         return self._retried(lambda: self._stub.Register(request, timeout=CALL_SECONDS))
@@ -111,10 +124,17 @@ class Connection:
         payload_limit: int,
         place: Place = new_tensor,
         check: Callable[[pb.Assignment], None] = lambda _: None,
+        held: Callable[[], Collection[str]] = tuple,
     ) -> tuple[pb.Assignment, dict[str, Tensor]] | pb.NoWork:
-        """Wait for work, and fetch its payload's entries, each into the tensor that `place` gives for it.
+        """Wait for work, and fetch its payload's entries.
 
-        `check` is asked before, and may refuse the assignment by an exception, which passes through.
+        Args:
+            worker_id: of this worker.
+            payload_limit: most bytes that are taken.
+            place: gives the tensor to receive an entry into.
+            check: is asked before anything of an assignment is received, and may refuse it by an exception, which
+                passes through.
+            held: gives the ids of the assignments that are here already.
 
         Raises:
             NotRegisteredError: the coordinator was started anew.
@@ -128,10 +148,11 @@ class Connection:
                 wait_seconds=POLL_SECONDS,
                 assignment_id=download.what,
                 offset=download.received,
+                held=held(),
             )
             stream = self._fetch_assignment(request)
             watch = IdleWatch(POLL_SECONDS + STREAM_IDLE_SECONDS)
-            with watch.guarding(stream):
+            with self._under_way.one(stream), watch.guarding(stream):
                 parts = watch.over(stream)
                 first = next(parts, pb.AssignmentPart())
                 if first.WhichOneof("part") == "none":
@@ -167,7 +188,7 @@ class Connection:
             )
             stream = self._fetch_blob(request)
             watch = IdleWatch(STREAM_IDLE_SECONDS)
-            with watch.guarding(stream):
+            with self._under_way.one(stream), watch.guarding(stream):
                 parts = watch.over(stream)
                 header = next(parts, pb.BlobPart()).header
                 return download.take(what, header, parts, lambda size: MemoryReceiver(size, limit, what))
@@ -190,7 +211,7 @@ class Connection:
             watch = IdleWatch(STREAM_IDLE_SECONDS)
             parts = watch.over(frames(pb.ResultPart(result=result), payload, result.payload.offset))
             call = self._submit_result.future(parts)
-            with watch.guarding(call):
+            with self._under_way.one(call), watch.guarding(call):
                 reply: pb.SubmitReply = call.result()
             fault("ack-received")
             return reply
@@ -225,9 +246,10 @@ class Connection:
             raise self._explained(error) from error
 
     def _retried(self, call: Callable[[], T], missing: type[LotteryFLError] = NotRegisteredError) -> T:
-        down_since = 0.0
+        down_since, under_way = 0.0, self._under_way
 
         def attempt() -> T:
+            under_way.raise_if_cancelled()
             try:
                 return call()
             except grpc.RpcError as error:
@@ -247,9 +269,10 @@ class Connection:
                 _log.warning("%s; trying again for %g s", self._explained(error), self._patience)
 
         retrying = Retrying(
-            retry=retry_if_exception(_is_transient),
-            wait=wait_random_exponential(multiplier=0.2, max=5),
+            retry=retry_if_exception(lambda error: _is_transient(error) and not under_way.is_cancelled),
+            wait=_pause,
             stop=out_of_patience,
+            sleep=under_way.sleep,
             before_sleep=warn,
             reraise=True,
         )
@@ -268,6 +291,11 @@ class Connection:
 
 def _method(name: str) -> str:
     return f"/{_SERVICE}/{name}"
+
+
+def _pause(state: RetryCallState) -> float:
+    """Return for how long to wait: drawn from no generator that the work under way in another thread may draw from."""
+    return _JITTER.uniform(0, min(5.0, 0.1 * 2.0 ** min(state.attempt_number, 10)))
 
 
 def _is_transient(error: BaseException) -> bool:

@@ -89,6 +89,18 @@ class Limits:
             raise RefusedError(f"the coordinator's model takes {excess}")
         return experiment, table
 
+    def excess_of_two(self, table: TensorTable, experiment: Experiment, device: torch.device = _CPU) -> str:
+        """Say in one line what is more than is taken on where one assignment is beside another; '': nothing is.
+
+        Args:
+            table: of the model.
+            experiment: of the run.
+            device: of the worker.
+        """
+        free = device_bound(device)
+        need = worker_need(table, experiment, own_memory=free is not None).with_next()
+        return need.excess(self.max_memory, free, "this worker takes on")
+
     def check_assignment(self, assignment: pb.Assignment, experiment: Experiment, held: Collection[int] | None) -> None:
         """Check what is to be done, when nothing of it has been received but this.
 

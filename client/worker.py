@@ -5,24 +5,25 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
 import torch
-from torch import Tensor
 
 from lotteryfl.client.blobs import Content
-from lotteryfl.client.connection import Connection, ContentGoneError, NotRegisteredError
-from lotteryfl.client.heartbeat import Heartbeat, LeaseLostError
+from lotteryfl.client.connection import Connection
+from lotteryfl.client.fetching import Fetching
+from lotteryfl.client.heartbeat import Heartbeat
+from lotteryfl.client.leases import Lease, LeaseLostError, Leases
 from lotteryfl.client.limits import Limits, coordinators_task
-from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
+from lotteryfl.client.returning import Returning, note_lost
+from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskVersionError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import PartitionSettings
-from lotteryfl.common.faults import fault
 from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.security.certificate import identity_of, load_certificate
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
@@ -30,9 +31,7 @@ from lotteryfl.common.security.identity import Identity, Role, check_name
 from lotteryfl.common.security.tls import ChannelSecurity, token_name
 from lotteryfl.common.tasks import Task, load_task
 from lotteryfl.common.tasks.custom import version_of_task
-from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.text import brief
-from lotteryfl.common.wire.payload import max_payload_bytes
 from lotteryfl.common.wire.samemodel import check_same_model
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
@@ -76,7 +75,7 @@ class Worker:
         self._settings = settings
         self._incarnation = uuid.uuid4().hex
         self._run_id = ""
-        self._is_at_work = False
+        self._leases = Leases(1)
         self._registering = Lock()
         self._has_changed = False
 
@@ -92,6 +91,7 @@ class Worker:
 
     def _took_part(self) -> bool:
         """Take part to the run's end; or until the experiment has changed."""
+        self._connection.pick_up()
         registration = self._register()
         self._worker_id = WorkerId(registration.worker_id)
         self._run_id = registration.run_id
@@ -106,24 +106,47 @@ class Worker:
             raise
         except BaseException as error:
             # What has not been begun was not what made it leave.
-            self._leave(str(error) or type(error).__name__, told_to_stop=not self._is_at_work)
+            self._leave(str(error) or type(error).__name__, told_to_stop=not self._leases.is_at_work)
             raise
         return True
 
     def _take_part(self, registration: pb.RegisterReply) -> None:
         experiment, self._table = self._settings.limits.check_registration(registration, self._settings.device)
         self._experiment = experiment
-        self._payload_limit = max_payload_bytes(self._table.moving)
+        self._leases = Leases(2 if registration.leases > 1 else 1)
+        if excess := self._settings.limits.excess_of_two(self._table, experiment, self._settings.device):
+            self._hold_one(excess)
         torch.set_num_threads(experiment.training.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         self._content, self._runner = self._prepare(experiment, registration)
         _settle_memory()
         _log.info("%s: registered, on %s", self._settings.name, self._settings.device)
-        with Heartbeat(
-            self._connection, self._worker_id, registration.lease_seconds, self._register_again
-        ) as self._heartbeat:
-            while self._work_once():
-                pass
+        connection, worker_id, leases = self._connection, self._worker_id, self._leases
+        self._returning = Returning(connection, worker_id, leases, self._content, self._told)
+        fetching = Fetching(
+            connection,
+            worker_id,
+            leases,
+            self._content,
+            self._runner,
+            self._returning,
+            self._check_assignment,
+            self._register_again,
+        )
+        pulse = Heartbeat(connection, worker_id, leases, registration.lease_seconds, self._register_again)
+        with pulse, self._returning, fetching:
+            while (lease := leases.begin()) is not None:
+                self._work(lease)
+
+    def _hold_one(self, excess: str) -> None:
+        """Have one assignment at a time from now on."""
+        if self._leases.most > 1:
+            self._leases.most = 1
+            _log.warning(
+                "%s: does without the next assignment beside the one under work: two take %s",
+                self._settings.name,
+                excess,
+            )
 
     def _register(self) -> pb.RegisterReply:
         held = self._settings.clients
@@ -139,20 +162,11 @@ class Worker:
         )
 
     def _register_again(self) -> None:
-        """Register with a coordinator that was started anew; the heartbeat's thread does so too."""
+        """Register with a coordinator that was started anew; several threads do so."""
         with self._registering:
             if _what_is_worked_by(self._register()) != self._known:
                 self._has_changed = True
-
-    def _require_unchanged(self) -> None:
-        """Check that the run is still the one that this worker prepared for.
-
-        Raises:
-            RunChangedError: it is not; what this worker was given goes back with its goodbye.
-        """
-        with self._registering:  # whoever has work has been registered, and here it is known as what
-            if self._has_changed:
-                raise RunChangedError("the run's experiment is another now")
+                self._leases.no_more(_changed(), drop=True)  # what has been begun is of the run as it was
 
     def _prepare(self, experiment: Experiment, registration: pb.RegisterReply) -> tuple[Content, AssignmentRunner]:
         task_settings = experiment.task.model_copy(update={"data_dir": self._settings.data_dir})
@@ -170,6 +184,7 @@ class Worker:
             self._settings.device,
             self._settings.limits.max_memory,
             self._settings.keep_data,
+            self._hold_one,
         )
         return content, runner
 
@@ -192,87 +207,36 @@ class Worker:
         file = self._settings.index_file or (named.file and str(Path(self._settings.data_dir) / named.file))
         return named.model_copy(update={"file": file})
 
-    def _work_once(self) -> bool:
+    def _work(self, lease: Lease) -> None:
+        """Do the work under one lease, to its result or to the reason why there is none."""
         try:
-            fetched = self._connection.fetch_assignment(
-                self._worker_id, self._payload_limit, self._runner.place, self._check_assignment
-            )
-        except NotRegisteredError:
-            self._register_again()
-            self._require_unchanged()
-            return True
-        if isinstance(fetched, pb.NoWork):
-            if fetched.failed:
-                raise LotteryFLError(f"the run failed: {fetched.reason}")
-            return not fetched.finished
-        self._require_unchanged()
-        assignment, entries = fetched
-        fault("assignment-received")
-        self._heartbeat.begin(assignment.assignment_id)
-        self._is_at_work = True
-        try:
-            self._do(assignment, entries)
+            outcome = self._runner.follow(lease.assignment, lease.take_ready(), lease.on_step)
         except LeaseLostError:
-            _log.warning("%s: lease lost, its work is dropped", assignment.assignment_id)
-        finally:
-            self._heartbeat.end()
-        self._is_at_work = False
-        return True
-
-    def _check_assignment(self, assignment: pb.Assignment) -> None:
-        """Refuse what this worker does not take on; its goodbye hands the assignment back."""
-        self._settings.limits.check_assignment(assignment, self._experiment, self._settings.clients)
-
-    def _do(self, assignment: pb.Assignment, entries: Mapping[str, Tensor]) -> None:
-        assignment_id = assignment.assignment_id
-        try:
-            masks = self._content.masks(assignment)
-            base = self._content.base(assignment) if assignment.base_digest else None
-            self._return(assignment, self._runner.run(assignment, entries, masks, self._heartbeat.on_step, base))
-        except ContentGoneError as error:
-            self._give_up(assignment_id, str(error))
-            raise LeaseLostError from error  # its round has ended without us: what it needs is gone
+            note_lost(lease.id)
+            self._leases.end(lease)
         except (ClientError, PayloadError) as error:  # the client's, or like a result that is refused
-            self._give_up(assignment_id, str(error), self._told(error))
+            self._returning.failure(lease.id, error)
+            self._leases.end(lease)
         else:
+            self._returning.result(lease, outcome)
             return
         self._runner.free()  # not before: until its error is dropped, what it worked with is in use
+
+    def _check_assignment(self, assignment: pb.Assignment) -> None:
+        """Refuse what this worker does not take on; its goodbye hands the assignment back.
+
+        Raises:
+            RunChangedError: it belongs to another run than the one that this worker has prepared for.
+            RefusedError: it asks for too much.
+        """
+        with self._registering:  # whoever is given work has been registered, and here it is known as what
+            if self._has_changed:
+                raise _changed()
+        self._settings.limits.check_assignment(assignment, self._experiment, self._settings.clients)
 
     def _told(self, error: ClientError | PayloadError) -> str:
         settings, privacy = self._settings, self._experiment.privacy
         return told(error, privacy, holds_private=settings.clients is not None, shares=settings.share_errors)
-
-    def _return(self, assignment: pb.Assignment, outcome: Outcome) -> None:
-        result = pb.Result(
-            worker_id=self._worker_id,
-            assignment_id=assignment.assignment_id,
-            examples=outcome.examples,
-            metrics=outcome.metrics,
-            mask_digest=outcome.mask_digest,
-        )
-        reply = self._connection.submit(result, TensorStream(outcome.entries))
-        verdict = pb.SubmitReply.Verdict.Name(reply.verdict)
-        if reply.verdict in (pb.SubmitReply.ACCEPTED, pb.SubmitReply.DUPLICATE):
-            self._content.remember(outcome.mask_digest, outcome.masks)
-            _log.info("%s: %s", assignment.assignment_id, verdict.lower())
-        else:
-            _log.warning("%s: %s: %s", assignment.assignment_id, verdict.lower(), reply.reason)
-
-    def _give_up(self, assignment_id: str, reason: str, shared: str | None = None) -> None:
-        """Hand the assignment back, so that nobody waits for its lease to run out.
-
-        Args:
-            assignment_id: which.
-            reason: why; the worker's log has it.
-            shared: what of it the coordinator may know; None: all.
-        """
-        failure = pb.Failure(reason=brief(reason if shared is None else shared))
-        result = pb.Result(worker_id=self._worker_id, assignment_id=assignment_id, failure=failure)
-        try:
-            self._connection.hand_back(result)
-            _log.info("%s: handed back: %s", assignment_id, reason)
-        except LotteryFLError as error:
-            _log.warning("%s: could not be handed back: %s", assignment_id, error)
 
     def _leave(self, reason: str, *, told_to_stop: bool = False) -> None:
         """Say goodbye; what is under work, or on its way here, goes back at once."""
@@ -307,6 +271,10 @@ def full_name(name: str, security: ChannelSecurity) -> str:
         if not identity.owns(name):
             raise LotteryFLError(f"--name {name}: certificate or token are those of {identity.name}")
     return name
+
+
+def _changed() -> RunChangedError:
+    return RunChangedError("the run's experiment is another now")
 
 
 def _settle_memory() -> None:

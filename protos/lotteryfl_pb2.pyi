@@ -157,6 +157,7 @@ class RegisterReply(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     TASK_VERSION_JSON_FIELD_NUMBER: _builtins.int
     KNOWS_FROZEN_FIELD_NUMBER: _builtins.int
+    LEASES_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """name:incarnation"""
     lease_seconds: _builtins.float
@@ -172,6 +173,8 @@ class RegisterReply(_message.Message):
     """Of a task of the user's own, SHA-256 digests of its files by their names, as JSON; empty: they are not compared."""
     knows_frozen: _builtins.bool
     """the table calls frozen all that is; false: it is from before there was that role, or has none"""
+    leases: _builtins.int
+    """that the worker may have, where it says in FetchAssignmentRequest what it has; 0: one"""
     def __init__(
         self,
         *,
@@ -183,10 +186,11 @@ class RegisterReply(_message.Message):
         run_id: _builtins.str = ...,
         task_version_json: _builtins.str = ...,
         knows_frozen: _builtins.bool = ...,
+        leases: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_json", b"experiment_json", "initial_digest", b"initial_digest", "knows_frozen", b"knows_frozen", "lease_seconds", b"lease_seconds", "run_id", b"run_id", "table_json", b"table_json", "task_version_json", b"task_version_json", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_json", b"experiment_json", "initial_digest", b"initial_digest", "knows_frozen", b"knows_frozen", "lease_seconds", b"lease_seconds", "leases", b"leases", "run_id", b"run_id", "table_json", b"table_json", "task_version_json", b"task_version_json", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -202,12 +206,19 @@ class FetchAssignmentRequest(_message.Message):
     WAIT_SECONDS_FIELD_NUMBER: _builtins.int
     ASSIGNMENT_ID_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     wait_seconds: _builtins.float
     """longest time to hold the poll; the coordinator may answer earlier"""
     assignment_id: _builtins.str
     """whose payload was cut and is to go on from `offset`; empty: none"""
     offset: _builtins.int
+    @_builtins.property
+    def held(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the worker has, in the order of its work: another is asked for beside it. What it holds and does not name here
+        has not reached it, and is sent again.
+        """
+
     def __init__(
         self,
         *,
@@ -215,10 +226,11 @@ class FetchAssignmentRequest(_message.Message):
         wait_seconds: _builtins.float = ...,
         assignment_id: _builtins.str = ...,
         offset: _builtins.int = ...,
+        held: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_id", b"assignment_id", "offset", b"offset", "wait_seconds", b"wait_seconds", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_id", b"assignment_id", "held", b"held", "offset", b"offset", "wait_seconds", b"wait_seconds", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -817,17 +829,23 @@ class SubmitReply(_message.Message):
 
     VERDICT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
     verdict: Global___SubmitReply.Verdict.ValueType
     reason: _builtins.str
+    @_builtins.property
+    def cancel(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """as in a heartbeat's reply: what the worker had ahead, and another has been given"""
+
     def __init__(
         self,
         *,
         verdict: Global___SubmitReply.Verdict.ValueType = ...,
         reason: _builtins.str = ...,
+        cancel: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "reason", b"reason", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

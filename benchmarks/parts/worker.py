@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count, cycle
+from itertools import count, cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from benchmarks.coordinators import TASK, CoordinatorProcess
 from benchmarks.harness import Goal, Measure, Row, Spread, at_most, interleaved, share
 from benchmarks.inputs import random_masks, random_tensors
 from lotteryfl.client.connection import Connection
+from lotteryfl.client.leases import Lease
 from lotteryfl.client.work.assignment import AssignmentRunner
+from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.client.worker import Worker, WorkerSettings
 from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.experiment import validate
@@ -139,8 +141,9 @@ class Bench:
             worker = runner() if fresh else kept
             messages = _messages(entries)
             start = time.process_time()
-            arrived = _received(TensorStream(entries).size, messages, worker)
-            outcome = worker.run(assignment, arrived, packed)
+            workplace = worker.new_workplace()
+            arrived = _received(TensorStream(entries).size, messages, workplace)
+            outcome = worker.follow(assignment, worker.load(workplace, assignment, arrived, packed))
             _sent(outcome.entries)
             spent = 1000 * (time.process_time() - start)
             return spent - self.own() if beyond else spent
@@ -184,8 +187,8 @@ def _messages(entries: dict[str, Tensor]) -> list[pb.AssignmentPart | memoryview
     return [read(message) for message in list(frames(pb.AssignmentPart(), TensorStream(entries)))[1:]]
 
 
-def _received(size: int, messages: list[pb.AssignmentPart | memoryview], worker: AssignmentRunner) -> dict[str, Tensor]:
-    receiver = TensorReceiver(size, size, "benchmark", worker.place)
+def _received(size: int, messages: list[pb.AssignmentPart | memoryview], workplace: Workplace) -> dict[str, Tensor]:
+    receiver = TensorReceiver(size, size, "benchmark", workplace.place)
     *chunks, trailer = messages
     for chunk in chunks:
         take(receiver, chunk)
@@ -201,22 +204,15 @@ def _sent(entries: Any) -> None:
 
 
 class Timed(Worker):
-    """Notes the milliseconds of CPU that every assignment took of the whole process."""
+    """Notes the milliseconds of CPU that the whole process had taken when the work of each assignment began."""
 
     def __init__(self, *settings: Any) -> None:
         super().__init__(*settings)
-        self.spent: list[float] = []
+        self.begins: list[float] = []
 
-    def _work_once(self) -> bool:
-        start, before = time.process_time(), len(self.spent)
-        goes_on = super()._work_once()
-        if len(self.spent) > before:
-            self.spent[-1] = 1000 * (time.process_time() - start)
-        return goes_on
-
-    def _do(self, assignment: pb.Assignment, entries: Any) -> None:
-        self.spent.append(0)
-        super()._do(assignment, entries)
+    def _work(self, lease: Lease) -> None:
+        self.begins.append(1000 * time.process_time())
+        super()._work(lease)
 
 
 def _served(sizes: Sizes, own: Measure) -> Spread:
@@ -229,4 +225,4 @@ def _served(sizes: Sizes, own: Measure) -> Spread:
         with coordinator, Connection(coordinator.address, patience=60.0) as connection:
             worker = Timed(connection, WorkerSettings("worker", CPU, None, (TASK,), ""))
             worker.run()
-    return Spread(tuple(spent - own() for spent in worker.spent[2 : sizes.rounds]))
+    return Spread(tuple(end - begin - own() for begin, end in pairwise(worker.begins[2:])))

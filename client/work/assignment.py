@@ -1,7 +1,7 @@
 """One client's work in one round: what arrives into the model, what the plan says, the model into what returns."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,14 +32,12 @@ from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.common.tasks.base import augment_of
 from lotteryfl.common.tasks.modelcopy import own_copy
-from lotteryfl.common.tensors.layout import Entry
-from lotteryfl.common.tensors.tensorreceiver import new_tensor
 from lotteryfl.common.training.loop import OnStep
 from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.usercode import belonging_to, first_line
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.format import WireFormat
-from lotteryfl.common.wire.payload import DENSE, KEPT, mask_density, mask_digest, pack_mask_update
+from lotteryfl.common.wire.payload import KEPT, mask_density, mask_digest, pack_mask_update
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
@@ -55,8 +53,23 @@ class Outcome:
     entries: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Ready:
+    """What has arrived for an assignment, ready to be worked on."""
+
+    masks: Masks
+    """Of its client, packed."""
+    workplace: Workplace | None
+    """Its model is the one to start from; None: before, the shared model is measured, and one is there at a time."""
+    base: Mapping[str, Tensor]
+    """The shared model, where it is measured; otherwise nothing."""
+
+
 class AssignmentRunner:
-    """Does assignments on one device, one after the other; nothing of one is left for the next."""
+    """Does assignments on one device, one after the other; nothing of one is left for the next.
+
+    One thread may `load` while another follows a plan: what draws, computes or asks the task is done there alone.
+    """
 
     def __init__(
         self,
@@ -67,6 +80,7 @@ class AssignmentRunner:
         device: torch.device,
         max_memory: Bound | None = None,
         keep_data: int = 0,
+        on_tight: Callable[[str], object] | None = None,
     ) -> None:
         """Build the task's model, of which every assignment gets a copy.
 
@@ -79,6 +93,8 @@ class AssignmentRunner:
             device: where to evaluate and train.
             max_memory: what the work may take of the machine's memory; None: what there is.
             keep_data: bytes of clients' data that may stay on the device between assignments.
+            on_tight: is told what is too much where the work fits, but not with the next assignment beside it; None:
+                there is none.
 
         Raises:
             TaskError: the model fails, or cannot be copied.
@@ -113,29 +129,44 @@ class AssignmentRunner:
         self._need_of = partial(worker_need, table, experiment, own_memory=device_bound(device) is not None)
         self._max_memory = host_bound() if max_memory is None else max_memory
         self._device = device
-        self._next: Workplace | None = None
+        self._on_tight = on_tight
         self._arriving = [item.tensor for item in model_tensors(self._pristine) if item.name in table.moving]
-        self._prepare()
+        self.new_workplace()  # a model that cannot be copied is named here
 
-    def _prepare(self) -> Workplace:
-        """Return the workplace for the next assignment: its model is a copy that nothing has been done with.
+    def new_workplace(self) -> Workplace:
+        """Return a workplace for one assignment: its model is a copy that nothing has been done with.
 
         What a model keeps beside the tensors that travel, such as attributes that its forward sets, would otherwise
         go from client to client on one worker, and not between two. Parameters that arrive have no values before.
         """
-        if self._next is None:
-            self._next = self._workplace_of(own_copy(self._pristine, self._task.name, self._arriving).to(self._device))
-        return self._next
+        return self._workplace_of(own_copy(self._pristine, self._task.name, self._arriving).to(self._device))
 
-    def place(self, entry: Entry) -> Tensor:
-        """Give the tensor to receive an entry into: the model's own where it takes the entry as it comes."""
-        items = self._prepare().items
-        item = items.get(entry.name.removeprefix(DENSE)) if entry.name.startswith(DENSE) else None
-        own = None if item is None else item.tensor.detach()
-        fits = own is not None and own.is_contiguous() and own.device.type == "cpu"
-        if own is None or not fits or (own.dtype, tuple(own.shape)) != (entry.dtype, entry.shape):
-            return new_tensor(entry)
-        return own
+    def load(
+        self,
+        workplace: Workplace,
+        assignment: pb.Assignment,
+        entries: Mapping[str, Tensor],
+        masks: Masks,
+        base: Mapping[str, Tensor] | None = None,
+    ) -> Ready:
+        """Put what has arrived into a model.
+
+        Args:
+            workplace: new; it may have given the tensors that entries have been received into.
+            assignment: its plan.
+            entries: the payload: kept and dense values of the model to start from; none where there is a base.
+            masks: the client's packed masks by tensor name; empty: dense.
+            base: the whole model to start from, by plain name; what travels of it is packed here.
+
+        Raises:
+            PayloadError: the entries are not what table and masks say.
+        """
+        if base is not None and assignment.plan.measure_shared:
+            return Ready(masks, None, base)
+        if base is not None:
+            entries = self._wire.pack(base, masks)
+        self._load(workplace, entries, masks, own=assignment.plan.owns_unkept)
+        return Ready(masks, workplace, {})
 
     def run(
         self,
@@ -145,29 +176,26 @@ class AssignmentRunner:
         on_step: OnStep | None = None,
         base: Mapping[str, Tensor] | None = None,
     ) -> Outcome:
+        """Follow the assignment's plan; see `load` and `follow`."""
+        return self.follow(assignment, self.load(self.new_workplace(), assignment, entries, masks, base), on_step)
+
+    def follow(self, assignment: pb.Assignment, ready: Ready, on_step: OnStep | None = None) -> Outcome:
         """Follow the assignment's plan.
 
         Args:
             assignment: round, client, seed and plan.
-            entries: the payload: kept and dense values of the model to start from; none where there is a base.
-            masks: the client's packed masks by tensor name; empty: dense.
+            ready: what it starts from; its model is the work's from now on.
             on_step: called after every training step; what it raises ends the work, as `LeaseLostError`: an Exception
                 would be the client's.
-            base: the whole model to start from, by plain name; what travels of it is packed here.
 
         Raises:
-            PayloadError: the entries are not what table and masks say, or the trained weights are not finite or
-                cannot travel: a coordinator would refuse the result, which is none. Or a frozen tensor has changed.
+            PayloadError: the trained weights are not finite or cannot travel: a coordinator would refuse the result,
+                which is none. Or a frozen tensor has changed.
             ClientError: the task cannot give this client's data, or its model or training fails on them.
         """
-        try:
-            # What data sets and models draw unasked is the same wherever, and after whatever, this is done.
-            with seeded(derive_seed(assignment.seed, "unasked"), self._device):
-                if base is not None:
-                    entries = self._wire.pack(base, masks)
-                return self._follow(assignment, entries, masks, on_step, base or {})
-        finally:
-            self._next = None
+        # What data sets and models draw unasked is the same wherever, and after whatever, this is done.
+        with seeded(derive_seed(assignment.seed, "unasked"), self._device):
+            return self._follow(assignment, ready, on_step)
 
     def free(self) -> None:
         """Give back what work that failed has left on an accelerator, and the data that is kept there.
@@ -187,10 +215,8 @@ class AssignmentRunner:
     def _follow(
         self,
         assignment: pb.Assignment,
-        entries: Mapping[str, Tensor],
-        masks: Masks,
+        ready: Ready,
         on_step: OnStep | None,
-        base: Mapping[str, Tensor],
     ) -> Outcome:
         started = time.monotonic()
         if on_step is not None and self._privacy.hides_loss:
@@ -201,10 +227,12 @@ class AssignmentRunner:
             test, everybodys = self._test_data.own(assignment, data), self._test_data.everybodys(assignment)
             of_shared = self._test_data.of_shared(assignment)
             self._look_at(assignment.client, data, everybodys if of_shared is None else of_shared)
-            shared = None if of_shared is None else self._measure(base, of_shared)
-        workplace = self._prepare()
-        loaded = self._load(workplace, entries, masks, own=plan.owns_unkept)
-        start = self._start(loaded, assignment)
+            shared = None if of_shared is None else self._measure(ready.base, of_shared)
+        masks, workplace = ready.masks, ready.workplace
+        if workplace is None:
+            workplace = self.new_workplace()
+            self._load(workplace, self._wire.pack(ready.base, masks), masks, own=plan.owns_unkept)
+        start = self._start(workplace, assignment)
         with belonging_to(assignment.client, self._task.name):
             downloaded = workplace.evaluate(test)
             done = PlanRun(workplace, assignment, data, masks, on_step).follow()
@@ -236,30 +264,29 @@ class AssignmentRunner:
     def _look_at(self, client: int, data: ClientData, everybodys: Dataset[Any] | None) -> None:
         """Find out before any work is done whether it can be, on these data and in the memory that there is."""
         need = self._need_of(activations=self._probe.look(client, data, everybodys))
-        if excess := need.excess(self._max_memory, self._data.room(), "this worker takes on"):
+        room = self._data.room()
+        if excess := need.excess(self._max_memory, room, "this worker takes on"):
             raise TaskError(f"client {client} of task {self._task.name}: the work takes {excess}")
+        if self._on_tight and (excess := need.with_next().excess(self._max_memory, room, "this worker takes on")):
+            self._on_tight(excess)
 
     def _measure(self, shared: Mapping[str, Tensor], data: Dataset[Any]) -> pb.Evaluation:
         """Score the shared model; no model and no generator that the work comes to knows of it."""
-        workplace = self._prepare()
+        workplace = self.new_workplace()
         for spec in self._wire.table:
             workplace.items[spec.name].tensor.detach().copy_(shared[spec.name])
-        self._next = None
         with seeded(0, self._device):
             return workplace.evaluate(data)
 
-    def _load(
-        self, workplace: Workplace, entries: Mapping[str, Tensor], masks: Masks, *, own: bool
-    ) -> dict[str, Tensor]:
+    def _load(self, workplace: Workplace, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:
         workplace.prune({} if own else masks)
         tensors = {name: item.tensor.detach() for name, item in workplace.items.items()}
         for key, value in entries.items():
             if key.startswith(KEPT) and value.is_floating_point() and not own:
                 value.add_(0)  # a kept 0 is +0, as training has it in a pruned weight
         self._wire.unpack_into(entries, masks, tensors, own=own)
-        return tensors
 
-    def _start(self, tensors: Mapping[str, Tensor], assignment: pb.Assignment) -> dict[str, Tensor]:
+    def _start(self, workplace: Workplace, assignment: pb.Assignment) -> dict[str, Tensor]:
         """Return what the update is measured from, where it is to be bounded; otherwise nothing.
 
         The last round's results go into no model: only a client that trusts no coordinator bounds its own.
@@ -268,7 +295,7 @@ class AssignmentRunner:
         if not (self._privacy.clip_norm and is_bounded):
             return {}
         floating = [spec.name for spec in self._wire.table if spec.dtype.is_floating_point]
-        return {name: tensors[name].clone() for name in floating}
+        return {name: workplace.items[name].tensor.detach().clone() for name in floating}
 
     def _protect(self, tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], masks: Masks) -> None:
         if start:

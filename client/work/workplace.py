@@ -13,6 +13,8 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.modeltensors import ModelTensor, model_tensors
 from lotteryfl.common.pruning.pruned import Pruned, pruned_by
+from lotteryfl.common.tensors.layout import Entry
+from lotteryfl.common.tensors.tensorreceiver import new_tensor
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
 from lotteryfl.common.training.given import Data
@@ -22,6 +24,7 @@ from lotteryfl.common.training.measured import Evaluated
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import Recipe
 from lotteryfl.common.training.score import Score
+from lotteryfl.common.wire.payload import DENSE
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
@@ -54,6 +57,15 @@ class Workplace:
     def items(self) -> dict[str, ModelTensor]:
         """The model's tensors by plain name, as they are when this is first asked for."""
         return {item.name: item for item in model_tensors(self.model)}
+
+    def place(self, entry: Entry) -> Tensor:
+        """Give the tensor to receive an entry into: the model's own where it takes the entry as it comes."""
+        item = self.items.get(entry.name.removeprefix(DENSE)) if entry.name.startswith(DENSE) else None
+        own = None if item is None else item.tensor.detach()
+        fits = own is not None and own.is_contiguous() and own.device.type == "cpu"
+        if own is None or not fits or (own.dtype, tuple(own.shape)) != (entry.dtype, entry.shape):
+            return new_tensor(entry)
+        return own
 
     def prune(self, masks: Masks) -> None:
         """Have masks in force, packed and by plain name: the model is 0 off them."""

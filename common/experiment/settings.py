@@ -229,6 +229,8 @@ class RoundSettings(Section):
     """Seconds without a heartbeat after which an assignment goes to another worker."""
     max_attempts: Count = 3
     """Workers that may fail at an assignment before its client sits the round out."""
+    leases: int = Field(2, ge=1, le=2)
+    """Assignments that a worker may have: with 2, the next one comes and the last one goes while one is worked on."""
     broadcasts: bool = True
     """Give a worker of several clients the whole model once where that takes fewer bytes than their kept values."""
 

@@ -74,6 +74,15 @@ class WorkerNeed:
     host: Need
     device: Need
     """Empty where the device works in the host's."""
+    next_host: Need = Need()
+    """What the assignment takes beside it that comes, or goes, while one is worked on."""
+    next_device: Need = Need()
+    """The same, of the device."""
+
+    def with_next(self) -> "WorkerNeed":
+        """Return what it takes with the assignment beside it."""
+        host, device = self.host.parts + self.next_host.parts, self.device.parts + self.next_device.parts
+        return WorkerNeed(Need(host), Need(device))
 
     def excess(self, host: Bound, device: Bound | None, whose: str) -> str:
         """Say in one line what is more than there is, by part, and where the bound comes from; '': nothing is.
@@ -120,10 +129,14 @@ def worker_need(
     if experiment.privacy.clip_norm:
         device["start"] = sum(spec.nbytes for spec in table if spec.dtype.is_floating_point)
     training, evaluation = _training(table, experiment, activations), _evaluation(table, activations)
+    beside = Counter({f"next {name}": size for name, size in device.items() if name != "start"})
+    payload = Counter({"next payload": result.total()})
     if own_memory:
-        return WorkerNeed(Need(host + result), Need(device + _larger(training, evaluation)))
+        work = Need(device + _larger(training, evaluation))
+        return WorkerNeed(Need(host + result), work, Need(payload), Need(beside))
     # What is packed is there while the model is measured once more, and no gradients are any longer.
-    return WorkerNeed(Need(host + device + _larger(training, evaluation + result)), Need())
+    work = Need(host + device + _larger(training, evaluation + result))
+    return WorkerNeed(work, Need(), Need(beside + payload), Need())
 
 
 def _position_bytes(spec: TensorSpec) -> int:

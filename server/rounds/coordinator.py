@@ -178,11 +178,12 @@ class Coordinator:
         self._take_back(replaced, f"{name} was started anew", "taken back")
         return worker_id
 
-    def lease(self, worker_id: WorkerId, *, travels: bool = False) -> Work | None:
+    def lease(self, worker_id: WorkerId, has: Collection[str] = (), *, travels: bool = False) -> Work | None:
         """Give the worker an assignment, on disk before it is handed out; None: there is none for it now.
 
         Args:
             worker_id: who asks.
+            has: ids of the assignments that are with it, for another beside them.
             travels: the assignment is not with its worker before `arrived` says so.
 
         Raises:
@@ -196,12 +197,14 @@ class Coordinator:
         worker.asks = True
         since = self._clock() - self.experiment.round.lease
         peers = self._workers.asking(since) if self._table.has_failures else {}  # else not to look at all workers
-        granted = self._table.grant(worker_id, worker.clients, self._homes, peers)
+        granted = self._table.grant(worker_id, worker.clients, self._homes, peers, has)
         if granted is None:
             return None
-        row = self._ledger.rows[granted.id.client]
+        row, before = self._ledger.rows[granted.id.client], self._table[granted.id.client]
         base = self._broadcasts.base(worker, row, self._next_in_line(worker, row))
         self._ledger.lease(granted, broadcast=bool(base))
+        if before.state == "leased" and before.id != granted.id and (known := self._workers.known(before.worker)):
+            known.withdrawn.append(str(before.id))
         if travels:
             self._table.send(granted.id)
         assignment = pb.Assignment(
@@ -248,7 +251,7 @@ class Coordinator:
         """Put an assignment back that its worker cannot do."""
         held = self._current(worker_id, assignment_id)
         if held is not None:
-            self._take_back([held.id.client], reason, "handed back")
+            self._ledger.take_back([self._table.taken_back(held.id.client, reason, has_begun=True)], "handed back")
 
     def leave(self, worker_id: WorkerId, reason: str, *, told_to_stop: bool = False) -> bool:
         """Take back what a worker holds that says goodbye; one that was told to stop has not spent an attempt.
@@ -281,6 +284,7 @@ class Coordinator:
         if held is None:
             return self._unwanted(worker_id, assignment_id)
         self._table.arrived(held.id)
+        self._table.returning(held.id)
         return replace(self._ledger.rows[held.id.client], attempt=held.id.attempt)
 
     def settle(self, arrival: Arrival) -> pb.SubmitReply:
@@ -295,6 +299,9 @@ class Coordinator:
             self.release(worker_id, id_, str(finding))
             reply = self._unwanted(worker_id, id_)
         arrival.settle_files(self._run, counts=reply.verdict == pb.SubmitReply.ACCEPTED)
+        if worker := self._workers.known(worker_id):
+            reply.cancel.extend(worker.withdrawn)
+            worker.withdrawn.clear()
         return reply
 
     def take(self, result: pb.Result, file: FileName) -> pb.SubmitReply:

@@ -17,10 +17,13 @@ _MOST_NEWS = 10
 """Leases at once that are told to have expired; how many workers are lost, `attendance` tells."""
 
 
-def note_given(granted: Standing) -> None:
-    """Log that a worker has an assignment."""
-    if _log.isEnabledFor(logging.INFO):
-        _log.info("%s: given to %s", granted.id, _worker(granted))
+def note_given(granted: Standing, before: Standing) -> None:
+    """Log that a worker has an assignment; perhaps one that another had, and had not begun."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    if before.state == "leased" and before.id != granted.id:
+        _log.info("%s of %s: withdrawn: %s has nothing to do", before.id, _worker(before), _worker(granted))
+    _log.info("%s: given to %s", granted.id, _worker(granted))
 
 
 def note_returned(done: Standing, received: Received, traffic: Traffic) -> None:

@@ -28,21 +28,28 @@ class Lease(NamedTuple):
 class LeaseTable:
     """The assignments of one round: waiting, leased, done or dropped. Pure memory."""
 
-    def __init__(self, standings: Iterable[Standing], now: float, *, lease_seconds: float, max_attempts: int) -> None:
+    def __init__(
+        self, standings: Iterable[Standing], now: float, *, lease_seconds: float, max_attempts: int, at_once: int = 1
+    ) -> None:
         """Take up a round; leases from before a restart stand for a whole lease time from now.
 
         Args:
-            standings: of all the round's assignments, in order of service.
+            standings: of all the round's assignments, in order of service; those that are leased, in that of leasing.
             now: the time.
             lease_seconds: time after which a lease expires that nobody renewed.
             max_attempts: attempts after which an assignment is dropped.
+            at_once: leases that a worker may have.
         """
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
+        self._at_once = at_once
         self._standings: dict[int, Standing] = {}
         self._waiting: OrderedDict[int, None] = OrderedDict()
         self._expires: dict[int, float] = {}  # by client; the oldest lease first
-        self._holds: dict[WorkerId, int] = {}  # by worker, the client that it works for: one at a time
+        self._holds: dict[WorkerId, list[int]] = {}  # by worker, the clients that it works for, one after the other
+        self._ahead: dict[int, None] = {}  # leased clients whose work waits for another of their worker's
+        self._returning: set[int] = set()  # leased clients whose work is over: the next one's has begun
+        self._must_begin: set[int] = set()  # clients that were ahead of a worker that is gone: not so once more
         self._tried: dict[int, set[str]] = {}  # by waiting client, the workers that have spent an attempt at it
         self._in_transit: set[AssignmentId] = set()  # leased, and not yet with their workers
         self._counts: Counter[State] = Counter()
@@ -51,34 +58,62 @@ class LeaseTable:
 
     def apply(self, standings: Iterable[Standing], now: float) -> None:
         """Make it so: assignments stand as decided, and leases begin. What is taken back goes first in line."""
+        standings = list(standings)
+        for standing in standings:  # first: what ends for one has not begun for another
+            self._note_failure(self._standings.get(standing.id.client), standing)
         for standing in standings:
             client = standing.id.client
             old = self._standings.get(client)
             if old is not None:
                 self._counts[old.state] -= 1
                 self._waiting.pop(client, None)
-                if self._expires.pop(client, None) is not None:
-                    del self._holds[old.worker]
-                    self._in_transit.discard(old.id)
-            self._note_tried(old, standing)
+                if old.state == "leased" and (old.id, old.state) != (standing.id, standing.state):
+                    self._end_lease(old)
             self._standings[client] = standing
             self._counts[standing.state] += 1
             if standing.state == "waiting":
                 self._waiting[client] = None
                 self._waiting.move_to_end(client, last=old is None)
             elif standing.state == "leased":
-                self._expires[client] = now + self._lease_seconds
-                self._none_over = min(self._none_over, self._expires[client])
-                self._holds[standing.worker] = client
+                self._put_lease(standing, now)
 
-    def _note_tried(self, old: Standing | None, new: Standing) -> None:
-        """Remember who has failed at what waits again; of what was begun before a restart, the last one is known."""
+    def _put_lease(self, standing: Standing, now: float) -> None:
+        """Begin a lease, or go on with it; either way its worker lives."""
+        client, holds = standing.id.client, self._holds.setdefault(standing.worker, [])
+        if client not in holds:
+            if holds:
+                self._ahead[client] = None
+            holds.append(client)
+        self.renew(standing.worker, now)
+
+    def _end_lease(self, old: Standing) -> None:
+        """End a lease; the one that its worker has beside it has begun now."""
+        client, holds = old.id.client, self._holds[old.worker]
+        holds.remove(client)
+        if holds:
+            self._ahead.pop(holds[0], None)
+        else:
+            del self._holds[old.worker]
+        del self._expires[client]
+        self._ahead.pop(client, None)
+        self._returning.discard(client)
+        self._in_transit.discard(old.id)
+
+    def _note_failure(self, old: Standing | None, new: Standing) -> None:
+        """Remember who has failed at what waits again, or had it ahead; of what was before a restart, who had it last.
+
+        What was ahead of one worker is not so of another: whatever it does to its workers, it cannot do so uncounted.
+        """
         client = new.id.client
         if new.state != "waiting" or new.forgiven == new.id.attempt:
             if new.state != "leased":
                 self._tried.pop(client, None)
-        elif old is None or new.forgiven == old.forgiven:
+        elif old is None or new.forgiven == old.forgiven - (client in self._ahead):
             self._tried.setdefault(client, set()).add(name_of(new.worker))
+        if new.state != "waiting":
+            self._must_begin.discard(client)
+        elif client in self._ahead:
+            self._must_begin.add(client)
 
     def may_try_again(self, client: int, worker: WorkerId) -> None:
         """Forget that a worker has failed at what it had last: it was its result that would not do."""
@@ -92,6 +127,10 @@ class LeaseTable:
         """Note that an assignment is with its worker."""
         self._in_transit.discard(id_)
 
+    def returning(self, id_: AssignmentId) -> None:
+        """Note that the work of a leased assignment is over, and its result on its way: its worker is at the next."""
+        self._returning.add(id_.client)
+
     # -- decisions
 
     def grant(
@@ -100,28 +139,68 @@ class LeaseTable:
         clients: Collection[int] | None,
         homes: Mapping[int, WorkerId] | None = None,
         peers: Mapping[WorkerId, Collection[int] | None] | None = None,
+        has: Collection[str] = (),
     ) -> Standing | None:
-        """Lease a waiting assignment among the worker's clients (None: of any client) to it; None: there is none.
+        """Lease an assignment among the worker's clients (None: of any client) to it; None: there is none.
 
-        Among the first in line a worker gets a client that it served last, whose mask and data it has; else one
-        that nobody has served; else any. What it has failed at goes to a peer that has not, if there is one. A worker
-        does one thing at a time: what it holds already, its last fetch did not bring, and it gets again.
+        Of those that wait, among the first in line, a worker gets a client that it served last, whose mask and data it
+        has; else one that nobody has served; else any. What it has failed at goes to a peer that has not, if there is
+        one. What it holds, and does not say that it has, its last fetch did not bring, and it gets again. Beside what
+        it has it may get another, which is ahead then: that costs no attempt before it begins. Who has nothing to do,
+        and for whom nothing waits, gets what is ahead of somebody else.
 
         Args:
             worker: who asks.
             clients: whose data it holds.
             homes: by client, the worker that served it last.
             peers: by worker that is alive, the clients whose data it holds.
+            has: ids of the assignments that are with it.
         """
-        if worker in self._holds:
-            return self._standings[self._holds[worker]]
-        its = (client for client in self.waiting(clients) if not self._is_for_a_peer(client, worker, peers or {}))
-        client = _closest(islice(its, _LOOK_AHEAD), worker, homes or {})
+        holds = self._holds.get(worker, ())
+        for held in (self._standings[client] for client in holds):
+            if str(held.id) not in has:
+                return held
+        if len(holds) >= self._at_once:
+            return None
+        client = self._choice(self.waiting(clients), worker, homes or {}, peers or {})
+        if client is None and not holds:
+            client = self._choice(self._withdrawable(clients), worker, {}, peers or {})
         if client is None:
             return None
         old = self._standings[client]
         id_ = old.id._replace(attempt=old.id.attempt + 1)
-        return old._replace(id=id_, state="leased", worker=worker, reason="")
+        forgiven = old.forgiven + bool(holds)
+        return old._replace(id=id_, state="leased", worker=worker, reason="", forgiven=forgiven)
+
+    def _choice(
+        self,
+        line: Iterable[int],
+        worker: WorkerId,
+        homes: Mapping[int, WorkerId],
+        peers: Mapping[WorkerId, Collection[int] | None],
+    ) -> int | None:
+        is_ahead = worker in self._holds
+        its = (
+            client
+            for client in line
+            if not (is_ahead and client in self._must_begin) and not self._is_for_a_peer(client, worker, peers)
+        )
+        return _closest(islice(its, _LOOK_AHEAD), worker, homes)
+
+    def _withdrawable(self, clients: Collection[int] | None) -> Iterator[int]:
+        """Yield what has not begun, of these clients; first what is likely to begin last."""
+        return (
+            client
+            for client in reversed(self._ahead)
+            if (clients is None or client in clients) and not self._has_begun(client)
+        )
+
+    def _has_begun(self, client: int) -> bool:
+        """Tell whether the work under a lease has begun, as far as is known: a worker does one thing at a time."""
+        if client not in self._ahead:
+            return True
+        standing = self._standings[client]
+        return standing.id not in self._in_transit and self._holds[standing.worker][0] in self._returning
 
     def _is_for_a_peer(self, client: int, worker: WorkerId, peers: Mapping[WorkerId, Collection[int] | None]) -> bool:
         tried = self._tried.get(client, ())
@@ -129,18 +208,33 @@ class LeaseTable:
             return False
         return any(name_of(peer) not in tried and (held is None or client in held) for peer, held in peers.items())
 
-    def taken_back(self, client: int, reason: str, *, counts: bool = True) -> Standing:
+    def taken_back(self, client: int, reason: str, *, counts: bool = True, has_begun: bool = False) -> Standing:
         """Put a leased assignment back; drop it where that was its last attempt.
 
         Args:
             client: whose.
             reason: why.
-            counts: towards `max_attempts`; an assignment that has never arrived does not.
+            counts: towards `max_attempts`; an assignment that has never arrived, or never begun, does not.
+            has_begun: it has, whatever else is known.
         """
         old = self._standings[client]
-        forgiven = old.forgiven + (not counts or old.id in self._in_transit)
+        if client in self._ahead:
+            forgiven = old.forgiven - (counts and (has_begun or self._has_begun(client)))
+        else:
+            forgiven = old.forgiven + (not counts or old.id in self._in_transit)
         is_over = old.id.attempt - forgiven >= self._max_attempts
         return old._replace(state="dropped" if is_over else "waiting", reason=reason, forgiven=forgiven)
+
+    def with_next(self, standings: Iterable[Standing]) -> list[Standing]:
+        """Add to standings how what their workers have ahead stands by them: it begins, and counts from then on."""
+        decided = {standing.id.client: standing for standing in standings}
+        over = [client for client, standing in decided.items() if standing.state != "leased"]
+        for worker in {self._standings[client].worker for client in over if client in self._expires}:
+            following = next((client for client in self._holds[worker] if client not in over), None)
+            if following in self._ahead:
+                standing = decided.get(following, self._standings[following])
+                decided[following] = standing._replace(forgiven=max(0, standing.forgiven - 1))
+        return list(decided.values())
 
     def forgiving(self, standing: Standing, attempts: int) -> Standing:
         """Return a standing with so many attempts less that count; where it was dropped for them, it waits again.
@@ -191,13 +285,14 @@ class LeaseTable:
 
     def renew(self, worker: WorkerId, now: float) -> None:
         """Extend what a worker holds, if anything: it lives."""
-        if worker in self._holds:
-            self._expires[self._holds[worker]] = now + self._lease_seconds
+        for client in self._holds.get(worker, ()):
+            self._expires[client] = now + self._lease_seconds
+            self._none_over = min(self._none_over, self._expires[client])
 
     def renew_all(self, now: float) -> None:
         """Let every lease stand for a whole lease time from now."""
-        for client in self._expires:
-            self._expires[client] = now + self._lease_seconds
+        for worker in self._holds:
+            self.renew(worker, now)
 
     def next_expiry(self, checked: float) -> float:
         """Return when the first lease may be over that stood when they were checked; infinite without leases."""

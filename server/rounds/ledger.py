@@ -91,30 +91,33 @@ class Ledger:
             how: what has happened, for the log.
         """
         if standings:
+            changed = self.round.assignments.with_next(standings)
             with self._database.transaction():
-                self._database.set_standings(standings)
-            self.round.assignments.apply(standings, self._clock())
+                self._database.set_standings(changed)
+            self.round.assignments.apply(changed, self._clock())
             note_taken_back(standings, how)
 
     def lease(self, granted: Standing, *, broadcast: bool) -> None:
         """Give an assignment to a worker, which starts from the whole model where it is a broadcast."""
+        before = self.round.assignments[granted.id.client]
         fault("lease-writing")
         with self._database.transaction():
             self._database.set_standings((granted,))
             self._database.set_broadcast(granted.id, broadcast=broadcast)
         self.round.assignments.apply((granted,), self._clock())
         fault("lease-written")
-        note_given(granted)
+        note_given(granted, before)
 
     def count(self, held: Standing, received: Received) -> None:
         """Count a checked result."""
         done = held._replace(state="done")
+        changed = self.round.assignments.with_next((done,))
         fault("result-recording")
         with self._database.transaction():
             self.traffic.flush()
             self._database.add_result(done.id, received)
-            self._database.set_standings((done,))
-        self.round.assignments.apply((done,), self._clock())
+            self._database.set_standings(changed)
+        self.round.assignments.apply(changed, self._clock())
         fault("result-recorded")
         note_returned(done, received, self.traffic)
 
@@ -126,17 +129,19 @@ class Ledger:
         """
         worker, assignments = owner(held.worker), self.round.assignments
         refused = self.refusals.with_another(worker, brief(reason))
-        standings = {held.id.client: assignments.taken_back(held.id.client, f"refused: {refused.reason}")}
+        back = assignments.taken_back(held.id.client, f"refused: {refused.reason}", has_begun=True)
+        standings = {held.id.client: back}
         if self.refusals.is_too_much(refused):
             wasted = Counter(self._database.refused_clients(held.id.round, worker)) + Counter([held.id.client])
             for client, attempts in wasted.items():
                 standing = standings.get(client, assignments[client])
                 standings[client] = assignments.forgiving(standing, attempts)
+        changed = assignments.with_next(standings.values())
         with self._database.transaction():
             self._database.add_refusal(held.id, worker, refused.reason)
-            self._database.set_standings(standings.values())
+            self._database.set_standings(changed)
         self.refusals.put(worker, refused)
-        assignments.apply(standings.values(), self._clock())
+        assignments.apply(changed, self._clock())
         note_taken_back((standings[held.id.client],), "refused")
         assignments.may_try_again(held.id.client, held.worker)  # rubbish spares it no work
 
@@ -230,7 +235,8 @@ class Ledger:
                     database.open_round(number, self._new_assignments(number))
             rows, retries = database.assignments(number), database.retries(number)
         self.rows = {row.client: row for row in rows}
-        standings = (row.standing for row in rows)
+        in_order = sorted(rows, key=lambda row: row.leased_at if row.state == "leased" else "")  # of leasing
+        standings = (row.standing for row in in_order)
         self.round = OpenRound(number, self._run.experiment.round, standings, self._clock(), retries=retries)
 
     def _new_assignments(self, number: int) -> Iterator[AssignmentRow]:

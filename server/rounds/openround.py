@@ -88,7 +88,13 @@ class OpenRound:
         """
         self.number = number
         self.retries = retries
-        self.assignments = LeaseTable(standings, now, lease_seconds=settings.lease, max_attempts=settings.max_attempts)
+        self.assignments = LeaseTable(
+            standings,
+            now,
+            lease_seconds=settings.lease,
+            max_attempts=settings.max_attempts,
+            at_once=settings.leases,
+        )
         self._settings = settings
         self._opened = self._checked = now
 

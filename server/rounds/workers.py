@@ -36,6 +36,8 @@ class Worker:
     asks: bool = False
     """It has asked for work: what others have failed at may wait for it."""
     progress: dict[str, pb.AssignmentProgress] = field(default_factory=dict)
+    withdrawn: list[str] = field(default_factory=list)
+    """Ids of what it had ahead and others were given: it has not been told yet."""
 
 
 class WorkerRegistry:

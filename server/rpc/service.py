@@ -99,6 +99,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             run_id=run_id,
             task_version_json=await self._call(lambda: task_version(self._run).to_json()),
             knows_frozen=self._run.knows_frozen,
+            leases=self._run.experiment.round.leases,
         )
 
     async def FetchAssignment(
@@ -138,7 +139,9 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
                 reply = await self._take_result(result, assigned, upload)
         finally:
             self._served.advance()  # also where it was counted, and nobody is there any more to be told
-        if reply.verdict != pb.SubmitReply.ACCEPTED:
+        if reply.verdict == pb.SubmitReply.ACCEPTED:
+            self._served.work.ring_for(result.worker_id)  # it may be for it now what was not for one with work ahead
+        else:
             self._served.announce()
         fault("ack-sending")
         return reply
@@ -231,12 +234,13 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
 
     async def _wait_for_work(self, request: pb.FetchAssignmentRequest, context: Context) -> Work | None:
-        now = asyncio.get_running_loop().time
+        await self._check_entries("held", len(request.held), context)
+        now, worker_id = asyncio.get_running_loop().time, WorkerId(request.worker_id)
         deadline = now() + min(POLL_SECONDS, request.wait_seconds)  # in this order NaN counts for nothing
         while True:
-            rung = self._served.work.listen()
+            rung = self._served.work.listen(worker_id)
             async with self._stopping_if_disk_fails(context):
-                work = await self._known(context, self._coordinator.lease, WorkerId(request.worker_id), travels=True)
+                work = await self._known(context, self._coordinator.lease, worker_id, request.held, travels=True)
             if work is not None or self._coordinator.state != "running" or now() >= deadline:
                 return work
             await wait_for(rung, deadline - now())

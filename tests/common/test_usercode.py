@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lotteryfl.client.heartbeat import LeaseLostError
+from lotteryfl.client.leases import LeaseLostError
 from lotteryfl.common.errors import ClientError, PayloadError, TaskError
 from lotteryfl.common.usercode import belonging_to, import_source, located
 

@@ -212,8 +212,8 @@ class Database:
     def assignments(self, round_: int) -> list[AssignmentRow]:
         """Return the assignments of a round, in client order."""
         rows = self._connection.execute(
-            "SELECT round, client, plan, mask, source, density, own, state, attempt, worker, reason, forgiven "
-            "FROM assignments WHERE round = ? ORDER BY client",
+            "SELECT round, client, plan, mask, source, density, own, state, attempt, worker, reason, forgiven, "
+            "leased_at FROM assignments WHERE round = ? ORDER BY client",
             (round_,),
         )
         return [AssignmentRow(r, k, pb.Plan.FromString(plan), *rest) for r, k, plan, *rest in rows]

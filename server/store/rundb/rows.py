@@ -35,6 +35,8 @@ class AssignmentRow:
     worker: WorkerId = WorkerId("")
     reason: str = ""
     forgiven: int = 0
+    leased_at: str = ""
+    """When its last lease began; '': never."""
 
     @property
     def standing(self) -> Standing:

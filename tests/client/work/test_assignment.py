@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lotteryfl.client.heartbeat import LeaseLostError
+from lotteryfl.client.leases import LeaseLostError
 from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError, TaskError
@@ -143,7 +143,7 @@ def test_pruned_entries_are_exactly_zero_and_the_mask_only_loses_bits(optimizer:
         assert mask.sum() < before.sum()
         assert torch.equal(tensors[name] != 0, mask)
     # Nothing of a mask is in the model that the next assignment finds, either.
-    assert not named_masks(client.runner._prepare().model)
+    assert not named_masks(client.runner.new_workplace().model)
 
 
 def test_a_mask_has_an_effect_on_what_the_model_says() -> None:

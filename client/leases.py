@@ -1,0 +1,172 @@
+"""What a worker has in hand: the assignments that it was given, in their order, until each is returned or lost."""
+
+import contextlib
+import threading
+from collections.abc import Collection
+
+from torch import Tensor
+
+from lotteryfl.client.work.assignment import Ready
+from lotteryfl.protos import lotteryfl_pb2 as pb
+
+
+class LeaseLostError(BaseException):
+    """The assignment under work is not this worker's any more: no error, so that no code of a user's holds it up."""
+
+
+class Lease:
+    """One assignment in hand."""
+
+    def __init__(self, assignment: pb.Assignment, ready: Ready) -> None:
+        """Take it in hand.
+
+        Args:
+            assignment: the header.
+            ready: what has arrived with it.
+        """
+        self.id = assignment.assignment_id
+        self.assignment = assignment
+        self.has_begun = False
+        self._ready: Ready | None = ready
+        self._lost = threading.Event()
+        self._training: tuple[int, int, Tensor] | None = None
+
+    def take_ready(self) -> Ready:
+        """Return what has arrived with it, once: it is a model, and held by nobody longer than is needed."""
+        ready, self._ready = self._ready, None
+        if ready is None:
+            raise ValueError(f"{self.id}: is under work already")
+        return ready
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is another's by now, or its round is over."""
+        return self._lost.is_set()
+
+    def lose(self) -> None:
+        """Have its work end at the next step."""
+        self._lost.set()
+
+    def on_step(self, epoch: int, step: int, loss: Tensor) -> None:
+        """Note progress.
+
+        Raises:
+            LeaseLostError: the work is in vain.
+        """
+        if self.is_lost:
+            raise LeaseLostError
+        self._training = (epoch, step, loss)
+
+    def progress(self) -> pb.AssignmentProgress:
+        """Return how far its work is, for a heartbeat."""
+        if self._training is None:
+            return pb.AssignmentProgress(assignment_id=self.id)
+        epoch, step, loss = self._training
+        progress = pb.AssignmentProgress(assignment_id=self.id, epoch=epoch, step=step)
+        # Read here and not at every step: on an accelerator it waits for the step to be done.
+        with contextlib.suppress(RuntimeError):  # a step that failed there: the work itself says so
+            progress.loss = float(loss)
+        return progress
+
+
+class Leases:
+    """The leases of one worker: one thread fetches, one works on them in their order, one returns."""
+
+    def __init__(self, most: int) -> None:
+        """Set how many there may be at once."""
+        self.most = most
+        self._held: list[Lease] = []
+        self._changed = threading.Condition()
+        self._is_over = False
+        self._last_word: BaseException | None = None
+        self._failure: BaseException | None = None
+
+    # -- who fetches
+
+    def wait_for_room(self) -> bool:
+        """Wait until there may be one more; False: nothing is wanted any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_over or len(self._held) < self.most)
+            return not self._is_over
+
+    def add(self, lease: Lease) -> None:
+        """Take one in hand, unless nothing is wanted any more."""
+        with self._changed:
+            if not self._is_over:
+                self._held.append(lease)
+            self._changed.notify_all()
+
+    def no_more(self, error: BaseException | None = None, *, drop: bool = False) -> None:
+        """Say that no more come, and why where that is an error; what is there is worked on and returned.
+
+        Args:
+            error: why.
+            drop: but for what has not been begun, which is not in hand any more.
+        """
+        with self._changed:
+            if not self._is_over:
+                self._is_over, self._last_word = True, error
+            if drop:
+                self._held = [lease for lease in self._held if lease.has_begun]
+            self._changed.notify_all()
+
+    # -- who works
+
+    def begin(self) -> Lease | None:
+        """Wait for the next one to be worked on; None: the run has finished.
+
+        Raises:
+            BaseException: why no more come, when all that had come is returned; or why nothing can be returned.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure or self._next() or (self._is_over and not self._held))
+            if self._failure is not None:
+                raise self._failure
+            lease = self._next()
+            if lease is not None:
+                lease.has_begun = True
+            elif self._last_word is not None:
+                raise self._last_word
+            return lease
+
+    def _next(self) -> Lease | None:
+        return next((lease for lease in self._held if not lease.has_begun), None)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether any of them has been begun."""
+        with self._changed:
+            return any(lease.has_begun for lease in self._held)
+
+    # -- who returns
+
+    def end(self, lease: Lease) -> None:
+        """Have one not in hand any more: it is returned, handed back, or lost."""
+        with self._changed:
+            if lease in self._held:
+                self._held.remove(lease)
+            self._changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Say that nothing can be returned any more: all work is in vain."""
+        with self._changed:
+            self._is_over, self._failure = True, error
+            for lease in self._held:
+                lease.lose()
+            self._changed.notify_all()
+
+    # -- who asks
+
+    def all(self) -> list[Lease]:
+        """Return them, in the order in which they were given."""
+        with self._changed:
+            return list(self._held)
+
+    def lose(self, ids: Collection[str]) -> None:
+        """Lose some to others: what is under work ends at its next step, what was not begun is gone at once."""
+        with self._changed:
+            for lease in [each for each in self._held if each.id in ids]:
+                lease.lose()
+                if not lease.has_begun:
+                    self._held.remove(lease)
+            self._changed.notify_all()

@@ -1,0 +1,114 @@
+"""What goes back to the coordinator: results, by a thread of their own while the next is worked on, and failures."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from lotteryfl.client.blobs import Content
+from lotteryfl.client.connection import Connection, ContentGoneError
+from lotteryfl.client.leases import Lease, Leases
+from lotteryfl.client.work.assignment import Outcome
+from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError
+from lotteryfl.common.names import WorkerId
+from lotteryfl.common.security.channel import GOODBYE_SECONDS
+from lotteryfl.common.tensors.stream import TensorStream
+from lotteryfl.common.text import brief
+from lotteryfl.protos import lotteryfl_pb2 as pb
+
+_log = logging.getLogger("lotteryfl.worker")
+
+
+class Returning:
+    """Returns what a worker has done."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        worker_id: WorkerId,
+        leases: Leases,
+        content: Content,
+        told: Callable[[ClientError | PayloadError], str],
+    ) -> None:
+        """Prepare the thread; the block of the context manager is its life.
+
+        Args:
+            connection: to the coordinator.
+            worker_id: as it was registered.
+            leases: what the worker has in hand.
+            content: keeps the masks of results that count.
+            told: what the coordinator may know of an error.
+        """
+        self._connection = connection
+        self._worker_id = worker_id
+        self._leases = leases
+        self._content = content
+        self._told = told
+        self._done: queue.SimpleQueue[tuple[Lease, Outcome] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._return_all, name="returning", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.put(None)
+        self._thread.join(GOODBYE_SECONDS)
+
+    def result(self, lease: Lease, outcome: Outcome) -> None:
+        """Return what the work under a lease has come to, after what was done before it; the lease ends then."""
+        self._done.put((lease, outcome))
+
+    def failure(self, assignment_id: str, error: ClientError | PayloadError) -> None:
+        """Hand an assignment back whose work cannot be done; this worker's log alone has all that the error says."""
+        self._hand_back(assignment_id, str(error), self._told(error))
+
+    def gone(self, assignment_id: str, error: ContentGoneError) -> None:
+        """Drop an assignment whose round has ended without us: what it needs is gone."""
+        self._hand_back(assignment_id, str(error), str(error))
+        note_lost(assignment_id)
+
+    def _hand_back(self, assignment_id: str, reason: str, shared: str) -> None:
+        """Hand an assignment back, so that nobody waits for its lease to run out."""
+        failure = pb.Failure(reason=brief(shared))
+        result = pb.Result(worker_id=self._worker_id, assignment_id=assignment_id, failure=failure)
+        try:
+            self._connection.hand_back(result)
+            _log.info("%s: handed back: %s", assignment_id, reason)
+        except LotteryFLError as error:
+            _log.warning("%s: could not be handed back: %s", assignment_id, error)
+
+    def _return_all(self) -> None:
+        try:
+            while (done := self._done.get()) is not None:
+                self._return(*done)
+                del done  # its model, before another comes
+        except BaseException as error:
+            self._leases.fail(error)
+
+    def _return(self, lease: Lease, outcome: Outcome) -> None:
+        result = pb.Result(
+            worker_id=self._worker_id,
+            assignment_id=lease.id,
+            examples=outcome.examples,
+            metrics=outcome.metrics,
+            mask_digest=outcome.mask_digest,
+        )
+        reply = self._connection.submit(result, TensorStream(outcome.entries))
+        verdict = pb.SubmitReply.Verdict.Name(reply.verdict)
+        if reply.verdict in (pb.SubmitReply.ACCEPTED, pb.SubmitReply.DUPLICATE):
+            self._content.remember(outcome.mask_digest, outcome.masks)
+            _log.info("%s: %s", lease.id, verdict.lower())
+        else:
+            _log.warning("%s: %s: %s", lease.id, verdict.lower(), reply.reason)
+        self._leases.lose(reply.cancel)
+        self._leases.end(lease)
+
+
+def note_lost(assignment_id: str) -> None:
+    """Log that the work on an assignment was in vain."""
+    _log.warning("%s: lease lost, its work is dropped", assignment_id)
