@@ -16,9 +16,6 @@ from lotteryfl.common.training.stacked.train import train_stacked
 from lotteryfl.common.training.structure import Rows, mapped
 from lotteryfl.common.usercode import first_line
 
-STACKABLE = ("sgd", "adam", "adamw", "SGD", "Adam", "AdamW")
-"""Optimizers whose steps take every element by itself, along the learning rate."""
-
 _MEASURING = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 
