@@ -40,7 +40,8 @@ class Heartbeat:
         self._leases = leases
         self._interval = lease_seconds / 3
         self._register = register
-        self._stop = threading.Event()
+        self._stops = False
+        self._due = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
@@ -50,10 +51,19 @@ class Heartbeat:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
+        self._stops = True
+        self._due.set()
+
+    def beat(self) -> None:
+        """Ask at once what is still this worker's."""
+        self._due.set()
 
     def _beat(self) -> None:
-        while not self._stop.wait(self._interval):
+        while not self._stops:
+            self._due.wait(self._interval)
+            self._due.clear()
+            if self._stops:
+                return
             try:
                 self._tell()
             except LotteryFLError as error:

@@ -96,17 +96,12 @@ class Leases:
                 self._held.append(lease)
             self._changed.notify_all()
 
-    def no_more(self, error: BaseException | None = None, *, drop: bool = False) -> None:
-        """Say that no more come, and why where that is an error; what is there is worked on and returned.
-
-        Args:
-            error: why.
-            drop: but for what has not been begun, which is not in hand any more.
-        """
+    def no_more(self, error: BaseException | None = None) -> None:
+        """Say that no more come; where that is for an error, what has not been begun is not in hand any more."""
         with self._changed:
             if not self._is_over:
                 self._is_over, self._last_word = True, error
-            if drop:
+            if error is not None:
                 self._held = [lease for lease in self._held if lease.has_begun]
             self._changed.notify_all()
 
@@ -116,7 +111,7 @@ class Leases:
         """Wait for the next one to be worked on; None: the run has finished.
 
         Raises:
-            BaseException: why no more come, when all that had come is returned; or why nothing can be returned.
+            BaseException: why no more come, when all that was begun is returned; or why nothing can be returned.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._failure or self._next() or (self._is_over and not self._held))

@@ -9,6 +9,7 @@ from typing import Self
 
 from lotteryfl.client.blobs import Content
 from lotteryfl.client.connection import Connection, ContentGoneError
+from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, Leases
 from lotteryfl.client.work.assignment import Outcome
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError
@@ -30,6 +31,7 @@ class Returning:
         worker_id: WorkerId,
         leases: Leases,
         content: Content,
+        pulse: Heartbeat,
         told: Callable[[ClientError | PayloadError], str],
     ) -> None:
         """Prepare the thread; the block of the context manager is its life.
@@ -39,12 +41,14 @@ class Returning:
             worker_id: as it was registered.
             leases: what the worker has in hand.
             content: keeps the masks of results that count.
+            pulse: asks what is still the worker's, where a result was not wanted.
             told: what the coordinator may know of an error.
         """
         self._connection = connection
         self._worker_id = worker_id
         self._leases = leases
         self._content = content
+        self._pulse = pulse
         self._told = told
         self._done: queue.SimpleQueue[tuple[Lease, Outcome] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._return_all, name="returning", daemon=True)
@@ -105,6 +109,7 @@ class Returning:
             _log.info("%s: %s", lease.id, verdict.lower())
         else:
             _log.warning("%s: %s: %s", lease.id, verdict.lower(), reply.reason)
+            self._pulse.beat()
         self._leases.lose(reply.cancel)
         self._leases.end(lease)
 

@@ -122,7 +122,8 @@ class Worker:
         _settle_memory()
         _log.info("%s: registered, on %s", self._settings.name, self._settings.device)
         connection, worker_id, leases = self._connection, self._worker_id, self._leases
-        self._returning = Returning(connection, worker_id, leases, self._content, self._told)
+        pulse = Heartbeat(connection, worker_id, leases, registration.lease_seconds, self._register_again)
+        self._returning = Returning(connection, worker_id, leases, self._content, pulse, self._told)
         fetching = Fetching(
             connection,
             worker_id,
@@ -133,7 +134,6 @@ class Worker:
             self._check_assignment,
             self._register_again,
         )
-        pulse = Heartbeat(connection, worker_id, leases, registration.lease_seconds, self._register_again)
         with pulse, self._returning, fetching:
             while (lease := leases.begin()) is not None:
                 self._work(lease)
@@ -166,7 +166,7 @@ class Worker:
         with self._registering:
             if _what_is_worked_by(self._register()) != self._known:
                 self._has_changed = True
-                self._leases.no_more(_changed(), drop=True)  # what has been begun is of the run as it was
+                self._leases.no_more(_changed())  # what has been begun is of the run as it was
 
     def _prepare(self, experiment: Experiment, registration: pb.RegisterReply) -> tuple[Content, AssignmentRunner]:
         task_settings = experiment.task.model_copy(update={"data_dir": self._settings.data_dir})

@@ -1,7 +1,9 @@
 """The workers that have registered, and what each is doing. Memory only: after a restart they register again."""
 
+from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.security.identity import name_of, owner
@@ -36,8 +38,8 @@ class Worker:
     asks: bool = False
     """It has asked for work: what others have failed at may wait for it."""
     progress: dict[str, pb.AssignmentProgress] = field(default_factory=dict)
-    withdrawn: list[str] = field(default_factory=list)
-    """Ids of what it had ahead and others were given: it has not been told yet."""
+    withdrawn: deque[str] = field(default_factory=partial(deque, maxlen=2))
+    """Ids of the last that it had ahead and others were given: it has not been told yet."""
 
 
 class WorkerRegistry:

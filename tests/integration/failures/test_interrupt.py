@@ -48,9 +48,10 @@ def test_a_run_is_interrupted_and_goes_on(
     logs = "".join(log.read_text() for log in (tmp_path / "run" / "logs").iterdir())
     assert "Traceback" not in logs
     with closing(sqlite3.connect(tmp_path / "run" / "run.db")) as database:
-        rows = database.execute("SELECT state, reason FROM assignments WHERE state != 'done'").fetchall()
-        assert {state for state, _ in rows} == {"waiting"}, "the workers did not hand their work back"
-        assert sum("was stopped" in reason for _, reason in rows) == 2
+        rows = database.execute("SELECT client, state, reason FROM assignments WHERE state != 'done'").fetchall()
+        assert {state for _, state, _ in rows} == {"waiting"}, "the workers did not hand their work back"
+        assert all("was stopped" in reason for *_, reason in rows)  # the first one's result may have been on its way
+        assert {visit.client for visit in held} <= {client for client, *_ in rows}
     gate.open()
 
     again = start(*command_to_go_on(run), env=env)

@@ -115,11 +115,12 @@ class AnyRun(RuleBasedStateMachine):
                 pass
             assert self.everything() == before
 
-    @rule(name=NAMES)
-    def fetch(self, name: str) -> None:
+    @rule(name=NAMES, for_another=st.booleans())
+    def fetch(self, name: str, for_another: bool) -> None:
         worker = self.worker(name)
+        has = [str(id_) for id_ in self.issued if self.holds(id_, worker)] if for_another else []
         try:
-            work = self.bench.coordinator.lease(worker)
+            work = self.bench.coordinator.lease(worker, has)
         except UnknownWorkerError:
             assert worker not in self.known
             return

@@ -32,10 +32,17 @@ class AnyRound(RuleBasedStateMachine):
         self.results: dict[int, AssignmentId] = {}
         self.tries: Counter[int] = Counter()  # by client, attempts that counted in this try of the round
         self.is_over = False
+        self.order: list[int] = []  # clients with a lease, in the order of leasing
+        self.returning: set[int] = set()  # of them, those whose work is known to be over
+        self.must_begin: set[int] = set()  # clients that a worker had ahead which is gone
         self.take_up()
 
     def take_up(self) -> None:
-        self.round = OpenRound(1, SETTINGS, self.disk.values(), self.now, retries=self.retries)
+        self.returning, self.must_begin = set(), set()
+        in_order = sorted(
+            self.disk.values(), key=lambda s: self.order.index(s.id.client) if s.state == "leased" else -1
+        )
+        self.round = OpenRound(1, SETTINGS, in_order, self.now, retries=self.retries)
         self.renewed = {client: self.now for client, standing in self.disk.items() if standing.state == "leased"}
         self.tried_since = self.checked = self.now
 
@@ -45,47 +52,83 @@ class AnyRound(RuleBasedStateMachine):
             client = standing.id.client
             assert client not in self.results
             assert standing.id.attempt >= self.disk[client].id.attempt
+            is_same = (standing.id, standing.state) == (self.disk[client].id, "leased")
             self.disk[client] = standing
-            if standing.state != "leased":
+            if not is_same:
                 self.renewed.pop(client, None)
+                self.returning.discard(client)
+                self.order = [each for each in self.order if each != client]
+                if standing.state == "leased":
+                    self.order.append(client)
+                    self.must_begin.discard(client)
 
     def apply(self, *standings: Standing) -> None:
         self.write(*standings)
         self.round.assignments.apply(standings, self.now)
+        for standing in standings:
+            if standing.state == "leased":
+                self.renewed |= dict.fromkeys(self.held_by(standing.worker), self.now)
 
-    def lost(self, *standings: Standing) -> None:
+    def held_by(self, worker: WorkerId) -> list[int]:
+        return [client for client in self.order if self.disk[client].worker == worker]
+
+    def is_ahead(self, client: int) -> bool:
+        return client in self.order and self.held_by(self.disk[client].worker)[0] != client
+
+    def has_begun(self, client: int) -> bool:
+        return not self.is_ahead(client) or self.held_by(self.disk[client].worker)[0] in self.returning
+
+    def ended(self, *standings: Standing) -> None:
+        """Leases that end; what was ahead of a worker then begins."""
+        self.must_begin |= {s.id.client for s in standings if s.state == "waiting" and self.is_ahead(s.id.client)}
+        self.apply(*self.round.assignments.with_next(standings))
+
+    def lost(self, *standings: Standing, has_begun: bool = False) -> None:
         """Attempts that came to nothing: given up after as many as are allowed, and not before."""
         for standing in standings:
             client = standing.id.client
-            self.tries[client] += 1
+            self.tries[client] += has_begun or self.has_begun(client)
             is_last = self.tries[client] >= SETTINGS.max_attempts
             assert standing.state == ("dropped" if is_last else "waiting")
             assert standing.reason
-        self.apply(*standings)
+        self.ended(*standings)
 
     # -- workers
 
     @precondition(lambda self: not self.is_over)
-    @rule(worker=WORKERS, clients=st.none() | st.sets(st.sampled_from(CLIENTS)))
-    def fetch(self, worker: WorkerId, clients: set[int] | None) -> None:
+    @rule(worker=WORKERS, clients=st.none() | st.sets(st.sampled_from(CLIENTS)), names_them=st.booleans())
+    def fetch(self, worker: WorkerId, clients: set[int] | None, names_them: bool) -> None:
         self.heard[worker] = self.now
         before = dict(self.disk)
-        granted = self.round.assignments.grant(worker, clients)
-        holds = [s for s in before.values() if (s.state, s.worker) == ("leased", worker)]
-        may = [k for k, s in before.items() if s.state == "waiting" and (clients is None or k in clients)]
+        holds = [before[client] for client in self.held_by(worker)]
+        named = [str(standing.id) for standing in holds] if names_them else []
+        granted = self.round.assignments.grant(worker, clients, has=named)
+        its = [k for k in CLIENTS if clients is None or k in clients]
+        may = [k for k in its if before[k].state == "waiting" and not (holds and k in self.must_begin)]
+        others = [k for k in self.order if k in its and not self.has_begun(k)]
         if granted is None:
-            assert not holds
-            assert not may
+            assert len(holds) == len(named)
+            assert len(holds) == SETTINGS.leases or not may
+            assert holds or not others
             return
-        if holds:
-            assert [granted] == holds
+        if len(holds) > len(named):
+            assert granted == holds[0]
         else:
-            assert granted.id.client in may
+            client = granted.id.client
+            assert client in (may or others), "nobody loses what it has as long as anything waits"
             assert granted.id not in self.issued, "every attempt has one worker"
-            assert granted.id.attempt > before[granted.id.client].id.attempt
+            assert granted.id.attempt > before[client].id.attempt
+            assert granted.forgiven == before[client].forgiven + bool(holds)
             self.issued[granted.id] = worker
         self.apply(granted)
-        self.renewed[granted.id.client] = self.now
+
+    @precondition(lambda self: self.order and not self.is_over)
+    @rule(data=st.data())
+    def work_ends(self, data: st.DataObject) -> None:
+        """A result is on its way, or a failure."""
+        client = data.draw(st.sampled_from([k for k in self.order if not self.is_ahead(k)]))
+        self.round.assignments.returning(self.disk[client].id)
+        self.returning.add(client)
 
     @rule(worker=WORKERS)
     def heartbeat(self, worker: WorkerId) -> None:
@@ -108,9 +151,10 @@ class AnyRound(RuleBasedStateMachine):
             return
         assert self.issued[id_] == worker
         if hands_back:
-            self.lost(self.round.assignments.taken_back(id_.client, "handed back"))
+            back = self.round.assignments.taken_back(id_.client, "handed back", has_begun=True)
+            self.lost(back, has_begun=True)
         else:
-            self.apply(held._replace(state="done"))
+            self.ended(held._replace(state="done"))
             self.results[id_.client] = id_
 
     # -- time and the coordinator
@@ -182,7 +226,7 @@ class AnyRound(RuleBasedStateMachine):
             table = self.round.assignments
             back = [table.taken_back(lease.id.client, "gone", counts=False) for lease in table.leases()]
             assert {standing.state for standing in back} <= {"waiting"}
-            self.apply(*back)
+            self.ended(*back)
 
     # -- always
 
@@ -204,9 +248,17 @@ class AnyRound(RuleBasedStateMachine):
         assert done == self.results
 
     @invariant()
-    def no_worker_holds_two(self) -> None:
-        holders = [lease.worker for lease in self.round.assignments.leases()]
-        assert len(holders) == len(set(holders))
+    def no_worker_holds_more_than_it_may(self) -> None:
+        holders = Counter(lease.worker for lease in self.round.assignments.leases())
+        assert all(count <= SETTINGS.leases for count in holders.values())
+
+    @precondition(lambda self: not self.is_over)
+    @invariant()
+    def what_has_not_begun_has_cost_nothing_on_the_disk(self) -> None:
+        for client, standing in self.disk.items():
+            if standing.state != "done":
+                under_work = standing.state == "leased" and not self.is_ahead(client)
+                assert standing.id.attempt - standing.forgiven == self.tries[client] + under_work
 
     @invariant()
     def it_is_looked_at_in_time(self) -> None:
