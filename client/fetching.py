@@ -88,10 +88,12 @@ class Fetching:
             self._register()
             return True
         if isinstance(fetched, pb.NoWork):
+            self._leases.gathered()
             if fetched.failed:
                 raise LotteryFLError(f"the run failed: {fetched.reason}")
             return not fetched.finished
         assignment, entries = fetched
+        more = assignment.stack.more > 0
         fault("assignment-received")
         try:
             masks = self._content.masks(assignment)
@@ -102,5 +104,8 @@ class Fetching:
         except PayloadError as error:
             self._returning.failure(assignment.assignment_id, error)
         else:
-            self._leases.add(Lease(assignment, ready))
+            self._leases.add(Lease(assignment, ready), more=more)
+            return True
+        if not more:
+            self._leases.gathered()
         return True

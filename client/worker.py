@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 import torch
+from torch import Tensor
 
 from lotteryfl.client.blobs import Content
 from lotteryfl.client.connection import Connection
@@ -19,7 +20,7 @@ from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, LeaseLostError, Leases
 from lotteryfl.client.limits import Limits, coordinators_task
 from lotteryfl.client.returning import Returning, note_lost
-from lotteryfl.client.work.assignment import AssignmentRunner
+from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
 from lotteryfl.client.work.clienterror import told
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskVersionError
 from lotteryfl.common.experiment.experiment import Experiment
@@ -135,8 +136,11 @@ class Worker:
             self._register_again,
         )
         with pulse, self._returning, fetching:
-            while (lease := leases.begin()) is not None:
-                self._work(lease)
+            while begun := leases.begin():
+                if begun[0].assignment.HasField("stack"):
+                    self._work_on_stack(begun)
+                else:
+                    self._work(begun[0])
 
     def _hold_one(self, excess: str) -> None:
         """Have one assignment at a time from now on."""
@@ -221,6 +225,36 @@ class Worker:
             self._returning.result(lease, outcome)
             return
         self._runner.free()  # not before: until its error is dropped, what it worked with is in use
+
+    def _work_on_stack(self, leases: Sequence[Lease]) -> None:
+        """Do the work under the leases of one stack: whoever of it is lost, or fails, the others go on."""
+
+        def on_step(epoch: int, step: int, loss: Tensor) -> None:
+            for lease in leases:
+                lease.note(epoch, step, loss)
+            if all(lease.is_lost for lease in leases):
+                raise LeaseLostError
+
+        found: Sequence[Outcome | ClientError | PayloadError | None]
+        try:
+            members = [(lease.assignment, lease.take_ready()) for lease in leases]
+            found = self._runner.follow_stacked(members, on_step)
+        except LeaseLostError:
+            found = [None] * len(leases)
+        except ClientError as error:
+            found = [error] * len(leases)
+        for lease, outcome in zip(leases, found, strict=True):
+            if isinstance(outcome, Outcome) and not lease.is_lost:
+                self._returning.result(lease, outcome)
+                continue
+            if isinstance(outcome, ClientError | PayloadError):
+                self._returning.failure(lease.id, outcome)
+            else:
+                note_lost(lease.id)
+            self._leases.end(lease)
+        if not all(isinstance(outcome, Outcome) for outcome in found):
+            del members, found, outcome
+            self._runner.free()
 
     def _check_assignment(self, assignment: pb.Assignment) -> None:
         """Refuse what this worker does not take on; its goodbye hands the assignment back.
