@@ -1,6 +1,7 @@
 """A task that moves a model of any size and trains next to nothing: what is left of a round is the system."""
 
 import os
+import time
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from lotteryfl.common.experiment.experiment import Experiment
 
 SIZE = "LOTTERYFL_BENCHMARK_MODEL"
 """Environment variable with one of `MODELS`."""
+
+SECONDS = "LOTTERYFL_BENCHMARK_SECONDS"
+"""Environment variable with how long a client's work keeps a worker waiting, as for a device; absent: not at all."""
 
 
 class Ballast(nn.Module):
@@ -33,4 +37,5 @@ def model() -> nn.Module:
 
 def client(_k: int, _experiment: Experiment) -> list[tuple[Tensor, Tensor]]:
     """Return two examples for training, validation and test."""
+    time.sleep(float(os.environ.get(SECONDS, "0")))
     return [(torch.eye(2), torch.arange(2))] * 3

@@ -25,6 +25,7 @@ PARTS = (
     "round",
     "floor",
     "assignments",
+    "ahead",
     "fleet",
     "partition",
     "commit",

@@ -5,6 +5,7 @@ import tempfile
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,7 +35,7 @@ MODEL = "20 k in 62 tensors"
 
 def rows(sizes: Sizes) -> list[Row]:
     """Seconds of a round beside those of its bytes alone."""
-    rounds, payload = _run(sizes)
+    rounds, payload = served_rounds(MODEL, sizes.assignments, sizes.workers, sizes.rounds)
     with RawServer(payload, keep_memory=True) as raw:
         down, up = seconds(raw.grpc_down), seconds(raw.grpc_up_to_disk)
         streams = [sum(down() + up() for _ in range(sizes.assignments)) for _ in range(len(rounds.values) + 1)][1:]
@@ -43,27 +44,36 @@ def rows(sizes: Sizes) -> list[Row]:
     return [share(label, rounds, Spread(tuple(streams)), against, "s", at_most(3.0, "ours"))]
 
 
-def _run(sizes: Sizes) -> tuple[Spread, int]:
+def served_rounds(model: str, assignments: int, workers: int, rounds: int, **experiment: Any) -> tuple[Spread, int]:
+    """Return the seconds of each round but the first, and the bytes of a model.
+
+    Args:
+        model: one of `benchmarks.inputs.MODELS`.
+        assignments: of a round.
+        workers: processes.
+        rounds: of the run.
+        experiment: more keys and sections of the experiment.
+    """
     spawn = mp.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         coordinator = CoordinatorProcess(
             Path(folder) / "run",
-            MODEL,
-            rounds=sizes.rounds,
-            clients=sizes.assignments,
-            clients_per_round=sizes.assignments,
+            model,
+            rounds=rounds,
+            clients=assignments,
+            clients_per_round=assignments,
             strategy={"name": "fedavg"},
+            **experiment,
         )
         with coordinator:
-            workers = [
-                spawn.Process(target=_work, args=(coordinator.address, f"worker-{number}"))
-                for number in range(sizes.workers)
+            processes = [
+                spawn.Process(target=_work, args=(coordinator.address, f"worker-{number}")) for number in range(workers)
             ]
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
-            commits = coordinator.laps()["commit"][: sizes.rounds]
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join()
+            commits = coordinator.laps()["commit"][:rounds]
     return Spread(tuple(end.end - begin.end for begin, end in pairwise(commits))), coordinator.table.nbytes
 
 

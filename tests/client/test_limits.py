@@ -1,6 +1,7 @@
 """What a worker takes on of what its coordinator says, and what it refuses before it spends anything on it."""
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -96,6 +97,13 @@ def test_a_model_beyond_the_memory_is_refused() -> None:
         Limits(max_memory=Bound(needed - 1, "--max-memory")).check_registration(registration())
     with pytest.raises(RefusedError, match=r"the coordinator's model takes .* \(half of .*memory"):
         Limits().check_registration(registration(table_json=one_tensor(2**37)))
+
+
+def test_where_two_assignments_do_not_fit_it_is_said_by_part() -> None:
+    two = worker_need(TABLE, EXPERIMENT).with_next().host.nbytes
+    assert Limits(max_memory=Bound(two, "--max-memory")).excess_of_two(TABLE, EXPERIMENT) == ""
+    excess = Limits(max_memory=Bound(two - 1, "--max-memory")).excess_of_two(TABLE, EXPERIMENT)
+    assert re.fullmatch(r".*, and this worker takes on .* \(--max-memory\): .*next model .*", excess)
 
 
 def test_a_coordinator_cannot_fill_the_memory_with_who_holds_what() -> None:

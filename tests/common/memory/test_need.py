@@ -53,6 +53,16 @@ def test_a_device_with_memory_of_its_own_has_the_model_and_the_host_what_travels
     assert not split.excess(there, None, "this worker has")
 
 
+@pytest.mark.parametrize("own_memory", [False, True])
+def test_the_assignment_beside_it_takes_a_model_more_and_what_travels(own_memory: bool) -> None:
+    one = worker_need(TABLE, tiny_experiment(), own_memory=own_memory)
+    two = one.with_next()
+    assert two.host.nbytes + two.device.nbytes >= one.host.nbytes + one.device.nbytes + 2 * TABLE.nbytes
+    beside = two.device if own_memory else two.host
+    assert beside.parts["next model"] == TABLE.nbytes
+    assert two.host.parts["next payload"] >= TABLE.nbytes
+
+
 def test_what_goes_through_the_model_counts_by_batches() -> None:
     without, with_batches = need(), worker_need(TABLE, tiny_experiment(), activations=BATCHES)
     assert with_batches.host.nbytes > without.host.nbytes

@@ -49,8 +49,8 @@ class Bed:
         self.server = self._start(*self._command)
         self.address = self.server.said(LISTENING)[1]
 
-    def work(self, name: str) -> Process:
-        arguments = (f"--coordinator={self.address}", f"--name={name}", f"--task={GATED_TASK}")
+    def work(self, name: str, *options: str) -> Process:
+        arguments = (f"--coordinator={self.address}", f"--name={name}", f"--task={GATED_TASK}", *options)
         return self._start("work", *arguments, env=self._gate.env)
 
     def worker_with_two(self) -> tuple[Process, Visit, int]:
@@ -154,3 +154,15 @@ def test_with_one_lease_a_worker_does_one_after_the_other(
         held.let_go()
     bed.end(worker)
     assert_same_bits(bed.run, expect(path))
+
+
+def test_where_a_second_model_does_not_fit_the_worker_says_so_once_and_does_without(
+    bed: Bed, tmp_path: Path, gate: Gate, expect: Expect
+) -> None:
+    worker = bed.work("w", "--max-memory=0.00002")  # 21.5 kB; one takes 18.9 with the batches of its client's data
+    gate.arrival()
+    bed.server.said("given to w")
+    gate.open()
+    bed.end(worker)
+    assert worker.stderr.count("does without the next assignment beside the one under work: two take") == 1
+    assert_same_bits(bed.run, expect(tmp_path / "tiny.toml"))

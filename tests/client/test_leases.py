@@ -1,0 +1,79 @@
+"""What a worker has in hand: who waits for what, and what an end of any kind leaves."""
+
+import threading
+
+import pytest
+
+from lotteryfl.client.leases import Lease, LeaseLostError, Leases
+from lotteryfl.client.work.assignment import Ready
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from tests.support.waiting import DEADLINE
+
+
+def lease(id_: str) -> Lease:
+    return Lease(pb.Assignment(assignment_id=id_), Ready({}, None, {}))
+
+
+def in_hand(leases: Leases) -> list[str]:
+    return [each.id for each in leases.all()]
+
+
+def two() -> tuple[Leases, Lease, Lease]:
+    """What is under work, and what is ahead."""
+    leases, first, second = Leases(2), lease("first"), lease("second")
+    leases.add(first)
+    leases.add(second)
+    assert leases.begin() is first
+    return leases, first, second
+
+
+def test_the_work_is_in_the_order_of_leasing_and_there_is_room_when_one_has_ended() -> None:
+    leases, first, second = two()
+    assert leases.is_at_work
+    fetching = threading.Thread(target=lambda: leases.wait_for_room() and leases.add(lease("third")))
+    fetching.start()
+    assert leases.begin() is second
+    assert in_hand(leases) == ["first", "second"]
+    leases.end(first)
+    fetching.join(DEADLINE)
+    assert in_hand(leases) == ["second", "third"]
+
+
+def test_what_was_not_begun_is_lost_at_once_and_what_is_under_work_at_its_next_step() -> None:
+    leases, first, _ = two()
+    leases.lose(["first", "second"])
+    assert in_hand(leases) == ["first"]
+    with pytest.raises(LeaseLostError):
+        first.on_step(1, 1, None)  # type: ignore[arg-type]
+    assert leases.wait_for_room()
+
+
+def test_the_run_is_over_when_all_is_returned() -> None:
+    leases, first, second = two()
+    leases.no_more()
+    assert not leases.wait_for_room()
+    assert leases.begin() is second
+    threading.Thread(target=lambda: (leases.end(first), leases.end(second))).start()
+    assert leases.begin() is None
+
+
+def test_an_error_of_fetching_waits_for_what_is_under_work_and_drops_what_is_not() -> None:
+    leases, first, _ = two()
+    leases.no_more(LotteryFLError("refused"))
+    assert in_hand(leases) == ["first"]
+    leases.add(lease("late"))
+    threading.Thread(target=lambda: leases.end(first)).start()
+    with pytest.raises(LotteryFLError, match="refused"):
+        leases.begin()
+    assert not leases.is_at_work
+
+
+def test_an_error_of_returning_ends_the_work() -> None:
+    leases, first, _ = two()
+    leases.fail(LotteryFLError("unreachable"))
+    assert first.is_lost
+    assert leases.is_at_work, "its attempt counts"
+    with pytest.raises(LotteryFLError, match="unreachable"):
+        leases.begin()
+    assert not leases.wait_for_room()
