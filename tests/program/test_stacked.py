@@ -10,15 +10,19 @@ from torch.utils.data import Dataset
 
 from lotteryfl.common.errors import ExperimentError, LotteryFLError, TaskError
 from lotteryfl.common.experiment.experiment import validate
-from lotteryfl.common.tasks import ClientData
+from lotteryfl.common.tasks import ClientData, load_task
+from lotteryfl.common.tasks.datasets import mnist
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.comparing.cells import plan_cells
+from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rounds.longer import with_settings
+from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory, inspected
-from tests.support.bench import Tied, TinyTask, create, simulated, tiny_experiment
+from tests.support.bench import Tied, TinyTask, create, silent, simulated, tiny_experiment
 
 STACKED = {"engine": {"stacked": 2}}
+FASHION = mnist._SOURCES["fashion-mnist"].system[0]
 
 
 def shared_model(run: RunDirectory) -> dict[str, Tensor]:
@@ -53,6 +57,32 @@ def test_a_strategy_comes_to_what_it_does_with_clients_one_by_one(strategy: dict
         assert found["density"] == pytest.approx(expected["density"])
         stacks = stacked.database.select("SELECT client, stack FROM assignments WHERE round = 2 ORDER BY client")
         assert dict(stacks) == {0: 0, 1: 0, 2: 0, 3: 3}
+
+
+def accuracies(folder: Path, stacked: int, table: dict[str, Any]) -> tuple[float, float]:
+    """Run an experiment of a built-in task and return mean accuracies, downloaded and personalised."""
+    experiment = validate({**table, "engine": {"stacked": stacked}}, "test")
+    with create_run(folder / str(stacked), experiment, ()) as run:
+        Simulation(run, load_task(experiment), torch.device("cpu")).run(silent)
+        found = summarise(run)["accuracy"]
+    return found["downloaded_last"], found["personalised_last"]
+
+
+def require_as_accurate(folder: Path, table: dict[str, Any], noise: float) -> None:
+    plain, stacked = (accuracies(folder, rows, table) for rows in (0, 8))
+    assert stacked == pytest.approx(plain, abs=noise)
+    assert plain[1] > 0.8, "it has learnt something"
+
+
+def test_digits_are_told_as_well(tmp_path: Path) -> None:
+    require_as_accurate(tmp_path, {"rounds": 4, "strategy": {"accuracy_threshold": 0.0}}, noise=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FASHION.is_dir(), reason="dataset-fashion-mnist is not installed")
+def test_clothes_are_told_as_well(tmp_path: Path) -> None:
+    table = {"rounds": 10, "task": {"name": "fashion-mnist", "model": "cnn"}, "training": {"lr": 0.01}}
+    require_as_accurate(tmp_path, table, noise=0.03)
 
 
 class Sparing(TinyTask):

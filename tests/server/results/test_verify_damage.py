@@ -120,7 +120,7 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
     ),
     "database, version": (
         lambda path: edit(path, "PRAGMA user_version = 10"),
-        f"run.db: is of version 10; this program reads {OLDEST_VERSION} to {SCHEMA_VERSION}: a newer lotteryfl wrote it",
+        f"run.db: is of version 10; this program reads {OLDEST_VERSION} to {SCHEMA_VERSION}: a newer lotteryfl .*",
     ),
     "database, a table": (
         lambda path: edit(path, "DROP TABLE metrics"),
