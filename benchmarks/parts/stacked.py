@@ -36,9 +36,9 @@ LARGER = Case(partial(create_model, "fashion-mnist", "cnn"), (1, 28, 28), 32, 10
 LENET = Case(partial(create_model, "cifar10", "lenet5"), (3, 32, 32), 16, 10, 5)
 FULL = {
     "MLP for digits, 8": replace(MLP, clients=8),
-    "MLP for digits, 32": replace(MLP, least=2.0),
+    "MLP for digits, 32": MLP,
     "CNN for digits, 8": replace(CNN, clients=8),
-    "CNN for digits, 32": CNN,
+    "CNN for digits, 32": replace(CNN, least=2.0),
     "CNN for Fashion-MNIST, 32": LARGER,
     "LeNet-5 for CIFAR-10, 16": LENET,
 }

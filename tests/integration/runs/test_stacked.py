@@ -13,7 +13,7 @@ STACKED: dict[str, Any] = {"engine": {"stacked": 3}, "clients": 5, "clients_per_
 LISTENING = r"^listening at (127\.0\.0\.1:\d+)$"
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_workers_give_the_same_bits_as_one_process(
     workers: int, tmp_path: Path, start: Start, write: Write, expect: Expect
 ) -> None:
@@ -72,6 +72,7 @@ def test_a_worker_that_is_killed_in_a_stack_has_spent_an_attempt_at_all_of_it(
     assert_same_bits(tmp_path / "run", expect(path))
 
 
+@pytest.mark.slow
 def test_a_stack_outlives_a_kill_of_the_coordinator(
     tmp_path: Path, start: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_stack_outlives_a_kill_of_the_coordinator(
     assert_same_bits(tmp_path / "run", expect(path))
 
 
+@pytest.mark.slow
 def test_workers_that_share_a_stack_by_their_clients_give_the_same_bits(
     tmp_path: Path, start: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
