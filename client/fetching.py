@@ -56,6 +56,7 @@ class Fetching:
         self._register = register
         self._on_short = on_short
         self._arriving = ""
+        self._more = False
         self._thread = threading.Thread(target=self._fetch_all, name="fetching", daemon=True)
 
     def __enter__(self) -> Self:
@@ -80,13 +81,15 @@ class Fetching:
 
     def _fetch(self) -> bool:
         """Fetch one, if there is the memory for it; False: the run has finished."""
-        self._arriving = ""
+        self._arriving, self._more = "", False
         try:
             return self._fetch_one()
         except Exception as error:
             if not is_out_of_memory(error) or not (self._arriving or self._leases.all()):
                 raise
             self._on_short(self._arriving, error)
+            if not self._more:
+                self._leases.gathered()
             return True
 
     def _fetch_one(self) -> bool:
@@ -103,6 +106,7 @@ class Fetching:
             self._register()
             return True
         if isinstance(fetched, pb.NoWork):
+            self._leases.gathered()
             if fetched.failed:
                 raise LotteryFLError(f"the run failed: {fetched.reason}")
             return not fetched.finished
@@ -117,9 +121,12 @@ class Fetching:
         except PayloadError as error:
             self._returning.failure(assignment.assignment_id, error)
         else:
-            self._leases.add(Lease(assignment, ready))
+            self._leases.add(Lease(assignment, ready), more=self._more)
+            return True
+        if not self._more:
+            self._leases.gathered()
         return True
 
     def _check_arriving(self, assignment: pb.Assignment) -> None:
         self._check(assignment)
-        self._arriving = assignment.assignment_id
+        self._arriving, self._more = assignment.assignment_id, assignment.stack.more > 0

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from torch import Tensor
 
-from lotteryfl.client.work.assignment import Ready
+from lotteryfl.client.work.handover import Ready
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
@@ -26,6 +26,9 @@ class Lease:
         """
         self.id = assignment.assignment_id
         self.assignment = assignment
+        stack = assignment.stack
+        self.group: object = (assignment.round, stack.first) if assignment.HasField("stack") else self.id
+        """What is worked on at once: a stack, or it alone."""
         self.has_begun = False
         self._ready: Ready | None = ready
         self._lost = threading.Event()
@@ -47,14 +50,8 @@ class Lease:
         """Have its work end at the next step."""
         self._lost.set()
 
-    def on_step(self, epoch: int, step: int, loss: Tensor) -> None:
-        """Note progress.
-
-        Raises:
-            LeaseLostError: the work is in vain.
-        """
-        if self.is_lost:
-            raise LeaseLostError
+    def note(self, epoch: int, step: int, loss: Tensor) -> None:
+        """Note progress."""
         self._training = (epoch, step, loss)
 
     def progress(self) -> pb.AssignmentProgress:
@@ -73,8 +70,9 @@ class Leases:
     """The leases of one worker: one thread fetches, one works on them in their order, one returns."""
 
     def __init__(self, most: int) -> None:
-        """Set how many there may be at once."""
+        """Set how many there may be at once; those of one stack are one."""
         self.most = most
+        self._gathering: object = None  # the group of which more come next
         self._held: list[Lease] = []
         self._changed = threading.Condition()
         self._is_over = False
@@ -86,14 +84,30 @@ class Leases:
     def wait_for_room(self) -> bool:
         """Wait until there may be one more; False: nothing is wanted any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_over or len(self._held) < self.most)
+            self._changed.wait_for(lambda: self._is_over or self._has_room)
             return not self._is_over
 
-    def add(self, lease: Lease) -> None:
-        """Take one in hand, unless nothing is wanted any more."""
+    @property
+    def _has_room(self) -> bool:
+        return self._gathering is not None or len({lease.group for lease in self._held}) < self.most
+
+    def add(self, lease: Lease, *, more: bool = False) -> None:
+        """Take one in hand, unless nothing is wanted any more.
+
+        Args:
+            lease: which.
+            more: of its stack come next; none of it is begun before.
+        """
         with self._changed:
             if not self._is_over:
                 self._held.append(lease)
+                self._gathering = lease.group if more else None
+            self._changed.notify_all()
+
+    def gathered(self) -> None:
+        """Say that no more come of a stack: what is there of it is worked on."""
+        with self._changed:
+            self._gathering = None
             self._changed.notify_all()
 
     def no_more(self, error: BaseException | None = None) -> None:
@@ -101,14 +115,15 @@ class Leases:
         with self._changed:
             if not self._is_over:
                 self._is_over, self._last_word = True, error
+            self._gathering = None
             if error is not None:
                 self._held = [lease for lease in self._held if lease.has_begun]
             self._changed.notify_all()
 
     # -- who works
 
-    def begin(self) -> Lease | None:
-        """Wait for the next one to be worked on; None: the run has finished.
+    def begin(self) -> list[Lease]:
+        """Wait for the next one to be worked on, or those of the next stack; none: the run has finished.
 
         Raises:
             BaseException: why no more come, when all that was begun is returned; or why nothing can be returned.
@@ -117,15 +132,18 @@ class Leases:
             self._changed.wait_for(lambda: self._failure or self._next() or (self._is_over and not self._held))
             if self._failure is not None:
                 raise self._failure
-            lease = self._next()
-            if lease is not None:
+            leases = self._next()
+            for lease in leases:
                 lease.has_begun = True
-            elif self._last_word is not None:
+            if not leases and self._last_word is not None:
                 raise self._last_word
-            return lease
+            return leases
 
-    def _next(self) -> Lease | None:
-        return next((lease for lease in self._held if not lease.has_begun), None)
+    def _next(self) -> list[Lease]:
+        waiting = [lease for lease in self._held if not lease.has_begun]
+        if not waiting or waiting[0].group == self._gathering:
+            return []
+        return [lease for lease in waiting if lease.group == waiting[0].group]
 
     @property
     def is_at_work(self) -> bool:

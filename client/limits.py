@@ -123,6 +123,11 @@ class Limits:
                 raise _refused(name, digest, "64 hexadecimal digits, or none")
         if assignment.plan.measure_shared and not assignment.base_digest:
             raise _refused("base_digest", "", "that of the model that its plan measures")
+        stack, most = assignment.stack, experiment.engine.stacked
+        if assignment.HasField("stack") and not stack.row < stack.rows <= most:
+            raise _refused(
+                "stack", f"row {stack.row} of {stack.rows}", f"one of at most {most}, as engine.stacked says"
+            )
         self._check_plan(assignment.plan)
 
     def _check_plan(self, plan: pb.Plan) -> None:

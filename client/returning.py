@@ -12,7 +12,7 @@ from lotteryfl.client.connection import Connection, ContentGoneError
 from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, Leases
 from lotteryfl.client.overseer import Overseer
-from lotteryfl.client.work.assignment import Outcome
+from lotteryfl.client.work.handover import Outcome
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.channel import GOODBYE_SECONDS

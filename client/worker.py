@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 import torch
+from torch import Tensor
 
 from lotteryfl.client.blobs import Content
 from lotteryfl.client.connection import Connection
@@ -22,6 +23,7 @@ from lotteryfl.client.overseer import Overseer
 from lotteryfl.client.returning import Returning, note_lost
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
+from lotteryfl.client.work.handover import Outcome
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, ShortOfMemoryError, TaskVersionError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import PartitionSettings
@@ -152,8 +154,9 @@ class Worker:
             self._short_of_memory,
         )
         with pulse, self._returning, fetching:
-            while (lease := leases.begin()) is not None and not self._overseer.is_done_with:
-                self._work(lease)
+            while (begun := leases.begin()) and not self._overseer.is_done_with:
+                if not self._work(begun):
+                    self._runner.free()  # not before: until its error is dropped, what it worked with is in use
 
     def _hold_one(self, excess: str) -> None:
         """Have one assignment at a time from now on."""
@@ -250,23 +253,44 @@ class Worker:
         file = self._settings.index_file or (named.file and str(Path(self._settings.data_dir) / named.file))
         return named.model_copy(update={"file": file})
 
-    def _work(self, lease: Lease) -> None:
-        """Do the work under one lease, to its result or to the reason why there is none."""
+    def _work(self, leases: Sequence[Lease]) -> bool:
+        """Do the work under a lease, or under those of a stack; False: some of it has come to nothing."""
+        found = self._followed(leases)
+        for lease, outcome in zip(leases, found, strict=True):
+            self._settle(lease, outcome)
+        if any(isinstance(outcome, ShortOfMemoryError) for outcome in found):
+            self._overseer.short_of_memory()
+        return all(isinstance(outcome, Outcome) for outcome in found)
+
+    def _followed(self, leases: Sequence[Lease]) -> Sequence[Outcome | ClientError | PayloadError | None]:
+        """Return what each comes to, or why it comes to nothing; None: it is lost."""
+
+        def on_step(epoch: int, step: int, loss: Tensor) -> None:
+            for lease in leases:
+                lease.note(epoch, step, loss)
+            if all(lease.is_lost for lease in leases):
+                raise LeaseLostError
+
+        members = [(lease.assignment, lease.take_ready()) for lease in leases]
         try:
-            outcome = self._runner.follow(lease.assignment, lease.take_ready(), lease.on_step)
+            if leases[0].assignment.HasField("stack"):
+                return self._runner.follow_stacked(members, on_step)
+            return [self._runner.follow(*members.pop(), on_step)]
         except LeaseLostError:
-            note_lost(lease.id)
-            self._leases.end(lease)
-            return
+            return [None] * len(leases)
         except (ClientError, PayloadError) as error:  # the client's, or like a result that is refused
-            self._returning.failure(lease.id, error)
-            self._leases.end(lease)
-            if isinstance(error, ShortOfMemoryError):
-                self._overseer.short_of_memory()
-        else:
+            return [error] * len(leases)
+
+    def _settle(self, lease: Lease, outcome: Outcome | ClientError | PayloadError | None) -> None:
+        """Return what the work under a lease has come to; where that is nothing, the lease ends."""
+        if isinstance(outcome, Outcome) and not lease.is_lost:
             self._returning.result(lease, outcome)
             return
-        self._runner.free()  # not before: until its error is dropped, what it worked with is in use
+        if isinstance(outcome, ClientError | PayloadError):
+            self._returning.failure(lease.id, outcome)
+        else:
+            note_lost(lease.id)
+        self._leases.end(lease)
 
     def _check_assignment(self, assignment: pb.Assignment) -> None:
         """Refuse what this worker does not take on; its goodbye hands the assignment back.

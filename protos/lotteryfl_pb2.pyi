@@ -324,6 +324,7 @@ class Assignment(_message.Message):
     MASK_DIGEST_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     BASE_DIGEST_FIELD_NUMBER: _builtins.int
+    STACK_FIELD_NUMBER: _builtins.int
     assignment_id: _builtins.str
     """round, client and attempt: a fencing token"""
     round: _builtins.int
@@ -339,6 +340,10 @@ class Assignment(_message.Message):
     def payload(self) -> Global___PayloadHeader:
         """kept/NAME and dense/NAME; without entries where there is a base"""
 
+    @_builtins.property
+    def stack(self) -> Global___Stack:
+        """absent: it trains by itself"""
+
     def __init__(
         self,
         *,
@@ -350,14 +355,49 @@ class Assignment(_message.Message):
         mask_digest: _builtins.str = ...,
         payload: Global___PayloadHeader | None = ...,
         base_digest: _builtins.str = ...,
+        stack: Global___Stack | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "plan", b"plan"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "plan", b"plan", "stack", b"stack"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_id", b"assignment_id", "base_digest", b"base_digest", "client", b"client", "mask_digest", b"mask_digest", "payload", b"payload", "plan", b"plan", "round", b"round", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_id", b"assignment_id", "base_digest", b"base_digest", "client", b"client", "mask_digest", b"mask_digest", "payload", b"payload", "plan", b"plan", "round", b"round", "seed", b"seed", "stack", b"stack"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
+
+@_typing.final
+class Stack(_message.Message):
+    """Clients of a round that train as one model, each in its row: bits depend on how many rows there are, and on nobody else."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """also where not all are there"""
+    row: _builtins.int
+    """this client's, from 0"""
+    first: _builtins.int
+    """of its clients: which stack of the round it is"""
+    more: _builtins.int
+    """of its clients are leased to this worker and come next: their work begins when all have arrived"""
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        row: _builtins.int = ...,
+        first: _builtins.int = ...,
+        more: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "more", b"more", "row", b"row", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stack: _TypeAlias = Stack  # noqa: Y015
 
 @_typing.final
 class Plan(_message.Message):

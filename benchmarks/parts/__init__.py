@@ -14,6 +14,7 @@ from lotteryfl.allocator import keep_freed_memory
 PARTS = (
     "pruning",
     "training",
+    "stacked",
     "codec",
     "coding",
     "traffic",

@@ -210,9 +210,9 @@ class Timed(Worker):
         super().__init__(*settings)
         self.begins: list[float] = []
 
-    def _work(self, lease: Lease) -> None:
+    def _work(self, leases: Sequence[Lease]) -> bool:
         self.begins.append(1000 * time.process_time())
-        super()._work(lease)
+        return super()._work(leases)
 
 
 def _served(sizes: Sizes, own: Measure) -> Spread:

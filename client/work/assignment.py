@@ -1,8 +1,8 @@
 """One client's work in one round: what arrives into the model, what the plan says, the model into what returns."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -11,18 +11,21 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lotteryfl.client.work.frozen import Frozen
+from lotteryfl.client.work.handover import Outcome, Ready
 from lotteryfl.client.work.keptdata import KeptData
 from lotteryfl.client.work.labelledprobe import LabelledProbe
 from lotteryfl.client.work.objectiveprobe import ObjectiveProbe
-from lotteryfl.client.work.planrun import PlanRun
+from lotteryfl.client.work.planrun import PlanRun, Wanted
+from lotteryfl.client.work.stack import alone, side_by_side
 from lotteryfl.client.work.testdata import TestData
 from lotteryfl.client.work.updateprivacy import protect_update
 from lotteryfl.client.work.workplace import Workplace
+from lotteryfl.common.errors import ClientError, PayloadError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.memory import accelerators
 from lotteryfl.common.memory.bounds import Bound, device_bound, host_bound, left_of
 from lotteryfl.common.memory.need import WorkerNeed, worker_need
-from lotteryfl.common.memory.peak import Peak, PeakMeter
+from lotteryfl.common.memory.peak import PeakMeter
 from lotteryfl.common.memory.shortage import NoRoomError, shortage_named
 from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
@@ -34,7 +37,9 @@ from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.common.tasks.base import augment_of
 from lotteryfl.common.tasks.modelcopy import own_copy
-from lotteryfl.common.training.loop import OnStep
+from lotteryfl.common.training.loop import OnStep, TrainResult
+from lotteryfl.common.training.stacked.check import check_stackable, try_stacked
+from lotteryfl.common.training.stacked.train import train_stacked
 from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.transfer import copy_into, to_device, to_host
 from lotteryfl.common.usercode import belonging_to
@@ -43,31 +48,6 @@ from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import KEPT, mask_density, mask_digest, pack_mask_update
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What goes back to the coordinator."""
-
-    examples: int
-    metrics: pb.ClientMetrics
-    masks: Masks
-    mask_digest: Digest
-    entries: Mapping[str, Tensor]
-    peak: Peak
-    """What of memory it took."""
-
-
-@dataclass(frozen=True)
-class Ready:
-    """What has arrived for an assignment, ready to be worked on."""
-
-    masks: Masks
-    """Of its client, packed."""
-    workplace: Workplace | None
-    """Its model is the one to start from; None: before, the shared model is measured, and one is there at a time."""
-    base: Mapping[str, Tensor]
-    """The shared model, where it is measured; otherwise nothing."""
 
 
 class AssignmentRunner:
@@ -116,6 +96,10 @@ class AssignmentRunner:
         self._frozen.put_into(self._pristine)
         check_recipe(experiment.training, self._pristine, device)
         objective = task.objective
+        if experiment.engine.stacked:
+            check_stackable(self._pristine, objective)
+        self._has_tried = False
+        self._training = experiment.training
         self._workplace_of = partial(
             Workplace,
             table=table.moving,
@@ -201,16 +185,68 @@ class AssignmentRunner:
             ClientError: the task cannot give this client's data, or its model or training fails on them; where memory
                 is not enough, or runs out, it is a `ShortOfMemoryError`.
         """
-        self._need = None
+        on_step = self._told(on_step)
+
+        def train(wanted: Wanted) -> TrainResult:
+            with self._naming_shortage(assignment.client), belonging_to(assignment.client, self._task.name):
+                return wanted.alone(on_step)
+
         self._meter.begin()
         # What data sets and models draw unasked is the same wherever, and after whatever, this is done.
-        with (
-            shortage_named(
-                assignment.client, self._task.name, lambda: str(self._need or ""), lambda: left_of(self._device)
-            ),
-            seeded(derive_seed(assignment.seed, "unasked"), self._device),
-        ):
-            return self._follow(assignment, ready, on_step)
+        with seeded(derive_seed(assignment.seed, "unasked"), self._device):
+            return alone(self._work(assignment, ready), train)
+
+    def follow_stacked(
+        self, members: Sequence[tuple[pb.Assignment, Ready]], on_step: OnStep | None = None
+    ) -> list[Outcome | ClientError | PayloadError]:
+        """Follow the plans of assignments of one stack, whose clients train as one model.
+
+        Args:
+            members: those that are here, with what each starts from, as for `follow`.
+            on_step: as for `follow`.
+
+        Returns:
+            What each comes to, or why it comes to nothing.
+
+        Raises:
+            ClientError: the training itself has failed, for all of them; a `ShortOfMemoryError` for want of memory.
+            ExperimentError: the model, or the data, cannot be stacked.
+        """
+        on_step, started = self._told(on_step), time.monotonic()
+
+        def train(wanted: Sequence[Wanted | None]) -> Sequence[TrainResult | None]:
+            client = members[0][0].client
+            with self._naming_shortage(client), belonging_to(client, self._task.name):
+                return train_stacked(
+                    self.new_workplace().model,
+                    [None if each is None else each.as_row() for each in wanted],
+                    device=self._device,
+                    objective=self._task.objective,
+                    augment=augment_of(self._task),
+                    on_step=on_step,
+                )
+
+        self._meter.begin()
+        found = side_by_side(
+            {assignment.stack.row: self._work(assignment, ready) for assignment, ready in members},
+            {assignment.stack.row: assignment.seed for assignment, _ in members},
+            members[0][0].stack.rows,
+            train,
+            self._device,
+        )
+        outcomes = [found[assignment.stack.row] for assignment, _ in members]
+        for outcome in outcomes:
+            if isinstance(outcome, Outcome):
+                outcome.metrics.seconds = (time.monotonic() - started) / len(members)
+        return outcomes
+
+    def _told(self, on_step: OnStep | None) -> OnStep | None:
+        """Return what is called after every step: where privacy wants it so, without the loss."""
+        return _without_loss(on_step) if on_step is not None and self._privacy.hides_loss else on_step
+
+    def _naming_shortage(self, client: int) -> AbstractContextManager[None]:
+        """Let memory that runs out in the block be named, as a `ShortOfMemoryError`."""
+        return shortage_named(client, self._task.name, lambda: str(self._need or ""), lambda: left_of(self._device))
 
     def free(self) -> None:
         """Give back what work that failed has left on an accelerator, and the data that is kept there.
@@ -223,15 +259,13 @@ class AssignmentRunner:
         self._data.clear()
         accelerators.release(self._device)
 
-    def _follow(
-        self,
-        assignment: pb.Assignment,
-        ready: Ready,
-        on_step: OnStep | None,
-    ) -> Outcome:
+    def _work(self, assignment: pb.Assignment, ready: Ready) -> Generator[Wanted, TrainResult, Outcome]:
+        self._need = None
+        with self._naming_shortage(assignment.client):
+            return (yield from self._follow(assignment, ready))
+
+    def _follow(self, assignment: pb.Assignment, ready: Ready) -> Generator[Wanted, TrainResult, Outcome]:
         started = time.monotonic()
-        if on_step is not None and self._privacy.hides_loss:
-            on_step = _without_loss(on_step)
         plan = assignment.plan
         with belonging_to(assignment.client, self._task.name):
             data = self._data.of(assignment.client)
@@ -239,6 +273,8 @@ class AssignmentRunner:
             of_shared = self._test_data.of_shared(assignment)
             self._look_at(assignment.client, data, everybodys if of_shared is None else of_shared)
             shared = None if of_shared is None else self._measure(ready.base, of_shared)
+        if assignment.HasField("stack"):
+            self._try_stacked(data)
         masks, workplace = ready.masks, ready.workplace
         if workplace is None:
             workplace = self.new_workplace()
@@ -246,7 +282,7 @@ class AssignmentRunner:
         start = self._start(workplace, assignment)
         with belonging_to(assignment.client, self._task.name):
             downloaded = workplace.evaluate(test)
-            done = PlanRun(workplace, assignment, data, masks, on_step).follow()
+            done = yield from PlanRun(workplace, assignment, data, masks).follow()
         tensors = named_tensors(workplace.model)  # as they are now: models put new buffers in the place of others
         self._frozen.require_unchanged(tensors)
         self._protect(tensors, start, done.masks)
@@ -289,6 +325,21 @@ class AssignmentRunner:
             raise NoRoomError(f"client {client} of task {self._task.name}: the work takes {excess}")
         if self._on_tight and (excess := need.with_next().excess(self._max_memory, room, "this worker takes on")):
             self._on_tight(excess)
+
+    def _try_stacked(self, data: ClientData) -> None:
+        """Find out, once, whether the task's model can be trained as many."""
+        if self._has_tried:
+            return
+        task = self._task
+        try_stacked(
+            self._pristine,
+            data.train,
+            self._training,
+            device=self._device,
+            objective=task.objective,
+            augment=augment_of(task),
+        )
+        self._has_tried = True
 
     def _measure(self, shared: Mapping[str, Tensor], data: Dataset[Any]) -> pb.Evaluation:
         """Score the shared model; no model and no generator that the work comes to knows of it."""

@@ -1,6 +1,9 @@
-"""What a plan says between download and upload: judge, prune, rewind, train, exchange, select; on one model."""
+"""What a plan says between download and upload: judge, prune, rewind, train, exchange, select; on one model.
 
-from collections.abc import Iterator, Mapping
+Who follows a plan trains when it says so, by itself or with other plans that are at the same point.
+"""
+
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +26,31 @@ from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tasks.sampling import draw_shuffled
 from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult
 from lotteryfl.common.training.recipe import Recipe
+from lotteryfl.common.training.stacked.course import Training
 from lotteryfl.common.wire.clientmetrics import is_good_enough
 from lotteryfl.protos import lotteryfl_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be trained before a plan goes on."""
+
+    workplace: Workplace
+    data: Dataset[Any]
+    recipe: Recipe
+    on_epoch: OnEpoch | None
+
+    def alone(self, on_step: OnStep | None) -> TrainResult:
+        """Train by itself."""
+        return self.workplace.train(self.data, self.recipe, on_step, self.on_epoch)
+
+    def as_row(self) -> Training:
+        """Return the training as one among others."""
+        return self.workplace.as_row(self.data, self.recipe, self.on_epoch)
+
+
+Following = Generator[Wanted, TrainResult, "Done"]
+"""Yields what is to be trained, and takes what that did."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +65,9 @@ class Done:
     """What pruning was decided by; None where there was nothing to decide."""
 
 
+_Trains = Generator[Wanted, TrainResult, TrainResult]
+
+
 class PlanRun:
     """One assignment's plan, followed once; every step works on the workplace's model, in place."""
 
@@ -48,7 +77,6 @@ class PlanRun:
         assignment: pb.Assignment,
         data: ClientData,
         masks: Masks,
-        on_step: OnStep | None,
     ) -> None:
         """Take an assignment on.
 
@@ -57,7 +85,6 @@ class PlanRun:
             assignment: plan and seed.
             data: the client's.
             masks: packed, by plain name; in force at the workplace, but where a client owns what they do not keep.
-            on_step: called after every training step; what it raises ends the work.
         """
         self._workplace = workplace
         self._model = workplace.model
@@ -67,18 +94,17 @@ class PlanRun:
         self._round = assignment.round
         self._data = data
         self._masks = masks
-        self._on_step = on_step
         self._validation: pb.Evaluation | None = None
 
-    def follow(self) -> Done:
-        """Do what the plan says."""
+    def follow(self) -> Following:
+        """Do what the plan says, but for the training itself."""
         plan = self._plan
         if plan.measure_saliency:
             return Done(self._measure_saliency(), self._masks, None)
         before = self._copy() if plan.HasField("select") else {}
         if plan.HasField("prune") and not plan.prune.after_training:
             self._prune()
-        trained = self._train()
+        trained = yield from self._train()
         return Done(trained, self._masks_after(before), self._validation)
 
     def _prune(self) -> None:
@@ -110,7 +136,7 @@ class PlanRun:
             return self._data.validation
         return draw_shuffled(self._data.test, examples, derive_seed(self._seed, "gate"))
 
-    def _train(self) -> TrainResult:
+    def _train(self) -> _Trains:
         plan = self._plan
         if plan.HasField("readjust"):
             return self._train_and_exchange()
@@ -118,7 +144,7 @@ class PlanRun:
             return self._train_for(self._length)
         return self._train_and_prune()
 
-    def _train_and_prune(self) -> TrainResult:
+    def _train_and_prune(self) -> _Trains:
         """Prune after training; where the plan asks for it, only if the first and the last epoch's masks differ."""
         plan = self._plan
         first: dict[str, Tensor] = {}
@@ -128,7 +154,7 @@ class PlanRun:
                 first.update(self._copy())
 
         least = plan.prune.min_mask_change
-        trained = self._train_for(self._length, on_epoch=keep_first if least else None)
+        trained = yield from self._train_for(self._length, on_epoch=keep_first if least else None)
         if not least or self._mask_change(first) >= least:
             self._prune()
         return trained
@@ -137,26 +163,24 @@ class PlanRun:
         with self._in_pruned_state():
             return mask_change(self._model, earlier, self._plan.prune, self._prunable)
 
-    def _train_and_exchange(self) -> TrainResult:
+    def _train_and_exchange(self) -> _Trains:
         """Exchange weights half-way, or after the only epoch; those that come need some to grow in."""
         first = max(1, self._length // 2)
         left = self._length - first
-        trained = self._train_for(first, after=left)
+        trained = yield from self._train_for(first, after=left)
         gradients = self._workplace.mean_gradients(self._data.train)
         for item in prunable_tensors(self._model, self._prunable):
             gradients.setdefault(item.name, torch.zeros_like(item.tensor))  # of what no example went through
         with self._in_pruned_state():
             exchange_weights(self._model, self._plan.readjust.rate, gradients)
-        return self._train_for(left, before=first) if left else trained
+        return (yield from self._train_for(left, before=first)) if left else trained
 
     @property
     def _length(self) -> int:
         """How long the plan trains, in epochs or, where it says how many, in steps."""
         return self._plan.train.steps or self._plan.train.epochs
 
-    def _train_for(
-        self, length: int, *, before: int = 0, after: int = 0, on_epoch: OnEpoch | None = None
-    ) -> TrainResult:
+    def _train_for(self, length: int, *, before: int = 0, after: int = 0, on_epoch: OnEpoch | None = None) -> _Trains:
         """Train, with a fresh optimizer, in the plan's unit; `before` so much has been, in another shuffling."""
         plan, training = self._plan, self._workplace.experiment.training
         recipe = Recipe(
@@ -169,7 +193,7 @@ class PlanRun:
             before=before,
             after=after,
         )
-        return self._workplace.train(self._data.train, recipe, self._on_step, on_epoch)
+        return (yield Wanted(self._workplace, self._data.train, recipe, on_epoch))
 
     def _measure_saliency(self) -> TrainResult:
         """Put |gradient × weight| in the place of every prunable weight (Lee et al. 2019, "SNIP", equation 6)."""

@@ -24,6 +24,7 @@ from lotteryfl.common.training.measured import Evaluated
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import Recipe
 from lotteryfl.common.training.score import Score
+from lotteryfl.common.training.stacked.course import Training
 from lotteryfl.common.wire.payload import DENSE
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -84,6 +85,10 @@ class Workplace:
         size = self.experiment.evaluation.batch_size
         objective = training_objective(self.experiment.training, self.objective)
         return mean_gradients(self.model, data, batch_size=size, device=self.device, objective=objective)
+
+    def as_row(self, data: Data, recipe: Recipe, on_epoch: OnEpoch | None) -> Training:
+        """Return the training of the model as one among others."""
+        return Training(self.model, data, recipe, self._pruned, on_epoch)
 
     def train(self, data: Data, recipe: Recipe, on_step: OnStep | None, on_epoch: OnEpoch | None) -> TrainResult:
         """Train the model, by DP-SGD where the experiment says so; what is pruned of it stays 0."""

@@ -17,6 +17,7 @@ from lotteryfl.common.experiment.settings import (
     AccessSettings,
     AggregationSettings,
     CheckSettings,
+    EngineSettings,
     EvaluationSettings,
     PartitionSettings,
     PrivacySettings,
@@ -29,7 +30,7 @@ from lotteryfl.common.experiment.settings import (
 from lotteryfl.common.models.named import ModelName, model_name
 from lotteryfl.common.section import Count, Section
 from lotteryfl.common.text import quoted
-from lotteryfl.common.training.recipe import TrainingSettings
+from lotteryfl.common.training.recipe import STACKABLE, TrainingSettings
 
 TOMLTable = dict[str, Any]
 
@@ -64,6 +65,7 @@ class Experiment(Section):
     task: TaskSettings = TaskSettings()
     partition: PartitionSettings = PartitionSettings()
     training: TrainingSettings = TrainingSettings()
+    engine: EngineSettings = EngineSettings()
     strategy: StrategySettings = StrategySettings()
     aggregation: AggregationSettings = AggregationSettings()
     server: ServerSettings = ServerSettings()
@@ -121,6 +123,22 @@ class Experiment(Section):
             for key in ("accumulate", "precision", "compile", "channels_last"):
                 if (value := getattr(training, key)) != (default := type(training).model_fields[key].default):
                     raise ValueError(f"training.{key} = {value!r}: must be {default!r} with privacy.dp_sgd")
+        return self
+
+    @model_validator(mode="after")
+    def _stackable(self) -> "Experiment":
+        if not self.engine.stacked:
+            return self
+        if self.privacy.dp_sgd:
+            raise ValueError("privacy.dp_sgd = True: must be False with engine.stacked")
+        for key in ("compile", "channels_last"):
+            if getattr(self.training, key):
+                raise ValueError(f"training.{key} = True: must be False with engine.stacked")
+        if self.training.optimizer not in STACKABLE:
+            raise ValueError(
+                f"training.optimizer = {self.training.optimizer!r}: must be one of {', '.join(STACKABLE)} with "
+                "engine.stacked"
+            )
         return self
 
     @model_validator(mode="after")

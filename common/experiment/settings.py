@@ -216,6 +216,16 @@ class PrivacySettings(Section):
         return self.dp_sgd or self.noise == "client"
 
 
+class EngineSettings(Section):
+    """By what local training is computed: a family of bits of its own."""
+
+    stacked: int = Field(0, ge=0, le=1024)
+    """Clients with the same plan that train as one model, a row each; 0: every client by itself."""
+
+    def __str__(self) -> str:
+        return f"stacked {self.stacked}" if self.stacked else "plain"
+
+
 class RoundSettings(Section):
     """When a round is complete, and how long a worker may be silent."""
 

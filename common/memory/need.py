@@ -118,7 +118,7 @@ def worker_need(
         own_memory: the device has memory of its own, as a GPU.
         activations: of the model, where they are known.
     """
-    whole = table.nbytes
+    whole, rows = table.nbytes, max(1, experiment.engine.stacked)
     # θ_0; the copy that no work is done with; the model that all clients of a round start from.
     host = Counter(
         {
@@ -129,10 +129,10 @@ def worker_need(
             "positions": min(POSITION_BYTES, sum(map(_position_bytes, table))),
         }
     )
-    result = Counter({"payload": max_payload_bytes(table.moving)})
-    device = Counter({"model": whole, "masks": sum(spec.nbytes for spec in table if spec.prunable)})
+    result = Counter({"payload": rows * max_payload_bytes(table.moving)})
+    device = Counter({"model": rows * whole, "masks": rows * sum(spec.nbytes for spec in table if spec.prunable)})
     if experiment.privacy.clip_norm:
-        device["start"] = sum(spec.nbytes for spec in table if spec.dtype.is_floating_point)
+        device["start"] = rows * sum(spec.nbytes for spec in table if spec.dtype.is_floating_point)
     training, evaluation = _training(table, experiment, activations), _evaluation(table, activations)
     beside = Counter({f"next {name}": size for name, size in device.items() if name != "start"})
     payload = Counter({"next payload": result.total()})
@@ -162,6 +162,10 @@ def _training(table: TensorTable, experiment: Experiment, activations: Activatio
     if experiment.strategy.name == "fedprox":
         parts["start"] = parameters
     parts["batch"] = batch * activations.kept
+    if rows := experiment.engine.stacked:
+        parts = Counter({name: rows * size for name, size in parts.items()})
+        parts["stacked models"] = rows * table.nbytes
+        parts["stacked masks"] = rows * sum(spec.nbytes for spec in table if spec.prunable)
     return parts
 
 

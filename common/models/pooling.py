@@ -12,7 +12,7 @@ def max_pool(maps: Tensor) -> Tensor:
     was, and that takes most of the time of testing a small network: maxima of rows, then of columns, take a
     twentieth of it.
     """
-    if maps.requires_grad or maps.device.type != "cpu":
+    if torch.is_grad_enabled() or maps.device.type != "cpu":
         return F.max_pool2d(maps, 2)
     height, width = (side // 2 * 2 for side in maps.shape[-2:])
     rows = torch.maximum(maps[..., 0:height:2, :width], maps[..., 1:height:2, :width])

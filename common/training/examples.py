@@ -62,6 +62,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self._source)
 
+    @property
+    def content(self) -> Any:
+        """What is in memory, a row for each example; None: it is read one by one, or put together in its own way."""
+        return self._rows.tensors if isinstance(self._rows, TensorDataset) else self._rows and self._rows.content
+
     def batch_count(self, batch_size: int, *, merge_single: bool = False) -> int:
         """Return how many batches a pass over all examples has, over a stream at most."""
         _check_batch_size(batch_size)

@@ -62,7 +62,8 @@ class Labelled(Objective):
     mean_over_examples = True
 
     def __init__(self, loss: Loss = F.cross_entropy) -> None:
-        self._loss = loss
+        self.by_logits = loss
+        """(logits, labels) → mean loss."""
 
     def outputs(self, model: nn.Module, batch: Any) -> Any:
         """Return the logits of a pair (inputs, labels)."""
@@ -73,7 +74,7 @@ class Labelled(Objective):
 
     def loss(self, outputs: Any, batch: Any) -> Tensor:
         """Return the mean loss."""
-        return self._loss(self.logits(outputs), self.labels(batch))
+        return self.by_logits(self.logits(outputs), self.labels(batch))
 
     def update(self, metrics: "Mapping[str, Metric]", outputs: Any, batch: Any) -> None:
         """Let the metrics see logits and labels."""

@@ -26,13 +26,16 @@ _NOT_OPTIONS = ("params", "lr", "weight_decay", "differentiable")
 _NOT_SGDS = (*_NOT_OPTIONS, "momentum", "nesterov")
 
 
-def make_optimizer(model: nn.Module, settings: TrainingSettings, lr_factor: float = 1.0) -> Optimizer:
+def make_optimizer(
+    model: nn.Module, settings: TrainingSettings, lr_factor: float = 1.0, *, stacked: bool = False
+) -> Optimizer:
     """Return a fresh optimizer of what is to be trained.
 
     Args:
         model: of which the parameters that require a gradient are trained.
         settings: name and what it takes.
         lr_factor: of the learning rate.
+        stacked: the first dimension of its parameters is that of several models.
 
     Raises:
         ValueError: there is nothing, no optimizer of this name, or it does not take what it is given.
@@ -50,7 +53,7 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings, lr_factor: floa
         options |= {"momentum": settings.momentum, "nesterov": settings.nesterov}
     if "weight_decay" in _taken(settings.optimizer):
         options["weight_decay"] = settings.weight_decay
-    groups = parameters if settings.weight_decay_of == "everything" else _groups(parameters)
+    groups = parameters if settings.weight_decay_of == "everything" else _groups(parameters, 2 + stacked)
     return kind(groups, lr=settings.lr * lr_factor, **options)
 
 
@@ -104,9 +107,9 @@ def _kinds() -> dict[str, Callable[..., Optimizer]]:
     return kinds
 
 
-def _groups(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
-    matrices = [parameter for parameter in parameters if parameter.dim() > 1]
-    spared = [parameter for parameter in parameters if parameter.dim() <= 1]
+def _groups(parameters: list[nn.Parameter], least: int) -> list[dict[str, Any]]:
+    matrices = [parameter for parameter in parameters if parameter.dim() >= least]
+    spared = [parameter for parameter in parameters if parameter.dim() < least]
     return [group for group in ({"params": matrices}, {"params": spared, "weight_decay": 0.0}) if group["params"]]
 
 

@@ -21,6 +21,9 @@ Option = bool | int | float | str | tuple[bool | int | float | str, ...]
 AugmentationName = Literal["crop", "flip", "erase", "brightness", "contrast"]
 """What `common.training.augmentation` does to images."""
 
+STACKABLE = ("sgd", "adam", "adamw", "SGD", "Adam", "AdamW")
+"""Optimizers whose steps take every element by itself, along the learning rate."""
+
 SGD = ("sgd", "SGD")
 """The names of the optimizer that `momentum` and `nesterov` are for."""
 

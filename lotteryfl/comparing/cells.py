@@ -74,8 +74,15 @@ def plan_cells(source: Path, strategies: str, seeds: str, overrides: Sequence[st
         for seed in numbers
         for label, name in labels.items()
     ]
-    for cell in cells:
-        create_strategy(load(cell.source, cell.overrides))  # whatever is wrong with one is said before any runs
+    experiments = [load(cell.source, cell.overrides) for cell in cells]
+    for experiment in experiments:
+        create_strategy(experiment)  # whatever is wrong with one is said before any runs
+    for cell, experiment in zip(cells, experiments, strict=True):
+        if experiment.engine != experiments[0].engine:
+            raise ExperimentError(
+                f"engine.stacked = {experiment.engine.stacked} of {cell.label}: {cells[0].label} has "
+                f"{experiments[0].engine.stacked}, and what is trained by two engines is not compared: expected one"
+            )
     return cells
 
 

@@ -1,17 +1,18 @@
 """A whole run in one process: the coordinator's rounds and the worker's work without a network, with the same bits."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
+from lotteryfl.client.work.handover import Outcome, Ready
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.memory.bounds import device_bound, host_bound
 from lotteryfl.common.memory.need import worker_need
-from lotteryfl.common.names import Digest, FileName
+from lotteryfl.common.names import Digest
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.file import open_file, parse, save
 from lotteryfl.common.tensors.stream import TensorStream
@@ -87,34 +88,73 @@ class Simulation:
         except AsideError as error:
             self._coordinator.fail(f"no worker is left: {error}")
             return
-        if work is not None:
+        if work is None:
+            return
+        if work.assignment.HasField("stack"):
+            self._do_stack([work, *self._rest_of_stack(work)])
+        else:
             self._do(work)
 
+    def _rest_of_stack(self, first: Work) -> Iterator[Work]:
+        has = [first.assignment.assignment_id]
+        for _ in range(first.assignment.stack.more):
+            work = self._coordinator.lease(self._worker_id, has)
+            if work is None:
+                return
+            has.append(work.assignment.assignment_id)
+            yield work
+
     def _do(self, work: Work) -> None:
-        coordinator = self._coordinator
         try:
-            file, result = self._result(work)
+            outcome = self._runner.follow(work.assignment, self._load(work))
         except (ClientError, PayloadError) as error:
-            self._give_up(work.assignment.assignment_id, error)
+            self._give_up(work, error)
         else:
-            coordinator.take(result, file)
+            self._take(work, outcome)
             return
         self._runner.free()
 
-    def _give_up(self, assignment_id: str, error: ClientError | PayloadError) -> None:
-        privacy = self._run.experiment.privacy
+    def _do_stack(self, stack: Sequence[Work]) -> None:
+        """Do the work of clients that train as one model; what fails of it is their own, or all of theirs."""
+        ready: list[tuple[Work, Ready]] = []
+        for work in stack:
+            try:
+                ready.append((work, self._load(work)))
+            except PayloadError as error:
+                self._give_up(work, error)
+        found: Sequence[Outcome | ClientError | PayloadError]
+        try:
+            found = self._runner.follow_stacked([(work.assignment, loaded) for work, loaded in ready]) if ready else ()
+        except ClientError as error:
+            found = [error] * len(ready)
+        for (work, _), outcome in zip(ready, found, strict=True):
+            if isinstance(outcome, Outcome):
+                self._take(work, outcome)
+            else:
+                self._give_up(work, outcome)
+        if not all(isinstance(outcome, Outcome) for outcome in found):
+            del found, outcome
+            self._runner.free()
+
+    def _give_up(self, work: Work, error: ClientError | PayloadError) -> None:
+        privacy, assignment_id = self._run.experiment.privacy, work.assignment.assignment_id
         reason = told(error, privacy, holds_private=False, shares=self._share_errors)
         if reason != str(error):
             _log.warning("%s: %s", assignment_id, error)
         self._coordinator.release(self._worker_id, assignment_id, printable(brief(reason)))
 
-    def _result(self, work: Work) -> tuple[FileName, pb.Result]:
+    def _load(self, work: Work) -> Ready:
         assignment = work.assignment
-        id_ = assignment.assignment_id
         download = bytearray().join(assignment_payload(self._run, work))
         masks = self._run.load_masks(Digest(assignment.mask_digest))
         base = self._base(work) if assignment.base_digest else None
-        outcome = self._runner.run(assignment, parse(download, id_), masks, base=base)
+        down = len(download) if base is None else TensorStream(base).size
+        self._coordinator.count_bytes(assignment.assignment_id, down=down)
+        entries = parse(download, assignment.assignment_id)
+        return self._runner.load(self._runner.new_workplace(), assignment, entries, masks, base)
+
+    def _take(self, work: Work, outcome: Outcome) -> None:
+        id_ = work.assignment.assignment_id
         file = result_file(work.row.standing.id)
         save(self._run.path / file, outcome.entries, "results")
         result = pb.Result(
@@ -124,9 +164,8 @@ class Simulation:
             metrics=outcome.metrics,
             mask_digest=outcome.mask_digest,
         )
-        down = len(download) if base is None else TensorStream(base).size
-        self._coordinator.count_bytes(id_, down=down, up=(self._run.path / file).stat().st_size)
-        return file, result
+        self._coordinator.count_bytes(id_, up=(self._run.path / file).stat().st_size)
+        self._coordinator.take(result, file)
 
     def _base(self, work: Work) -> dict[str, Tensor]:
         """Return the whole model that an assignment starts from, without what is frozen."""

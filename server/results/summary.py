@@ -143,7 +143,14 @@ class Dealt(TypedDict):
     """The file's."""
 
 
-class Summary(Judged, Progress, Curve, Newcomers, Dealt):
+class Computed(TypedDict):
+    """Where clients have trained as one model: then digests are to be held against those of such runs alone."""
+
+    engine: NotRequired[str]
+    """As "stacked 8"."""
+
+
+class Summary(Judged, Progress, Curve, Newcomers, Dealt, Computed):
     """summary.json. `last` is measured on every client after the last round, `best` over all rounds."""
 
     strategy: str
@@ -190,6 +197,7 @@ def summarise(run: RunDirectory) -> Summary:
         **_curve(run),
         **_newcomers(run),
         **_dealt(run),
+        **_computed(run),
         model_sha256=run.database.get("model_sha256"),
         tickets_sha256=run.tickets_sha256(),
     )
@@ -259,6 +267,11 @@ def _newcomers(run: RunDirectory) -> Newcomers:
 def _dealt(run: RunDirectory) -> Dealt:
     sha256 = run.experiment.partition.sha256
     return Dealt(partition_sha256=sha256) if sha256 else Dealt()
+
+
+def _computed(run: RunDirectory) -> Computed:
+    engine = run.experiment.engine
+    return Computed(engine=str(engine)) if engine.stacked else Computed()
 
 
 def write_summary(run: RunDirectory) -> Path:

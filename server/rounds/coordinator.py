@@ -203,13 +203,15 @@ class Coordinator:
         granted = self._table.grant(worker_id, worker.clients, self._homes, peers, has)
         if granted is None:
             return None
-        row, before = self._ledger.rows[granted.id.client], self._table[granted.id.client]
+        row, leased = self._ledger.rows[granted.id.client], self._table.with_its_stack(granted, worker.clients, peers)
+        before = [self._table[each.id.client] for each in leased]
         base = self._broadcasts.base(worker, row, self._next_in_line(worker, row))
-        self._ledger.lease(granted, broadcast=bool(base))
-        if before.state == "leased" and before.id != granted.id and (known := self._workers.known(before.worker)):
-            known.withdrawn.append(str(before.id))
-        if travels:
-            self._table.send(granted.id)
+        self._ledger.lease(leased, broadcast=bool(base))
+        for now, then in zip(leased, before, strict=True):
+            if then.state == "leased" and then.id != now.id and (known := self._workers.known(then.worker)):
+                known.withdrawn.append(str(then.id))
+            if travels:
+                self._table.send(now.id)
         assignment = pb.Assignment(
             assignment_id=str(granted.id),
             round=row.round,
@@ -218,8 +220,15 @@ class Coordinator:
             plan=row.plan,
             mask_digest=row.mask,
             base_digest=base,
+            stack=self._place(granted, has),
         )
         return Work(assignment, replace(row, attempt=granted.id.attempt))
+
+    def _place(self, granted: Standing, has: Collection[str]) -> pb.Stack | None:
+        place = self._ledger.places.get(granted.id.client)
+        if place is None:
+            return None
+        return pb.Stack(rows=place.rows, row=place.row, first=place.first, more=self._table.more(granted, has))
 
     def arrived(self, assignment_id: str) -> None:
         """Note that an assignment is with its worker: from now on it costs an attempt if the worker is lost."""

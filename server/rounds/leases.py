@@ -29,7 +29,14 @@ class LeaseTable:
     """The assignments of one round: waiting, leased, done or dropped. Pure memory."""
 
     def __init__(
-        self, standings: Iterable[Standing], now: float, *, lease_seconds: float, max_attempts: int, at_once: int = 1
+        self,
+        standings: Iterable[Standing],
+        now: float,
+        *,
+        lease_seconds: float,
+        max_attempts: int,
+        at_once: int = 1,
+        stacks: Mapping[int, int] | None = None,
     ) -> None:
         """Take up a round; leases from before a restart stand for a whole lease time from now.
 
@@ -38,11 +45,16 @@ class LeaseTable:
             now: the time.
             lease_seconds: time after which a lease expires that nobody renewed.
             max_attempts: attempts after which an assignment is dropped.
-            at_once: leases that a worker may have.
+            at_once: leases that a worker may have; those of one stack count as one.
+            stacks: by client, which stack it is in; those that are in none are absent.
         """
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._at_once = at_once
+        self._stacks = stacks or {}
+        self._members: dict[int, list[int]] = {}  # by stack, its clients
+        for client, stack in self._stacks.items():
+            self._members.setdefault(stack, []).append(client)
         self._standings: dict[int, Standing] = {}
         self._waiting: OrderedDict[int, None] = OrderedDict()
         self._expires: dict[int, float] = {}  # by client; the oldest lease first
@@ -81,7 +93,7 @@ class LeaseTable:
         """Begin a lease, or go on with it; either way its worker lives."""
         client, holds = standing.id.client, self._holds.setdefault(standing.worker, [])
         if client not in holds:
-            if holds:
+            if any(self._stack(each) != self._stack(client) for each in holds):
                 self._ahead[client] = None
             holds.append(client)
         self.renew(standing.worker, now)
@@ -90,9 +102,9 @@ class LeaseTable:
         """End a lease; the one that its worker has beside it has begun now."""
         client, holds = old.id.client, self._holds[old.worker]
         holds.remove(client)
-        if holds:
-            self._ahead.pop(holds[0], None)
-        else:
+        for each in self._following(holds):
+            self._ahead.pop(each, None)
+        if not holds:
             del self._holds[old.worker]
         del self._expires[client]
         self._ahead.pop(client, None)
@@ -160,17 +172,58 @@ class LeaseTable:
         for held in (self._standings[client] for client in holds):
             if str(held.id) not in has:
                 return held
-        if len(holds) >= self._at_once:
+        if len({self._stack(client) for client in holds}) >= self._at_once:
             return None
         client = self._choice(self.waiting(clients), worker, homes or {}, peers or {})
         if client is None and not holds:
             client = self._choice(self._withdrawable(clients), worker, {}, peers or {})
-        if client is None:
-            return None
+        return None if client is None else self._leased(client, worker)
+
+    def _leased(self, client: int, worker: WorkerId) -> Standing:
         old = self._standings[client]
         id_ = old.id._replace(attempt=old.id.attempt + 1)
-        forgiven = old.forgiven + bool(holds)
-        return old._replace(id=id_, state="leased", worker=worker, reason="", forgiven=forgiven)
+        is_ahead = any(self._stack(each) != self._stack(client) for each in self._holds.get(worker, ()))
+        return old._replace(id=id_, state="leased", worker=worker, reason="", forgiven=old.forgiven + is_ahead)
+
+    def with_its_stack(
+        self,
+        granted: Standing,
+        clients: Collection[int] | None,
+        peers: Mapping[WorkerId, Collection[int] | None] | None = None,
+    ) -> list[Standing]:
+        """Return what is granted with those of its stack that can be leased to the same worker: they are leased as one.
+
+        Args:
+            granted: what `grant` has returned.
+            clients: as for `grant`.
+            peers: as for `grant`.
+        """
+        client, worker = granted.id.client, granted.worker
+        old = self._standings[client]
+        if old.id == granted.id:  # it holds them already
+            return [granted]
+        line = self._waiting if old.state == "waiting" else self._withdrawable(clients)
+        together = set(line).intersection(self._members.get(self._stack(client), ())) - {client}
+        may = [each for each in sorted(together) if clients is None or each in clients]
+        return [granted, *(self._leased(each, worker) for each in self._choices(may, worker, peers or {}))]
+
+    def more(self, granted: Standing, has: Collection[str]) -> int:
+        """Return how many of a stack its worker holds beside one of them, and does not say that it has."""
+        client = granted.id.client
+        holds = (each for each in self._holds.get(granted.worker, ()) if each != client)
+        its = (each for each in holds if self._stack(each) == self._stack(client))
+        return sum(str(self._standings[each].id) not in has for each in its)
+
+    def _stack(self, client: int) -> int:
+        """Return the stack that a client is in, or itself: a stack is called after its first client."""
+        return self._stacks.get(client, client)
+
+    def _following(self, holds: Iterable[int]) -> list[int]:
+        """Return what begins when of a worker's leases only these are left: nothing while others have begun."""
+        left = list(holds)
+        if not left or left[0] not in self._ahead:
+            return []
+        return [each for each in left if self._stack(each) == self._stack(left[0])]
 
     def _choice(
         self,
@@ -179,13 +232,17 @@ class LeaseTable:
         homes: Mapping[int, WorkerId],
         peers: Mapping[WorkerId, Collection[int] | None],
     ) -> int | None:
+        return _closest(islice(self._choices(line, worker, peers), _LOOK_AHEAD), worker, homes)
+
+    def _choices(
+        self, line: Iterable[int], worker: WorkerId, peers: Mapping[WorkerId, Collection[int] | None]
+    ) -> Iterator[int]:
         is_ahead = worker in self._holds
-        its = (
+        return (
             client
             for client in line
             if not (is_ahead and client in self._must_begin) and not self._is_for_a_peer(client, worker, peers)
         )
-        return _closest(islice(its, _LOOK_AHEAD), worker, homes)
 
     def _withdrawable(self, clients: Collection[int] | None) -> Iterator[int]:
         """Yield what has not begun, of these clients; first what is likely to begin last."""
@@ -200,7 +257,8 @@ class LeaseTable:
         if client not in self._ahead:
             return True
         standing = self._standings[client]
-        return standing.id not in self._in_transit and self._holds[standing.worker][0] in self._returning
+        before = [each for each in self._holds[standing.worker] if each not in self._ahead]
+        return standing.id not in self._in_transit and all(each in self._returning for each in before)
 
     def _is_for_a_peer(self, client: int, worker: WorkerId, peers: Mapping[WorkerId, Collection[int] | None]) -> bool:
         tried = self._tried.get(client, ())
@@ -230,8 +288,7 @@ class LeaseTable:
         decided = {standing.id.client: standing for standing in standings}
         over = [client for client, standing in decided.items() if standing.state != "leased"]
         for worker in {self._standings[client].worker for client in over if client in self._expires}:
-            following = next((client for client in self._holds[worker] if client not in over), None)
-            if following in self._ahead:
+            for following in self._following(client for client in self._holds[worker] if client not in over):
                 standing = decided.get(following, self._standings[following])
                 decided[following] = standing._replace(forgiven=max(0, standing.forgiven - 1))
         return list(decided.values())

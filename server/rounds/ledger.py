@@ -4,7 +4,7 @@ What a write that fails leaves behind is the state before it, in both.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.journal import note_given, note_returned, note_taken_back
 from lotteryfl.server.rounds.openround import Decision, OpenRound
 from lotteryfl.server.rounds.progress import note_progress
+from lotteryfl.server.rounds.stacks import Place, places, stacked
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
 from lotteryfl.server.store.globalcurve import last_shared
@@ -43,6 +44,8 @@ class Ledger:
     round: OpenRound
     rows: dict[int, AssignmentRow]
     """By client, the open round's assignments as they were when it was taken up; how they stand now, `round` knows."""
+    places: Mapping[int, Place]
+    """By client, where those are in their stacks who train as one model with others."""
     committed: int
     """How many rounds are committed."""
     last: pb.RoundSummary | None
@@ -97,16 +100,22 @@ class Ledger:
             self.round.assignments.apply(changed, self._clock())
             note_taken_back(standings, how)
 
-    def lease(self, granted: Standing, *, broadcast: bool) -> None:
-        """Give an assignment to a worker, which starts from the whole model where it is a broadcast."""
-        before = self.round.assignments[granted.id.client]
+    def lease(self, granted: Sequence[Standing], *, broadcast: bool) -> None:
+        """Give assignments that are leased as one to a worker.
+
+        Args:
+            granted: the first goes to it now.
+            broadcast: that starts from the whole model.
+        """
+        before = [self.round.assignments[each.id.client] for each in granted]
         fault("lease-writing")
         with self._database.transaction():
-            self._database.set_standings((granted,))
-            self._database.set_broadcast(granted.id, broadcast=broadcast)
-        self.round.assignments.apply((granted,), self._clock())
+            self._database.set_standings(granted)
+            self._database.set_broadcast(granted[0].id, broadcast=broadcast)
+        self.round.assignments.apply(granted, self._clock())
         fault("lease-written")
-        note_given(granted, before)
+        for now, then in zip(granted, before, strict=True):
+            note_given(now, then)
 
     def count(self, held: Standing, received: Received) -> None:
         """Count a checked result."""
@@ -232,12 +241,16 @@ class Ledger:
         if self.state != "finished":
             if not database.is_open(number):
                 with database.transaction(), drawing(self._run.experiment, "round", number):
-                    database.open_round(number, self._new_assignments(number))
+                    new = self._new_assignments(number)
+                    database.open_round(number, stacked(new, self._run.experiment.engine.stacked))
             rows, retries = database.assignments(number), database.retries(number)
         self.rows = {row.client: row for row in rows}
+        self.places = places(rows)
         in_order = sorted(rows, key=lambda row: row.leased_at if row.state == "leased" else "")  # of leasing
         standings = (row.standing for row in in_order)
-        self.round = OpenRound(number, self._run.experiment.round, standings, self._clock(), retries=retries)
+        stacks = {client: place.first for client, place in self.places.items()}
+        settings, now = self._run.experiment.round, self._clock()
+        self.round = OpenRound(number, settings, standings, now, retries=retries, stacks=stacks)
 
     def _new_assignments(self, number: int) -> Iterator[AssignmentRow]:
         experiment, strategy = self._run.experiment, self._strategy

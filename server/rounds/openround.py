@@ -75,7 +75,14 @@ class OpenRound:
     """The round that is open: how its assignments stand, and since when it has been tried."""
 
     def __init__(
-        self, number: int, settings: RoundSettings, standings: Iterable[Standing], now: float, *, retries: int = 0
+        self,
+        number: int,
+        settings: RoundSettings,
+        standings: Iterable[Standing],
+        now: float,
+        *,
+        retries: int = 0,
+        stacks: Mapping[int, int] | None = None,
     ) -> None:
         """Take up a round, with its whole time before it.
 
@@ -85,6 +92,7 @@ class OpenRound:
             standings: of all its assignments.
             now: the time.
             retries: how often it has been tried again.
+            stacks: by client, which stack it is in.
         """
         self.number = number
         self.retries = retries
@@ -94,6 +102,7 @@ class OpenRound:
             lease_seconds=settings.lease,
             max_attempts=settings.max_attempts,
             at_once=settings.leases,
+            stacks=stacks,
         )
         self._settings = settings
         self._opened = self._checked = now

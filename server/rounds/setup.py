@@ -15,6 +15,7 @@ from lotteryfl.common.tasks import Task, load_task
 from lotteryfl.common.tasks.base import frozen_of
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.tensors.stream import TensorStream
+from lotteryfl.common.training.stacked.check import check_stackable
 from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.wire.format import check_model
 from lotteryfl.common.wire.table import TensorTable
@@ -53,6 +54,8 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     table = _table_of(model, experiment, task)
     own_copy(model, task.name)  # can it be, as every assignment needs?
     check_recipe(experiment.training, model)
+    if experiment.engine.stacked:
+        check_stackable(model, task.objective)
     strategy.check(table.moving)
     check_privacy(strategy, table.moving)
     if (settings := strategy.server_optimizer()).optimizer != "none":

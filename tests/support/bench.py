@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
-from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
+from lotteryfl.client.work.assignment import AssignmentRunner
+from lotteryfl.client.work.handover import Outcome
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.names import Digest, FileName, WorkerId

@@ -182,12 +182,15 @@ class Database:
         """Write a round and its assignments."""
         self._connection.execute("INSERT INTO rounds (round, state) VALUES (?, 'open')", (round_,))
         rows = (
-            (a.round, a.client, a.plan.SerializeToString(), a.mask, a.source, a.density, a.own, a.attempt, a.forgiven)
+            (
+                *(a.round, a.client, a.plan.SerializeToString(), a.mask, a.source, a.density, a.own),
+                *(a.attempt, a.forgiven, a.stack),
+            )
             for a in assignments
         )
         self._connection.executemany(
-            "INSERT INTO assignments (round, client, plan, mask, source, density, own, attempt, forgiven) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO assignments (round, client, plan, mask, source, density, own, attempt, forgiven, stack) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
 
@@ -217,7 +220,7 @@ class Database:
         """Return the assignments of a round, in client order."""
         rows = self._connection.execute(
             "SELECT round, client, plan, mask, source, density, own, state, attempt, worker, reason, forgiven, "
-            "leased_at FROM assignments WHERE round = ? ORDER BY client",
+            "leased_at, stack FROM assignments WHERE round = ? ORDER BY client",
             (round_,),
         )
         return [AssignmentRow(r, k, pb.Plan.FromString(plan), *rest) for r, k, plan, *rest in rows]

@@ -57,7 +57,16 @@ def _allow_shared_and_index(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX results_by_client ON results (client)")
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(7, _add_measures), Migration(8, _allow_shared_and_index))
+def _add_stacks(connection: sqlite3.Connection) -> None:
+    """0.2: clients of a round may train as one model."""
+    connection.execute("ALTER TABLE assignments ADD COLUMN stack INTEGER")
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(7, _add_measures),
+    Migration(8, _allow_shared_and_index),
+    Migration(9, _add_stacks),
+)
 """One for every version after `OLDEST_VERSION`; what has been released is never edited."""
 
 

@@ -37,6 +37,8 @@ class AssignmentRow:
     forgiven: int = 0
     leased_at: str = ""
     """When its last lease began; '': never."""
+    stack: int | None = None
+    """First client of those that train as one model; None: it trains by itself."""
 
     @property
     def standing(self) -> Standing:

@@ -1,6 +1,6 @@
 """The tables of run.db."""
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """Raised with every change of the tables, with a step in `migrations` from the one before."""
 
 OLDEST_VERSION = 6
@@ -48,6 +48,7 @@ CREATE TABLE assignments (
     bytes_up INTEGER NOT NULL DEFAULT 0,
     leased_at TEXT NOT NULL DEFAULT '',     -- the last lease, by the coordinator's clock; '': never
     done_at TEXT NOT NULL DEFAULT '',       -- the result that counted
+    stack INTEGER,                          -- first client of those that train as one model; NULL: it trains by itself
     PRIMARY KEY (round, client)
 ) STRICT, WITHOUT ROWID;
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lotteryfl.client.leases import LeaseLostError
-from lotteryfl.client.work.assignment import AssignmentRunner, Outcome
+from lotteryfl.client.work.assignment import AssignmentRunner
+from lotteryfl.client.work.handover import Outcome
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError, TaskError
 from lotteryfl.common.experiment.settings import WireDtype

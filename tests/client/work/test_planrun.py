@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from lotteryfl.client.work.planrun import Done, PlanRun
+from lotteryfl.client.work.stack import alone
 from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import packedmasks
 from lotteryfl.common.packedmasks import PackedMask
@@ -46,7 +47,8 @@ class Worked:
         workplace = Workplace(self.model, self.table, tiny_experiment(training=TRAINING), self.initial, CPU)
         workplace.prune({} if plan.owns_unkept else self.before)
         assignment = pb.Assignment(assignment_id="r1-c2-a1", seed=SEED, plan=plan)
-        self.done: Done = PlanRun(workplace, assignment, self.data, self.before, self._count).follow()
+        following = PlanRun(workplace, assignment, self.data, self.before).follow()
+        self.done: Done = alone(following, lambda wanted: wanted.alone(self._count))
         self.metrics = pb.ClientMetrics(validation=self.done.validation)
 
     def _count(self, epoch: int, step: int, loss: Tensor) -> None:

@@ -1,0 +1,37 @@
+"""What an assignment's work starts from, and what it comes to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lotteryfl.client.work.workplace import Workplace
+from lotteryfl.common.memory.peak import Peak
+from lotteryfl.common.names import Digest
+from lotteryfl.common.packedmasks import Masks
+from lotteryfl.protos import lotteryfl_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What has arrived for an assignment, ready to be worked on."""
+
+    masks: Masks
+    """Of its client, packed."""
+    workplace: Workplace | None
+    """Its model is the one to start from; None: before, the shared model is measured, and one is there at a time."""
+    base: Mapping[str, Tensor]
+    """The shared model, where it is measured; otherwise nothing."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What goes back to the coordinator."""
+
+    examples: int
+    metrics: pb.ClientMetrics
+    masks: Masks
+    mask_digest: Digest
+    entries: Mapping[str, Tensor]
+    peak: Peak
+    """What of memory it took."""
