@@ -7,22 +7,15 @@ then `apply` makes it so here, and a write that failed has changed nothing anywh
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import NamedTuple
 
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
-from lotteryfl.server.store.assignments import AssignmentId, Standing, State
+from lotteryfl.server.rounds.stacks import Stacks
+from lotteryfl.server.rounds.work import closest
+from lotteryfl.server.store.assignments import AssignmentId, Lease, Standing, State
 
 _LOOK_AHEAD = 1000
 """Waiting assignments among which a worker's own clients are looked for."""
-
-
-class Lease(NamedTuple):
-    """One worker's right to one attempt, until it expires."""
-
-    id: AssignmentId
-    worker: WorkerId
-    expires: float
 
 
 class LeaseTable:
@@ -51,10 +44,7 @@ class LeaseTable:
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._at_once = at_once
-        self._stacks = stacks or {}
-        self._members: dict[int, list[int]] = {}  # by stack, its clients
-        for client, stack in self._stacks.items():
-            self._members.setdefault(stack, []).append(client)
+        self._stacks = Stacks(stacks or {})
         self._standings: dict[int, Standing] = {}
         self._waiting: OrderedDict[int, None] = OrderedDict()
         self._expires: dict[int, float] = {}  # by client; the oldest lease first
@@ -93,7 +83,7 @@ class LeaseTable:
         """Begin a lease, or go on with it; either way its worker lives."""
         client, holds = standing.id.client, self._holds.setdefault(standing.worker, [])
         if client not in holds:
-            if any(self._stack(each) != self._stack(client) for each in holds):
+            if self._stacks.count([client, *holds]) > 1:
                 self._ahead[client] = None
             holds.append(client)
         self.renew(standing.worker, now)
@@ -102,7 +92,7 @@ class LeaseTable:
         """End a lease; the one that its worker has beside it has begun now."""
         client, holds = old.id.client, self._holds[old.worker]
         holds.remove(client)
-        for each in self._following(holds):
+        for each in self._begins(holds):
             self._ahead.pop(each, None)
         if not holds:
             del self._holds[old.worker]
@@ -172,7 +162,7 @@ class LeaseTable:
         for held in (self._standings[client] for client in holds):
             if str(held.id) not in has:
                 return held
-        if len({self._stack(client) for client in holds}) >= self._at_once:
+        if self._stacks.count(holds) >= self._at_once:
             return None
         client = self._choice(self.waiting(clients), worker, homes or {}, peers or {})
         if client is None and not holds:
@@ -180,10 +170,8 @@ class LeaseTable:
         return None if client is None else self._leased(client, worker)
 
     def _leased(self, client: int, worker: WorkerId) -> Standing:
-        old = self._standings[client]
-        id_ = old.id._replace(attempt=old.id.attempt + 1)
-        is_ahead = any(self._stack(each) != self._stack(client) for each in self._holds.get(worker, ()))
-        return old._replace(id=id_, state="leased", worker=worker, reason="", forgiven=old.forgiven + is_ahead)
+        is_ahead = self._stacks.count([client, *self._holds.get(worker, ())]) > 1
+        return self._standings[client].leased_to(worker, forgiven=is_ahead)
 
     def with_its_stack(
         self,
@@ -202,28 +190,19 @@ class LeaseTable:
         old = self._standings[client]
         if old.id == granted.id:  # it holds them already
             return [granted]
-        line = self._waiting if old.state == "waiting" else self._withdrawable(clients)
-        together = set(line).intersection(self._members.get(self._stack(client), ())) - {client}
-        may = [each for each in sorted(together) if clients is None or each in clients]
-        return [granted, *(self._leased(each, worker) for each in self._choices(may, worker, peers or {}))]
+        line = self._waiting if old.state == "waiting" else set(self._withdrawable(clients))
+        together = (each for each in self._stacks.others(client, line) if clients is None or each in clients)
+        return [granted, *(self._leased(each, worker) for each in self._choices(together, worker, peers or {}))]
 
     def more(self, granted: Standing, has: Collection[str]) -> int:
         """Return how many of a stack its worker holds beside one of them, and does not say that it has."""
-        client = granted.id.client
-        holds = (each for each in self._holds.get(granted.worker, ()) if each != client)
-        its = (each for each in holds if self._stack(each) == self._stack(client))
-        return sum(str(self._standings[each].id) not in has for each in its)
+        others = self._stacks.others(granted.id.client, self._holds.get(granted.worker, ()))
+        return sum(str(self._standings[each].id) not in has for each in others)
 
-    def _stack(self, client: int) -> int:
-        """Return the stack that a client is in, or itself: a stack is called after its first client."""
-        return self._stacks.get(client, client)
-
-    def _following(self, holds: Iterable[int]) -> list[int]:
+    def _begins(self, holds: Iterable[int]) -> list[int]:
         """Return what begins when of a worker's leases only these are left: nothing while others have begun."""
         left = list(holds)
-        if not left or left[0] not in self._ahead:
-            return []
-        return [each for each in left if self._stack(each) == self._stack(left[0])]
+        return [left[0], *self._stacks.others(left[0], left)] if left and left[0] in self._ahead else []
 
     def _choice(
         self,
@@ -232,7 +211,7 @@ class LeaseTable:
         homes: Mapping[int, WorkerId],
         peers: Mapping[WorkerId, Collection[int] | None],
     ) -> int | None:
-        return _closest(islice(self._choices(line, worker, peers), _LOOK_AHEAD), worker, homes)
+        return closest(islice(self._choices(line, worker, peers), _LOOK_AHEAD), worker, homes)
 
     def _choices(
         self, line: Iterable[int], worker: WorkerId, peers: Mapping[WorkerId, Collection[int] | None]
@@ -288,7 +267,7 @@ class LeaseTable:
         decided = {standing.id.client: standing for standing in standings}
         over = [client for client, standing in decided.items() if standing.state != "leased"]
         for worker in {self._standings[client].worker for client in over if client in self._expires}:
-            for following in self._following(client for client in self._holds[worker] if client not in over):
+            for following in self._begins(client for client in self._holds[worker] if client not in over):
                 standing = decided.get(following, self._standings[following])
                 decided[following] = standing._replace(forgiven=max(0, standing.forgiven - 1))
         return list(decided.values())
@@ -415,15 +394,3 @@ class LeaseTable:
     def __len__(self) -> int:
         """Return how many assignments there are."""
         return len(self._standings)
-
-
-def _closest(clients: Iterable[int], worker: WorkerId, homes: Mapping[int, WorkerId]) -> int | None:
-    """Return the first client at home with the worker, else the first at home nowhere, else the first."""
-    ranked = ((0 if homes.get(client) == worker else 1 if client not in homes else 2, client) for client in clients)
-    best: tuple[int, int] | None = None
-    for rank, client in ranked:
-        if best is None or rank < best[0]:
-            best = rank, client
-        if rank == 0:
-            break
-    return None if best is None else best[1]

@@ -1,6 +1,6 @@
 """Which clients of a round train as one model: those with the same plan, in client order; once for all."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -55,3 +55,23 @@ def places(assignments: Iterable[AssignmentRow]) -> Mapping[int, Place]:
         for stack, clients in members.items()
         for row, client in enumerate(clients)
     }
+
+
+class Stacks:
+    """Who is in which stack; who is in none is one by itself."""
+
+    def __init__(self, stacks: Mapping[int, int]) -> None:
+        """Take, by client, the first client of its stack."""
+        self._stacks = stacks
+        self._members: dict[int, list[int]] = {}
+        for client, stack in stacks.items():
+            self._members.setdefault(stack, []).append(client)
+
+    def count(self, clients: Iterable[int]) -> int:
+        """Return in how many stacks some clients are."""
+        return len({self._stacks.get(client, client) for client in clients})
+
+    def others(self, client: int, among: Collection[int]) -> list[int]:
+        """Return who else of a client's stack is among some clients, in client order."""
+        members = self._members.get(self._stacks.get(client, client), ())
+        return [each for each in members if each != client and each in among]

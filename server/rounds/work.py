@@ -1,9 +1,10 @@
 """What a run needs next, and the piece of work that a worker is given."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from lotteryfl.common.names import FileName
+from lotteryfl.common.names import FileName, WorkerId
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.rundb.rows import AssignmentRow
 
@@ -34,3 +35,15 @@ class Work:
     def is_own_result(self) -> bool:
         """The file is the client's own last result, under its mask already; otherwise a dense model."""
         return self.source.startswith("results/")
+
+
+def closest(clients: Iterable[int], worker: WorkerId, homes: Mapping[int, WorkerId]) -> int | None:
+    """Return the first client at home with the worker, else the first at home nowhere, else the first."""
+    ranked = ((0 if homes.get(client) == worker else 1 if client not in homes else 2, client) for client in clients)
+    best: tuple[int, int] | None = None
+    for rank, client in ranked:
+        if best is None or rank < best[0]:
+            best = rank, client
+        if rank == 0:
+            break
+    return None if best is None else best[1]

@@ -37,3 +37,16 @@ class Standing(NamedTuple):
     """Why it was taken back or dropped."""
     forgiven: int = 0
     """Attempts that do not count towards `max_attempts`: of earlier tries of the round, or lost by the coordinator."""
+
+    def leased_to(self, worker: WorkerId, *, forgiven: bool = False) -> Self:
+        """Return how it stands once a worker has another attempt at it, which does not count if it is forgiven."""
+        id_ = self.id._replace(attempt=self.id.attempt + 1)
+        return self._replace(id=id_, state="leased", worker=worker, reason="", forgiven=self.forgiven + forgiven)
+
+
+class Lease(NamedTuple):
+    """One worker's right to one attempt, until it expires."""
+
+    id: AssignmentId
+    worker: WorkerId
+    expires: float

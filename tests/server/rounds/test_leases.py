@@ -3,8 +3,8 @@
 import pytest
 
 from lotteryfl.common.names import WorkerId
-from lotteryfl.server.rounds.leases import Lease, LeaseTable
-from lotteryfl.server.store.assignments import AssignmentId, Standing
+from lotteryfl.server.rounds.leases import LeaseTable
+from lotteryfl.server.store.assignments import AssignmentId, Lease, Standing
 
 LEASE = 10.0
 A, B, C, D = map(WorkerId, "abcd")
