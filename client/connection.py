@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
 
-_JITTER = random.Random()  # noqa: S311 - of pauses
+_JITTER = random.SystemRandom()  # of pauses; the global generator is what a task may draw from beside them
 
 _TRANSIENT = {
     grpc.StatusCode.UNAVAILABLE,

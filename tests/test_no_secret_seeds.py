@@ -20,6 +20,8 @@ SEEDS = {
     "common/training/augmentation.py": {"derive_seed(seed, 'augment')", "derive_seed(seed, 'own augment')"},
     "common/training/loop.py": {"derive_seed(recipe.seed, 'shuffle')"},
     "common/training/loaded.py": {"int(torch.randint(2 ** 62, ()))"},  # of torch's global one, see below
+    "common/training/stacked/batches.py": {"derive_seed(recipe.seed, 'shuffle')"},
+    "common/training/stacked/course.py": {"derive_seed(self.recipe.seed, 'dropout')"},
     "common/tasks/sampling.py": {"seed"},  # derived from the assignment's
     "server/strategies/sharedmask.py": {"derive_seed(seed, 'initial mask')"},
 }
@@ -27,6 +29,7 @@ SEEDS = {
 
 SEEDED_FOR_A_WHILE = {
     "client/work/assignment.py": {"derive_seed(assignment.seed, 'unasked')", "0"},  # 0: nothing of it is left
+    "client/work/stack.py": {"derive_seed(seeds[row], 'unasked', *([stretch] if stretch else ()))"},
     "client/work/labelledprobe.py": {"0"},  # nothing of it is left
     "client/work/objectiveprobe.py": {"0"},  # likewise
     "common/tasks/custom.py": {
