@@ -123,6 +123,7 @@ def test_options_that_do_not_fit_are_named(options: tuple[str, ...], message: st
         ("gpus/a", "gpus.secret", "gpus/a"),
         ("a", "", "a"),
     ],
+    ids=["of the host", "of a token", "to be completed", "of a token, named", "named"],  # the host's is each process's
 )
 def test_the_workers_of_two_hosts_with_one_token_go_by_different_names(name: str, token: str, expected: str) -> None:
     assert name_of_all(name, ChannelSecurity(token=token)) == expected
