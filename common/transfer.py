@@ -10,6 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from lotteryfl.common.accelerators import device_memory
+
 _TOGETHER = 16 << 20
 """Bytes that are copied together, at most; a tensor that is larger goes by itself."""
 
@@ -77,28 +79,8 @@ def home_of(tensors: Iterable[Tensor], device: torch.device) -> torch.device:
     That is at most half of what is free; what is there already takes nothing.
     """
     needed = sum(tensor.nbytes for tensor in tensors if tensor.device.type != device.type)
-    if needed == 0 or device.type != "cuda":
-        return device
-    free, _ = _memory(device)
-    return device if needed <= free // 2 else torch.device("cpu")
-
-
-def spare_memory(device: torch.device) -> int:
-    """Return the bytes that what only saves time may still take of a device.
-
-    Half of its memory stays free, and as much as this process has ever had in use. Of a device without memory of its
-    own, or of one of which nobody knows, it may take nothing.
-    """
-    if device.type != "cuda":
-        return 0
-    free, total = _memory(device)
-    return max(0, free - max(total // 2, torch.cuda.max_memory_allocated(device)))
-
-
-def _memory(device: torch.device) -> tuple[int, int]:
-    """Return the bytes of a CUDA device that this process can still take, and all that it has."""
-    free, total = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
+    memory = device_memory(device) if needed else None
+    return device if memory is None or needed <= memory.to_be_had // 2 else torch.device("cpu")
 
 
 def _groups(tensors: Mapping[str, Tensor]) -> Iterator[list[str]]:

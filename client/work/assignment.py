@@ -20,9 +20,9 @@ from lotteryfl.client.work.stack import alone, side_by_side
 from lotteryfl.client.work.testdata import TestData
 from lotteryfl.client.work.updateprivacy import protect_update
 from lotteryfl.client.work.workplace import Workplace
+from lotteryfl.common import accelerators
 from lotteryfl.common.errors import ClientError, PayloadError
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.memory import accelerators
 from lotteryfl.common.memory.bounds import Bound, device_bound, host_bound, left_of
 from lotteryfl.common.memory.need import WorkerNeed, worker_need
 from lotteryfl.common.memory.peak import PeakMeter
@@ -306,14 +306,9 @@ class AssignmentRunner:
         wire.check(values, done.masks, own=plan.owns_unkept)
         update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
         digest = Digest(assignment.mask_digest) if done.masks is masks else Digest("")
-        return Outcome(
-            done.trained.examples,
-            metrics,
-            done.masks,
-            digest or mask_digest(done.masks),
-            to_host(values) | update,
-            self._meter.peak(),
-        )
+        entries, peak = to_host(values) | update, self._meter.peak()
+        self._data.note_taken(peak.device)
+        return Outcome(done.trained.examples, metrics, done.masks, digest or mask_digest(done.masks), entries, peak)
 
     def _look_at(self, client: int, data: ClientData, everybodys: Dataset[Any] | None) -> None:
         """Find out before any work is done whether it can be, on these data and in the memory that there is."""

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
+from lotteryfl.common.accelerators import DeviceMemory, device_memory
 from lotteryfl.common.memory.bounds import Bound, device_bound
 from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.common.tasks.parts import is_in_memory
 from lotteryfl.common.training.structure import Rows, mapped, tensors_in
-from lotteryfl.common.transfer import sent, spare_memory
+from lotteryfl.common.transfer import sent
 
 
 class KeptData:
@@ -25,12 +26,13 @@ class KeptData:
         Args:
             task: whose data.
             device: where it is kept.
-            most: bytes, of all clients together; None: what leaves enough of the device's own memory free, whoever
-                else works there (`spare_memory`), and nothing where the device has none of its own.
+            most: bytes, of all clients together; None: what leaves half of the device's own memory free, whoever else
+                works there, and what the work has taken; nothing where the device has none of its own.
         """
         self._task = task
         self._device = device
         self._most = most
+        self._taken = 0
         self._kept: OrderedDict[int, ClientData] = OrderedDict()
         self.nbytes = 0
         """What is kept now."""
@@ -62,6 +64,10 @@ class KeptData:
         bound = device_bound(self._device)
         return bound and Bound(max(0, bound.nbytes - self.nbytes), bound.source)
 
+    def note_taken(self, nbytes: int) -> None:
+        """Leave so much of the device free from now on, if it is not more already: an assignment has taken it."""
+        self._taken = max(self._taken, nbytes)
+
     def clear(self) -> None:
         """Keep nothing any more."""
         self._kept.clear()
@@ -70,7 +76,7 @@ class KeptData:
     def _has_room(self, size: int) -> bool:
         """Say whether so much more may be kept, and where the bound is set, forget what has to go for it."""
         if self._most is None:
-            return size <= spare_memory(self._device)
+            return size <= spare(device_memory(self._device), self._taken)
         if size > self._most:
             return False
         while self.nbytes + size > self._most:
@@ -79,6 +85,16 @@ class KeptData:
 
     def _forget(self, client: int) -> None:
         self.nbytes -= _size(self._kept.pop(client)) or 0
+
+
+def spare(memory: DeviceMemory | None, taken: int) -> int:
+    """Return the bytes that what only saves time may still take of a device.
+
+    Args:
+        memory: of the device; None: it has none of its own, and none is to spare.
+        taken: what has to stay free, where that is more than half of all.
+    """
+    return 0 if memory is None else max(0, memory.to_be_had - max(memory.total // 2, taken))
 
 
 def _size(data: ClientData) -> int | None:

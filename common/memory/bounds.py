@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from rich.filesize import decimal
 
+from lotteryfl.common.accelerators import device_memory
 from lotteryfl.common.cgroups import group_values
-from lotteryfl.common.memory.accelerators import device_memory
 
 _ROOT = Path("/")
 _V2 = ("sys/fs/cgroup", "memory.max")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from rich.filesize import decimal
 
-from lotteryfl.common.memory import accelerators
+from lotteryfl.common import accelerators
 
 _PROC = Path("/proc/self")
 _FORGET_PEAK = "5"

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import torch
 
+from lotteryfl.common import accelerators
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.clientranges import parse_clients
-from lotteryfl.common.memory import accelerators
 
 _CPU = "cpu"
 _VISIBLE = "CUDA_VISIBLE_DEVICES"

@@ -10,7 +10,7 @@ import threading
 import torch
 
 from lotteryfl.client.overseer import Overseer
-from lotteryfl.common.memory.accelerators import device_memory
+from lotteryfl.common.accelerators import device_memory
 from lotteryfl.common.memory.peak import Peak
 from lotteryfl.common.security.channel import GOODBYE_SECONDS
 from lotteryfl.exitcodes import INTERRUPTED

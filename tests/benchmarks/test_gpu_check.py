@@ -50,8 +50,8 @@ def test_every_branch_that_asks_for_a_device_is_found() -> None:
     branch = found["common/pruning/modeltensors.py", "tensor.device.type != 'cpu'"]
     assert "tensor.add_(0)" in source[branch.device_line - 1]
     source = (ROOT / "common/transfer.py").read_text(encoding="utf-8").splitlines()
-    early = found["common/transfer.py", "device.type != 'cuda'"]
-    assert "mem_get_info" in source[early.device_line - 1] or "_memory(device)" in source[early.device_line - 1]
+    early = found["common/transfer.py", "len(flat) == 1 or device.type != 'cuda'"]
+    assert "pin_memory=True" in source[early.device_line - 1]
 
 
 def test_the_table_has_every_part_whatever_has_been_done(tmp_path: Path) -> None:

@@ -11,13 +11,10 @@ from lotteryfl.common.transfer import (
     fetched_counts,
     home_of,
     sent,
-    spare_memory,
     to_device,
     to_host,
 )
-from tests.support.devices import DEVICES, ELSEWHERE
-
-CUDA = torch.device("cuda:0")
+from tests.support.devices import CARD, DEVICES, ELSEWHERE, play_card
 
 
 def tensors() -> dict[str, Tensor]:
@@ -93,33 +90,12 @@ def test_counts_are_fetched_in_their_order(device: str) -> None:
     assert fetched_counts([]) == []
 
 
-def memory(
-    monkeypatch: pytest.MonkeyPatch, *, free: int, total: int, reserved: int = 0, allocated: int = 0, peak: int = 0
-) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, total))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak)
-
-
-@pytest.mark.parametrize(
-    ("free", "reserved", "allocated", "peak", "spare"),
-    [(100, 0, 0, 0, 50), (60, 0, 0, 0, 10), (50, 30, 10, 20, 20), (10, 30, 30, 30, 0), (40, 50, 5, 60, 25)],
-)
-def test_half_of_a_devices_memory_and_what_work_took_stay_free_of_what_only_saves_time(
-    free: int, reserved: int, allocated: int, peak: int, spare: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    memory(monkeypatch, free=free, total=100, reserved=reserved, allocated=allocated, peak=peak)
-    assert spare_memory(CUDA) == spare
-    assert spare_memory(torch.device("cpu")) == 0
-
-
 def test_examples_lie_on_a_device_where_they_take_at_most_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory(monkeypatch, free=80, total=1000)
+    play_card(monkeypatch, free=80, total=1000)
     small, large = torch.zeros(10), torch.zeros(11)
-    assert home_of([small], CUDA) == CUDA
-    assert home_of([large], CUDA) == torch.device("cpu")
-    assert home_of([small, small], CUDA) == torch.device("cpu")
+    assert home_of([small], CARD) == CARD
+    assert home_of([large], CARD) == torch.device("cpu")
+    assert home_of([small, small], CARD) == torch.device("cpu")
     assert home_of([large], torch.device("cpu")) == torch.device("cpu")
-    memory(monkeypatch, free=0, total=1000)
+    play_card(monkeypatch, free=0, total=1000)
     assert home_of([torch.zeros(10, device=ELSEWHERE)], ELSEWHERE) == ELSEWHERE, "it is there already"

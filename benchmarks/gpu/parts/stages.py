@@ -19,7 +19,7 @@ from lotteryfl.client.work.workplace import Workplace
 SECONDS = 20.0
 
 STAGES: dict[str, tuple[Any, str]] = {
-    "copy of the model": (work.AssignmentRunner, "_prepare"),
+    "copy of the model": (work.AssignmentRunner, "new_workplace"),
     "data": (KeptData, "of"),
     "look at the data": (work.AssignmentRunner, "_look_at"),
     "values and masks into the model": (work.AssignmentRunner, "_load"),
@@ -28,7 +28,7 @@ STAGES: dict[str, tuple[Any, str]] = {
     "training": (Workplace, "train"),
     "packing": (work.AssignmentRunner, "_pack"),
     "values to the host": (work, "to_host"),
-    "all of it": (work.AssignmentRunner, "run"),
+    "all but arrival": (work.AssignmentRunner, "follow"),
 }
 """Functions that are timed; what the gate of a pruning evaluates counts in both."""
 
@@ -47,7 +47,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     finally:
         for (owner, name), function in found.items():
             setattr(owner, name, function)
-    assignments = len(spent["all of it"])
+    assignments = len(spent["all but arrival"])
     for stage, seconds in spent.items():
         yield Row(
             f"{architecture}, {examples} examples: {stage}",

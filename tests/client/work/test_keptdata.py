@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from lotteryfl.client.work.assignment import AssignmentRunner
-from lotteryfl.client.work.keptdata import KeptData
+from lotteryfl.client.work.keptdata import KeptData, spare
+from lotteryfl.common.accelerators import DeviceMemory
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.training.structure import Rows
@@ -125,3 +126,14 @@ def test_work_on_kept_data_has_the_same_bits(keep: int) -> None:
         entries = client.run(plan, client=1, seed=seed).entries
         assert digest(dict(entries)) == digest(dict(plain.run(plan, client=1, seed=seed).entries))
     assert task.clients == [1] * (1 if keep else 3)
+
+
+@pytest.mark.parametrize(
+    ("free", "ours", "used", "taken", "expected"),
+    [(100, 0, 0, 0, 50), (60, 0, 0, 0, 10), (50, 30, 10, 20, 20), (10, 30, 30, 30, 0), (40, 50, 5, 60, 25)],
+)
+def test_half_of_a_devices_memory_and_what_work_took_stay_free(
+    free: int, ours: int, used: int, taken: int, expected: int
+) -> None:
+    assert spare(DeviceMemory(free, 100, ours, used), taken) == expected
+    assert spare(None, taken) == 0

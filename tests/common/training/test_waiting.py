@@ -14,7 +14,7 @@ from lotteryfl.common.training.loop import train_by_recipe
 from lotteryfl.common.training.objective import Labelled
 from lotteryfl.common.training.recipe import Recipe, TrainingSettings
 from lotteryfl.common.training.steps import Steps, mask_gradients
-from tests.support.devices import DEVICES, ELSEWHERE
+from tests.support.devices import DEVICES, ELSEWHERE, play_card
 
 WAITING = {
     torch.ops.aten._local_scalar_dense.default,
@@ -102,9 +102,7 @@ def test_batches_of_what_does_not_fit_on_a_device_are_the_same(device: str, monk
     inputs, labels = torch.randn(7, 3), torch.arange(7)
     there = torch.device(device)
     fitting = Examples((inputs, labels), there, Labelled())
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 1 << 30))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    play_card(monkeypatch, free=0, total=1 << 30)
     large = Examples((inputs, labels), there, Labelled())
     for batches in (lambda of: of.in_order(3), lambda of: of.shuffled(torch.Generator().manual_seed(1), 3)):
         pairs = list(zip(batches(fitting), batches(large), strict=True))

@@ -15,6 +15,7 @@ if "CARDS" in os.environ:
         "device_count": cards,
         "get_memory_info": (total, total),
         "memory_reserved": 0,
+        "memory_allocated": 0,
         "max_memory_allocated": 0,
         "max_memory_reserved": 0,
         "set_device_index": None,

@@ -20,6 +20,13 @@ class DeviceMemory(NamedTuple):
     total: int
     ours: int
     """That this process's allocator holds, in use or not."""
+    used: int
+    """Of these, in use."""
+
+    @property
+    def to_be_had(self) -> int:
+        """What this process can still take."""
+        return self.free + self.ours - self.used
 
 
 @cache
@@ -58,7 +65,8 @@ def device_memory(device: torch.device) -> DeviceMemory | None:
         return None
     try:
         free, total = torch.accelerator.get_memory_info(device)
-        return DeviceMemory(free, total, torch.accelerator.memory_reserved(device))
+        ours, used = torch.accelerator.memory_reserved(device), torch.accelerator.memory_allocated(device)
+        return DeviceMemory(free, total, ours, used)
     except RuntimeError as error:
         raise _gone(device, error) from error
 
