@@ -10,7 +10,7 @@ from lotteryfl.common.pruning.pruned import Pruned
 from lotteryfl.common.training.averaging import Averaged
 from lotteryfl.common.training.optimizers import keeps_zeros, make_optimizer
 from lotteryfl.common.training.recipe import Recipe
-from lotteryfl.common.training.stacked.rows import Rows
+from lotteryfl.common.training.stacked.models import StackedModels
 from lotteryfl.common.training.steps import mask_gradients, pull_back
 
 _TINY = 1e-6
@@ -20,7 +20,7 @@ _TINY = 1e-6
 class StackedSteps:
     """The steps of one training of every row: what one row has of it has nothing to do with the others."""
 
-    def __init__(self, rows: Rows, recipe: Recipe, pruned: Sequence[Pruned]) -> None:
+    def __init__(self, rows: StackedModels, recipe: Recipe, pruned: Sequence[Pruned]) -> None:
         """Get ready for the first step.
 
         Args:

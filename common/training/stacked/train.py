@@ -16,7 +16,7 @@ from lotteryfl.common.training.stacked.batches import Parts
 from lotteryfl.common.training.stacked.course import Course, Training
 from lotteryfl.common.training.stacked.layers import Drawing, prepare_layers
 from lotteryfl.common.training.stacked.losses import example_losses
-from lotteryfl.common.training.stacked.rows import Forward, Rows
+from lotteryfl.common.training.stacked.models import Forward, StackedModels
 from lotteryfl.common.training.stacked.steps import StackedSteps
 
 
@@ -94,7 +94,7 @@ class _Stack:
         self._parts = Parts(orders, settings.batch_size, device)
         self._drawing = Drawing([None if course is None else course.generator for course in courses], device)
         prepare_layers(template.to(device).train(), self._drawing, device)
-        self._rows = Rows(models, device)
+        self._rows = StackedModels(models, device)
         self._forward = Forward(template, objective, self._rows)
         self._steps = StackedSteps(self._rows, first.recipe, self._rows.pruned(models, pruned))
         self._cast = autocast(settings, device)

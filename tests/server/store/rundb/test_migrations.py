@@ -214,7 +214,7 @@ def test_every_version_comes_to_the_same_tables(path: Path) -> None:
 
 
 def test_metrics_keep_what_is_measured_beside_them_where_their_table_becomes_another(path: Path) -> None:
-    before, _ = MIGRATIONS
+    before = MIGRATIONS[0]
     rows = "SELECT round, client, phase, loss FROM metrics ORDER BY round, client, phase"
     with closing(sqlite3.connect(path)) as connection:
         before.apply(connection)

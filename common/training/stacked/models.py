@@ -11,7 +11,7 @@ from lotteryfl.common.pruning.pruned import Pruned
 from lotteryfl.common.training.objective import Objective
 
 
-class Rows(nn.Module):
+class StackedModels(nn.Module):
     """The tensors of several models, stacked; a model that is missing has a row all the same.
 
     So whatever is computed has the same shape whoever is there, and a row comes out the same.
@@ -25,17 +25,17 @@ class Rows(nn.Module):
             device: where to.
         """
         super().__init__()
-        there = [model for model in models if model is not None]
-        whose = [there[0] if model is None else model for model in models]
+        spare = next(model for model in models if model is not None)
+        whose = [spare if model is None else model for model in models]
         self.names: dict[str, str] = {}
         """Name in the models → name here."""
-        for name, parameter in there[0].named_parameters():
-            stacked = _stacked(dict(model.named_parameters())[name] for model in whose).to(device)
+        parameters = [dict(model.named_parameters()) for model in whose]
+        for name, parameter in spare.named_parameters():
+            stacked = _stacked(own[name] for own in parameters).to(device)
             self.register_parameter(self._named(name), nn.Parameter(stacked, requires_grad=parameter.requires_grad))
-        for name, _ in there[0].named_buffers():
-            self.register_buffer(
-                self._named(name), _stacked(dict(model.named_buffers())[name] for model in whose).to(device)
-            )
+        buffers = [dict(model.named_buffers()) for model in whose]
+        for name, _ in spare.named_buffers():
+            self.register_buffer(self._named(name), _stacked(own[name] for own in buffers).to(device))
 
     def _named(self, name: str) -> str:
         self.names[name] = name.replace(".", "/")
@@ -78,7 +78,7 @@ class Rows(nn.Module):
 class Forward:
     """What every row's model makes of its own batch."""
 
-    def __init__(self, template: nn.Module, objective: Objective, rows: Rows) -> None:
+    def __init__(self, template: nn.Module, objective: Objective, rows: StackedModels) -> None:
         """Take a model of that shape, whose own values do not matter, as it computes in a stacked training."""
         self._computes = _Computes(template, objective)
         self._tensors = {f"model.{name}": tensor for name, tensor in rows.tensors.items()}
