@@ -9,7 +9,6 @@ import torch
 from benchmarks.gpu.machine import Busy
 from benchmarks.gpu.row import Row
 from benchmarks.gpu.runs import Pace, Setting, experiment, worked
-from lotteryfl.common.experiment.experiment import Experiment
 
 SECONDS = 35.0
 
@@ -20,9 +19,6 @@ ROUNDS = 3
 
 def rows(setting: Setting) -> Iterator[Row]:
     """Run the same rounds with ever more clients to a model; the first, of which most is starting, does not count."""
-    if "engine" not in Experiment.model_fields:
-        yield Row("stacked clients", "not run: this version has no [engine]")
-        return
     examples, clients = (20, 4) if setting.quick else (100, CLIENTS)
     for stacked in STACKED[:2] if setting.quick else STACKED:
         of = experiment(
