@@ -75,7 +75,7 @@ class RoundLoop:
 
     async def fail(self, reason: str) -> None:
         """End the run, unless it has ended, when no worker is left to be told."""
-        await self._served.call_alone(self._coordinator.fail, reason)
+        await self._served.call(self._coordinator.fail, reason)
         for worker_id in await self._served.call(self._coordinator.alive_workers):
             self._served.departed.add(worker_id)
         self._served.announce()
@@ -93,7 +93,7 @@ class RoundLoop:
             served.announce()
         elif step is Step.COMMIT:
             closed = await served.call(coordinator.closed_round)
-            unneeded = await served.call_alone(coordinator.commit, await asyncio.to_thread(closed.conclude))
+            unneeded = await served.call(coordinator.commit, await asyncio.to_thread(closed.conclude))
             self._uploads.forget_cut()
             arrived = served.arrived.listen()
             served.announce()

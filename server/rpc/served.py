@@ -1,15 +1,15 @@
 """A run while it is served: its coordinator in a thread of its own, and what those who serve it tell each other."""
 
+import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from lotteryfl.server.rounds.coordinator import Coordinator
 from lotteryfl.server.rounds.recent import Recent
 from lotteryfl.server.rpc.bell import Bell
-from lotteryfl.server.rpc.visits import Visits
 from lotteryfl.server.store.rundir import RunDirectory
 
 P = ParamSpec("P")
@@ -35,7 +35,7 @@ class ServedRun:
         """
         self.run = run
         self.coordinator = Coordinator(run)
-        self._visits = Visits(run.database.together)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="coordinator")
         self.work = Bell()
         """Rings when there may be new work, or the run has ended: for the workers that wait."""
         self.changed = Bell()
@@ -49,19 +49,16 @@ class ServedRun:
         self._storage_error: OSError | sqlite3.Error | None = None
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run one of the coordinator's functions in its thread; what it wrote is on disk when it is answered."""
-        return await self._visits.call(partial(function, *args, **kwargs))
-
-    async def call_alone(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run one that changes what is looked at without being asked for, such as the run's state."""
-        return await self._visits.call(partial(function, *args, **kwargs), alone=True)
+        """Run one of the coordinator's functions in its thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: function(*args, **kwargs))
 
     def post(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Have one of the coordinator's functions run in its thread, before all that is asked of it from now on.
 
         Nobody waits for it: it is one that only takes note.
         """
-        self._visits.post(partial(function, *args, **kwargs))
+        self._thread.submit(function, *args, **kwargs)
 
     def announce(self) -> None:
         """Wake everyone: there may be new work, or the run has ended."""

@@ -15,7 +15,7 @@ from lotteryfl.server.store.assignments import AssignmentId, Standing
 from lotteryfl.server.store.rundb.measures import score_column
 from lotteryfl.server.store.rundb.migrations import RUN_DB, Versions, has_only_tables, version_of
 from lotteryfl.server.store.rundb.rows import AssignmentRow, ClientRow, Received, ResultRow, Spent
-from lotteryfl.server.store.rundb.transaction import together, transaction
+from lotteryfl.server.store.rundb.transaction import transaction
 
 _PHASES: dict[str, Literal["validation", "downloaded", "personalised", "global_test", "shared_model"]] = {
     "validation": "validation",
@@ -96,10 +96,6 @@ class Database:
     def transaction(self) -> AbstractContextManager[None]:
         """All of the block's changes reach the disk, or none."""
         return transaction(self._connection)
-
-    def together(self) -> AbstractContextManager[None]:
-        """The block's transactions wait for the disk once, at its end: before that nobody may be told of them."""
-        return together(self._connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -62,40 +62,6 @@ def test_a_transaction_is_whole_or_nothing(database: Database) -> None:
     assert database.get("state") == "running"
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_transactions_together_are_each_whole_and_wait_for_the_disk_with_one_more(
-    tmp_path: Path, database: Database, fails: bool
-) -> None:
-    """The last commit is one that waits, and it is written: SQLite then syncs the log with all that stands before."""
-    log, sizes = tmp_path / "run.db-wal", []
-
-    def work() -> None:
-        with database.together():
-            for key in ("state", "reason"):
-                with database.transaction():
-                    database.put(key, "new")
-            sizes.append(log.stat().st_size)
-            if fails:
-                raise InterruptedError
-
-    if fails:
-        with pytest.raises(InterruptedError):
-            work()
-    else:
-        work()
-    assert (database.get("state"), database.get("reason")) == ("new", "new")
-    assert log.stat().st_size > sizes[0]
-    assert database.select("PRAGMA synchronous").fetchone() == (2,)  # FULL
-    assert database.select("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-
-
-def test_where_nothing_was_written_together_nothing_waits_for_the_disk(tmp_path: Path, database: Database) -> None:
-    size = (tmp_path / "run.db-wal").stat().st_size
-    with database.together():
-        database.get("state")
-    assert (tmp_path / "run.db-wal").stat().st_size == size
-
-
 def test_a_transaction_that_cannot_be_committed_leaves_the_database_usable(tmp_path: Path, database: Database) -> None:
     def found_out_by_the_commit() -> None:
         with database.transaction():
