@@ -15,7 +15,7 @@ from lotteryfl.common.accelerators import device_memory
 _TOGETHER = 16 << 20
 """Bytes that are copied together, at most; a tensor that is larger goes by itself."""
 
-_PINNED = 256 << 20
+_PINNED = 64 << 20
 """Bytes of the largest tensor, a batch, that goes through pinned memory."""
 
 
@@ -23,7 +23,8 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """Return a tensor on a device; what comes from the host is on its way there, and used in its turn."""
     if device.type != "cuda" or tensor.device.type != "cpu" or tensor.nbytes > _PINNED:
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    # What is pinned already is somebody's, who may write into it before the copy has been made.
+    return tensor.pin_memory().to(device, non_blocking=not tensor.is_pinned())
 
 
 def to_device(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ from lotteryfl.common.memory.bounds import Bound, device_bound
 from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.common.tasks.parts import is_in_memory
 from lotteryfl.common.training.structure import Rows, mapped, tensors_in
-from lotteryfl.common.transfer import sent
 
 
 class KeptData:
@@ -107,7 +106,7 @@ def _size(data: ClientData) -> int | None:
 
 
 def _moved(part: Dataset[Any], device: torch.device) -> Dataset[Any]:
-    content = mapped(lambda tensor: sent(tensor, device), _content(part))
+    content = mapped(lambda tensor: tensor.to(device), _content(part))
     return TensorDataset(*content) if isinstance(part, TensorDataset) else Rows(content)
 
 

@@ -17,6 +17,9 @@ from lotteryfl.common.tensors.file import check_bool
 from lotteryfl.common.tensors.layout import ALIGNMENT, LENGTH_BYTES, data_start, read_layout
 from lotteryfl.common.text import quoted
 
+_NOTHING = (0, np.empty(0, np.uint8))
+"""Bytes that are held, from an offset on: none."""
+
 _MOST_KINDS = 64
 """Lists of names that are held once for all files that have them."""
 
@@ -27,7 +30,7 @@ class PartFile:
     Args:
         path: of the file, which must not change meanwhile.
         what: names it in errors that others are to read; without, it is the path.
-        ahead: bytes that are read and held where fewer are asked for: what is read next lies behind them.
+        ahead: bytes that are read where fewer are asked for, as what is read next lies behind them; no more are held.
 
     Raises:
         PayloadError: the file is not strictly a safetensors file.
@@ -37,7 +40,7 @@ class PartFile:
     def __init__(self, path: Path, what: str = "", ahead: int = 0) -> None:
         self._path = path
         self._ahead = ahead
-        self._held = (0, np.empty(0, np.uint8))  # bytes from an offset on
+        self._held = _NOTHING
         self._what = what or str(path)
         with _opened(path) as file:
             size = os.fstat(file).st_size
@@ -87,8 +90,7 @@ class PartFile:
         if not (first <= start and end <= first + held.size):
             first = start - (start % ALIGNMENT if self._ahead else 0)  # whatever lies behind is aligned in memory too
             held = self._read(name, first, min(max(end, first + self._ahead), int(self._ends[-1])))
-            if self._ahead:
-                self._held = first, held
+            self._held = (first, held) if held.size <= self._ahead else _NOTHING
         return held[start - first : end - first]
 
     def _read(self, name: str, start: int, end: int) -> npt.NDArray[np.uint8]:

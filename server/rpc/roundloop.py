@@ -3,7 +3,8 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from lotteryfl.common.errors import LotteryFLError
@@ -47,6 +48,7 @@ class RoundLoop:
         self._uploads = uploads
         self._show = show
         self._next_show = 0.0
+        self._removal: asyncio.Task[None] | None = None
 
     @property
     def number(self) -> int:
@@ -60,8 +62,11 @@ class RoundLoop:
             LotteryFLError: the run failed; the reason is its message.
         """
         try:
-            while await self._step():
-                pass
+            try:
+                while await self._step():
+                    pass
+            finally:
+                await self._removed()
         except (OSError, sqlite3.Error) as error:
             raise LotteryFLError(
                 f"{self._served.run.path}: {error}; nothing that was accepted is lost: see to it and start again"
@@ -92,16 +97,27 @@ class RoundLoop:
         elif step is Step.OFFER:
             served.announce()
         elif step is Step.COMMIT:
+            await self._removed()
             closed = await served.call(coordinator.closed_round)
             unneeded = await served.call(coordinator.commit, await asyncio.to_thread(closed.conclude))
             self._uploads.forget_cut()
             arrived = served.arrived.listen()
             served.announce()
             self._next_show = 0.0  # every round is shown
-            if coordinator.state == "running":  # a disk that deletes large files lets those wait who lease
-                await wait_for(arrived, _SHOW_SECONDS)
-            await asyncio.to_thread(served.run.remove, unneeded)
+            self._removal = asyncio.create_task(self._remove(unneeded, arrived))
         return step is not Step.ENDED
+
+    async def _remove(self, unneeded: Sequence[Path], arrived: asyncio.Event) -> None:
+        """Delete what a round has left without use once workers are at work: who leases would wait for the disk."""
+        if self._coordinator.state == "running":
+            await wait_for(arrived, _SHOW_SECONDS)
+        await asyncio.to_thread(self._served.run.remove, unneeded)
+
+    async def _removed(self) -> None:
+        """Wait until what was to be deleted is; raises what that has raised."""
+        removal, self._removal = self._removal, None
+        if removal is not None:
+            await removal
 
     def _look(self) -> _Look:
         """Take the run a step on, in the coordinator's thread; all in one visit there."""

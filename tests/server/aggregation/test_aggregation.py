@@ -23,7 +23,7 @@ from lotteryfl.common.wire.payload import mask_tensors
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.server.aggregation.aggregate import Combination, aggregate
 from lotteryfl.server.aggregation.maskfile import MaskFile
-from lotteryfl.server.aggregation.update import Update
+from lotteryfl.server.aggregation.update import Update, ahead_of_each
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
@@ -268,6 +268,25 @@ def test_memory_does_not_grow_with_the_number_of_clients(wire_dtype: WireDtype) 
     peak(2)
     assert peak(2) > BLOCK * 8
     assert peak(40) < peak(2) + BLOCK
+
+
+def test_files_of_many_clients_are_held_in_no_more_memory_than_is_read_ahead_of_them(tmp_path: Path) -> None:
+    table = TensorTable((TensorSpec("weight", torch.float32, (BLOCK,), "parameter", prunable=False),))
+    entries = WireFormat(table, "float32").pack({"weight": torch.ones(BLOCK)}, {})
+    save(tmp_path / "result", entries)
+
+    def peak(count: int) -> int:
+        ahead = ahead_of_each(count)
+        updates = [Update(client, 1, {}, PartFile(tmp_path / "result", ahead=ahead)) for client in range(count)]
+        tracemalloc.start()  # numpy tells it of its arrays
+        for _ in aggregate(table, {"weight": torch.zeros(BLOCK)}, updates):
+            pass
+        largest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return largest
+
+    peak(2)
+    assert peak(100) < peak(2) + 4 * BLOCK
 
 
 def test_nothing_that_was_given_is_changed_or_shared() -> None:
