@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
-from lotteryfl.common.accelerators import DeviceMemory, device_memory
+from lotteryfl.common.accelerators import DeviceMemory, device_memory, is_accelerator
 from lotteryfl.common.memory.bounds import Bound, device_bound
 from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.common.tasks.parts import is_in_memory
@@ -30,7 +30,7 @@ class KeptData:
         """
         self._task = task
         self._device = device
-        self._most = most
+        self._most = most if most is not None or is_accelerator(device) else 0
         self._taken = 0
         self._kept: OrderedDict[int, ClientData] = OrderedDict()
         self.nbytes = 0

@@ -40,7 +40,7 @@ def test_pinned_workers_get_their_own_clients_only(
     tmp_path: Path, start: Start, work: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
     """While it runs, both kinds of `status` say who does what."""
-    path = write()
+    path = write(round={"leases": 1})
     serve = start("--verbose", "serve", path, "--listen", "127.0.0.1:0", "--run-dir", "run")
     address = serve.said(LISTENING)[1]
     low = work(address, "low", "--clients=0-1")
@@ -73,7 +73,7 @@ def test_pinned_workers_get_their_own_clients_only(
 def test_a_killed_workers_assignment_goes_to_one_that_waits(
     tmp_path: Path, start: Start, work: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
-    path = write(clients=2, clients_per_round=2, round={"lease": 6.0})
+    path = write(clients=2, clients_per_round=2, round={"lease": 6.0, "leases": 1})
     serve = start("serve", path, "--listen", "127.0.0.1:0", "--run-dir", "run")
     address = serve.said(LISTENING)[1]
     victim = work(address, "victim")

@@ -81,7 +81,18 @@ def test_a_run_by_tokens_tells_nobody_the_token(
     own = credentials.options("coordinator")[:2]
     address = f"127.0.0.1:{free_port()}"
     coordinator = start(
-        *("--verbose", "serve", write(), "--listen", address, "--run-dir", "run", "--tokens", "tokens.toml", *own),
+        *(
+            "--verbose",
+            "serve",
+            write(round={"leases": 1}),
+            "--listen",
+            address,
+            "--run-dir",
+            "run",
+            "--tokens",
+            "tokens.toml",
+            *own,
+        ),
         env=gate.env,
     )
     coordinator.said("listening at")

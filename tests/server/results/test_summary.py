@@ -97,7 +97,7 @@ def test_the_directory_alone_says_what_the_coordinator_says(drive: Drive) -> Non
         live = bench.coordinator.status()
         live.workers = 0  # only the coordinator knows who is alive
         for each in (status, live):
-            for name in ("waits", "heard", "goes_on"):  # and who was heard of when
+            for name in ("waits", "heard", "goes_on", "machines", "devices"):  # when it was heard of, and what it is
                 each.ClearField(name)
         return status, live
 
