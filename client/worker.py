@@ -1,5 +1,6 @@
 """The worker's loop: register, fetch an assignment, do it, return the result, until the run is over."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -19,7 +20,7 @@ from lotteryfl.client.fetching import Fetching
 from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, LeaseLostError, Leases
 from lotteryfl.client.limits import Limits, coordinators_task
-from lotteryfl.client.overseer import Overseer
+from lotteryfl.client.overseer import DoneWithError, Overseer
 from lotteryfl.client.returning import Returning, note_lost
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
@@ -99,9 +100,9 @@ class Worker:
         Raises:
             LotteryFLError: the run failed, the coordinator cannot be reached, or this worker cannot take part.
         """
-        while not self._took_part():
-            _log.info("%s: the run's experiment is another now, this worker begins anew", self._settings.name)
-        if not self._overseer.is_done_with:
+        with contextlib.suppress(DoneWithError):
+            while not self._took_part():
+                _log.info("%s: the run's experiment is another now, this worker begins anew", self._settings.name)
             _log.info("%s: the run has finished", self._settings.name)
 
     def _took_part(self) -> bool:
@@ -123,8 +124,6 @@ class Worker:
             # What has not been begun was not what made it leave.
             self._leave(str(error) or type(error).__name__, told_to_stop=not self._leases.is_at_work)
             raise
-        if self._overseer.is_done_with:
-            self._leave("fewer workers do here", told_to_stop=True)
         return True
 
     def _take_part(self, registration: pb.RegisterReply) -> None:
@@ -154,9 +153,15 @@ class Worker:
             self._short_of_memory,
         )
         with pulse, self._returning, fetching:
-            while (begun := leases.begin()) and not self._overseer.is_done_with:
+            self._overseer.on_done_with(self._leave_soon)
+            while begun := leases.begin():
                 if not self._work(begun):
                     self._runner.free()  # not before: until its error is dropped, what it worked with is in use
+
+    def _leave_soon(self) -> None:
+        """Leave once what has been begun is returned: the overseer has enough workers without this one."""
+        self._leases.no_more(DoneWithError())
+        _log.info("%s: leaves when it has nothing under work", self._settings.name)
 
     def _hold_one(self, excess: str) -> None:
         """Have one assignment at a time from now on."""
