@@ -120,6 +120,11 @@ class Leases:
                 self._held = [lease for lease in self._held if lease.has_begun]
             self._changed.notify_all()
 
+    @property
+    def gathering(self) -> object:
+        """The stack of which more come next; None: of none."""
+        return self._gathering
+
     # -- who works
 
     def begin(self) -> list[Lease]:
@@ -174,6 +179,10 @@ class Leases:
         """Return them, in the order in which they were given."""
         with self._changed:
             return list(self._held)
+
+    def has_beside(self, group: object) -> bool:
+        """Tell whether anything is in hand that is not of a group."""
+        return any(lease.group != group for lease in self.all())
 
     def lose(self, ids: Collection[str]) -> None:
         """Lose some to others: what is under work ends at its next step, what was not begun is gone at once."""

@@ -174,14 +174,18 @@ class Worker:
             )
 
     def _short_of_memory(self, arriving: str, error: Exception) -> None:
-        """Hand back what arrived when memory ran out, and do with less: first without the next assignment."""
+        """Hand back what arrived when memory ran out, and do with less."""
         told = "memory ran out while it arrived"
-        if self._leases.most > 1 and self._leases.all():
+        self._do_with_less(error, self._leases.gathering)
+        if arriving:
+            self._returning.hand_back(arriving, f"{told}: {first_line(error)}", f"{told}: {type(error).__name__}")
+
+    def _do_with_less(self, error: Exception, group: object) -> None:
+        """After memory ran out for a group, do without the next assignment beside it, or else tell the overseer."""
+        if self._leases.most > 1 and self._leases.has_beside(group):
             self._hold_one(f"more than there is: {first_line(error)}")
         else:
             self._overseer.short_of_memory()
-        if arriving:
-            self._returning.hand_back(arriving, f"{told}: {first_line(error)}", f"{told}: {type(error).__name__}")
 
     def _register(self) -> pb.RegisterReply:
         held = self._settings.clients
@@ -261,10 +265,10 @@ class Worker:
     def _work(self, leases: Sequence[Lease]) -> bool:
         """Do the work under a lease, or under those of a stack; False: some of it has come to nothing."""
         found = self._followed(leases)
+        if short := next((outcome for outcome in found if isinstance(outcome, ShortOfMemoryError)), None):
+            self._do_with_less(short, leases[0].group)
         for lease, outcome in zip(leases, found, strict=True):
             self._settle(lease, outcome)
-        if any(isinstance(outcome, ShortOfMemoryError) for outcome in found):
-            self._overseer.short_of_memory()
         return all(isinstance(outcome, Outcome) for outcome in found)
 
     def _followed(self, leases: Sequence[Lease]) -> Sequence[Outcome | ClientError | PayloadError | None]:

@@ -1,33 +1,12 @@
 """A worker that its parent has enough of: it leaves by itself, and nothing that it did is lost."""
 
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-
-import pytest
-
 from lotteryfl.running.parent import LEAVE
 from lotteryfl.server.store.rundir import inspected
+from tests.integration.devices.conftest import Child
 from tests.support.coordinatorthread import CoordinatorThread
-from tests.support.processes import Gate, Process
-from tests.support.runs import Coordinate, Start, Write
+from tests.support.processes import Gate
+from tests.support.runs import Coordinate, Write
 from tests.support.waiting import PROMPT, until
-
-Child = Callable[[CoordinatorThread], tuple[Process, socket.socket]]
-
-
-@pytest.fixture
-def child(start: Start, gate: Gate) -> Iterator[Child]:
-    """Start a worker as the only one of this process, and return it with our end of the line."""
-    with ExitStack() as stack:
-
-        def child_(server: CoordinatorThread) -> tuple[Process, socket.socket]:
-            ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
-            arguments = (f"--coordinator={server.address}", f"--task={server.task}", f"--parent={theirs.fileno()}")
-            worker = start("work", *arguments, env=gate.env, descriptors=(theirs.fileno(),))
-            return worker, ours
-
-        yield child_
 
 
 def states(server: CoordinatorThread) -> dict[int, tuple[str, int, int]]:
