@@ -199,8 +199,16 @@ class Connection:
             raise PayloadError(f"{what}: what the coordinator sent has the digest {found[:12]}")
         return content
 
-    def submit(self, result: pb.Result, payload: Payload) -> pb.SubmitReply:
-        """Send a result; a new stream for every try, from where the coordinator has lost the one before."""
+    def submit(
+        self, result: pb.Result, payload: Payload, is_lost: Callable[[], bool] = lambda: False
+    ) -> pb.SubmitReply:
+        """Send a result; a new stream for every try, from where the coordinator has lost the one before.
+
+        Args:
+            result: the header.
+            payload: what comes after it.
+            is_lost: tells whether nobody wants it any more, so that it is not tried again.
+        """
         tried = False
 
         def send() -> pb.SubmitReply:
@@ -216,7 +224,7 @@ class Connection:
             fault("ack-received")
             return reply
 
-        return self._retried(send)
+        return self._retried(send, is_lost=is_lost)
 
     def hand_back(self, result: pb.Result) -> None:
         """Send a failure, once: if it does not arrive, the lease expires by itself.
@@ -245,7 +253,12 @@ class Connection:
         except grpc.RpcError as error:
             raise self._explained(error) from error
 
-    def _retried(self, call: Callable[[], T], missing: type[LotteryFLError] = NotRegisteredError) -> T:
+    def _retried(
+        self,
+        call: Callable[[], T],
+        missing: type[LotteryFLError] = NotRegisteredError,
+        is_lost: Callable[[], bool] = lambda: False,
+    ) -> T:
         down_since, under_way = 0.0, self._under_way
 
         def attempt() -> T:
@@ -269,7 +282,7 @@ class Connection:
                 _log.warning("%s; trying again for %g s", self._explained(error), self._patience)
 
         retrying = Retrying(
-            retry=retry_if_exception(lambda error: _is_transient(error) and not under_way.is_cancelled),
+            retry=retry_if_exception(lambda error: _is_transient(error) and not (under_way.is_cancelled or is_lost())),
             wait=_pause,
             stop=out_of_patience,
             sleep=under_way.sleep,

@@ -107,6 +107,8 @@ class Fetching:
             return True
         if isinstance(fetched, pb.NoWork):
             self._leases.gathered()
+            if fetched.finished or fetched.failed:  # what is in hand is in vain
+                self._leases.lose([lease.id for lease in self._leases.all()])
             if fetched.failed:
                 raise LotteryFLError(f"the run failed: {fetched.reason}")
             return not fetched.finished

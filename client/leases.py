@@ -131,12 +131,13 @@ class Leases:
         """Wait for the next one to be worked on, or those of the next stack; none: the run has finished.
 
         Raises:
-            BaseException: why no more come, when all that was begun is returned; or why nothing can be returned.
+            BaseException: why no more come, when all that was begun is returned; or why nothing can be returned, where
+                that was not for the same.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._failure or self._next() or (self._is_over and not self._held))
             if self._failure is not None:
-                raise self._failure
+                raise self._last_word or self._failure
             leases = self._next()
             for lease in leases:
                 lease.has_begun = True
