@@ -125,6 +125,7 @@ class Connection:
         place: Place = new_tensor,
         check: Callable[[pb.Assignment], None] = lambda _: None,
         held: Callable[[], Collection[str]] = tuple,
+        wait_seconds: float = POLL_SECONDS,
     ) -> tuple[pb.Assignment, dict[str, Tensor]] | pb.NoWork:
         """Wait for work, and fetch its payload's entries.
 
@@ -135,6 +136,7 @@ class Connection:
             check: is asked before anything of an assignment is received, and may refuse it by an exception, which
                 passes through.
             held: gives the ids of the assignments that are here already.
+            wait_seconds: for how long to wait at most.
 
         Raises:
             NotRegisteredError: the coordinator was started anew.
@@ -145,7 +147,7 @@ class Connection:
         def fetch() -> tuple[pb.Assignment, dict[str, Tensor]] | pb.NoWork:
             request = pb.FetchAssignmentRequest(
                 worker_id=worker_id,
-                wait_seconds=POLL_SECONDS,
+                wait_seconds=wait_seconds,
                 assignment_id=download.what,
                 offset=download.received,
                 held=held(),
