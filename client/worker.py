@@ -18,8 +18,8 @@ from lotteryfl.client.blobs import Content
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.fetching import Fetching
 from lotteryfl.client.heartbeat import Heartbeat
-from lotteryfl.client.leases import Lease, LeaseLostError, Leases
-from lotteryfl.client.limits import Limits, coordinators_task
+from lotteryfl.client.leases import Lease, LeaseLostError, Leases, group_of
+from lotteryfl.client.limits import Limits, check_place, coordinators_task
 from lotteryfl.client.overseer import DoneWithError, Overseer
 from lotteryfl.client.returning import Returning, note_lost
 from lotteryfl.client.work.assignment import AssignmentRunner
@@ -312,6 +312,7 @@ class Worker:
             if self._has_changed:
                 raise _changed()
         self._settings.limits.check_assignment(assignment, self._experiment, self._settings.clients)
+        check_place(assignment, (lease.assignment for lease in self._leases.not_begun(group_of(assignment))))
 
     def _told(self, error: ClientError | PayloadError) -> str:
         settings, privacy = self._settings, self._experiment.privacy
