@@ -125,6 +125,7 @@ class Connection:
         place: Place = new_tensor,
         check: Callable[[pb.Assignment], None] = lambda _: None,
         held: Callable[[], Collection[str]] = tuple,
+        wait_seconds: float = POLL_SECONDS,
     ) -> tuple[pb.Assignment, dict[str, Tensor]] | pb.NoWork:
         """Wait for work, and fetch its payload's entries.
 
@@ -135,6 +136,7 @@ class Connection:
             check: is asked before anything of an assignment is received, and may refuse it by an exception, which
                 passes through.
             held: gives the ids of the assignments that are here already.
+            wait_seconds: for how long to wait at most.
 
         Raises:
             NotRegisteredError: the coordinator was started anew.
@@ -145,7 +147,7 @@ class Connection:
         def fetch() -> tuple[pb.Assignment, dict[str, Tensor]] | pb.NoWork:
             request = pb.FetchAssignmentRequest(
                 worker_id=worker_id,
-                wait_seconds=POLL_SECONDS,
+                wait_seconds=wait_seconds,
                 assignment_id=download.what,
                 offset=download.received,
                 held=held(),
@@ -199,8 +201,16 @@ class Connection:
             raise PayloadError(f"{what}: what the coordinator sent has the digest {found[:12]}")
         return content
 
-    def submit(self, result: pb.Result, payload: Payload) -> pb.SubmitReply:
-        """Send a result; a new stream for every try, from where the coordinator has lost the one before."""
+    def submit(
+        self, result: pb.Result, payload: Payload, is_lost: Callable[[], bool] = lambda: False
+    ) -> pb.SubmitReply:
+        """Send a result; a new stream for every try, from where the coordinator has lost the one before.
+
+        Args:
+            result: the header.
+            payload: what comes after it.
+            is_lost: tells whether nobody wants it any more, so that it is not tried again.
+        """
         tried = False
 
         def send() -> pb.SubmitReply:
@@ -216,7 +226,7 @@ class Connection:
             fault("ack-received")
             return reply
 
-        return self._retried(send)
+        return self._retried(send, is_lost=is_lost)
 
     def hand_back(self, result: pb.Result) -> None:
         """Send a failure, once: if it does not arrive, the lease expires by itself.
@@ -245,7 +255,12 @@ class Connection:
         except grpc.RpcError as error:
             raise self._explained(error) from error
 
-    def _retried(self, call: Callable[[], T], missing: type[LotteryFLError] = NotRegisteredError) -> T:
+    def _retried(
+        self,
+        call: Callable[[], T],
+        missing: type[LotteryFLError] = NotRegisteredError,
+        is_lost: Callable[[], bool] = lambda: False,
+    ) -> T:
         down_since, under_way = 0.0, self._under_way
 
         def attempt() -> T:
@@ -269,7 +284,7 @@ class Connection:
                 _log.warning("%s; trying again for %g s", self._explained(error), self._patience)
 
         retrying = Retrying(
-            retry=retry_if_exception(lambda error: _is_transient(error) and not under_way.is_cancelled),
+            retry=retry_if_exception(lambda error: _is_transient(error) and not (under_way.is_cancelled or is_lost())),
             wait=_pause,
             stop=out_of_patience,
             sleep=under_way.sleep,

@@ -14,7 +14,7 @@ from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.faults import fault
 from lotteryfl.common.memory.shortage import is_out_of_memory
 from lotteryfl.common.names import WorkerId
-from lotteryfl.common.security.channel import GOODBYE_SECONDS
+from lotteryfl.common.security.channel import GOODBYE_SECONDS, POLL_SECONDS
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
@@ -101,12 +101,15 @@ class Fetching:
                 workplace.place,
                 self._check_arriving,
                 lambda: [lease.id for lease in self._leases.all()],
+                POLL_SECONDS if self._leases.gathering is None else 0.0,  # what is there of a stack waits for the rest
             )
         except NotRegisteredError:
             self._register()
             return True
         if isinstance(fetched, pb.NoWork):
             self._leases.gathered()
+            if fetched.finished or fetched.failed:  # what is in hand is in vain
+                self._leases.lose([lease.id for lease in self._leases.all()])
             if fetched.failed:
                 raise LotteryFLError(f"the run failed: {fetched.reason}")
             return not fetched.finished

@@ -26,9 +26,7 @@ class Lease:
         """
         self.id = assignment.assignment_id
         self.assignment = assignment
-        stack = assignment.stack
-        self.group: object = (assignment.round, stack.first) if assignment.HasField("stack") else self.id
-        """What is worked on at once: a stack, or it alone."""
+        self.group = group_of(assignment)
         self.has_begun = False
         self._ready: Ready | None = ready
         self._lost = threading.Event()
@@ -66,6 +64,11 @@ class Lease:
         return progress
 
 
+def group_of(assignment: pb.Assignment) -> object:
+    """Return what is worked on at once: a stack, or an assignment alone."""
+    return (assignment.round, assignment.stack.first) if assignment.HasField("stack") else assignment.assignment_id
+
+
 class Leases:
     """The leases of one worker: one thread fetches, one works on them in their order, one returns."""
 
@@ -92,7 +95,7 @@ class Leases:
         return self._gathering is not None or len({lease.group for lease in self._held}) < self.most
 
     def add(self, lease: Lease, *, more: bool = False) -> None:
-        """Take one in hand, unless nothing is wanted any more.
+        """Take one in hand, unless nothing is wanted any more; an older attempt of its client in its stack is lost.
 
         Args:
             lease: which.
@@ -100,7 +103,9 @@ class Leases:
         """
         with self._changed:
             if not self._is_over:
-                self._held.append(lease)
+                client = lease.assignment.client
+                older = [each for each in self.not_begun(lease.group) if each.assignment.client == client]
+                self._held = [*(each for each in self._held if each not in older), lease]
                 self._gathering = lease.group if more else None
             self._changed.notify_all()
 
@@ -120,18 +125,24 @@ class Leases:
                 self._held = [lease for lease in self._held if lease.has_begun]
             self._changed.notify_all()
 
+    @property
+    def gathering(self) -> object:
+        """The stack of which more come next; None: of none."""
+        return self._gathering
+
     # -- who works
 
     def begin(self) -> list[Lease]:
         """Wait for the next one to be worked on, or those of the next stack; none: the run has finished.
 
         Raises:
-            BaseException: why no more come, when all that was begun is returned; or why nothing can be returned.
+            BaseException: why no more come, when all that was begun is returned; or why nothing can be returned, where
+                that was not for the same.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._failure or self._next() or (self._is_over and not self._held))
             if self._failure is not None:
-                raise self._failure
+                raise self._last_word or self._failure
             leases = self._next()
             for lease in leases:
                 lease.has_begun = True
@@ -174,6 +185,14 @@ class Leases:
         """Return them, in the order in which they were given."""
         with self._changed:
             return list(self._held)
+
+    def not_begun(self, group: object) -> list[Lease]:
+        """Return those of a group that are not begun, and will be together."""
+        return [lease for lease in self.all() if lease.group == group and not lease.has_begun]
+
+    def has_beside(self, group: object) -> bool:
+        """Tell whether anything is in hand that is not of a group."""
+        return any(lease.group != group for lease in self.all())
 
     def lose(self, ids: Collection[str]) -> None:
         """Lose some to others: what is under work ends at its next step, what was not begun is gone at once."""

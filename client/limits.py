@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -123,11 +123,8 @@ class Limits:
                 raise _refused(name, digest, "64 hexadecimal digits, or none")
         if assignment.plan.measure_shared and not assignment.base_digest:
             raise _refused("base_digest", "", "that of the model that its plan measures")
-        stack, most = assignment.stack, experiment.engine.stacked
-        if assignment.HasField("stack") and not stack.row < stack.rows <= most:
-            raise _refused(
-                "stack", f"row {stack.row} of {stack.rows}", f"one of at most {most}, as engine.stacked says"
-            )
+        if assignment.HasField("stack"):
+            _check_stack(assignment.stack, experiment.engine.stacked)
         self._check_plan(assignment.plan)
 
     def _check_plan(self, plan: pb.Plan) -> None:
@@ -155,6 +152,20 @@ class Limits:
             raise _refused("plan.train.steps", train.steps, f"at most {most}, {_STEPS} for each of --max-epochs")
 
 
+def check_place(assignment: pb.Assignment, others: Iterable[pb.Assignment]) -> None:
+    """Check the place of an assignment in its stack beside those of others, which are worked on with it.
+
+    Raises:
+        RefusedError: another client has it, or theirs is a stack of another size.
+    """
+    stack = assignment.stack
+    for other in others:
+        if stack.rows != other.stack.rows:
+            raise _refused("stack", f"{stack.rows} rows", f"{other.stack.rows}, as for {other.assignment_id}")
+        if stack.row == other.stack.row and assignment.client != other.client:
+            raise _refused("stack", f"row {stack.row}", f"another than that of {other.assignment_id}")
+
+
 def coordinators_task(reply: pb.RegisterReply) -> SourceVersion:
     """Return the version of the coordinator's task, as far as a registration was answered with it.
 
@@ -165,6 +176,13 @@ def coordinators_task(reply: pb.RegisterReply) -> SourceVersion:
         return SourceVersion.from_json(reply.task_version_json)
     except ValueError:
         raise _refused("task_version_json", reply.task_version_json, "digests of files, by their names") from None
+
+
+def _check_stack(stack: pb.Stack, most: int) -> None:
+    if not stack.row < stack.rows <= most:
+        raise _refused("stack", f"row {stack.row} of {stack.rows}", f"one of at most {most}, as engine.stacked says")
+    if stack.more >= stack.rows:
+        raise _refused("stack.more", stack.more, f"less than its {stack.rows} rows")
 
 
 def _check_fields(message: Message, name: str) -> None:

@@ -1,6 +1,16 @@
 """Whoever has started a worker as one of several, as far as the worker knows of them."""
 
+from collections.abc import Callable
+
+from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.memory.peak import Peak
+
+
+class DoneWithError(LotteryFLError):
+    """The overseer has enough workers without this one: it leaves once it has nothing under work."""
+
+    def __init__(self) -> None:
+        super().__init__("fewer workers do here")
 
 
 class Overseer:
@@ -15,7 +25,5 @@ class Overseer:
     def short_of_memory(self) -> None:
         """Hear that an assignment went back because there was not the memory that it takes."""
 
-    @property
-    def is_done_with(self) -> bool:
-        """Whether the worker is to leave once it has nothing under work."""
-        return False
+    def on_done_with(self, leave: Callable[[], object]) -> None:
+        """Have a function called, in any thread, when the worker is to leave; at once where that has been said."""

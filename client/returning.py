@@ -105,14 +105,10 @@ class Returning:
             self._leases.fail(error)
 
     def _return(self, lease: Lease, outcome: Outcome) -> None:
-        result = pb.Result(
-            worker_id=self._worker_id,
-            assignment_id=lease.id,
-            examples=outcome.examples,
-            metrics=outcome.metrics,
-            mask_digest=outcome.mask_digest,
-        )
-        reply = self._connection.submit(result, TensorStream(outcome.entries))
+        if (reply := self._submitted(lease, outcome)) is None:
+            note_lost(lease.id)
+            self._leases.end(lease)
+            return
         verdict = pb.SubmitReply.Verdict.Name(reply.verdict)
         if reply.verdict in (pb.SubmitReply.ACCEPTED, pb.SubmitReply.DUPLICATE):
             self._content.remember(outcome.mask_digest, outcome.masks)
@@ -123,6 +119,24 @@ class Returning:
             self._pulse.beat()
         self._leases.lose(reply.cancel)
         self._leases.end(lease)
+
+    def _submitted(self, lease: Lease, outcome: Outcome) -> pb.SubmitReply | None:
+        """Return the answer to a result; None: it was lost before there was one."""
+        if lease.is_lost:
+            return None
+        result = pb.Result(
+            worker_id=self._worker_id,
+            assignment_id=lease.id,
+            examples=outcome.examples,
+            metrics=outcome.metrics,
+            mask_digest=outcome.mask_digest,
+        )
+        try:
+            return self._connection.submit(result, TensorStream(outcome.entries), lambda: lease.is_lost)
+        except LotteryFLError:
+            if lease.is_lost:
+                return None
+            raise
 
 
 def note_lost(assignment_id: str) -> None:

@@ -1,5 +1,6 @@
 """The worker's loop: register, fetch an assignment, do it, return the result, until the run is over."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -17,9 +18,9 @@ from lotteryfl.client.blobs import Content
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.fetching import Fetching
 from lotteryfl.client.heartbeat import Heartbeat
-from lotteryfl.client.leases import Lease, LeaseLostError, Leases
-from lotteryfl.client.limits import Limits, coordinators_task
-from lotteryfl.client.overseer import Overseer
+from lotteryfl.client.leases import Lease, LeaseLostError, Leases, group_of
+from lotteryfl.client.limits import Limits, check_place, coordinators_task
+from lotteryfl.client.overseer import DoneWithError, Overseer
 from lotteryfl.client.returning import Returning, note_lost
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
@@ -99,9 +100,9 @@ class Worker:
         Raises:
             LotteryFLError: the run failed, the coordinator cannot be reached, or this worker cannot take part.
         """
-        while not self._took_part():
-            _log.info("%s: the run's experiment is another now, this worker begins anew", self._settings.name)
-        if not self._overseer.is_done_with:
+        with contextlib.suppress(DoneWithError):
+            while not self._took_part():
+                _log.info("%s: the run's experiment is another now, this worker begins anew", self._settings.name)
             _log.info("%s: the run has finished", self._settings.name)
 
     def _took_part(self) -> bool:
@@ -123,8 +124,6 @@ class Worker:
             # What has not been begun was not what made it leave.
             self._leave(str(error) or type(error).__name__, told_to_stop=not self._leases.is_at_work)
             raise
-        if self._overseer.is_done_with:
-            self._leave("fewer workers do here", told_to_stop=True)
         return True
 
     def _take_part(self, registration: pb.RegisterReply) -> None:
@@ -154,9 +153,15 @@ class Worker:
             self._short_of_memory,
         )
         with pulse, self._returning, fetching:
-            while (begun := leases.begin()) and not self._overseer.is_done_with:
+            self._overseer.on_done_with(self._leave_soon)
+            while begun := leases.begin():
                 if not self._work(begun):
                     self._runner.free()  # not before: until its error is dropped, what it worked with is in use
+
+    def _leave_soon(self) -> None:
+        """Leave once what has been begun is returned: the overseer has enough workers without this one."""
+        self._leases.no_more(DoneWithError())
+        _log.info("%s: leaves when it has nothing under work", self._settings.name)
 
     def _hold_one(self, excess: str) -> None:
         """Have one assignment at a time from now on."""
@@ -169,14 +174,18 @@ class Worker:
             )
 
     def _short_of_memory(self, arriving: str, error: Exception) -> None:
-        """Hand back what arrived when memory ran out, and do with less: first without the next assignment."""
+        """Hand back what arrived when memory ran out, and do with less."""
         told = "memory ran out while it arrived"
-        if self._leases.most > 1 and self._leases.all():
+        self._do_with_less(error, self._leases.gathering)
+        if arriving:
+            self._returning.hand_back(arriving, f"{told}: {first_line(error)}", f"{told}: {type(error).__name__}")
+
+    def _do_with_less(self, error: Exception, group: object) -> None:
+        """After memory ran out for a group, do without the next assignment beside it, or else tell the overseer."""
+        if self._leases.most > 1 and self._leases.has_beside(group):
             self._hold_one(f"more than there is: {first_line(error)}")
         else:
             self._overseer.short_of_memory()
-        if arriving:
-            self._returning.hand_back(arriving, f"{told}: {first_line(error)}", f"{told}: {type(error).__name__}")
 
     def _register(self) -> pb.RegisterReply:
         held = self._settings.clients
@@ -256,10 +265,10 @@ class Worker:
     def _work(self, leases: Sequence[Lease]) -> bool:
         """Do the work under a lease, or under those of a stack; False: some of it has come to nothing."""
         found = self._followed(leases)
+        if short := next((outcome for outcome in found if isinstance(outcome, ShortOfMemoryError)), None):
+            self._do_with_less(short, leases[0].group)
         for lease, outcome in zip(leases, found, strict=True):
             self._settle(lease, outcome)
-        if any(isinstance(outcome, ShortOfMemoryError) for outcome in found):
-            self._overseer.short_of_memory()
         return all(isinstance(outcome, Outcome) for outcome in found)
 
     def _followed(self, leases: Sequence[Lease]) -> Sequence[Outcome | ClientError | PayloadError | None]:
@@ -303,6 +312,7 @@ class Worker:
             if self._has_changed:
                 raise _changed()
         self._settings.limits.check_assignment(assignment, self._experiment, self._settings.clients)
+        check_place(assignment, (lease.assignment for lease in self._leases.not_begun(group_of(assignment))))
 
     def _told(self, error: ClientError | PayloadError) -> str:
         settings, privacy = self._settings, self._experiment.privacy

@@ -98,10 +98,13 @@ class DeviceWorkers(WorkerProcesses):
                 await self._come_to_its_number(place)
             if not self._watches:
                 raise LotteryFLError(f"no worker could be started: {', '.join(s.why for s in self._sizings.values())}")
-            async with asyncio.TaskGroup() as group:
-                numbers = group.create_task(self._keep_to_numbers())
-                ended = await self._all_ended()
-                numbers.cancel()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    numbers = group.create_task(self._keep_to_numbers())
+                    ended = await self._all_ended()
+                    numbers.cancel()
+            except ExceptionGroup as errors:  # of one task: the group says no more than its first
+                raise errors.exceptions[0] from None
         failed = {name: how for name, how in ended.items() if how.code and not self._children[name].leaves}
         if failed:
             error = LotteryFLError(f"not all workers ended well: {named_together(failed)}")
@@ -144,8 +147,8 @@ class DeviceWorkers(WorkerProcesses):
         child.leaves = True
         if child.is_registered and child.line is not None:
             child.line.write(f"{LEAVE}\n".encode())
-        elif self._processes[name].returncode is None:
-            self._processes[name].terminate()
+        elif (process := self._processes.get(name)) and process.returncode is None:  # else see `_start`
+            process.terminate()
 
     # -- one process
 

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 
 import torch
 
@@ -36,6 +37,7 @@ class Parent(Overseer):
         self._device = device
         self._speaking = threading.Lock()  # several threads of a worker do
         self._is_done_with = threading.Event()
+        self._leave: Callable[[], object] = lambda: None
         threading.Thread(target=self._listen, name="parent", daemon=True).start()
 
     def registered(self, threads: int) -> None:
@@ -52,10 +54,11 @@ class Parent(Overseer):
         """Say that there was not the memory for an assignment."""
         self._say(short_of_memory=True)
 
-    @property
-    def is_done_with(self) -> bool:
-        """Whether the parent has said so."""
-        return self._is_done_with.is_set()
+    def on_done_with(self, leave: Callable[[], object]) -> None:
+        """Have it called when the parent says so, or has said so; perhaps twice."""
+        self._leave = leave
+        if self._is_done_with.is_set():
+            leave()
 
     def _say(self, **what: object) -> None:
         with contextlib.suppress(OSError), self._speaking:  # it is gone: who listens hears of it too
@@ -66,6 +69,7 @@ class Parent(Overseer):
             for line in lines:
                 if line.strip() == LEAVE:
                     self._is_done_with.set()
+                    self._leave()
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(2 * GOODBYE_SECONDS)
         os._exit(INTERRUPTED)  # what hangs in a kernel or in a user's code is no orphan either

@@ -59,7 +59,7 @@ class Coordinator:
         check_privacy(self.strategy, run.table)
         self._ledger = Ledger(run, self.strategy, clock)
         self._closed: Decision | None = None
-        self._workers = WorkerRegistry()
+        self._workers = WorkerRegistry(holds=run.experiment.round.leases * max(1, run.experiment.engine.stacked))
         self._attendance = Attendance(self._workers, clock, lease_seconds=run.experiment.round.lease)
         self._homes: dict[int, WorkerId] = {}  # by client, the worker that served it last: it has mask and data at hand
         self._broadcasts = Broadcasts(run, allowed=broadcasts)

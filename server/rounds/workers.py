@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 
 from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.security.identity import name_of, owner
@@ -41,16 +40,22 @@ class Worker:
     asks: bool = False
     """It has asked for work: what others have failed at may wait for it."""
     progress: dict[str, pb.AssignmentProgress] = field(default_factory=dict)
-    withdrawn: deque[str] = field(default_factory=partial(deque, maxlen=2))
+    withdrawn: deque[str] = field(default_factory=deque)
     """Ids of the last that it had ahead and others were given: it has not been told yet."""
 
 
 class WorkerRegistry:
     """Workers by id. The clock is passed in."""
 
-    def __init__(self, most: int = MOST_WORKERS) -> None:
-        """Set how many are known at once; who was not heard of for longest is forgotten first."""
+    def __init__(self, most: int = MOST_WORKERS, holds: int = 2) -> None:
+        """Set what there may be.
+
+        Args:
+            most: workers that are known at once; who was not heard of for longest is forgotten first.
+            holds: assignments that one may hold at once.
+        """
         self._most = most
+        self._holds = holds
         self._workers: dict[WorkerId, Worker] = {}
         self.heard: dict[WorkerId, float] = {}
         """When each worker was heard of last."""
@@ -78,7 +83,8 @@ class WorkerRegistry:
                 self._replaced.add(known)
         if len(self._workers) >= self._most:
             self.forget(min(self.heard, key=self.heard.__getitem__))
-        self._workers[worker_id] = Worker(worker_id, None if clients is None else frozenset(clients), machine)
+        held, withdrawn = None if clients is None else frozenset(clients), deque[str](maxlen=self._holds)
+        self._workers[worker_id] = Worker(worker_id, held, machine, withdrawn=withdrawn)
         self.heard[worker_id] = now
         return worker_id
 

@@ -242,12 +242,12 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
 
     async def _wait_for_work(self, request: pb.FetchAssignmentRequest, context: Context) -> Work | None:
         await self._check_entries("held", len(request.held), context)
-        now, worker_id = asyncio.get_running_loop().time, WorkerId(request.worker_id)
+        now, worker_id, has = asyncio.get_running_loop().time, WorkerId(request.worker_id), frozenset(request.held)
         deadline = now() + min(POLL_SECONDS, request.wait_seconds)  # in this order NaN counts for nothing
         while True:
             rung = self._served.work.listen(worker_id)
             async with self._stopping_if_disk_fails(context):
-                work = await self._known(context, self._coordinator.lease, worker_id, request.held, travels=True)
+                work = await self._known(context, self._coordinator.lease, worker_id, has, travels=True)
             if work is not None or self._coordinator.state != "running" or now() >= deadline:
                 return work
             await wait_for(rung, deadline - now())

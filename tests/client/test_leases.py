@@ -76,3 +76,11 @@ def test_an_error_of_returning_ends_the_work() -> None:
     with pytest.raises(LotteryFLError, match="unreachable"):
         leases.begin()
     assert not leases.wait_for_room()
+
+
+def test_why_no_more_come_goes_before_why_nothing_can_be_returned() -> None:
+    leases, _, _ = two()
+    leases.no_more(LotteryFLError("the run failed"))
+    leases.fail(LotteryFLError("unreachable"))
+    with pytest.raises(LotteryFLError, match="the run failed"):
+        leases.begin()

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lotteryfl.client.leases import Lease, Leases
-from lotteryfl.client.limits import Limits, RefusedError
+from lotteryfl.client.leases import Lease, Leases, group_of
+from lotteryfl.client.limits import Limits, RefusedError, check_place
 from lotteryfl.client.work.handover import Ready
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from tests.support.bench import tiny_experiment
@@ -79,3 +79,36 @@ def test_a_place_that_there_is_not_is_refused(row: int, rows: int, most: int) ->
         Limits().check_assignment(assignment, experiment, None)
     assignment.stack.CopyFrom(pb.Stack(rows=4, row=3))
     Limits().check_assignment(assignment, tiny_experiment(engine={"stacked": 4}), None)
+
+
+def test_more_than_a_stack_has_rows_cannot_come() -> None:
+    plan = pb.Plan(train=pb.Plan.Train(epochs=1))
+    assignment = pb.Assignment(assignment_id="r1-c0-a1", plan=plan, stack=pb.Stack(rows=3, more=3))
+    experiment = tiny_experiment(engine={"stacked": 4})
+    with pytest.raises(RefusedError, match=r"stack\.more = 3: expected less than its 3 rows"):
+        Limits().check_assignment(assignment, experiment, None)
+    assignment.stack.more = 2
+    Limits().check_assignment(assignment, experiment, None)
+
+
+def test_a_row_is_one_clients_and_a_stack_has_one_size(leases: Leases) -> None:
+    leases.add(lease(1, 0), more=True)
+    stack = pb.Stack(rows=3, row=1)
+    other = pb.Assignment(assignment_id="r1-c2-a1", round=1, client=2, stack=stack)
+    beside = [each.assignment for each in leases.not_begun(group_of(other))]
+    with pytest.raises(RefusedError, match="stack = 'row 1': expected another than that of r1-c1-a1"):
+        check_place(other, beside)
+    other.stack.row, other.stack.rows = 3, 4
+    with pytest.raises(RefusedError, match="stack = '4 rows': expected 3, as for r1-c1-a1"):
+        check_place(other, beside)
+    other.stack.row, other.stack.rows = 2, 3
+    check_place(other, beside)
+
+
+def test_of_two_attempts_of_a_client_the_older_is_lost(leases: Leases) -> None:
+    """It was withdrawn, and the worker has not been told yet."""
+    older, newer = lease(1, 0), lease(1, 0)
+    leases.add(older, more=True)
+    check_place(newer.assignment, [older.assignment])
+    leases.add(newer)
+    assert leases.begin() == [newer]

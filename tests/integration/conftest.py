@@ -1,6 +1,6 @@
 """Runs of tiny experiments: as processes, as a coordinator in this process, and as the oracle of their bits."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -30,8 +30,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start processes: `start("run", path, …, env={…})`; all are ended with the test."""
     with ExitStack() as stack:
 
-        def start_(*arguments: object, cwd: Path = tmp_path, env: dict[str, str] | None = None) -> Process:
-            process = Process(*arguments, cwd=cwd, env=env or {})
+        def start_(
+            *arguments: object,
+            cwd: Path = tmp_path,
+            env: dict[str, str] | None = None,
+            descriptors: Collection[int] = (),
+        ) -> Process:
+            process = Process(*arguments, cwd=cwd, env=env or {}, descriptors=descriptors)
             stack.callback(process.end)
             return process
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,9 @@ PROGRAM = str(Path(sys.executable).with_name("lotteryfl"))
 class Process:
     """One `lotteryfl …`, in a session of its own, with what it has written so far."""
 
-    def __init__(self, *arguments: object, cwd: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, *arguments: object, cwd: Path, env: Mapping[str, str], descriptors: Collection[int] = ()
+    ) -> None:
         self._popen = subprocess.Popen(
             [PROGRAM, *map(str, arguments)],
             cwd=cwd,
@@ -33,6 +35,7 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            pass_fds=descriptors,
         )
         self._news = threading.Condition()
         self._texts = {"stdout": "", "stderr": ""}

@@ -1,16 +1,20 @@
 """Workers of one command on several devices."""
 
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.support.coordinatorthread import CoordinatorThread
 from tests.support.paths import ROOT
-from tests.support.processes import Process
+from tests.support.processes import Gate, Process
 from tests.support.runs import GATED_TASK, Start
 
 Machine = Callable[..., dict[str, str]]
+Child = Callable[[CoordinatorThread], tuple[Process, socket.socket]]
 
 
 @pytest.fixture
@@ -35,3 +39,17 @@ def work_on(start: Start) -> Start:
         return start("work", *arguments, env=env)
 
     return work_on_
+
+
+@pytest.fixture
+def child(start: Start, gate: Gate) -> Iterator[Child]:
+    """Start a worker as the only one of this process, and return it with our end of the line."""
+    with ExitStack() as stack:
+
+        def child_(server: CoordinatorThread) -> tuple[Process, socket.socket]:
+            ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
+            arguments = (f"--coordinator={server.address}", f"--task={server.task}", f"--parent={theirs.fileno()}")
+            worker = start("work", *arguments, env=gate.env, descriptors=(theirs.fileno(),))
+            return worker, ours
+
+        yield child_

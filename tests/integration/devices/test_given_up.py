@@ -1,4 +1,4 @@
-"""A worker that dies whatever is done, beside one that works; here processes are no more than their first line."""
+"""Workers that die whatever is done, or cannot be started; here processes are no more than their first line."""
 
 import asyncio
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.security.identity import MAX_NAME, IdentityError
 from lotteryfl.running.device import Place
-from lotteryfl.running.deviceworkers import DeviceWorkers
+from lotteryfl.running.deviceworkers import DeviceWorkers, _Child
 from lotteryfl.running.workerprocesses import MOST_RESTARTS
 
 PROCESS = """
@@ -56,3 +57,30 @@ def test_where_all_have_ended_badly_each_reason_is_named(tmp_path: Path, monkeyp
     reasons = "host/cpu/1: exit code 9: no luck; host/cpu/2: exit code 2: it said nothing"
     assert str(error) == f"not all workers ended well: {reasons}"
     assert error.exit_code == 1
+
+
+SAYING = """
+import os, re, sys, time
+line = int(re.search(r"--parent=(\\d+)", " ".join(sys.orig_argv))[1])
+os.write(line, b'{"threads": 1}\\n')
+time.sleep(60)
+"""
+
+
+def test_a_name_that_is_too_long_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the tenth worker is, which is started beside the first nine."""
+    (tmp_path / "sitecustomize.py").write_text(SAYING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    name = "n" * (MAX_NAME - len("/cpu/1"))
+    workers = DeviceWorkers([Place("cpu", "cpu")], None, name, ["work"], lambda _: None)
+    workers._cores = 10
+    with pytest.raises(IdentityError, match="expected 1 to"):
+        asyncio.run(workers.run())
+
+
+def test_who_is_not_started_yet_can_be_told_to_leave() -> None:
+    place = Place("cpu", "cpu")
+    workers = DeviceWorkers([place], 1, "host", ["work"], lambda _: None)
+    workers._children["host/cpu/1"] = child = _Child(place)
+    workers._have_leave("host/cpu/1")
+    assert child.leaves

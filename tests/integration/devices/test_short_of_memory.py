@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from lotteryfl.exitcodes import LEFT_OUT
+from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.rundir import inspected
 from lotteryfl.server.store.status import status_of
-from tests.integration.devices.conftest import Machine
+from tests.integration.devices.conftest import Child, Machine
 from tests.support.processes import Gate
 from tests.support.runs import Coordinate, Start, Write
+from tests.support.waiting import DEADLINE, until
 
 GREEDY = """
 import resource
@@ -27,7 +29,7 @@ class Greedy(nn.Module):
         self.net = plain()
 
     def forward(self, x):
-        if self.training and now == 1:
+        if self.training and now in {who}:
             {take}
         return self.net(x)
 
@@ -48,8 +50,9 @@ LIMIT = "resource.setrlimit(resource.RLIMIT_AS, (1 << 36, 1 << 36))"
 def test_the_assignment_goes_back_and_there_is_one_worker_less(
     tmp_path: Path, work_on: Start, write: Write, gate: Gate, coordinate: Coordinate, machine: Machine
 ) -> None:
-    (tmp_path / "greedy.py").write_text(GREEDY.format(take=RAISE, limit=""))
-    server = coordinate(write(task={"name": str(tmp_path / "greedy.py")}, rounds=1, clients_per_round=4))
+    (tmp_path / "greedy.py").write_text(GREEDY.format(who=(1,), take=RAISE, limit=""))
+    one = {"rounds": 1, "clients_per_round": 4, "round": {"leases": 1}}
+    server = coordinate(write(task={"name": str(tmp_path / "greedy.py")}, **one))
     env = machine(cores=2) | gate.env
     workers = work_on(server.address, "cpu", "--per-device=auto", task=tmp_path / "greedy.py", env=env)
     assert len({gate.arrival().pid, gate.arrival().pid}) == 2
@@ -70,8 +73,24 @@ def test_the_assignment_goes_back_and_there_is_one_worker_less(
     assert re.fullmatch(rf"client 1 of task greedy: {place}; {needed}", left_out.reason), left_out.reason
 
 
+def test_a_worker_first_does_without_the_next_assignment(
+    tmp_path: Path, child: Child, write: Write, gate: Gate, coordinate: Coordinate
+) -> None:
+    (tmp_path / "greedy.py").write_text(GREEDY.format(who=(0, 1), take=RAISE, limit=""))
+    server = coordinate(write(task={"name": str(tmp_path / "greedy.py")}, clients=2, clients_per_round=2))
+    worker, line = child(server)
+    with line.makefile() as told:
+        assert "threads" in told.readline()
+        gate.arrival()
+        until(lambda: len(server.stub.GetRun(pb.GetRunRequest(), timeout=DEADLINE).in_flight) == 2)
+        gate.open()
+        worker.said("does without the next assignment beside the one under work: two take more than there is: .*OutOf")
+        assert "short_of_memory" in told.readline()
+    assert worker.stderr.count("does without the next assignment") == 1
+
+
 def test_under_a_real_limit_the_others_go_on(tmp_path: Path, start: Start, write: Write) -> None:
-    (tmp_path / "greedy.py").write_text(GREEDY.format(take=TAKE, limit=LIMIT))
+    (tmp_path / "greedy.py").write_text(GREEDY.format(who=(1,), take=TAKE, limit=LIMIT))
     path = write(task={"name": "greedy.py"}, rounds=1, clients_per_round=4)
     process = start("simulate", path, "--run-dir", "run")
     assert process.exit_code() == LEFT_OUT, process.stderr
@@ -111,16 +130,16 @@ model = Copying
 """
 
 
-def test_what_finds_no_memory_when_it_arrives_goes_back_too(
+def test_what_finds_no_memory_for_its_model_waits_for_what_is_under_work(
     tmp_path: Path, start: Start, write: Write, coordinate: Coordinate
 ) -> None:
-    """The model for the second assignment is made when that arrives."""
+    """The model for the next assignment is made before that arrives."""
     (tmp_path / "copying.py").write_text(COPYING)
     server = coordinate(write(task={"name": str(tmp_path / "copying.py")}, rounds=1, round={"broadcasts": False}))
     worker = start("work", "--coordinator", server.address, "--task", "copying.py")
     assert worker.exit_code() == 0, worker.stderr
     assert "Traceback" not in worker.stderr
-    said = r"r1-c\d-a1: handed back: memory ran out while it arrived: .*CUDA out of memory\.$"
+    said = r"does without the next assignment beside the one under work: .*CUDA out of memory\.$"
     assert len(re.findall(said, worker.stderr, re.MULTILINE)) == 1
     assert server.ended() == ""
     assert not status_of(server.run).left_out

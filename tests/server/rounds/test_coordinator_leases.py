@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.rounds.work import Step
+from lotteryfl.server.rounds.work import Step, Work
 from lotteryfl.server.rounds.workers import UnknownWorkerError
 from tests.support.bench import Bench, tiny_experiment
 
@@ -251,3 +251,16 @@ def test_after_a_stop_of_the_coordinator_leases_and_deadline_have_their_time_aga
     bench.now = 5009
     assert bench.coordinator.advance() is Step.WAIT
     assert bench.submit(worker, answer).verdict == ACCEPTED
+
+
+def test_a_result_is_answered_with_all_of_the_stack_that_another_has_got(drive: Drive) -> None:
+    bench = drive(tiny_experiment(clients=6, clients_per_round=6, engine={"stacked": 3}))
+    first, second = bench.register("a"), bench.register("b")
+    ids: list[str] = []
+    works: list[Work] = []
+    while work := bench.coordinator.lease(first, ids):
+        works.append(work)
+        ids.append(work.assignment.assignment_id)
+    assert len(ids) == 6
+    bench.take(second)
+    assert set(bench.submit(first, bench.do(works[0])).cancel) == set(ids[3:])
