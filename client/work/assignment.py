@@ -39,6 +39,7 @@ from lotteryfl.common.tasks.base import augment_of
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.training.loop import OnStep, TrainResult
 from lotteryfl.common.training.stacked.check import check_stackable, try_stacked
+from lotteryfl.common.training.stacked.courses import Failure
 from lotteryfl.common.training.stacked.train import train_stacked
 from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.transfer import copy_into, to_device, to_host
@@ -209,14 +210,14 @@ class AssignmentRunner:
             What each comes to, or why it comes to nothing.
 
         Raises:
-            ClientError: the training itself has failed, for all of them; a `ShortOfMemoryError` for want of memory.
             ExperimentError: the model, or the data, cannot be stacked.
         """
         on_step, started = self._told(on_step), time.monotonic()
+        clients = {assignment.stack.row: assignment.client for assignment, _ in members}
 
-        def train(wanted: Sequence[Wanted | None]) -> Sequence[TrainResult | None]:
-            client = members[0][0].client
-            with self._naming_shortage(client), belonging_to(client, self._task.name):
+        def train(wanted: Sequence[Wanted | None]) -> Sequence[TrainResult | Failure | None]:
+            whose = [clients[row] for row, each in enumerate(wanted) if each is not None]
+            with self._naming_shortage(*whose), belonging_to(whose, self._task.name):
                 return train_stacked(
                     self.new_workplace().model,
                     [None if each is None else each.as_row() for each in wanted],
@@ -244,9 +245,9 @@ class AssignmentRunner:
         """Return what is called after every step: where privacy wants it so, without the loss."""
         return _without_loss(on_step) if on_step is not None and self._privacy.hides_loss else on_step
 
-    def _naming_shortage(self, client: int) -> AbstractContextManager[None]:
+    def _naming_shortage(self, *clients: int) -> AbstractContextManager[None]:
         """Let memory that runs out in the block be named, as a `ShortOfMemoryError`."""
-        return shortage_named(client, self._task.name, lambda: str(self._need or ""), lambda: left_of(self._device))
+        return shortage_named(clients, self._task.name, lambda: str(self._need or ""), lambda: left_of(self._device))
 
     def free(self) -> None:
         """Give back what work that failed has left on an accelerator, and the data that is kept there.

@@ -1,12 +1,15 @@
 """Runs whose clients train as one model: what comes of them, who fails alone, and what is refused before any trains."""
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
 from lotteryfl.common.errors import ExperimentError, LotteryFLError, TaskError
 from lotteryfl.common.experiment.experiment import validate
@@ -19,7 +22,7 @@ from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rounds.longer import with_settings
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory, inspected
-from tests.support.bench import Tied, TinyTask, create, silent, simulated, tiny_experiment
+from tests.support.bench import Tied, TinyTask, create, silent, simulated, tiny_experiment, tiny_mlp
 
 STACKED = {"engine": {"stacked": 2}}
 FASHION = mnist._SOURCES["fashion-mnist"].system[0]
@@ -95,23 +98,6 @@ class Sparing(TinyTask):
         return super().client_data(client)
 
 
-def test_who_fails_of_a_stack_leaves_the_others_their_bits(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"engine": {"stacked": 4}, "clients_per_round": 4, "strategy": {"name": "standalone"}}
-    files = "SELECT client, ticket FROM clients WHERE ticket != ''"
-    with (
-        simulated(tmp_path / "whole", tiny_experiment(**changes)) as whole,
-        simulated(tmp_path / "spared", tiny_experiment(**changes), Sparing()) as spared,
-    ):
-        everyone, others = dict(whole.database.select(files)), dict(spared.database.select(files))
-        assert sorted(others) == [0, 2, 3]
-        for client, file in others.items():
-            ours, theirs = open_file(spared.path / file), open_file(whole.path / everyone[client])
-            assert ours.keys() == theirs.keys()
-            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-        (reason,) = spared.database.select("SELECT reason FROM assignments WHERE (round, client) = (1, 1)").fetchone()
-        assert reason == "task tiny: client 1 has lost its data"
-
-
 class Listed(Dataset[Any]):
     """Examples that are read one by one."""
 
@@ -123,6 +109,93 @@ class Listed(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         return self._data[index]
+
+
+class Mixed(TinyTask):
+    """Client 1 alone has training data that are read one by one."""
+
+    def client_data(self, client: int) -> ClientData:
+        data = super().client_data(client)
+        return ClientData(Listed(data.train), data.validation, data.test) if client == 1 else data
+
+
+class Cutting(nn.Sequential):
+    """Takes inputs of any width from 6."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits."""
+        outputs: Tensor = super().forward(inputs[:, :6])
+        return outputs
+
+
+class Wider(TinyTask):
+    """Client 1's inputs have a column more."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: Cutting(*tiny_mlp().children()))
+
+    def client_data(self, client: int) -> ClientData:
+        data: Any = super().client_data(client)
+        if client != 1:
+            return data
+        parts = (data.train.tensors, data.validation.tensors, data.test.tensors)
+        return ClientData(*(TensorDataset(F.pad(inputs, (0, 1)), labels) for inputs, labels in parts))
+
+
+class Augmenting(TinyTask):
+    """Its augmentation does not take what client 1 has from its ninth example on."""
+
+    def client_data(self, client: int) -> ClientData:
+        data: Any = super().client_data(client)
+        if client == 1:
+            data.train.tensors[0][8:] = math.nan
+        return data
+
+    def augment(self, batch: Any, _generator: torch.Generator) -> Any:
+        if batch[0].isnan().any():
+            raise ArithmeticError("no number")
+        return batch
+
+
+class Whole(Augmenting):
+    """Augments what all can take."""
+
+    def client_data(self, client: int) -> ClientData:
+        return TinyTask.client_data(self, client)
+
+
+@pytest.mark.parametrize(
+    ("task", "unharmed", "says"),
+    [
+        (Sparing(), TinyTask(), r"task tiny: client 1 has lost its data"),
+        (Mixed(), TinyTask(), r"engine\.stacked: takes data that are tensors"),
+        (Wider(), TinyTask(), r"engine\.stacked: examples of \(\(\(7,\), .*"),
+        (Augmenting(), Whole(), r"client 1 of task tiny: ArithmeticError at test_stacked\.py:\d+: no number"),
+    ],
+    ids=lambda task: type(task).__name__ if isinstance(task, TinyTask) else "",
+)
+def test_who_fails_of_a_stack_leaves_the_others_their_bits(
+    task: TinyTask, unharmed: TinyTask, says: str, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {
+        "engine": {"stacked": 4},
+        "clients_per_round": 4,
+        "strategy": {"name": "standalone"},
+        "round": {"max_attempts": 1},
+    }
+    files = "SELECT client, ticket FROM clients WHERE ticket != ''"
+    with (
+        simulated(tmp_path / "whole", tiny_experiment(**changes), unharmed) as whole,
+        simulated(tmp_path / "spared", tiny_experiment(**changes), task) as spared,
+    ):
+        everyone, others = dict(whole.database.select(files)), dict(spared.database.select(files))
+        assert sorted(others) == [0, 2, 3]
+        for client, file in others.items():
+            ours, theirs = open_file(spared.path / file), open_file(whole.path / everyone[client])
+            assert ours.keys() == theirs.keys()
+            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        (reason,) = spared.database.select("SELECT reason FROM assignments WHERE (round, client) = (1, 1)").fetchone()
+        assert re.match(says, reason)
 
 
 class Reading(TinyTask):

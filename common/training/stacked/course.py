@@ -11,7 +11,7 @@ from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.examples import Batch
 from lotteryfl.common.training.given import Data
-from lotteryfl.common.training.loop import OnEpoch, TrainResult
+from lotteryfl.common.training.loop import OnEpoch, TrainResult, require_gradients
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import Recipe
 from lotteryfl.common.training.stacked.batches import Order
@@ -48,10 +48,11 @@ class Course:
             device: where to train.
 
         Raises:
-            ValueError: it has no epoch, or, as an `OutputError`, its data cannot be stacked.
+            ValueError: it has no epoch, nothing to train, or, as an `OutputError`, data that cannot be stacked.
         """
         self.recipe = training.recipe
-        self.model = training.model
+        self.model = training.model.to(device)
+        require_gradients(self.model)
         if self.recipe.epochs < 1 and not self.recipe.steps:
             raise ValueError(f"epochs={self.recipe.epochs}: expected at least 1")
         self.order = Order(training.data, self.recipe, objective, augment, device)

@@ -15,7 +15,7 @@ from lotteryfl.common.models.groupnorm import group_norm
 from lotteryfl.common.models.lenet import LeNet5
 from lotteryfl.common.models.mlp import image_mlp
 from lotteryfl.common.models.resnet import BasicBlock
-from lotteryfl.common.training.loop import OnEpoch
+from lotteryfl.common.training.loop import OnEpoch, TrainResult
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import TrainingSettings
 from lotteryfl.common.training.stacked.course import Training
@@ -61,8 +61,8 @@ def require_equal(stacked: Trained, alone: Trained) -> None:
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-6)
             assert torch.equal(ours == 0, theirs == 0)
     for mine, its in zip(stacked.results, alone.results, strict=True):
-        assert mine is not None
-        assert its is not None
+        assert isinstance(mine, TrainResult)
+        assert isinstance(its, TrainResult)
         assert (mine.examples, mine.steps) == (its.examples, its.steps)
         assert math.isclose(mine.loss, its.loss, rel_tol=1e-5)
 
@@ -172,3 +172,16 @@ def test_progress_is_told_step_by_step_and_cancels() -> None:
     with pytest.raises(KeyboardInterrupt):
         train_stacked(mlp(), trainings, on_step=on_step)
     assert seen == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 5)]  # of who takes the most
+
+
+def test_the_loss_that_is_told_is_of_the_rows_that_train() -> None:
+    def told(present: list[int]) -> list[float]:
+        losses: list[float] = []
+        problem = Problem(mlp, SHAPE, TrainingSettings())
+        problem.stacked(present, on_step=lambda _epoch, _step, loss: losses.append(float(loss)))
+        return losses
+
+    longest, shortest, both = told([2]), told([3]), told([2, 3])
+    assert len(longest) == len(both) > len(shortest)
+    expected = [sum(losses) / 2 for losses in zip(longest, shortest, strict=False)] + longest[len(shortest) :]
+    assert both == pytest.approx(expected)
