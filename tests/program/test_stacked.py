@@ -89,6 +89,27 @@ def test_clothes_are_told_as_well(tmp_path: Path) -> None:
     require_as_accurate(tmp_path, table, noise=0.03)
 
 
+FOUR: dict[str, Any] = {"engine": {"stacked": 4}, "clients_per_round": 4, "strategy": {"name": "standalone"}}
+
+
+def assert_same_of_others(spared: RunDirectory, whole: RunDirectory, but: int) -> None:
+    """Check that all but one came to something, and to the same bits in both runs."""
+    files = "SELECT client, ticket FROM clients WHERE ticket != ''"
+    everyone, others = dict(whole.database.select(files)), dict(spared.database.select(files))
+    assert sorted(others) == [client for client in range(4) if client != but]
+    for client, file in others.items():
+        ours, theirs = open_file(spared.path / file), open_file(whole.path / everyone[client])
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def reason_of(run: RunDirectory, client: int) -> str:
+    """Return why a client sat the first round out."""
+    reasons = "SELECT reason FROM assignments WHERE round = 1 AND client = ?"
+    (reason,) = run.database.select(reasons, client).fetchone()
+    return str(reason)
+
+
 class Sparing(TinyTask):
     """Has nothing for client 1."""
 
@@ -135,9 +156,10 @@ class Wider(TinyTask):
         super().__init__(lambda: Cutting(*tiny_mlp().children()))
 
     def client_data(self, client: int) -> ClientData:
-        data: Any = super().client_data(client)
+        given = super().client_data(client)
         if client != 1:
-            return data
+            return given
+        data: Any = given
         parts = (data.train.tensors, data.validation.tensors, data.test.tensors)
         return ClientData(*(TensorDataset(F.pad(inputs, (0, 1)), labels) for inputs, labels in parts))
 
@@ -146,9 +168,10 @@ class Augmenting(TinyTask):
     """Its augmentation does not take what client 1 has from its ninth example on."""
 
     def client_data(self, client: int) -> ClientData:
-        data: Any = super().client_data(client)
+        data = super().client_data(client)
         if client == 1:
-            data.train.tensors[0][8:] = math.nan
+            inputs: Tensor = data.train[8:][0]
+            inputs.fill_(math.nan)
         return data
 
     def augment(self, batch: Any, _generator: torch.Generator) -> Any:
@@ -177,25 +200,45 @@ class Whole(Augmenting):
 def test_who_fails_of_a_stack_leaves_the_others_their_bits(
     task: TinyTask, unharmed: TinyTask, says: str, tmp_path: Path
 ) -> None:
-    changes: dict[str, Any] = {
-        "engine": {"stacked": 4},
-        "clients_per_round": 4,
-        "strategy": {"name": "standalone"},
-        "round": {"max_attempts": 1},
-    }
-    files = "SELECT client, ticket FROM clients WHERE ticket != ''"
+    changes: dict[str, Any] = {**FOUR, "round": {"max_attempts": 1}}
     with (
         simulated(tmp_path / "whole", tiny_experiment(**changes), unharmed) as whole,
         simulated(tmp_path / "spared", tiny_experiment(**changes), task) as spared,
     ):
-        everyone, others = dict(whole.database.select(files)), dict(spared.database.select(files))
-        assert sorted(others) == [0, 2, 3]
-        for client, file in others.items():
-            ours, theirs = open_file(spared.path / file), open_file(whole.path / everyone[client])
-            assert ours.keys() == theirs.keys()
-            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-        (reason,) = spared.database.select("SELECT reason FROM assignments WHERE (round, client) = (1, 1)").fetchone()
-        assert re.match(says, reason)
+        assert_same_of_others(spared, whole, but=1)
+        assert re.match(says, reason_of(spared, 1))
+
+
+class Words(TinyTask):
+    """Of indices; who is beyond has one too large in its ninth example, where nobody looks before training."""
+
+    def __init__(self, *beyond: int) -> None:
+        super().__init__(lambda: nn.Sequential(nn.Embedding(4, 6), nn.Flatten(), nn.Linear(36, 3)))
+        self._beyond = beyond
+
+    def client_data(self, client: int) -> ClientData:
+        data: Any = super().client_data(client)
+        parts = [(part.tensors[0].gt(0).long(), part.tensors[1]) for part in (data.train, data.validation, data.test)]
+        if client in self._beyond:
+            parts[0][0][8:] = 4
+        return ClientData(*(TensorDataset(*part) for part in parts))
+
+
+def test_who_fails_at_a_step_of_all_is_found_by_the_last_attempt(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {**FOUR, "round": {"max_attempts": 2}}
+    with (
+        simulated(tmp_path / "whole", tiny_experiment(**changes), Words()) as whole,
+        simulated(tmp_path / "spared", tiny_experiment(**changes), Words(3)) as spared,
+    ):
+        assert_same_of_others(spared, whole, but=3)
+        assert reason_of(spared, 3).startswith("client 3 of task tiny: IndexError at ")
+
+
+def test_a_step_that_fails_for_all_names_them_all(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {**FOUR, "round": {"max_attempts": 1}}
+    said = r"one of the stacked clients 0, 1, 2, 3 of task tiny: IndexError at "
+    with pytest.raises(LotteryFLError, match=said):
+        simulated(tmp_path / "run", tiny_experiment(**changes), Words(3))
 
 
 class Reading(TinyTask):
