@@ -90,7 +90,7 @@ class AssignmentRunner:
         self._data = KeptData(task, device, keep_data)
         self._test_data = TestData(task, experiment)
         self._privacy = experiment.privacy
-        self._rounds = experiment.rounds
+        self._rounds, self._seed = experiment.rounds, experiment.seed
         self._wire = WireFormat(table.moving, experiment.wire_dtype, lambda: initial, Positions())
         self._pristine = task.model()
         self._frozen = Frozen(table, initial)
@@ -214,13 +214,15 @@ class AssignmentRunner:
         """
         on_step, started = self._told(on_step), time.monotonic()
         clients = {assignment.stack.row: assignment.client for assignment, _ in members}
+        first = members[0][0]  # all say the same of the stack
 
-        def train(wanted: Sequence[Wanted | None]) -> Sequence[TrainResult | Failure | None]:
+        def train(wanted: Sequence[Wanted | None], seed: int) -> Sequence[TrainResult | Failure | None]:
             whose = [clients[row] for row, each in enumerate(wanted) if each is not None]
             with self._naming_shortage(*whose), belonging_to(whose, self._task.name):
                 return train_stacked(
                     self.new_workplace().model,
                     [None if each is None else each.as_row() for each in wanted],
+                    seed=seed,
                     device=self._device,
                     objective=self._task.objective,
                     augment=augment_of(self._task),
@@ -231,7 +233,8 @@ class AssignmentRunner:
         found = side_by_side(
             {assignment.stack.row: self._work(assignment, ready) for assignment, ready in members},
             {assignment.stack.row: assignment.seed for assignment, _ in members},
-            members[0][0].stack.rows,
+            first.stack.rows,
+            derive_seed(self._seed, "stack", first.round, first.stack.first),
             train,
             self._device,
         )
@@ -327,14 +330,15 @@ class AssignmentRunner:
         if self._has_tried:
             return
         task = self._task
-        try_stacked(
-            self._pristine,
-            data.train,
-            self._training,
-            device=self._device,
-            objective=task.objective,
-            augment=augment_of(task),
-        )
+        with seeded(0, self._device):  # what is drawn here is not missing later
+            try_stacked(
+                self._pristine,
+                data.train,
+                self._training,
+                device=self._device,
+                objective=task.objective,
+                augment=augment_of(task),
+            )
         self._has_tried = True
 
     def _measure(self, shared: Mapping[str, Tensor], data: Dataset[Any]) -> pb.Evaluation:

@@ -32,19 +32,21 @@ def side_by_side(
     works: Mapping[int, Work[T]],
     seeds: Mapping[int, int],
     rows: int,
-    train: Callable[[Sequence[Wanted | None]], Sequence[TrainResult | Failure | None]],
+    seed: int,
+    train: Callable[[Sequence[Wanted | None], int], Sequence[TrainResult | Failure | None]],
     device: torch.device,
 ) -> dict[int, T | ClientError | PayloadError]:
     """Do the work of several clients, and return by row what each comes to, or why it comes to nothing.
 
     A client that fails leaves its row empty; where training fails as a whole, it fails for those who wanted it. What is
-    drawn unasked outside of training is each one's own.
+    drawn unasked outside of training is each one's own, and in training the stack's, whoever is there of it.
 
     Args:
         works: by row.
         seeds: by row.
         rows: how many there are, also where not all are here.
-        train: trains as many as want to, a row each, and returns what is a row's own failure too.
+        seed: of the stack, whoever is here.
+        train: trains as many as want to, a row each, from a seed, and returns what is a row's own failure too.
         device: of the work.
     """
     found: dict[int, T | ClientError | PayloadError] = {}
@@ -60,9 +62,11 @@ def side_by_side(
                 found[row] = done.value
             except (ClientError, PayloadError) as error:
                 found[row] = error
+        together = derive_seed(seed, "together", stretch)
         stretch += 1
         try:
-            results = train([wanted.get(row) for row in range(rows)]) if wanted else []
+            with seeded(together, device):
+                results = train([wanted.get(row) for row in range(rows)], together) if wanted else []
         except (ClientError, PayloadError) as error:
             return found | dict.fromkeys(wanted, error)
         trained = {row: result for row, result in enumerate(results) if result is not None}

@@ -1,10 +1,12 @@
 """Runs whose clients train as one model: what comes of them, who fails alone, and what is refused before any trains."""
 
 import math
+import random
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -13,6 +15,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from lotteryfl.common.errors import ExperimentError, LotteryFLError, TaskError
 from lotteryfl.common.experiment.experiment import validate
+from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import ClientData, load_task
 from lotteryfl.common.tasks.datasets import mnist
 from lotteryfl.common.tensors.file import open_file
@@ -207,6 +210,47 @@ def test_who_fails_of_a_stack_leaves_the_others_their_bits(
     ):
         assert_same_of_others(spared, whole, but=1)
         assert re.match(says, reason_of(spared, 1))
+
+
+class Unasked(nn.Sequential):
+    """Draws from a generator of everybody's."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits."""
+        outputs: Tensor = super().forward(inputs * (1 + random.random()))  # noqa: S311 - no secret
+        return outputs
+
+
+class Drawing(TinyTask):
+    """Has nothing for some; its model and its augmentation draw from generators of everybody's."""
+
+    def __init__(self, *lost: int) -> None:
+        super().__init__(lambda: Unasked(*tiny_mlp().children()))
+        self._lost = lost
+
+    def client_data(self, client: int) -> ClientData:
+        if client in self._lost:
+            raise TaskError(f"task tiny: client {client} has lost its data")
+        return super().client_data(client)
+
+    def augment(self, batch: Any, _generator: torch.Generator) -> Any:
+        return (batch[0] + torch.rand_like(batch[0]) + np.random.rand(), batch[1])
+
+
+@pytest.mark.parametrize("accumulate", [1, 6])
+@pytest.mark.parametrize("lost", [0, 3])
+def test_what_is_drawn_unasked_depends_neither_on_what_was_before_nor_on_who_is_there(
+    lost: int, accumulate: int, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {**FOUR, "training": {"epochs": 3, "batch_size": 2, "accumulate": accumulate}}
+    losses = "SELECT client, phase, loss FROM metrics WHERE round = 1"
+    with (
+        simulated(tmp_path / "whole", tiny_experiment(**changes), Drawing()) as whole,
+        seeded(9),
+        simulated(tmp_path / "spared", tiny_experiment(**changes), Drawing(lost)) as spared,
+    ):
+        assert_same_of_others(spared, whole, but=lost)
+        assert set(spared.database.select(losses)) < set(whole.database.select(losses))
 
 
 class Words(TinyTask):

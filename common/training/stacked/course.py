@@ -1,6 +1,7 @@
 """One row's training among those that are stacked: what it does when, and what it has come to."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from lotteryfl.common.pruning.pruned import Pruned
 from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.examples import Batch
 from lotteryfl.common.training.given import Data
@@ -62,6 +64,8 @@ class Course:
         """Of its dropout."""
         self.epoch = 0
         """Of the last step that it took, from 1."""
+        self._device = device
+        self._draws = augment is not None
         self._on_epoch = training.on_epoch
         self._steps = self.order.steps()
         self._sizes: list[int] = []
@@ -72,10 +76,17 @@ class Course:
         self._is_stepping = len(self._sizes) < self.total
         if not self._is_stepping:
             return []
-        self.epoch, batches = next(self._steps)
+        with self._unasked():
+            self.epoch, batches = next(self._steps)
         self._epochs.append(self.epoch)
         self._sizes.append(sum(batch.size for batch in batches))
         return batches
+
+    def _unasked(self) -> AbstractContextManager[None]:
+        """Let what a task's own augmentation draws unasked be the row's, whatever is between its steps."""
+        if not self._draws:
+            return nullcontext()
+        return seeded(derive_seed(self.recipe.seed, "unasked", len(self._sizes)), self._device)
 
     @property
     def wants_model(self) -> bool:

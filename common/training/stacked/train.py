@@ -1,13 +1,15 @@
 """Train several models of one shape at once: what each comes to is what it would come to alone, but for rounding."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import count
 
 import torch
 from torch import Tensor, nn
 
 from lotteryfl.common.pruning.pruned import Pruned, plain_weights
+from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.examples import Batch
 from lotteryfl.common.training.loop import OnStep, TrainResult, training_objective
@@ -26,6 +28,7 @@ def train_stacked(
     template: nn.Module,
     trainings: Sequence[Training | None],
     *,
+    seed: int = 0,
     device: torch.device | str = "cpu",
     objective: Objective | None = None,
     augment: OwnAugment | None = None,
@@ -39,6 +42,7 @@ def train_stacked(
     Args:
         template: a model of that shape for the forwards, of no use for anything else any more.
         trainings: a row each; None: it is missing.
+        seed: of what is drawn for all at once, as by a forward from `random`.
         device: where to train.
         objective: what is learned, by a loss that is a mean over examples; None: classification by cross-entropy.
         augment: the task's, done to every batch after what the recipe says.
@@ -60,7 +64,7 @@ def train_stacked(
         return courses.results([])
     with ExitStack() as entered:
         pruned = [entered.enter_context(plain_weights(t.model, t.pruned)) if t else [] for t in trainings]
-        stack = _Stack(template, courses, pruned, objective, device)
+        stack = _Stack(template, courses, pruned, objective, seed, device)
         for step in count():
             losses = stack.step(step)
             if not losses:
@@ -79,9 +83,11 @@ class _Stack:
         courses: Courses,
         pruned: Sequence[Sequence[Pruned]],
         objective: Objective,
+        seed: int,
         device: torch.device,
     ) -> None:
         self._courses = courses
+        self._seed = seed
         self._objective = objective
         self._device = device
         there: Sequence[Course | None] = list(courses.there)
@@ -96,6 +102,7 @@ class _Stack:
         self._forward = Forward(template, objective, self._rows)
         self._steps = StackedSteps(self._rows, first.recipe, self._rows.pruned(models, pruned))
         self._cast = autocast(settings, device)
+        self._accumulates = settings.accumulate > 1
         self._is_constant = settings.local_schedule.is_constant
         self.losses: list[Tensor] = []
         """Of every step the rows' losses, not yet fetched from the device."""
@@ -105,7 +112,8 @@ class _Stack:
         taken = self._courses.next()
         if not any(taken):
             return []
-        losses = self._gradients(taken)
+        with self._unasked(step):
+            losses = self._gradients(taken)
         self.losses.append(losses)
         self._steps.take(self._lr_factors(step))
         for row, course in enumerate(self._courses.there):
@@ -114,6 +122,12 @@ class _Stack:
                     self._rows.put_into(course.model, row)
                 course.show()
         return [loss for loss, batches in zip(losses.unbind(), taken, strict=True) if batches]
+
+    def _unasked(self, step: int) -> AbstractContextManager[None]:
+        """Let what is drawn for all be the step's own: of how many batches it is depends on who is here."""
+        if not self._accumulates:
+            return nullcontext()
+        return seeded(derive_seed(self._seed, "step", step), self._device)
 
     def _gradients(self, taken: Sequence[Sequence[Batch]]) -> Tensor:
         """Find the gradients of the mean loss over the examples of each row's batches; return those losses."""
