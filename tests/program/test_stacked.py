@@ -268,14 +268,15 @@ class Words(TinyTask):
         return ClientData(*(TensorDataset(*part) for part in parts))
 
 
-def test_who_fails_at_a_step_of_all_is_found_by_the_last_attempt(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beyond", [1, 3])
+def test_who_fails_at_a_step_of_all_is_found_by_the_last_attempt(beyond: int, tmp_path: Path) -> None:
     changes: dict[str, Any] = {**FOUR, "round": {"max_attempts": 2}}
     with (
         simulated(tmp_path / "whole", tiny_experiment(**changes), Words()) as whole,
-        simulated(tmp_path / "spared", tiny_experiment(**changes), Words(3)) as spared,
+        simulated(tmp_path / "spared", tiny_experiment(**changes), Words(beyond)) as spared,
     ):
-        assert_same_of_others(spared, whole, but=3)
-        assert reason_of(spared, 3).startswith("client 3 of task tiny: IndexError at ")
+        assert_same_of_others(spared, whole, but=beyond)
+        assert reason_of(spared, beyond).startswith(f"client {beyond} of task tiny: IndexError at ")
 
 
 def test_a_step_that_fails_for_all_names_them_all(tmp_path: Path) -> None:

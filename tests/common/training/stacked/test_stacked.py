@@ -55,6 +55,20 @@ def tiny_resnet() -> nn.Module:
     return nn.Sequential(stem, BasicBlock(8, 16, 2, group_norm), nn.Flatten(), nn.Linear(256, CLASSES))
 
 
+class Words(nn.Module):
+    """Looks pixels up, and learns nothing of dark ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(2, 4, padding_idx=0)
+        self.head = nn.Linear(256, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits."""
+        logits: Tensor = self.head(self.table(inputs.flatten(1).gt(0).long()).flatten(1))
+        return logits
+
+
 def require_equal(stacked: Trained, alone: Trained) -> None:
     for one, other in zip(stacked.models, alone.models, strict=True):
         for ours, theirs in zip(one.parameters(), other.parameters(), strict=True):
@@ -87,8 +101,9 @@ def test_a_plan_means_the_same_stacked(plan: dict[str, Any]) -> None:
         (lambda: cnn(1, 28, CLASSES, dropout=False), (1, 28, 28)),
         (lambda: LeNet5(3, 32, CLASSES), (3, 32, 32)),
         (tiny_resnet, SHAPE),
+        (Words, SHAPE),
     ],
-    ids=["grouped convolutions and dropout", "convolutions one by one", "LeNet-5", "ResNet with group norm"],
+    ids=["grouped convolutions and dropout", "convolutions one by one", "LeNet-5", "ResNet with group norm", "words"],
 )
 def test_the_built_in_layers_train_as_alone(make: Any, shape: tuple[int, ...]) -> None:
     problem = Problem(make, shape, TrainingSettings(lr=0.02, batch_size=12), plan={"epochs": 2})
