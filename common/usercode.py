@@ -6,7 +6,7 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import NamedTuple
@@ -110,11 +110,11 @@ def _is_users(file: str) -> bool:
 
 
 @contextlib.contextmanager
-def belonging_to(client: int, task: str) -> Iterator[None]:
+def belonging_to(clients: int | Sequence[int], task: str) -> Iterator[None]:
     """Let what the block raises be a client's.
 
     Args:
-        client: whose data, model and training the block works with.
+        clients: whose data, model and training the block works with; of several it is one's, and it is not known whose.
         task: its name.
 
     Raises:
@@ -126,9 +126,15 @@ def belonging_to(client: int, task: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         cause = error.__cause__ if isinstance(error, TaskError) and error.__cause__ else error
-        what = f"client {client} of task {task}: {type(cause).__name__} at {place_of(cause.__traceback__)}"
+        what = f"{_named(clients)} of task {task}: {type(cause).__name__} at {place_of(cause.__traceback__)}"
         message = str(error) if isinstance(error, TaskError) else f"{what}: {first_line(cause)}"
         raise ClientError(message, what) from error
+
+
+def _named(clients: int | Sequence[int]) -> str:
+    several = [clients] if isinstance(clients, int) else clients
+    numbers = ", ".join(map(str, several))
+    return f"client {numbers}" if len(several) == 1 else f"one of the stacked clients {numbers}"
 
 
 def _import_file(what: str, source: str, error: type[LotteryFLError]) -> ModuleType:

@@ -29,7 +29,10 @@ SEEDS = {
 
 SEEDED_FOR_A_WHILE = {
     "client/work/assignment.py": {"derive_seed(assignment.seed, 'unasked')", "0"},  # 0: nothing of it is left
-    "client/work/stack.py": {"derive_seed(seeds[row], 'unasked', *([stretch] if stretch else ()))"},
+    "client/work/stack.py": {
+        "derive_seed(seeds[row], 'unasked', *([stretch] if stretch else ()))",
+        "together",  # derived from the run's seed, round and stack
+    },
     "client/work/labelledprobe.py": {"0"},  # nothing of it is left
     "client/work/objectiveprobe.py": {"0"},  # likewise
     "common/tasks/custom.py": {
@@ -39,6 +42,8 @@ SEEDED_FOR_A_WHILE = {
     },
     "common/tasks/namedmodel.py": {"derive_seed(experiment.seed, 'task')", "model_seed(experiment.seed)"},
     "common/training/loop.py": {"derive_seed(recipe.seed, 'dropout')"},
+    "common/training/stacked/course.py": {"derive_seed(self.recipe.seed, 'unasked', len(self._sizes))"},
+    "common/training/stacked/train.py": {"derive_seed(self._seed, 'step', step)"},
     "server/models/built.py": {"model_seed(run.experiment.seed)", "0"},  # 0: numbers that the export is tried with
     "server/rounds/setup.py": {"model_seed(experiment.seed)"},
     "server/strategies/__init__.py": {"0"},  # there is no run yet

@@ -39,6 +39,7 @@ from lotteryfl.common.tasks.base import augment_of
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.training.loop import OnStep, TrainResult
 from lotteryfl.common.training.stacked.check import check_stackable, try_stacked
+from lotteryfl.common.training.stacked.courses import Failure
 from lotteryfl.common.training.stacked.train import train_stacked
 from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.transfer import copy_into, to_device, to_host
@@ -89,7 +90,7 @@ class AssignmentRunner:
         self._data = KeptData(task, device, keep_data)
         self._test_data = TestData(task, experiment)
         self._privacy = experiment.privacy
-        self._rounds = experiment.rounds
+        self._rounds, self._seed = experiment.rounds, experiment.seed
         self._wire = WireFormat(table.moving, experiment.wire_dtype, lambda: initial, Positions())
         self._pristine = task.model()
         self._frozen = Frozen(table, initial)
@@ -209,17 +210,19 @@ class AssignmentRunner:
             What each comes to, or why it comes to nothing.
 
         Raises:
-            ClientError: the training itself has failed, for all of them; a `ShortOfMemoryError` for want of memory.
             ExperimentError: the model, or the data, cannot be stacked.
         """
         on_step, started = self._told(on_step), time.monotonic()
+        clients = {assignment.stack.row: assignment.client for assignment, _ in members}
+        first = members[0][0]  # all say the same of the stack
 
-        def train(wanted: Sequence[Wanted | None]) -> Sequence[TrainResult | None]:
-            client = members[0][0].client
-            with self._naming_shortage(client), belonging_to(client, self._task.name):
+        def train(wanted: Sequence[Wanted | None], seed: int) -> Sequence[TrainResult | Failure | None]:
+            whose = [clients[row] for row, each in enumerate(wanted) if each is not None]
+            with self._naming_shortage(*whose), belonging_to(whose, self._task.name):
                 return train_stacked(
                     self.new_workplace().model,
                     [None if each is None else each.as_row() for each in wanted],
+                    seed=seed,
                     device=self._device,
                     objective=self._task.objective,
                     augment=augment_of(self._task),
@@ -230,7 +233,8 @@ class AssignmentRunner:
         found = side_by_side(
             {assignment.stack.row: self._work(assignment, ready) for assignment, ready in members},
             {assignment.stack.row: assignment.seed for assignment, _ in members},
-            members[0][0].stack.rows,
+            first.stack.rows,
+            derive_seed(self._seed, "stack", first.round, first.stack.first),
             train,
             self._device,
         )
@@ -244,9 +248,9 @@ class AssignmentRunner:
         """Return what is called after every step: where privacy wants it so, without the loss."""
         return _without_loss(on_step) if on_step is not None and self._privacy.hides_loss else on_step
 
-    def _naming_shortage(self, client: int) -> AbstractContextManager[None]:
+    def _naming_shortage(self, *clients: int) -> AbstractContextManager[None]:
         """Let memory that runs out in the block be named, as a `ShortOfMemoryError`."""
-        return shortage_named(client, self._task.name, lambda: str(self._need or ""), lambda: left_of(self._device))
+        return shortage_named(clients, self._task.name, lambda: str(self._need or ""), lambda: left_of(self._device))
 
     def free(self) -> None:
         """Give back what work that failed has left on an accelerator, and the data that is kept there.
@@ -326,14 +330,15 @@ class AssignmentRunner:
         if self._has_tried:
             return
         task = self._task
-        try_stacked(
-            self._pristine,
-            data.train,
-            self._training,
-            device=self._device,
-            objective=task.objective,
-            augment=augment_of(task),
-        )
+        with seeded(0, self._device):  # what is drawn here is not missing later
+            try_stacked(
+                self._pristine,
+                data.train,
+                self._training,
+                device=self._device,
+                objective=task.objective,
+                augment=augment_of(task),
+            )
         self._has_tried = True
 
     def _measure(self, shared: Mapping[str, Tensor], data: Dataset[Any]) -> pb.Evaluation:

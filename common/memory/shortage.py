@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -38,11 +38,13 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 @contextlib.contextmanager
-def shortage_named(client: int, task: str, counted: Callable[[], str], left: Callable[[], Bound]) -> Iterator[None]:
+def shortage_named(
+    clients: int | Sequence[int], task: str, counted: Callable[[], str], left: Callable[[], Bound]
+) -> Iterator[None]:
     """Let memory that runs out in the block be named in one line, as a client's error; others pass as they are.
 
     Args:
-        client: whose work it is.
+        clients: whose work it is, as for `belonging_to`.
         task: its name.
         counted: says what the work was thought to take; empty: that was not known yet.
         left: says what there is.
@@ -55,18 +57,18 @@ def shortage_named(client: int, task: str, counted: Callable[[], str], left: Cal
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        named = _as_a_clients(error, client, task)
+        named = _as_a_clients(error, clients, task)
         if isinstance(named.__cause__, NoRoomError):  # which has said it all
             raise ShortOfMemoryError(str(named), named.told) from error
         needed = f"the work was counted as {counted()}, and " if counted() else ""
         raise ShortOfMemoryError(f"{named}; {needed}there are {left()}", named.told) from error
 
 
-def _as_a_clients(error: Exception, client: int, task: str) -> ClientError:
+def _as_a_clients(error: Exception, clients: int | Sequence[int], task: str) -> ClientError:
     if isinstance(error, ClientError):
         return error
     try:
-        with belonging_to(client, task):
+        with belonging_to(clients, task):
             raise error
     except ClientError as named:
         return named

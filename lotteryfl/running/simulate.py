@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
+from lotteryfl.client.work.followed import followed
 from lotteryfl.client.work.handover import Outcome, Ready
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.memory.bounds import device_bound, host_bound
@@ -90,10 +91,8 @@ class Simulation:
             return
         if work is None:
             return
-        if work.assignment.HasField("stack"):
-            self._do_stack([work, *self._rest_of_stack(work)])
-        else:
-            self._do(work)
+        if not self._do([work, *self._rest_of_stack(work)]):
+            self._runner.free()  # not before: until its error is dropped, what it worked with is in use
 
     def _rest_of_stack(self, first: Work) -> Iterator[Work]:
         has = [first.assignment.assignment_id]
@@ -104,37 +103,21 @@ class Simulation:
             has.append(work.assignment.assignment_id)
             yield work
 
-    def _do(self, work: Work) -> None:
-        try:
-            outcome = self._runner.follow(work.assignment, self._load(work))
-        except (ClientError, PayloadError) as error:
-            self._give_up(work, error)
-        else:
-            self._take(work, outcome)
-            return
-        self._runner.free()
-
-    def _do_stack(self, stack: Sequence[Work]) -> None:
-        """Do the work of clients that train as one model; what fails of it is their own, or all of theirs."""
+    def _do(self, works: Sequence[Work]) -> bool:
+        """Do an assignment's work, or that of a stack; False: some of it has come to nothing."""
         ready: list[tuple[Work, Ready]] = []
-        for work in stack:
+        for work in works:
             try:
                 ready.append((work, self._load(work)))
             except PayloadError as error:
                 self._give_up(work, error)
-        found: Sequence[Outcome | ClientError | PayloadError]
-        try:
-            found = self._runner.follow_stacked([(work.assignment, loaded) for work, loaded in ready]) if ready else ()
-        except ClientError as error:
-            found = [error] * len(ready)
+        found = followed(self._runner, [(work.assignment, each) for work, each in ready]) if ready else []
         for (work, _), outcome in zip(ready, found, strict=True):
             if isinstance(outcome, Outcome):
                 self._take(work, outcome)
             else:
                 self._give_up(work, outcome)
-        if not all(isinstance(outcome, Outcome) for outcome in found):
-            del found, outcome
-            self._runner.free()
+        return sum(isinstance(outcome, Outcome) for outcome in found) == len(works)
 
     def _give_up(self, work: Work, error: ClientError | PayloadError) -> None:
         privacy, assignment_id = self._run.experiment.privacy, work.assignment.assignment_id

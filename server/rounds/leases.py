@@ -164,7 +164,7 @@ class LeaseTable:
                 return held
         if self._stacks.count(holds) >= self._at_once:
             return None
-        client = self._choice(self.waiting(clients), worker, homes or {}, peers or {})
+        client = self._choice(self._stacks.apart(holds, self.waiting(clients)), worker, homes or {}, peers or {})
         if client is None and not holds:
             client = self._choice(self._withdrawable(clients), worker, {}, peers or {})
         return None if client is None else self._leased(client, worker)
@@ -181,6 +181,8 @@ class LeaseTable:
     ) -> list[Standing]:
         """Return what is granted with those of its stack that can be leased to the same worker: they are leased as one.
 
+        Whose last attempt it is after others goes alone: it is the one who fails then, if anybody does.
+
         Args:
             granted: what `grant` has returned.
             clients: as for `grant`.
@@ -188,10 +190,11 @@ class LeaseTable:
         """
         client, worker = granted.id.client, granted.worker
         old = self._standings[client]
-        if old.id == granted.id:  # it holds them already
+        if old.id == granted.id or old.has_one_left(self._max_attempts):  # in the one case it holds them already
             return [granted]
         line = self._waiting if old.state == "waiting" else set(self._withdrawable(clients))
-        together = (each for each in self._stacks.others(client, line) if clients is None or each in clients)
+        others = (each for each in self._stacks.others(client, line) if clients is None or each in clients)
+        together = (each for each in others if not self._standings[each].has_one_left(self._max_attempts))
         return [granted, *(self._leased(each, worker) for each in self._choices(together, worker, peers or {}))]
 
     def more(self, granted: Standing, has: Collection[str]) -> int:

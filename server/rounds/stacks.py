@@ -71,6 +71,11 @@ class Stacks:
         """Return in how many stacks some clients are."""
         return len({self._stacks.get(client, client) for client in clients})
 
+    def apart(self, clients: Iterable[int], line: Iterable[int]) -> Iterator[int]:
+        """Yield who of a line is in no stack that some clients are in."""
+        theirs = {self._stacks.get(client, client) for client in clients}
+        return (client for client in line if self._stacks.get(client, client) not in theirs)
+
     def others(self, client: int, among: Collection[int]) -> list[int]:
         """Return who else of a client's stack is among some clients, in client order."""
         members = self._members.get(self._stacks.get(client, client), ())

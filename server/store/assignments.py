@@ -38,6 +38,10 @@ class Standing(NamedTuple):
     forgiven: int = 0
     """Attempts that do not count towards `max_attempts`: of earlier tries of the round, or lost by the coordinator."""
 
+    def has_one_left(self, most: int) -> bool:
+        """Tell whether, not begun again yet, it has failed at all of most attempts but the last."""
+        return 0 < self.id.attempt - self.forgiven == most - 1
+
     def leased_to(self, worker: WorkerId, *, forgiven: bool = False) -> Self:
         """Return how it stands once a worker has another attempt at it, which does not count if it is forgiven."""
         id_ = self.id._replace(attempt=self.id.attempt + 1)

@@ -1,15 +1,21 @@
 """Runs whose clients train as one model: what comes of them, who fails alone, and what is refused before any trains."""
 
+import math
+import random
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
 from lotteryfl.common.errors import ExperimentError, LotteryFLError, TaskError
 from lotteryfl.common.experiment.experiment import validate
+from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import ClientData, load_task
 from lotteryfl.common.tasks.datasets import mnist
 from lotteryfl.common.tensors.file import open_file
@@ -19,7 +25,7 @@ from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rounds.longer import with_settings
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory, inspected
-from tests.support.bench import Tied, TinyTask, create, silent, simulated, tiny_experiment
+from tests.support.bench import Tied, TinyTask, create, silent, simulated, tiny_experiment, tiny_mlp
 
 STACKED = {"engine": {"stacked": 2}}
 FASHION = mnist._SOURCES["fashion-mnist"].system[0]
@@ -86,6 +92,27 @@ def test_clothes_are_told_as_well(tmp_path: Path) -> None:
     require_as_accurate(tmp_path, table, noise=0.03)
 
 
+FOUR: dict[str, Any] = {"engine": {"stacked": 4}, "clients_per_round": 4, "strategy": {"name": "standalone"}}
+
+
+def assert_same_of_others(spared: RunDirectory, whole: RunDirectory, but: int) -> None:
+    """Check that all but one came to something, and to the same bits in both runs."""
+    files = "SELECT client, ticket FROM clients WHERE ticket != ''"
+    everyone, others = dict(whole.database.select(files)), dict(spared.database.select(files))
+    assert sorted(others) == [client for client in range(4) if client != but]
+    for client, file in others.items():
+        ours, theirs = open_file(spared.path / file), open_file(whole.path / everyone[client])
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def reason_of(run: RunDirectory, client: int) -> str:
+    """Return why a client sat the first round out."""
+    reasons = "SELECT reason FROM assignments WHERE round = 1 AND client = ?"
+    (reason,) = run.database.select(reasons, client).fetchone()
+    return str(reason)
+
+
 class Sparing(TinyTask):
     """Has nothing for client 1."""
 
@@ -93,23 +120,6 @@ class Sparing(TinyTask):
         if client == 1:
             raise TaskError("task tiny: client 1 has lost its data")
         return super().client_data(client)
-
-
-def test_who_fails_of_a_stack_leaves_the_others_their_bits(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"engine": {"stacked": 4}, "clients_per_round": 4, "strategy": {"name": "standalone"}}
-    files = "SELECT client, ticket FROM clients WHERE ticket != ''"
-    with (
-        simulated(tmp_path / "whole", tiny_experiment(**changes)) as whole,
-        simulated(tmp_path / "spared", tiny_experiment(**changes), Sparing()) as spared,
-    ):
-        everyone, others = dict(whole.database.select(files)), dict(spared.database.select(files))
-        assert sorted(others) == [0, 2, 3]
-        for client, file in others.items():
-            ours, theirs = open_file(spared.path / file), open_file(whole.path / everyone[client])
-            assert ours.keys() == theirs.keys()
-            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-        (reason,) = spared.database.select("SELECT reason FROM assignments WHERE (round, client) = (1, 1)").fetchone()
-        assert reason == "task tiny: client 1 has lost its data"
 
 
 class Listed(Dataset[Any]):
@@ -123,6 +133,157 @@ class Listed(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         return self._data[index]
+
+
+class Mixed(TinyTask):
+    """Client 1 alone has training data that are read one by one."""
+
+    def client_data(self, client: int) -> ClientData:
+        data = super().client_data(client)
+        return ClientData(Listed(data.train), data.validation, data.test) if client == 1 else data
+
+
+class Cutting(nn.Sequential):
+    """Takes inputs of any width from 6."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits."""
+        outputs: Tensor = super().forward(inputs[:, :6])
+        return outputs
+
+
+class Wider(TinyTask):
+    """Client 1's inputs have a column more."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: Cutting(*tiny_mlp().children()))
+
+    def client_data(self, client: int) -> ClientData:
+        given = super().client_data(client)
+        if client != 1:
+            return given
+        data: Any = given
+        parts = (data.train.tensors, data.validation.tensors, data.test.tensors)
+        return ClientData(*(TensorDataset(F.pad(inputs, (0, 1)), labels) for inputs, labels in parts))
+
+
+class Augmenting(TinyTask):
+    """Its augmentation does not take what client 1 has from its ninth example on."""
+
+    def client_data(self, client: int) -> ClientData:
+        data = super().client_data(client)
+        if client == 1:
+            inputs: Tensor = data.train[8:][0]
+            inputs.fill_(math.nan)
+        return data
+
+    def augment(self, batch: Any, _generator: torch.Generator) -> Any:
+        if batch[0].isnan().any():
+            raise ArithmeticError("no number")
+        return batch
+
+
+class Whole(Augmenting):
+    """Augments what all can take."""
+
+    def client_data(self, client: int) -> ClientData:
+        return TinyTask.client_data(self, client)
+
+
+@pytest.mark.parametrize(
+    ("task", "unharmed", "says"),
+    [
+        (Sparing(), TinyTask(), r"task tiny: client 1 has lost its data"),
+        (Mixed(), TinyTask(), r"engine\.stacked: takes data that are tensors"),
+        (Wider(), TinyTask(), r"engine\.stacked: examples of \(\(\(7,\), .*"),
+        (Augmenting(), Whole(), r"client 1 of task tiny: ArithmeticError at test_stacked\.py:\d+: no number"),
+    ],
+    ids=lambda task: type(task).__name__ if isinstance(task, TinyTask) else "",
+)
+def test_who_fails_of_a_stack_leaves_the_others_their_bits(
+    task: TinyTask, unharmed: TinyTask, says: str, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {**FOUR, "round": {"max_attempts": 1}}
+    with (
+        simulated(tmp_path / "whole", tiny_experiment(**changes), unharmed) as whole,
+        simulated(tmp_path / "spared", tiny_experiment(**changes), task) as spared,
+    ):
+        assert_same_of_others(spared, whole, but=1)
+        assert re.match(says, reason_of(spared, 1))
+
+
+class Unasked(nn.Sequential):
+    """Draws from a generator of everybody's."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits."""
+        outputs: Tensor = super().forward(inputs * (1 + random.random()))  # noqa: S311 - no secret
+        return outputs
+
+
+class Drawing(TinyTask):
+    """Has nothing for some; its model and its augmentation draw from generators of everybody's."""
+
+    def __init__(self, *lost: int) -> None:
+        super().__init__(lambda: Unasked(*tiny_mlp().children()))
+        self._lost = lost
+
+    def client_data(self, client: int) -> ClientData:
+        if client in self._lost:
+            raise TaskError(f"task tiny: client {client} has lost its data")
+        return super().client_data(client)
+
+    def augment(self, batch: Any, _generator: torch.Generator) -> Any:
+        return (batch[0] + torch.rand_like(batch[0]) + np.random.rand(), batch[1])
+
+
+@pytest.mark.parametrize("accumulate", [1, 6])
+@pytest.mark.parametrize("lost", [0, 3])
+def test_what_is_drawn_unasked_depends_neither_on_what_was_before_nor_on_who_is_there(
+    lost: int, accumulate: int, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {**FOUR, "training": {"epochs": 3, "batch_size": 2, "accumulate": accumulate}}
+    losses = "SELECT client, phase, loss FROM metrics WHERE round = 1"
+    with (
+        simulated(tmp_path / "whole", tiny_experiment(**changes), Drawing()) as whole,
+        seeded(9),
+        simulated(tmp_path / "spared", tiny_experiment(**changes), Drawing(lost)) as spared,
+    ):
+        assert_same_of_others(spared, whole, but=lost)
+        assert set(spared.database.select(losses)) < set(whole.database.select(losses))
+
+
+class Words(TinyTask):
+    """Of indices; who is beyond has one too large in its ninth example, where nobody looks before training."""
+
+    def __init__(self, *beyond: int) -> None:
+        super().__init__(lambda: nn.Sequential(nn.Embedding(4, 6), nn.Flatten(), nn.Linear(36, 3)))
+        self._beyond = beyond
+
+    def client_data(self, client: int) -> ClientData:
+        data: Any = super().client_data(client)
+        parts = [(part.tensors[0].gt(0).long(), part.tensors[1]) for part in (data.train, data.validation, data.test)]
+        if client in self._beyond:
+            parts[0][0][8:] = 4
+        return ClientData(*(TensorDataset(*part) for part in parts))
+
+
+@pytest.mark.parametrize("beyond", [1, 3])
+def test_who_fails_at_a_step_of_all_is_found_by_the_last_attempt(beyond: int, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {**FOUR, "round": {"max_attempts": 2}}
+    with (
+        simulated(tmp_path / "whole", tiny_experiment(**changes), Words()) as whole,
+        simulated(tmp_path / "spared", tiny_experiment(**changes), Words(beyond)) as spared,
+    ):
+        assert_same_of_others(spared, whole, but=beyond)
+        assert reason_of(spared, beyond).startswith(f"client {beyond} of task tiny: IndexError at ")
+
+
+def test_a_step_that_fails_for_all_names_them_all(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {**FOUR, "round": {"max_attempts": 1}}
+    said = r"one of the stacked clients 0, 1, 2, 3 of task tiny: IndexError at "
+    with pytest.raises(LotteryFLError, match=said):
+        simulated(tmp_path / "run", tiny_experiment(**changes), Words(3))
 
 
 class Reading(TinyTask):

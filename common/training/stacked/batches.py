@@ -50,6 +50,8 @@ class Order:
         self.steps_of_epoch = ceil(self.examples.batch_count(settings.batch_size) / settings.accumulate)
         self.total = recipe.total_steps(self.steps_of_epoch)
         """Steps of the training."""
+        self.form = str(mapped(lambda tensor: (tuple(tensor.shape[1:]), tensor.dtype), self.content))
+        """What an example is, without its values."""
         self._settings = settings
         self._shuffler = torch.Generator().manual_seed(derive_seed(recipe.seed, "shuffle"))
         self._augmented = Augmentation(settings.augment, augment, recipe.seed, device)

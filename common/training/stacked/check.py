@@ -9,6 +9,7 @@ from torch.utils.data import TensorDataset
 
 from lotteryfl.common.errors import ExperimentError, OutputError
 from lotteryfl.common.training.augmentation import OwnAugment
+from lotteryfl.common.training.loop import TrainResult
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import Recipe, TrainingSettings
 from lotteryfl.common.training.stacked.course import Training
@@ -62,7 +63,10 @@ def try_stacked(
     """
     trainings = [Training(copy.deepcopy(model), _first(data, most), Recipe(settings, 1, steps=1)) for most in (2, 1)]
     try:
-        train_stacked(copy.deepcopy(model), trainings, device=device, objective=objective, augment=augment)
+        found = train_stacked(copy.deepcopy(model), trainings, device=device, objective=objective, augment=augment)
+        for failure in found:
+            if not isinstance(failure, TrainResult | None):
+                raise failure
     except OutputError as error:
         raise ExperimentError(str(error)) from error
     except Exception as error:  # whatever torch's vmap makes of a model and a loss of other people's

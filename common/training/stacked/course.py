@@ -1,6 +1,7 @@
 """One row's training among those that are stacked: what it does when, and what it has come to."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -8,10 +9,11 @@ from torch import nn
 
 from lotteryfl.common.pruning.pruned import Pruned
 from lotteryfl.common.randomness import derive_seed
+from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.examples import Batch
 from lotteryfl.common.training.given import Data
-from lotteryfl.common.training.loop import OnEpoch, TrainResult
+from lotteryfl.common.training.loop import OnEpoch, TrainResult, require_gradients
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import Recipe
 from lotteryfl.common.training.stacked.batches import Order
@@ -48,10 +50,11 @@ class Course:
             device: where to train.
 
         Raises:
-            ValueError: it has no epoch, or, as an `OutputError`, its data cannot be stacked.
+            ValueError: it has no epoch, nothing to train, or, as an `OutputError`, data that cannot be stacked.
         """
         self.recipe = training.recipe
-        self.model = training.model
+        self.model = training.model.to(device)
+        require_gradients(self.model)
         if self.recipe.epochs < 1 and not self.recipe.steps:
             raise ValueError(f"epochs={self.recipe.epochs}: expected at least 1")
         self.order = Order(training.data, self.recipe, objective, augment, device)
@@ -61,6 +64,8 @@ class Course:
         """Of its dropout."""
         self.epoch = 0
         """Of the last step that it took, from 1."""
+        self._device = device
+        self._draws = augment is not None
         self._on_epoch = training.on_epoch
         self._steps = self.order.steps()
         self._sizes: list[int] = []
@@ -71,10 +76,17 @@ class Course:
         self._is_stepping = len(self._sizes) < self.total
         if not self._is_stepping:
             return []
-        self.epoch, batches = next(self._steps)
+        with self._unasked():
+            self.epoch, batches = next(self._steps)
         self._epochs.append(self.epoch)
         self._sizes.append(sum(batch.size for batch in batches))
         return batches
+
+    def _unasked(self) -> AbstractContextManager[None]:
+        """Let what a task's own augmentation draws unasked be the row's, whatever is between its steps."""
+        if not self._draws:
+            return nullcontext()
+        return seeded(derive_seed(self.recipe.seed, "unasked", len(self._sizes)), self._device)
 
     @property
     def wants_model(self) -> bool:

@@ -1,4 +1,4 @@
-"""Layers that a stacked training computes in a way of its own: convolutions on the CPU, and dropout."""
+"""Layers that a stacked training computes in a way of its own: those that pay, and those that `vmap` mixes up."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -60,6 +60,8 @@ def prepare_layers(model: nn.Module, drawing: Drawing, device: torch.device) -> 
             _compute_by(module, partial(_convolved, module))
         elif type(module) is nn.Linear:
             _compute_by(module, partial(_multiplied, module))
+        elif type(module) is nn.Embedding and module.max_norm is None and not module.scale_grad_by_freq:
+            _compute_by(module, partial(_looked_up, module))
 
 
 def _compute_by(module: nn.Module, forward: Callable[[Tensor], Any]) -> None:
@@ -71,6 +73,15 @@ def _multiplied(module: nn.Linear, values: Tensor) -> Tensor:
     flat = values.reshape(-1, module.in_features).t()
     found = module.weight @ flat if module.bias is None else torch.addmm(module.bias.unsqueeze(1), module.weight, flat)
     return found.t().view(*values.shape[:-1], module.out_features)
+
+
+def _looked_up(module: nn.Embedding, indices: Tensor) -> Tensor:
+    """Return the layer's outputs; `vmap` alone would read another row's weights beyond a row's own, and pad in one."""
+    is_none = (indices < 0) | (indices >= module.num_embeddings)
+    found = F.embedding(indices.masked_fill(is_none, torch.iinfo(indices.dtype).max // 2), module.weight)
+    if module.padding_idx is None:
+        return found
+    return torch.where((indices == module.padding_idx).unsqueeze(-1), found.detach(), found)
 
 
 def _convolved(module: nn.Conv2d, maps: Tensor) -> Any:

@@ -85,7 +85,7 @@ def test_what_is_ahead_begins_when_all_of_the_stack_before_it_is_over() -> None:
 
 
 def test_a_stack_expires_as_one_and_waits_again_without_who_is_done() -> None:
-    table = table_of(3, STACKS)
+    table = table_of(3, STACKS, max_attempts=3)
     leased = lease(table, A, [])
     table.apply(table.with_next([leased[1]._replace(state="done")]), 0.0)
     expired = table.expired(11.0, {A: 0.0, B: 11.0})
@@ -116,3 +116,21 @@ def test_who_fails_of_a_stack_fails_alone(attempts: int) -> None:
     table.apply([table.taken_back(leased[1].id.client, "its data is gone", has_begun=True)], 0.0)
     assert table[1].state == ("dropped" if attempts == 1 else "waiting")
     assert [table[client].state for client in (0, 2)] == ["leased", "leased"]
+
+
+def test_the_last_attempt_after_others_is_each_clients_own() -> None:
+    table = table_of(5, STACKS, max_attempts=3)
+    for _ in range(2):
+        leased = lease(table, A, [])
+        assert sorted(each.id.client for each in leased) == [0, 1, 2]
+        table.apply([table.taken_back(each.id.client, "it failed", has_begun=True) for each in leased], 0.0)
+    (alone,) = lease(table, A, [])
+    assert table.more(alone, []) == 0
+    has = [str(alone.id)]
+    ahead = lease(table, A, has)
+    assert [each.id.client for each in ahead] == [3, 4], "not another of the same stack, beside it"
+    (other,) = lease(table, B, [])
+    assert {alone.id.client, other.id.client} < {0, 1, 2}
+    table.apply(table.with_next([table.taken_back(alone.id.client, "it failed", has_begun=True)]), 0.0)
+    assert table[alone.id.client].state == "dropped"
+    assert table[other.id.client].state == "leased"

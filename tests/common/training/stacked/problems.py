@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from lotteryfl.common.pruning.pruned import Pruned
 from lotteryfl.common.training.augmentation import OwnAugment
-from lotteryfl.common.training.loop import OnEpoch, TrainResult, train_by_recipe
+from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, train_by_recipe
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import Recipe, TrainingSettings
 from lotteryfl.common.training.stacked.course import Training
+from lotteryfl.common.training.stacked.courses import Failure
 from lotteryfl.common.training.stacked.train import train_stacked
 
 SIZES = (17, 8, 30, 3)
@@ -28,7 +29,7 @@ class Trained:
     """What a training of all has come to."""
 
     models: list[nn.Module]
-    results: Sequence[TrainResult | None]
+    results: Sequence[TrainResult | Failure | None]
 
 
 @dataclass
@@ -98,6 +99,7 @@ class Problem:
         self,
         present: Sequence[int] | None = None,
         on_epoch: Callable[[int, nn.Module], OnEpoch] | None = None,
+        on_step: OnStep | None = None,
     ) -> Trained:
         """Train them stacked; None: all of them."""
         models, pruned = self.pruned_models()
@@ -109,7 +111,7 @@ class Problem:
                 zip(models, self.data, self.recipes, pruned, strict=True)
             )
         ]
-        results = train_stacked(self.make(), trainings, objective=self.objective, augment=self.augment)
+        results = train_stacked(self.make(), trainings, objective=self.objective, augment=self.augment, on_step=on_step)
         return Trained(models, results)
 
 

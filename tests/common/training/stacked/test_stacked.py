@@ -15,7 +15,7 @@ from lotteryfl.common.models.groupnorm import group_norm
 from lotteryfl.common.models.lenet import LeNet5
 from lotteryfl.common.models.mlp import image_mlp
 from lotteryfl.common.models.resnet import BasicBlock
-from lotteryfl.common.training.loop import OnEpoch
+from lotteryfl.common.training.loop import OnEpoch, TrainResult
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import TrainingSettings
 from lotteryfl.common.training.stacked.course import Training
@@ -55,14 +55,28 @@ def tiny_resnet() -> nn.Module:
     return nn.Sequential(stem, BasicBlock(8, 16, 2, group_norm), nn.Flatten(), nn.Linear(256, CLASSES))
 
 
+class Words(nn.Module):
+    """Looks pixels up, and learns nothing of dark ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(2, 4, padding_idx=0)
+        self.head = nn.Linear(256, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits."""
+        logits: Tensor = self.head(self.table(inputs.flatten(1).gt(0).long()).flatten(1))
+        return logits
+
+
 def require_equal(stacked: Trained, alone: Trained) -> None:
     for one, other in zip(stacked.models, alone.models, strict=True):
         for ours, theirs in zip(one.parameters(), other.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-6)
             assert torch.equal(ours == 0, theirs == 0)
     for mine, its in zip(stacked.results, alone.results, strict=True):
-        assert mine is not None
-        assert its is not None
+        assert isinstance(mine, TrainResult)
+        assert isinstance(its, TrainResult)
         assert (mine.examples, mine.steps) == (its.examples, its.steps)
         assert math.isclose(mine.loss, its.loss, rel_tol=1e-5)
 
@@ -87,8 +101,9 @@ def test_a_plan_means_the_same_stacked(plan: dict[str, Any]) -> None:
         (lambda: cnn(1, 28, CLASSES, dropout=False), (1, 28, 28)),
         (lambda: LeNet5(3, 32, CLASSES), (3, 32, 32)),
         (tiny_resnet, SHAPE),
+        (Words, SHAPE),
     ],
-    ids=["grouped convolutions and dropout", "convolutions one by one", "LeNet-5", "ResNet with group norm"],
+    ids=["grouped convolutions and dropout", "convolutions one by one", "LeNet-5", "ResNet with group norm", "words"],
 )
 def test_the_built_in_layers_train_as_alone(make: Any, shape: tuple[int, ...]) -> None:
     problem = Problem(make, shape, TrainingSettings(lr=0.02, batch_size=12), plan={"epochs": 2})
@@ -172,3 +187,16 @@ def test_progress_is_told_step_by_step_and_cancels() -> None:
     with pytest.raises(KeyboardInterrupt):
         train_stacked(mlp(), trainings, on_step=on_step)
     assert seen == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 5)]  # of who takes the most
+
+
+def test_the_loss_that_is_told_is_of_the_rows_that_train() -> None:
+    def told(present: list[int]) -> list[float]:
+        losses: list[float] = []
+        problem = Problem(mlp, SHAPE, TrainingSettings())
+        problem.stacked(present, on_step=lambda _epoch, _step, loss: losses.append(float(loss)))
+        return losses
+
+    longest, shortest, both = told([2]), told([3]), told([2, 3])
+    assert len(longest) == len(both) > len(shortest)
+    expected = [sum(losses) / 2 for losses in zip(longest, shortest, strict=False)] + longest[len(shortest) :]
+    assert both == pytest.approx(expected)
