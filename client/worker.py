@@ -24,6 +24,7 @@ from lotteryfl.client.overseer import DoneWithError, Overseer
 from lotteryfl.client.returning import Returning, note_lost
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
+from lotteryfl.client.work.followed import followed
 from lotteryfl.client.work.handover import Outcome
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, ShortOfMemoryError, TaskVersionError
 from lotteryfl.common.experiment.experiment import Experiment
@@ -282,13 +283,9 @@ class Worker:
 
         members = [(lease.assignment, lease.take_ready()) for lease in leases]
         try:
-            if leases[0].assignment.HasField("stack"):
-                return self._runner.follow_stacked(members, on_step)
-            return [self._runner.follow(*members.pop(), on_step)]
+            return followed(self._runner, members, on_step)
         except LeaseLostError:
             return [None] * len(leases)
-        except (ClientError, PayloadError) as error:  # the client's, or like a result that is refused
-            return [error] * len(leases)
 
     def _settle(self, lease: Lease, outcome: Outcome | ClientError | PayloadError | None) -> None:
         """Return what the work under a lease has come to; where that is nothing, the lease ends."""

@@ -47,6 +47,7 @@ def test_commands_are_not_disturbed_by_them(folder: Path, verb: str) -> None:
         assert view.status().state == view.status().FINISHED
 
 
+@pytest.mark.slow
 def test_a_script_has_its_own_and_ours(folder: Path) -> None:
     script = folder / "script.py"
     script.write_text(

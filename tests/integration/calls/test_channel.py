@@ -51,6 +51,7 @@ class Connectivity:
             self.lost.set()
 
 
+@pytest.mark.slow
 def test_a_frozen_coordinator_is_noticed(tmp_path: Path, start: Start, write: Write) -> None:
     """In a stream and without any call; its kernel still takes what we send. By default it takes over a minute."""
     serve = start("serve", write(), "--listen", "127.0.0.1:0", "--run-dir", "run")

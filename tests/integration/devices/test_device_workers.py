@@ -78,6 +78,7 @@ def test_with_the_command_all_its_workers_go_and_hand_their_work_back(
         assert "Traceback" not in workers.stderr
 
 
+@pytest.mark.slow
 def test_all_that_failed_alike_are_named_together_and_the_exit_code_is_theirs(
     tmp_path: Path, work_on: Start, write: Write, coordinate: Coordinate
 ) -> None:
@@ -91,6 +92,7 @@ def test_all_that_failed_alike_are_named_together_and_the_exit_code_is_theirs(
     assert re.match(r"lotteryfl: not all workers ended well: host/cpu/1, host/cpu/2: task mine: .* version", line)
 
 
+@pytest.mark.slow
 def test_every_card_has_its_workers(
     start: Start,
     work_on: Start,

@@ -55,6 +55,7 @@ def test_a_worker_with_another_version_names_the_file_and_leaves(
     assert server.ended() == ""
 
 
+@pytest.mark.slow
 def test_local_workers_that_have_another_version_are_not_started_again(task: Path, start: Start, write: Write) -> None:
     """What lies beside their task is another thing for them than for the coordinator."""
     task.write_text(
@@ -95,6 +96,7 @@ def test_a_run_goes_on_with_an_edited_task_only_where_that_is_wanted(
         assert opened.is_finished
 
 
+@pytest.mark.slow
 def test_a_worker_learns_of_another_version_when_its_coordinator_is_started_anew(
     tmp_path: Path, task: Path, start: Start, write: Write, gate: Gate
 ) -> None:

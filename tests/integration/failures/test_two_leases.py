@@ -100,6 +100,7 @@ def test_of_the_two_that_a_killed_worker_had_one_has_cost_an_attempt(bed: Bed, t
     assert_same_bits(bed.run, expect(tmp_path / "tiny.toml"))
 
 
+@pytest.mark.slow
 def test_both_leases_outlive_a_kill_of_the_coordinator(bed: Bed, tmp_path: Path, expect: Expect) -> None:
     worker, held, ahead = bed.worker_with_two()
     bed.server.send(signal.SIGKILL)
@@ -140,6 +141,7 @@ def test_two_clients_and_two_workers_are_one_each(
     assert_same_bits(bed.run, expect(path))
 
 
+@pytest.mark.slow
 def test_with_one_lease_a_worker_does_one_after_the_other(
     tmp_path: Path, start: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_finished_run_is_made_longer(
     assert ups[0] > ups[1], "the first measuring was sent, too"
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_made_longer_by_a_command_that_dies(
     tmp_path: Path, start: Start, write: Write, expect: Expect
 ) -> None:

@@ -127,6 +127,7 @@ def test_a_run_by_tokens_tells_nobody_the_token(
     assert "UNAUTHENTICATED: the token is unknown, or was revoked" in coordinator.stderr
 
 
+@pytest.mark.slow
 def test_local_workers_are_nobody_else(start: Start, write: Write, credentials: Credentials) -> None:
     """What the environment says about another coordinator is not for the workers of `run`."""
     variables = {"LOTTERYFL_TLS_CA": str(credentials.authority.ca), "LOTTERYFL_TOKEN": f"a.{'s' * 43}"}
