@@ -25,7 +25,7 @@ _STUCK_SECONDS = 120.0
 """Without an accepted result for so long, a run counts as stuck."""
 
 _READY = re.compile(r"listening at \S+:\d+$|: registered, on ")
-_ACK = re.compile(r"(r\d+-c\d+-a\d+): (?:accepted|duplicate)$")
+_ACK = re.compile(r"(r\d+-c\d+-a\d+): (?:accepted|duplicate); ")
 
 
 class Outside(NamedTuple):

@@ -124,6 +124,7 @@ def survive(
         cluster.run(outside)
     if not (folder / RUN / "summary.json").exists():  # killed after the last commit
         lotteryfl("run", expected.file, "--run-dir", RUN, cwd=folder)
+    assert cluster.history.acks, "no worker was told of a result"
     check_promises(folder / RUN, expected.run, cluster.history.acks)
     again, total = repeated(folder / RUN)
     report.histories.append(cluster.history)
