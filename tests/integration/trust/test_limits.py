@@ -191,6 +191,7 @@ def test_bytes_that_are_no_message_are_refused(server: CoordinatorThread) -> Non
 def test_texts_and_lists_have_bounds(server: CoordinatorThread, worker: HandWorker) -> None:
     beat = pb.HeartbeatRequest(worker_id=worker.id, progress=[pb.AssignmentProgress(assignment_id="x")] * 5)
     long_beat = pb.HeartbeatRequest(progress=[pb.AssignmentProgress(assignment_id="x" * 1025)])
+    fetch = pb.FetchAssignmentRequest(worker_id=worker.id, held=["x"] * 5)
     held = registering("w")
     held.clients.clients.extend([0] * 5)
     device = registering("w")
@@ -198,6 +199,10 @@ def test_texts_and_lists_have_bounds(server: CoordinatorThread, worker: HandWork
     for call, reason in (
         (lambda: server.stub.Heartbeat(beat, timeout=DEADLINE), "progress has 5 entries: the experiment has 4 clients"),
         (lambda: server.stub.Register(held, timeout=DEADLINE), "clients has 5 entries: the experiment has 4 clients"),
+        (
+            lambda: next(server.stub.FetchAssignment(fetch, timeout=DEADLINE)),
+            "held has 5 entries: the experiment has 4 clients",
+        ),
         (
             lambda: server.stub.Register(device, timeout=DEADLINE),
             "RegisterRequest.device has 1025 characters: at most 1024 are taken",
