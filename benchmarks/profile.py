@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.coordinators import CoordinatorProcess
 from benchmarks.parts import fleet, floor
 from benchmarks.parts import round as rounds
 from benchmarks.picture import draw
@@ -93,15 +92,7 @@ def sparse_round(sizes: rounds.Sizes) -> tuple[Lap, Mapping[str, Laps]]:
 def fleet_costs(sizes: fleet.Sizes) -> dict[tuple[str, str], float]:
     """Return by thread and step the coordinator's seconds of processor time for an assignment."""
     with tempfile.TemporaryDirectory() as folder:
-        coordinator = CoordinatorProcess(
-            Path(folder) / "run",
-            "20 k",
-            rounds=3,
-            clients=sizes.workers,
-            clients_per_round=sizes.workers,
-            strategy={"name": "fedavg"},
-            round={"lease": 600.0, "broadcasts": False},
-        )
+        coordinator = fleet.coordinator_of(sizes, Path(folder) / "run", lease=600.0)
         stacks = Path(folder) / "stacks"
         with coordinator, _sampled(coordinator.pid, stacks):
             before = _processor_seconds(coordinator.pid)

@@ -52,18 +52,29 @@ class Load:
     """Seconds from the first call to the last answer."""
 
 
+def coordinator_of(sizes: Sizes, path: Path, lease: float) -> CoordinatorProcess:
+    """Return a coordinator whose rounds have an assignment of 20 k for every worker.
+
+    Args:
+        sizes: how many workers there are.
+        path: of its run directory.
+        lease: seconds.
+    """
+    return CoordinatorProcess(
+        path,
+        "20 k",
+        rounds=3,
+        clients=sizes.workers,
+        clients_per_round=sizes.workers,
+        strategy={"name": "fedavg"},
+        round={"lease": lease, "broadcasts": False},
+    )
+
+
 def rows(sizes: Sizes) -> list[Row]:
     """Ours beside a bare server that answers as many calls, and as large ones."""
     with tempfile.TemporaryDirectory() as folder:
-        coordinator = CoordinatorProcess(
-            Path(folder) / "run",
-            "20 k",
-            rounds=3,
-            clients=sizes.workers,
-            clients_per_round=sizes.workers,
-            strategy={"name": "fedavg"},
-            round={"lease": LEASE, "broadcasts": False},
-        )
+        coordinator = coordinator_of(sizes, Path(folder) / "run", LEASE)
         payload = coordinator.table.nbytes
         with coordinator:
             ours = load(drive_coordinator, sizes, coordinator.address, coordinator.pid)

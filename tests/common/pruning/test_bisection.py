@@ -13,25 +13,10 @@ from lotteryfl.common.pruning.modeltensors import zero_pruned
 from lotteryfl.common.pruning.parameters import copy_model, named_masks, named_tensors
 from lotteryfl.common.pruning.prune import get_prune_summary, prune_fixed_amount, rewind
 from lotteryfl.common.pruning.regrowth import exchange_weights
-from tests.common.pruning.test_magnitude import SHAPES
+from tests.common.pruning.test_magnitude import SHAPES, drawn
 from tests.support.devices import DEVICES, ELSEWHERE
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float64])
-
-
-def drawn(shapes: list[tuple[int, ...]], values: str, dtype: torch.dtype, seed: int, *, masked: bool) -> list[Weight]:
-    generator = torch.Generator().manual_seed(seed)
-    weights = []
-    for shape in shapes:
-        tensor = torch.randn(shape, generator=generator)
-        if values != "distinct":
-            tensor = (tensor * 2).round()
-        if values == "non-finite":
-            tensor[tensor == 1] = torch.nan
-            tensor[tensor == -2] = -torch.inf
-        mask = (torch.rand(shape, generator=generator) < 0.6).to(dtype) if masked else None
-        weights.append(Weight(tensor.to(dtype), mask, count_pruned(mask)))
-    return weights
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -18,6 +18,21 @@ def competing(values: Tensor, mask: Tensor | None = None) -> Weight:
     return Weight(values, mask, count_pruned(mask))
 
 
+def drawn(shapes: list[tuple[int, ...]], values: str, dtype: torch.dtype, seed: int, *, masked: bool) -> list[Weight]:
+    generator = torch.Generator().manual_seed(seed)
+    weights = []
+    for shape in shapes:
+        tensor = torch.randn(shape, generator=generator)
+        if values != "distinct":
+            tensor = (tensor * 2).round()
+        if values == "non-finite":
+            tensor[tensor == 1] = torch.nan
+            tensor[tensor == -2] = -torch.inf
+        mask = (torch.rand(shape, generator=generator) < 0.6).to(dtype) if masked else None
+        weights.append(competing(tensor.to(dtype), mask))
+    return weights
+
+
 def sorted_oracle(weights: list[Weight], count: int) -> list[np.ndarray]:
     """Sort everything by (magnitude, flat index) and cut: the definition."""
     flat = np.concatenate([weight.values.double().abs().numpy().ravel() for weight in weights])
@@ -47,17 +62,7 @@ def assert_same(masks: Iterable[Tensor], expected: list[np.ndarray]) -> None:
 def test_masks_are_those_of_a_sort(
     values: str, block: int, sample: int, shapes: list[tuple[int, ...]], share: float, seed: int, masked: bool
 ) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    weights = []
-    for shape in shapes:
-        tensor = torch.randn(shape, generator=generator)
-        if values != "distinct":
-            tensor = (tensor * 2).round()
-        if values == "non-finite":
-            tensor[tensor == 1] = torch.nan
-            tensor[tensor == -2] = -torch.inf
-        mask = (torch.rand(shape, generator=generator) < 0.6).float() if masked else None
-        weights.append(competing(tensor, mask))
+    weights = drawn(shapes, values, torch.float32, seed, masked=masked)
     left = sum(weight.values.numel() - weight.pruned for weight in weights)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(magnitude, "_BLOCK", block)
