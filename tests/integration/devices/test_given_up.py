@@ -40,7 +40,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> tuple[lis
     return notes, raised.value
 
 
-@pytest.mark.slow
 def test_it_is_given_up_and_the_other_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
