@@ -200,12 +200,13 @@ class Coordinator:
         worker.asks = True
         since = self._clock() - self.experiment.round.lease
         peers = self._workers.asking(since) if self._table.has_failures else {}  # else not to look at all workers
-        granted = self._table.grant(worker_id, worker.clients, self._homes, peers, has)
+        alive = self._workers.count_alive(since)
+        granted = self._table.grant(worker_id, worker.clients, self._homes, peers, has, workers=alive)
         if granted is None:
             return None
         row, leased = self._ledger.rows[granted.id.client], self._table.with_its_stack(granted, worker.clients, peers)
         before = [self._table[each.id.client] for each in leased]
-        base = self._broadcasts.base(worker, row, self._next_in_line(worker, row))
+        base = self._broadcasts.base(worker, row, self._next_in_line(worker, row, alive))
         self._ledger.lease(leased, broadcast=bool(base))
         for now, then in zip(leased, before, strict=True):
             if then.state == "leased" and then.id != now.id and (known := self._workers.known(then.worker)):
@@ -235,9 +236,9 @@ class Coordinator:
         if id_ := AssignmentId.parse(assignment_id):
             self._table.arrived(id_)
 
-    def _next_in_line(self, worker: Worker, row: AssignmentRow) -> Iterator[AssignmentRow]:
+    def _next_in_line(self, worker: Worker, row: AssignmentRow, alive: int) -> Iterator[AssignmentRow]:
         """Yield what the worker will do after this, if every worker does as much."""
-        share = math.ceil(self._table.unsettled / max(1, len(self.alive_workers())))
+        share = math.ceil(self._table.unsettled / alive)
         line = (self._ledger.rows[client] for client in self._table.waiting(worker.clients) if client != row.client)
         yield from islice(line, share - 1)
 

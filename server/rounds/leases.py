@@ -6,16 +6,12 @@ then `apply` makes it so here, and a write that failed has changed nothing anywh
 
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import islice
 
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.server.rounds.stacks import Stacks
 from lotteryfl.server.rounds.work import closest
 from lotteryfl.server.store.assignments import AssignmentId, Lease, Standing, State
-
-_LOOK_AHEAD = 1000
-"""Waiting assignments among which a worker's own clients are looked for."""
 
 
 class LeaseTable:
@@ -142,14 +138,17 @@ class LeaseTable:
         homes: Mapping[int, WorkerId] | None = None,
         peers: Mapping[WorkerId, Collection[int] | None] | None = None,
         has: Collection[str] = (),
+        *,
+        workers: int = 0,
     ) -> Standing | None:
         """Lease an assignment among the worker's clients (None: of any client) to it; None: there is none.
 
         Of those that wait, among the first in line, a worker gets a client that it served last, whose mask and data it
         has; else one that nobody has served; else any. What it has failed at goes to a peer that has not, if there is
         one. What it holds, and does not say that it has, its last fetch did not bring, and it gets again. Beside what
-        it has it may get another, which is ahead then: that costs no attempt before it begins. Who has nothing to do,
-        and for whom nothing waits, gets what is ahead of somebody else.
+        it has it may get another, which is ahead then: that costs no attempt before it begins. Not one that an idle
+        worker is about to ask for: it would be sent twice. Who has nothing to do, and for whom nothing waits, gets what
+        is ahead of somebody else.
 
         Args:
             worker: who asks.
@@ -157,16 +156,18 @@ class LeaseTable:
             homes: by client, the worker that served it last.
             peers: by worker that is alive, the clients whose data it holds.
             has: ids of the assignments that are with it.
+            workers: how many are alive; those that hold nothing are idle.
         """
         holds = self._holds.get(worker, ())
         for held in (self._standings[client] for client in holds):
             if str(held.id) not in has:
                 return held
-        if self._stacks.count(holds) >= self._at_once:
+        if self._stacks.count(holds) >= self._at_once or (holds and self._is_for_the_idle(clients, workers)):
             return None
-        client = self._choice(self._stacks.apart(holds, self.waiting(clients)), worker, homes or {}, peers or {})
+        line = self._stacks.apart(holds, self.waiting(clients))
+        client = closest(self._choices(line, worker, peers or {}), worker, homes or {})
         if client is None and not holds:
-            client = self._choice(self._withdrawable(clients), worker, {}, peers or {})
+            client = next(self._choices(self._withdrawable(clients), worker, peers or {}), None)
         return None if client is None else self._leased(client, worker)
 
     def _leased(self, client: int, worker: WorkerId) -> Standing:
@@ -207,15 +208,6 @@ class LeaseTable:
         left = list(holds)
         return [left[0], *self._stacks.others(left[0], left)] if left and left[0] in self._ahead else []
 
-    def _choice(
-        self,
-        line: Iterable[int],
-        worker: WorkerId,
-        homes: Mapping[int, WorkerId],
-        peers: Mapping[WorkerId, Collection[int] | None],
-    ) -> int | None:
-        return closest(islice(self._choices(line, worker, peers), _LOOK_AHEAD), worker, homes)
-
     def _choices(
         self, line: Iterable[int], worker: WorkerId, peers: Mapping[WorkerId, Collection[int] | None]
     ) -> Iterator[int]:
@@ -241,6 +233,10 @@ class LeaseTable:
         standing = self._standings[client]
         before = [each for each in self._holds[standing.worker] if each not in self._ahead]
         return standing.id not in self._in_transit and all(each in self._returning for each in before)
+
+    def _is_for_the_idle(self, clients: Collection[int] | None, workers: int) -> bool:
+        """Tell whether idle workers will take all that waits; of what only some may do, nobody is sure to."""
+        return clients is None and len(self._waiting) <= self._stacks.rows * (workers - len(self._holds))
 
     def _is_for_a_peer(self, client: int, worker: WorkerId, peers: Mapping[WorkerId, Collection[int] | None]) -> bool:
         tried = self._tried.get(client, ())

@@ -66,6 +66,8 @@ class Stacks:
         self._members: dict[int, list[int]] = {}
         for client, stack in stacks.items():
             self._members.setdefault(stack, []).append(client)
+        self.rows = max(map(len, self._members.values()), default=1)
+        """Clients of the largest."""
 
     def count(self, clients: Iterable[int]) -> int:
         """Return in how many stacks some clients are."""

@@ -3,10 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 
 from lotteryfl.common.names import FileName, WorkerId
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.rundb.rows import AssignmentRow
+
+_LOOK_AHEAD = 1000
+"""Waiting clients among which those at home with a worker are looked for."""
 
 
 class Step(Enum):
@@ -38,8 +42,9 @@ class Work:
 
 
 def closest(clients: Iterable[int], worker: WorkerId, homes: Mapping[int, WorkerId]) -> int | None:
-    """Return the first client at home with the worker, else the first at home nowhere, else the first."""
-    ranked = ((0 if homes.get(client) == worker else 1 if client not in homes else 2, client) for client in clients)
+    """Return, of the first in line, who is at home with the worker, else who is nowhere, else whoever is first."""
+    first = islice(clients, _LOOK_AHEAD)
+    ranked = ((0 if homes.get(client) == worker else 1 if client not in homes else 2, client) for client in first)
     best: tuple[int, int] | None = None
     for rank, client in ranked:
         if best is None or rank < best[0]:

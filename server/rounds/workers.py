@@ -1,8 +1,9 @@
 """The workers that have registered, and what each is doing. Memory only: after a restart they register again."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.security.identity import name_of, owner
@@ -57,8 +58,8 @@ class WorkerRegistry:
         self._most = most
         self._holds = holds
         self._workers: dict[WorkerId, Worker] = {}
-        self.heard: dict[WorkerId, float] = {}
-        """When each worker was heard of last."""
+        self.heard: OrderedDict[WorkerId, float] = OrderedDict()
+        """When each worker was heard of last, the longest silent first."""
         self._replaced = Recent(most)
 
     def register(
@@ -82,10 +83,10 @@ class WorkerRegistry:
             if known != worker_id:
                 self._replaced.add(known)
         if len(self._workers) >= self._most:
-            self.forget(min(self.heard, key=self.heard.__getitem__))
+            self.forget(next(iter(self.heard)))
         held, withdrawn = None if clients is None else frozenset(clients), deque[str](maxlen=self._holds)
         self._workers[worker_id] = Worker(worker_id, held, machine, withdrawn=withdrawn)
-        self.heard[worker_id] = now
+        self._hear(worker_id, now)
         return worker_id
 
     def seen(self, worker_id: WorkerId, now: float) -> Worker:
@@ -97,8 +98,17 @@ class WorkerRegistry:
         worker = self._workers.get(worker_id)
         if worker is None:
             raise UnknownWorkerError(worker_id)
-        self.heard[worker_id] = now
+        self._hear(worker_id, now)
         return worker
+
+    def _hear(self, worker_id: WorkerId, now: float) -> None:
+        self.heard[worker_id] = now
+        self.heard.move_to_end(worker_id)
+
+    def count_alive(self, since: float) -> int:
+        """Return how many were heard of since then; looked at are those that were not."""
+        silent = sum(1 for _ in takewhile(lambda moment: moment < since, self.heard.values()))
+        return len(self.heard) - silent
 
     def known(self, worker_id: WorkerId) -> Worker | None:
         """Return a worker, if it is registered; that it is asked for says nothing about its life."""

@@ -255,12 +255,31 @@ def test_after_a_stop_of_the_coordinator_leases_and_deadline_have_their_time_aga
 
 def test_a_result_is_answered_with_all_of_the_stack_that_another_has_got(drive: Drive) -> None:
     bench = drive(tiny_experiment(clients=6, clients_per_round=6, engine={"stacked": 3}))
-    first, second = bench.register("a"), bench.register("b")
+    first = bench.register("a")
     ids: list[str] = []
     works: list[Work] = []
     while work := bench.coordinator.lease(first, ids):
         works.append(work)
         ids.append(work.assignment.assignment_id)
     assert len(ids) == 6
-    bench.take(second)
+    bench.take(bench.register("b"))
     assert set(bench.submit(first, bench.do(works[0])).cancel) == set(ids[3:])
+
+
+def test_nobody_takes_ahead_what_an_idle_worker_is_about_to_ask_for(drive: Drive) -> None:
+    bench = drive(tiny_experiment(clients=4, clients_per_round=4))
+    a, b, idle = (bench.register(name) for name in ("a", "b", "idle"))
+    of_a, of_b = (bench.take(worker).assignment.assignment_id for worker in (a, b))
+    assert bench.coordinator.lease(a, [of_a]) is not None, "two wait, one of them for the idle one"
+    assert bench.coordinator.lease(b, [of_b]) is None
+    bench.now = 11
+    assert bench.coordinator.lease(b, [of_b]) is not None, "who is silent will not ask"
+    assert bench.coordinator.lease(idle) is not None, "and who asks all the same gets what has not begun"
+
+
+def test_what_only_some_may_do_is_taken_ahead_whoever_is_idle(drive: Drive) -> None:
+    bench = drive(tiny_experiment(clients=4, clients_per_round=4))
+    holder = bench.register("holder", clients={0, 1})
+    for name in "abcd":
+        bench.register(name, clients={2, 3})
+    assert bench.coordinator.lease(holder, [bench.take(holder).assignment.assignment_id]) is not None

@@ -44,6 +44,16 @@ def test_any_sign_of_life_counts() -> None:
     assert registry.heard == {a: 12, b: 13}
 
 
+def test_alive_is_who_was_heard_of_since() -> None:
+    registry = WorkerRegistry()
+    a, b, c = (registry.register(name, "1", None, now=now) for now, name in enumerate("abc"))
+    assert [registry.count_alive(since) for since in (0, 1, 2, 3)] == [3, 2, 1, 0]
+    registry.seen(a, 3)
+    registry.forget(c)
+    assert [registry.count_alive(since) for since in (1, 2, 3, 4)] == [2, 1, 1, 0]
+    assert list(registry.heard) == [b, a]
+
+
 def test_progress_is_what_was_said_last() -> None:
     registry = WorkerRegistry()
     worker = registry.seen(registry.register("a", "1", None, now=0), 0)
