@@ -166,6 +166,7 @@ class RegisterReply(_message.Message):
     TASK_VERSION_JSON_FIELD_NUMBER: _builtins.int
     KNOWS_FROZEN_FIELD_NUMBER: _builtins.int
     LEASES_FIELD_NUMBER: _builtins.int
+    LOCAL_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """name:incarnation"""
     lease_seconds: _builtins.float
@@ -183,6 +184,10 @@ class RegisterReply(_message.Message):
     """the table calls frozen all that is; false: it is from before there was that role, or has none"""
     leases: _builtins.int
     """that the worker may have, where it says in FetchAssignmentRequest what it has; 0: one"""
+    @_builtins.property
+    def local(self) -> Global___LocalVersion:
+        """the local algorithm that plans name; absent: none"""
+
     def __init__(
         self,
         *,
@@ -195,14 +200,40 @@ class RegisterReply(_message.Message):
         task_version_json: _builtins.str = ...,
         knows_frozen: _builtins.bool = ...,
         leases: _builtins.int = ...,
+        local: Global___LocalVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["local", b"local"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_json", b"experiment_json", "initial_digest", b"initial_digest", "knows_frozen", b"knows_frozen", "lease_seconds", b"lease_seconds", "leases", b"leases", "run_id", b"run_id", "table_json", b"table_json", "task_version_json", b"task_version_json", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_json", b"experiment_json", "initial_digest", b"initial_digest", "knows_frozen", b"knows_frozen", "lease_seconds", b"lease_seconds", "leases", b"leases", "local", b"local", "run_id", b"run_id", "table_json", b"table_json", "task_version_json", b"task_version_json", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RegisterReply: _TypeAlias = RegisterReply  # noqa: Y015
+
+@_typing.final
+class LocalVersion(_message.Message):
+    """Which version of a local algorithm the coordinator has: a worker has the same, or leaves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_JSON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    version_json: _builtins.str
+    """SHA-256 digests of its files by their names"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "version_json", b"version_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocalVersion: _TypeAlias = LocalVersion  # noqa: Y015
 
 @_typing.final
 class FetchAssignmentRequest(_message.Message):
@@ -446,6 +477,33 @@ class Plan(_message.Message):
     """biases and norms too"""
 
     @_typing.final
+    class Local(_message.Message):
+        """Code of the worker's own that trains: its operator has named it, and the coordinator has the same."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        DIGEST_FIELD_NUMBER: _builtins.int
+        OPTIONS_JSON_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        digest: _builtins.str
+        """SHA-256 of the version's JSON"""
+        options_json: _builtins.str
+        """what the strategy tells it, an object; empty: nothing"""
+        def __init__(
+            self,
+            *,
+            name: _builtins.str = ...,
+            digest: _builtins.str = ...,
+            options_json: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "name", b"name", "options_json", b"options_json"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class Prune(_message.Message):
         """Prunes when density > target_density and the model is good enough on validation data: its accuracy is not below
         accuracy_threshold, or by a task's own objective its score is not worse than score_threshold, where there is one.
@@ -506,21 +564,25 @@ class Plan(_message.Message):
         EPOCHS_FIELD_NUMBER: _builtins.int
         PROXIMAL_FIELD_NUMBER: _builtins.int
         STEPS_FIELD_NUMBER: _builtins.int
+        LR_FIELD_NUMBER: _builtins.int
         epochs: _builtins.int
         proximal: _builtins.float
         """μ of FedProx: pulls towards the model as downloaded; 0: does not"""
         steps: _builtins.int
         """in place of epochs; 0: epochs"""
+        lr: _builtins.float
+        """in place of the experiment's, before its schedules; 0: that"""
         def __init__(
             self,
             *,
             epochs: _builtins.int = ...,
             proximal: _builtins.float = ...,
             steps: _builtins.int = ...,
+            lr: _builtins.float = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["epochs", b"epochs", "proximal", b"proximal", "steps", b"steps"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["epochs", b"epochs", "lr", b"lr", "proximal", b"proximal", "steps", b"steps"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -577,6 +639,8 @@ class Plan(_message.Message):
     MEASURE_SALIENCY_FIELD_NUMBER: _builtins.int
     LOSSLESS_FIELD_NUMBER: _builtins.int
     MEASURE_SHARED_FIELD_NUMBER: _builtins.int
+    LOCAL_FIELD_NUMBER: _builtins.int
+    SENDS_FIELD_NUMBER: _builtins.int
     rewind: Global___Plan.Rewind.ValueType
     owns_unkept: _builtins.bool
     """weights off the mask are not pruned but the client's own: own/NAME, trained, never averaged"""
@@ -600,6 +664,14 @@ class Plan(_message.Message):
     def select(self) -> Global___Plan.Select:
         """absent: no weight becomes the client's own"""
 
+    @_builtins.property
+    def local(self) -> Global___Plan.Local:
+        """absent: what the rest says is all that is done"""
+
+    @_builtins.property
+    def sends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """which of the tensors that only go up come back with this result"""
+
     def __init__(
         self,
         *,
@@ -612,10 +684,12 @@ class Plan(_message.Message):
         measure_saliency: _builtins.bool = ...,
         lossless: _builtins.bool = ...,
         measure_shared: _builtins.bool = ...,
+        local: Global___Plan.Local | None = ...,
+        sends: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["prune", b"prune", "readjust", b"readjust", "select", b"select", "train", b"train"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["local", b"local", "prune", b"prune", "readjust", b"readjust", "select", b"select", "train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lossless", b"lossless", "measure_saliency", b"measure_saliency", "measure_shared", b"measure_shared", "owns_unkept", b"owns_unkept", "prune", b"prune", "readjust", b"readjust", "rewind", b"rewind", "select", b"select", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["local", b"local", "lossless", b"lossless", "measure_saliency", b"measure_saliency", "measure_shared", b"measure_shared", "owns_unkept", b"owns_unkept", "prune", b"prune", "readjust", b"readjust", "rewind", b"rewind", "select", b"select", "sends", b"sends", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
