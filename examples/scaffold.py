@@ -56,16 +56,16 @@ class ScaffoldOnClient(LocalAlgorithm):
         self.steps = step
         for name, parameter in self.work.named_parameters().items():
             if parameter.grad is not None:
-                parameter.grad += self.variate("c", name) - self.variate("c_k", name)
+                parameter.grad += self._variate("c", name) - self._variate("c_k", name)
 
     def end(self) -> None:
         """Renew c_k, and let c go back moved by this client's part."""
         for name, parameter in self.work.named_parameters().items():
-            c, c_k = self.variate("c", name), self.variate("c_k", name)
+            c, c_k = self._variate("c", name), self._variate("c_k", name)
             new = c_k - c + (self.start[name] - parameter.detach()) / (self.steps * self.work.lr)
             c += self.work.options["share"] * (new - c_k)
             c_k.copy_(new)
 
-    def variate(self, which: str, name: str) -> Tensor:
+    def _variate(self, which: str, name: str) -> Tensor:
         """Return a parameter's variate."""
         return self.work.tensors[f"{which}:{name}"]

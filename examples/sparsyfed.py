@@ -47,7 +47,7 @@ class Powerprop(LocalAlgorithm):
     def begin(self) -> None:
         """Put φ in the weights' place."""
         self.beta = self.work.options["beta"]
-        self.power(1 / self.beta)
+        self._power(1 / self.beta)
 
     def loss(self, model: nn.Module, batch: Any, loss_of: Callable[[Any, Any], Tensor]) -> Tensor:
         """Compute with w."""
@@ -56,9 +56,9 @@ class Powerprop(LocalAlgorithm):
 
     def end(self) -> None:
         """Put the weights back."""
-        self.power(self.beta)
+        self._power(self.beta)
 
-    def power(self, exponent: float) -> None:
+    def _power(self, exponent: float) -> None:
         """Take the weights to a power, sign kept."""
         with torch.no_grad():
             for weight in self.work.prunable().values():
