@@ -132,6 +132,8 @@ class Limits:
             self._check_length(plan.train)
         if not 0 <= plan.train.proximal < math.inf:  # NaN is refused too
             raise _refused("plan.train.proximal", plan.train.proximal, "a finite number, not below 0")
+        if not 0 <= plan.train.lr < math.inf:
+            raise _refused("plan.train.lr", plan.train.lr, "a finite number above 0, or none")
         if plan.rewind not in pb.Plan.Rewind.values():
             raise _refused("plan.rewind", plan.rewind, f"one of {', '.join(pb.Plan.Rewind.keys())}")
         if plan.prune.scope not in pb.Plan.Scope.values():

@@ -20,6 +20,7 @@ from lotteryfl.client.fetching import Fetching
 from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, LeaseLostError, Leases, group_of
 from lotteryfl.client.limits import Limits, check_place, coordinators_task
+from lotteryfl.client.local.registered import check_local, local_of
 from lotteryfl.client.overseer import DoneWithError, Overseer
 from lotteryfl.client.returning import Returning, note_lost
 from lotteryfl.client.work.assignment import AssignmentRunner
@@ -69,6 +70,10 @@ class WorkerSettings:
     """Who holds what, where the experiment says it by a file; empty: of its name, in `data_dir`."""
     keep_data: int | None = None
     """Bytes of clients' data that may stay on the device between assignments; None: see `KeptData`."""
+    local: Sequence[str] = ()
+    """The files and modules of local algorithms, beside the built-in ones, that it is willing to run."""
+    any_local_version: bool = False
+    """Take part also with another version of the local algorithm than the coordinator's."""
 
 
 class RunChangedError(LotteryFLError):
@@ -230,6 +235,8 @@ class Worker:
         task = load_task(experiment, self._settings.tasks)
         check_same_model(task, experiment, self._table, knows_frozen=registration.knows_frozen)
         self._check_version(task, registration)
+        settings = self._settings
+        self._local = local_of(registration, settings.local, any_version=settings.any_local_version)
         digest = Digest(registration.initial_digest)
         content = Content(self._connection, self._table, self._worker_id, digest)
         runner = AssignmentRunner(
@@ -241,6 +248,7 @@ class Worker:
             self._settings.limits.max_memory,
             self._settings.keep_data,
             self._hold_one,
+            self._local,
         )
         return content, runner
 
@@ -308,7 +316,9 @@ class Worker:
         with self._registering:  # whoever is given work has been registered, and here it is known as what
             if self._has_changed:
                 raise _changed()
-        self._settings.limits.check_assignment(assignment, self._experiment, self._settings.clients)
+        settings = self._settings
+        settings.limits.check_assignment(assignment, self._experiment, settings.clients)
+        check_local(assignment.plan, self._local, any_version=settings.any_local_version)
         check_place(assignment, (lease.assignment for lease in self._leases.not_begun(group_of(assignment))))
 
     def _told(self, error: ClientError | PayloadError) -> str:
@@ -361,6 +371,7 @@ def _settle_memory() -> None:
     gc.freeze()
 
 
-def _what_is_worked_by(registration: pb.RegisterReply) -> tuple[str, str]:
+def _what_is_worked_by(registration: pb.RegisterReply) -> tuple[str, ...]:
     """Return what a worker prepares for, and would have to prepare for anew."""
-    return registration.experiment_json, registration.task_version_json
+    local = registration.local
+    return registration.experiment_json, registration.task_version_json, local.name, local.version_json

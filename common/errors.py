@@ -22,6 +22,16 @@ class TaskVersionError(TaskError):
     exit_code = 5
 
 
+class LocalAlgorithmError(LotteryFLError):
+    """A file of local algorithms cannot be used: the message names it, and what is wrong."""
+
+
+class LocalVersionError(LocalAlgorithmError):
+    """The run's local algorithm is not here, or in another version: the message says how to begin, or what differs."""
+
+    exit_code = 5
+
+
 class OutputError(TaskError, ValueError):
     """What a model returns cannot be scored: the message names its form and what was expected."""
 

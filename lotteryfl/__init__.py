@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from lotteryfl.common.lazy import front
 
 if TYPE_CHECKING:
+    from lotteryfl.client.local.algorithm import LocalAlgorithm, Phase
     from lotteryfl.common.errors import LotteryFLError
     from lotteryfl.common.experiment.experiment import Experiment
     from lotteryfl.common.models.catalogue import create_model
@@ -31,8 +32,10 @@ __all__ = [
     "ClientData",
     "ClientState",
     "Experiment",
+    "LocalAlgorithm",
     "LotteryFLError",
     "Objective",
+    "Phase",
     "RunView",
     "Strategy",
     "Task",
@@ -62,8 +65,10 @@ __getattr__, __dir__ = front(
         "ClientData": "common.tasks.base",
         "ClientState": "server.strategies.base",
         "Experiment": "common.experiment.experiment",
+        "LocalAlgorithm": "client.local.algorithm",
         "LotteryFLError": "common.errors",
         "Objective": "common.training.objective",
+        "Phase": "client.local.algorithm",
         "RunView": "server.results.view",
         "Strategy": "server.strategies.base",
         "Task": "common.tasks.base",

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lotteryfl.client.local.files import LocalCode
+from lotteryfl.client.local.localrun import the_one
 from lotteryfl.client.work.frozen import Frozen
 from lotteryfl.client.work.handover import Outcome, Ready
 from lotteryfl.client.work.keptdata import KeptData
@@ -67,6 +69,7 @@ class AssignmentRunner:
         max_memory: Bound | None = None,
         keep_data: int | None = None,
         on_tight: Callable[[str], object] | None = None,
+        local: LocalCode | None = None,
     ) -> None:
         """Build the task's model, of which every assignment gets a copy.
 
@@ -81,6 +84,7 @@ class AssignmentRunner:
             keep_data: bytes of clients' data that may stay on the device between assignments; None: see `KeptData`.
             on_tight: is told what is too much where the work fits, but not with the next assignment beside it; None:
                 there is none.
+            local: the local algorithm that plans may name; None: there is none.
 
         Raises:
             TaskError: the model fails, or cannot be copied.
@@ -122,6 +126,7 @@ class AssignmentRunner:
         self._meter = PeakMeter(device)
         self._device = device
         self._on_tight = on_tight
+        self._local = local
         self._arriving = [item.tensor for item in model_tensors(self._pristine) if item.name in table.moving]
         self.new_workplace()  # a model that cannot be copied is named here
 
@@ -195,7 +200,7 @@ class AssignmentRunner:
         self._meter.begin()
         # What data sets and models draw unasked is the same wherever, and after whatever, this is done.
         with seeded(derive_seed(assignment.seed, "unasked"), self._device):
-            return alone(self._work(assignment, ready), train)
+            return alone(self._work(assignment, ready, on_step), train)
 
     def follow_stacked(
         self, members: Sequence[tuple[pb.Assignment, Ready]], on_step: OnStep | None = None
@@ -263,12 +268,16 @@ class AssignmentRunner:
         self._data.clear()
         accelerators.release(self._device)
 
-    def _work(self, assignment: pb.Assignment, ready: Ready) -> Generator[Wanted, TrainResult, Outcome]:
+    def _work(
+        self, assignment: pb.Assignment, ready: Ready, on_step: OnStep | None = None
+    ) -> Generator[Wanted, TrainResult, Outcome]:
         self._need = None
         with self._naming_shortage(assignment.client):
-            return (yield from self._follow(assignment, ready))
+            return (yield from self._follow(assignment, ready, on_step))
 
-    def _follow(self, assignment: pb.Assignment, ready: Ready) -> Generator[Wanted, TrainResult, Outcome]:
+    def _follow(
+        self, assignment: pb.Assignment, ready: Ready, on_step: OnStep | None
+    ) -> Generator[Wanted, TrainResult, Outcome]:
         started = time.monotonic()
         plan = assignment.plan
         with belonging_to(assignment.client, self._task.name):
@@ -286,7 +295,8 @@ class AssignmentRunner:
         start = self._start(workplace, assignment)
         with belonging_to(assignment.client, self._task.name):
             downloaded = workplace.evaluate(test)
-            done = yield from PlanRun(workplace, assignment, data, masks).follow()
+            local = the_one(self._local, plan)
+            done = yield from PlanRun(workplace, assignment, data, masks, local, on_step).follow()
         tensors = named_tensors(workplace.model)  # as they are now: models put new buffers in the place of others
         self._frozen.require_unchanged(tensors)
         self._protect(tensors, start, done.masks)
@@ -294,8 +304,9 @@ class AssignmentRunner:
         values = self._pack(wire, tensors, done.masks, own=plan.owns_unkept)
         with belonging_to(assignment.client, self._task.name):
             # Saliencies are in the model's place: there is nothing to evaluate.
-            personalised = downloaded if plan.measure_saliency else workplace.evaluate(test)
-            globally = None if everybodys is None else workplace.evaluate(everybodys)
+            measured = done.personalised() if done.personalised else None
+            personalised = downloaded if plan.measure_saliency else workplace.evaluate(test, measured)
+            globally = None if everybodys is None else workplace.evaluate(everybodys, measured)
         metrics = pb.ClientMetrics(
             downloaded=downloaded,
             validation=done.validation,

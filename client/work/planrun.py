@@ -3,15 +3,17 @@
 Who follows a plan trains when it says so, by itself or with other plans that are at the same point.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from lotteryfl.client.local.files import LocalCode
+from lotteryfl.client.local.localrun import LocalRun
 from lotteryfl.client.work.prune import is_due, mask_change, prune_towards_target
 from lotteryfl.client.work.select import select_own
 from lotteryfl.client.work.workplace import Workplace
@@ -24,6 +26,7 @@ from lotteryfl.common.pruning.regrowth import exchange_weights
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tasks.sampling import draw_shuffled
+from lotteryfl.common.training.hooks import NONE, Hooks
 from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult
 from lotteryfl.common.training.recipe import Recipe
 from lotteryfl.common.training.stacked.course import Training
@@ -39,10 +42,19 @@ class Wanted:
     data: Dataset[Any]
     recipe: Recipe
     on_epoch: OnEpoch | None
+    hooks: Hooks = NONE
+    epochs: int = 0
+    """That have been trained before, as progress counts them."""
+    steps: int = 0
 
     def alone(self, on_step: OnStep | None) -> TrainResult:
         """Train by itself."""
-        return self.workplace.train(self.data, self.recipe, on_step, self.on_epoch)
+        return self.workplace.train(self.data, self.recipe, self._counted(on_step), self.on_epoch, self.hooks)
+
+    def _counted(self, on_step: OnStep | None) -> OnStep | None:
+        if on_step is None or not self.steps:
+            return on_step
+        return lambda epoch, step, loss: on_step(self.epochs + epoch, self.steps + step, loss)
 
     def as_row(self) -> Training:
         """Return the training as one among others."""
@@ -63,6 +75,8 @@ class Done:
     The very ones that were given where they are as they were."""
     validation: pb.Evaluation | None
     """What pruning was decided by; None where there was nothing to decide."""
+    personalised: Callable[[], nn.Module] | None = None
+    """Gives the model that the client is measured by; None: the model itself."""
 
 
 _Trains = Generator[Wanted, TrainResult, TrainResult]
@@ -77,6 +91,8 @@ class PlanRun:
         assignment: pb.Assignment,
         data: ClientData,
         masks: Masks,
+        local: LocalCode | None = None,
+        on_step: OnStep | None = None,
     ) -> None:
         """Take an assignment on.
 
@@ -85,6 +101,8 @@ class PlanRun:
             assignment: plan and seed.
             data: the client's.
             masks: packed, by plain name; in force at the workplace, but where a client owns what they do not keep.
+            local: the local algorithm that the plan names; None: it names none.
+            on_step: called after every step that this algorithm takes by itself.
         """
         self._workplace = workplace
         self._model = workplace.model
@@ -95,6 +113,12 @@ class PlanRun:
         self._data = data
         self._masks = masks
         self._validation: pb.Evaluation | None = None
+        training = workplace.experiment.training
+        lr = assignment.plan.train.lr
+        self._training = training.model_copy(update={"lr": lr}) if lr else training
+        self._local: LocalRun | None = None
+        if local is not None:
+            self._local = LocalRun(local, workplace, assignment, data, self._masks_now, self._training, on_step)
 
     def follow(self) -> Following:
         """Do what the plan says, but for the training itself."""
@@ -105,7 +129,11 @@ class PlanRun:
         if plan.HasField("prune") and not plan.prune.after_training:
             self._prune()
         trained = yield from self._train()
-        return Done(trained, self._masks_after(before), self._validation)
+        personalised = self._local.personalised if self._local else None
+        return Done(trained, self._masks_after(before), self._validation, personalised)
+
+    def _masks_now(self) -> Masks:
+        return self._masks if self._plan.owns_unkept else self._workplace.in_force
 
     def _prune(self) -> None:
         plan = self._plan
@@ -182,18 +210,35 @@ class PlanRun:
 
     def _train_for(self, length: int, *, before: int = 0, after: int = 0, on_epoch: OnEpoch | None = None) -> _Trains:
         """Train, with a fresh optimizer, in the plan's unit; `before` so much has been, in another shuffling."""
-        plan, training = self._plan, self._workplace.experiment.training
-        recipe = Recipe(
-            training,
-            0 if plan.train.steps else length,
-            plan.train.proximal,
+        if self._local is not None:
+            return (yield from self._train_locally(self._local, on_epoch))
+        recipe = self._recipe(length, before, after, in_steps=bool(self._plan.train.steps))
+        return (yield Wanted(self._workplace, self._data.train, recipe, on_epoch))
+
+    def _recipe(self, length: int, before: int, after: int, *, in_steps: bool) -> Recipe:
+        return Recipe(
+            self._training,
+            0 if in_steps else length,
+            self._plan.train.proximal,
             derive_seed(self._seed, "after", before) if before else self._seed,
-            steps=length if plan.train.steps else 0,
-            lr_factor=training.lr_factor(self._round, self._workplace.experiment.rounds),
+            steps=length if in_steps else 0,
+            lr_factor=self._training.lr_factor(self._round, self._workplace.experiment.rounds),
             before=before,
             after=after,
         )
-        return (yield Wanted(self._workplace, self._data.train, recipe, on_epoch))
+
+    def _train_locally(self, local: LocalRun, on_epoch: OnEpoch | None) -> _Trains:
+        """Train as a local algorithm has it: phase by phase, each with its hooks."""
+        local.begin()
+        for stretch in local.stretches():
+            recipe = self._recipe(stretch.length, stretch.before, stretch.after, in_steps=stretch.in_steps)
+            epochs, steps = local.epochs, local.steps
+            with local.training(stretch) as hooks:
+                trained = yield Wanted(
+                    self._workplace, self._data.train, recipe, _later(on_epoch, epochs), hooks, epochs, steps
+                )
+        local.end()
+        return replace(trained, steps=local.steps)
 
     def _measure_saliency(self) -> TrainResult:
         """Put |gradient × weight| in the place of every prunable weight (Lee et al. 2019, "SNIP", equation 6)."""
@@ -217,3 +262,10 @@ class PlanRun:
     def _copy(self) -> dict[str, Tensor]:
         """Return the prunable tensors as they are now."""
         return {item.name: item.tensor.detach().clone() for item in prunable_tensors(self._model, self._prunable)}
+
+
+def _later(on_epoch: OnEpoch | None, epochs: int) -> OnEpoch | None:
+    """Return what is called after every epoch, where so many have been before."""
+    if on_epoch is None or not epochs:
+        return on_epoch
+    return lambda epoch: on_epoch(epochs + epoch)

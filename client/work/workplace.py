@@ -1,6 +1,6 @@
 """Where plans are followed: one model on one device, and what an experiment says of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
 from lotteryfl.common.training.given import Data
 from lotteryfl.common.training.gradients import mean_gradients
+from lotteryfl.common.training.hooks import NONE, Hooks
 from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, evaluate, train_by_recipe, training_objective
 from lotteryfl.common.training.measured import Evaluated
 from lotteryfl.common.training.objective import Objective
@@ -50,6 +51,8 @@ class Workplace:
     """What the run is judged by."""
     augment: OwnAugment | None = None
     """The task's, of training batches."""
+    tensors: Mapping[str, Tensor] = field(default_factory=dict, init=False)
+    """The strategy's own by name, on the device; a local algorithm writes to them in place."""
     in_force: Masks = field(default_factory=dict, init=False)
     """Packed masks by plain name, see `prune`."""
     _pruned: list[Pruned] = field(default_factory=list, init=False)
@@ -72,39 +75,42 @@ class Workplace:
         """Have masks in force, packed and by plain name: the model is 0 off them."""
         self.in_force, self._pruned = masks, pruned_by(self.items, masks)
 
-    def evaluate(self, data: Dataset[Any]) -> pb.Evaluation:
-        """Score the model as it is."""
-        size = self.experiment.evaluation.batch_size
-        found = evaluate(self.model, data, batch_size=size, device=self.device, objective=self.objective)
+    def zero_pruned(self) -> None:
+        """Have the model 0 off the masks, whatever has been done to it."""
+        for each in self._pruned:
+            each.zero()
+
+    def evaluate(self, data: Dataset[Any], model: nn.Module | None = None) -> pb.Evaluation:
+        """Score the model as it is, or another in its place."""
+        size, model = self.experiment.evaluation.batch_size, self.model if model is None else model
+        found = evaluate(model, data, batch_size=size, device=self.device, objective=self.objective)
         if isinstance(found, Evaluated):
             return pb.Evaluation(examples=found.examples, loss=found.loss, values=found.values)
         return pb.Evaluation(**asdict(found))
 
-    def mean_gradients(self, data: Dataset[Any]) -> dict[str, Tensor]:
-        """Return the gradient of the mean loss over all examples, by the weights as they are."""
+    def mean_gradients(self, data: Dataset[Any], model: nn.Module | None = None) -> dict[str, Tensor]:
+        """Return the gradient of the mean loss over all examples, by the weights as they are, or by another model's."""
+        model = self.model if model is None else model
         size = self.experiment.evaluation.batch_size
         objective = training_objective(self.experiment.training, self.objective)
-        return mean_gradients(self.model, data, batch_size=size, device=self.device, objective=objective)
+        return mean_gradients(model, data, batch_size=size, device=self.device, objective=objective)
 
     def as_row(self, data: Data, recipe: Recipe, on_epoch: OnEpoch | None) -> Training:
         """Return the training of the model as one among others."""
         return Training(self.model, data, recipe, self._pruned, on_epoch)
 
-    def train(self, data: Data, recipe: Recipe, on_step: OnStep | None, on_epoch: OnEpoch | None) -> TrainResult:
+    def train(
+        self,
+        data: Data,
+        recipe: Recipe,
+        on_step: OnStep | None,
+        on_epoch: OnEpoch | None,
+        hooks: Hooks = NONE,
+    ) -> TrainResult:
         """Train the model, by DP-SGD where the experiment says so; what is pruned of it stays 0."""
         privacy = self.experiment.privacy
         if not privacy.dp_sgd:
-            return train_by_recipe(
-                self.model,
-                data,
-                recipe,
-                device=self.device,
-                objective=self.objective,
-                pruned=self._pruned,
-                augment=self.augment,
-                on_step=on_step,
-                on_epoch=on_epoch,
-            )
+            return self.train_model(self.model, self._pruned, data, recipe, on_step, on_epoch, hooks)
         examples = ExamplePrivacy(privacy.max_grad_norm, privacy.noise_multiplier)
         return train_privately(
             self.model,
@@ -116,4 +122,28 @@ class Workplace:
             pruned=self._pruned,
             on_step=on_step,
             on_epoch=on_epoch,
+        )
+
+    def train_model(
+        self,
+        model: nn.Module,
+        pruned: Sequence[Pruned],
+        data: Data,
+        recipe: Recipe,
+        on_step: OnStep | None,
+        on_epoch: OnEpoch | None,
+        hooks: Hooks,
+    ) -> TrainResult:
+        """Train a model that is plain, and 0 where it is pruned, as this one is trained without privacy."""
+        return train_by_recipe(
+            model,
+            data,
+            recipe,
+            device=self.device,
+            objective=self.objective,
+            pruned=pruned,
+            augment=self.augment,
+            on_step=on_step,
+            on_epoch=on_epoch,
+            hooks=hooks,
         )

@@ -32,7 +32,11 @@ class Pruned:
     def settle(self) -> None:
         """Set what is pruned to exactly 0 again; nothing has changed it where nobody has asked for the mask."""
         if "mask" in vars(self):
-            zero_pruned(self.tensor, self.mask)
+            self.zero()
+
+    def zero(self) -> None:
+        """Set what is pruned to exactly 0, whoever may have changed it."""
+        zero_pruned(self.tensor, self.mask)
 
 
 def pruned_by(items: Mapping[str, ModelTensor], masks: Masks) -> list[Pruned]:

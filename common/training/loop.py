@@ -19,6 +19,7 @@ from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.augmentation import Augmentation, OwnAugment
 from lotteryfl.common.training.examples import Batch, Examples
 from lotteryfl.common.training.given import Data
+from lotteryfl.common.training.hooks import NONE, Hooks, LossOf
 from lotteryfl.common.training.measured import Evaluated, Meter
 from lotteryfl.common.training.metrics import Metrics, classification_metrics
 from lotteryfl.common.training.objective import (
@@ -157,6 +158,7 @@ def train_by_recipe(
     augment: OwnAugment | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
+    hooks: Hooks = NONE,
 ) -> TrainResult:
     """Train as `train` does, by a recipe instead of keywords.
 
@@ -170,6 +172,7 @@ def train_by_recipe(
         augment: the task's, done to every batch after what the recipe says.
         on_step: called after every step; cancel the training by raising from it.
         on_epoch: called after every epoch; the weights are plain then, see `common.pruning.prune.trainable_ticket`.
+        hooks: code of the worker's own.
 
     Raises:
         TypeError: the data set has no length.
@@ -186,9 +189,9 @@ def train_by_recipe(
     steps_of_epoch = ceil(examples.batch_count(settings.batch_size, merge_single=merge_single) / settings.accumulate)
     shuffler = torch.Generator().manual_seed(derive_seed(recipe.seed, "shuffle"))
     augmented = Augmentation(settings.augment, augment, recipe.seed, device)
-    cast = autocast(settings, device)
+    cast, loss_of = autocast(settings, device), _loss_of(objective, hooks)
     done, total, epoch = 0, recipe.total_steps(steps_of_epoch), 0
-    with prepared(model, recipe, device, steps_of_epoch, pruned) as steps:
+    with prepared(model, recipe, device, steps_of_epoch, pruned, hooks) as steps:
         while done < total:
             epoch += 1
             losses: list[Tensor] = []
@@ -196,27 +199,38 @@ def train_by_recipe(
             batches = augmented.of(examples.shuffled(shuffler, settings.batch_size, merge_single=merge_single))
             while done < total and (group := list(islice(batches, settings.accumulate))):
                 size = sum([batch.size for batch in group])
-                losses.append(_gradients(steps, group, size, objective, cast))
+                losses.append(_gradients(steps, group, size, loss_of, cast))
                 sizes.append(size)
+                if hooks.before_step is not None:
+                    hooks.before_step(done + 1)
                 steps.take()
                 done += 1
+                if hooks.after_step is not None:
+                    hooks.after_step(done)
                 if on_step is not None:
                     on_step(epoch, done, losses[-1])
+            if hooks.after_epoch is not None:
+                hooks.after_epoch(epoch)
             if on_epoch is not None:
                 with steps.averaged():
                     on_epoch(epoch)
     return TrainResult(_weighted_mean(losses, sizes), sum(sizes) if examples.is_stream else len(examples), done)
 
 
+def _loss_of(objective: Objective, hooks: Hooks) -> LossOf:
+    own, given = partial(batch_loss, objective), hooks.loss
+    return own if given is None else lambda model, batch: given(model, batch, own)
+
+
 def _gradients(
-    steps: Steps, batches: Sequence[Batch], size: int, objective: Objective, cast: AbstractContextManager[Any]
+    steps: Steps, batches: Sequence[Batch], size: int, loss_of: LossOf, cast: AbstractContextManager[Any]
 ) -> Tensor:
     """Find the gradients of the mean loss over the `size` examples of some batches, in turn; return that loss."""
     steps.optimizer.zero_grad()
     shares = []
     for batch in batches:
         with cast:
-            share = batch_loss(objective, steps.model, batch.content)
+            share = loss_of(steps.model, batch.content)
         if len(batches) > 1:
             share = share * (batch.size / size)
         share.backward()  # type: ignore[no-untyped-call]
@@ -226,7 +240,12 @@ def _gradients(
 
 @contextmanager
 def prepared(
-    model: nn.Module, recipe: Recipe, device: torch.device, steps_of_epoch: int, pruned: Sequence[Pruned] | None
+    model: nn.Module,
+    recipe: Recipe,
+    device: torch.device,
+    steps_of_epoch: int,
+    pruned: Sequence[Pruned] | None,
+    hooks: Hooks = NONE,
 ) -> Iterator[Steps]:
     """Have a model on its device ready for a recipe's steps: in train mode, pruned weights plain, dropout seeded."""
     model.to(device)
@@ -236,7 +255,7 @@ def prepared(
         plain_weights(model, pruned) as plain,
         weights_in_format(model, recipe.settings),
     ):
-        steps = Steps(model, recipe, plain, steps_of_epoch)
+        steps = Steps(model, recipe, plain, steps_of_epoch, hooks)
         yield steps
         steps.end()
 

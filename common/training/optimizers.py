@@ -1,12 +1,12 @@
 """torch's optimizers by name, with their options checked against their signatures."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lotteryfl.common.errors import ExperimentError
@@ -27,7 +27,12 @@ _NOT_SGDS = (*_NOT_OPTIONS, "momentum", "nesterov")
 
 
 def make_optimizer(
-    model: nn.Module, settings: TrainingSettings, lr_factor: float = 1.0, *, stacked: bool = False
+    model: nn.Module,
+    settings: TrainingSettings,
+    lr_factor: float = 1.0,
+    *,
+    stacked: bool = False,
+    beside: Sequence[Tensor] = (),
 ) -> Optimizer:
     """Return a fresh optimizer of what is to be trained.
 
@@ -36,11 +41,12 @@ def make_optimizer(
         settings: name and what it takes.
         lr_factor: of the learning rate.
         stacked: the first dimension of its parameters is that of several models.
+        beside: what is trained beside the model.
 
     Raises:
         ValueError: there is nothing, no optimizer of this name, or it does not take what it is given.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parameters = [*(parameter for parameter in model.parameters() if parameter.requires_grad), *beside]
     if not parameters:
         raise ValueError(f"nothing to train: {type(model).__name__} has no parameter that requires a gradient")
     kind = _kinds().get(settings.optimizer)
@@ -107,7 +113,7 @@ def _kinds() -> dict[str, Callable[..., Optimizer]]:
     return kinds
 
 
-def _groups(parameters: list[nn.Parameter], least: int) -> list[dict[str, Any]]:
+def _groups(parameters: Sequence[Tensor], least: int) -> list[dict[str, Any]]:
     matrices = [parameter for parameter in parameters if parameter.dim() >= least]
     spared = [parameter for parameter in parameters if parameter.dim() < least]
     return [group for group in ({"params": matrices}, {"params": spared, "weight_decay": 0.0}) if group["params"]]

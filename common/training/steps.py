@@ -1,6 +1,6 @@
 """What makes a step of a training, once its gradients are there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 
+from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.pruning.pruned import Pruned
 from lotteryfl.common.training.averaging import Averaged
+from lotteryfl.common.training.hooks import NONE, Hooks
 from lotteryfl.common.training.optimizers import check_optimizer, keeps_zeros, make_optimizer
 from lotteryfl.common.training.precision import check_compiler, compiled
 from lotteryfl.common.training.recipe import Recipe, TrainingSettings
@@ -34,7 +36,14 @@ def check_recipe(settings: TrainingSettings, model: nn.Module, device: torch.dev
 class Steps:
     """The steps of one training: fresh optimizer, schedule and mean, and what is pruned stays exactly 0."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, pruned: Sequence[Pruned], steps_of_epoch: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        pruned: Sequence[Pruned],
+        steps_of_epoch: int,
+        hooks: Hooks = NONE,
+    ) -> None:
         """Get ready for the first step.
 
         Args:
@@ -42,6 +51,7 @@ class Steps:
             recipe: of the training.
             pruned: the pruned weights.
             steps_of_epoch: how many steps an epoch has.
+            hooks: what else is trained, and what the proximal term pulls towards.
 
         Raises:
             ValueError: the model has nothing to train, or the optimizer cannot be made.
@@ -49,11 +59,15 @@ class Steps:
         settings = recipe.settings
         self.model = compiled(model, settings)
         """From inputs to outputs."""
-        self.optimizer = make_optimizer(model, settings, recipe.lr_factor)
+        self.optimizer = make_optimizer(model, settings, recipe.lr_factor, beside=hooks.beside)
         self.pruned = pruned
-        self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        started = self._trained if recipe.proximal else []
-        self._start = [(parameter, parameter.detach().clone()) for parameter in started]
+        own = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._trained = [*own, *hooks.beside]
+        self._start: list[tuple[Tensor, Tensor]] = []
+        if recipe.proximal and hooks.towards is not None:
+            self._start = _paired(model, hooks.towards)
+        elif recipe.proximal:
+            self._start = [(parameter, parameter.detach().clone()) for parameter in own]
         self._proximal, self._bound = recipe.proximal, settings.clip_grad_norm
         self._zeroed = [] if keeps_zeros(settings) else pruned
         self._scheduler = _scheduler(self.optimizer, recipe, steps_of_epoch)
@@ -84,12 +98,32 @@ class Steps:
         self.optimizer.zero_grad()
 
 
-def pull_back(start: list[tuple[nn.Parameter, Tensor]], proximal: float) -> None:
+def pull_back(start: Sequence[tuple[Tensor, Tensor]], proximal: float) -> None:
     """Add the gradient of the proximal term."""
     if start:
         parameters, origins = zip(*((p, origin) for p, origin in start if p.grad is not None), strict=True)
         away = torch._foreach_sub([p.detach() for p in parameters], origins)
         torch._foreach_add_([p.grad for p in parameters], away, alpha=proximal)
+
+
+def _paired(model: nn.Module, towards: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Return what is trained of a model with what has its name.
+
+    Raises:
+        ValueError: nothing has it, or another shape.
+    """
+    pairs = []
+    for item in model_tensors(model):
+        if not item.tensor.requires_grad:
+            continue
+        origin = towards.get(item.name)
+        if origin is None or origin.shape != item.tensor.shape:
+            found = "nothing" if origin is None else f"shape {tuple(origin.shape)}"
+            raise ValueError(
+                f"towards: {item.name!r} is {found}, expected a tensor of shape {tuple(item.tensor.shape)}"
+            )
+        pairs.append((item.tensor, origin.detach().to(item.tensor)))
+    return pairs
 
 
 def mask_gradients(pruned: Sequence[Pruned]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.commands.options import device_option, set_option, strategy_option, task_option
+from lotteryfl.commands.options import device_option, local_option, set_option, strategy_option, task_option
 from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.privatefiles import SHARED_FILE
@@ -39,6 +39,7 @@ from lotteryfl.signals import run_until_signal
 @set_option("[LABEL:]KEY=VALUE", "Override the experiment, for all or for one, as lotteryfl:strategy.prune_rate=0.1.")
 @task_option
 @strategy_option(passed_on=True)
+@local_option
 @device_option
 def compare(
     source: Path,
@@ -51,6 +52,7 @@ def compare(
     overrides: tuple[str, ...],
     tasks: tuple[str, ...],
     strategies: tuple[str, ...],
+    local: tuple[str, ...],
     device: str,
 ) -> None:
     """Compare strategies over seeds; what has finished is kept, what was interrupted goes on."""
@@ -58,6 +60,7 @@ def compare(
     left = [cell for cell in cells if not cell.is_finished()]
     own = (*(f"--task={task}" for task in tasks), *(f"--strategy={each}" for each in strategies))
     kind = ("simulate",) if simulate else ("run", f"--workers={workers}")
+    own += tuple(f"--local={each}" for each in local)
     verb = (*kind, f"--device={device}", *own)
     click.echo(f"{len(cells)} runs, {len(cells) - len(left)} of them finished", err=True)
     try:

@@ -31,6 +31,21 @@ any_task_version_option = click.option(
 )
 """Gives the command `any_task_version`."""
 
+local_option = click.option(
+    "--local",
+    multiple=True,
+    metavar="FILE|MODULE",
+    help="Local algorithms of your own to allow here: the clients' half of a strategy.",
+)
+"""Gives the command `local`, a tuple of what was named."""
+
+any_local_version_option = click.option(
+    "--any-local-version",
+    is_flag=True,
+    help="Take part, or go on, also with another version of the run's local algorithm, as with --any-task-version.",
+)
+"""Gives the command `any_local_version`."""
+
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, …")
 """Gives the command `device`, as `choose_device` takes it."""
 

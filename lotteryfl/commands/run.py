@@ -5,14 +5,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
 from lotteryfl.commands.options import (
+    any_local_version_option,
     any_task_version_option,
     device_option,
     insecure_option,
+    local_option,
     set_option,
     share_errors_option,
     strategy_option,
@@ -54,19 +57,26 @@ def _opened(
     tasks: tuple[str, ...],
     strategies: tuple[str, ...],
     any_task_version: bool,
+    local: tuple[str, ...],
+    any_local_version: bool,
 ) -> Iterator[OpenedRun]:
     """Open the run that the arguments mean: of an experiment file, or the one in a run directory."""
+    given: dict[str, Any] = {
+        "any_task_version": any_task_version,
+        "local": local,
+        "any_local_version": any_local_version,
+    }
     if source.is_dir():
         if run_dir:
             raise LotteryFLError(f"{source}: is a run: --run-dir is for new ones")
-        with opened_again(source, tasks, strategies, overrides, any_task_version=any_task_version) as opened:
+        with opened_again(source, tasks, strategies, overrides, **given) as opened:
             yield opened
     else:
         experiment = load(source, overrides)
         folder = nullcontext(run_dir) if run_dir else new_folder(Path("runs"), source.stem)
         with (
             folder as path,
-            opened_new(experiment, path, tasks, strategies, any_task_version=any_task_version) as opened,
+            opened_new(experiment, path, tasks, strategies, **given) as opened,
         ):
             yield opened
 
@@ -109,6 +119,8 @@ def _drive(
 @task_option
 @any_task_version_option
 @_strategies
+@local_option
+@any_local_version_option
 @device_option
 @share_errors_option
 @_allow_missing
@@ -120,12 +132,14 @@ def run(
     tasks: tuple[str, ...],
     strategies: tuple[str, ...],
     any_task_version: bool,
+    local: tuple[str, ...],
+    any_local_version: bool,
     device: str,
     share_errors: bool,
     allow_missing: bool,
 ) -> None:
     """Run an experiment with local workers, or continue the run in DIR."""
-    with _opened(source, run_dir, overrides, tasks, strategies, any_task_version) as opened:
+    with _opened(source, run_dir, overrides, tasks, strategies, any_task_version, local, any_local_version) as opened:
         flags = _given(share_errors=share_errors, allow_missing=allow_missing)
         _drive(
             opened,
@@ -140,6 +154,8 @@ def run(
                     display.note,
                     share_errors=share_errors,
                     any_task_version=any_task_version,
+                    local=opened.local_of_workers,
+                    any_local_version=any_local_version,
                 )
             ),
             allow_missing=allow_missing,
@@ -165,6 +181,8 @@ def run(
 @task_option
 @any_task_version_option
 @_strategies
+@local_option
+@any_local_version_option
 @_allow_missing
 def serve(
     source: Path,
@@ -179,6 +197,8 @@ def serve(
     tasks: tuple[str, ...],
     strategies: tuple[str, ...],
     any_task_version: bool,
+    local: tuple[str, ...],
+    any_local_version: bool,
     allow_missing: bool,
 ) -> None:
     """Be the coordinator of an experiment, or of the run in DIR."""
@@ -186,7 +206,7 @@ def serve(
     warning = endpoint.check()
     if warning:
         click.echo(warning, err=True)
-    with _opened(source, run_dir, overrides, tasks, strategies, any_task_version) as opened:
+    with _opened(source, run_dir, overrides, tasks, strategies, any_task_version, local, any_local_version) as opened:
         endpoint.check_access(opened.directory.experiment.access)
         _drive(
             opened,
@@ -204,6 +224,8 @@ def serve(
 @task_option
 @any_task_version_option
 @_strategies
+@local_option
+@any_local_version_option
 @device_option
 @share_errors_option
 @_allow_missing
@@ -214,15 +236,17 @@ def simulate(
     tasks: tuple[str, ...],
     strategies: tuple[str, ...],
     any_task_version: bool,
+    local: tuple[str, ...],
+    any_local_version: bool,
     device: str,
     share_errors: bool,
     allow_missing: bool,
 ) -> None:
     """Run an experiment in this one process, with the same result as over gRPC."""
     chosen = choose_device(device)
-    with _opened(source, run_dir, overrides, tasks, strategies, any_task_version) as opened:
+    with _opened(source, run_dir, overrides, tasks, strategies, any_task_version, local, any_local_version) as opened:
         flags = _given(share_errors=share_errors, allow_missing=allow_missing)
-        simulation = Simulation(opened.directory, opened.task, chosen, share_errors=share_errors)
+        simulation = Simulation(opened.directory, opened.task, chosen, share_errors=share_errors, local=opened.code)
         _drive(
             opened,
             opened.command("simulate", f"--device={device}", *flags),

@@ -12,9 +12,11 @@ from lotteryfl.client.connection import Connection
 from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits
 from lotteryfl.client.worker import Worker, WorkerSettings, full_name
 from lotteryfl.commands.options import (
+    any_local_version_option,
     any_task_version_option,
     channel_options,
     device_option,
+    local_option,
     share_errors_option,
     task_option,
 )
@@ -85,6 +87,8 @@ class PerDevice(click.ParamType[int | None]):
 )
 @task_option
 @any_task_version_option
+@local_option
+@any_local_version_option
 @click.option("--data-dir", default="", help="Folder of the built-in tasks' data. [default: the usual places]")
 @click.option("--index-file", default="", help="Who holds what (partition.file). [default: of its name, in --data-dir]")
 @click.option(
@@ -129,6 +133,8 @@ def work(
     name: str,
     tasks: tuple[str, ...],
     any_task_version: bool,
+    local: tuple[str, ...],
+    any_local_version: bool,
     data_dir: str,
     index_file: str,
     patience: float,
@@ -161,6 +167,8 @@ def work(
         any_task_version,
         index_file,
         None if keep_data is None else keep_data << 20,
+        local,
+        any_local_version,
     )
     overseer = None
     if parent is not None:

@@ -50,6 +50,8 @@ async def run_locally(
     *,
     share_errors: bool = False,
     any_task_version: bool = False,
+    local: Sequence[str] = (),
+    any_local_version: bool = False,
 ) -> None:
     """Drive a run with worker processes on this machine.
 
@@ -62,12 +64,14 @@ async def run_locally(
         note: is told what is out of the ordinary.
         share_errors: as their `--share-errors`.
         any_task_version: as their `--any-task-version`.
+        local: files and modules of local algorithms that they allow.
+        any_local_version: as their `--any-local-version`.
 
     Raises:
         LotteryFLError: the run failed, or all its workers ended before it.
     """
     server = CoordinatorServer(run, show)
-    local = LocalWorkers(run.path / "logs", lambda: server.rounds.number, note)
+    processes = LocalWorkers(run.path / "logs", lambda: server.rounds.number, note)
     await server.rounds.take_back_all("the run was started anew")
     async with server.listening(Endpoint("127.0.0.1:0")) as port:
         arguments = [f"--coordinator=127.0.0.1:{port}", f"--sharers={workers}"]
@@ -77,9 +81,11 @@ async def run_locally(
         arguments += [f"--task={task}" for task in tasks]
         arguments += ["--share-errors"] * share_errors
         arguments += ["--any-task-version"] * any_task_version
-        async with local.started(workers, arguments, spread(device, seen())):
+        arguments += [f"--local={each}" for each in local]
+        arguments += ["--any-local-version"] * any_local_version
+        async with processes.started(workers, arguments, spread(device, seen())):
             rounds = asyncio.create_task(server.rounds.run())
-            ended = asyncio.create_task(local.all_ended())
+            ended = asyncio.create_task(processes.all_ended())
             try:
                 await asyncio.wait((rounds, ended), return_when=asyncio.FIRST_COMPLETED)
                 if not rounds.done():

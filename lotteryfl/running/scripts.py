@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lotteryfl.common.experiment.experiment import Experiment, load
@@ -43,8 +44,10 @@ def simulate(
     device: str = "auto",
     tasks: Sequence[str] = (),
     strategies: Sequence[str] = (),
+    local: Sequence[str] = (),
     share_errors: bool = False,
     any_task_version: bool = False,
+    any_local_version: bool = False,
     show: Show | None = None,
 ) -> RunView:
     """Run an experiment in this one process, with the same bits as over gRPC.
@@ -58,8 +61,10 @@ def simulate(
         device: auto, cpu, cuda:0, …
         tasks: files and modules of tasks of your own to allow beside the experiment's.
         strategies: files and modules of strategies of your own.
+        local: files and modules of local algorithms of your own, beside those in the strategies' files.
         share_errors: where privacy is promised, too, write on record what errors of a client's work say.
         any_task_version: go on, too, with another version of its task than run.db has on record.
+        any_local_version: go on, too, with another version of its local algorithm.
         show: is called with the run's status whenever it may have changed.
 
     Returns:
@@ -70,14 +75,20 @@ def simulate(
     """
     chosen = choose_device(device)
     return _driven(
-        experiment,
         run_dir,
-        tasks,
         strategies,
-        any_task_version,
-        lambda opened: Simulation(opened.directory, opened.task, chosen, share_errors=share_errors).run(
-            show or _nothing
+        lambda: opened_new(
+            experiment,
+            Path(run_dir),
+            tasks,
+            strategies,
+            any_task_version=any_task_version,
+            local=local,
+            any_local_version=any_local_version,
         ),
+        lambda opened: Simulation(
+            opened.directory, opened.task, chosen, share_errors=share_errors, local=opened.code
+        ).run(show or _nothing),
     )
 
 
@@ -89,8 +100,10 @@ def run(
     device: str = "auto",
     tasks: Sequence[str] = (),
     strategies: Sequence[str] = (),
+    local: Sequence[str] = (),
     share_errors: bool = False,
     any_task_version: bool = False,
+    any_local_version: bool = False,
     show: Show | None = None,
 ) -> RunView:
     """Run an experiment with worker processes on this machine.
@@ -106,8 +119,10 @@ def run(
         device: cpu, cuda:0, …, for each of them; auto: they are spread over the accelerators that torch sees.
         tasks: files and modules of tasks of your own to allow beside the experiment's.
         strategies: files and modules of strategies of your own.
+        local: files and modules of local algorithms of your own, beside those in the strategies' files.
         share_errors: where privacy is promised, too, write on record what errors of a client's work say.
         any_task_version: go on, too, with another version of its task than run.db has on record.
+        any_local_version: go on, too, with another version of its local algorithm.
         show: is called with the run's status whenever it may have changed, on another thread.
 
     Returns:
@@ -117,11 +132,17 @@ def run(
         LotteryFLError: the experiment or the folder cannot be used, or the run failed.
     """
     return _driven(
-        experiment,
         run_dir,
-        tasks,
         strategies,
-        any_task_version,
+        lambda: opened_new(
+            experiment,
+            Path(run_dir),
+            tasks,
+            strategies,
+            any_task_version=any_task_version,
+            local=local,
+            any_local_version=any_local_version,
+        ),
         lambda opened: run_on_own_thread(
             run_locally(
                 opened.directory,
@@ -132,22 +153,22 @@ def run(
                 _log.warning,
                 share_errors=share_errors,
                 any_task_version=any_task_version,
+                local=opened.local_of_workers,
+                any_local_version=any_local_version,
             )
         ),
     )
 
 
 def _driven(
-    experiment: Experiment,
     run_dir: str | Path,
-    tasks: Sequence[str],
     strategies: Sequence[str],
-    any_task_version: bool,
+    opened_: Callable[[], AbstractContextManager[OpenedRun]],
     drive: Callable[[OpenedRun], None],
 ) -> RunView:
     for source in strategies:
         add_strategies(source)
-    with opened_new(experiment, Path(run_dir), tasks, strategies, any_task_version=any_task_version) as opened:
+    with opened_() as opened:
         if not opened.is_finished:
             drive(opened)
         write_summary(opened.directory)

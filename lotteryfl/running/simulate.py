@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from lotteryfl.client.local.files import LocalCode
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
 from lotteryfl.client.work.followed import followed
@@ -33,7 +34,15 @@ _log = logging.getLogger("lotteryfl.simulate")
 class Simulation:
     """One run and its only worker."""
 
-    def __init__(self, run: RunDirectory, task: Task, device: torch.device, *, share_errors: bool = False) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        task: Task,
+        device: torch.device,
+        *,
+        share_errors: bool = False,
+        local: LocalCode | None = None,
+    ) -> None:
         """Take up a run.
 
         Args:
@@ -41,6 +50,7 @@ class Simulation:
             task: of its experiment.
             device: where to evaluate and train.
             share_errors: write on record what errors of a client's work say, also where privacy is promised.
+            local: the strategy's local algorithm; None: it has none.
 
         Raises:
             LotteryFLError: strategy, privacy or task cannot be used, or the task's model is not the run's.
@@ -62,7 +72,7 @@ class Simulation:
         torch.set_num_threads(run.experiment.training.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         initial = open_file(run.model_path(0))
-        self._runner = AssignmentRunner(task, run.experiment, run.model_table, initial, device)
+        self._runner = AssignmentRunner(task, run.experiment, run.model_table, initial, device, local=local)
 
     def run(self, show: Callable[[pb.RunStatus], None]) -> None:
         """Do what is left of the run.

@@ -35,6 +35,11 @@ def check_privacy(strategy: Strategy, table: TensorTable) -> None:
         _check_noise(strategy, table)
     if privacy.dp_sgd:
         _check_gradients(table)
+    if privacy.is_promised and strategy.local:
+        raise ExperimentError(
+            f"privacy.{'dp_sgd' if privacy.dp_sgd else 'noise'}: strategy.name = {name!r} has code of its own on the "
+            f"clients, local algorithm {strategy.local!r}, which nothing bounds; expected {_SUITED}"
+        )
     if privacy.is_promised:
         require_accountant()
 

@@ -15,6 +15,7 @@ from lotteryfl.common.security.identity import owner
 from lotteryfl.common.text import brief
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import Accountant
+from lotteryfl.server.rounds.codeversion import check_local
 from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.journal import note_given, note_returned, note_taken_back
 from lotteryfl.server.rounds.openround import Decision, OpenRound
@@ -273,6 +274,7 @@ class Ledger:
             row = database.client(client)
             state = ClientState(client, partial(database.densities, client))
             plan = strategy.final_plan(state) if is_final else strategy.plan(number, state)
+            check_local(plan, strategy)
             plan.lossless = lossless
             plan.measure_shared = measures and client == sampled[0]
             source = shared if strategy.aggregates else row.ticket or shared

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from lotteryfl.common.errors import LotteryFLError, PayloadError, TaskError
+from lotteryfl.common.errors import ExperimentError, LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.experiment.differences import first_difference
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.pruning.parameters import named_masks, named_tensors
@@ -22,7 +22,7 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.models.initial import take_initial
 from lotteryfl.server.privacy.promise import check_privacy
-from lotteryfl.server.rounds.taskversion import bind_task
+from lotteryfl.server.rounds.codeversion import bind_task
 from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.setupmark import is_set_up
@@ -56,6 +56,11 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     check_recipe(experiment.training, model)
     if experiment.engine.stacked:
         check_stackable(model, task.objective)
+        if strategy.local:
+            raise ExperimentError(
+                f"engine.stacked = {experiment.engine.stacked}: clients of strategy.name = {strategy.name!r} have code "
+                f"of their own, local algorithm {strategy.local!r}, and train each by itself: expected 0"
+            )
     strategy.check(table.moving)
     check_privacy(strategy, table.moving)
     if (settings := strategy.server_optimizer()).optimizer != "none":

@@ -1,10 +1,11 @@
 """What a strategy is: who takes part, what each client does (as a plan), and what becomes of the results."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -54,6 +55,8 @@ class Strategy(ABC):
     """Pruned weights count as zeros in the mean; otherwise they do not count."""
     owns_unkept: ClassVar[bool] = False
     """Weights off a client's mask are not pruned but its own."""
+    local: ClassVar[str] = ""
+    """The local algorithm that its plans name: the clients' half, in code that workers have; empty: there is none."""
     score: Score = ACCURACY
     """What the run is judged by: what a task's own objective names, or accuracy."""
 
@@ -88,6 +91,21 @@ class Strategy(ABC):
         """Return the experiment's local training."""
         training = self.experiment.training
         return pb.Plan.Train(steps=training.steps) if training.steps else pb.Plan.Train(epochs=training.epochs)
+
+    def local_plan(self, options: Mapping[str, Any] | None = None) -> pb.Plan.Local:
+        """Return what lets a plan be followed by the strategy's local algorithm.
+
+        Args:
+            options: what it is told, as `work.options`: as JSON has it.
+
+        Raises:
+            ExperimentError: something that JSON does not have.
+        """
+        try:
+            text = json.dumps(options, allow_nan=False) if options else ""
+        except (TypeError, ValueError) as error:
+            raise ExperimentError(f"strategy.name = {self.name!r}: options of {self.local!r}: {error}") from error
+        return pb.Plan.Local(name=self.local, options_json=text)
 
     def check(self, table: TensorTable) -> None:
         """Check that the experiment's settings and its model go with the strategy, before a run is set up.

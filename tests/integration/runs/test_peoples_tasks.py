@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lotteryfl.server.results.verify import verify
-from lotteryfl.server.rounds.taskversion import task_version
+from lotteryfl.server.rounds.codeversion import task_version
 from lotteryfl.server.store.rundir import inspected
 from tests.support.runs import Start, Write, read_summary
 

@@ -8,8 +8,8 @@ from lotteryfl.common.errors import LotteryFLError, TaskVersionError
 from lotteryfl.common.experiment.experiment import validate
 from lotteryfl.running.opened import opened_again, opened_new
 from lotteryfl.server.results.verify import verify
+from lotteryfl.server.rounds.codeversion import task_version
 from lotteryfl.server.rounds.setup import create_run
-from lotteryfl.server.rounds.taskversion import task_version
 from lotteryfl.server.store.rundir import RunDirectory
 
 TASK = """
