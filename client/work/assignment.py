@@ -105,7 +105,7 @@ class AssignmentRunner:
             Workplace,
             table=table.moving,
             experiment=experiment,
-            initial=initial,
+            initial={spec.name: initial[spec.name] for spec in table.model},
             device=device,
             objective=objective,
             score=task.score,

@@ -67,7 +67,9 @@ class ClosedRound:
         path, table, updates = run.model_path(self.number), run.table.lasting, self._updates()
         new_model = _Digested(run, self._new_model(updates))
         file_digest = save_stream(path, table, new_model, "models")
-        aggregated = open_file(path) | self._come_up(updates)
+        new = open_file(path)
+        put_together = {spec.name: new[spec.name] for spec in table if spec.role != "own"}
+        aggregated = put_together | self._come_up(updates)
         with drawing(run.experiment, "next masks", self.number):
             masks = strategy.next_masks(self.number, table.model, aggregated)
         mask = None
@@ -78,7 +80,7 @@ class ClosedRound:
             path.unlink()
             return Conclusion(mask=mask)
         if masks is not None:
-            new_model = _Digested(run, _under(masks, table, ((spec.name, aggregated[spec.name]) for spec in table)))
+            new_model = _Digested(run, _under(masks, table, ((spec.name, new[spec.name]) for spec in table)))
             file_digest = save_stream(path, table, new_model, "models")
         return Conclusion(NewModel(new_model.digest, file_digest), mask)
 
