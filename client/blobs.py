@@ -32,7 +32,7 @@ class Content:
 
         Args:
             connection: to the coordinator.
-            table: of the whole model.
+            table: of the whole model and its strategy.
             worker_id: of this worker.
             initial_digest: SHA-256 of θ_0's file.
 

@@ -18,7 +18,7 @@ from lotteryfl.common.memory.need import worker_need
 from lotteryfl.common.sourceversion import SourceVersion
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.payload import is_digest
-from lotteryfl.common.wire.table import TensorTable
+from lotteryfl.common.wire.table import TensorTable, names
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 DEFAULT_MAX_EPOCHS = 1000
@@ -166,6 +166,17 @@ def check_place(assignment: pb.Assignment, others: Iterable[pb.Assignment]) -> N
             raise _refused("stack", f"{stack.rows} rows", f"{other.stack.rows}, as for {other.assignment_id}")
         if stack.row == other.stack.row and assignment.client != other.client:
             raise _refused("stack", f"row {stack.row}", f"another than that of {other.assignment_id}")
+
+
+def check_sends(plan: pb.Plan, table: TensorTable) -> None:
+    """Check that what is to come back is there.
+
+    Raises:
+        RefusedError: a name or pattern is that of no tensor that only goes up.
+    """
+    for pattern in plan.sends:
+        if not any(spec.role == "up" and names(pattern, spec.name) for spec in table):
+            raise _refused("plan.sends", pattern, "a name among the tensors of its table that only go up")
 
 
 def coordinators_task(reply: pb.RegisterReply) -> SourceVersion:

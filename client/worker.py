@@ -19,7 +19,7 @@ from lotteryfl.client.connection import Connection
 from lotteryfl.client.fetching import Fetching
 from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, LeaseLostError, Leases, group_of
-from lotteryfl.client.limits import Limits, check_place, coordinators_task
+from lotteryfl.client.limits import Limits, check_place, check_sends, coordinators_task
 from lotteryfl.client.local.registered import check_local, local_of
 from lotteryfl.client.overseer import DoneWithError, Overseer
 from lotteryfl.client.returning import Returning, note_lost
@@ -319,6 +319,7 @@ class Worker:
         settings = self._settings
         settings.limits.check_assignment(assignment, self._experiment, settings.clients)
         check_local(assignment.plan, self._local, any_version=settings.any_local_version)
+        check_sends(assignment.plan, self._table)
         check_place(assignment, (lease.assignment for lease in self._leases.not_begun(group_of(assignment))))
 
     def _told(self, error: ClientError | PayloadError) -> str:

@@ -77,7 +77,7 @@ class AssignmentRunner:
             task: model and data.
             experiment: the resolved experiment; its `training` section says how to train, its `wire_dtype` in what
                 the weights travel, its `privacy` section what is kept from the coordinator.
-            table: of the whole model.
+            table: of the whole model and its strategy.
             initial: θ_0 by plain name; read, never changed.
             device: where to evaluate and train.
             max_memory: what the work may take of the machine's memory; None: what there is.
@@ -109,7 +109,7 @@ class AssignmentRunner:
             Workplace,
             table=table.moving,
             experiment=experiment,
-            initial=initial,
+            initial={spec.name: initial[spec.name] for spec in table.model},
             device=device,
             objective=objective,
             score=task.score,
@@ -299,6 +299,7 @@ class AssignmentRunner:
             done = yield from PlanRun(workplace, assignment, data, masks, local, on_step).follow()
         tensors = named_tensors(workplace.model)  # as they are now: models put new buffers in the place of others
         self._frozen.require_unchanged(tensors)
+        tensors.update(workplace.tensors)
         self._protect(tensors, start, done.masks)
         wire = self._wire.of_result(plan)
         values = self._pack(wire, tensors, done.masks, own=plan.owns_unkept)
@@ -355,14 +356,14 @@ class AssignmentRunner:
     def _measure(self, shared: Mapping[str, Tensor], data: Dataset[Any]) -> pb.Evaluation:
         """Score the shared model; no model and no generator that the work comes to knows of it."""
         workplace = self.new_workplace()
-        moving = [spec.name for spec in self._wire.table]
+        moving = [spec.name for spec in self._wire.table.model]
         copy_into({name: workplace.items[name].tensor.detach() for name in moving}, shared)
         with seeded(0, self._device):
             return workplace.evaluate(data)
 
     def _load(self, workplace: Workplace, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:
         workplace.prune({} if own else masks)
-        tensors = {name: item.tensor.detach() for name, item in workplace.items.items()}
+        tensors = {name: item.tensor.detach() for name, item in workplace.items.items()} | dict(workplace.tensors)
         entries = to_device(entries, self._device)
         for key, value in entries.items():
             if key.startswith(KEPT) and value.is_floating_point() and not own:
@@ -377,14 +378,14 @@ class AssignmentRunner:
         is_bounded = assignment.round <= self._rounds or self._privacy.noise == "client"
         if not (self._privacy.clip_norm and is_bounded):
             return {}
-        floating = [spec.name for spec in self._wire.table if spec.dtype.is_floating_point]
+        floating = [spec.name for spec in self._wire.table.model if spec.dtype.is_floating_point]
         return {name: workplace.items[name].tensor.detach().clone() for name in floating}
 
     def _protect(self, tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], masks: Masks) -> None:
         if start:
             bound, own_noise = self._privacy.clip_norm, self._privacy.noise == "client"
             deviation = bound * self._privacy.noise_multiplier if own_noise else 0.0
-            protect_update(self._wire.table, tensors, start, masks, clip_norm=bound, deviation=deviation)
+            protect_update(self._wire.table.model, tensors, start, masks, clip_norm=bound, deviation=deviation)
 
     def _pack(self, wire: WireFormat, tensors: Mapping[str, Tensor], masks: Masks, *, own: bool) -> dict[str, Tensor]:
         """Return the model as it travels; the model is then just that, so that what is measured is what arrives."""

@@ -27,6 +27,7 @@ from lotteryfl.common.training.recipe import Recipe
 from lotteryfl.common.training.score import Score
 from lotteryfl.common.training.stacked.course import Training
 from lotteryfl.common.wire.payload import DENSE
+from lotteryfl.common.wire.strategytensor import filled
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
@@ -38,7 +39,7 @@ class Workplace:
     model: nn.Module
     """On the device; worked on in place, and plain: 0 off the masks that are in force."""
     table: TensorTable
-    """The model's tensors."""
+    """Of the model and its strategy, without what is frozen."""
     experiment: Experiment
     """Its `training` section says how to train, `privacy` whether by DP-SGD, `strategy` which weights are prunable."""
     initial: Mapping[str, Tensor]
@@ -55,7 +56,12 @@ class Workplace:
     """The strategy's own by name, on the device; a local algorithm writes to them in place."""
     in_force: Masks = field(default_factory=dict, init=False)
     """Packed masks by plain name, see `prune`."""
+    tensors: Mapping[str, Tensor] = field(init=False)
+    """The strategy's own by name of their row, on the device; before anything has come, each is its `fill`."""
     _pruned: list[Pruned] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.tensors = filled(self.table.added, self.device)
 
     @cached_property
     def items(self) -> dict[str, ModelTensor]:
@@ -63,13 +69,16 @@ class Workplace:
         return {item.name: item for item in model_tensors(self.model)}
 
     def place(self, entry: Entry) -> Tensor:
-        """Give the tensor to receive an entry into: the model's own where it takes the entry as it comes."""
-        item = self.items.get(entry.name.removeprefix(DENSE)) if entry.name.startswith(DENSE) else None
-        own = None if item is None else item.tensor.detach()
+        """Give the tensor to receive an entry into: model's or strategy's where it takes the entry as it comes."""
+        own = self._tensor(entry.name.removeprefix(DENSE)) if entry.name.startswith(DENSE) else None
         fits = own is not None and own.is_contiguous() and own.device.type == "cpu"
         if own is None or not fits or (own.dtype, tuple(own.shape)) != (entry.dtype, entry.shape):
             return new_tensor(entry)
         return own
+
+    def _tensor(self, name: str) -> Tensor | None:
+        item = self.items.get(name)
+        return self.tensors.get(name) if item is None else item.tensor.detach()
 
     def prune(self, masks: Masks) -> None:
         """Have masks in force, packed and by plain name: the model is 0 off them."""

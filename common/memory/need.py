@@ -113,24 +113,28 @@ def worker_need(
     """Return what one assignment after the other takes of a worker.
 
     Args:
-        table: of the model.
+        table: of the model and its strategy.
         experiment: how it trains, and how the data is dealt out.
         own_memory: the device has memory of its own, as a GPU.
         activations: of the model, where they are known.
     """
+    largest, lasting = max_payload_bytes(table.moving), table.lasting
+    added, table = sum(spec.nbytes for spec in table.added), table.model
     whole, rows = table.nbytes, max(1, experiment.engine.stacked)
     # θ_0; the copy that no work is done with; the model that all clients of a round start from.
     host = Counter(
         {
-            "θ_0": whole,
+            "θ_0": lasting.nbytes,
             "pristine copy": whole,
-            "round's model": table.moving.nbytes,
+            "round's model": lasting.moving.nbytes,
             "index lists": _index_lists(experiment),
             "positions": min(POSITION_BYTES, sum(map(_position_bytes, table))),
         }
     )
-    result = Counter({"payload": rows * max_payload_bytes(table.moving)})
+    result = Counter({"payload": rows * largest})
     device = Counter({"model": rows * whole, "masks": rows * sum(spec.nbytes for spec in table if spec.prunable)})
+    if added:
+        device["strategy's tensors"] = added
     if experiment.privacy.clip_norm:
         device["start"] = rows * sum(spec.nbytes for spec in table if spec.dtype.is_floating_point)
     training, evaluation = _training(table, experiment, activations), _evaluation(table, activations)

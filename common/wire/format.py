@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 
 import torch
@@ -16,7 +16,7 @@ from lotteryfl.common.positions import Positions
 from lotteryfl.common.tensors.stream import Deferred, TensorStream
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.finite import all_finite
-from lotteryfl.common.wire.payload import DENSE, KEPT, MASK, OWN, SCALE, plain_name
+from lotteryfl.common.wire.payload import BITS, DENSE, KEPT, MASK, OWN, SCALE, plain_name
 from lotteryfl.common.wire.quantization import (
     DTYPES,
     LEVELS,
@@ -42,18 +42,28 @@ class WireFormat:
     norms, buffers, tensors of other dtypes) travel as they are: they are few, and what a running variance loses
     in int8 is more than it can bear. So does what is measured of the prunable ones (`of_result`).
 
+    Tensors of a strategy's own travel as they are too: kept values where they go under the mask of a weight, and bool
+    ones as packed bits.
+
     Where a client owns the weights off its mask (`own`), they travel too, as they are; otherwise they are 0.
 
     Values are finite, but for what a buffer holds from the start: see `initial`.
     """
 
     table: TensorTable
-    """The model's tensor table, without what is frozen: `TensorTable.moving`."""
+    """The tensor table of the model and its strategy, without what is frozen: `TensorTable.moving`."""
     wire_dtype: WireDtype
     initial: Initial = dict
     """θ_0; by default there is none, and all values must be finite."""
     positions: Positions | None = None
     """Finds where masks keep, and holds it for the next time; None: each mask is searched whenever it is used."""
+    sends: tuple[str, ...] = ()
+    """Which of the strategy's tensors that only come up are there, as `Plan.sends`; none: as an assignment travels."""
+
+    @cached_property
+    def rows(self) -> TensorTable:
+        """The table of what travels."""
+        return self.table.sending(self.sends)
 
     @property
     def is_lossless(self) -> bool:
@@ -62,12 +72,13 @@ class WireFormat:
 
     def of_result(self, plan: pb.Plan) -> "WireFormat":
         """Return how a result of this plan travels: what has been measured is not narrowed."""
-        return replace(self, wire_dtype="float32") if plan.lossless else self
+        wire_dtype = "float32" if plan.lossless else self.wire_dtype
+        return replace(self, wire_dtype=wire_dtype, sends=tuple(plan.sends))
 
     def bits(self, spec: TensorSpec) -> float:
         """Return what a value of the tensor takes on the wire, its share of a scale included."""
         if not self._narrows(spec):
-            return 8 * spec.dtype.itemsize
+            return 1 if spec.is_bits else 8 * spec.dtype.itemsize
         return 8 * DTYPES[self.wire_dtype].itemsize + (32 / SCALE_BLOCK if self.wire_dtype == "int8" else 0)
 
     def pack(self, tensors: Mapping[str, Tensor], masks: Masks, *, own: bool = False) -> dict[str, Tensor]:
@@ -85,10 +96,10 @@ class WireFormat:
         """
         self._check_sendable(tensors, masks)
         entries: dict[str, Tensor] = {}
-        for spec in self.table:
-            packed = masks.get(spec.name)
+        for spec in self.rows:
+            packed = masks.get(spec.under)
             entries |= self._entries_of(spec, tensors[spec.name], packed)
-            if own and packed is not None:
+            if own and packed is not None and spec.prunable:
                 off = packedmasks.complement(packed, spec.numel)
                 entries[OWN + spec.name] = self._gather(tensors[spec.name], off)
         return entries
@@ -112,21 +123,21 @@ class WireFormat:
         self._check_sendable(tensors, masks)
         ready = ready or {}
         entries: dict[str, Tensor | Deferred] = {}
-        for spec in self.table:
+        for spec in self.rows:
             there = {key: ready[key] for key in _keys(spec) if key in ready}
             entries |= there
             if there.keys() - {OWN + spec.name}:
                 continue  # all of the tensor is there
-            tensor, packed = tensors[spec.name], masks.get(spec.name)
+            tensor, packed = tensors[spec.name], masks.get(spec.under)
             for key, (dtype, shape) in self._layout_of(spec, packed).items():
-                travels_as_it_is = packed is None and not self._narrows(spec)
+                travels_as_it_is = key == DENSE + spec.name and not self._narrows(spec)
                 make = partial(self._entry, key, spec, tensor, packed)
                 entries[key] = tensor if travels_as_it_is else Deferred(dtype, shape, make)
         return TensorStream(entries)
 
     def _check_sendable(self, tensors: Mapping[str, Tensor], masks: Masks) -> None:
         _check_known(self.table, masks)
-        for spec in self.table:
+        for spec in self.rows:
             tensor = tensors.get(spec.name)
             if tensor is None:
                 raise ValueError(f"{spec.name}: not among the tensors to send")
@@ -136,6 +147,8 @@ class WireFormat:
     def _entries_of(self, spec: TensorSpec, tensor: Tensor, packed: PackedMask | None) -> dict[str, Tensor]:
         """Return what travels of a tensor: its values, and their scales if they have some."""
         key = _key(spec, packed)
+        if spec.is_bits:
+            return {key: _packed_bits(tensor)}
         values = tensor if packed is None else self._gather(tensor, packed)
         if not self._narrows(spec):
             return {key: values}
@@ -158,7 +171,7 @@ class WireFormat:
             ValueError: `masks` names a tensor that the table has not.
         """
         self.check(entries, masks, own=own)
-        return {spec.name: _whole(spec, entries, masks.get(spec.name)) for spec in self.table}
+        return {spec.name: _whole(spec, entries, masks.get(spec.under)) for spec in self.rows}
 
     def unpack_into(
         self,
@@ -183,8 +196,8 @@ class WireFormat:
             ValueError: `masks` names a tensor that the table has not.
         """
         self.check(entries, masks, own=own)
-        for spec in self.table:
-            tensor, packed = tensors[spec.name], masks.get(spec.name)
+        for spec in self.rows:
+            tensor, packed = tensors[spec.name], masks.get(spec.under)
             if packed is not None and not own and tensor.is_contiguous():
                 positions = self._positions(packed, tensor.device)
                 packedmasks.scatter(_values(spec, entries, packed, tensor.device), packed, tensor, positions)
@@ -209,38 +222,35 @@ class WireFormat:
         """
         _check_known(self.table, masks)
         expected = self._layout(masks, own=own)
-        for key in entries:
-            if key not in expected and not key.startswith(MASK):
-                raise PayloadError(f"{quoted(key)}: unexpected: not what the model's table and the mask say")
-        for key, (dtype, shape) in expected.items():
-            if key not in entries:
-                raise PayloadError(f"{key}: missing")
-            if (entries[key].dtype, tuple(entries[key].shape)) != (dtype, shape):
-                raise PayloadError(f"{key}: {_form(entries[key])}, expected {_expected(dtype, shape)}")
+        _check_layout(entries, expected)
         values = {key: entries[key] for key in expected}
         if not all_finite(values.values()):
             for key, tensor in values.items():
                 self._check_finite(key, tensor)
-        for spec in self.table:
+        for spec in self.rows:
+            if spec.is_bits:
+                _check_bits(spec, entries[BITS + spec.name])
             scale = SCALE + spec.name
             if scale in expected:
                 _check_range(scale, entries[scale], 0, MAX_SCALE)
-                key = _key(spec, masks.get(spec.name))
+                key = _key(spec, masks.get(spec.under))
                 _check_range(key, entries[key], -LEVELS, LEVELS)
 
     def _layout(self, masks: Masks, *, own: bool) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """Return dtype and shape of every entry but masks."""
         layout: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
-        for spec in self.table:
-            packed = masks.get(spec.name)
+        for spec in self.rows:
+            packed = masks.get(spec.under)
             layout |= self._layout_of(spec, packed)
-            if own and packed is not None:
+            if own and packed is not None and spec.prunable:
                 layout[OWN + spec.name] = (spec.dtype, (spec.numel - packedmasks.count(packed),))
         return layout
 
     def _layout_of(self, spec: TensorSpec, packed: PackedMask | None) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         shape = spec.shape if packed is None else (packedmasks.count(packed),)
         key = _key(spec, packed)
+        if spec.is_bits:
+            return {key: (torch.uint8, (packedmasks.packed_size(spec.numel),))}
         if not self._narrows(spec):
             return {key: (spec.dtype, shape)}
         values = (DTYPES[self.wire_dtype], shape)
@@ -252,7 +262,7 @@ class WireFormat:
         if all_finite([tensor]):
             return
         name = plain_name(key)
-        is_free = self.table[name].role != "parameter"
+        is_free = self.table[name].role in ("buffer", "frozen")
         flat, allowed = tensor.reshape(-1), self.initial().get(name) if is_free else None
         if allowed is not None and allowed.shape != tensor.shape:  # a θ_0 that is damaged
             allowed = None
@@ -276,7 +286,7 @@ def check_model(table: TensorTable, tensors: Mapping[str, Tensor], initial: Init
     """Check a whole model, by plain name, against its table.
 
     Args:
-        table: of the model.
+        table: of the model, and of those of its strategy's tensors that its file holds.
         tensors: the model.
         initial: θ_0, which may be the model itself.
 
@@ -284,21 +294,25 @@ def check_model(table: TensorTable, tensors: Mapping[str, Tensor], initial: Init
         PayloadError: a tensor is missing or unexpected, its dtype or shape is not the table's, or a value is not
             finite, and not θ_0's own.
     """
+    # In files, what travels as bits is as it is.
+    stored = (TensorSpec(s.name, s.dtype, s.shape, "buffer", prunable=False) if s.is_bits else s for s in table.lasting)
     entries = {DENSE + name: tensor for name, tensor in tensors.items()}
-    WireFormat(table, "float32", initial).check(entries, {})
+    WireFormat(TensorTable(tuple(stored)), "float32", initial).check(entries, {})
 
 
 def _key(spec: TensorSpec, packed: PackedMask | None) -> str:
-    return (DENSE if packed is None else KEPT) + spec.name
+    return (BITS if spec.is_bits else DENSE if packed is None else KEPT) + spec.name
 
 
 def _keys(spec: TensorSpec) -> tuple[str, ...]:
-    return tuple(prefix + spec.name for prefix in (KEPT, DENSE, SCALE, OWN))
+    return tuple(prefix + spec.name for prefix in (KEPT, DENSE, SCALE, OWN, BITS))
 
 
 def _values(spec: TensorSpec, entries: Mapping[str, Tensor], packed: PackedMask | None, device: torch.device) -> Tensor:
     """Return what has travelled of a tensor, in its own dtype."""
     values, scales = entries[_key(spec, packed)].to(device), entries.get(SCALE + spec.name)
+    if spec.is_bits:
+        return _of_bits(values, spec.shape)
     if values.dtype is spec.dtype:
         return values
     return dequantize(values, None if scales is None else scales.to(device))
@@ -316,6 +330,34 @@ def _whole(
         off = packedmasks.unpack(packedmasks.complement(packed, spec.numel), spec.shape, device)
         whole.masked_scatter_(off, own.to(device))
     return whole
+
+
+def _packed_bits(tensor: Tensor) -> Tensor:
+    """Return the bits of a bool tensor, where it is."""
+    return torch.from_numpy(packedmasks.pack(tensor)) if tensor.device.type == "cpu" else packedmasks.bits_of(tensor)
+
+
+def _of_bits(bits: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return the bool tensor of bits, where they are."""
+    return packedmasks.unpack(bits.numpy(), shape) if bits.device.type == "cpu" else packedmasks.mask_of(bits, shape)
+
+
+def _check_bits(spec: TensorSpec, bits: Tensor) -> None:
+    used = spec.numel % 8
+    if used and (last := int(bits[-1])) >> used:
+        key = BITS + spec.name
+        raise PayloadError(f"{key}: last byte 0x{last:02x}: bits from {used} on must be zero in {spec.numel} elements")
+
+
+def _check_layout(entries: Mapping[str, Tensor], expected: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
+    for key in entries:
+        if key not in expected and not key.startswith(MASK):
+            raise PayloadError(f"{quoted(key)}: unexpected: not what the model's table and the mask say")
+    for key, (dtype, shape) in expected.items():
+        if key not in entries:
+            raise PayloadError(f"{key}: missing")
+        if (entries[key].dtype, tuple(entries[key].shape)) != (dtype, shape):
+            raise PayloadError(f"{key}: {_form(entries[key])}, expected {_expected(dtype, shape)}")
 
 
 def _check_known(table: TensorTable, masks: Masks) -> None:

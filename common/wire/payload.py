@@ -1,10 +1,10 @@
 """The entries of a payload, a safetensors file: their names, masks among them, and how large it can be.
 
-`kept/NAME` holds the kept values of a masked tensor in flat order, `dense/NAME` a tensor without a mask,
-whole, `scale/NAME` the scales of either where it is int8, `own/NAME` the values off a mask where these are not
-pruned but the client's own (all four: `common.wire.format`), and `mask/NAME` the packed bits of a mask: all of them,
-or, where the receiver has a mask already, only those at the positions that it keeps. What is received is checked
-against the model's own tensor table.
+`kept/NAME` holds the kept values of a masked tensor in flat order, `dense/NAME` a tensor without a mask, whole,
+`scale/NAME` the scales of either where it is int8, `own/NAME` the values off a mask where these are not pruned but
+the client's own, `bits/NAME` a bool tensor of a strategy's own as packed bits (all five: `common.wire.format`), and
+`mask/NAME` the packed bits of a mask: all of them, or, where the receiver has a mask already, only those at the
+positions that it keeps. What is received is checked against the model's own tensor table.
 """
 
 import hashlib
@@ -29,6 +29,7 @@ KEPT = "kept/"
 DENSE = "dense/"
 SCALE = "scale/"
 OWN = "own/"
+BITS = "bits/"
 MASK = "mask/"
 
 _ENTRY_ALLOWANCE = 128

@@ -1,9 +1,9 @@
-"""The table of a model's tensors: what a payload must look like, and whether two models are the same one."""
+"""The table of a model's tensors and of its strategy's: what a payload must look like, and whether two are the same."""
 
 import hashlib
 import json
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -27,8 +27,15 @@ MAX_TENSORS = 100_000
 MAX_BYTES = 2**40
 """Most bytes of all tensors together."""
 
-Role = Literal["parameter", "buffer", "frozen"]
-"""`frozen`: a part of θ_0 that never changes and goes with no round, be it a parameter or a buffer."""
+Role = Literal["parameter", "buffer", "frozen", "shared", "own", "up"]
+"""`frozen`: a part of θ_0 that never changes and goes with no round, be it a parameter or a buffer. The last three
+are those of a strategy's own tensors, see `common.wire.strategytensor`."""
+
+Combine = Literal["", "mean", "sum", "kept"]
+"""How the clients' values of a strategy's tensor are put together; '': they are not."""
+
+_ADDED = ("shared", "own", "up")
+"""Roles of a strategy's own tensors."""
 
 Name = Annotated[str, Field(min_length=1, max_length=512)]
 Size = Annotated[int, Field(ge=0, le=MAX_BYTES)]
@@ -45,14 +52,21 @@ class _Row(BaseModel):
     role: Role
     prunable: bool
     aliases: tuple[Name, ...]
+    combine: Literal["mean", "sum", "kept", ""] = ""
+    like: Annotated[str, Field(max_length=512)] = ""
+    masked: bool = False
+    fill: Annotated[float, Field(allow_inf_nan=False)] = 0.0
 
+
+_UNSET = {name: field.default for name, field in _Row.model_fields.items() if not field.is_required()}
+"""What stands in the columns of a strategy's own tensors where nothing is said: it is not written."""
 
 _ROWS = TypeAdapter(Annotated[list[_Row], Field(max_length=MAX_TENSORS)])
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor of a model."""
+    """One tensor of a model, or of a strategy's own."""
 
     name: str
     """Its plain name, see `common.pruning.parameters`."""
@@ -62,10 +76,45 @@ class TensorSpec:
     prunable: bool
     aliases: tuple[str, ...] = ()
     """Its other names in the state dict, where modules share it."""
+    combine: Combine = ""
+    """How what clients send of it is put together."""
+    like: str = ""
+    """The model's tensor that it has the shape of, one value for each of its values; '': none."""
+    masked: bool = False
+    """It travels under the mask of that tensor, and is 0 off it."""
+    fill: float = 0.0
+    """What all its values are before the first round."""
 
     def __post_init__(self) -> None:
         if self.prunable and not (self.role == "parameter" and self.dtype.is_floating_point):
             raise ValueError(f"{self.name!r} is prunable: expected a parameter of floating point")
+        if self.is_added:
+            self._check_added()
+        elif (self.combine, self.like, self.masked, self.fill) != ("", "", False, 0):
+            raise ValueError(f"{self.name!r} is a {self.role}: expected no columns of a strategy's own tensor")
+
+    def _check_added(self) -> None:
+        if self.aliases or bool(self.combine) != (self.role != "own"):
+            raise ValueError(f"{self.name!r}: combine = {self.combine!r}, expected one, and none of a client's own")
+        if not (self.dtype.is_floating_point or (self.dtype is torch.bool and self.role != "shared")):
+            raise ValueError(f"{self.name!r}: {self.dtype}, expected floating point, or bool where it is not shared")
+        if self.masked and (not self.like or self.is_bits):
+            raise ValueError(f"{self.name!r} is masked: expected floating point, like a tensor of the model")
+
+    @property
+    def is_added(self) -> bool:
+        """Whether it is a strategy's own, not the model's."""
+        return self.role in _ADDED
+
+    @property
+    def is_bits(self) -> bool:
+        """Whether it travels as packed bits."""
+        return self.is_added and self.dtype is torch.bool
+
+    @property
+    def under(self) -> str:
+        """The name of the tensor whose mask it travels under, where that has one."""
+        return self.like if self.is_added and self.masked else "" if self.is_added else self.name
 
     @property
     def numel(self) -> int:
@@ -80,7 +129,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class TensorTable:
-    """The tensors of a model in name order; the same whether the model is plain or pruned.
+    """The tensors of a model, and of its strategy, in name order; the same whether the model is plain or pruned.
 
     Args:
         specs: in any order.
@@ -168,7 +217,30 @@ class TensorTable:
     @cached_property
     def moving(self) -> "TensorTable":
         """The table of what goes out and comes back in every round: without what is frozen."""
-        return TensorTable(tuple(spec for spec in self.specs if spec.role != "frozen")) if self.frozen else self
+        return self._where(lambda spec: spec.role != "frozen")
+
+    @cached_property
+    def model(self) -> "TensorTable":
+        """The table of the model alone."""
+        return self._where(lambda spec: not spec.is_added)
+
+    @cached_property
+    def added(self) -> tuple[TensorSpec, ...]:
+        """The strategy's own tensors."""
+        return tuple(spec for spec in self.specs if spec.is_added)
+
+    @cached_property
+    def lasting(self) -> "TensorTable":
+        """The table of what a model's file holds and goes down: without what only comes up."""
+        return self._where(lambda spec: spec.role != "up")
+
+    def sending(self, sends: Sequence[str]) -> "TensorTable":
+        """Return the table of what comes back with a result: of what only comes up, what `Plan.sends` names."""
+        return self._where(lambda spec: spec.role != "up" or any(names(pattern, spec.name) for pattern in sends))
+
+    def _where(self, is_wanted: Callable[[TensorSpec], bool]) -> "TensorTable":
+        wanted = tuple(spec for spec in self.specs if is_wanted(spec))
+        return self if len(wanted) == len(self.specs) else TensorTable(wanted)
 
     @property
     def nbytes(self) -> int:
@@ -183,6 +255,7 @@ class TensorTable:
     def to_json(self) -> str:
         """Return the table as JSON, the same text for equal tables."""
         rows = [{**asdict(spec), "dtype": CODES[spec.dtype]} for spec in self.specs]
+        rows = [{key: row[key] for key in row if row[key] != _UNSET.get(key)} for row in rows]
         return json.dumps(rows, separators=(",", ":"))
 
     @classmethod
@@ -197,6 +270,7 @@ class TensorTable:
         try:
             rows = _ROWS.validate_json(text)
             table = cls(tuple(TensorSpec(**{**dict(row), "dtype": DTYPES[row.dtype]}) for row in rows))
+            table.check_likes()
         except ValidationError as error:
             first = error.errors()[0]
             where = "".join(f"[{reprlib.repr(part)}]" for part in first["loc"])
@@ -206,6 +280,18 @@ class TensorTable:
         if table.nbytes > MAX_BYTES:
             raise PayloadError(f"tensor table: {table.nbytes} bytes of tensors, expected at most {MAX_BYTES}")
         return table
+
+    def check_likes(self) -> None:
+        """Check that what is like a tensor of the model has one, which moves, and its shape.
+
+        Raises:
+            ValueError: it has not.
+        """
+        for spec in self.added:
+            twin = self._by_name.get(spec.like)
+            if spec.like and (twin is None or twin.role != "parameter" or twin.shape != spec.shape):
+                shape = list(spec.shape)
+                raise ValueError(f"{spec.name!r} is like {spec.like!r}: expected a parameter of shape {shape}")
 
     def with_nothing_prunable(self) -> "TensorTable":
         """Return the table of the same tensors, none of which is prunable."""
@@ -223,6 +309,11 @@ class TensorTable:
                 if mine != theirs:
                     return f"tensor {name!r}: {column.name} is {mine} here, {theirs} there"
         return ""
+
+
+def names(pattern: str, name: str) -> bool:
+    """Tell whether a strategy's pattern names this tensor of its own: by the name it declared, or by the row's."""
+    return pattern == name or any(fnmatchcase(each, pattern) for each in (name, name.partition(":")[0]))
 
 
 def _role(item: ModelTensor, frozen: Sequence[str] | None, *, prunable: bool) -> Role:

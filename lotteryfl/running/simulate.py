@@ -163,4 +163,4 @@ class Simulation:
     def _base(self, work: Work) -> dict[str, Tensor]:
         """Return the whole model that an assignment starts from, without what is frozen."""
         model = open_file(self._run.tensor_path(work.source))
-        return {spec.name: model[spec.name] for spec in self._run.table}
+        return {spec.name: model[spec.name] for spec in self._run.table.lasting}

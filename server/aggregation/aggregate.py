@@ -2,17 +2,21 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lotteryfl.common.experiment.settings import AggregationSettings
+from lotteryfl.common.packedmasks import Indices
 from lotteryfl.common.wire.payload import DENSE
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.server.aggregation.mean import MeanWithZeros, WeightedMean
 from lotteryfl.server.aggregation.robust import Median, TrimmedMean
 from lotteryfl.server.aggregation.rules import Rule
+from lotteryfl.server.aggregation.strategyvalues import StrategyValues, Sum, as_put_together, key_of
 from lotteryfl.server.aggregation.update import Array, Update, Values, array, elements
 
 _MEAN = AggregationSettings()
@@ -28,7 +32,7 @@ class Combination:
     personal: Collection[str] = ()
     """Tensors that are each client's own: the global model keeps its old ones."""
     counts_zeros: bool = False
-    """Pruned weights count as zeros; otherwise they do not count."""
+    """Pruned weights count as zeros; otherwise they do not count. A strategy's own tensors say for themselves."""
     stays_wide: bool = False
     """Floating-point tensors are yielded in float64, for more to be done before they are rounded to their own dtype."""
     as_in_file: bool = False
@@ -55,12 +59,16 @@ def aggregate(
     An integer or bool buffer is, under every rule, that of the client with most examples; among equals, of the lowest
     client number.
 
+    Of a strategy's own tensors, `mean` is as of a dense parameter, with zeros off the mask that one travels under;
+    `kept` is as of a weight. Both go by the rule. `sum` adds up, and of a bool one all clients count alike: either is
+    the same under every rule. What only some clients sent is put together from theirs, and left out where none did.
+
     Clients are taken in ascending order, and summed in a wider type, whatever the order of `updates`: the same
     updates give the same bits. Clients that agree on an element give exactly their value, for any weights.
 
     Args:
-        table: of the model.
-        old: the global model that the clients started from, by name, on the CPU.
+        table: of the model and its strategy.
+        old: the global model that the clients started from, by name, on the CPU; of what only comes up, its `fill`.
         updates: at least one, one per client.
         settings: the rule, and whether the mean is weighted by examples.
         combination: what else goes by the strategy.
@@ -89,14 +97,22 @@ def _walk(
     largest = max(updates, key=lambda update: update.examples)  # the first of equals
     dtypes = {spec.dtype for spec in table if spec.dtype.is_floating_point}
     rules = {dtype: _create_rule(settings, dtype, updates, combination) for dtype in dtypes}
+    rule_of_strategy = cache(partial(_create_rule_of_strategy, settings, updates))
     if settings.weighting == "equal":
         updates = [replace(update, examples=1) for update in updates]
     for spec in _as_in_file(table) if combination.as_in_file else table:
-        if spec.name in combination.personal:
+        if spec.name in combination.personal or spec.role == "own":
             yield spec.name, old[spec.name].clone()
+        elif spec.is_added:
+            if senders := [update for update in updates if key_of(spec, update) in update.entries]:
+                dtype = as_put_together(spec).dtype
+                sources = [(StrategyValues(spec, each), 1 if spec.is_bits else each.examples) for each in senders]
+                rule = rule_of_strategy(dtype, is_sum=spec.combine == "sum", is_share=spec.is_bits)
+                yield spec.name, _put_together(old[spec.name].to(dtype), sources, rule, dtype)
         elif spec.dtype.is_floating_point:
             dtype = torch.float64 if combination.stays_wide else spec.dtype
-            yield spec.name, _put_together(spec.name, old[spec.name], updates, rules[spec.dtype], dtype)
+            values = [(Values(spec.name, update), update.examples) for update in updates]
+            yield spec.name, _put_together(old[spec.name], values, rules[spec.dtype], dtype)
         else:
             yield spec.name, elements(largest.entries, DENSE + spec.name).clone().view(spec.shape)
 
@@ -118,15 +134,28 @@ def _create_rule(
     return MeanWithZeros(dtype) if combination.counts_zeros else WeightedMean(dtype)
 
 
-def _put_together(name: str, old: Tensor, updates: Sequence[Update], rule: Rule, dtype: torch.dtype) -> Tensor:
+class _Source(Protocol):
+    """One client's values of one tensor."""
+
+    def take(self, start: int, old: Array) -> tuple[Indices | None, Array]:
+        """Return where there are values in a block (None: everywhere), and the values."""
+
+
+def _create_rule_of_strategy(
+    settings: AggregationSettings, updates: Sequence[Update], dtype: torch.dtype, *, is_sum: bool, is_share: bool
+) -> Rule:
+    return Sum() if is_sum else _create_rule(_MEAN if is_share else settings, dtype, updates, _ALL)
+
+
+def _put_together(old: Tensor, sources: Sequence[tuple[_Source, int]], rule: Rule, dtype: torch.dtype) -> Tensor:
+    """Return what a rule makes of the clients' values, each with its examples."""
     new = torch.empty_like(old, dtype=dtype, memory_format=torch.contiguous_format)
     old_flat, new_flat = old.detach().reshape(-1), new.view(-1)
-    sources = [Values(name, update) for update in updates]
     for start in range(0, old.numel(), rule.block):
         old_block = array(old_flat[start : start + rule.block])
         rule.start(len(old_block))
-        for update, source in zip(updates, sources, strict=True):
-            rule.add(*source.take(start, old_block), update.examples)
+        for source, examples in sources:
+            rule.add(*source.take(start, old_block), examples)
         _write(new_flat[start : start + rule.block], rule, old_block)
     return new
 

@@ -35,9 +35,10 @@ class Update:
     masks: Masks
     """The masks in force after the client's work, by tensor name; a tensor without one came dense."""
     entries: Mapping[str, Tensor] | PartFile
-    """`kept/NAME`, `dense/NAME` and `scale/NAME`, as they travelled; in a round they stay in their file."""
+    """`kept/NAME`, `dense/NAME`, `scale/NAME`, `bits/NAME`, as they travelled; in a round they stay in their file."""
     scale: float = 1.0
-    """Share of its difference from the old global model that counts; less than 1 where that was too large."""
+    """Share of its difference from the old global model that counts; less than 1 where that was too large.
+    Of a strategy's own tensors all counts."""
 
 
 class Values:
@@ -65,10 +66,7 @@ class Values:
         size = len(old)
         if self._masks is None:
             return None, self._clipped(array(self._part(start, start + size)), old)
-        if isinstance(self._masks, MaskFile):
-            indices = block_indices(self._masks.part(self._name, start, size), 0, size)
-        else:
-            indices = block_indices(self._masks[self._name], start, size)
+        indices = kept_in(self._masks, self._name, start, size)
         first = self._taken
         self._taken += indices.size
         values = array(self._part(first, self._taken))
@@ -89,6 +87,13 @@ class Values:
         with np.errstate(invalid="ignore"):  # inf - inf
             clipped: Array = start + self._scale * (values - start)
         return np.where(np.isfinite(start), clipped, start)
+
+
+def kept_in(masks: Masks, name: str, start: int, size: int) -> Indices:
+    """Return the positions, within the block from element `start` on, of what the mask of a tensor keeps there."""
+    if isinstance(masks, MaskFile):
+        return block_indices(masks.part(name, start, size), 0, size)
+    return block_indices(masks[name], start, size)
 
 
 def elements(entries: Mapping[str, Tensor] | PartFile, key: str, first: int = 0, last: int | None = None) -> Tensor:

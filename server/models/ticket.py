@@ -1,4 +1,4 @@
-"""The models of a run as plain state dicts: a client's ticket, and the global one."""
+"""The models of a run as plain state dicts: a client's ticket, and the global one; and their strategy's own tensors."""
 
 from collections.abc import Mapping
 
@@ -7,10 +7,12 @@ from torch import Tensor
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.tensors.file import open_file
+from lotteryfl.common.wire.payload import plain_name
 from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.rundb.rows import ClientRow
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
+from lotteryfl.server.strategies.base import Strategy
 
 
 def ticket_tensors(run: RunDirectory, client: int) -> dict[str, Tensor]:
@@ -26,8 +28,7 @@ def ticket_tensors(run: RunDirectory, client: int) -> dict[str, Tensor]:
     row = client_row(run, client)
     strategy = create_strategy(run.experiment)
     if row.ticket:
-        entries, masks = open_file(run.tensor_path(row.ticket)), run.load_masks(row.mask)
-        tensors = run.wire.unpack(entries, masks, own=strategy.owns_unkept)
+        tensors = _returned(run, row, strategy)
     else:
         tensors = open_file(run.model_path(run.model_round))
         if strategy.starts_under == "shared mask":
@@ -38,6 +39,23 @@ def ticket_tensors(run: RunDirectory, client: int) -> dict[str, Tensor]:
 def global_tensors(run: RunDirectory) -> dict[str, Tensor]:
     """Return the newest global model as the rounds made it, with all names of the plain model's state dict."""
     return _whole(run, open_file(run.model_path(run.model_round)))
+
+
+def strategy_tensors(run: RunDirectory, client: int | None = None) -> dict[str, Tensor]:
+    """Return the tensors of the strategy's own that all share, or those that are one client's.
+
+    Raises:
+        LotteryFLError: there is no such client.
+    """
+    names = [spec.name for spec in run.table.added if spec.role == ("shared" if client is None else "own")]
+    row = None if client is None else client_row(run, client)
+    if not names:
+        return {}
+    if row is not None and row.ticket:
+        tensors = _returned(run, row, create_strategy(run.experiment))
+    else:
+        tensors = open_file(run.model_path(run.model_round))
+    return {name: tensors[name] for name in names}
 
 
 def client_row(run: RunDirectory, client: int) -> ClientRow:
@@ -52,8 +70,15 @@ def client_row(run: RunDirectory, client: int) -> ClientRow:
     return clients[client]
 
 
+def _returned(run: RunDirectory, row: ClientRow, strategy: Strategy) -> dict[str, Tensor]:
+    """Return what a client last returned, whole, but for what only came up."""
+    entries, masks = open_file(run.tensor_path(row.ticket)), run.load_masks(row.mask)
+    entries = {key: tensor for key, tensor in entries.items() if plain_name(key) in run.wire.rows}
+    return run.wire.unpack(entries, masks, own=strategy.owns_unkept)
+
+
 def _whole(run: RunDirectory, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    tensors = run.with_frozen(tensors)
+    tensors = run.with_frozen(run.of_model(tensors))
     aliases = {alias: tensors[spec.name] for spec in run.model_table for alias in spec.aliases}
     return {**tensors, **aliases, **ExtraState.kept(run.database).tensors}
 

@@ -18,7 +18,7 @@ from lotteryfl.common.pruning.structured.resizing import Smaller
 from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tensors.file import save
 from lotteryfl.server.models.built import built, smaller_model
-from lotteryfl.server.models.ticket import client_row, global_tensors, ticket_tensors
+from lotteryfl.server.models.ticket import client_row, global_tensors, strategy_tensors, ticket_tensors
 from lotteryfl.server.results.onnxfile import save_onnx
 from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.rundir import RunDirectory
@@ -43,6 +43,8 @@ _PLAIN = Form()
 def export_ticket(run: RunDirectory, client: int, out: Path, *, form: Form = _PLAIN) -> Smaller | None:
     """Write `ticket_tensors`: `model.load_state_dict(safetensors.torch.load_file(out))`, or in another form.
 
+    Tensors of the strategy's own that are the client's are written beside it, as OUT-strategy.safetensors.
+
     Args:
         run: whose client it is.
         client: its number.
@@ -60,16 +62,22 @@ def export_ticket(run: RunDirectory, client: int, out: Path, *, form: Form = _PL
     file = client_row(run, client).ticket
     rows = run.database.select("SELECT round FROM results WHERE file = ?", file).fetchall()
     what = {"client": str(client), "round": str(rows[0][0] if rows else run.model_round)}
-    return _write(run, tensors, what, out, form)
+    left = _write(run, tensors, what, out, form)
+    _write_beside(strategy_tensors(run, client), out)
+    return left
 
 
 def export_global(run: RunDirectory, out: Path, *, form: Form = _PLAIN) -> Smaller | None:
     """Write `global_tensors`, as `export_ticket` does; client 0's data are the example that some forms need.
 
+    Beside it, the tensors of the strategy's own that all share.
+
     Raises:
         LotteryFLError: as there.
     """
-    return _write(run, global_tensors(run), {"round": str(run.model_round)}, out, form)
+    left = _write(run, global_tensors(run), {"round": str(run.model_round)}, out, form)
+    _write_beside(strategy_tensors(run), out)
+    return left
 
 
 def _write(
@@ -109,6 +117,16 @@ def _write(
     except OSError as error:
         raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror}") from error
     return left
+
+
+def _write_beside(tensors: Mapping[str, Tensor], out: Path) -> None:
+    if not tensors:
+        return
+    beside = out.with_name(f"{out.stem}-strategy.safetensors")
+    try:
+        save(beside, tensors, mode=SHARED_FILE)
+    except OSError as error:
+        raise LotteryFLError(f"{beside}: cannot be written: {error.strerror}") from error
 
 
 def _halved(name: str, tensor: Tensor) -> Tensor:

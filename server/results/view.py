@@ -13,7 +13,7 @@ from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.models.ticket import client_row, global_tensors, ticket_tensors
+from lotteryfl.server.models.ticket import client_row, global_tensors, strategy_tensors, ticket_tensors
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.store.globalcurve import global_curve
 from lotteryfl.server.store.rundir import RunDirectory
@@ -169,6 +169,14 @@ class RunView:
     def global_model(self) -> dict[str, Tensor]:
         """Return the newest global model, as a state dict."""
         return global_tensors(self._run)
+
+    def strategy_tensors(self, client: int | None = None) -> dict[str, Tensor]:
+        """Return the tensors of the strategy's own that all share, or those that are one client's, by name.
+
+        Raises:
+            LotteryFLError: there is no such client.
+        """
+        return strategy_tensors(self._run, client)
 
     def _table(self, query: str) -> "pd.DataFrame":
         rows = self._run.database.select(query)

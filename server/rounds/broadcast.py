@@ -22,18 +22,18 @@ class TransferSizes:
     whole: int
     """The whole model, in its own dtypes."""
     weights: float
-    """Its prunable tensors, as values in the wire dtype."""
+    """Its prunable tensors, as values in the wire dtype, and what travels under their masks."""
     rest: int
     """Everything else, which every client gets whole."""
 
     @classmethod
     def of(cls, wire: WireFormat) -> Self:
         """Return the sizes of a model."""
-        weights = [spec for spec in wire.table if spec.prunable]
+        weights = [spec for spec in wire.rows if spec.prunable or spec.masked]
         return cls(
-            whole=wire.table.nbytes,
+            whole=wire.rows.nbytes,
             weights=sum(spec.numel * wire.bits(spec) for spec in weights) / 8,
-            rest=wire.table.nbytes - sum(spec.nbytes for spec in weights),
+            rest=wire.rows.nbytes - sum(spec.nbytes for spec in weights),
         )
 
     def values(self, density: float) -> float:

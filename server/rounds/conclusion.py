@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lotteryfl.common import packedmasks
@@ -19,14 +20,16 @@ from lotteryfl.common.pruning.parameters import Digester
 from lotteryfl.common.tensors.file import open_file, save, save_stream
 from lotteryfl.common.tensors.partfile import PartFile
 from lotteryfl.common.wire.payload import mask_density, mask_digest
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.aggregate import Combination, aggregate
 from lotteryfl.server.aggregation.maskfile import MaskFile
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
+from lotteryfl.server.aggregation.strategyvalues import as_put_together, sent
 from lotteryfl.server.aggregation.update import Update, ahead_of_each
 from lotteryfl.server.privacy.noise import noisy_means
 from lotteryfl.server.store.rundb.rows import ResultRow
 from lotteryfl.server.store.rundir import KeptMask, NewModel, RunDirectory
-from lotteryfl.server.store.runfiles import optimizer_file
+from lotteryfl.server.store.runfiles import come_up_file, optimizer_file
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.drawing import drawing
 
@@ -61,32 +64,34 @@ class ClosedRound:
         if not self.results:
             return Conclusion()
         run, strategy = self.run, self.strategy
-        path = run.model_path(self.number)
-        new_model = _Digested(run, self._new_model())
-        file_digest = save_stream(path, run.table, new_model, "models")
-        aggregated = open_file(path)
+        path, table, updates = run.model_path(self.number), run.table.lasting, self._updates()
+        new_model = _Digested(run, self._new_model(updates))
+        file_digest = save_stream(path, table, new_model, "models")
+        new = open_file(path)
+        put_together = {spec.name: new[spec.name] for spec in table if spec.role != "own"}
+        aggregated = put_together | self._come_up(updates)
         with drawing(run.experiment, "next masks", self.number):
-            masks = strategy.next_masks(self.number, run.table, aggregated)
+            masks = strategy.next_masks(self.number, table.model, aggregated)
         mask = None
         if masks is not None:
-            mask = KeptMask(mask_digest(masks), mask_density(run.table, masks))
+            mask = KeptMask(mask_digest(masks), mask_density(table, masks))
             run.save_masks(masks, mask.digest)
         if not strategy.trains(self.number):
             path.unlink()
             return Conclusion(mask=mask)
         if masks is not None:
-            new_model = _Digested(run, _under(masks, ((spec.name, aggregated[spec.name]) for spec in run.table)))
-            file_digest = save_stream(path, run.table, new_model, "models")
+            new_model = _Digested(run, _under(masks, table, ((spec.name, new[spec.name]) for spec in table)))
+            file_digest = save_stream(path, table, new_model, "models")
         return Conclusion(NewModel(new_model.digest, file_digest), mask)
 
-    def _new_model(self) -> Iterator[tuple[str, Tensor]]:
-        run, strategy = self.run, self.strategy
-        old, updates = open_file(run.model_path(self.model_round)), self._updates()
-        personal = strategy.personal(run.table) if strategy.trains(self.number) else frozenset[str]()
+    def _new_model(self, updates: Sequence[Update]) -> Iterator[tuple[str, Tensor]]:
+        run, strategy, table = self.run, self.strategy, self.run.table.lasting
+        old = open_file(run.model_path(self.model_round))
+        personal = strategy.personal(table.model) if strategy.trains(self.number) else frozenset[str]()
         privacy, clients = run.experiment.privacy, run.experiment.clients_per_round
         has_noise = privacy.noise == "server"
         combination = Combination(personal, counts_zeros=strategy.counts_zeros, stays_wide=has_noise, as_in_file=True)
-        new = aggregate(run.table, old, updates, run.experiment.aggregation, combination)
+        new = aggregate(table, old, updates, run.experiment.aggregation, combination)
         if has_noise:
             new = noisy_means(old, new, updates[0].masks, privacy, results=len(updates), clients=clients)
         if strategy.optimizes(self.number):
@@ -94,8 +99,22 @@ class ClosedRound:
             optimizer = ServerOptimizer(strategy.server_optimizer(), open_file(before) if before.exists() else {})
             new = _optimized(optimizer, run, old, new, run.path / optimizer_file(self.number))
         if strategy.starts_under == "shared mask":
-            new = _under(_kept_by_anyone(updates), new)
+            new = _under(_kept_by_anyone(updates), table, new)
         return new
+
+    def _come_up(self, updates: Sequence[Update]) -> dict[str, Tensor]:
+        """Return what the strategy's tensors that only go up came to, mapped from a file that is gone again."""
+        run = self.run
+        specs = sent((spec for spec in run.table.added if spec.role == "up"), updates)
+        if not specs:
+            return {}
+        before = {spec.name: torch.tensor(spec.fill, dtype=spec.dtype).expand(spec.shape) for spec in specs}
+        values = aggregate(TensorTable(tuple(specs)), before, updates, run.experiment.aggregation)
+        path = run.path / come_up_file(self.number)
+        save_stream(path, map(as_put_together, specs), values, "models")
+        found = open_file(path)
+        path.unlink()
+        return found
 
     def _merit(self, row: ResultRow) -> tuple[float, int]:
         """Return what is the greatest of the best result."""
@@ -127,7 +146,7 @@ class _Digested:
     def __init__(self, run: RunDirectory, tensors: Iterator[tuple[str, Tensor]]) -> None:
         self._tensors = tensors
         self._held = run.with_frozen({})  # until it is their turn
-        self._due = deque(sorted(spec.name for spec in run.model_table))
+        self._due = deque(sorted(spec.name for spec in run.model_table.lasting))
         self._digester = Digester()
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
@@ -162,7 +181,8 @@ def _kept_by_anyone(updates: Sequence[Update]) -> Masks:
     return {name: reduce(np.bitwise_or, (update.masks[name] for update in updates)) for name in names}
 
 
-def _under(masks: Masks, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+def _under(masks: Masks, table: TensorTable, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in tensors:
-        kept = packedmasks.unpack(masks[name], tensor.shape) if name in masks else None
+        packed = masks.get(table[name].under)
+        kept = None if packed is None else packedmasks.unpack(packed, tensor.shape)
         yield name, tensor if kept is None else tensor.masked_fill(~kept, 0)

@@ -34,6 +34,7 @@ from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.status import run_status
 from lotteryfl.server.strategies import create_strategy
+from lotteryfl.server.strategies.tensors import check_same_tensors
 
 
 class Coordinator:
@@ -51,13 +52,15 @@ class Coordinator:
                 says otherwise.
 
         Raises:
-            ExperimentError: the strategy is unknown, or cannot keep what `[privacy]` promises.
+            ExperimentError: the strategy is unknown, cannot keep what `[privacy]` promises, or has other tensors of its
+                own than when the run was set up.
         """
         self._run = run
         self._clock = clock
         self.experiment = run.experiment
         self.strategy = create_strategy(run.experiment, run.score)
-        check_privacy(self.strategy, run.table)
+        check_privacy(self.strategy, run.table.model)
+        check_same_tensors(self.strategy, run.model_table)
         self._local_version = local_version(run)
         self._ledger = Ledger(run, self.strategy, clock)
         self._closed: Decision | None = None

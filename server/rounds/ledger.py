@@ -33,6 +33,7 @@ from lotteryfl.server.store.superseded import Superseded
 from lotteryfl.server.store.traffic import Traffic
 from lotteryfl.server.strategies.base import ClientState, Strategy
 from lotteryfl.server.strategies.drawing import drawing
+from lotteryfl.server.strategies.tensors import check_sends, names_of_own
 
 
 class Ledger:
@@ -265,7 +266,7 @@ class Ledger:
             )
         database = self._database
         shared, shared_mask = model_file(self._run.model_round), self._shared_mask()
-        has_own = strategy.owns_unkept or bool(strategy.personal(self._run.table))
+        has_own = strategy.owns_unkept or bool(names_of_own(strategy, self._run.table))
         # Set only where it says something: an older worker refuses what it does not know.
         lossless = not (is_final or strategy.trains(number) or self._run.wire.is_lossless)
         # Where the run has been made longer, these stood for the last measuring: an answer to that is stale.
@@ -275,6 +276,7 @@ class Ledger:
             state = ClientState(client, partial(database.densities, client))
             plan = strategy.final_plan(state) if is_final else strategy.plan(number, state)
             check_local(plan, strategy)
+            check_sends(strategy, plan, self._run.table)
             plan.lossless = lossless
             plan.measure_shared = measures and client == sampled[0]
             source = shared if strategy.aggregates else row.ticket or shared

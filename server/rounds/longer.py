@@ -9,6 +9,7 @@ from lotteryfl.server.privacy.promise import check_privacy
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.base import ClientState, Strategy
+from lotteryfl.server.strategies.tensors import check_same_tensors, names_of_own
 
 
 def with_settings(run: RunDirectory, overrides: Sequence[str]) -> Experiment:
@@ -68,7 +69,8 @@ def _check(run: RunDirectory, old: Strategy, new: Strategy) -> None:
                 f"{what}strategy.name = {name!r} has another round {round_} where there are {more} of them: its "
                 "schedule depends on their number"
             )
-    check_privacy(new, run.table)
+    check_privacy(new, run.table.model)
+    check_same_tensors(new, run.model_table)
     has_personalised = run.database.committed_rounds() > rounds
     if has_personalised and (own := _own(run, old)):
         raise ExperimentError(
@@ -92,6 +94,6 @@ def _own(run: RunDirectory, strategy: Strategy) -> str:
     """Say what clients bring along from the last measuring, which fine-tunes them; '': nothing."""
     if not strategy.aggregates or strategy.owns_unkept:
         return f"strategy.name = {strategy.name!r}"
-    if personal := sorted(strategy.personal(run.table)):
+    if personal := sorted(names_of_own(strategy, run.table)):
         return f"{personal[0]!r} is each client's own"
     return ""

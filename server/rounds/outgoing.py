@@ -5,10 +5,11 @@ from torch import Tensor
 from lotteryfl.common.names import FileName
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.tensors.stream import TensorStream
-from lotteryfl.common.wire.payload import MASK, OWN, plain_name
+from lotteryfl.common.wire.payload import OWN, plain_name
 from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
+from lotteryfl.server.strategies.tensors import names_of_own
 
 
 def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:
@@ -20,13 +21,13 @@ def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:
         return TensorStream({})
     entries = open_file(run.tensor_path(work.source))
     if work.is_own_result:
-        return TensorStream({name: t for name, t in entries.items() if not name.startswith(MASK)})
+        return TensorStream({key: t for key, t in entries.items() if plain_name(key) in run.wire.rows})
     own = _own_entries(run, work.row.own) if work.row.own else {}
     return run.wire.stream(entries, run.load_masks(work.row.mask), own)
 
 
 def _own_entries(run: RunDirectory, file: FileName) -> dict[str, Tensor]:
-    """Return what of a client's last result is its own: whole tensors, or the weights off its mask."""
-    personal = create_strategy(run.experiment).personal(run.table)
+    """Return what of a client's last result is its own: tensors of model and strategy, or the weights off its mask."""
+    names = names_of_own(create_strategy(run.experiment), run.table)
     entries = open_file(run.tensor_path(file)).items()
-    return {key: t for key, t in entries if key.startswith(OWN) or plain_name(key) in personal}
+    return {key: t for key, t in entries if key.startswith(OWN) or plain_name(key) in names}

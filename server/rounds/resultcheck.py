@@ -103,7 +103,7 @@ def _scale(run: RunDirectory, update: Update, assigned: AssignmentRow) -> float:
     strategy = create_strategy(run.experiment)  # not for every result: it seeds the generators of the whole process
     if not (strategy.aggregates and strategy.trains(assigned.round)):
         return 1.0
-    norm = update_norm(run.table, open_file(run.tensor_path(assigned.source)), update)
+    norm = update_norm(run.table.model, open_file(run.tensor_path(assigned.source)), update)
     if (bound and norm > bound and checks.on_large_update == "refuse") or not math.isfinite(norm):
         what = f"checks.max_update_norm = {bound:g}" if bound else f"privacy.clip_norm = {covered:g}"
         raise PayloadError(f"its update has a norm of {norm:.6g}, expected at most {what}")

@@ -18,6 +18,7 @@ from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.training.stacked.check import check_stackable
 from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.wire.format import check_model
+from lotteryfl.common.wire.strategytensor import filled
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.models.initial import take_initial
@@ -28,6 +29,7 @@ from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.setupmark import is_set_up
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.drawing import drawing
+from lotteryfl.server.strategies.tensors import table_with_tensors
 
 
 def create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunDirectory:
@@ -52,6 +54,7 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     initial = experiment.task.initial
     origin = {"initial_from": initial, "initial_from_sha256": take_initial(model, initial)} if initial else {}
     table = _table_of(model, experiment, task)
+    whole = table_with_tensors(strategy, table)
     own_copy(model, task.name)  # can it be, as every assignment needs?
     check_recipe(experiment.training, model)
     if experiment.engine.stacked:
@@ -68,7 +71,8 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     with drawing(experiment, "initial masks"):
         masks = strategy.initial_masks(table.moving)
     extra = ExtraState.of(model)
-    run = RunDirectory.create(path, experiment, table, named_tensors(model), masks, extra, task.score, origin)
+    initial_values = named_tensors(model) | filled(whole.lasting.added)
+    run = RunDirectory.create(path, experiment, whole, initial_values, masks, extra, task.score, origin)
     bind_task(run, task)
     return run
 

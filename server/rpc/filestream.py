@@ -41,7 +41,7 @@ class FileStream:
 
 
 def model_stream(run: RunDirectory, round_: int) -> Payload:
-    """Return the global model after a round as a payload: its file, and where something is frozen, θ_0's part too."""
-    if run.model_table.frozen:
+    """Return the global model after a round as a payload: its file, or what of it and of θ_0's is the model's."""
+    if run.model_table.frozen or run.model_table.added:
         return TensorStream(run.global_model(round_))
     return FileStream(run.model_path(round_))

@@ -91,9 +91,9 @@ class RunDirectory(RunRecord):
             self._finish_set_up()
             self._bind()
         self.model_table = TensorTable.from_json(self.database.get("table"))
-        """Of the whole model."""
+        """Of the whole model, its strategy's own tensors among them."""
         self.table = self.model_table.moving
-        """Of what goes out and comes back in every round: the model but for what is frozen."""
+        """Of what goes out or comes back in rounds: all of it but for what is frozen."""
         self.knows_frozen = self.database.get("knows_frozen") == "true"
         """Whether the table is of a version that had a role for what is frozen."""
         self._mask_files = MaskFiles(self.path)
@@ -135,8 +135,8 @@ class RunDirectory(RunRecord):
         Args:
             path: the folder; made where it is missing.
             experiment: the resolved experiment.
-            table: the model's tensor table.
-            initial: θ_0 by plain name, as the table says, what is frozen included.
+            table: of the whole model and its strategy.
+            initial: θ_0 by plain name, as the table says, what is frozen included, but for what only comes up.
             masks: what all clients start under; none: they are dense.
             extra: what the model's modules keep beside their tensors; None: nothing.
             score: what the run is judged by.
@@ -214,7 +214,11 @@ class RunDirectory(RunRecord):
 
     def global_model(self, round_: int) -> dict[str, Tensor]:
         """Return the global model after a round, mapped from its file; what is frozen, from θ_0's."""
-        return self.with_frozen(open_file(self.model_path(round_)))
+        return self.with_frozen(self.of_model(open_file(self.model_path(round_))))
+
+    def of_model(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a model without what its file holds of the strategy's own tensors."""
+        return {name: tensor for name, tensor in tensors.items() if name in self.model_table.model}
 
     def with_frozen(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a model of this run whole: with what is frozen, mapped from θ_0's file.

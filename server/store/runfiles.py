@@ -24,6 +24,11 @@ def optimizer_file(round_: int) -> FileName:
     return FileName(f"models/optimizer-{round_:04d}.safetensors")
 
 
+def come_up_file(round_: int) -> FileName:
+    """Return the file of what only came up in a round, there while it is concluded."""
+    return FileName(f"models/up-{round_:04d}.safetensors")
+
+
 def result_file(id_: AssignmentId, upload: int | None = None) -> FileName:
     """Return the file of a result, relative to the run directory; of one of its uploads, where there may be several."""
     return FileName(f"results/{id_}{'' if upload is None else f'.{upload}'}.safetensors")

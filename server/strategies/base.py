@@ -15,6 +15,7 @@ from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.training.score import ACCURACY, Score
+from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
@@ -198,6 +199,15 @@ class Strategy(ABC):
             )
         return names
 
+    def tensors(self, table: TensorTable) -> Sequence[StrategyTensor]:
+        """Return the tensors of the strategy's own that are stored, and go between coordinator and clients; none.
+
+        Args:
+            table: of the model, without what is frozen.
+        """
+        del table
+        return ()
+
     def trains(self, round_: int) -> bool:
         """Say whether a round's results are trained models: its clients' tickets and, together, the global model.
 
@@ -231,8 +241,8 @@ class Strategy(ABC):
         Args:
             round_: whose results are aggregated, from 1.
             table: of the model.
-            aggregated: what they came to, by name; mapped from its file. Under shared masks, a weight that no client
-                kept is 0.
+            aggregated: what they came to, by name, the strategy's own tensors included; mapped from its file. Under
+                shared masks, a weight that no client kept is 0.
         """
         del round_, table, aggregated
         return None

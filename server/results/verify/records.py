@@ -89,6 +89,7 @@ def check_experiment(group: Group, path: Path, database: Database) -> None:
         found = quoted(database.get("shared_density"))
         group.add("run.db: run, key 'shared_density'", f"{found}, expected a number from 0 to 1")
     if group.is_sound:
+        table = table.model
         group.looked_at = (
             f"{strategy.name}, {experiment.clients} clients, {_rounds(database, experiment.rounds)}; "
             f"a model of {sum(spec.numel for spec in table)} values in {len(table)} tensors"

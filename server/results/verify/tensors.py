@@ -81,7 +81,7 @@ def check_models(group: Group, run: RunDirectory) -> None:
         state = optimizer_file(run.model_round)
         files.add(run.path / state)
         with group.naming(state):
-            check_state(strategy.server_optimizer(), run.table, open_file(run.path / state), steps)
+            check_state(strategy.server_optimizer(), run.table.model, open_file(run.path / state), steps)
     group.looked_at = f"θ_0 and the model after round {run.model_round}, {_size(files)}"
 
 
