@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
@@ -18,16 +18,19 @@ from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import Digester
 from lotteryfl.common.tensors.file import open_file, save, save_stream
 from lotteryfl.common.tensors.partfile import PartFile
+from lotteryfl.common.wire.clientresult import ClientResult
 from lotteryfl.common.wire.payload import mask_density, mask_digest
 from lotteryfl.server.aggregation.aggregate import Combination, aggregate
 from lotteryfl.server.aggregation.maskfile import MaskFile
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.aggregation.update import Update, ahead_of_each
 from lotteryfl.server.privacy.noise import noisy_means
+from lotteryfl.server.store.rundb.history import results_of_round
 from lotteryfl.server.store.rundb.rows import ResultRow
 from lotteryfl.server.store.rundir import KeptMask, NewModel, RunDirectory
 from lotteryfl.server.store.runfiles import optimizer_file
-from lotteryfl.server.strategies.base import Strategy
+from lotteryfl.server.strategies.asked import after_round, has_own, weights
+from lotteryfl.server.strategies.base import RoundOutcome, Strategy
 from lotteryfl.server.strategies.drawing import drawing
 
 
@@ -52,6 +55,18 @@ class ClosedRound:
     """Results that are put together, in client order; none: the global model stays."""
     model_round: int
     """The round of the global model that the results started from."""
+    seen: Sequence[ClientResult] = ()
+    """The same results with their metrics, where the strategy goes by them."""
+
+    @classmethod
+    def of(cls, run: RunDirectory, strategy: Strategy, number: int, *, is_final: bool) -> Self:
+        """Read what a round is concluded from, in the coordinator's thread."""
+        if is_final or not strategy.aggregates:
+            return cls(run, strategy, number, (), run.model_round)
+        seen: list[ClientResult] = []
+        if has_own(strategy, "weight") or has_own(strategy, "after_round"):
+            seen = results_of_round(run.database, number, hides_loss=run.experiment.privacy.hides_loss)
+        return cls(run, strategy, number, run.database.results(number), run.model_round, seen)
 
     def conclude(self) -> Conclusion:
         """Write the round's global model from its results, tensor by tensor.
@@ -61,10 +76,12 @@ class ClosedRound:
         if not self.results:
             return Conclusion()
         run, strategy = self.run, self.strategy
-        path = run.model_path(self.number)
-        new_model = _Digested(run, self._new_model())
+        path, updates = run.model_path(self.number), self._updates()
+        new_model = _Digested(run, self._new_model(updates))
         file_digest = save_stream(path, run.table, new_model, "models")
         aggregated = open_file(path)
+        values = self._values_instead(updates, aggregated)
+        aggregated |= values
         with drawing(run.experiment, "next masks", self.number):
             masks = strategy.next_masks(self.number, run.table, aggregated)
         mask = None
@@ -74,14 +91,26 @@ class ClosedRound:
         if not strategy.trains(self.number):
             path.unlink()
             return Conclusion(mask=mask)
-        if masks is not None:
-            new_model = _Digested(run, _under(masks, ((spec.name, aggregated[spec.name]) for spec in run.table)))
+        if masks is not None or values:
+            new_model = _Digested(run, _under(masks or {}, ((spec.name, aggregated[spec.name]) for spec in run.table)))
             file_digest = save_stream(path, run.table, new_model, "models")
         return Conclusion(NewModel(new_model.digest, file_digest), mask)
 
-    def _new_model(self) -> Iterator[tuple[str, Tensor]]:
+    def _values_instead(self, updates: Sequence[Update], aggregated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return by name what the strategy puts in the place of what was aggregated; what no client keeps stays 0."""
         run, strategy = self.run, self.strategy
-        old, updates = open_file(run.model_path(self.model_round)), self._updates()
+        if not has_own(strategy, "after_round"):
+            return {}
+        before = open_file(run.model_path(self.model_round))
+        outcome = RoundOutcome(self.number, self.seen, run.table, before, aggregated)
+        with drawing(run.experiment, "look at a round", self.number):
+            values = after_round(strategy, outcome)
+        kept = _kept_by_anyone(updates) if values and strategy.starts_under == "shared mask" else {}
+        return dict(_under(kept, values.items()))
+
+    def _new_model(self, updates: Sequence[Update]) -> Iterator[tuple[str, Tensor]]:
+        run, strategy = self.run, self.strategy
+        old = open_file(run.model_path(self.model_round))
         personal = strategy.personal(run.table) if strategy.trains(self.number) else frozenset[str]()
         privacy, clients = run.experiment.privacy, run.experiment.clients_per_round
         has_noise = privacy.noise == "server"
@@ -103,9 +132,10 @@ class ClosedRound:
         return -math.inf if judged is None else self.run.score.rank(judged), -row.client
 
     def _updates(self) -> list[Update]:
-        run, results = self.run, self.results
+        run, results, weight_of = self.run, self.results, self._weights()
         if self.strategy.takes_best(self.number):
             results = [max(results, key=self._merit)]
+        results = [row for row in results if weight_of.get(row.client) != 0]
         ahead = ahead_of_each(len(results))
         masks: dict[Digest, Masks] = {Digest(""): {}}  # clients may have one in common
         for row in results:
@@ -113,9 +143,17 @@ class ClosedRound:
                 masks[row.mask] = MaskFile(run.table, run.mask_path(row.mask), ahead)
         files = (PartFile(run.tensor_path(row.file), ahead=ahead) for row in results)
         return [
-            Update(row.client, row.examples, masks[row.mask], file, row.scale)
+            Update(row.client, row.examples, masks[row.mask], file, row.scale, weight_of.get(row.client))
             for row, file in zip(results, files, strict=True)
         ]
+
+    def _weights(self) -> dict[int, float]:
+        """Return by client what the strategy weighs it by; none: it leaves that to the examples, or takes the best."""
+        if self.strategy.takes_best(self.number) or not has_own(self.strategy, "weight"):
+            return {}
+        with drawing(self.run.experiment, "weights", self.number):
+            found = weights(self.strategy, self.seen)
+        return {result.client: weight for result, weight in zip(self.seen, found, strict=True)}
 
 
 class _Digested:

@@ -174,9 +174,9 @@ class Database:
         """Tell whether the round has been opened and not yet committed."""
         return bool(self._scalar("SELECT count(*) FROM rounds WHERE round = ? AND state = 'open'", round_))
 
-    def open_round(self, round_: int, assignments: Iterable[AssignmentRow]) -> None:
-        """Write a round and its assignments."""
-        self._connection.execute("INSERT INTO rounds (round, state) VALUES (?, 'open')", (round_,))
+    def open_round(self, round_: int, assignments: Iterable[AssignmentRow], held: str | None = None) -> None:
+        """Write a round, the clients that were seen to be there, if any were looked at, and then its assignments."""
+        self._connection.execute("INSERT INTO rounds (round, state, held) VALUES (?, 'open', ?)", (round_, held))
         rows = (
             (
                 *(a.round, a.client, a.plan.SerializeToString(), a.mask, a.source, a.density, a.own),
