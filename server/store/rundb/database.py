@@ -190,6 +190,10 @@ class Database:
             rows,
         )
 
+    def went_by_attendance(self) -> bool:
+        """Tell whether it was looked at who was there when a round was opened."""
+        return bool(self._scalar("SELECT EXISTS (SELECT 1 FROM rounds WHERE held IS NOT NULL)"))
+
     def set_aside(self, round_: int, reason: str) -> None:
         """Give a round, the last of a run that is made longer, the number -round: it is on record, and not in the way.
 
