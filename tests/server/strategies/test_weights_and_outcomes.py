@@ -1,6 +1,7 @@
 """A strategy weighs its clients and has the last word on what a round came to; both are part of the same bits."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,10 @@ def model_of(path: Path, **settings: Any) -> str:
         return run.database.get("model_sha256")
 
 
+def _times(factor: float, result: ClientResult) -> float:
+    return result.examples * factor
+
+
 @pytest.mark.parametrize("base", ["lotteryfl", "cell", "ssfl"])
 def test_weights_that_are_the_examples_give_the_same_bits_whatever_they_are_multiplied_by(
     base: str, tmp_path: Path
@@ -46,7 +51,7 @@ def test_weights_that_are_the_examples_give_the_same_bits_whatever_they_are_mult
     everybody = {"clients": 4, "clients_per_round": 4}
     expected = model_of(tmp_path / "examples", strategy={"name": base}, **everybody)
     for number, factor in enumerate((1.0, 2.0**-1060, 2.0**1015)):
-        settings = weighing(lambda result, factor=factor: result.examples * factor, STRATEGIES[base])
+        settings = weighing(partial(_times, factor), STRATEGIES[base])
         assert model_of(tmp_path / str(number), **settings) == expected
     settings = weighing(lambda result: result.examples**2, STRATEGIES[base])
     assert model_of(tmp_path / "squared", **settings) != expected
