@@ -24,18 +24,21 @@ if TYPE_CHECKING:
     from lotteryfl.common.training import objectives
     from lotteryfl.common.training.loop import evaluate, train
     from lotteryfl.common.training.objective import Objective
+    from lotteryfl.common.wire.clientresult import ClientResult
     from lotteryfl.running.scripts import load_experiment, run, simulate
     from lotteryfl.server.results.view import RunView, open_run
-    from lotteryfl.server.strategies.base import ClientState, Strategy
+    from lotteryfl.server.strategies.base import ClientState, RoundOutcome, Strategy
 
 __all__ = [
     "ClientData",
+    "ClientResult",
     "ClientState",
     "Experiment",
     "LocalAlgorithm",
     "LotteryFLError",
     "Objective",
     "Phase",
+    "RoundOutcome",
     "RunView",
     "Strategy",
     "Task",
@@ -63,12 +66,14 @@ __getattr__, __dir__ = front(
     __name__,
     {
         "ClientData": "common.tasks.base",
+        "ClientResult": "common.wire.clientresult",
         "ClientState": "server.strategies.base",
         "Experiment": "common.experiment.experiment",
         "LocalAlgorithm": "client.local.algorithm",
         "LotteryFLError": "common.errors",
         "Objective": "common.training.objective",
         "Phase": "client.local.algorithm",
+        "RoundOutcome": "server.strategies.base",
         "RunView": "server.results.view",
         "Strategy": "server.strategies.base",
         "Task": "common.tasks.base",

@@ -75,9 +75,14 @@ def plan_cells(source: Path, strategies: str, seeds: str, overrides: Sequence[st
         for label, name in labels.items()
     ]
     experiments = [load(cell.source, cell.overrides) for cell in cells]
-    for experiment in experiments:
-        create_strategy(experiment)  # whatever is wrong with one is said before any runs
-    for cell, experiment in zip(cells, experiments, strict=True):
+    attend = [create_strategy(experiment).attends for experiment in experiments]  # or what is wrong with one is said
+    for cell, experiment, attends in zip(cells, experiments, attend, strict=True):
+        if attends != attend[0]:
+            goes, other = (cell, cells[0]) if attends else (cells[0], cell)
+            raise ExperimentError(
+                f"--strategies: {goes.label} draws clients by who is there (attends) and {other.label} does not, and "
+                "what depends on attendance is not compared with what does not: expected one kind"
+            )
         if experiment.engine != experiments[0].engine:
             raise ExperimentError(
                 f"engine.stacked = {experiment.engine.stacked} of {cell.label}: {cells[0].label} has "

@@ -1,7 +1,7 @@
 """The walk over a model that all rules share: tensor by tensor, block by block, in client order."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Protocol
 
@@ -54,7 +54,7 @@ def aggregate(
     Every element is what the rule makes of the values of the clients whose mask keeps it, and the old global value
     where none does, if `combination` does not say otherwise. With the rule `mean` it is their mean, weighted by their
     examples (Li et al. 2020, "LotteryFL: Empower Edge Intelligence with Personalized and Communication-Efficient
-    Federated Learning", the server's aggregation); `median` and `trimmed_mean` are those of
+    Federated Learning", the server's aggregation) or as `Update.weight` says; `median` and `trimmed_mean` are those of
     `server.aggregation.robust`. Dense parameters and floating-point buffers are thus put together from all clients.
     An integer or bool buffer is, under every rule, that of the client with most examples; among equals, of the lowest
     client number.
@@ -98,20 +98,21 @@ def _walk(
     dtypes = {spec.dtype for spec in table if spec.dtype.is_floating_point}
     rules = {dtype: _create_rule(settings, dtype, updates, combination) for dtype in dtypes}
     rule_of_strategy = cache(partial(_create_rule_of_strategy, settings, updates))
-    if settings.weighting == "equal":
-        updates = [replace(update, examples=1) for update in updates]
+    is_equal = settings.weighting == "equal"
+    weights = [1 if is_equal else update.examples if update.weight is None else update.weight for update in updates]
     for spec in _as_in_file(table) if combination.as_in_file else table:
         if spec.name in combination.personal or spec.role == "own":
             yield spec.name, old[spec.name].clone()
         elif spec.is_added:
-            if senders := [update for update in updates if key_of(spec, update) in update.entries]:
+            weighed = zip(updates, weights, strict=True)
+            if senders := [(each, weight) for each, weight in weighed if key_of(spec, each) in each.entries]:
                 dtype = as_put_together(spec).dtype
-                sources = [(StrategyValues(spec, each), 1 if spec.is_bits else each.examples) for each in senders]
+                sources = [(StrategyValues(spec, each), 1 if spec.is_bits else weight) for each, weight in senders]
                 rule = rule_of_strategy(dtype, is_sum=spec.combine == "sum", is_share=spec.is_bits)
                 yield spec.name, _put_together(old[spec.name].to(dtype), sources, rule, dtype)
         elif spec.dtype.is_floating_point:
             dtype = torch.float64 if combination.stays_wide else spec.dtype
-            values = [(Values(spec.name, update), update.examples) for update in updates]
+            values = [(Values(spec.name, update), weight) for update, weight in zip(updates, weights, strict=True)]
             yield spec.name, _put_together(old[spec.name], values, rules[spec.dtype], dtype)
         else:
             yield spec.name, elements(largest.entries, DENSE + spec.name).clone().view(spec.shape)
@@ -147,15 +148,15 @@ def _create_rule_of_strategy(
     return Sum() if is_sum else _create_rule(_MEAN if is_share else settings, dtype, updates, _ALL)
 
 
-def _put_together(old: Tensor, sources: Sequence[tuple[_Source, int]], rule: Rule, dtype: torch.dtype) -> Tensor:
-    """Return what a rule makes of the clients' values, each with its examples."""
+def _put_together(old: Tensor, sources: Sequence[tuple[_Source, float]], rule: Rule, dtype: torch.dtype) -> Tensor:
+    """Return what a rule makes of the clients' values, each with its weight."""
     new = torch.empty_like(old, dtype=dtype, memory_format=torch.contiguous_format)
     old_flat, new_flat = old.detach().reshape(-1), new.view(-1)
     for start in range(0, old.numel(), rule.block):
         old_block = array(old_flat[start : start + rule.block])
         rule.start(len(old_block))
-        for source, examples in sources:
-            rule.add(*source.take(start, old_block), examples)
+        for source, weight in sources:
+            rule.add(*source.take(start, old_block), weight)
         _write(new_flat[start : start + rule.block], rule, old_block)
     return new
 

@@ -1,4 +1,4 @@
-"""The mean weighted by examples."""
+"""The weighted mean."""
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ class WeightedMean(Rule):
         wide = np.longdouble if dtype is torch.float64 else np.float64
         self._buffers: list[Array] = [np.empty(BLOCK, wide) for _ in range(3)]
         self._sums, self._weights, self._terms = self._buffers
-        self._everywhere = 0
+        self._everywhere: float = 0
         self._is_sparse = False
 
     def start(self, size: int) -> None:
@@ -33,22 +33,22 @@ class WeightedMean(Rule):
         self._everywhere = 0
         self._is_sparse = False
 
-    def add(self, positions: Indices | None, values: Array, examples: int) -> None:
+    def add(self, positions: Indices | None, values: Array, weight: float) -> None:
         """Add a client's values at distinct positions of the block; None: at all."""
         terms = self._terms[: len(values)]
-        np.multiply(values, examples, out=terms, dtype=terms.dtype)
+        np.multiply(values, weight, out=terms, dtype=terms.dtype)
         if positions is None:
             np.add(self._sums, terms, out=self._sums)
-            self._everywhere += examples
+            self._everywhere += weight
             return
         np.add.at(self._sums, positions, terms)
-        self._weigh(positions, examples)
+        self._weigh(positions, weight)
 
-    def _weigh(self, positions: Indices, examples: int) -> None:
+    def _weigh(self, positions: Indices, weight: float) -> None:
         if not self._is_sparse:
             self._is_sparse = True
             self._weights.fill(0)
-        np.add.at(self._weights, positions, self._weights.dtype.type(examples))
+        np.add.at(self._weights, positions, self._weights.dtype.type(weight))
 
     def write(self, old: Array, out: Array) -> None:
         """Write the means; the old values where nothing was added."""
@@ -68,7 +68,7 @@ class WeightedMean(Rule):
         np.divide(self._sums, self._weights, out=self._terms, where=self._weights != 0)
         out[:] = self._terms
 
-    def _write_whole(self, weight: int, out: Array) -> None:
+    def _write_whole(self, weight: float, out: Array) -> None:
         np.divide(self._sums, self._sums.dtype.type(weight), out=self._sums)
         out[:] = self._sums
 
@@ -76,7 +76,7 @@ class WeightedMean(Rule):
 class MeanWithZeros(WeightedMean):
     """The same over all clients: a weight that a client has pruned counts as a zero of it."""
 
-    def _weigh(self, positions: Indices, examples: int) -> None:
+    def _weigh(self, positions: Indices, weight: float) -> None:
         """Count the client everywhere."""
         del positions
-        self._everywhere += examples
+        self._everywhere += weight

@@ -47,7 +47,7 @@ class SortedRule(Rule):
         self._cells[:size] = np.inf  # sorts behind all that was sent
         self._counts[:size] = 0
 
-    def add(self, positions: Indices | None, values: Array, examples: int) -> None:  # noqa: ARG002 - clients count alike
+    def add(self, positions: Indices | None, values: Array, weight: float) -> None:  # noqa: ARG002 - clients count alike
         """Add a client's values at distinct positions of the block; None: at all."""
         where = slice(self._size) if positions is None else positions
         self._cells[where, self._added] = values

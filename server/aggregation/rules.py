@@ -21,7 +21,7 @@ class Rule(ABC):
         """Start a block of `size` elements."""
 
     @abstractmethod
-    def add(self, positions: Indices | None, values: Array, examples: int) -> None:
+    def add(self, positions: Indices | None, values: Array, weight: float) -> None:
         """Add a client's values at distinct positions of the block; None: at all."""
 
     @abstractmethod

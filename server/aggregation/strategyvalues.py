@@ -72,7 +72,7 @@ class Sum(Rule):
         self._sums = self._buffer[:size]
         self._sums.fill(0)
 
-    def add(self, positions: Indices | None, values: Array, examples: int) -> None:  # noqa: ARG002 - nobody weighs more
+    def add(self, positions: Indices | None, values: Array, examples: float) -> None:  # noqa: ARG002 - nobody weighs more
         """Add a client's values at all positions of the block."""
         np.add(self._sums, values, out=self._sums)
 

@@ -31,7 +31,7 @@ class Update:
 
     client: int
     examples: int
-    """Training examples: the weight of the client."""
+    """Training examples: the weight of the client, if nothing else is."""
     masks: Masks
     """The masks in force after the client's work, by tensor name; a tensor without one came dense."""
     entries: Mapping[str, Tensor] | PartFile
@@ -39,6 +39,8 @@ class Update:
     scale: float = 1.0
     """Share of its difference from the old global model that counts; less than 1 where that was too large.
     Of a strategy's own tensors all counts."""
+    weight: float | None = None
+    """What its strategy weighs it by in the mean, above 0; None: by its examples."""
 
 
 class Values:

@@ -1,6 +1,6 @@
 """Which experiments can keep what they promise about privacy; docs/decisions/0014-privacy.md says what it is worth."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -8,6 +8,7 @@ from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import require_accountant
+from lotteryfl.server.strategies.asked import has_own, planned
 from lotteryfl.server.strategies.base import ClientState, Strategy
 
 _SUITED = "fedavg, fedavg-finetune, fedprox, or feddst with strategy.readjust_rate = 0"
@@ -22,11 +23,7 @@ def check_privacy(strategy: Strategy, table: TensorTable) -> None:
     privacy, name = strategy.experiment.privacy, strategy.name
     if not (privacy.clip_norm or privacy.dp_sgd):
         return
-    if any(plan.measure_saliency or plan.HasField("readjust") for plan in _plans(strategy)):
-        raise ExperimentError(
-            f"strategy.name = {name!r}: its clients send saliencies or exchange weights by gradients of all their "
-            "examples, which [privacy] neither bounds nor covers with noise; expected another strategy"
-        )
+    check_plans(strategy, _plans(strategy))
     if privacy.clip_norm and not strategy.aggregates:
         raise ExperimentError(
             f"privacy.clip_norm = {privacy.clip_norm:g}: strategy.name = {name!r} shares nothing, expected 0"
@@ -41,17 +38,49 @@ def check_privacy(strategy: Strategy, table: TensorTable) -> None:
             f"clients, local algorithm {strategy.local!r}, which nothing bounds; expected {_SUITED}"
         )
     if privacy.is_promised:
+        _check_hooks(strategy)
         require_accountant()
+
+
+def check_plans(strategy: Strategy, plans: Iterable[pb.Plan]) -> None:
+    """Check that plans are none whose results tell of data what `[privacy]` does not cover.
+
+    Args:
+        strategy: whose they are.
+        plans: to be given out, or such as will be.
+
+    Raises:
+        ExperimentError: one is.
+    """
+    privacy, name = strategy.experiment.privacy, strategy.name
+    if not (privacy.clip_norm or privacy.dp_sgd):
+        return
+    for plan in plans:
+        if plan.measure_saliency or plan.HasField("readjust"):
+            raise ExperimentError(
+                f"strategy.name = {name!r}: its clients send saliencies or exchange weights by gradients of all their "
+                "examples, which [privacy] neither bounds nor covers with noise; expected another strategy"
+            )
+        if privacy.noise != "none" and (plan.HasField("prune") or plan.HasField("select")):
+            raise ExperimentError(
+                f"privacy.noise = {privacy.noise!r}: with strategy.name = {name!r} a client's mask comes from its "
+                f"data, and tells of them however noisy the weights are; expected {_SUITED}"
+            )
+
+
+def _check_hooks(strategy: Strategy) -> None:
+    """Check that the global model does not go by what clients measure, which has no noise."""
+    for hook in ("weight", "after_round"):
+        if has_own(strategy, hook):
+            raise ExperimentError(
+                f"strategy.name = {strategy.name!r}: has {hook}, which goes by clients' metrics, and [privacy] covers "
+                f"none of them with noise; expected {_SUITED}"
+            )
 
 
 def _check_noise(strategy: Strategy, table: TensorTable) -> None:
     """Check that all clients send the same elements, whatever their data."""
     noise, name = strategy.experiment.privacy.noise, strategy.name
-    if any(plan.HasField("prune") or plan.HasField("select") for plan in _plans(strategy)):
-        raise ExperimentError(
-            f"privacy.noise = {noise!r}: with strategy.name = {name!r} a client's mask comes from its data, and tells "
-            f"of them however noisy the weights are; expected {_SUITED}"
-        )
     if personal := sorted(strategy.personal(table)):
         raise ExperimentError(
             f"privacy.noise = {noise!r}: {personal[0]!r} is each client's own (strategy.name = {name!r}, "
@@ -77,5 +106,6 @@ def _check_gradients(table: TensorTable) -> None:
 
 def _plans(strategy: Strategy) -> Iterator[pb.Plan]:
     client = ClientState(0)
-    yield from (strategy.plan(round_, client) for round_ in range(1, strategy.experiment.rounds + 1))
-    yield strategy.final_plan(client)
+    rounds = strategy.experiment.rounds
+    yield from (planned(strategy, round_, client) for round_ in range(1, rounds + 1))
+    yield planned(strategy, rounds + 1, client, is_final=True)

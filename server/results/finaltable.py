@@ -18,6 +18,8 @@ from lotteryfl.server.store.summaries import (
     scores_of,
 )
 
+_ATTENDANCE = "bits depend on attendance: the strategy draws clients by who is there, so another run comes to others"
+
 
 def final_table(run: RunDirectory) -> str:
     """Return the table of all clients after the last round: their means and spread, and the best round's means.
@@ -64,6 +66,7 @@ def final_table(run: RunDirectory) -> str:
     table = tabulate(rows, headers=["client", *columns], floatfmt=formats, intfmt=",")
     said = advice(run.database, run.experiment)
     others = [_values(run) if score.own else "", _newcomers(run), _curve(run), f"advice: {said}" if said else ""]
+    others.append(_ATTENDANCE if run.database.went_by_attendance() else "")
     return "\n\n".join([table, *filter(None, others)])
 
 

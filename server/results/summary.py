@@ -150,7 +150,13 @@ class Computed(TypedDict):
     """As "stacked 8"."""
 
 
-class Summary(Judged, Progress, Curve, Newcomers, Dealt, Computed):
+class Circumstance(TypedDict):
+    """Where a strategy goes by who is there: then digests are of this very run, and to be held against no other's."""
+
+    bits_depend_on: NotRequired[Literal["attendance"]]
+
+
+class Summary(Judged, Progress, Curve, Newcomers, Dealt, Computed, Circumstance):
     """summary.json. `last` is measured on every client after the last round, `best` over all rounds."""
 
     strategy: str
@@ -198,6 +204,7 @@ def summarise(run: RunDirectory) -> Summary:
         **_newcomers(run),
         **_dealt(run),
         **_computed(run),
+        **_circumstance(run),
         model_sha256=run.database.get("model_sha256"),
         tickets_sha256=run.tickets_sha256(),
     )
@@ -272,6 +279,10 @@ def _dealt(run: RunDirectory) -> Dealt:
 def _computed(run: RunDirectory) -> Computed:
     engine = run.experiment.engine
     return Computed(engine=str(engine)) if engine.stacked else Computed()
+
+
+def _circumstance(run: RunDirectory) -> Circumstance:
+    return Circumstance(bits_depend_on="attendance") if run.database.went_by_attendance() else Circumstance()
 
 
 def write_summary(run: RunDirectory) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import Digester
 from lotteryfl.common.tensors.file import open_file, save, save_stream
 from lotteryfl.common.tensors.partfile import PartFile
+from lotteryfl.common.wire.clientresult import ClientResult
 from lotteryfl.common.wire.payload import mask_density, mask_digest
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.aggregate import Combination, aggregate
@@ -27,10 +28,12 @@ from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.aggregation.strategyvalues import as_put_together, sent
 from lotteryfl.server.aggregation.update import Update, ahead_of_each
 from lotteryfl.server.privacy.noise import noisy_means
+from lotteryfl.server.store.rundb.history import results_of_round
 from lotteryfl.server.store.rundb.rows import ResultRow
 from lotteryfl.server.store.rundir import KeptMask, NewModel, RunDirectory
 from lotteryfl.server.store.runfiles import come_up_file, optimizer_file
-from lotteryfl.server.strategies.base import Strategy
+from lotteryfl.server.strategies.asked import after_round, has_own, weights
+from lotteryfl.server.strategies.base import RoundOutcome, Strategy
 from lotteryfl.server.strategies.drawing import drawing
 
 
@@ -55,6 +58,18 @@ class ClosedRound:
     """Results that are put together, in client order; none: the global model stays."""
     model_round: int
     """The round of the global model that the results started from."""
+    seen: Sequence[ClientResult] = ()
+    """The same results with their metrics, where the strategy goes by them."""
+
+    @classmethod
+    def of(cls, run: RunDirectory, strategy: Strategy, number: int, *, is_final: bool) -> Self:
+        """Read what a round is concluded from, in the coordinator's thread."""
+        if is_final or not strategy.aggregates:
+            return cls(run, strategy, number, (), run.model_round)
+        seen: list[ClientResult] = []
+        if has_own(strategy, "weight") or has_own(strategy, "after_round"):
+            seen = results_of_round(run.database, number, hides_loss=run.experiment.privacy.hides_loss)
+        return cls(run, strategy, number, run.database.results(number), run.model_round, seen)
 
     def conclude(self) -> Conclusion:
         """Write the round's global model from its results, tensor by tensor.
@@ -70,6 +85,8 @@ class ClosedRound:
         new = open_file(path)
         put_together = {spec.name: new[spec.name] for spec in table if spec.role != "own"}
         aggregated = put_together | self._come_up(updates)
+        values = self._values_instead(updates, aggregated)
+        aggregated |= values
         with drawing(run.experiment, "next masks", self.number):
             masks = strategy.next_masks(self.number, table.model, aggregated)
         mask = None
@@ -79,10 +96,23 @@ class ClosedRound:
         if not strategy.trains(self.number):
             path.unlink()
             return Conclusion(mask=mask)
-        if masks is not None:
-            new_model = _Digested(run, _under(masks, table, ((spec.name, new[spec.name]) for spec in table)))
+        if masks is not None or values:
+            final = ((spec.name, values.get(spec.name, new[spec.name])) for spec in table)
+            new_model = _Digested(run, _under(masks or {}, table, final))
             file_digest = save_stream(path, table, new_model, "models")
         return Conclusion(NewModel(new_model.digest, file_digest), mask)
+
+    def _values_instead(self, updates: Sequence[Update], aggregated: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return by name what the strategy puts in the place of what was aggregated; what no client keeps stays 0."""
+        run, strategy, table = self.run, self.strategy, self.run.table.lasting
+        if not has_own(strategy, "after_round"):
+            return {}
+        before = open_file(run.model_path(self.model_round))
+        outcome = RoundOutcome(self.number, self.seen, table, before, aggregated)
+        with drawing(run.experiment, "look at a round", self.number):
+            values = after_round(strategy, outcome)
+        kept = _kept_by_anyone(updates) if values and strategy.starts_under == "shared mask" else {}
+        return dict(_under(kept, table, values.items()))
 
     def _new_model(self, updates: Sequence[Update]) -> Iterator[tuple[str, Tensor]]:
         run, strategy, table = self.run, self.strategy, self.run.table.lasting
@@ -122,9 +152,10 @@ class ClosedRound:
         return -math.inf if judged is None else self.run.score.rank(judged), -row.client
 
     def _updates(self) -> list[Update]:
-        run, results = self.run, self.results
+        run, results, weight_of = self.run, self.results, self._weights()
         if self.strategy.takes_best(self.number):
             results = [max(results, key=self._merit)]
+        results = [row for row in results if weight_of.get(row.client) != 0]
         ahead = ahead_of_each(len(results))
         masks: dict[Digest, Masks] = {Digest(""): {}}  # clients may have one in common
         for row in results:
@@ -132,9 +163,17 @@ class ClosedRound:
                 masks[row.mask] = MaskFile(run.table, run.mask_path(row.mask), ahead)
         files = (PartFile(run.tensor_path(row.file), ahead=ahead) for row in results)
         return [
-            Update(row.client, row.examples, masks[row.mask], file, row.scale)
+            Update(row.client, row.examples, masks[row.mask], file, row.scale, weight_of.get(row.client))
             for row, file in zip(results, files, strict=True)
         ]
+
+    def _weights(self) -> dict[int, float]:
+        """Return by client what the strategy weighs it by; none: it leaves that to the examples, or takes the best."""
+        if self.strategy.takes_best(self.number) or not has_own(self.strategy, "weight"):
+            return {}
+        with drawing(self.run.experiment, "weights", self.number):
+            found = weights(self.strategy, self.seen)
+        return {result.client: weight for result, weight in zip(self.seen, found, strict=True)}
 
 
 class _Digested:

@@ -62,9 +62,9 @@ class Coordinator:
         check_privacy(self.strategy, run.table.model)
         check_same_tensors(self.strategy, run.model_table)
         self._local_version = local_version(run)
-        self._ledger = Ledger(run, self.strategy, clock)
-        self._closed: Decision | None = None
         self._workers = WorkerRegistry(holds=run.experiment.round.leases * max(1, run.experiment.engine.stacked))
+        self._ledger = Ledger(run, self.strategy, clock, self._workers)
+        self._closed: Decision | None = None
         self._attendance = Attendance(self._workers, clock, lease_seconds=run.experiment.round.lease)
         self._homes: dict[int, WorkerId] = {}  # by client, the worker that served it last: it has mask and data at hand
         self._broadcasts = Broadcasts(run, allowed=broadcasts)
@@ -116,6 +116,8 @@ class Coordinator:
         expired = round_.expired(now, self._workers.heard)
         self._ledger.take_back(expired, "expired")
         self._attendance.look(round_)
+        if not self._ledger.is_open:
+            return Step.OFFER if self._ledger.open_if_enough() else Step.WAIT
         decision = round_.decide(now)
         if decision.verdict is Verdict.WAIT:
             return Step.OFFER if expired else Step.WAIT
@@ -140,9 +142,7 @@ class Coordinator:
             ValueError: `advance` has not said COMMIT.
         """
         self._require_closed()
-        shares_results = self.strategy.aggregates and not self.is_final
-        results = self._run.database.results(self.round) if shares_results else []
-        return ClosedRound(self._run, self.strategy, self.round, results, self.model_round)
+        return ClosedRound.of(self._run, self.strategy, self.round, is_final=self.is_final)
 
     def commit(self, conclusion: Conclusion) -> list[Path]:
         """Commit the closed round, in one transaction, and open the next.

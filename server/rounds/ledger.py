@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.experiment.clientranges import format_clients
 from lotteryfl.common.faults import fault
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.security.identity import owner
@@ -16,21 +17,25 @@ from lotteryfl.common.text import brief
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import Accountant
 from lotteryfl.server.rounds.codeversion import check_local
+from lotteryfl.server.privacy.promise import check_plans
 from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.journal import note_given, note_returned, note_taken_back
 from lotteryfl.server.rounds.openround import Decision, OpenRound
 from lotteryfl.server.rounds.progress import note_progress
 from lotteryfl.server.rounds.stacks import Place, places, stacked
+from lotteryfl.server.rounds.workers import WorkerRegistry
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
 from lotteryfl.server.store.globalcurve import last_shared
 from lotteryfl.server.store.refusals import Refusals
+from lotteryfl.server.store.rundb.history import last_result, last_worker, rounds_of
 from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import KeptMask, RunDirectory, put_shared_mask
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.store.summaries import left_out, next_round, round_summaries, told_of
 from lotteryfl.server.store.superseded import Superseded
 from lotteryfl.server.store.traffic import Traffic
+from lotteryfl.server.strategies import asked
 from lotteryfl.server.strategies.base import ClientState, Strategy
 from lotteryfl.server.strategies.drawing import drawing
 from lotteryfl.server.strategies.tensors import check_sends, names_of_own
@@ -42,8 +47,10 @@ class Ledger:
     state: str
     """One of running, finished, failed."""
     reason: str
-    """Why the run failed, tries its open round again, or trains no more."""
+    """Why the run failed, tries its open round again, waits to open it, or trains no more."""
     round: OpenRound
+    is_open: bool
+    """The round is on record; else the run has finished, or a strategy that goes by who is there waits for them."""
     rows: dict[int, AssignmentRow]
     """By client, the open round's assignments as they were when it was taken up; how they stand now, `round` knows."""
     places: Mapping[int, Place]
@@ -59,18 +66,22 @@ class Ledger:
     shared: pb.SharedModel | None
     """What the shared model was worth when it was measured last."""
 
-    def __init__(self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float], workers: WorkerRegistry
+    ) -> None:
         """Take up a run where its directory says it stands.
 
         Args:
             run: the open run directory.
             strategy: of the run.
             clock: seconds, from any start.
+            workers: that have registered; looked at for strategies alone that go by who is there.
         """
         self._run = run
         self._database = run.database
         self._strategy = strategy
         self._clock = clock
+        self._workers = workers
         self.traffic = Traffic(run.database)
         self.refusals = Refusals(run.database, run.experiment.checks.max_refusals)
         self._all_left_out: dict[int, pb.LeftOut] = {}  # by client
@@ -238,14 +249,22 @@ class Ledger:
             self._all_left_out[missing.client] = told[missing.client] = missing
         self.left_out = told_of(told.values())
         self._known_rounds = last
-        rows: list[AssignmentRow] = []
-        retries = 0
-        if self.state != "finished":
-            if not database.is_open(number):
-                with database.transaction(), drawing(self._run.experiment, "round", number):
-                    new = self._new_assignments(number)
-                    database.open_round(number, stacked(new, self._run.experiment.engine.stacked))
-            rows, retries = database.assignments(number), database.retries(number)
+        is_on_record = self.state != "finished" and database.is_open(number)
+        self._put_round(number, is_open=is_on_record or (self.state != "finished" and self._open(number, 0.0)))
+
+    def open_if_enough(self) -> bool:
+        """Open the round that waits for who is there, if they are enough by now; tell whether it was opened."""
+        number = self.round.number
+        if self._open(number, self.round.age(self._clock())):
+            self.reason = self._database.get("reason")
+            self._put_round(number, is_open=True)
+        return self.is_open
+
+    def _put_round(self, number: int, *, is_open: bool) -> None:
+        """Take up a round as it is on record."""
+        rows = self._database.assignments(number) if is_open else []
+        retries = self._database.retries(number) if is_open else 0
+        self.is_open = is_open
         self.rows = {row.client: row for row in rows}
         self.places = places(rows)
         in_order = sorted(rows, key=lambda row: row.leased_at if row.state == "leased" else "")  # of leasing
@@ -254,16 +273,36 @@ class Ledger:
         settings, now = self._run.experiment.round, self._clock()
         self.round = OpenRound(number, settings, standings, now, retries=retries, stacks=stacks)
 
-    def _new_assignments(self, number: int) -> Iterator[AssignmentRow]:
+    def _open(self, number: int, waited: float) -> bool:
+        """Put a round on record with all that is to be done in it; what was seen of who is there comes first.
+
+        A strategy that goes by who is there waits until they hold as many clients as are drawn, or a lease time; where
+        nobody is there, for ever.
+
+        Args:
+            number: of the round.
+            waited: for how many seconds it has.
+
+        Returns:
+            Whether it was opened.
+        """
+        experiment, held = self._run.experiment, None
+        if self._strategy.attends and number <= experiment.rounds:
+            held = self._workers.held(self._clock() - experiment.round.lease, experiment.participants)
+            if len(held) < experiment.clients_per_round and not (held and waited >= experiment.round.lease):
+                wanted = f"workers that hold {experiment.clients_per_round} clients"
+                self.reason = f"round {number} waits for {wanted}: those that are there hold {len(held)}"
+                return False
+        with self._database.transaction(), drawing(experiment, "round", number):
+            new = stacked(self._new_assignments(number, held), experiment.engine.stacked)
+            self._database.open_round(number, new, None if held is None else format_clients(held))
+        return True
+
+    def _new_assignments(self, number: int, held: Sequence[int] | None) -> Iterator[AssignmentRow]:
         experiment, strategy = self._run.experiment, self._strategy
         is_final = number > experiment.rounds
-        sampled = range(experiment.clients) if is_final else strategy.sample(number)
+        sampled = range(experiment.clients) if is_final else asked.sampled(strategy, number, held)
         measures = experiment.measures_shared(number)
-        if not is_final and (new := max(sampled)) >= experiment.participants:
-            raise ExperimentError(
-                f"strategy.name = {strategy.name!r}: sampled client {new} for round {number}, expected clients below "
-                f"{experiment.participants} with evaluation.new_clients = {experiment.evaluation.new_clients}"
-            )
         database = self._database
         shared, shared_mask = model_file(self._run.model_round), self._shared_mask()
         has_own = strategy.owns_unkept or bool(names_of_own(strategy, self._run.table))
@@ -273,8 +312,8 @@ class Ledger:
         attempts = database.attempts(-number)
         for client in sampled:
             row = database.client(client)
-            state = ClientState(client, partial(database.densities, client))
-            plan = strategy.final_plan(state) if is_final else strategy.plan(number, state)
+            plan = asked.planned(strategy, number, self._known_of(client), is_final=is_final)
+            check_plans(strategy, (plan,))
             check_local(plan, strategy)
             check_sends(strategy, plan, self._run.table)
             plan.lossless = lossless
@@ -283,6 +322,29 @@ class Ledger:
             mask, density = shared_mask or (row.mask, row.density)
             own, attempt = row.ticket if has_own else FileName(""), attempts.get(client, 0)
             yield AssignmentRow(number, client, plan, mask, source, density, own, attempt=attempt, forgiven=attempt)
+
+    def _known_of(self, client: int) -> ClientState:
+        database, hides_loss = self._database, self._run.experiment.privacy.hides_loss
+        return ClientState(
+            client,
+            partial(database.densities, client),
+            rounds=partial(rounds_of, database, client),
+            last=partial(last_result, database, client, hides_loss=hides_loss),
+            worker=partial(self._worker_of, client),
+        )
+
+    def _worker_of(self, client: int) -> str:
+        """Return who served a client last.
+
+        Raises:
+            ExperimentError: the strategy does not say that it goes by who is there.
+        """
+        if not self._strategy.attends:
+            raise ExperimentError(
+                f"strategy.name = {self._strategy.name!r}: goes by the worker of client {client}, and so its bits by "
+                "who is there: expected a class that says attends = True"
+            )
+        return last_worker(self._database, client)
 
     def _shared_mask(self) -> KeptMask | None:
         """Return what every client's work begins under; None: each one's own."""

@@ -8,6 +8,7 @@ from lotteryfl.common.experiment.experiment import Experiment, changed
 from lotteryfl.server.privacy.promise import check_privacy
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
+from lotteryfl.server.strategies.asked import planned, sampled
 from lotteryfl.server.strategies.base import ClientState, Strategy
 from lotteryfl.server.strategies.tensors import check_same_tensors, names_of_own
 
@@ -81,9 +82,10 @@ def _check(run: RunDirectory, old: Strategy, new: Strategy) -> None:
 
 def _schedule(strategy: Strategy, round_: int) -> tuple[object, ...]:
     """Return what a strategy has in store for a round, whoever takes part."""
+    everybody = range(strategy.experiment.participants) if strategy.attends else None
     return (
-        strategy.sample(round_),
-        strategy.plan(round_, ClientState(0)),
+        sampled(strategy, round_, everybody),
+        planned(strategy, round_, ClientState(0)),
         strategy.trains(round_),
         strategy.takes_best(round_),
         strategy.optimizes(round_),

@@ -1,7 +1,7 @@
 """The workers that have registered, and what each is doing. Memory only: after a restart they register again."""
 
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -121,6 +121,13 @@ class WorkerRegistry:
     def asking(self, since: float) -> dict[WorkerId, frozenset[int] | None]:
         """Return by worker that takes work, and was heard of since then, the clients whose data it holds."""
         return {id_: each.clients for id_, each in self._workers.items() if each.asks and self.heard[id_] >= since}
+
+    def held(self, since: float, clients: int) -> Sequence[int]:
+        """Return which of the first clients are held by workers that were heard of since then, ascending."""
+        there = [each.clients for id_, each in self._workers.items() if self.heard[id_] >= since]
+        if None in there:
+            return range(clients)
+        return sorted({client for held in there if held for client in held if client < clients})
 
     def of(self, name: str) -> list[WorkerId]:
         """Return the workers that somebody answers for, see `owner`."""

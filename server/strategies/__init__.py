@@ -7,6 +7,7 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.usercode import absolute, import_source
+from lotteryfl.server.strategies.asked import check_hooks, unknown_hook
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.cell import Cell
 from lotteryfl.server.strategies.drawing import drawing
@@ -55,7 +56,8 @@ def add_strategies(source: str) -> None:
         source: a .py file or a module's name; every class of its own that is a `Strategy` is taken.
 
     Raises:
-        ExperimentError: it cannot be imported, holds no strategy, or one without a name of its own.
+        ExperimentError: it cannot be imported, holds no strategy, one without a name of its own, or one with a public
+            method that nobody asks.
     """
     what = f"--strategy {source}"
     with seeded(0):  # there is no run yet
@@ -70,6 +72,8 @@ def add_strategies(source: str) -> None:
     for each in found:
         if missing := sorted(each.__abstractmethods__):
             raise ExperimentError(f"{what}: class {each.__name__} lacks {', '.join(missing)}")
+        if unknown := unknown_hook(each):
+            raise ExperimentError(f"{what}: class {each.__name__}: {unknown}")
         name = getattr(each, "name", "")
         if not name or name in _BUILT_IN:
             raise ExperimentError(f"{what}: class {each.__name__} has name = {name!r}: expected one of its own")
@@ -84,7 +88,7 @@ def create_strategy(experiment: Experiment, score: Score = ACCURACY) -> Strategy
         score: what the run is judged by; plans and checks go by it, nothing else of a strategy.
 
     Raises:
-        ExperimentError: there is none of that name.
+        ExperimentError: there is none of that name, or the experiment never asks it what it answers.
     """
     name = experiment.strategy.name
     if name not in STRATEGIES:
@@ -94,4 +98,5 @@ def create_strategy(experiment: Experiment, score: Score = ACCURACY) -> Strategy
     with drawing(experiment, "beginning"):
         strategy = STRATEGIES[name](experiment)
     strategy.score = score
+    check_hooks(strategy)
     return strategy

@@ -3,6 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -15,28 +16,86 @@ from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.training.score import ACCURACY, Score
+from lotteryfl.common.wire.clientresult import ClientResult, ResultMetrics
 from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
 class ClientState:
-    """What the run knows of a client when it plans the client's work."""
+    """What the run knows of a client when it plans the client's work; each is looked up when it is first asked for."""
 
-    def __init__(self, client: int, history: Callable[[], Sequence[float]] = tuple) -> None:
+    def __init__(
+        self,
+        client: int,
+        history: Callable[[], Sequence[float]] = tuple,
+        *,
+        rounds: Callable[[], Sequence[int]] = tuple,
+        last: Callable[[], ClientResult | None] = lambda: None,
+        worker: Callable[[], str] = str,
+    ) -> None:
         """Take note of a client.
 
         Args:
             client: its number.
-            history: gives `densities`; called when a strategy first asks for them.
+            history: gives `densities`; called when a strategy first asks for them, as are the others.
+            rounds: gives `rounds`.
+            last: gives its last result.
+            worker: gives `worker`.
         """
         self.client = client
         self._history = history
+        self._rounds = rounds
+        self._find_last = last
+        self._find_worker = worker
 
     @cached_property
     def densities(self) -> tuple[float, ...]:
         """Kept share of its weights after each of its results so far, in order."""
         return tuple(self._history())
+
+    @cached_property
+    def rounds(self) -> tuple[int, ...]:
+        """The rounds of which there is a result of it, in order."""
+        return tuple(self._rounds())
+
+    @cached_property
+    def last(self) -> ClientResult | None:
+        """Its last result; None: it has none."""
+        return self._find_last()
+
+    @property
+    def metrics(self) -> ResultMetrics | None:
+        """What was measured for its last result; None: it has none."""
+        return None if self.last is None else self.last.metrics
+
+    @property
+    def examples(self) -> int | None:
+        """Its training examples, by its last result; None: it has none."""
+        return None if self.last is None else self.last.examples
+
+    @cached_property
+    def worker(self) -> str:
+        """Name of the worker that its last result is from; '': it has none.
+
+        Raises:
+            ExperimentError: the strategy does not say that its bits depend on who is there (`attends`).
+        """
+        return self._find_worker()
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """What a round came to, before it is committed."""
+
+    round: int
+    results: Sequence[ClientResult]
+    """All that count, in client order."""
+    table: TensorTable
+    before: Mapping[str, Tensor]
+    """The global model that the round started from, by name; mapped from its file."""
+    aggregated: Mapping[str, Tensor]
+    """What the results were put together to, by name; mapped from its file."""
 
 
 class Strategy(ABC):
@@ -58,6 +117,9 @@ class Strategy(ABC):
     """Weights off a client's mask are not pruned but its own."""
     local: ClassVar[str] = ""
     """The local algorithm that its plans name: the clients' half, in code that workers have; empty: there is none."""
+    attends: ClassVar[bool] = False
+    """It looks at who is there: `sample_attending` draws in the place of `sample`, and plans may go by
+    `ClientState.worker`. Bits depend on it then, and what was seen is on record."""
     score: Score = ACCURACY
     """What the run is judged by: what a task's own objective names, or accuracy."""
 
@@ -71,6 +133,17 @@ class Strategy(ABC):
             self.experiment.participants, size=self.experiment.clients_per_round, replace=False, shuffle=False
         )
         return sorted(int(client) for client in chosen)
+
+    def sample_attending(self, round_: int, held: Sequence[int]) -> list[int]:
+        """Return the clients of a round by who is there, ascending; as many as otherwise, or all that there are.
+
+        Args:
+            round_: from 1.
+            held: the clients whose data connected workers hold, ascending, at least one; others cannot be drawn.
+        """
+        random = generator(self.experiment.seed, "sampling", round_)
+        size = min(self.experiment.clients_per_round, len(held))
+        return sorted(held[int(place)] for place in random.choice(len(held), size=size, replace=False, shuffle=False))
 
     @abstractmethod
     def plan(self, round_: int, client: ClientState) -> pb.Plan:
@@ -221,6 +294,26 @@ class Strategy(ABC):
         """Say whether the model of the client of best validation score becomes the global one, not a mean."""
         del round_
         return False
+
+    def weight(self, result: ClientResult) -> float:
+        """Return how much a result counts in the mean, not below 0; at 0 it is as if it had not come.
+
+        Args:
+            result: of a round whose results are put together.
+        """
+        return result.examples
+
+    def after_round(self, outcome: RoundOutcome) -> Mapping[str, Tensor]:
+        """Return values in the place of what a round's results were put together to, by name; none: all stays.
+
+        It is asked after every round whose results are put together, also of those that only measure, where it can but
+        look; a restart asks again, so the answer goes by the outcome alone.
+
+        Args:
+            outcome: the round's results, with their metrics, and what they came to.
+        """
+        del outcome
+        return {}
 
     def server_optimizer(self) -> ServerSettings:
         """Return what the server does with the mean."""

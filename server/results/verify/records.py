@@ -4,7 +4,8 @@ import json
 import re
 from pathlib import Path
 
-from lotteryfl.common.text import quoted
+from lotteryfl.common.experiment.clientranges import parse_clients
+from lotteryfl.common.text import brief, quoted
 from lotteryfl.common.training.score import refused_name
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.results.verify.report import Group
@@ -139,6 +140,7 @@ def check_rounds(group: Group, run: RunDirectory) -> None:
         what = f"new, expected none from {run.experiment.participants} on before the last round"
         group.add(f"run.db: assignments: round {round_}, client {client}", what)
     _check_sizes(group, run)
+    _check_attendance(group, run)
     _check_assignments(group, run)
     for round_, client, down, up in database.select(
         "SELECT round, client, bytes_down, bytes_up FROM assignments "
@@ -156,17 +158,31 @@ def check_rounds(group: Group, run: RunDirectory) -> None:
 
 def _check_sizes(group: Group, run: RunDirectory) -> None:
     experiment = run.experiment
-    for round_, state, assignments, results in run.database.select(
-        "SELECT round, state, (SELECT count(*) FROM assignments a WHERE a.round = rounds.round), "
+    for round_, state, held, assignments, results in run.database.select(
+        "SELECT round, state, held, (SELECT count(*) FROM assignments a WHERE a.round = rounds.round), "
         "(SELECT count(*) FROM results r WHERE r.round = rounds.round) FROM rounds"
     ):
         where = f"run.db: rounds: round {round_}"
         is_training = 0 < round_ <= experiment.rounds
         expected = experiment.clients_per_round if is_training else experiment.clients
-        if assignments != expected:
+        if held is None and assignments != expected:
             group.add(where, f"{assignments} assignments, expected {expected}")
         if round_ > 0 and state == "committed" and results < (least := experiment.round.min_results):
             group.add(where, f"committed with {results} results, expected at least {least}")
+
+
+def _check_attendance(group: Group, run: RunDirectory) -> None:
+    """Check that rounds of a strategy that goes by who is there have clients of those alone."""
+    for round_, held in run.database.select("SELECT round, held FROM rounds WHERE held IS NOT NULL"):
+        where, assigned = f"run.db: rounds: round {round_}", run.database.attempts(round_).keys()
+        try:
+            away = assigned - parse_clients(held)
+        except ValueError as error:
+            group.add(f"{where}, held", str(error))
+            continue
+        if away or not assigned:
+            what = f"client {min(away)}" if away else "nobody"
+            group.add(where, f"{what} takes part, expected some of those who were there: {brief(held)}")
 
 
 def _check_assignments(group: Group, run: RunDirectory) -> None:

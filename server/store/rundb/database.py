@@ -174,9 +174,9 @@ class Database:
         """Tell whether the round has been opened and not yet committed."""
         return bool(self._scalar("SELECT count(*) FROM rounds WHERE round = ? AND state = 'open'", round_))
 
-    def open_round(self, round_: int, assignments: Iterable[AssignmentRow]) -> None:
-        """Write a round and its assignments."""
-        self._connection.execute("INSERT INTO rounds (round, state) VALUES (?, 'open')", (round_,))
+    def open_round(self, round_: int, assignments: Iterable[AssignmentRow], held: str | None = None) -> None:
+        """Write a round, the clients that were seen to be there, if any were looked at, and then its assignments."""
+        self._connection.execute("INSERT INTO rounds (round, state, held) VALUES (?, 'open', ?)", (round_, held))
         rows = (
             (
                 *(a.round, a.client, a.plan.SerializeToString(), a.mask, a.source, a.density, a.own),
@@ -189,6 +189,10 @@ class Database:
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
+
+    def went_by_attendance(self) -> bool:
+        """Tell whether it was looked at who was there when a round was opened."""
+        return bool(self._scalar("SELECT EXISTS (SELECT 1 FROM rounds WHERE held IS NOT NULL)"))
 
     def set_aside(self, round_: int, reason: str) -> None:
         """Give a round, the last of a run that is made longer, the number -round: it is on record, and not in the way.

@@ -62,10 +62,16 @@ def _add_stacks(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE assignments ADD COLUMN stack INTEGER")
 
 
+def _add_attendance(connection: sqlite3.Connection) -> None:
+    """0.2: a strategy may go by who is there, and what it saw is on record."""
+    connection.execute("ALTER TABLE rounds ADD COLUMN held TEXT")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(7, _add_measures),
     Migration(8, _allow_shared_and_index),
     Migration(9, _add_stacks),
+    Migration(10, _add_attendance),
 )
 """One for every version after `OLDEST_VERSION`; what has been released is never edited."""
 

@@ -1,6 +1,6 @@
 """The tables of run.db."""
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 """Raised with every change of the tables, with a step in `migrations` from the one before."""
 
 OLDEST_VERSION = 6
@@ -18,7 +18,8 @@ CREATE TABLE rounds (
     retries INTEGER NOT NULL DEFAULT 0,     -- how often it was tried again for want of results
     reason TEXT NOT NULL DEFAULT '',
     epsilon REAL,                           -- spent so far by the client that spent most; NULL: none is promised
-    delta REAL                              -- for which it holds
+    delta REAL,                             -- for which it holds
+    held TEXT                               -- clients that workers held when it was opened: 0-9,12; NULL: not looked at
 ) STRICT;
 
 CREATE TABLE clients (
