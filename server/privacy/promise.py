@@ -42,7 +42,7 @@ def check_privacy(strategy: Strategy, table: TensorTable) -> None:
 def _check_noise(strategy: Strategy, table: TensorTable) -> None:
     """Check that all clients send the same elements, whatever their data."""
     noise, name = strategy.experiment.privacy.noise, strategy.name
-    if any(plan.HasField("prune") or plan.HasField("select") for plan in _plans(strategy)):
+    if any(any(plan.HasField(part) for part in ("prune", "select", "free_mask")) for plan in _plans(strategy)):
         raise ExperimentError(
             f"privacy.noise = {noise!r}: with strategy.name = {name!r} a client's mask comes from its data, and tells "
             f"of them however noisy the weights are; expected {_SUITED}"

@@ -18,6 +18,7 @@ from lotteryfl.server.privacy.accountant import Accountant
 from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.journal import note_given, note_returned, note_taken_back
 from lotteryfl.server.rounds.openround import Decision, OpenRound
+from lotteryfl.server.rounds.plancheck import check_rule
 from lotteryfl.server.rounds.progress import note_progress
 from lotteryfl.server.rounds.stacks import Place, places, stacked
 from lotteryfl.server.store.advice import advice
@@ -273,6 +274,7 @@ class Ledger:
             row = database.client(client)
             state = ClientState(client, partial(database.densities, client))
             plan = strategy.final_plan(state) if is_final else strategy.plan(number, state)
+            check_rule(strategy, number, client, plan)
             plan.lossless = lossless
             plan.measure_shared = measures and client == sampled[0]
             source = shared if strategy.aggregates else row.ticket or shared

@@ -14,6 +14,7 @@ from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.training.score import ACCURACY, Score
+from lotteryfl.common.wire.maskrule import MaskRule
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
@@ -48,6 +49,8 @@ class Strategy(ABC):
     starts_under: ClassVar[Literal["own mask", "shared mask", "no mask"]] = "own mask"
     """What a client's work begins with: its last mask, which then only loses bits; one that `initial_masks` or
     `next_masks` gave to all; or the whole global model."""
+    mask_rule: ClassVar[MaskRule] = "shrinks"
+    """How its plans let a client's mask change, from that which its work begins under; results are held to it."""
     settles_mask: ClassVar[bool] = False
     """A shared mask is made before anybody trains and stays: what is a client's own fits under it ever after."""
     counts_zeros: ClassVar[bool] = False

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lotteryfl.common.text import quoted
 from lotteryfl.common.training.score import refused_name
+from lotteryfl.common.wire.maskrule import MaskRule
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.results.verify.report import Group
 from lotteryfl.server.store.binding import bound_experiment
@@ -240,7 +241,7 @@ def check_history(group: Group, run: RunDirectory) -> None:
     """
     database, strategy = run.database, create_strategy(run.experiment)
     if strategy.starts_under == "own mask":
-        _check_own_masks(group, database)
+        _check_own_masks(group, database, strategy.mask_rule)
     else:
         _check_masks_of_all(group, run, strategy)
     for round_, client, scale in database.select(
@@ -264,12 +265,12 @@ def _check_masks_of_all(group: Group, run: RunDirectory, strategy: Strategy) -> 
         "SELECT round, client, r.density, a.density FROM results r JOIN assignments a USING (round, client)"
     )
     for round_, client, density, density_before in results:
-        if not 0 <= density <= density_before:
-            what = f"density {density:.6g}, expected 0 to {density_before:.6g} as it started from"
+        if not 0 <= density <= (most := 1.0 if strategy.mask_rule == "free" else density_before):
+            what = f"density {density:.6g}, expected 0 to {most:.6g} as it started from"
             group.add(f"run.db: results: round {round_}, client {client}", what)
 
 
-def _check_own_masks(group: Group, database: Database) -> None:
+def _check_own_masks(group: Group, database: Database, rule: MaskRule) -> None:
     steps = f"""
         SELECT r.round, r.client, a.mask AS mask_before, lag(r.mask, 1, '') OVER past AS mask_last,
                lag(r.density, 1, 1.0) OVER past AS density_before, r.density AS density, r.mask AS mask
@@ -281,11 +282,14 @@ def _check_own_masks(group: Group, database: Database) -> None:
         if mask_before != mask_last:
             what = f"started from mask {_short(mask_before)}, expected {_short(mask_last)} of its last result"
             group.add(where, what)
-        if not 0 <= density <= density_before:
+        if rule == "free":
+            if not 0 <= density <= 1:
+                group.add(where, f"density {density:.6g}, expected 0 to 1")
+        elif not 0 <= density <= density_before:
             group.add(
                 where, f"density {density:.6g}, expected 0 to {density_before:.6g} as before: a mask only shrinks"
             )
-        elif mask_before and (mask == mask_before) != (density == density_before):
+        elif rule == "shrinks" and mask_before and (mask == mask_before) != (density == density_before):
             what = f"mask {_short(mask)} after {_short(mask_before)}, density {density:.6g} after {density_before:.6g}"
             group.add(where, f"{what}: expected both to change, or neither")
 
