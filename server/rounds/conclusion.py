@@ -24,8 +24,9 @@ from lotteryfl.server.aggregation.maskfile import MaskFile
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.aggregation.update import Update, ahead_of_each
 from lotteryfl.server.privacy.noise import noisy_means
+from lotteryfl.server.store.keptmask import KeptMask
 from lotteryfl.server.store.rundb.rows import ResultRow
-from lotteryfl.server.store.rundir import KeptMask, NewModel, RunDirectory
+from lotteryfl.server.store.rundir import NewModel, RunDirectory
 from lotteryfl.server.store.runfiles import optimizer_file
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.drawing import drawing
@@ -86,7 +87,7 @@ class ClosedRound:
         privacy, clients = run.experiment.privacy, run.experiment.clients_per_round
         has_noise = privacy.noise == "server"
         combination = Combination(personal, counts_zeros=strategy.counts_zeros, stays_wide=has_noise, as_in_file=True)
-        new = aggregate(run.table, old, updates, run.experiment.aggregation, combination)
+        new = aggregate(run.table, old, updates, strategy.aggregation(self.number), combination)
         if has_noise:
             new = noisy_means(old, new, updates[0].masks, privacy, results=len(updates), clients=clients)
         if strategy.optimizes(self.number):

@@ -24,9 +24,10 @@ from lotteryfl.server.rounds.stacks import Place, places, stacked
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
 from lotteryfl.server.store.globalcurve import last_shared
+from lotteryfl.server.store.keptmask import KeptMask
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
-from lotteryfl.server.store.rundir import KeptMask, RunDirectory, put_shared_mask
+from lotteryfl.server.store.rundir import RunDirectory, put_shared_mask
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.store.summaries import left_out, next_round, round_summaries, told_of
 from lotteryfl.server.store.superseded import Superseded

@@ -28,6 +28,7 @@ from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.setupmark import is_set_up
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.drawing import drawing
+from lotteryfl.server.strategies.firstmasks import first_masks
 
 
 def create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunDirectory:
@@ -63,7 +64,8 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     with drawing(experiment, "initial masks"):
         masks = strategy.initial_masks(table.moving)
     extra = ExtraState.of(model)
-    run = RunDirectory.create(path, experiment, table, named_tensors(model), masks, extra, task.score, origin)
+    own = first_masks(strategy, table.moving)
+    run = RunDirectory.create(path, experiment, table, named_tensors(model), masks, extra, task.score, origin, own)
     bind_task(run, task)
     return run
 

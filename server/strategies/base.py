@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.experiment.settings import ServerSettings
+from lotteryfl.common.experiment.settings import AggregationSettings, ServerSettings
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.training.score import ACCURACY, Score
@@ -67,9 +67,14 @@ class Strategy(ABC):
         """Return the clients of a round, ascending: drawn without replacement, each with the same chance."""
         random = generator(self.experiment.seed, "sampling", round_)
         chosen = random.choice(
-            self.experiment.participants, size=self.experiment.clients_per_round, replace=False, shuffle=False
+            self.experiment.participants, size=self.sample_size(round_), replace=False, shuffle=False
         )
         return sorted(int(client) for client in chosen)
+
+    def sample_size(self, round_: int) -> int:
+        """Return how many clients take part in a round."""
+        del round_
+        return self.experiment.clients_per_round
 
     @abstractmethod
     def plan(self, round_: int, client: ClientState) -> pb.Plan:
@@ -197,6 +202,11 @@ class Strategy(ABC):
         del round_
         return False
 
+    def aggregation(self, round_: int) -> AggregationSettings:
+        """Return by which rule, and with which weights, a round's results are put together."""
+        del round_
+        return self.experiment.aggregation
+
     def server_optimizer(self) -> ServerSettings:
         """Return what the server does with the mean."""
         return self.experiment.server
@@ -208,6 +218,14 @@ class Strategy(ABC):
     def initial_masks(self, table: TensorTable) -> Masks:
         """Return the masks that all clients start their first round from; none: dense."""
         del table
+        return {}
+
+    def client_masks(self, client: int, table: TensorTable) -> Masks:
+        """Return the masks that a client starts its first round from, where clients have their own; none: dense.
+
+        Those that are the same for many are best the same object.
+        """
+        del client, table
         return {}
 
     def next_masks(self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]) -> Masks | None:
