@@ -38,6 +38,7 @@ _SHARES = (
     "readjust.rate",
     "select.rate",
     "select.limit",
+    "free_mask.density",
 )
 """Fields of a plan that are between 0 and 1; what it leaves out is 0."""
 

@@ -630,6 +630,26 @@ class Plan(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class FreeMask(_message.Message):
+        """The mask comes back whole, and may be any: it is of scores, and not of the mask before."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        DENSITY_FIELD_NUMBER: _builtins.int
+        density: _builtins.float
+        """most of the prunable weights that it keeps; 0: as many as there are"""
+        def __init__(
+            self,
+            *,
+            density: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["density", b"density"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PRUNE_FIELD_NUMBER: _builtins.int
     REWIND_FIELD_NUMBER: _builtins.int
     TRAIN_FIELD_NUMBER: _builtins.int
@@ -641,6 +661,7 @@ class Plan(_message.Message):
     MEASURE_SHARED_FIELD_NUMBER: _builtins.int
     LOCAL_FIELD_NUMBER: _builtins.int
     SENDS_FIELD_NUMBER: _builtins.int
+    FREE_MASK_FIELD_NUMBER: _builtins.int
     rewind: Global___Plan.Rewind.ValueType
     owns_unkept: _builtins.bool
     """weights off the mask are not pruned but the client's own: own/NAME, trained, never averaged"""
@@ -672,6 +693,10 @@ class Plan(_message.Message):
     def sends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """which of the tensors that only go up come back with this result"""
 
+    @_builtins.property
+    def free_mask(self) -> Global___Plan.FreeMask:
+        """absent: what the mask may become follows from the rest of the plan"""
+
     def __init__(
         self,
         *,
@@ -686,10 +711,11 @@ class Plan(_message.Message):
         measure_shared: _builtins.bool = ...,
         local: Global___Plan.Local | None = ...,
         sends: _abc.Iterable[_builtins.str] | None = ...,
+        free_mask: Global___Plan.FreeMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["local", b"local", "prune", b"prune", "readjust", b"readjust", "select", b"select", "train", b"train"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["free_mask", b"free_mask", "local", b"local", "prune", b"prune", "readjust", b"readjust", "select", b"select", "train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["local", b"local", "lossless", b"lossless", "measure_saliency", b"measure_saliency", "measure_shared", b"measure_shared", "owns_unkept", b"owns_unkept", "prune", b"prune", "readjust", b"readjust", "rewind", b"rewind", "select", b"select", "sends", b"sends", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_mask", b"free_mask", "local", b"local", "lossless", b"lossless", "measure_saliency", b"measure_saliency", "measure_shared", b"measure_shared", "owns_unkept", b"owns_unkept", "prune", b"prune", "readjust", b"readjust", "rewind", b"rewind", "select", b"select", "sends", b"sends", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

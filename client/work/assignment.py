@@ -48,6 +48,7 @@ from lotteryfl.common.transfer import copy_into, to_device, to_host
 from lotteryfl.common.usercode import belonging_to
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.maskrule import comes_whole
 from lotteryfl.common.wire.payload import KEPT, mask_density, mask_digest, pack_mask_update
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -320,7 +321,7 @@ class AssignmentRunner:
         )
         check_metrics(metrics, globally=everybodys is not None, score=self._task.score, shared=shared is not None)
         wire.check(values, done.masks, own=plan.owns_unkept)
-        update = pack_mask_update(done.masks, {} if plan.HasField("readjust") else masks)
+        update = pack_mask_update(done.masks, {} if comes_whole(plan) else masks)
         digest = Digest(assignment.mask_digest) if done.masks is masks else Digest("")
         entries, peak = to_host(values) | update, self._meter.peak()
         self._data.note_taken(peak.device)

@@ -52,12 +52,11 @@ class Workplace:
     """What the run is judged by."""
     augment: OwnAugment | None = None
     """The task's, of training batches."""
-    tensors: Mapping[str, Tensor] = field(default_factory=dict, init=False)
-    """The strategy's own by name, on the device; a local algorithm writes to them in place."""
     in_force: Masks = field(default_factory=dict, init=False)
     """Packed masks by plain name, see `prune`."""
     tensors: Mapping[str, Tensor] = field(init=False)
-    """The strategy's own by name of their row, on the device; before anything has come, each is its `fill`."""
+    """The strategy's own by name of their row, on the device; before anything has come, each is its `fill`. A local
+    algorithm writes to them in place."""
     _pruned: list[Pruned] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:

@@ -101,7 +101,7 @@ class StrategySettings(Section):
     """What it is measured on: the client's validation data, or up to 80 of its test examples, as the official code."""
     rewind: Literal["initial", "everything", "none"] = "initial"
     scope: Literal["global", "layer"] = "global"
-    prunable: Literal["matrices", "every-weight"] = "matrices"
+    prunable: Literal["matrices", "every-weight", "every-parameter"] = "matrices"
     overshoot: bool = False
     """Let the last pruning keep its full rate and land below the target, as the official code does."""
     finetune_epochs: int = Field(0, ge=0)
@@ -120,10 +120,16 @@ class StrategySettings(Section):
     """Share of the weights that a round makes a client's own (fedselect)."""
     personal_limit: Share = 0.3
     """Most that a client owns (fedselect)."""
+    saliency_from: Literal["sample", "everyone"] = "sample"
+    """Whose saliencies make the mask: those of a round's clients, by their examples, or every client's alike (ssfl,
+    one-ticket)."""
     readjust_rate: Share = 0.5
     """Share of the kept weights that are exchanged at first (feddst)."""
     readjust_every: int = Field(10, ge=1)
     """Rounds between exchanges (feddst)."""
+    widths: tuple[PositiveShare, ...] = Field((1.0, 0.5, 0.25), min_length=1)
+    """Of its classes of clients, the share of a layer's units that one has; client k is of class k mod their number
+    (heterofl)."""
     options: dict[str, bool | int | float | str] = Field({})
     """Keys of a strategy of one's own, which says what they are."""
 

@@ -8,9 +8,10 @@ from torch import nn
 from lotteryfl.common.pruning.modeltensors import ModelTensor, model_tensors
 from lotteryfl.common.pruning.weightnorm import is_magnitude
 
-Prunable = Literal["matrices", "every-weight"]
+Prunable = Literal["matrices", "every-weight", "every-parameter"]
 """`matrices`: parameters that train, of at least two dimensions, whose name contains "weight", not of embeddings or
 norms. `every-weight`: every floating-point parameter whose name contains "weight", frozen ones too.
+`every-parameter`: whatever its name, biases too.
 
 The name is that of the weight as who wrote the model knows it: of what is under `torch.nn.utils.parametrize` that of
 the parametrized weight, of what is in a ParameterList or ParameterDict also the list's. The magnitudes of a weight norm
@@ -44,8 +45,8 @@ def check_rule(prunable: Prunable) -> None:
     Raises:
         ValueError: `prunable` is unknown.
     """
-    if prunable not in ("matrices", "every-weight"):
-        raise ValueError(f"prunable={prunable!r}: expected 'matrices' or 'every-weight'")
+    if prunable not in ("matrices", "every-weight", "every-parameter"):
+        raise ValueError(f"prunable={prunable!r}: expected 'matrices', 'every-weight' or 'every-parameter'")
 
 
 def is_prunable(item: ModelTensor, prunable: Prunable) -> bool:
@@ -67,6 +68,8 @@ def why_left_out(item: ModelTensor, prunable: Prunable, frozen_too: bool = False
         return f"{item.tensor.dtype}, not floating point"
     if any(is_magnitude(module, name) for module, name in item.owners):
         return "magnitudes of a weight norm"
+    if prunable == "every-parameter":
+        return ""
     if not any("weight" in name for _, name in (*item.owners, *item.homes)):
         return "no weight by its name"
     return "" if prunable == "every-weight" else _why_no_matrix(item, frozen_too)

@@ -139,6 +139,8 @@ class TensorTable:
     """
 
     specs: tuple[TensorSpec, ...]
+    in_model: tuple[TensorSpec, ...] = field(init=False, repr=False, compare=False)
+    """The same in the order that they were given in: that of the model's modules, in which the last one is its head."""
     _by_name: dict[str, TensorSpec] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -148,6 +150,7 @@ class TensorTable:
                 if name in seen:
                     raise ValueError(f"two tensors are named {name!r}")
                 seen.add(name)
+        object.__setattr__(self, "in_model", tuple(self.specs))
         in_order = sorted(self.specs, key=lambda spec: spec.name)
         object.__setattr__(self, "specs", tuple(in_order))
         object.__setattr__(self, "_by_name", {spec.name: spec for spec in in_order})
@@ -239,7 +242,7 @@ class TensorTable:
         return self._where(lambda spec: spec.role != "up" or any(names(pattern, spec.name) for pattern in sends))
 
     def _where(self, is_wanted: Callable[[TensorSpec], bool]) -> "TensorTable":
-        wanted = tuple(spec for spec in self.specs if is_wanted(spec))
+        wanted = tuple(spec for spec in self.in_model if is_wanted(spec))
         return self if len(wanted) == len(self.specs) else TensorTable(wanted)
 
     @property
@@ -250,11 +253,11 @@ class TensorTable:
     @property
     def digest(self) -> str:
         """SHA-256 (hexadecimal) over everything in the table."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        return hashlib.sha256(TensorTable(self.specs).to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
-        """Return the table as JSON, the same text for equal tables."""
-        rows = [{**asdict(spec), "dtype": CODES[spec.dtype]} for spec in self.specs]
+        """Return the table as JSON, its rows as in the model."""
+        rows = [{**asdict(spec), "dtype": CODES[spec.dtype]} for spec in self.in_model]
         rows = [{key: row[key] for key in row if row[key] != _UNSET.get(key)} for row in rows]
         return json.dumps(rows, separators=(",", ":"))
 
@@ -295,7 +298,7 @@ class TensorTable:
 
     def with_nothing_prunable(self) -> "TensorTable":
         """Return the table of the same tensors, none of which is prunable."""
-        return TensorTable(tuple(replace(spec, prunable=False) for spec in self.specs))
+        return TensorTable(tuple(replace(spec, prunable=False) for spec in self.in_model))
 
     def difference(self, other: "TensorTable") -> str:
         """Say in one sentence where two tables first differ; "" when they are equal."""

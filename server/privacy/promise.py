@@ -61,7 +61,7 @@ def check_plans(strategy: Strategy, plans: Iterable[pb.Plan]) -> None:
                 f"strategy.name = {name!r}: its clients send saliencies or exchange weights by gradients of all their "
                 "examples, which [privacy] neither bounds nor covers with noise; expected another strategy"
             )
-        if privacy.noise != "none" and (plan.HasField("prune") or plan.HasField("select")):
+        if privacy.noise != "none" and any(plan.HasField(part) for part in ("prune", "select", "free_mask")):
             raise ExperimentError(
                 f"privacy.noise = {privacy.noise!r}: with strategy.name = {name!r} a client's mask comes from its "
                 f"data, and tells of them however noisy the weights are; expected {_SUITED}"

@@ -28,9 +28,10 @@ from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.aggregation.strategyvalues import as_put_together, sent
 from lotteryfl.server.aggregation.update import Update, ahead_of_each
 from lotteryfl.server.privacy.noise import noisy_means
+from lotteryfl.server.store.keptmask import KeptMask
 from lotteryfl.server.store.rundb.history import results_of_round
 from lotteryfl.server.store.rundb.rows import ResultRow
-from lotteryfl.server.store.rundir import KeptMask, NewModel, RunDirectory
+from lotteryfl.server.store.rundir import NewModel, RunDirectory
 from lotteryfl.server.store.runfiles import come_up_file, optimizer_file
 from lotteryfl.server.strategies.asked import after_round, has_own, weights
 from lotteryfl.server.strategies.base import RoundOutcome, Strategy
@@ -121,7 +122,7 @@ class ClosedRound:
         privacy, clients = run.experiment.privacy, run.experiment.clients_per_round
         has_noise = privacy.noise == "server"
         combination = Combination(personal, counts_zeros=strategy.counts_zeros, stays_wide=has_noise, as_in_file=True)
-        new = aggregate(table, old, updates, run.experiment.aggregation, combination)
+        new = aggregate(table, old, updates, strategy.aggregation(self.number), combination)
         if has_noise:
             new = noisy_means(old, new, updates[0].masks, privacy, results=len(updates), clients=clients)
         if strategy.optimizes(self.number):
@@ -139,7 +140,7 @@ class ClosedRound:
         if not specs:
             return {}
         before = {spec.name: torch.tensor(spec.fill, dtype=spec.dtype).expand(spec.shape) for spec in specs}
-        values = aggregate(TensorTable(tuple(specs)), before, updates, run.experiment.aggregation)
+        values = aggregate(TensorTable(tuple(specs)), before, updates, self.strategy.aggregation(self.number))
         path = run.path / come_up_file(self.number)
         save_stream(path, map(as_put_together, specs), values, "models")
         found = open_file(path)

@@ -21,16 +21,18 @@ from lotteryfl.server.privacy.promise import check_plans
 from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.journal import note_given, note_returned, note_taken_back
 from lotteryfl.server.rounds.openround import Decision, OpenRound
+from lotteryfl.server.rounds.plancheck import check_rule
 from lotteryfl.server.rounds.progress import note_progress
 from lotteryfl.server.rounds.stacks import Place, places, stacked
 from lotteryfl.server.rounds.workers import WorkerRegistry
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
 from lotteryfl.server.store.globalcurve import last_shared
+from lotteryfl.server.store.keptmask import KeptMask
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundb.history import last_result, last_worker, rounds_of
 from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
-from lotteryfl.server.store.rundir import KeptMask, RunDirectory, put_shared_mask
+from lotteryfl.server.store.rundir import RunDirectory, put_shared_mask
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.store.summaries import left_out, next_round, round_summaries, told_of
 from lotteryfl.server.store.superseded import Superseded
@@ -314,6 +316,7 @@ class Ledger:
             row = database.client(client)
             plan = asked.planned(strategy, number, self._known_of(client), is_final=is_final)
             check_plans(strategy, (plan,))
+            check_rule(strategy, number, client, plan)
             check_local(plan, strategy)
             check_sends(strategy, plan, self._run.table)
             plan.lossless = lossless

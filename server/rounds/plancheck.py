@@ -1,17 +1,19 @@
-"""Whether a client did with its mask what it was told to."""
+"""Whether a client did with its mask what it was told to, and was told what its strategy declares."""
 
 import math
 from collections.abc import Mapping
 
 from lotteryfl.common import packedmasks
-from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.errors import ExperimentError, PayloadError
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.step import weights_to_prune
 from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.wire.clientmetrics import is_good_enough, score_of
+from lotteryfl.common.wire.maskrule import RULES, rule_of
 from lotteryfl.common.wire.payload import mask_density
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.strategies.base import Strategy
 
 _ROUNDING = 1e-9
 """By how much densities may differ that were divided in two places."""
@@ -31,7 +33,7 @@ def check_plan(
         table: of the model.
         plan: of the assignment.
         before: the masks that the client started from.
-        after: those it sent, subsets of `before` unless the plan exchanges weights.
+        after: those it sent, subsets of `before` unless they come whole by the plan's rule.
         metrics: what it says of its work; checked by `check_metrics`.
         score: what the run is judged by.
 
@@ -42,7 +44,9 @@ def check_plan(
     if not math.isclose(metrics.density, density, rel_tol=0, abs_tol=_ROUNDING):
         raise PayloadError(f"metrics.density = {metrics.density}: the mask sent has {density}")
     kept_before, kept_after = kept_weights(table, before), kept_weights(table, after)
-    if plan.HasField("select"):
+    if plan.HasField("free_mask"):
+        _check_free(plan.free_mask, _total(table), sum(kept_after.values()))
+    elif plan.HasField("select"):
         _check_selection(table, plan.select, kept_before, kept_after)
     elif plan.HasField("prune"):
         _check_pruning(table, plan.prune, kept_before, kept_after, metrics, score)
@@ -51,6 +55,25 @@ def check_plan(
         raise PayloadError("its mask has changed, but its plan does not prune")
     elif plan.HasField("readjust"):
         _check_exchange(plan.readjust, before, after)
+
+
+def check_rule(strategy: Strategy, round_: int, client: int, plan: pb.Plan) -> None:
+    """Check that a plan keeps to the mask rule that its strategy declares.
+
+    Args:
+        strategy: whose plan it is.
+        round_: of the plan.
+        client: whose work it is.
+        plan: not yet written down.
+
+    Raises:
+        ExperimentError: it lets the mask change by another rule.
+    """
+    if RULES.index(rule := rule_of(plan)) > RULES.index(strategy.mask_rule):
+        raise ExperimentError(
+            f"strategy.name = {strategy.name!r}: client {client}'s plan for round {round_} has the mask rule {rule!r}, "
+            f"expected {strategy.mask_rule!r} as the strategy declares"
+        )
 
 
 def kept_weights(table: TensorTable, masks: Masks) -> dict[str, int]:
@@ -93,6 +116,11 @@ def _check_pruning(
             raise PayloadError(
                 f"{name}: lost {kept - after[name]} of {kept} weights, expected at most {share} in one step of its plan"
             )
+
+
+def _check_free(free: pb.Plan.FreeMask, total: int, kept: int) -> None:
+    if free.density and kept > (most := round(free.density * total)):
+        raise PayloadError(f"its mask keeps {kept} of {total} weights, expected at most {most} by its plan")
 
 
 def _check_exchange(readjust: pb.Plan.Readjust, before: Masks, after: Masks) -> None:

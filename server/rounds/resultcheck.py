@@ -9,6 +9,7 @@ from lotteryfl.common.names import FileName
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.clientmetrics import check_metrics
+from lotteryfl.common.wire.maskrule import comes_whole
 from lotteryfl.common.wire.payload import mask_density, mask_digest, unpack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation.update import Update, share_within, update_norm
@@ -77,7 +78,7 @@ def check_result(
     globally, shared = run.experiment.measures_globally(assigned.round), assigned.plan.measure_shared
     check_metrics(result.metrics, globally=globally, score=run.score, shared=shared)
     entries, before = open_file(path or run.tensor_path(file), "the payload"), run.load_masks(assigned.mask)
-    masks = unpack_mask_update(run.table, entries, {} if assigned.plan.HasField("readjust") else before)
+    masks = unpack_mask_update(run.table, entries, {} if comes_whole(assigned.plan) else before)
     run.wire.of_result(assigned.plan).check(entries, masks, own=assigned.plan.owns_unkept)
     digest = mask_digest(masks)
     if result.mask_digest != digest:

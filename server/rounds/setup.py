@@ -29,6 +29,7 @@ from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.setupmark import is_set_up
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.drawing import drawing
+from lotteryfl.server.strategies.firstmasks import first_masks
 from lotteryfl.server.strategies.tensors import table_with_tensors
 
 
@@ -71,8 +72,9 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     with drawing(experiment, "initial masks"):
         masks = strategy.initial_masks(table.moving)
     extra = ExtraState.of(model)
+    own = first_masks(strategy, table.moving)
     initial_values = named_tensors(model) | filled(whole.lasting.added)
-    run = RunDirectory.create(path, experiment, whole, initial_values, masks, extra, task.score, origin)
+    run = RunDirectory.create(path, experiment, whole, initial_values, masks, extra, task.score, origin, own)
     bind_task(run, task)
     return run
 

@@ -41,6 +41,7 @@ from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, 
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.store.binding import EXPERIMENT_FILE, bind, is_bound, record, write_again
 from lotteryfl.server.store.extrastate import ExtraState
+from lotteryfl.server.store.keptmask import KeptMask, kept_masks
 from lotteryfl.server.store.maskfiles import MaskFiles
 from lotteryfl.server.store.record import SETUP, RunRecord, damage_named, require_no_links
 from lotteryfl.server.store.rundb.database import Database
@@ -61,15 +62,6 @@ class NewModel(NamedTuple):
     """`model_sha256`: over its tensors by name, whatever the file looks like."""
     digest: Digest
     """SHA-256 of its file, by which workers ask for it."""
-
-
-class KeptMask(NamedTuple):
-    """Masks that are on disk."""
-
-    digest: Digest
-    """The digest by which workers ask for the masks; '': there are none, the model is dense."""
-    density: float
-    """Kept share of the prunable weights."""
 
 
 class RunDirectory(RunRecord):
@@ -129,6 +121,7 @@ class RunDirectory(RunRecord):
         extra: ExtraState | None = None,
         score: Score = ACCURACY,
         origin: Mapping[str, str] | None = None,
+        own_masks: Iterable[Masks] = (),
     ) -> Self:
         """Set up a run in a new or empty folder, or in one where that was begun and never finished.
 
@@ -141,6 +134,7 @@ class RunDirectory(RunRecord):
             extra: what the model's modules keep beside their tensors; None: nothing.
             score: what the run is judged by.
             origin: where θ_0 is from and with which digest, if it is not from the seed.
+            own_masks: what each client starts under, in order, where that is its own.
 
         Raises:
             LotteryFLError: the folder cannot be written or holds something already, or θ_0 is beyond the wire dtype.
@@ -156,7 +150,8 @@ class RunDirectory(RunRecord):
                 require_free(path)  # nobody has set one up meanwhile
                 mark(path)
                 clear(path)
-                cls._set_up(path, experiment, table, initial, masks or {}, extra or ExtraState(), score, origin or {})
+                extra, origin = extra or ExtraState(), origin or {}
+                cls._set_up(path, experiment, table, initial, masks or {}, extra, score, origin, own_masks)
                 unmark(path)
         except (OSError, sqlite3.Error) as error:
             raise cannot_be_written(path, error) from error
@@ -172,6 +167,7 @@ class RunDirectory(RunRecord):
         extra: ExtraState,
         score: Score,
         origin: Mapping[str, str],
+        own_masks: Iterable[Masks],
     ) -> None:
         for folder in FOLDERS:
             (path / folder).mkdir(PRIVATE_FOLDER)
@@ -193,6 +189,10 @@ class RunDirectory(RunRecord):
                 for key, value in origin.items():
                     database.put(key, value)
                 database.add_clients(experiment.clients)
+                for client, kept, own in kept_masks(table, own_masks):
+                    database.put_first_mask(client, kept.digest, kept.density)
+                    if own:
+                        save(mask_file(path, kept.digest), mask_tensors(own), "masks")
                 if experiment.evaluation.new_clients:
                     database.put("participants", str(experiment.participants))
                 if shared is not None:

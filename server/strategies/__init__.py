@@ -13,11 +13,14 @@ from lotteryfl.server.strategies.cell import Cell
 from lotteryfl.server.strategies.drawing import drawing
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.fedavg_finetune import FedAvgFinetune
+from lotteryfl.server.strategies.fedbn import FedBN
 from lotteryfl.server.strategies.feddst import FedDST
 from lotteryfl.server.strategies.fedltn import FedLTN
+from lotteryfl.server.strategies.fedper import FedPer
 from lotteryfl.server.strategies.fedprox import FedProx
 from lotteryfl.server.strategies.fedselect import FedSelect
 from lotteryfl.server.strategies.hermes import Hermes
+from lotteryfl.server.strategies.heterofl import HeteroFL
 from lotteryfl.server.strategies.lg_fedavg import LGFedAvg
 from lotteryfl.server.strategies.lotteryfl import LotteryFL
 from lotteryfl.server.strategies.one_ticket import OneTicket
@@ -34,6 +37,8 @@ STRATEGIES: dict[str, type[Strategy]] = {
         Standalone,
         FedProx,
         LGFedAvg,
+        FedPer,
+        FedBN,
         Cell,
         SubFedAvg,
         FedLTN,
@@ -42,6 +47,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         SSFL,
         FedDST,
         OneTicket,
+        HeteroFL,
     )
 }
 

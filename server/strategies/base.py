@@ -12,11 +12,12 @@ from torch import Tensor
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.experiment.settings import ServerSettings
+from lotteryfl.common.experiment.settings import AggregationSettings, ServerSettings
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.wire.clientresult import ClientResult, ResultMetrics
+from lotteryfl.common.wire.maskrule import MaskRule
 from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -109,6 +110,8 @@ class Strategy(ABC):
     starts_under: ClassVar[Literal["own mask", "shared mask", "no mask"]] = "own mask"
     """What a client's work begins with: its last mask, which then only loses bits; one that `initial_masks` or
     `next_masks` gave to all; or the whole global model."""
+    mask_rule: ClassVar[MaskRule] = "shrinks"
+    """How its plans let a client's mask change, from that which its work begins under; results are held to it."""
     settles_mask: ClassVar[bool] = False
     """A shared mask is made before anybody trains and stays: what is a client's own fits under it ever after."""
     counts_zeros: ClassVar[bool] = False
@@ -130,9 +133,14 @@ class Strategy(ABC):
         """Return the clients of a round, ascending: drawn without replacement, each with the same chance."""
         random = generator(self.experiment.seed, "sampling", round_)
         chosen = random.choice(
-            self.experiment.participants, size=self.experiment.clients_per_round, replace=False, shuffle=False
+            self.experiment.participants, size=self.sample_size(round_), replace=False, shuffle=False
         )
         return sorted(int(client) for client in chosen)
+
+    def sample_size(self, round_: int) -> int:
+        """Return how many clients take part in a round."""
+        del round_
+        return self.experiment.clients_per_round
 
     def sample_attending(self, round_: int, held: Sequence[int]) -> list[int]:
         """Return the clients of a round by who is there, ascending; as many as otherwise, or all that there are.
@@ -295,6 +303,11 @@ class Strategy(ABC):
         del round_
         return False
 
+    def aggregation(self, round_: int) -> AggregationSettings:
+        """Return by which rule, and with which weights, a round's results are put together."""
+        del round_
+        return self.experiment.aggregation
+
     def weight(self, result: ClientResult) -> float:
         """Return how much a result counts in the mean, not below 0; at 0 it is as if it had not come.
 
@@ -326,6 +339,14 @@ class Strategy(ABC):
     def initial_masks(self, table: TensorTable) -> Masks:
         """Return the masks that all clients start their first round from; none: dense."""
         del table
+        return {}
+
+    def client_masks(self, client: int, table: TensorTable) -> Masks:
+        """Return the masks that a client starts its first round from, where clients have their own; none: dense.
+
+        Those that are the same for many are best the same object.
+        """
+        del client, table
         return {}
 
     def next_masks(self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]) -> Masks | None:

@@ -26,6 +26,7 @@ class FedDST(Strategy):
     name = "feddst"
     prunes = True
     starts_under = "shared mask"
+    mask_rule = "exchanges"
 
     def plan(self, round_: int, client: ClientState) -> pb.Plan:
         """Train, and exchange weights when it is time."""

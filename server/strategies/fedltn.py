@@ -5,6 +5,7 @@ from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
+from lotteryfl.server.strategies.layers import batch_norms
 from lotteryfl.server.strategies.lotteryfl import LotteryFL
 
 
@@ -41,7 +42,4 @@ class FedLTN(LotteryFL):
 
     def personal(self, table: TensorTable) -> frozenset[str]:
         """Return the batch norms' tensors, beside those that the experiment names."""
-        suffix = "running_mean"
-        norms = {spec.name.removesuffix(suffix) for spec in table if spec.name.endswith(suffix)}
-        own = {spec.name for spec in table if spec.name[: spec.name.rfind(".") + 1] in norms}
-        return super().personal(table) | own
+        return super().personal(table) | batch_norms(table)

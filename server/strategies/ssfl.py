@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from lotteryfl.common.experiment.settings import AggregationSettings
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -15,14 +16,26 @@ from lotteryfl.server.strategies.sharedmask import largest
 class SSFL(Strategy):
     """In round 1 clients send |gradient × weight| of θ_0; the largest means are kept; then FedAvg on that ticket.
 
-    Differs from the paper: the clients of round 1 are a sample like any round's, and a client's gradient is over
-    all its training data.
+    With `strategy.saliency_from = "everyone"` it is as in the paper's code: round 1 is every client's, and all count
+    alike, whatever their examples; what is kept is the largest of the sum.
+
+    Differs from the paper: a client's gradient is over all its training data (its code: one batch); and, with
+    "sample", the clients of round 1 are a sample like any round's.
     """
 
     name = "ssfl"
     prunes = True
     starts_under = "shared mask"
     settles_mask = True
+
+    def sample_size(self, round_: int) -> int:
+        """Return how many clients take part: in round 1 all, where all are asked for."""
+        return self.experiment.participants if self._asks_everyone(round_) else super().sample_size(round_)
+
+    def aggregation(self, round_: int) -> AggregationSettings:
+        """Return the experiment's, by which all count alike where all are asked."""
+        settings = super().aggregation(round_)
+        return settings.model_copy(update={"weighting": "equal"}) if self._asks_everyone(round_) else settings
 
     def plan(self, round_: int, client: ClientState) -> pb.Plan:
         """Measure in round 1, train ever after."""
@@ -36,3 +49,6 @@ class SSFL(Strategy):
     def next_masks(self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]) -> Masks | None:
         """Make the mask of the mean saliencies."""
         return largest(table, aggregated, self.experiment.strategy.target_density) if round_ == 1 else None
+
+    def _asks_everyone(self, round_: int) -> bool:
+        return round_ == 1 and self.experiment.strategy.saliency_from == "everyone"

@@ -167,6 +167,7 @@ def test_an_assignment_within_the_bounds_is_taken_on() -> None:
         ("plan.prune.accuracy_threshold", -0.1, r"plan\.prune\.accuracy_threshold = -0\.1: "),
         ("plan.prune.min_mask_change", 2.0, r"plan\.prune\.min_mask_change = 2\.0: expected a share"),
         ("plan.readjust.rate", 1.5, r"plan\.readjust\.rate = 1\.5: expected a share"),
+        ("plan.free_mask.density", 1.5, r"plan\.free_mask\.density = 1\.5: expected a share"),
         ("plan.select.limit", float("nan"), r"plan\.select\.limit = nan: expected a share"),
         ("plan.train.proximal", float("inf"), r"plan\.train\.proximal = inf: expected a finite number"),
         ("plan.prune.score_threshold", float("nan"), r"plan\.prune\.score_threshold = nan: expected a finite number"),

@@ -2,20 +2,24 @@
 
 import json
 import re
+from collections import defaultdict
 from pathlib import Path
 
 from lotteryfl.common.experiment.clientranges import parse_clients
+from lotteryfl.common.names import Digest
 from lotteryfl.common.text import brief, quoted
 from lotteryfl.common.training.score import refused_name
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.results.verify.report import Group
 from lotteryfl.server.store.binding import bound_experiment
 from lotteryfl.server.store.extension import earlier_rounds
+from lotteryfl.server.store.keptmask import KeptMask, kept_masks
 from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.base import Strategy
+from lotteryfl.server.strategies.firstmasks import first_masks
 
 _MOST_ERRORS = 10
 """How many errors of SQLite's own check are named."""
@@ -47,7 +51,7 @@ _IN_TIME = "iif(round < 0, -round - 0.5, round)"
 """The order in which rounds were: one of a negative number was a last measuring, before the run was made longer."""
 
 _LAST_RESULTS = f"""
-    SELECT c.client, c.mask, coalesce(r.mask, ''), c.ticket, coalesce(r.file, '')
+    SELECT c.client, c.mask, r.mask, c.ticket, coalesce(r.file, '')
     FROM clients c LEFT JOIN (
         SELECT client, mask, file, max({_IN_TIME}) FROM results JOIN rounds USING (round)
         WHERE rounds.state = 'committed' AND rounds.seconds IS NOT NULL
@@ -157,14 +161,14 @@ def check_rounds(group: Group, run: RunDirectory) -> None:
 
 
 def _check_sizes(group: Group, run: RunDirectory) -> None:
-    experiment = run.experiment
+    experiment, strategy = run.experiment, create_strategy(run.experiment)
     for round_, state, held, assignments, results in run.database.select(
         "SELECT round, state, held, (SELECT count(*) FROM assignments a WHERE a.round = rounds.round), "
         "(SELECT count(*) FROM results r WHERE r.round = rounds.round) FROM rounds"
     ):
         where = f"run.db: rounds: round {round_}"
         is_training = 0 < round_ <= experiment.rounds
-        expected = experiment.clients_per_round if is_training else experiment.clients
+        expected = strategy.sample_size(round_) if is_training else experiment.clients
         if held is None and assignments != expected:
             group.add(where, f"{assignments} assignments, expected {expected}")
         if round_ > 0 and state == "committed" and results < (least := experiment.round.min_results):
@@ -230,9 +234,11 @@ def check_clients(group: Group, run: RunDirectory) -> None:
             return
     if last + 1 != count:
         group.add("run.db: clients", f"{last + 1} rows, expected {count} as the experiment says")
+    first = _first_masks(run, strategy)
     measuring = [round_ for round_ in range(1, run.experiment.rounds + 1) if not strategy.trains(round_)]
-    for client, *found in database.select(_LAST_RESULTS, json.dumps(measuring)):
-        _compare(group, f"run.db: clients: client {client}", *found, of="its last committed result")
+    for client, mask, its_mask, *files in database.select(_LAST_RESULTS, json.dumps(measuring)):
+        last_mask = first[client].digest if its_mask is None else its_mask
+        _compare(group, f"run.db: clients: client {client}", mask, last_mask, *files, of="its last committed result")
     shared = model_file(run.model_round)
     for round_, client, mask, its_mask, source, its_source, own, ticket in database.select(
         "SELECT round, client, a.mask, c.mask, a.source, iif(? OR c.ticket = '', ?, c.ticket), a.own, c.ticket "
@@ -257,7 +263,7 @@ def check_history(group: Group, run: RunDirectory) -> None:
     """
     database, strategy = run.database, create_strategy(run.experiment)
     if strategy.starts_under == "own mask":
-        _check_own_masks(group, database)
+        _check_own_masks(group, run, strategy)
     else:
         _check_masks_of_all(group, run, strategy)
     for round_, client, scale in database.select(
@@ -281,30 +287,42 @@ def _check_masks_of_all(group: Group, run: RunDirectory, strategy: Strategy) -> 
         "SELECT round, client, r.density, a.density FROM results r JOIN assignments a USING (round, client)"
     )
     for round_, client, density, density_before in results:
-        if not 0 <= density <= density_before:
-            what = f"density {density:.6g}, expected 0 to {density_before:.6g} as it started from"
+        if not 0 <= density <= (most := 1.0 if strategy.mask_rule == "free" else density_before):
+            what = f"density {density:.6g}, expected 0 to {most:.6g} as it started from"
             group.add(f"run.db: results: round {round_}, client {client}", what)
 
 
-def _check_own_masks(group: Group, database: Database) -> None:
+def _check_own_masks(group: Group, run: RunDirectory, strategy: Strategy) -> None:
+    first, rule = _first_masks(run, strategy), strategy.mask_rule
     steps = f"""
-        SELECT r.round, r.client, a.mask AS mask_before, lag(r.mask, 1, '') OVER past AS mask_last,
-               lag(r.density, 1, 1.0) OVER past AS density_before, r.density AS density, r.mask AS mask
+        SELECT r.round, r.client, a.mask AS mask_before, lag(r.mask) OVER past AS mask_last,
+               lag(r.density) OVER past AS density_before, r.density AS density, r.mask AS mask
         FROM results r JOIN assignments a USING (round, client)
         WINDOW past AS (PARTITION BY r.client ORDER BY {_IN_TIME})
     """  # noqa: S608
-    for round_, client, mask_before, mask_last, density_before, density, mask in database.select(steps):
+    for round_, client, mask_before, mask_last, density_before, density, mask in run.database.select(steps):
         where = f"run.db: results: round {round_}, client {client}"
+        if mask_last is None:
+            mask_last, density_before = first[client]
         if mask_before != mask_last:
             what = f"started from mask {_short(mask_before)}, expected {_short(mask_last)} of its last result"
             group.add(where, what)
-        if not 0 <= density <= density_before:
+        if rule == "free":
+            if not 0 <= density <= 1:
+                group.add(where, f"density {density:.6g}, expected 0 to 1")
+        elif not 0 <= density <= density_before:
             group.add(
                 where, f"density {density:.6g}, expected 0 to {density_before:.6g} as before: a mask only shrinks"
             )
-        elif mask_before and (mask == mask_before) != (density == density_before):
+        elif rule == "shrinks" and mask_before and (mask == mask_before) != (density == density_before):
             what = f"mask {_short(mask)} after {_short(mask_before)}, density {density:.6g} after {density_before:.6g}"
             group.add(where, f"{what}: expected both to change, or neither")
+
+
+def _first_masks(run: RunDirectory, strategy: Strategy) -> dict[int, KeptMask]:
+    """Return by client what each started its first round under."""
+    own = kept_masks(run.table, first_masks(strategy, run.table))
+    return defaultdict(lambda: KeptMask(Digest(""), 1.0), {client: kept for client, kept, _ in own})
 
 
 def _mask_of_all(run: RunDirectory, strategy: Strategy) -> str:

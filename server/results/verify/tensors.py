@@ -16,6 +16,7 @@ from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.format import check_model
+from lotteryfl.common.wire.maskrule import comes_whole
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, unpack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation.optimizer import check_state
@@ -159,8 +160,8 @@ def _check_result(run: RunDirectory, result: _Result, is_broken: Callable[[str],
         before = run.load_masks(result.mask_before)
     except FileNotFoundError:
         return  # a mask is deleted when nobody is under it any more
-    if plan.HasField("readjust"):
-        before = {}  # it has come whole
+    if comes_whole(plan):
+        before = {}
     for name, packed in before.items():
         if name not in masks or not packedmasks.is_subset(masks[name], packed):
             raise PayloadError(f"{quoted(name)}: its mask keeps weights that were pruned before: a mask only shrinks")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.names import WorkerId
+from lotteryfl.common.names import Digest, WorkerId
 from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.assignments import AssignmentId, Standing
@@ -145,6 +145,10 @@ class Database:
     def add_clients(self, count: int) -> None:
         """Add clients 0 … count-1, dense and without a ticket."""
         self._connection.executemany("INSERT INTO clients (client) VALUES (?)", ((k,) for k in range(count)))
+
+    def put_first_mask(self, client: int, mask: Digest, density: float) -> None:
+        """Let a client start under a mask of its own."""
+        self._connection.execute("UPDATE clients SET mask = ?, density = ? WHERE client = ?", (mask, density, client))
 
     def clients(self) -> list[ClientRow]:
         """Return all clients, in order."""

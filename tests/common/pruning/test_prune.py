@@ -197,7 +197,7 @@ def test_unknown_options_are_refused() -> None:
     model, row, every = nn.Linear(2, 2), cast("Scope", "row"), cast("Prunable", "all")
     with pytest.raises(ValueError, match=r"^scope='row': expected 'global' or 'layer'$"):
         prune_fixed_amount(model, 1, scope=row)
-    with pytest.raises(ValueError, match=r"^prunable='all': expected 'matrices' or 'every-weight'$"):
+    with pytest.raises(ValueError, match=r"^prunable='all': expected 'matrices', 'every-weight' or 'every-parameter'$"):
         get_prune_params(model, prunable=every)
 
 

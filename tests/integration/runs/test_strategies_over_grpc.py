@@ -30,7 +30,7 @@ DIGITS: dict[str, Any] = {
     },
 }
 WIRE_DTYPES = {"ssfl": "float16"}  # measures in float32 all the same
-PERSONAL = {"lg-fedavg": ["*.bias"], "fedselect": ["*.bias"], "one-ticket": ["fc3.*"]}  # its output layer
+PERSONAL = {"lg-fedavg": ["*.bias"], "fedselect": ["*.bias"], "fedbn": ["*.bias"], "one-ticket": ["fc3.*"]}
 
 
 @pytest.mark.parametrize(

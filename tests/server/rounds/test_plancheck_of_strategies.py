@@ -100,6 +100,17 @@ def test_as_many_weights_come_as_go_and_no_more_than_the_rate() -> None:
             check(plan, kept(30, 20), after, None)
 
 
+def test_a_free_mask_is_bound_by_its_density_alone() -> None:
+    """Whatever was kept before, and whatever else the plan does."""
+    plan = pb.Plan(free_mask=pb.Plan.FreeMask(density=0.5))
+    for before in ({}, kept(30, 20), kept(1, 1)):
+        check(plan, before, kept(30, 20, shift=5), None)
+        check(plan, before, kept(0, 0), None)
+        with pytest.raises(PayloadError, match="its mask keeps 51 of 100 weights, expected at most 50 by its plan"):
+            check(plan, before, kept(31, 20), None)
+    check(pb.Plan(free_mask=pb.Plan.FreeMask()), kept(1, 1), {}, None)
+
+
 def test_a_client_takes_for_its_own_what_it_may() -> None:
     plan = pb.Plan(select=pb.Plan.Select(rate=0.1, limit=0.25), owns_unkept=True)
     check(plan, {}, kept(55, 35), None)

@@ -197,7 +197,7 @@ WEIGHT = torch.zeros(12, 6)
     ("values", "said"),
     [
         ([WEIGHT], "returned [tensor(["),
-        ({"0.wieght": WEIGHT}, "returned '0.wieght', expected names of the model's tensors that train"),
+        ({"0.wieght": WEIGHT}, "returned '0.wieght', expected names of tensors that were put together"),
         ({"0.weight": 1.0}, ": 0.weight: 1.0, expected a tensor"),
         ({"0.weight": WEIGHT[:2]}, ": 0.weight: shape [2, 6], expected [12, 6]"),
         ({"0.weight": WEIGHT.double()}, ": 0.weight: torch.float64, expected torch.float32"),

@@ -1,0 +1,30 @@
+"""Which tensors of a model belong together, as far as their table tells: its batch norms, its output layer."""
+
+from lotteryfl.common.wire.table import TensorSpec, TensorTable
+
+_STATISTICS = "running_mean"
+
+
+def batch_norms(table: TensorTable) -> frozenset[str]:
+    """Return the names of the batch norms' tensors: weights, biases, statistics."""
+    norms = {module_of(spec.name) for spec in table if spec.name.rpartition(".")[2] == _STATISTICS}
+    return frozenset(spec.name for spec in table if module_of(spec.name) in norms)
+
+
+def output_layer(table: TensorTable) -> frozenset[str]:
+    """Return the names of the tensors of the module with the last matrix; of a model without one, none."""
+    matrices = [spec for spec in table.in_model if is_matrix(spec)]
+    if not matrices:
+        return frozenset()
+    last = matrices[-1].name
+    return frozenset({last, *(spec.name for spec in table if "." in last and module_of(spec.name) == module_of(last))})
+
+
+def is_matrix(spec: TensorSpec) -> bool:
+    """Say whether this is what a layer multiplies its inputs by."""
+    return spec.role == "parameter" and len(spec.shape) > 1
+
+
+def module_of(name: str) -> str:
+    """Return the name of the module that a tensor is in; of the model's own, ''."""
+    return name.rpartition(".")[0]
