@@ -5,7 +5,7 @@ from torch import Tensor
 from lotteryfl.common.names import FileName
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.tensors.stream import TensorStream
-from lotteryfl.common.wire.payload import MASK, OWN, plain_name
+from lotteryfl.common.wire.payload import OWN, is_of_mask, plain_name
 from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
@@ -20,7 +20,7 @@ def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:
         return TensorStream({})
     entries = open_file(run.tensor_path(work.source))
     if work.is_own_result:
-        return TensorStream({name: t for name, t in entries.items() if not name.startswith(MASK)})
+        return TensorStream({name: t for name, t in entries.items() if not is_of_mask(name)})
     own = _own_entries(run, work.row.own) if work.row.own else {}
     return run.wire.stream(entries, run.load_masks(work.row.mask), own)
 
