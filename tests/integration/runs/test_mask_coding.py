@@ -1,11 +1,13 @@
 """Runs with coded masks over gRPC: the bits of one without, and fewer bytes; a worker that cannot code leaves."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lotteryfl.server.results.verify import verify
+from tests.support.paths import ROOT
 from tests.support.runs import Coordinate, Expect, Start, Write, assert_same_bits, read_summary
 
 pytest.importorskip("constriction")
@@ -41,7 +43,7 @@ def test_who_cannot_code_says_so_before_any_work(
     (tmp_path / "without" / "sitecustomize.py").write_text("import sys\nsys.modules['constriction'] = None\n")
     path = write(DIGITS, mask_coding="ans")
     server = coordinate(path)
-    without = {"PYTHONPATH": f"{tmp_path / 'without'}:{Path.cwd()}"}
+    without = {"PYTHONPATH": f"{tmp_path / 'without'}{os.pathsep}{ROOT}"}
     processes = [
         start("work", "--coordinator", server.address, env=without),
         start("simulate", path, "--run-dir", "run", env=without),
