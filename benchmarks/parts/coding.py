@@ -1,30 +1,26 @@
 """Lossless coding of what travels: does it pay? Encode, send, decode, one after the other, against sending it plain."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
-from zstandard import ZstdCompressor, ZstdDecompressor
 
 from benchmarks.harness import Row, Spread, constant, interleaved, seconds, share, times_less
 from benchmarks.inputs import MODELS
+from benchmarks.maskcoders import BY_BITS, CODERS, Bytes, Coder, decode_each, encode_each, unzstd, zstd
 from lotteryfl.common import packedmasks
 from lotteryfl.common.models.mlp import mlp
 from lotteryfl.common.pruning.parameters import copy_model, named_masks, named_tensors
 from lotteryfl.common.pruning.prune import get_prune_params, prune_fixed_amount
 from lotteryfl.common.training.loop import train
 
-Bytes = npt.NDArray[np.uint8]
-
-GIGABIT = 1e9 / 8
-"""Bytes a second of a link of 1 Gbit/s."""
-
-ESCAPE = 255
+LINKS = {"1 Gbit/s": 1e9 / 8, "100 Mbit/s": 1e8 / 8}
+"""Bytes a second."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +41,24 @@ class Case:
     """What is sent, and how it is coded."""
 
     name: str
-    plain: Bytes
+    plain: Sequence[Bytes]
+    """In the parts that are coded one by one."""
     items: int
-    """Weights that a mask is over, or values."""
-    encode: Callable[[Bytes], bytes]
-    decode: Callable[[bytes], Bytes]
+    """Weights that masks are over, or values."""
+    encode: Callable[[Sequence[Bytes]], Sequence[bytes]]
+    decode: Callable[[Sequence[bytes]], Sequence[Bytes]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of it as it is."""
+        return sum(part.nbytes for part in self.plain)
 
 
 def rows(sizes: Sizes) -> list[Row]:
-    """Whole masks, a part of a mask, values of two dtypes; zstd 3 is left out: slower than 1, and hardly smaller."""
+    """Whole masks, parts of masks, values of two dtypes; zstd 3 is left out: slower than 1, and hardly smaller.
+
+    ANS is what `mask_coding = "ans"` does (docs/decisions/0023-coded-masks.md); Rice is by numpy.
+    """
     torch.set_num_threads(1)
     cases = (*_mask_cases(), *_value_cases(sizes))
     return [row for case in cases for row in _rows(case, sizes.repeats)]
@@ -61,23 +66,24 @@ def rows(sizes: Sizes) -> list[Row]:
 
 def _rows(case: Case, repeats: int) -> list[Row]:
     coded = case.encode(case.plain)
-    if not np.array_equal(case.decode(coded), case.plain):
+    if not all(map(np.array_equal, case.decode(coded), case.plain)):
         raise AssertionError(f"{case.name}: what comes back is not what was sent")
     times = interleaved(
         repeats, encode=seconds(partial(case.encode, case.plain)), decode=seconds(partial(case.decode, coded))
     )
     codec = [encode + decode for encode, decode in zip(times["encode"].values, times["decode"].values, strict=True)]
-    sent, plain = constant(8 * len(coded) / case.items), constant(8 * case.plain.nbytes / case.items)
-    time = Spread(tuple(1000 * (taken + len(coded) / GIGABIT) for taken in codec))
-    # As fast a link sends the bytes saved in the time that coding takes; on a faster one it is in the way.
-    limit = Spread(tuple(max(0.0, case.plain.nbytes - len(coded)) / taken / GIGABIT for taken in codec))
-    return [
+    size = sum(map(len, coded))
+    sent, plain = constant(8 * size / case.items), constant(8 * case.nbytes / case.items)
+    encode, decode = (Spread(tuple(1000 * taken for taken in times[way].values)) for way in ("encode", "decode"))
+    found = [
         share(f"{case.name}: size", sent, plain, "plain", "bit each"),
-        times_less(
-            f"{case.name}: time on a link", time, constant(1000 * case.plain.nbytes / GIGABIT), "plain, 1 Gbit/s", "ms"
-        ),
-        share(f"{case.name}: pays on links up to", limit, constant(1), "a usual link", "Gbit/s"),
+        share(f"{case.name}: encoding", encode, decode, "decoding", "ms"),
     ]
+    for link, speed in LINKS.items():
+        time = Spread(tuple(1000 * (taken + size / speed) for taken in codec))
+        alone = constant(1000 * case.nbytes / speed)
+        found.append(times_less(f"{case.name}: time at {link}", time, alone, "plain", "ms"))
+    return found
 
 
 def _mask_cases() -> list[Case]:
@@ -89,19 +95,37 @@ def _mask_cases() -> list[Case]:
         for module, name in weights:
             getattr(module, name).normal_(std=float(getattr(module, name).std()))
     found = []
-    for density in (0.5, 0.2, 0.1, 0.05):
-        model = copy_model(dense)
-        prune_fixed_amount(model, 1 - density, verbose=False)
-        before = _packed(model)
-        plain = np.concatenate(list(before.values()))
-        found.append(Case(f"mask at density {density}, zstd", plain, total, _zstd, _unzstd))
-        if density <= 0.1:
-            gaps = partial(_from_gaps, size=plain.size)
-            found.append(Case(f"mask at density {density}, zstd of gaps", plain, total, _to_gaps, gaps))
-    prune_fixed_amount(model, 0.2, verbose=False)
-    update = np.concatenate([packedmasks.encode_subset(bits, before[name]) for name, bits in _packed(model).items()])
+    for density in (0.5, 0.1, 0.05, 0.01):
+        masks, coders = list(_pruned(dense, 1 - density).values()), CODERS | (BY_BITS if density == 0.1 else {})
+        found += _by_every_coder(f"mask at density {density}", masks, total, coders)
+    sparse = copy_model(dense)
+    prune_fixed_amount(sparse, 0.9, verbose=False)
+    before = _packed(sparse)
     kept = sum(map(packedmasks.count, before.values()))
-    return [*found, Case("mask pruned by a fifth, zstd", update, kept, _zstd, _unzstd)]
+    for rate in (0.1, 0.2, 0.5):
+        after = _pruned(sparse, rate)
+        update = [packedmasks.encode_subset(after[name], bits) for name, bits in before.items()]
+        found += _by_every_coder(f"mask pruned by {rate}", update, kept, CODERS)
+    return found
+
+
+def _by_every_coder(name: str, masks: list[Bytes], items: int, coders: Mapping[str, Coder]) -> list[Case]:
+    return [
+        Case(
+            f"{name}, {kind}",
+            masks,
+            items,
+            partial(encode_each, coder=coder),
+            partial(decode_each, masks=masks, coder=coder),
+        )
+        for kind, coder in coders.items()
+    ]
+
+
+def _pruned(model: nn.Module, rate: float) -> Mapping[str, packedmasks.PackedMask]:
+    pruned = copy_model(model)
+    prune_fixed_amount(pruned, rate, verbose=False)
+    return _packed(pruned)
 
 
 def _value_cases(sizes: Sizes) -> list[Case]:
@@ -119,8 +143,8 @@ def _value_cases(sizes: Sizes) -> list[Case]:
         plain, width = values.to(dtype).view(torch.uint8).numpy(), dtype.itemsize
         planes, joined = partial(_to_planes, width=width), partial(_from_planes, width=width)
         found += [
-            Case(f"{name} values, zstd", plain, len(values), _zstd, _unzstd),
-            Case(f"{name} values, zstd of byte planes", plain, len(values), planes, joined),
+            Case(f"{name} values, zstd", [plain], len(values), _each(zstd), _each(unzstd)),
+            Case(f"{name} values, zstd of byte planes", [plain], len(values), _each(planes), _each(joined)),
         ]
     return found
 
@@ -129,35 +153,14 @@ def _packed(model: nn.Module) -> Mapping[str, packedmasks.PackedMask]:
     return {name: packedmasks.pack(mask) for name, mask in named_masks(model).items()}
 
 
-def _zstd(plain: Bytes) -> bytes:
-    return ZstdCompressor(level=1).compress(plain.data)
-
-
-def _unzstd(coded: bytes) -> Bytes:
-    return np.frombuffer(ZstdDecompressor().decompress(coded), np.uint8)
-
-
-def _to_gaps(packed: Bytes) -> bytes:
-    """Code how many weights are pruned before each kept one, a byte each; `ESCAPE` stands for so many and more."""
-    kept = np.flatnonzero(np.unpackbits(packed, bitorder="little").view(np.bool_))
-    escapes, last = np.divmod(np.diff(kept, prepend=-1) - 1, ESCAPE)
-    gaps = np.full(kept.size + int(escapes.sum()), ESCAPE, np.uint8)
-    gaps[np.arange(kept.size) + np.cumsum(escapes)] = last
-    return _zstd(gaps)
-
-
-def _from_gaps(coded: bytes, size: int) -> Bytes:
-    gaps = _unzstd(coded)
-    ends = gaps != ESCAPE
-    bits = np.zeros(8 * size, np.uint8)
-    bits[np.cumsum(gaps + ends.astype(np.intp))[ends] - 1] = 1
-    return np.packbits(bits, bitorder="little")
+def _each(work: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[Any]]:
+    return lambda parts: [work(part) for part in parts]
 
 
 def _to_planes(plain: Bytes, width: int) -> bytes:
     """Code the first bytes of all values, then the second ones ...: exponents beside exponents."""
-    return _zstd(np.ascontiguousarray(plain.reshape(-1, width).T))
+    return zstd(np.ascontiguousarray(plain.reshape(-1, width).T))
 
 
 def _from_planes(coded: bytes, width: int) -> Bytes:
-    return _unzstd(coded).reshape(width, -1).T.reshape(-1)
+    return unzstd(coded).reshape(width, -1).T.reshape(-1)

@@ -48,6 +48,7 @@ from lotteryfl.common.transfer import copy_into, to_device, to_host
 from lotteryfl.common.usercode import belonging_to
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.maskcoding import require_coder
 from lotteryfl.common.wire.maskrule import comes_whole
 from lotteryfl.common.wire.payload import KEPT, mask_density, mask_digest, pack_mask_update
 from lotteryfl.common.wire.table import TensorTable
@@ -77,7 +78,8 @@ class AssignmentRunner:
         Args:
             task: model and data.
             experiment: the resolved experiment; its `training` section says how to train, its `wire_dtype` in what
-                the weights travel, its `privacy` section what is kept from the coordinator.
+                the weights travel, its `mask_coding` as what masks do, its `privacy` section what is kept from the
+                coordinator.
             table: of the whole model and its strategy.
             initial: θ_0 by plain name; read, never changed.
             device: where to evaluate and train.
@@ -95,6 +97,8 @@ class AssignmentRunner:
         self._data = KeptData(task, device, keep_data)
         self._test_data = TestData(task, experiment)
         self._privacy = experiment.privacy
+        self._mask_coding = experiment.mask_coding
+        require_coder(self._mask_coding)
         self._rounds, self._seed = experiment.rounds, experiment.seed
         self._wire = WireFormat(table.moving, experiment.wire_dtype, lambda: initial, Positions())
         self._pristine = task.model()
@@ -321,7 +325,7 @@ class AssignmentRunner:
         )
         check_metrics(metrics, globally=everybodys is not None, score=self._task.score, shared=shared is not None)
         wire.check(values, done.masks, own=plan.owns_unkept)
-        update = pack_mask_update(done.masks, {} if comes_whole(plan) else masks)
+        update = pack_mask_update(done.masks, {} if comes_whole(plan) else masks, self._mask_coding)
         digest = Digest(assignment.mask_digest) if done.masks is masks else Digest("")
         entries, peak = to_host(values) | update, self._meter.peak()
         self._data.note_taken(peak.device)

@@ -19,6 +19,7 @@ from lotteryfl.common.experiment.settings import (
     CheckSettings,
     EngineSettings,
     EvaluationSettings,
+    MaskCoding,
     PartitionSettings,
     PrivacySettings,
     RoundSettings,
@@ -62,6 +63,8 @@ class Experiment(Section):
     wire_dtype: WireDtype = "float32"
     """In what the prunable weights travel, both ways, and are kept in clients' results; see `common.wire.format`.
     What is measured of them, in rounds that do not train, travels in float32."""
+    mask_coding: MaskCoding = "packed"
+    """As what the masks of results travel, and are kept in them; bits of the run do not depend on it."""
     task: TaskSettings = TaskSettings()
     partition: PartitionSettings = PartitionSettings()
     training: TrainingSettings = TrainingSettings()

@@ -17,6 +17,9 @@ Seconds = Annotated[float, Field(gt=0)]
 WireDtype = Literal["float32", "bfloat16", "float16", "int8"]
 """In what weights travel."""
 
+MaskCoding = Literal["packed", "ans"]
+"""As what a changed mask travels: a bit for every weight, or coded by its density (`common.wire.maskcoding`)."""
+
 MIN_LEASE_SECONDS = 1.0
 """A heartbeat is sent every third of a lease; to a busy coordinator it may take a third of a second."""
 

@@ -16,7 +16,7 @@ from lotteryfl.common.positions import Positions
 from lotteryfl.common.tensors.stream import Deferred, TensorStream
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.finite import all_finite
-from lotteryfl.common.wire.payload import BITS, DENSE, KEPT, MASK, OWN, SCALE, plain_name
+from lotteryfl.common.wire.payload import BITS, DENSE, KEPT, OWN, SCALE, is_of_mask, plain_name
 from lotteryfl.common.wire.quantization import (
     DTYPES,
     LEVELS,
@@ -213,7 +213,7 @@ class WireFormat:
     def check(self, entries: Mapping[str, Tensor], masks: Masks, *, own: bool = False) -> None:
         """Check received entries without building a dense tensor: in bounded memory over a mapped file.
 
-        `mask/` entries are left to `unpack_mask_update`.
+        Entries of masks are left to `unpack_mask_update`.
 
         Raises:
             PayloadError: an entry is missing or unexpected, its dtype or shape is not what table, mask and wire
@@ -351,7 +351,7 @@ def _check_bits(spec: TensorSpec, bits: Tensor) -> None:
 
 def _check_layout(entries: Mapping[str, Tensor], expected: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
     for key in entries:
-        if key not in expected and not key.startswith(MASK):
+        if key not in expected and not is_of_mask(key):
             raise PayloadError(f"{quoted(key)}: unexpected: not what the model's table and the mask say")
     for key, (dtype, shape) in expected.items():
         if key not in entries:

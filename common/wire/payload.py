@@ -4,7 +4,8 @@
 `scale/NAME` the scales of either where it is int8, `own/NAME` the values off a mask where these are not pruned but
 the client's own, `bits/NAME` a bool tensor of a strategy's own as packed bits (all five: `common.wire.format`), and
 `mask/NAME` the packed bits of a mask: all of them, or, where the receiver has a mask already, only those at the
-positions that it keeps. What is received is checked against the model's own tensor table.
+positions that it keeps. Where the experiment has masks coded, `coded/NAME` holds the same bits, if that is fewer bytes
+(`common.wire.maskcoding`). What is received is checked against the model's own tensor table.
 """
 
 import hashlib
@@ -19,10 +20,12 @@ from torch import Tensor
 
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import PayloadError
+from lotteryfl.common.experiment.settings import MaskCoding
 from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks, PackedMask
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.text import quoted
+from lotteryfl.common.wire import maskcoding
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 
 KEPT = "kept/"
@@ -31,6 +34,7 @@ SCALE = "scale/"
 OWN = "own/"
 BITS = "bits/"
 MASK = "mask/"
+CODED = "coded/"
 
 _ENTRY_ALLOWANCE = 128
 """Bytes of an entry in the header besides its name and shape: dtype, offsets, punctuation."""
@@ -39,17 +43,28 @@ _ENTRY_ALLOWANCE = 128
 def plain_name(key: str) -> str:
     """Return the name of the tensor whose entry this is; of a mask's entry, ''."""
     kind, _, name = key.partition("/")
-    return "" if f"{kind}/" == MASK else name
+    return "" if f"{kind}/" in (MASK, CODED) else name
 
 
-def pack_mask_update(new: Masks, old: Masks) -> dict[str, Tensor]:
+def is_of_mask(key: str) -> bool:
+    """Tell whether an entry is a mask's."""
+    return key.startswith((MASK, CODED))
+
+
+def pack_mask_update(new: Masks, old: Masks, coding: MaskCoding = "packed") -> dict[str, Tensor]:
     """Return the entries that take a receiver from the old masks to the new.
 
     An unchanged mask is left out; a changed one is sent as its bits at the positions that the old one keeps;
     one of a tensor that was dense, whole.
 
+    Args:
+        new: the masks to come to.
+        old: those that the receiver has.
+        coding: as what bits are sent.
+
     Raises:
         ValueError: a new mask keeps what the old one has pruned, or is missing.
+        ExperimentError: what codes masks is not installed.
     """
     entries: dict[str, Tensor] = {}
     lost = old.keys() - new.keys()
@@ -58,44 +73,68 @@ def pack_mask_update(new: Masks, old: Masks) -> dict[str, Tensor]:
     for name, packed in new.items():
         before = old.get(name)
         if before is None:
-            entries[MASK + name] = torch.from_numpy(packed)
+            entries |= _entry(name, packed, coding)
         elif packed is not before and not np.array_equal(packed, before):
             try:
                 bits = packedmasks.encode_subset(packed, before)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-            entries[MASK + name] = torch.from_numpy(bits)
+            entries |= _entry(name, bits, coding)
     return entries
 
 
-def unpack_mask_update(table: TensorTable, entries: Mapping[str, Tensor], old: Masks) -> dict[str, PackedMask]:
+def _entry(name: str, bits: PackedMask, coding: MaskCoding) -> dict[str, Tensor]:
+    coded = maskcoding.encode(bits) if coding == "ans" else None
+    return {MASK + name: torch.from_numpy(bits)} if coded is None else {CODED + name: torch.from_numpy(coded)}
+
+
+def unpack_mask_update(
+    table: TensorTable, entries: Mapping[str, Tensor], old: Masks, coding: MaskCoding = "packed"
+) -> dict[str, PackedMask]:
     """Return the masks after an update, in table order: subsets of the old ones, whatever was received.
 
-    Entries other than `mask/` are left to `common.wire.format`. A mask sent whole is a view of the payload.
+    Entries of values are left to `common.wire.format`. A mask sent whole, and not coded, is a view of the payload.
+
+    Args:
+        table: of the model.
+        entries: what was received.
+        old: the masks before.
+        coding: as what bits may have been sent; packed they always may be.
 
     Raises:
-        PayloadError: an entry names no prunable tensor, or is not the packed bits expected for it.
+        PayloadError: an entry names no prunable tensor, or is not the bits expected for it.
+        ExperimentError: what decodes masks is not installed.
     """
     specs = {spec.name: spec for spec in table}
     masks = dict(old)
-    for key, bits in entries.items():
-        if not key.startswith(MASK):
+    for key, tensor in entries.items():
+        if not is_of_mask(key):
             continue
-        spec = specs.get(key.removeprefix(MASK))
+        kind, _, name = key.partition("/")
+        spec, is_coded = specs.get(name), f"{kind}/" == CODED
         if spec is None or not spec.prunable:
             raise PayloadError(f"{quoted(key)}: unexpected: not a prunable tensor of the model")
-        if bits.dtype != torch.uint8:
+        if is_coded and (coding == "packed" or MASK + name in entries):
             raise PayloadError(
-                f"{key}: {bits.dtype} of shape {list(bits.shape)}, expected packed bits as {torch.uint8}"
+                f"{quoted(key)}: unexpected: {'its mask is there' if coding == 'ans' else 'not asked for'}"
             )
-        received, before = bits.numpy(), old.get(spec.name)
-        if before is None:
-            packedmasks.check(received, spec.numel, key)
-            masks[spec.name] = received
-        else:
-            packedmasks.check(received, packedmasks.count(before), key)
-            masks[spec.name] = packedmasks.decode_subset(received, before)
+        before = old.get(name)
+        bits = _bits_of(key, tensor, spec.numel if before is None else packedmasks.count(before), is_coded=is_coded)
+        masks[name] = bits if before is None else packedmasks.decode_subset(bits, before)
     return {name: masks[name] for name in specs if name in masks}
+
+
+def _bits_of(key: str, tensor: Tensor, numel: int, *, is_coded: bool) -> PackedMask:
+    """Return the packed bits, `numel` of them, that an entry holds."""
+    if tensor.dtype != torch.uint8:
+        raise PayloadError(
+            f"{key}: {tensor.dtype} of shape {list(tensor.shape)}, expected packed bits as {torch.uint8}"
+        )
+    received: PackedMask = tensor.numpy()
+    if is_coded:
+        return maskcoding.decode(received, numel, key)
+    packedmasks.check(received, numel, key)
+    return received
 
 
 def mask_tensors(masks: Masks) -> dict[str, Tensor]:
@@ -149,7 +188,7 @@ def max_payload_bytes(table: TensorTable) -> int:
     for spec in table:
         size += spec.nbytes + _header_allowance(DENSE + spec.name, spec)
         if spec.prunable:
-            size += packedmasks.packed_size(spec.numel) + _header_allowance(MASK + spec.name, spec)
+            size += packedmasks.packed_size(spec.numel) + _header_allowance(CODED + spec.name, spec)
             # Values as int8 and their scales are together smaller than as float32, but for one scale of a tiny tensor.
             size += torch.float32.itemsize + _header_allowance(SCALE + spec.name, spec)
             size += _header_allowance(OWN + spec.name, spec)  # its values are those that are not among the kept

@@ -16,8 +16,8 @@ from lotteryfl.common.security.identity import owner
 from lotteryfl.common.text import brief
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import Accountant
-from lotteryfl.server.rounds.codeversion import check_local
 from lotteryfl.server.privacy.promise import check_plans
+from lotteryfl.server.rounds.codeversion import check_local
 from lotteryfl.server.rounds.conclusion import Conclusion
 from lotteryfl.server.rounds.journal import note_given, note_returned, note_taken_back
 from lotteryfl.server.rounds.openround import Decision, OpenRound

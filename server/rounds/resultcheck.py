@@ -78,7 +78,8 @@ def check_result(
     globally, shared = run.experiment.measures_globally(assigned.round), assigned.plan.measure_shared
     check_metrics(result.metrics, globally=globally, score=run.score, shared=shared)
     entries, before = open_file(path or run.tensor_path(file), "the payload"), run.load_masks(assigned.mask)
-    masks = unpack_mask_update(run.table, entries, {} if comes_whole(assigned.plan) else before)
+    known = {} if comes_whole(assigned.plan) else before
+    masks = unpack_mask_update(run.table, entries, known, run.experiment.mask_coding)
     run.wire.of_result(assigned.plan).check(entries, masks, own=assigned.plan.owns_unkept)
     digest = mask_digest(masks)
     if result.mask_digest != digest:

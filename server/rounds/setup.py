@@ -18,6 +18,7 @@ from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.training.stacked.check import check_stackable
 from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.wire.format import check_model
+from lotteryfl.common.wire.maskcoding import require_coder
 from lotteryfl.common.wire.strategytensor import filled
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
@@ -49,6 +50,7 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     Raises:
         LotteryFLError: experiment and model do not go together, or the folder cannot be used.
     """
+    require_coder(experiment.mask_coding)
     strategy = create_strategy(experiment, task.score)
     with seeded(model_seed(experiment.seed)):
         model = task.model()

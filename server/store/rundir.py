@@ -37,6 +37,7 @@ from lotteryfl.common.tasks import without_places
 from lotteryfl.common.tensors.file import open_file, save
 from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.common.wire.maskcoding import require_coder
 from lotteryfl.common.wire.payload import is_digest, mask_density, mask_digest, mask_tensors, masks_from_entries
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.store.binding import EXPERIMENT_FILE, bind, is_bound, record, write_again
@@ -80,6 +81,7 @@ class RunDirectory(RunRecord):
             opened.enter_context(lock(self.path))
         super()._open(opened, read_only=read_only)
         if not read_only:
+            require_coder(self.experiment.mask_coding)
             self._finish_set_up()
             self._bind()
         self.model_table = TensorTable.from_json(self.database.get("table"))

@@ -18,6 +18,7 @@ from lotteryfl.common.tensors.file import parse
 from lotteryfl.common.tensors.receiver import MemoryReceiver
 from lotteryfl.common.tensors.stream import TensorStream, Trailer
 from lotteryfl.common.tensors.tensorreceiver import TensorReceiver
+from lotteryfl.common.wire import maskcoding
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.framing import deserializer, frames
 from lotteryfl.common.wire.payload import (
@@ -182,6 +183,28 @@ def mask_update_seeds() -> Iterable[bytes]:
 
 def _fewer(old: dict[str, PackedMask]) -> dict[str, PackedMask]:
     return {name: packed & np.uint8(0b1011_0111) for name, packed in old.items()} | ({} if old else _masks(3))
+
+
+# -- a coded mask
+
+
+CODED_NUMEL = 3001
+
+
+def coded_mask(data: bytes) -> None:
+    """What is understood is, to the byte, what the mask is coded as."""
+    packed = maskcoding.decode(np.frombuffer(data, np.uint8), CODED_NUMEL, "mask")
+    coded = maskcoding.encode(packed)
+    assert coded is not None
+    assert coded.tobytes() == data
+
+
+def coded_mask_seeds() -> Iterable[bytes]:
+    for density in (0.1, 0.0, 0.01, 0.9, 1.0):
+        kept = np.random.default_rng(0).random(CODED_NUMEL) < density
+        coded = maskcoding.encode(np.packbits(kept, bitorder="little"))
+        assert coded is not None
+        yield coded.tobytes()
 
 
 # -- values: wire dtype and the masks that the receiver has, and the file

@@ -1,6 +1,7 @@
 """Every reader of bytes that come from somebody else, as a function of bytes: a new one is a line here."""
 
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ from tests.fuzz import experiment as experiments
 from tests.fuzz import payload as payloads
 from tests.fuzz import rundir as runs
 from tests.fuzz.guard import Read
-from tests.fuzz.mutate import Mutate, after, mutate_file, mutate_json
+from tests.fuzz.mutate import Mutate, after, mutate_bytes, mutate_file, mutate_json
 
 CORPUS = Path(__file__).parent / "corpus"
 """A folder of kept inputs for each target."""
@@ -38,3 +39,5 @@ TARGETS = {
     "result": Target(runs.result, runs.result_seeds, runs.mutate_result),
     "run-directory": Target(runs.run_directory, runs.run_directory_seeds, runs.mutate_run_directory),
 }
+if find_spec("constriction"):
+    TARGETS["coded-mask"] = Target(payloads.coded_mask, payloads.coded_mask_seeds, mutate_bytes)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.privatefiles import is_open
+from lotteryfl.common.wire.maskcoding import require_coder
 from lotteryfl.server.results.verify.records import (
     check_clients,
     check_database,
@@ -62,6 +63,7 @@ def verify(path: Path) -> Report:
         report.skipped = [*_RECORDS, *_FILES, "results", "summary"]
     else:
         with RunDirectory(path, read_only=True) as run, run.database.snapshot():
+            require_coder(run.experiment.mask_coding)
             _check_contents(report, run)
             if not report.problems:  # or what is in use could be taken for a leftover
                 known = _KNOWN | {file.name for file in path.glob(_EARLIER_SUMMARY)}

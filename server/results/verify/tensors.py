@@ -165,7 +165,7 @@ def _check_result(run: RunDirectory, result: _Result, is_broken: Callable[[str],
     for name, packed in before.items():
         if name not in masks or not packedmasks.is_subset(masks[name], packed):
             raise PayloadError(f"{quoted(name)}: its mask keeps weights that were pruned before: a mask only shrinks")
-    received = mask_digest(unpack_mask_update(run.table, entries, before))
+    received = mask_digest(unpack_mask_update(run.table, entries, before, run.experiment.mask_coding))
     if received != result.mask:
         raise PayloadError(f"the mask that came with it is {received or 'none'}, expected {result.mask or 'none'}")
 
