@@ -1,4 +1,4 @@
-"""Ditto, both halves (Li et al. 2021, "Ditto: Fair and Robust Federated Learning Through Personalization", Algorithm 1).
+"""Ditto, both halves (Li et al. 2021, "Ditto: Fair and Robust Federated Learning Through Personalization").
 
 Each client trains the shared model as ever, and beside it a model of its own that is pulled towards the shared one:
 by λ / 2 ‖v - w‖², w being what it has downloaded. It is measured by its own.
@@ -30,7 +30,7 @@ class Ditto(Strategy):
         """Train the shared model, and tell the client's half λ."""
         del round_, client
         pull = float(self.experiment.strategy.options.get("pull", 1.0))
-        return pb.Plan(train=self.local_training(), local=self.local_plan(pull=pull))
+        return pb.Plan(train=self.local_training(), local=self.local_plan({"pull": pull}))
 
     def final_plan(self, client: ClientState) -> pb.Plan:
         """Train the client's own model once more."""

@@ -33,7 +33,7 @@ class Scaffold(Strategy):
         """Train, and tell the client's half which share of the clients takes part."""
         del round_, client
         share = self.experiment.clients_per_round / self.experiment.participants
-        return pb.Plan(train=self.local_training(), local=self.local_plan(share=share))
+        return pb.Plan(train=self.local_training(), local=self.local_plan({"share": share}))
 
     def weight(self, result: ClientResult) -> float:
         """Count all clients alike."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from lotteryfl import ClientState, LocalAlgorithm, Strategy
@@ -36,7 +36,7 @@ class SparsyFed(Strategy):
         density = self.experiment.strategy.target_density
         prune = pb.Plan.Prune(rate=1 - density, target_density=density, after_training=True)
         beta = float(self.experiment.strategy.options.get("beta", 1.25))
-        return pb.Plan(train=self.local_training(), prune=prune, local=self.local_plan(beta=beta))
+        return pb.Plan(train=self.local_training(), prune=prune, local=self.local_plan({"beta": beta}))
 
 
 class Powerprop(LocalAlgorithm):
@@ -49,10 +49,11 @@ class Powerprop(LocalAlgorithm):
         self.beta = self.work.options["beta"]
         self._power(1 / self.beta)
 
-    def loss(self, model: nn.Module, batch: Any, loss_of: Callable[[Any, Any], Tensor]) -> Tensor:
+    def loss(self, model: Callable[..., Any], batch: Any, loss_of: Callable[[Any, Any], Tensor]) -> Tensor:
         """Compute with w."""
+        del model
         weights = {name: powered(phi, self.beta) for name, phi in self.work.prunable().items()}
-        return loss_of(lambda *inputs: functional_call(model, weights, inputs), batch)
+        return loss_of(lambda *inputs: functional_call(self.work.model, weights, inputs), batch)
 
     def end(self) -> None:
         """Put the weights back."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lotteryfl.common.training.loop import evaluate, train
     from lotteryfl.common.training.objective import Objective
     from lotteryfl.common.wire.clientresult import ClientResult
+    from lotteryfl.common.wire.strategytensor import StrategyTensor
     from lotteryfl.running.scripts import load_experiment, run, simulate
     from lotteryfl.server.results.view import RunView, open_run
     from lotteryfl.server.strategies.base import ClientState, RoundOutcome, Strategy
@@ -41,6 +42,7 @@ __all__ = [
     "RoundOutcome",
     "RunView",
     "Strategy",
+    "StrategyTensor",
     "Task",
     "apply_masks",
     "copy_model",
@@ -76,6 +78,7 @@ __getattr__, __dir__ = front(
         "RoundOutcome": "server.strategies.base",
         "RunView": "server.results.view",
         "Strategy": "server.strategies.base",
+        "StrategyTensor": "common.wire.strategytensor",
         "Task": "common.tasks.base",
         "apply_masks": "common.pruning.prune",
         "copy_model": "common.pruning.parameters",

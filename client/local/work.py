@@ -91,6 +91,11 @@ class LocalWork:
         items = self._workplace.items.values()
         return {item.name: item.tensor for item in items if isinstance(item.tensor, nn.Parameter)}
 
+    def prunable(self) -> dict[str, nn.Parameter]:
+        """Return those of the parameters that the experiment prunes, by plain name."""
+        names = {spec.name for spec in self._workplace.table if spec.prunable}
+        return {name: parameter for name, parameter in self.named_parameters().items() if name in names}
+
     def copy(self) -> nn.Module:
         """Return a copy of the model as it is; what trains of a model trains of it, whatever the phase."""
         copied = copy_model(self.model)

@@ -11,7 +11,6 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
 from lotteryfl.common.tensors.file import open_file
-from lotteryfl.server.results.verify import verify
 from lotteryfl.server.store.rundir import RunDirectory
 from tests.support.paths import ROOT
 from tests.support.runs import Start, Write, assert_same_bits, read_summary
@@ -52,7 +51,8 @@ def experiment(tmp_path: Path, write: Write) -> Callable[..., Path]:
     (tmp_path / "task.py").write_text(TASK)
 
     def write_(method: str, **changes: Any) -> Path:
-        return write(EXPERIMENT | changes, strategy={"name": f"{method}-example", **changes.get("strategy", {})})
+        strategy = {"name": f"{method}-example", **changes.pop("strategy", {})}
+        return write(EXPERIMENT, strategy=strategy, **changes)
 
     return write_
 
@@ -166,7 +166,8 @@ def test_an_example_over_grpc_does_what_its_paper_says(
             entries = open_file(directory.tensor_path(directory.database.client(k).ticket))
             for name, value in own[k].items():
                 torch.testing.assert_close(entries[f"dense/{OWN[method]}{name}"], value)
-    assert verify(tmp_path / "run").problems == 0
+    verified = start("verify", "run", "--strategy", example(method))
+    assert verified.exit_code() == 0, verified.stdout
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -186,6 +187,6 @@ def test_one_worker_three_and_one_killed_give_the_bits_of_one_process(
     killed.said("round 1")
     killed.send(signal.SIGKILL)
     killed.exit_code()
-    again = start("run", "killed", "--workers", 2, *named)
+    again = start("run", "killed", "--workers", 2, "--task", "task.py", *named)
     assert again.exit_code() == 0, again.stderr
     assert_same_bits(tmp_path / "killed", expected)
