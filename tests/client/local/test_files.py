@@ -50,7 +50,7 @@ def test_a_file_that_is_for_strategies_may_hold_none(tmp_path: Path) -> None:
         ),
         (
             f"{MINE}\n    def before_steps(self, step):\n        pass\n",
-            r"class Mine has a method before_steps\(\), which is no hook: hooks are begin, .*, personalised; a helper's n",
+            r"class Mine has a method before_steps\(\), which is no hook: hooks are begin, .*, personalised; a help",
         ),
         (
             f"{MINE}\n    def loss(self, model, batch):\n        pass\n",
