@@ -1,5 +1,6 @@
 """What a local algorithm does to a training: where its hooks are called, with what, and what they may not do."""
 
+import shutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -283,6 +284,26 @@ def test_pruning_keeps_its_place(after: bool) -> None:
     followed = Followed(Looking, pb.Plan(train=pb.Plan.Train(epochs=1), prune=prune))
     assert Looking.seen == ([0, 0] if after else [2, 2])
     assert len(followed.done.masks) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles by g++")
+def test_compiled_models_have_hooks_and_phases_too() -> None:
+    class Doubling(LocalAlgorithm):
+        name = "doubling"
+        model = ""
+
+        def phases(self) -> Iterable[Phase]:
+            return (Phase(trains=("2.*",)), Phase())
+
+        def loss(self, model: Any, batch: Any, loss_of: Any) -> Tensor:
+            type(self).model = type(model).__name__
+            loss: Tensor = loss_of(lambda inputs: 2 * model(inputs), batch)
+            return loss
+
+    usual, compiled = Followed(Doubling).tensors, Followed(Doubling, compile=True).tensors
+    assert Doubling.model == "OptimizedModule"
+    assert all(torch.allclose(usual[name], compiled[name], atol=1e-6) for name in usual)
 
 
 # ---- what the work gives

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from lotteryfl import LocalAlgorithm, Phase
-from lotteryfl.common.errors import TaskError
+from lotteryfl.common.errors import ClientError, TaskError
+from lotteryfl.common.usercode import belonging_to
 from tests.client.local.locally import Followed
 
 W = "0.weight"
@@ -71,3 +72,10 @@ def test_the_model_that_is_measured_is_one_and_not_the_one_that_went_up(
     assert done.personalised is not None
     with pytest.raises(TaskError, match=re.escape(message)):
         done.personalised()
+
+
+def test_what_others_are_told_where_an_error_may_say_nothing_is_type_and_place() -> None:
+    with pytest.raises(ClientError) as caught, belonging_to(2, "tiny"):
+        Followed(calling("begin", lambda _: int("a patient's name")))
+    assert "a patient's name" in str(caught.value)
+    assert re.fullmatch(r"client 2 of task tiny: ValueError at test_refusals\.py:\d+", caught.value.told)
