@@ -12,7 +12,7 @@ from lotteryfl.common.wire.localcode import version_digest
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.opened import opened_again, opened_new
 from lotteryfl.server.results.verify import verify
-from lotteryfl.server.rounds.codeversion import bind_local, local_version, task_version
+from lotteryfl.server.rounds.codeversion import bind_local, local_code, local_version, task_version
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import STRATEGIES
@@ -127,7 +127,8 @@ def test_plans_are_given_out_with_the_version_that_the_run_has_now(drive: Drive)
         assert bench.take(bench.register("w", f"again {number}")).assignment.plan.local.digest == version_digest(
             version
         )
-        assert coordinator.local == pb.LocalVersion(name="mine", version_json=version.to_json())
+        told = local_code(bench.run, coordinator.strategy)
+        assert told == pb.LocalVersion(name="mine", version_json=version.to_json())
         assert local_version(bench.run) == version
     with pytest.raises(LocalVersionError) as caught:
         bind_local(bench.run, "mine", SourceVersion({"own.py": Digest("1" * 64)}))
@@ -135,7 +136,8 @@ def test_plans_are_given_out_with_the_version_that_the_run_has_now(drive: Drive)
         f"{bench.path}: is the run of another version of local algorithm mine: 'own.py' differs; "
         "--any-local-version goes on with this one"
     )
-    assert drive(name="without").coordinator.local is None
+    without = drive(name="without")
+    assert local_code(without.run, without.coordinator.strategy) is None
 
 
 @pytest.mark.parametrize(
@@ -160,9 +162,7 @@ def test_plans_that_cannot_be_followed_are_refused_in_one_line(
 
 def test_options_are_what_json_has() -> None:
     strategy = Mine(tiny_experiment())
-    with pytest.raises(
-        ExperimentError, match=r"^strategy\.name = 'mine': options of 'mine': .* not JSON serializable$"
-    ):
+    with pytest.raises(ExperimentError, match=r"^strategy\.name = 'mine': options of 'mine': .* not JSON serial"):
         strategy.local_plan({"model": object()})
     with pytest.raises(ExperimentError, match=r"^strategy\.name = 'mine': options of 'mine': Out of range float"):
         strategy.local_plan({"mu": float("nan")})
