@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lotteryfl.client.local.files import LocalCode
-from lotteryfl.client.local.localrun import the_one
 from lotteryfl.client.work.frozen import Frozen
 from lotteryfl.client.work.handover import Outcome, Ready
 from lotteryfl.client.work.keptdata import KeptData
@@ -300,8 +299,7 @@ class AssignmentRunner:
         start = self._start(workplace, assignment)
         with belonging_to(assignment.client, self._task.name):
             downloaded = workplace.evaluate(test)
-            local = the_one(self._local, plan)
-            done = yield from PlanRun(workplace, assignment, data, masks, local, on_step).follow()
+            done = yield from PlanRun(workplace, assignment, data, masks, self._local, on_step).follow()
         tensors = named_tensors(workplace.model)  # as they are now: models put new buffers in the place of others
         self._frozen.require_unchanged(tensors)
         tensors.update(workplace.tensors)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lotteryfl.client.local.files import LocalCode
-from lotteryfl.client.local.localrun import LocalRun
+from lotteryfl.client.local.localrun import LocalRun, the_one
 from lotteryfl.client.work.prune import is_due, mask_change, prune_towards_target
 from lotteryfl.client.work.select import select_own
 from lotteryfl.client.work.workplace import Workplace
@@ -101,7 +101,7 @@ class PlanRun:
             assignment: plan and seed.
             data: the client's.
             masks: packed, by plain name; in force at the workplace, but where a client owns what they do not keep.
-            local: the local algorithm that the plan names; None: it names none.
+            local: the local algorithm that the plan may name; None: there is none.
             on_step: called after every step that this algorithm takes by itself.
         """
         self._workplace = workplace
@@ -117,8 +117,8 @@ class PlanRun:
         lr = assignment.plan.train.lr
         self._training = training.model_copy(update={"lr": lr}) if lr else training
         self._local: LocalRun | None = None
-        if local is not None:
-            self._local = LocalRun(local, workplace, assignment, data, self._masks_now, self._training, on_step)
+        if (code := the_one(local, assignment.plan)) is not None:
+            self._local = LocalRun(code, workplace, assignment, data, self._masks_now, self._training, on_step)
 
     def follow(self) -> Following:
         """Do what the plan says, but for the training itself."""

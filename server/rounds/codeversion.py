@@ -92,13 +92,24 @@ def check_local(plan: pb.Plan, strategy: Strategy) -> None:
         raise ExperimentError(f"{who}: a plan with local algorithm {strategy.local!r} {reason}: expected one of them")
 
 
-def as_told(plan: pb.Plan, version: SourceVersion) -> pb.Plan:
-    """Return a plan as it is told to a worker: with the digest of the version of its local algorithm, if it has one."""
+def local_code(run: RunRecord, strategy: Strategy) -> pb.LocalVersion | None:
+    """Return which local algorithm a run's plans name, and its version; None: they name none.
+
+    Raises:
+        LotteryFLError: the record is damaged.
+    """
+    if not strategy.local:
+        return None
+    return pb.LocalVersion(name=strategy.local, version_json=local_version(run).to_json())
+
+
+def as_told(plan: pb.Plan, run: RunRecord) -> pb.Plan:
+    """Return a plan as it is told to a worker: with the digest of its local algorithm, as the run has it."""
     if not plan.HasField("local"):
         return plan
     told = pb.Plan()
     told.CopyFrom(plan)
-    told.local.digest = version_digest(version)
+    told.local.digest = version_digest(local_version(run))
     return told
 
 

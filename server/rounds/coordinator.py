@@ -20,7 +20,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.promise import check_privacy
 from lotteryfl.server.rounds.attendance import Attendance
 from lotteryfl.server.rounds.broadcast import Broadcasts
-from lotteryfl.server.rounds.codeversion import as_told, local_version
+from lotteryfl.server.rounds.codeversion import as_told
 from lotteryfl.server.rounds.conclusion import ClosedRound, Conclusion
 from lotteryfl.server.rounds.leases import LeaseTable
 from lotteryfl.server.rounds.ledger import Ledger
@@ -61,20 +61,12 @@ class Coordinator:
         self.strategy = create_strategy(run.experiment, run.score)
         check_privacy(self.strategy, run.table.model)
         check_same_tensors(self.strategy, run.model_table)
-        self._local_version = local_version(run)
         self._workers = WorkerRegistry(holds=run.experiment.round.leases * max(1, run.experiment.engine.stacked))
         self._ledger = Ledger(run, self.strategy, clock, self._workers)
         self._closed: Decision | None = None
         self._attendance = Attendance(self._workers, clock, lease_seconds=run.experiment.round.lease)
         self._homes: dict[int, WorkerId] = {}  # by client, the worker that served it last: it has mask and data at hand
         self._broadcasts = Broadcasts(run, allowed=broadcasts)
-
-    @property
-    def local(self) -> pb.LocalVersion | None:
-        """Which local algorithm plans name, and its version; None: they name none."""
-        if not self.strategy.local:
-            return None
-        return pb.LocalVersion(name=self.strategy.local, version_json=self._local_version.to_json())
 
     # -- rounds
 
@@ -230,7 +222,7 @@ class Coordinator:
             round=row.round,
             client=row.client,
             seed=derive_seed(self.experiment.seed, "training", row.round, row.client),
-            plan=as_told(row.plan, self._local_version),
+            plan=as_told(row.plan, self._run),
             mask_digest=row.mask,
             base_digest=base,
             stack=self._place(granted, has),

@@ -18,7 +18,7 @@ from lotteryfl.common.text import brief, printable, quoted
 from lotteryfl.common.wire.framing import Part, Payload
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
-from lotteryfl.server.rounds.codeversion import task_version
+from lotteryfl.server.rounds.codeversion import local_code, task_version
 from lotteryfl.server.rounds.machine import machine_of
 from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.rounds.workers import AsideError, ReplacedError, UnknownWorkerError
@@ -106,7 +106,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             task_version_json=await self._call(lambda: task_version(self._run).to_json()),
             knows_frozen=self._run.knows_frozen,
             leases=self._run.experiment.round.leases,
-            local=self._coordinator.local,
+            local=await self._call(lambda: local_code(self._run, self._coordinator.strategy)),
         )
 
     async def FetchAssignment(

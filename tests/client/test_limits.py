@@ -170,6 +170,8 @@ def test_an_assignment_within_the_bounds_is_taken_on() -> None:
         ("plan.free_mask.density", 1.5, r"plan\.free_mask\.density = 1\.5: expected a share"),
         ("plan.select.limit", float("nan"), r"plan\.select\.limit = nan: expected a share"),
         ("plan.train.proximal", float("inf"), r"plan\.train\.proximal = inf: expected a finite number"),
+        ("plan.train.lr", float("nan"), r"plan\.train\.lr = nan: expected a finite number above 0, or none"),
+        ("plan.train.lr", -0.1, r"plan\.train\.lr = -0\.1: expected a finite number above 0"),
         ("plan.prune.score_threshold", float("nan"), r"plan\.prune\.score_threshold = nan: expected a finite number"),
         ("client", 4, "client = 4: expected one of this worker's"),
         ("mask_digest", "../mask", "mask_digest = '../mask': expected 64 hexadecimal digits, or none"),

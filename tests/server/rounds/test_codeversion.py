@@ -1,16 +1,25 @@
-"""A run and the version of its task: on record from the beginning, and nobody goes on with another one unnoticed."""
+"""A run and the versions of its own code, task and local algorithm: on record, and none is changed unnoticed."""
 
 from pathlib import Path
 
 import pytest
 
-from lotteryfl.common.errors import LotteryFLError, TaskVersionError
+from lotteryfl.common.errors import ExperimentError, LocalVersionError, LotteryFLError, TaskVersionError
 from lotteryfl.common.experiment.experiment import validate
+from lotteryfl.common.names import Digest
+from lotteryfl.common.sourceversion import SourceVersion
+from lotteryfl.common.wire.localcode import version_digest
+from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.opened import opened_again, opened_new
 from lotteryfl.server.results.verify import verify
-from lotteryfl.server.rounds.codeversion import task_version
+from lotteryfl.server.rounds.codeversion import bind_local, local_code, local_version, task_version
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.strategies import STRATEGIES
+from lotteryfl.server.strategies.base import ClientState, Strategy
+from lotteryfl.server.strategies.fedavg import FedAvg
+from tests.conftest import Drive
+from tests.support.bench import tiny_experiment
 
 TASK = """
 from torch import nn
@@ -80,3 +89,80 @@ def test_built_in_tasks_have_none(tmp_path: Path) -> None:
     with create_run(tmp_path / "run", validate({}, "test"), ()) as run:
         assert not task_version(run)
         assert run.database.get("task_versions") == ""
+
+
+class Mine(FedAvg):
+    name = "mine"
+    local = "mine"
+    named = "mine"
+
+    def plan(self, round_: int, client: ClientState) -> pb.Plan:
+        plan = pb.Plan(train=self.local_training(), local=self.local_plan({"mu": 0.5}))
+        plan.local.name = self.named
+        return plan
+
+
+class Another(Mine):
+    name = "another"
+    named = "nobody's"
+
+
+class Measuring(Mine):
+    name = "measuring"
+
+    def plan(self, round_: int, client: ClientState) -> pb.Plan:
+        return pb.Plan(measure_saliency=True, local=self.local_plan())
+
+
+@pytest.mark.usefixtures("own_strategies")
+def test_plans_are_given_out_with_the_version_that_the_run_has_now(drive: Drive) -> None:
+    STRATEGIES["mine"] = Mine
+    bench = drive(tiny_experiment(strategy={"name": "mine"}))
+    plan = bench.take(bench.register()).assignment.plan
+    assert (plan.local.name, plan.local.digest, plan.local.options_json) == ("mine", "", '{"mu": 0.5}')
+    for number in (1, 2):
+        version = SourceVersion({"own.py": Digest(str(number) * 64)})
+        bind_local(bench.run, "mine", version, any_version=number == 2)
+        coordinator = bench.restart().coordinator
+        assert bench.take(bench.register("w", f"again {number}")).assignment.plan.local.digest == version_digest(
+            version
+        )
+        told = local_code(bench.run, coordinator.strategy)
+        assert told == pb.LocalVersion(name="mine", version_json=version.to_json())
+        assert local_version(bench.run) == version
+    with pytest.raises(LocalVersionError) as caught:
+        bind_local(bench.run, "mine", SourceVersion({"own.py": Digest("1" * 64)}))
+    assert str(caught.value) == (
+        f"{bench.path}: is the run of another version of local algorithm mine: 'own.py' differs; "
+        "--any-local-version goes on with this one"
+    )
+    without = drive(name="without")
+    assert local_code(without.run, without.coordinator.strategy) is None
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        (Another, "a plan names local algorithm \"nobody's\": expected that of its class, local = 'mine'"),
+        (
+            Measuring,
+            "a plan with local algorithm 'mine' measures saliencies in place of training: expected one of them",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("own_strategies")
+def test_plans_that_cannot_be_followed_are_refused_in_one_line(
+    drive: Drive, strategy: type[Strategy], message: str
+) -> None:
+    STRATEGIES[strategy.name] = strategy
+    with pytest.raises(ExperimentError) as caught:
+        drive(tiny_experiment(strategy={"name": strategy.name}))
+    assert str(caught.value).startswith(f"strategy.name = {strategy.name!r}: {message}")
+
+
+def test_options_are_what_json_has() -> None:
+    strategy = Mine(tiny_experiment())
+    with pytest.raises(ExperimentError, match=r"^strategy\.name = 'mine': options of 'mine': .* not JSON serial"):
+        strategy.local_plan({"model": object()})
+    with pytest.raises(ExperimentError, match=r"^strategy\.name = 'mine': options of 'mine': Out of range float"):
+        strategy.local_plan({"mu": float("nan")})
