@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lotteryfl.common.errors import ExperimentError, LotteryFLError
 from lotteryfl.common.names import Digest
@@ -29,7 +29,7 @@ from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.feddst import FedDST
 from lotteryfl.server.strategies.standalone import Standalone
-from tests.support.bench import Answer, Bench, TinyTask, create, simulated, tiny_experiment
+from tests.support.bench import Answer, Bench, TinyTask, create, simulated, tiny_experiment, tiny_mlp
 from tests.support.damage import flip, problems, rewritten
 from tests.support.strategytensors import Holding, holding
 
@@ -434,3 +434,28 @@ def test_models_that_go_out_are_the_tasks_own(tmp_path: Path) -> None:
         assert set(view.global_model()) == set(view.ticket(1)) == names
         assert digest(view.strategy_tensors(1)) == digest(own)
         assert view.strategy_tensors()["count"].item() == 13.5
+
+
+def bias_frozen() -> nn.Module:
+    model = tiny_mlp()
+    model.get_parameter("2.bias").requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"wire_dtype": "int8", "aggregation": {"rule": "trimmed_mean"}},
+        {"strategy": {"name": "holding", "personal": ["0.*"]}, "server": {"optimizer": "adam"}},
+    ],
+    ids=str,
+)
+def test_they_go_with_all_else_that_an_experiment_says(changes: dict[str, Any], tmp_path: Path) -> None:
+    """And with what is frozen of the model, which nothing of theirs is like."""
+    with simulated(tmp_path / "run", holding(**changes), TinyTask(bias_frozen)) as run:
+        assert {row.state for round_ in (1, 2, 3) for row in run.database.assignments(round_)} == {"done"}
+        model = open_file(run.model_path(2))
+        assert set(parse(bytearray().join(model_stream(run, 2)), "model")) == {"0.bias", W, "2.bias", "2.weight"}
+    assert {name for name in model if name.startswith("control")} == {f"control:{n}" for n in ("0.bias", W, "2.weight")}
+    assert model["count"].item() == 13.5
+    assert problems(tmp_path / "run") == []
