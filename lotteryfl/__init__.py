@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lotteryfl.common.training import objectives
     from lotteryfl.common.training.loop import evaluate, train
     from lotteryfl.common.training.objective import Objective
+    from lotteryfl.common.wire.strategytensor import StrategyTensor
     from lotteryfl.running.scripts import load_experiment, run, simulate
     from lotteryfl.server.results.view import RunView, open_run
     from lotteryfl.server.strategies.base import ClientState, Strategy
@@ -35,6 +36,7 @@ __all__ = [
     "Objective",
     "RunView",
     "Strategy",
+    "StrategyTensor",
     "Task",
     "apply_masks",
     "copy_model",
@@ -66,6 +68,7 @@ __getattr__, __dir__ = front(
         "Objective": "common.training.objective",
         "RunView": "server.results.view",
         "Strategy": "server.strategies.base",
+        "StrategyTensor": "common.wire.strategytensor",
         "Task": "common.tasks.base",
         "apply_masks": "common.pruning.prune",
         "copy_model": "common.pruning.parameters",
