@@ -3,15 +3,17 @@
 import json
 import re
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 from click.testing import CliRunner
 
-from lotteryfl.client.limits import Limits, RefusedError
+from lotteryfl.client.limits import Limits, RefusedError, check_sends
 from lotteryfl.commands.work import work
 from lotteryfl.common.errors import ExperimentError, PayloadError
 from lotteryfl.common.memory.bounds import Bound, host_bound
 from lotteryfl.common.memory.need import worker_need
+from lotteryfl.common.wire.strategytensor import StrategyTensor, with_tensors
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from tests.support.bench import tiny_experiment, tiny_mlp
@@ -208,3 +210,23 @@ def test_the_options_say_their_defaults() -> None:
     assert "--max-memory GIB Refuse models that take more. [default: half of the machine's" in text
     assert Limits() == Limits(1000, host_bound().halved())
     assert host_bound().halved().nbytes > 2**20
+
+
+@pytest.mark.parametrize("role", ["shared", "own", "up"])
+def test_tensors_of_a_strategy_are_within_the_operators_bound(role: Literal["shared", "own", "up"]) -> None:
+    table = with_tensors(TABLE, (StrategyTensor("huge", role, (1 << 28,)),))
+    limits = Limits(max_memory=Bound(1 << 30, "of a test"))
+    assert limits.check_registration(registration())
+    with pytest.raises(RefusedError, match=r"the coordinator's model takes [24]\.\d GB, .* strategy's tensors 1\.1 GB"):
+        limits.check_registration(registration(table_json=table.to_json()))
+
+
+def test_what_is_to_be_sent_has_to_be_there() -> None:
+    declared = (StrategyTensor("scores", "up", like="prunable"), StrategyTensor("control", "shared"))
+    table = with_tensors(TABLE, declared)
+    check_sends(pb.Plan(sends=["scores", "scores:0.weight", "sc*"]), table)
+    for name in ("control", "scores:1.weight", "0.weight", ""):
+        with pytest.raises(
+            RefusedError, match=f"plan.sends = '{name}': expected a name among the tensors of its table"
+        ):
+            check_sends(pb.Plan(sends=["scores", name]), table)

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lotteryfl.common.memory.bounds import Bound
 from lotteryfl.common.memory.need import Activations, WorkerNeed, worker_need
 from lotteryfl.common.models.mlp import mlp
 from lotteryfl.common.tasks.partition import Partition
+from lotteryfl.common.wire.strategytensor import StrategyTensor, with_tensors
 from lotteryfl.common.wire.table import TensorTable
 from tests.support.bench import tiny_experiment
 
@@ -91,3 +93,15 @@ def test_who_holds_what_is_kept_in_so_many_bytes_a_draw(dealt: dict[str, Any]) -
     finally:
         tracemalloc.stop()
     assert kept <= counted + 100_000  # for the pools themselves
+
+
+def test_a_strategys_own_tensors_count_where_they_lie_and_where_they_travel() -> None:
+    """Of a table without any nothing is another; what only comes up is in no model."""
+    declared = (StrategyTensor("lasting", "shared", (1000,)), StrategyTensor("seen", "up", (10**6,), dtype=torch.bool))
+    with_some = with_tensors(TABLE, declared)
+    plain, more = (worker_need(table, tiny_experiment()).host.parts for table in (TABLE, with_some))
+    assert "strategy's tensors" not in plain
+    assert more["strategy's tensors"] == 4000 + 10**6
+    for part, size in {"θ_0": 4000, "round's model": 4000, "pristine copy": 0, "model": 0, "masks": 0}.items():
+        assert more[part] == plain[part] + size, part
+    assert worker_need(with_some, tiny_experiment()).next_host.parts["next strategy's tensors"] == 4000 + 10**6
