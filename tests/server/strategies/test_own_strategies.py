@@ -44,7 +44,7 @@ def write(folder: Path, text: str, name: str = "my-own.py") -> str:
 
 @pytest.fixture
 def documented(tmp_path: Path) -> str:
-    (block,) = re.findall(r"^```python\n(.*?)^```$", DOCUMENTATION.read_text(encoding="utf-8"), re.M | re.S)
+    (block,) = re.findall(r"^```python\n(# one_shot.*?)^```$", DOCUMENTATION.read_text(encoding="utf-8"), re.M | re.S)
     return write(tmp_path, block, "one_shot.py")
 
 
