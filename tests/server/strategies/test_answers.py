@@ -100,6 +100,21 @@ def test_a_plan_that_nobody_could_follow_is_refused(plan: Any, said: str, tmp_pa
     assert opened(tmp_path / "run") == f"strategy.name = 'answering': plan for client 2 in round 1 {said}"
 
 
+def test_a_plan_is_each_rounds_and_each_clients_own(tmp_path: Path) -> None:
+    class Cooling(FedAvg):
+        name = "answering"
+
+        def plan(self, round_: int, client: ClientState) -> pb.Plan:
+            return pb.Plan(train=pb.Plan.Train(lr=0.5 / round_, steps=1 + client.client))
+
+    STRATEGIES["answering"] = Cooling
+    with simulated(tmp_path / "run", tiny_experiment(strategy={"name": "answering"})) as run:
+        for round_ in (1, 2):
+            rows = run.database.assignments(round_)
+            expected = [(0.5 / round_, 1 + row.client, 0) for row in rows]
+            assert [(row.plan.train.lr, row.plan.train.steps, row.plan.train.epochs) for row in rows] == expected
+
+
 def test_a_final_plan_is_checked_too(tmp_path: Path) -> None:
     answering(final_plan=None)
     with pytest.raises(ExperimentError, match="final_plan for client 0 in round 3 returned None, expected a Plan"):
