@@ -53,6 +53,10 @@ def check_hooks(strategy: Strategy) -> None:
     for hook in ("weight", "after_round"):
         if has_own(strategy, hook) and not strategy.aggregates:
             raise _refused(strategy, f"has {hook} and aggregates = False, with which it is never asked")
+    if has_own(strategy, "sample_attending") and not strategy.attends:
+        raise _refused(strategy, "has sample_attending, which only a class that says attends = True is asked")
+    if has_own(strategy, "sample") and strategy.attends and not has_own(strategy, "sample_attending"):
+        raise _refused(strategy, "has sample and attends = True, with which sample_attending is asked in its place")
     if not has_own(strategy, "weight"):
         return
     if settings.rule != "mean":

@@ -33,8 +33,8 @@ class Mine(FedAvg):
 
 def answering(**hooks: Any) -> None:
     """Let `strategy.name = "answering"` be a strategy that gives these answers, whatever it is asked."""
-    methods = {name: lambda *_, answer=answer: answer for name, answer in hooks.items() if name != "aggregates"}
-    attributes = {name: hooks[name] for name in hooks if name == "aggregates"}
+    attributes: dict[str, Any] = {name: hooks.pop(name) for name in ("aggregates", "attends") if name in hooks}
+    methods = {name: lambda *_, answer=answer: answer for name, answer in hooks.items()}
     STRATEGIES["answering"] = type("Answering", (FedAvg,), {"name": "answering", **methods, **attributes})
 
 
@@ -169,6 +169,8 @@ def test_a_weight_that_is_none_is_refused(weight: Any, said: str, tmp_path: Path
         ),
         ({}, {"weight": 1, "aggregates": False}, "has weight and aggregates = False, with which it is never asked"),
         ({}, {"after_round": {}, "aggregates": False}, "has after_round and aggregates = False"),
+        ({}, {"sample_attending": [0]}, "has sample_attending, which only a class that says attends = True is asked"),
+        ({}, {"sample": [0], "attends": True}, "has sample and attends = True, with which sample_attending is asked"),
     ],
 )
 def test_a_hook_that_its_experiment_never_asks_is_refused(
