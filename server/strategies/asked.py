@@ -53,6 +53,10 @@ def check_hooks(strategy: Strategy) -> None:
     for hook in ("weight", "after_round"):
         if has_own(strategy, hook) and not strategy.aggregates:
             raise _refused(strategy, f"has {hook} and aggregates = False, with which it is never asked")
+    if has_own(strategy, "sample_attending") and not strategy.attends:
+        raise _refused(strategy, "has sample_attending, which only a class that says attends = True is asked")
+    if has_own(strategy, "sample") and strategy.attends and not has_own(strategy, "sample_attending"):
+        raise _refused(strategy, "has sample and attends = True, with which sample_attending is asked in its place")
     if not has_own(strategy, "weight"):
         return
     if settings.rule != "mean":
@@ -122,20 +126,26 @@ def planned(strategy: Strategy, round_: int, client: ClientState, *, is_final: b
         ExperimentError: it is no plan, or one that nobody could follow.
     """
     plan = strategy.final_plan(client) if is_final else strategy.plan(round_, client)
-    what = f"{'final_plan' if is_final else 'plan'} for client {client.client} in round {round_}"
-    if not isinstance(plan, pb.Plan):
-        raise _refused(strategy, f"{what} returned {quoted(plan)}, expected a Plan")
-    if plan == pb.Plan():
-        raise _refused(strategy, f"{what} is empty: there is nothing to do")
-    train = plan.train
-    works_otherwise = plan.measure_saliency or plan.HasField("local")
-    if not (train.epochs or train.steps or works_otherwise):
-        raise _refused(strategy, f"{what} has train.epochs = 0 and train.steps = 0, expected at least 1 of either")
-    for name in ("lr", "proximal"):  # NaN is refused too
-        if not 0 <= (value := getattr(train, name)) < math.inf:
-            least = "above 0, or none for the experiment's" if name == "lr" else "not below 0"
-            raise _refused(strategy, f"{what} has train.{name} = {value}, expected a finite number {least}")
+    if refusal := _refusal_of(plan):
+        hook = "final_plan" if is_final else "plan"
+        raise _refused(strategy, f"{hook} for client {client.client} in round {round_} {refusal}")
     return plan
+
+
+def _refusal_of(plan: pb.Plan) -> str:
+    """Say why nobody could follow a plan; '': somebody can."""
+    if not isinstance(plan, pb.Plan):
+        return f"returned {quoted(plan)}, expected a Plan"
+    if not plan.ByteSize():
+        return "is empty: there is nothing to do"
+    train = plan.train
+    if not (train.epochs or train.steps or plan.measure_saliency or plan.HasField("local")):
+        return "has train.epochs = 0 and train.steps = 0, expected at least 1 of either"
+    if not 0 <= train.lr < math.inf:  # NaN is refused too
+        return f"has train.lr = {train.lr}, expected a finite number above 0, or none for the experiment's"
+    if not 0 <= train.proximal < math.inf:
+        return f"has train.proximal = {train.proximal}, expected a finite number not below 0"
+    return ""
 
 
 def weights(strategy: Strategy, results: Iterable[ClientResult]) -> list[float]:
@@ -180,13 +190,13 @@ def after_round(strategy: Strategy, outcome: RoundOutcome) -> dict[str, Tensor]:
             raise _refused(
                 strategy, f"{what} returned {quoted(name)}, expected names of tensors that were put together"
             )
-        spec, expected = outcome.table[name], outcome.aggregated[name].dtype
+        spec = outcome.table[name]
         if not isinstance(value, Tensor):
             raise _refused(strategy, f"{what}: {name}: {quoted(value)}, expected a tensor")
         if tuple(value.shape) != spec.shape:
             raise _refused(strategy, f"{what}: {name}: shape {list(value.shape)}, expected {list(spec.shape)}")
-        if value.dtype != expected:
-            raise _refused(strategy, f"{what}: {name}: {value.dtype}, expected {expected}")
+        if value.dtype != spec.dtype:
+            raise _refused(strategy, f"{what}: {name}: {value.dtype}, expected {spec.dtype}")
         if not all_finite([value]):
             raise _refused(strategy, f"{what}: {name}: has values that are not finite")
         values[name] = value.detach().cpu().contiguous()

@@ -186,6 +186,7 @@ def test_strategies_that_go_by_attendance_are_compared_with_their_like_alone(tmp
     ("record", "problem"),
     [
         ("0-2,x", r"round 1, held: '0-2,x': expected numbers and ranges, as in 0-9 or 0,3,7-9"),
+        ("0-9999999", r"round 1, held: '0-9999999', expected clients below 6"),
         ("3-5", r"round 1: client \d takes part, expected some of those who were there: 3-5"),
     ],
 )

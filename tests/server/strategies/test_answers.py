@@ -33,8 +33,8 @@ class Mine(FedAvg):
 
 def answering(**hooks: Any) -> None:
     """Let `strategy.name = "answering"` be a strategy that gives these answers, whatever it is asked."""
-    methods = {name: lambda *_, answer=answer: answer for name, answer in hooks.items() if name != "aggregates"}
-    attributes = {name: hooks[name] for name in hooks if name == "aggregates"}
+    attributes: dict[str, Any] = {name: hooks.pop(name) for name in ("aggregates", "attends") if name in hooks}
+    methods = {name: lambda *_, answer=answer: answer for name, answer in hooks.items()}
     STRATEGIES["answering"] = type("Answering", (FedAvg,), {"name": "answering", **methods, **attributes})
 
 
@@ -100,6 +100,21 @@ def test_a_plan_that_nobody_could_follow_is_refused(plan: Any, said: str, tmp_pa
     assert opened(tmp_path / "run") == f"strategy.name = 'answering': plan for client 2 in round 1 {said}"
 
 
+def test_a_plan_is_each_rounds_and_each_clients_own(tmp_path: Path) -> None:
+    class Cooling(FedAvg):
+        name = "answering"
+
+        def plan(self, round_: int, client: ClientState) -> pb.Plan:
+            return pb.Plan(train=pb.Plan.Train(lr=0.5 / round_, steps=1 + client.client))
+
+    STRATEGIES["answering"] = Cooling
+    with simulated(tmp_path / "run", tiny_experiment(strategy={"name": "answering"})) as run:
+        for round_ in (1, 2):
+            rows = run.database.assignments(round_)
+            expected = [(0.5 / round_, 1 + row.client, 0) for row in rows]
+            assert [(row.plan.train.lr, row.plan.train.steps, row.plan.train.epochs) for row in rows] == expected
+
+
 def test_a_final_plan_is_checked_too(tmp_path: Path) -> None:
     answering(final_plan=None)
     with pytest.raises(ExperimentError, match="final_plan for client 0 in round 3 returned None, expected a Plan"):
@@ -154,6 +169,8 @@ def test_a_weight_that_is_none_is_refused(weight: Any, said: str, tmp_path: Path
         ),
         ({}, {"weight": 1, "aggregates": False}, "has weight and aggregates = False, with which it is never asked"),
         ({}, {"after_round": {}, "aggregates": False}, "has after_round and aggregates = False"),
+        ({}, {"sample_attending": [0]}, "has sample_attending, which only a class that says attends = True is asked"),
+        ({}, {"sample": [0], "attends": True}, "has sample and attends = True, with which sample_attending is asked"),
     ],
 )
 def test_a_hook_that_its_experiment_never_asks_is_refused(

@@ -140,10 +140,11 @@ def test_each_look_up_goes_by_an_index(tmp_path: Path) -> None:
     database.select("SELECT 1").connection.set_trace_callback(asked.append)
     last = history.last_result(database, 1, hides_loss=False)
     assert (history.rounds_of(database, 1), history.last_worker(database, 1)) == ([1, 2], "w")
+    assert len(history.results_of_round(database, 2, hides_loss=False)) == 3
     database.select("SELECT 1").connection.set_trace_callback(None)
     assert isinstance(last, ClientResult)
     queries = [query for query in asked if query != "SELECT 1"]
-    assert len(queries) == 3
+    assert len(queries) == 4
     for query in queries:
         for *_, step in database.select(f"EXPLAIN QUERY PLAN {query}"):
             assert not re.search("SCAN|TEMP B-TREE", step), (query, step)

@@ -2,7 +2,9 @@
 
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +20,12 @@ from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import STRATEGIES, add_strategies, create_strategy
-from tests.support.bench import TinyTask, create, simulated, tiny_experiment
+from tests.support.bench import Bench, TinyTask, create, simulated, tiny_experiment
 from tests.support.damage import problems
 from tests.support.paths import ROOT
+from tests.support.playing import W, accuracies, model, play, play_claiming, ticket
+
+Drive = Callable[..., Bench]
 
 DOCUMENTATION = ROOT / "docs" / "strategies.md"
 
@@ -175,3 +180,29 @@ def test_what_a_strategy_draws_unasked_is_part_of_the_same_bits(tmp_path: Path) 
             bits.append((run.database.get("model_sha256"), run.tickets_sha256(), run.shared_mask))
         assert random.getstate() == before
     assert bits[0] == bits[1]
+
+
+def test_q_fedavg_weighs_by_examples_and_the_loss_on_validation_data_to_the_power_of_q(drive: Drive) -> None:
+    add_strategies(str(ROOT / "examples" / "q_fedavg.py"))
+    everybody: dict[str, Any] = {"clients": 4, "clients_per_round": 4}
+    bench = play(drive(tiny_experiment(strategy={"name": "q-fedavg", "options": {"q": 5}}, **everybody)))
+    query = "SELECT loss FROM metrics WHERE (round, phase) = (1, 'validation') ORDER BY client"
+    losses = np.array([loss for (loss,) in bench.run.database.select(query)])
+    sent = np.stack([ticket(bench, client)[W].numpy().astype(np.float64) for client in range(4)])
+    examples = np.arange(8, 12)
+    expected = np.average(sent, axis=0, weights=examples * losses**5)
+    np.testing.assert_allclose(model(bench)[W].numpy(), expected, rtol=1e-6)
+    assert not np.allclose(expected, np.average(sent, axis=0, weights=examples), rtol=1e-3)
+    assert {row.density for row in bench.run.database.clients()} == {1.0}
+
+
+def test_the_accurate_prune_more_where_the_plan_goes_by_their_accuracy(drive: Drive) -> None:
+    add_strategies(str(ROOT / "examples" / "prune_accurate.py"))
+    settings = {"name": "prune-the-accurate", "prune_rate": 0.2, "target_density": 0.1}
+    bench = drive(tiny_experiment(strategy=settings, clients=3, clients_per_round=3, rounds=3))
+    play_claiming(bench, accuracies(0.25, 0.5, 1.0))
+    rows = bench.run.database.assignments(2)
+    assert [row.plan.prune.rate for row in rows] == [2 * 0.25 * 0.2, 2 * 0.5 * 0.2, 2 * 1.0 * 0.2]
+    play(bench)
+    first, second, third = (row.density for row in bench.run.database.clients())
+    assert first > second > third
