@@ -9,6 +9,7 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import require_accountant
 from lotteryfl.server.strategies.base import ClientState, Strategy
+from lotteryfl.server.strategies.firstmasks import first_masks
 
 _SUITED = "fedavg, fedavg-finetune, fedprox, or feddst with strategy.readjust_rate = 0"
 
@@ -46,6 +47,11 @@ def _check_noise(strategy: Strategy, table: TensorTable) -> None:
         raise ExperimentError(
             f"privacy.noise = {noise!r}: with strategy.name = {name!r} a client's mask comes from its data, and tells "
             f"of them however noisy the weights are; expected {_SUITED}"
+        )
+    if any(first_masks(strategy, table)):
+        raise ExperimentError(
+            f"privacy.noise = {noise!r}: with strategy.name = {name!r} clients have masks of their own, and noise is "
+            f"for all of them on the same elements; expected {_SUITED}"
         )
     if personal := sorted(strategy.personal(table)):
         raise ExperimentError(

@@ -44,7 +44,7 @@ def masks_of_width(table: TensorTable, width: float) -> dict[str, PackedMask]:
         elif module_of(spec.name) == module_of(layers[-1].name):
             mask[...] = True
         else:
-            mask[: _kept(spec, spec.numel, before, width)] = True
+            mask.view(-1)[: _kept(spec, spec.numel, before, width)] = True
         masks[spec.name] = packedmasks.pack(mask)
     return masks
 
