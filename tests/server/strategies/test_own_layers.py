@@ -17,7 +17,7 @@ from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.layers import output_layer
 from lotteryfl.server.strategies.widths import masks_of_width
 from tests.support import normed_task
-from tests.support.bench import Bench, Tied, TinyTask, simulated, tiny_experiment
+from tests.support.bench import Bench, Tied, TinyTask, create, simulated, tiny_experiment
 from tests.support.damage import edit, problems
 from tests.support.playing import model, play, settings, ticket
 
@@ -147,6 +147,12 @@ def test_a_model_under_a_widths_masks_computes_what_a_narrow_one_does(width: flo
 def test_what_no_layer_before_it_feeds_is_refused(net: nn.Module, message: str) -> None:
     with pytest.raises(ExperimentError, match=message):
         masks_of_width(TensorTable.of(net), 0.5)
+
+
+def test_such_a_run_is_not_set_up(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"strategy.name = 'heterofl': '1.weight' of shape"):
+        create(tmp_path / "run", experiment(), TinyTask(lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(16, 3))))
+    assert not (tmp_path / "run").exists()
 
 
 def test_depthwise_convolutions_are_cut_by_their_rows_and_what_all_units_share_stays() -> None:
