@@ -27,9 +27,13 @@ def masks_of_width(table: TensorTable, width: float) -> dict[str, PackedMask]:
         width: in (0, 1].
 
     Raises:
-        ExperimentError: there is no such layer.
+        ExperimentError: there is no such layer, or none at all.
     """
     layers = [spec for spec in table.in_model if spec.prunable and is_matrix(spec)]
+    if not layers:
+        raise ExperimentError(
+            "strategy.name = 'heterofl': the model has no layer that can be pruned, expected one at least"
+        )
     masks: dict[str, PackedMask] = {}
     before: list[TensorSpec] = []
     for spec in table.in_model:

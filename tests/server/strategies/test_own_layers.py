@@ -142,11 +142,12 @@ def test_a_model_under_a_widths_masks_computes_what_a_narrow_one_does(width: flo
             nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1, groups=4), nn.Conv2d(8, 2, 1)),
             r"'1.weight' of shape \[8, 2, 1, 1\]: expected 2 to be the units",
         ),
+        (nn.LayerNorm(3), "the model has no layer that can be pruned"),
     ],
 )
 def test_what_no_layer_before_it_feeds_is_refused(net: nn.Module, message: str) -> None:
     with pytest.raises(ExperimentError, match=message):
-        masks_of_width(TensorTable.of(net), 0.5)
+        masks_of_width(TensorTable.of(net, "every-weight"), 0.5)
 
 
 def test_such_a_run_is_not_set_up(tmp_path: Path) -> None:
