@@ -110,7 +110,8 @@ class StrategySettings(Section):
     finetune_epochs: int = Field(0, ge=0)
     """Local epochs of the last round, in which every client personalises; 0: as in every round."""
     personal: tuple[str, ...] = ()
-    """Names of tensors that are each client's own, as shell patterns; needed by lg-fedavg, allowed in all."""
+    """Names of tensors that are each client's own, as shell patterns; needed by lg-fedavg and one-ticket, allowed in
+    all."""
     proximal: float = Field(0.01, gt=0)
     """μ (fedprox)."""
     threshold_decay: PositiveShare = 0.9

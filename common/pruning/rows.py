@@ -32,7 +32,8 @@ def prune_rows(model: nn.Module, share: float, *, prunable: Prunable = "matrices
         raise ValueError(f"share={share}: expected 0 to 1")
     with where_made(model):
         for item in prunable_tensors(model, prunable)[:-1]:
-            _prune_rows_of(item, share)
+            if item.tensor.dim():
+                _prune_rows_of(item, share)
         settle(model)
     return get_prune_summary(model, prunable)
 

@@ -10,6 +10,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import require_accountant
 from lotteryfl.server.strategies.asked import has_own, planned
 from lotteryfl.server.strategies.base import ClientState, Strategy
+from lotteryfl.server.strategies.firstmasks import first_masks
 
 _SUITED = "fedavg, fedavg-finetune, fedprox, or feddst with strategy.readjust_rate = 0"
 
@@ -81,6 +82,11 @@ def _check_hooks(strategy: Strategy) -> None:
 def _check_noise(strategy: Strategy, table: TensorTable) -> None:
     """Check that all clients send the same elements, whatever their data."""
     noise, name = strategy.experiment.privacy.noise, strategy.name
+    if any(first_masks(strategy, table)):
+        raise ExperimentError(
+            f"privacy.noise = {noise!r}: with strategy.name = {name!r} clients have masks of their own, and noise is "
+            f"for all of them on the same elements; expected {_SUITED}"
+        )
     if personal := sorted(strategy.personal(table)):
         raise ExperimentError(
             f"privacy.noise = {noise!r}: {personal[0]!r} is each client's own (strategy.name = {name!r}, "

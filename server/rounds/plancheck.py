@@ -110,7 +110,7 @@ def _check_pruning(
             raise PayloadError(f"it lost {lost} of {left} weights, expected at most {most} in one step of its plan")
         return
     for name, kept in before.items():
-        rounding = table[name].numel // table[name].shape[0] if prune.scope == pb.Plan.ROWS else 1
+        rounding = table[name].numel // (table[name].shape or (1,))[0] if prune.scope == pb.Plan.ROWS else 1
         share = round(most / left * kept) + rounding if most else 0  # every tensor rounds by itself
         if kept - after[name] > share:
             raise PayloadError(

@@ -14,7 +14,7 @@ class HeteroFL(FedAvg):
 
     Each weight is averaged over those who have it. With `strategy.prunable = "every-parameter"` the mask goes over
     biases and norms too, as in the paper; else a unit that a client lacks has no gradient there, and its bias comes
-    back into the mean as it went out. The statistics of batch norms are each client's own.
+    back into the mean as it went out, but for weight decay. The statistics of batch norms are each client's own.
 
     Differs from the paper: the mean is weighted by examples, unless aggregation.weighting = "equal"; statistics of a
     client's own in place of static batch norm; no scaler and no masked cross entropy; a client's class never changes;
@@ -28,6 +28,16 @@ class HeteroFL(FedAvg):
     def __init__(self, experiment: Experiment) -> None:
         super().__init__(experiment)
         self._of_width: dict[float, Masks] = {}
+
+    def check(self, table: TensorTable) -> None:
+        """Check also that the model can be had in every width.
+
+        Raises:
+            ExperimentError: it cannot.
+        """
+        super().check(table)
+        for client in range(len(self.experiment.strategy.widths)):
+            self.client_masks(client, table)
 
     def client_masks(self, client: int, table: TensorTable) -> Masks:
         """Return the mask of the client's class; of the whole width, none.

@@ -16,8 +16,8 @@ def output_layer(table: TensorTable) -> frozenset[str]:
     matrices = [spec for spec in table.in_model if is_matrix(spec)]
     if not matrices:
         return frozenset()
-    last = matrices[-1].name
-    return frozenset({last, *(spec.name for spec in table if "." in last and module_of(spec.name) == module_of(last))})
+    last = module_of(matrices[-1].name)
+    return frozenset(spec.name for spec in table if module_of(spec.name) == last)
 
 
 def is_matrix(spec: TensorSpec) -> bool:

@@ -27,9 +27,13 @@ def masks_of_width(table: TensorTable, width: float) -> dict[str, PackedMask]:
         width: in (0, 1].
 
     Raises:
-        ExperimentError: there is no such layer.
+        ExperimentError: there is no such layer, or none at all.
     """
     layers = [spec for spec in table.in_model if spec.prunable and is_matrix(spec)]
+    if not layers:
+        raise ExperimentError(
+            "strategy.name = 'heterofl': the model has no layer that can be pruned, expected one at least"
+        )
     masks: dict[str, PackedMask] = {}
     before: list[TensorSpec] = []
     for spec in table.in_model:
@@ -44,7 +48,7 @@ def masks_of_width(table: TensorTable, width: float) -> dict[str, PackedMask]:
         elif module_of(spec.name) == module_of(layers[-1].name):
             mask[...] = True
         else:
-            mask[: _kept(spec, spec.numel, before, width)] = True
+            mask.view(-1)[: _kept(spec, spec.numel, before, width)] = True
         masks[spec.name] = packedmasks.pack(mask)
     return masks
 

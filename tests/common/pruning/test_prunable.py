@@ -19,6 +19,7 @@ from lotteryfl.common.pruning.prune import (
     make_permanent,
     prune_fixed_amount,
 )
+from lotteryfl.common.pruning.rows import prune_rows
 from lotteryfl.common.training.loop import evaluate, train
 from lotteryfl.common.wire.table import TensorTable
 from tests.support.separable import problem
@@ -60,6 +61,17 @@ def test_what_does_not_train_is_not_pruned_unless_asked() -> None:
     assert torch.equal(model[0].get_parameter("weight"), before)
     assert prunable(model, "every-weight") == ["0.weight", "1.weight"]
     assert prune_fixed_amount(model, 0.5, verbose=False, prunable="every-weight").total == 128
+
+
+def test_every_parameter_is_pruned_whatever_its_name_and_shape() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 8).requires_grad_(False))
+    model.register_parameter("scale", nn.Parameter(torch.tensor(2.0)))
+    names = [f"{layer}.{each}" for layer in range(3) for each in ("weight", "bias")]
+    assert prunable(model, "every-parameter") == ["scale", *names]
+    assert prune_fixed_amount(model, 0.5, verbose=False, prunable="every-parameter").total == 2 * 72 + 16 + 1
+    assert density(model, "every-parameter") == pytest.approx(0.5, abs=0.01)
+    prune_rows(model, 0.5, prunable="every-parameter")
+    assert named_masks(model)["1.bias"].sum() <= 4
 
 
 def test_what_was_pruned_before_it_was_frozen_counts_and_stays() -> None:

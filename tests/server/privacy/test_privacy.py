@@ -253,6 +253,13 @@ def test_dp_sgd_does_not_cover_gradients_taken_beside_the_training(name: str) ->
         check_privacy(create_strategy(experiment), TensorTable.of(tiny_mlp()))
 
 
+def test_clients_of_different_widths_have_no_noise_for_all() -> None:
+    equal, noise = {"weighting": "equal"}, {"clip_norm": 1.0, "noise": "server"}
+    experiment = tiny_experiment(strategy={"name": "heterofl"}, aggregation=equal, privacy=noise)
+    with pytest.raises(ExperimentError, match=r"'heterofl' clients have masks of their own, .* expected fedavg"):
+        check_privacy(create_strategy(experiment), TensorTable.of(tiny_mlp()))
+
+
 def test_a_run_that_cannot_keep_its_promise_is_not_set_up(tmp_path: Path) -> None:
     experiment = Experiment.model_validate({**EQUAL, "privacy": {"clip_norm": 1.0, "noise": "server"}})
     with pytest.raises(ExperimentError, match=r"with strategy.name = 'lotteryfl' a client's mask comes from its data"):

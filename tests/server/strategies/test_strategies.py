@@ -18,6 +18,7 @@ from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tensors.file import open_file, parse
+from lotteryfl.common.wire.maskrule import RULES, rule_of
 from lotteryfl.common.wire.payload import mask_density
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.summary import summarise, write_summary
@@ -72,6 +73,12 @@ def test_what_there_is() -> None:
     assert set(STRATEGIES) == REACHED.keys()
     with pytest.raises(ExperimentError, match=r"strategy\.name = 'x': must be one of lotteryfl, fedavg, .*--strategy"):
         create("x")
+
+
+def test_masks_shrink_but_where_a_strategy_says_otherwise() -> None:
+    assert {name: cls.mask_rule for name, cls in STRATEGIES.items() if cls.mask_rule != "shrinks"} == {
+        "feddst": "exchanges"
+    }
 
 
 @every
@@ -163,6 +170,7 @@ class Watcher:
         before, after = self._run.load_masks(row.mask), self._run.load_masks(result.mask)
         if self._strategy.starts_under == "own mask" or not row.plan.HasField("readjust"):
             assert all(packedmasks.is_subset(after[name], packed) for name, packed in before.items())
+        assert RULES.index(rule_of(row.plan)) <= RULES.index(self._strategy.mask_rule)
         plan, had, has = row.plan, mask_density(self._run.table, before), mask_density(self._run.table, after)
         row_of_every_tensor = 6 * 3 / 54 if plan.prune.scope == pb.Plan.ROWS else 0.0
         if plan.HasField("prune"):
