@@ -65,6 +65,10 @@ class Bed:
         assert held.client == given[0], "the first that it was given is the first that it works on"
         return worker, held, given[1]
 
+    def until_leased(self, round_: int, count: int) -> None:
+        """Wait until so many of a round are given to a worker."""
+        until(lambda: [row.state for row in rows_of(self.run, round_).values()].count("leased") == count)
+
     def end(self, *workers: Process) -> None:
         self._gate.open()
         for process in (self.server, *workers):
@@ -96,8 +100,8 @@ def test_the_time_line_has_no_gap_but_the_rounds_barrier(
     worker = bed.work("w")
     for round_, clients in ((1, 3), (2, 4)):
         for done in range(clients):
-            held, in_hand = gate.arrival(), min(2, clients - done)
-            until(lambda n=in_hand, r=round_: [row.state for row in rows_of(bed.run, r).values()].count("leased") == n)
+            held = gate.arrival()
+            bed.until_leased(round_, min(2, clients - done))
             held.let_go()
     bed.end(worker)
     leases = sorted(read_run(bed.run).leases, key=lambda lease: lease.begin)
