@@ -39,7 +39,7 @@ from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.common.tasks.base import augment_of
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.training.loop import OnStep, TrainResult
-from lotteryfl.common.training.stacked.check import check_stackable, try_stacked
+from lotteryfl.common.training.stacked.check import check_stackable, try_alone, try_stacked
 from lotteryfl.common.training.stacked.courses import Failure
 from lotteryfl.common.training.stacked.train import train_stacked
 from lotteryfl.common.training.steps import check_recipe
@@ -291,7 +291,7 @@ class AssignmentRunner:
             self._look_at(assignment.client, data, everybodys if of_shared is None else of_shared)
             shared = None if of_shared is None else self._measure(ready.base, of_shared)
         if assignment.HasField("stack"):
-            self._try_stacked(data)
+            self._try_stacked(assignment.client, data)
         masks, workplace = ready.masks, ready.workplace
         if workplace is None:
             workplace = self.new_workplace()
@@ -340,13 +340,14 @@ class AssignmentRunner:
         if self._on_tight and (excess := need.with_next().excess(self._max_memory, room, "this worker takes on")):
             self._on_tight(excess)
 
-    def _try_stacked(self, data: ClientData) -> None:
-        """Find out, once, whether the task's model can be trained as many."""
+    def _try_stacked(self, client: int, data: ClientData) -> None:
+        """Find out, once, whether the task's model can be trained as many; what fails by itself too is the client's."""
         if self._has_tried:
             return
         task = self._task
-        with seeded(0, self._device):  # what is drawn here is not missing later
-            try_stacked(
+        by_itself, as_many = (
+            partial(
+                attempt,
                 self._pristine,
                 data.train,
                 self._training,
@@ -354,6 +355,12 @@ class AssignmentRunner:
                 objective=task.objective,
                 augment=augment_of(task),
             )
+            for attempt in (try_alone, try_stacked)
+        )
+        with seeded(0, self._device):  # what is drawn here is not missing later
+            with belonging_to(client, task.name):
+                by_itself()
+            as_many()
         self._has_tried = True
 
     def _measure(self, shared: Mapping[str, Tensor], data: Dataset[Any]) -> pb.Evaluation:

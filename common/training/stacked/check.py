@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 
 from lotteryfl.common.errors import ExperimentError, OutputError
 from lotteryfl.common.training.augmentation import OwnAugment
-from lotteryfl.common.training.loop import TrainResult
+from lotteryfl.common.training.loop import train_by_recipe
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import Recipe, TrainingSettings
 from lotteryfl.common.training.stacked.course import Training
@@ -18,6 +18,9 @@ from lotteryfl.common.training.structure import Rows, mapped
 from lotteryfl.common.usercode import first_line
 
 _MEASURING = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+
+_MOST = 2
+"""Examples of a client's that are tried."""
 
 
 def check_stackable(model: nn.Module, objective: Objective | None) -> None:
@@ -39,6 +42,21 @@ def check_stackable(model: nn.Module, objective: Objective | None) -> None:
         )
 
 
+def try_alone(
+    model: nn.Module,
+    data: Any,
+    settings: TrainingSettings,
+    *,
+    device: torch.device,
+    objective: Objective | None,
+    augment: OwnAugment | None,
+) -> None:
+    """Take a step on some of a client's data by itself, as for `try_stacked`: what that raises is not for stacking."""
+    recipe = Recipe(settings, 1, steps=1)
+    model = copy.deepcopy(model)
+    train_by_recipe(model, _first(data, _MOST), recipe, device=device, objective=objective, augment=augment)
+
+
 def try_stacked(
     model: nn.Module,
     data: Any,
@@ -48,7 +66,7 @@ def try_stacked(
     objective: Objective | None,
     augment: OwnAugment | None,
 ) -> None:
-    """Find out by a step on some of a client's data whether a model trains as many.
+    """Find out by a step on some of a client's data, of which one goes by itself, whether a model trains as many.
 
     Args:
         model: of the task's; it stays as it is.
@@ -61,11 +79,12 @@ def try_stacked(
     Raises:
         ExperimentError: it does not, or it changes what it keeps beside its weights.
     """
-    trainings = [Training(copy.deepcopy(model), _first(data, most), Recipe(settings, 1, steps=1)) for most in (2, 1)]
+    recipe = Recipe(settings, 1, steps=1)
+    trainings = [Training(copy.deepcopy(model), _first(data, most), recipe) for most in (_MOST, 1)]
     try:
         found = train_stacked(copy.deepcopy(model), trainings, device=device, objective=objective, augment=augment)
         for failure in found:
-            if not isinstance(failure, TrainResult | None):
+            if isinstance(failure, OutputError):  # what else is a row's own comes of so few examples
                 raise failure
     except OutputError as error:
         raise ExperimentError(str(error)) from error

@@ -4,13 +4,16 @@ import re
 import signal
 import sqlite3
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from lotteryfl.server.results.reporting.data import read_run
 from tests.support.processes import Gate, Process, Visit, free_port
 from tests.support.runs import GATED_TASK, Expect, Start, Write, assert_same_bits
+from tests.support.waiting import until
 
 LISTENING = r"^listening at (127\.0\.0\.1:\d+)$"
 TWO_GIVEN = r"given to {0}\n(?:.*\n)*?.*given to {0}$"
@@ -62,6 +65,10 @@ class Bed:
         assert held.client == given[0], "the first that it was given is the first that it works on"
         return worker, held, given[1]
 
+    def until_leased(self, round_: int, count: int) -> None:
+        """Wait until so many of a round are given to a worker."""
+        until(lambda: [row.state for row in rows_of(self.run, round_).values()].count("leased") == count)
+
     def end(self, *workers: Process) -> None:
         self._gate.open()
         for process in (self.server, *workers):
@@ -83,6 +90,24 @@ def test_the_next_assignment_comes_while_one_is_worked_on(bed: Bed, tmp_path: Pa
     bed.end(worker)
     assert {row[1:] for row in rows_of(bed.run).values()} == {(1, 0, "w")}, "what is done has begun"
     assert_same_bits(bed.run, expect(tmp_path / "tiny.toml"))
+
+
+def test_the_time_line_has_no_gap_but_the_rounds_barrier(
+    tmp_path: Path, start: Start, write: Write, gate: Gate
+) -> None:
+    """What comes next was given before what is under work was over, but for a round's first."""
+    bed = Bed(tmp_path, start, write(rounds=1), gate)
+    worker = bed.work("w")
+    for round_, clients in ((1, 3), (2, 4)):
+        for done in range(clients):
+            held = gate.arrival()
+            bed.until_leased(round_, min(2, clients - done))
+            held.let_go()
+    bed.end(worker)
+    leases = sorted(read_run(bed.run).leases, key=lambda lease: lease.begin)
+    assert [lease.round for lease in leases] == [1] * 3 + [2] * 4
+    for before, after in pairwise(leases):
+        assert (after.begin >= before.end) == (after.round > before.round), (before, after)
 
 
 def test_of_the_two_that_a_killed_worker_had_one_has_cost_an_attempt(bed: Bed, tmp_path: Path, expect: Expect) -> None:

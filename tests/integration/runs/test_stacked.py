@@ -1,15 +1,42 @@
 """Clients that train as one model, over real processes: the same bits whoever does it, and whatever is killed."""
 
+import re
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lotteryfl.exitcodes import LEFT_OUT
+from lotteryfl.server.store.rundir import inspected
 from tests.support.processes import Gate, Process, free_port
-from tests.support.runs import GATED_TASK, Expect, Start, Write, assert_same_bits
+from tests.support.runs import GATED_TASK, Expect, Start, Write, assert_same_bits, read_summary
 
 STACKED: dict[str, Any] = {"engine": {"stacked": 3}, "clients": 5, "clients_per_round": 5, "rounds": 2}
+PICKY = """
+import torch
+import torch.nn.functional as F
+from tests.support.gated_task import client as gated, model
+from lotteryfl import Objective
+
+class Picky(Objective):
+    mean_over_examples = True
+
+    def outputs(self, model, batch):
+        self.trains = model.training
+        return model(batch[0])
+
+    def loss(self, outputs, batch):
+        if self.trains and batch[1].dtype == torch.uint8:
+            raise ArithmeticError("labels are bytes")
+        return F.cross_entropy(outputs, batch[1].long())
+
+objective = Picky
+
+def client(k, experiment):
+    dtype = torch.uint8 if k == 0 else torch.int64
+    return [(torch.tensor(x).float(), torch.tensor(y).to(dtype)) for x, y in gated(k, experiment)]
+"""
 LISTENING = r"^listening at (127\.0\.0\.1:\d+)$"
 
 
@@ -23,6 +50,23 @@ def test_workers_give_the_same_bits_as_one_process(
     expected = expect(path)
     assert expected["engine"] == "stacked 3"
     assert_same_bits(tmp_path / "run", expected)
+
+
+def test_a_loss_that_fails_for_the_first_client_is_that_clients(tmp_path: Path, start: Start, write: Write) -> None:
+    """The first client's data are what a process tries its model on, which takes batches of all others."""
+    (tmp_path / "picky.py").write_text(PICKY)
+    path = write(**STACKED, task={"name": "picky.py"}, strategy={"name": "fedavg"})
+    for way in (("simulate",), ("run", "--workers=1")):
+        process = start(*way, path, "--run-dir", way[0])
+        assert process.exit_code() == LEFT_OUT, process.stderr
+        with inspected(tmp_path / way[0]) as run:
+            rows = {row.client: row for row in run.database.assignments(1)}
+        assert {client for client, row in rows.items() if row.state == "dropped"} == {0}
+        failed = r"client 0 of task picky: ArithmeticError at picky\.py:\d+: labels are bytes"
+        assert re.fullmatch(failed, rows[0].reason), rows[0].reason
+        assert rows[0].attempt == 3
+    assert (tmp_path / "run/logs/worker-1.log").read_text().rstrip().endswith("the run has finished")
+    assert_same_bits(tmp_path / "run", read_summary(tmp_path / "simulate"))
 
 
 class Bed:

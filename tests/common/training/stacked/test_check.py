@@ -12,7 +12,7 @@ from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.models.resnet import BasicBlock
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import TrainingSettings
-from lotteryfl.common.training.stacked.check import check_stackable, try_stacked
+from lotteryfl.common.training.stacked.check import check_stackable, try_alone, try_stacked
 
 DATA = TensorDataset(torch.randn(5, 4), torch.tensor([0, 1, 2, 1, 0]))
 
@@ -97,6 +97,20 @@ def test_a_model_that_goes_stays_as_it_is() -> None:
 def test_data_that_are_read_one_by_one_are_refused() -> None:
     with pytest.raises(ExperimentError, match=r"engine\.stacked: takes data that are tensors in memory"):
         tried(Linear(), Listed())
+
+
+def mixed(batch: Any, _generator: torch.Generator) -> Any:
+    """Mix each example with the next, of which there has to be one."""
+    inputs, labels = batch
+    if len(inputs) < 2:
+        raise ValueError("nothing to mix with")
+    return (inputs + inputs.roll(1, 0)) / 2, labels
+
+
+def test_an_augmentation_that_takes_no_batch_of_one_says_nothing_against_stacking() -> None:
+    settings: dict[str, Any] = {"device": torch.device("cpu"), "objective": None, "augment": mixed}
+    try_alone(Linear(), DATA, TrainingSettings(), **settings)
+    try_stacked(Linear(), DATA, TrainingSettings(), **settings)
 
 
 def test_batch_norm_is_refused_by_its_name() -> None:
