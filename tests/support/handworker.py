@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 
+from lotteryfl.client.local.registered import local_of
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.common.experiment.experiment import from_json
 from lotteryfl.common.packedmasks import PackedMask
@@ -61,7 +62,8 @@ class HandWorker:
         self._table = TensorTable.from_json(registration.table_json)
         initial = parse(self._blob(registration.initial_digest), "θ_0")
         task = load_task(experiment, (server.task,))
-        self._runner = AssignmentRunner(task, experiment, self._table, initial, torch.device("cpu"))
+        local = local_of(registration, (), any_version=False)
+        self._runner = AssignmentRunner(task, experiment, self._table, initial, torch.device("cpu"), local=local)
 
     def poll(
         self, wait_seconds: float = POLL_SECONDS, assignment_id: str = "", offset: int = 0

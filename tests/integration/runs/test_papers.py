@@ -2,8 +2,6 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -11,102 +9,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
 from lotteryfl.common.packedmasks import unpack
-from lotteryfl.common.randomness import model_seed
-from lotteryfl.common.tensors.file import open_file
-from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.rundir import RunDirectory
-from tests.support import normed_task
-from tests.support.damage import problems
-from tests.support.handworker import HandWorker
-from tests.support.runs import Coordinate, Write
-
-SEED, STEPS, LR = 3, 3, 0.1
-TASK = Path(normed_task.__file__)
-
-Model = dict[str, Tensor]
-
-
-class Played(NamedTuple):
-    """A run after its second round: its shared models, and what every client has sent last."""
-
-    run: RunDirectory
-    models: list[Model]
-    sent: dict[int, Model]
-
-
-@pytest.fixture
-def play(coordinate: Coordinate, write: Write) -> Callable[..., Played]:
-    """Play two rounds of full batches over gRPC."""
-
-    def play_(strategy: Mapping[str, Any], clients: int = 3, **changes: Any) -> Played:
-        path = write(
-            {"seed": SEED, "rounds": 2, "clients": clients, "clients_per_round": 3, "task": {"name": str(TASK)}},
-            training={"epochs": STEPS, "batch_size": 99, "lr": LR, "momentum": 0.0},
-            strategy=strategy,
-            round={"lease": 600.0},
-            **changes,
-        )
-        server = coordinate(path)
-        worker, run = HandWorker(server), server.run
-        models = [copied(open_file(run.model_path(0)))]
-        while (work := worker.poll())[0].assignment.round <= 2:
-            if work[0].assignment.round == 2 and len(models) == 1:
-                models.append(copied(open_file(run.model_path(run.model_round))))
-            assert worker.submit(worker.do(work).messages()).verdict == pb.SubmitReply.ACCEPTED
-        models.append(copied(open_file(run.model_path(2))))
-        sent = {
-            row.client: copied(run.wire.unpack(open_file(run.path / row.ticket), run.load_masks(row.mask)))
-            for row in run.database.clients()
-            if row.ticket
-        }
-        assert problems(run.path) == []
-        return Played(run, models, sent)
-
-    return play_
-
-
-def copied(tensors: Mapping[str, Tensor]) -> Model:
-    return {name: tensor.clone() for name, tensor in tensors.items()}
-
-
-def data(run: RunDirectory, client: int) -> tuple[Tensor, Tensor]:
-    inputs, labels = normed_task.client(client, run.experiment)[0]
-    return torch.from_numpy(inputs), torch.from_numpy(labels)
-
-
-def fresh(build: Callable[[], nn.Module] = normed_task.model) -> nn.Module:
-    torch.manual_seed(model_seed(SEED))
-    return build()
-
-
-def train(net: nn.Module, inputs: Tensor, labels: Tensor, masks: Mapping[str, Tensor] | None = None) -> Model:
-    """Take the steps of plain gradient descent, under masks where there are some."""
-    net.train()
-    for _ in range(STEPS):
-        net.zero_grad()
-        F.cross_entropy(net(inputs), labels).backward()
-        with torch.no_grad():
-            for name, parameter in net.named_parameters():
-                assert parameter.grad is not None
-                parameter.sub_(LR * parameter.grad)
-                if masks and name in masks:
-                    parameter.mul_(masks[name])
-    return copied(net.state_dict())
-
-
-def mean(models: Sequence[Model], weights: Sequence[float]) -> Model:
-    total = sum(weights)
-    return {
-        name: sum((w / total * m[name].double() for w, m in zip(weights, models, strict=True)), torch.zeros(()))
-        for name in models[0]
-    }
-
-
-def assert_close(found: Model, expected: Model, *, leaving_out: Sequence[str] = ()) -> None:
-    assert found.keys() == expected.keys()
-    for name in found.keys() - set(leaving_out):
-        torch.testing.assert_close(found[name].double(), expected[name].double(), rtol=1e-4, atol=1e-6, msg=name)
-
+from tests.support.papers import Model, Played, assert_close, copied, data, fresh, mean, train
 
 # ---- some layers are each client's own: FedBN's Algorithm 1, FedPer's Algorithms 1 and 2
 

@@ -1,0 +1,44 @@
+"""Two rounds of full batches, played over gRPC by hand."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from lotteryfl.common.tensors.file import open_file
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from tests.support.damage import problems
+from tests.support.handworker import HandWorker
+from tests.support.papers import LR, SEED, STEPS, TASK, Played, copied
+from tests.support.runs import Coordinate, Write
+
+
+@pytest.fixture
+def play(coordinate: Coordinate, write: Write) -> Callable[..., Played]:
+    """Play two rounds of full batches over gRPC."""
+
+    def play_(strategy: Mapping[str, Any], clients: int = 3, **changes: Any) -> Played:
+        path = write(
+            {"seed": SEED, "rounds": 2, "clients": clients, "clients_per_round": 3, "task": {"name": str(TASK)}},
+            training={"epochs": STEPS, "batch_size": 99, "lr": LR, "momentum": 0.0},
+            strategy=strategy,
+            round={"lease": 600.0},
+            **changes,
+        )
+        server = coordinate(path)
+        worker, run = HandWorker(server), server.run
+        models = [copied(open_file(run.model_path(0)))]
+        while (work := worker.poll())[0].assignment.round <= 2:
+            if work[0].assignment.round == 2 and len(models) == 1:
+                models.append(copied(open_file(run.model_path(run.model_round))))
+            assert worker.submit(worker.do(work).messages()).verdict == pb.SubmitReply.ACCEPTED
+        models.append(copied(open_file(run.model_path(2))))
+        sent = {
+            row.client: copied(run.wire.unpack(open_file(run.path / row.ticket), run.load_masks(row.mask)))
+            for row in run.database.clients()
+            if row.ticket
+        }
+        assert problems(run.path) == []
+        return Played(run, models, sent)
+
+    return play_

@@ -1,0 +1,69 @@
+"""Methods against their papers' algorithms in plain torch: what was played over gRPC, and plain gradient descent."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor, nn
+
+from lotteryfl.common.randomness import model_seed
+from lotteryfl.server.store.rundir import RunDirectory
+from tests.support import normed_task
+
+SEED, STEPS, LR = 3, 3, 0.1
+TASK = Path(normed_task.__file__)
+
+Model = dict[str, Tensor]
+
+
+class Played(NamedTuple):
+    """A run after its second round: its shared models, and what every client has sent last."""
+
+    run: RunDirectory
+    models: list[Model]
+    sent: dict[int, Model]
+
+
+def copied(tensors: Mapping[str, Tensor]) -> Model:
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def data(run: RunDirectory, client: int) -> tuple[Tensor, Tensor]:
+    inputs, labels = normed_task.client(client, run.experiment)[0]
+    return torch.from_numpy(inputs), torch.from_numpy(labels)
+
+
+def fresh(build: Callable[[], nn.Module] = normed_task.model) -> nn.Module:
+    torch.manual_seed(model_seed(SEED))
+    return build()
+
+
+def train(net: nn.Module, inputs: Tensor, labels: Tensor, masks: Mapping[str, Tensor] | None = None) -> Model:
+    """Take the steps of plain gradient descent, under masks where there are some."""
+    net.train()
+    for _ in range(STEPS):
+        net.zero_grad()
+        F.cross_entropy(net(inputs), labels).backward()
+        with torch.no_grad():
+            for name, parameter in net.named_parameters():
+                assert parameter.grad is not None
+                parameter.sub_(LR * parameter.grad)
+                if masks and name in masks:
+                    parameter.mul_(masks[name])
+    return copied(net.state_dict())
+
+
+def mean(models: Sequence[Model], weights: Sequence[float]) -> Model:
+    total = sum(weights)
+    return {
+        name: sum((w / total * m[name].double() for w, m in zip(weights, models, strict=True)), torch.zeros(()))
+        for name in models[0]
+    }
+
+
+def assert_close(found: Model, expected: Model, *, leaving_out: Sequence[str] = ()) -> None:
+    assert found.keys() == expected.keys()
+    for name in found.keys() - set(leaving_out):
+        torch.testing.assert_close(found[name].double(), expected[name].double(), rtol=1e-4, atol=1e-6, msg=name)
