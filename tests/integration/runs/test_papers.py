@@ -18,6 +18,7 @@ from lotteryfl.server.store.rundir import RunDirectory
 from tests.support import normed_task
 from tests.support.damage import problems
 from tests.support.handworker import HandWorker
+from tests.support.normed_task import examples
 from tests.support.runs import Coordinate, Write
 
 SEED, STEPS, LR = 3, 3, 0.1
@@ -41,7 +42,7 @@ def play(coordinate: Coordinate, write: Write) -> Callable[..., Played]:
     def play_(strategy: Mapping[str, Any], clients: int = 3, **changes: Any) -> Played:
         path = write(
             {"seed": SEED, "rounds": 2, "clients": clients, "clients_per_round": 3, "task": {"name": str(TASK)}},
-            training={"epochs": STEPS, "batch_size": 99, "lr": LR, "momentum": 0.0},
+            training={"epochs": STEPS, "batch_size": 999, "lr": LR, "momentum": 0.0},
             strategy=strategy,
             round={"lease": 600.0},
             **changes,
@@ -132,7 +133,7 @@ HEAD = ("5.weight", "5.bias")
 
 @pytest.mark.parametrize(
     ("name", "own", "weighting", "weights"),
-    [("fedbn", NORM, "equal", [1, 1, 1]), ("fedper", HEAD, "examples", [12, 16, 20])],
+    [("fedbn", NORM, "equal", [1, 1, 1]), ("fedper", HEAD, "examples", [6, 18, 54])],
 )
 def test_layers_of_a_clients_own(
     play: Callable[..., Played], name: str, own: Sequence[str], weighting: str, weights: Sequence[float]
@@ -162,8 +163,11 @@ def test_ssfl_of_everyone(play: Callable[..., Played]) -> None:
         assert torch.equal(unpack(kept[name], masks[name].shape), masks[name].bool())
     sampled = [row.client for row in database.assignments(2)]
     assert len(sampled) == 3
-    by_sample = torch.stack([(12 + 4 * client) * scores[client] for client in sampled]).sum(dim=0)
-    assert any(not torch.equal(top(by_sample, net, matrices)[name], masks[name]) for name in matrices), "no test of it"
+    for others in (sampled, range(4)):
+        weighted = torch.stack([examples(client) * scores[client] for client in others]).sum(dim=0)
+        assert any(not torch.equal(top(weighted, net, matrices)[name], masks[name]) for name in matrices), (
+            "no test of it"
+        )
     results = []
     for client in sampled:
         net = fresh()
@@ -171,7 +175,7 @@ def test_ssfl_of_everyone(play: Callable[..., Played]) -> None:
             for name, parameter in net.named_parameters():
                 parameter.mul_(masks.get(name, torch.ones(())))
         results.append(train(net, *data(run, client), masks))
-    expected = mean(results, [12 + 4 * client for client in sampled])
+    expected = mean(results, [examples(client) for client in sampled])
     assert_close(played.models[2], expected, leaving_out=["1.num_batches_tracked"])
 
 
