@@ -51,10 +51,10 @@ class Workplace:
     """What the run is judged by."""
     augment: OwnAugment | None = None
     """The task's, of training batches."""
-    tensors: Mapping[str, Tensor] = field(default_factory=dict, init=False)
-    """The strategy's own by name, on the device; a local algorithm writes to them in place."""
     in_force: Masks = field(default_factory=dict, init=False)
     """Packed masks by plain name, see `prune`."""
+    tensors: Mapping[str, Tensor] = field(default_factory=dict, init=False)
+    """The strategy's own by name, on the device; a local algorithm writes to them in place."""
     _pruned: list[Pruned] = field(default_factory=list, init=False)
 
     @cached_property
