@@ -2,7 +2,7 @@
 
 from lotteryfl.common.errors import ExperimentError, PayloadError
 from lotteryfl.common.wire.strategytensor import with_tensors
-from lotteryfl.common.wire.table import TensorTable, names
+from lotteryfl.common.wire.table import TensorTable, is_meant
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import Strategy
 
@@ -52,7 +52,7 @@ def check_sends(strategy: Strategy, plan: pb.Plan, table: TensorTable) -> None:
     """
     going_up = [spec.name for spec in table if spec.role == "up"]
     for pattern in plan.sends:
-        if not any(names(pattern, name) for name in going_up):
+        if not any(is_meant(name, pattern) for name in going_up):
             raise ExperimentError(
                 f"strategy.name = {strategy.name!r}: a plan sends {pattern!r}, expected some of its tensors that only "
                 f"go up: {', '.join(going_up[:20]) or 'it has none'}"
@@ -72,7 +72,7 @@ def _check(strategy: Strategy, table: TensorTable) -> None:
     experiment, name = strategy.experiment, table.added[0].name
     what = f"strategy.name = {strategy.name!r}: {name!r} is a tensor of its own, "
     if experiment.privacy.clip_norm or experiment.privacy.is_promised:
-        raise ExperimentError(f"{what}which [privacy] neither bounds nor covers with noise; expected neither, or none")
+        raise ExperimentError(f"{what}which [privacy] neither bounds nor covers with noise; expected none")
     if stacked := experiment.engine.stacked:
         raise ExperimentError(f"{what}and engine.stacked = {stacked} has no rows of it; expected 0")
     for spec in table.added:
