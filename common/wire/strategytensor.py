@@ -78,6 +78,8 @@ def _rows(table: TensorTable, tensor: StrategyTensor) -> Sequence[TensorSpec]:
     for key, of in (("role", _ROLES), ("like", _LIKES), ("combine", _COMBINES)):
         if (value := getattr(tensor, key)) not in of:
             raise ValueError(f"{what}: {key} = {value!r}, expected one of {', '.join(map(repr, of))}")
+    if not isinstance(tensor.dtype, torch.dtype):
+        raise ValueError(f"{what}: dtype = {tensor.dtype!r}, expected one of torch's, as torch.float32")
     if not _NAME.fullmatch(tensor.name):
         raise ValueError(f"{what}: expected a name of up to 64 letters, digits, _, . and -")
     if not tensor.like:

@@ -5,6 +5,7 @@ from lotteryfl.common.wire.strategytensor import with_tensors
 from lotteryfl.common.wire.table import TensorTable, is_meant
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import Strategy
+from lotteryfl.server.strategies.drawing import drawing
 
 
 def table_with_tensors(strategy: Strategy, table: TensorTable) -> TensorTable:
@@ -18,10 +19,12 @@ def table_with_tensors(strategy: Strategy, table: TensorTable) -> TensorTable:
         ExperimentError: one cannot be, or does not go with experiment or strategy.
     """
     what = f"strategy.name = {strategy.name!r}: its tensors"
+    with drawing(strategy.experiment, "tensors"):
+        declared = strategy.tensors(table.moving)
     try:
-        whole = with_tensors(table, strategy.tensors(table.moving))
+        whole = with_tensors(table, declared)
         TensorTable.from_json(whole.to_json())  # its bounds
-    except (ValueError, PayloadError) as error:
+    except (TypeError, ValueError, PayloadError) as error:
         raise ExperimentError(f"{what}: {error}") from error
     if whole.added:
         _check(strategy, whole)

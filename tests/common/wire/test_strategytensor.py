@@ -106,6 +106,7 @@ def test_what_a_plan_sends_goes_up(sends: tuple[str, ...], expected: list[str]) 
             StrategyTensor("x", "up", like="prunable", dtype=torch.bool, masked=True),
             "'x:a.weight' is masked: expected floating point, like a tensor of the model",
         ),
+        (StrategyTensor("x", "own", dtype="float32"), "'x': dtype = 'float32', expected one"),  # type: ignore[arg-type]
         ("x", "'x': expected a StrategyTensor"),
     ],
 )
