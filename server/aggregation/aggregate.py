@@ -145,7 +145,7 @@ class _Source(Protocol):
 def _create_rule_of_strategy(
     settings: AggregationSettings, updates: Sequence[Update], dtype: torch.dtype, *, is_sum: bool, is_share: bool
 ) -> Rule:
-    return Sum() if is_sum else _create_rule(_MEAN if is_share else settings, dtype, updates, _ALL)
+    return Sum(dtype) if is_sum else _create_rule(_MEAN if is_share else settings, dtype, updates, _ALL)
 
 
 def _put_together(old: Tensor, sources: Sequence[tuple[_Source, float]], rule: Rule, dtype: torch.dtype) -> Tensor:
