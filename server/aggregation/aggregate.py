@@ -1,7 +1,7 @@
 """The walk over a model that all rules share: tensor by tensor, block by block, in client order."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -89,14 +89,14 @@ def _walk(
     largest = max(updates, key=lambda update: update.examples)  # the first of equals
     dtypes = {spec.dtype for spec in table if spec.dtype.is_floating_point}
     rules = {dtype: _create_rule(settings, dtype, updates, combination) for dtype in dtypes}
-    is_equal = settings.weighting == "equal"
-    weights = [1 if is_equal else update.examples if update.weight is None else update.weight for update in updates]
+    if settings.weighting == "equal":
+        updates = [replace(update, examples=1) for update in updates]
     for spec in _as_in_file(table) if combination.as_in_file else table:
         if spec.name in combination.personal:
             yield spec.name, old[spec.name].clone()
         elif spec.dtype.is_floating_point:
             dtype = torch.float64 if combination.stays_wide else spec.dtype
-            yield spec.name, _put_together(spec.name, old[spec.name], updates, weights, rules[spec.dtype], dtype)
+            yield spec.name, _put_together(spec.name, old[spec.name], updates, rules[spec.dtype], dtype)
         else:
             yield spec.name, elements(largest.entries, DENSE + spec.name).clone().view(spec.shape)
 
@@ -118,17 +118,15 @@ def _create_rule(
     return MeanWithZeros(dtype) if combination.counts_zeros else WeightedMean(dtype)
 
 
-def _put_together(
-    name: str, old: Tensor, updates: Sequence[Update], weights: Sequence[float], rule: Rule, dtype: torch.dtype
-) -> Tensor:
+def _put_together(name: str, old: Tensor, updates: Sequence[Update], rule: Rule, dtype: torch.dtype) -> Tensor:
     new = torch.empty_like(old, dtype=dtype, memory_format=torch.contiguous_format)
     old_flat, new_flat = old.detach().reshape(-1), new.view(-1)
     sources = [Values(name, update) for update in updates]
     for start in range(0, old.numel(), rule.block):
         old_block = array(old_flat[start : start + rule.block])
         rule.start(len(old_block))
-        for weight, source in zip(weights, sources, strict=True):
-            rule.add(*source.take(start, old_block), weight)
+        for update, source in zip(updates, sources, strict=True):
+            rule.add(*source.take(start, old_block), update.counts)
         _write(new_flat[start : start + rule.block], rule, old_block)
     return new
 
