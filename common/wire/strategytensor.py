@@ -32,7 +32,8 @@ class StrategyTensor:
     role: Literal["shared", "own", "up"]
     shape: tuple[int, ...] = ()
     like: Literal["", "prunable", "parameters"] = ""
-    """One for each of these tensors of the model that go with every round, of its shape."""
+    """One for each of these tensors of the model that go with every round, of its shape; of the prunable ones, also for
+    those that the strategy keeps fixed."""
     dtype: torch.dtype = torch.float32
     """Of floating point; or bool, which travels as packed bits, of what is not shared."""
     combine: Literal["mean", "sum", "kept", "none"] = "mean"
@@ -90,7 +91,7 @@ def _rows(table: TensorTable, tensor: StrategyTensor) -> Sequence[TensorSpec]:
         return [_row(tensor, tensor.name, tensor.shape)]
     if tensor.shape:
         raise ValueError(f"{what}: shape {list(tensor.shape)}, expected none where it is like {tensor.like!r}")
-    twins = [spec for spec in table if spec.role == "parameter" and (spec.prunable or tensor.like == "parameters")]
+    twins = [spec for spec in table if (spec.prunable if tensor.like == "prunable" else spec.role == "parameter")]
     if not twins:
         raise ValueError(f"{what}: is like {tensor.like!r}, and the model has none")
     return [_row(tensor, f"{tensor.name}:{twin.name}", twin.shape, twin) for twin in twins]

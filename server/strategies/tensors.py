@@ -1,4 +1,5 @@
-"""Tensors of a strategy's own, on the coordinator: which there are, what they go with, and which are clients' own."""
+"""Tensors of a strategy's own, on the coordinator: which there are, what they go with, and which are clients' own; and
+what it keeps fixed of the model."""
 
 from lotteryfl.common.errors import ExperimentError, PayloadError
 from lotteryfl.common.wire.strategytensor import with_tensors
@@ -8,17 +9,20 @@ from lotteryfl.server.strategies.base import Strategy
 
 
 def table_with_tensors(strategy: Strategy, table: TensorTable) -> TensorTable:
-    """Return a model's table with its strategy's own tensors, which go with the experiment.
+    """Return a model's table as its strategy has it: with tensors of its own, which go with the experiment.
 
     Args:
-        strategy: which declares them.
-        table: of the whole model.
+        strategy: which declares them, and what is fixed.
+        table: of the whole model; what is fixed in it is as the task has it.
 
     Raises:
         ExperimentError: one cannot be, or does not go with experiment or strategy.
     """
     what = f"strategy.name = {strategy.name!r}: its tensors"
     try:
+        table = table.fixing(())
+        if fixed := strategy.fixed(table.moving):
+            table = table.fixing(fixed)
         whole = with_tensors(table, strategy.tensors(table.moving))
         TensorTable.from_json(whole.to_json())  # its bounds
     except (ValueError, PayloadError) as error:
