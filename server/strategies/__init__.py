@@ -17,6 +17,7 @@ from lotteryfl.server.strategies.fedbn import FedBN
 from lotteryfl.server.strategies.feddst import FedDST
 from lotteryfl.server.strategies.fedltn import FedLTN
 from lotteryfl.server.strategies.fedper import FedPer
+from lotteryfl.server.strategies.fedpm import FedPM
 from lotteryfl.server.strategies.fedprox import FedProx
 from lotteryfl.server.strategies.fedselect import FedSelect
 from lotteryfl.server.strategies.hermes import Hermes
@@ -48,6 +49,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         FedDST,
         OneTicket,
         HeteroFL,
+        FedPM,
     )
 }
 
