@@ -186,3 +186,112 @@ def test_what_fedpm_cannot_do_is_said(tmp_path: Path, changes: dict[str, Any], m
     settings = {"name": "fedpm", **changes.pop("strategy", {})}
     with pytest.raises(ExperimentError, match=message):
         simulated(tmp_path / "run", tiny_experiment(strategy=settings, **changes))
+
+
+# ---- SpaFL, Algorithm 1
+
+
+def magnitudes(weight: Tensor) -> Tensor:
+    return torch.stack([row.abs().mean() for row in weight])
+
+
+def follow(weight: Tensor, change: Tensor) -> Tensor:
+    """A threshold that has fallen by n makes a row of n weights larger by 1 each, in the direction of their sum."""
+    return torch.stack([row - change[i] / len(row) * row.sum().sign() for i, row in enumerate(weight)])
+
+
+def train_spafl(net: nn.Module, thresholds: Model, sparsity: float, inputs: Tensor, labels: Tensor) -> int:
+    """Train in place, by gradients as the paper writes them; return how many rows were pruned, over all steps."""
+    net.train()
+    pruned = 0
+    for _ in range(STEPS):
+        above = {name: magnitudes(net.get_parameter(name).detach()) > thresholds[name] for name in MATRICES}
+        pruned += sum(int((~each).sum()) for each in above.values())
+        used = {
+            name: (net.get_parameter(name).detach() * above[name][:, None]).requires_grad_() for name in MATRICES
+        }  # fmt: skip
+        net.zero_grad()
+        F.cross_entropy(functional_call(net, used, (inputs,)), labels).backward()
+        with torch.no_grad():
+            for name, parameter in net.named_parameters():
+                gradient = used[name].grad if name in used else parameter.grad
+                assert gradient is not None
+                if name in MATRICES:
+                    of_threshold = -(gradient * parameter).sum(dim=1) - sparsity * torch.exp(-thresholds[name])
+                    thresholds[name] -= LR * of_threshold
+                    gradient = gradient * above[name][:, None]
+                parameter.sub_(LR * gradient)
+    return pruned
+
+
+def test_spafl(play: Callable[..., Played]) -> None:
+    sparsity, pruned = 1.2, 0
+    played = play({"name": "spafl", "options": {"sparsity": sparsity}})
+    shared = {name: torch.zeros(len(fresh().get_parameter(name))) for name in MATRICES}
+    clients = [(fresh(), shared)] * 3
+    rows = sum(len(each) for each in shared.values())
+    for _ in range(2):
+        results, trained = [], []
+        for client in range(3):
+            net = fresh()
+            net.load_state_dict(clients[client][0].state_dict())
+            with torch.no_grad():
+                for name in MATRICES:
+                    weight = net.get_parameter(name)
+                    weight.copy_(follow(weight, shared[name] - clients[client][1][name]))
+            thresholds = {name: each.clone() for name, each in shared.items()}
+            pruned += train_spafl(net, thresholds, sparsity, *data(played.run, client))
+            results.append((net, shared))
+            trained.append(thresholds)
+        clients = results
+        shared = {name: torch.stack([each[name] for each in trained]).mean(dim=0) for name in MATRICES}
+    assert 0 < pruned < 2 * 3 * STEPS * rows, "some of all"
+    initial = fresh().state_dict()
+    zeros = {f"heard:{name}": torch.zeros_like(each) for name, each in shared.items()}
+    expected = initial | {f"threshold:{name}": each for name, each in shared.items()} | zeros
+    assert_close(played.models[2], expected)  # no client's weights are in it
+    for client, (net, heard) in enumerate(clients):
+        of_client = net.state_dict() | {f"heard:{name}": each for name, each in heard.items()}
+        of_client |= {f"threshold:{name}": each for name, each in trained[client].items()}
+        assert_close(played.sent[client], of_client)
+
+
+def test_spafl_shares_a_value_for_each_row_and_nothing_else(
+    coordinate: Coordinate, write: Write, tmp_path: Path
+) -> None:
+    """What goes up beside it is a client's own, whose size is that of its model: it goes where its client goes."""
+    (tmp_path / "wide.py").write_text(WIDE)
+    experiment = {"rounds": 1, "clients": 2, "clients_per_round": 2, "task": {"name": str(tmp_path / "wide.py")}}
+    server = coordinate(write(experiment, strategy={"name": "spafl"}, training={"epochs": 1, "lr": 1.0}))
+    worker = HandWorker(server)
+    while not (parts := worker.poll())[0].none.finished:
+        done = worker.do(parts)
+        own = {name for name in map(plain_name, done.entries) if not name.startswith("threshold:")}
+        nbytes = {plain_name(key): tensor.nbytes for key, tensor in done.entries.items()}
+        assert sum(size for name, size in nbytes.items() if name not in own) == 4 * (256 + 256 + 3)
+        assert sum(nbytes[name] for name in own) == 4 * (WEIGHTS + 2 * (256 + 256 + 3))  # and biases
+        assert worker.submit(done.messages()).verdict == pb.SubmitReply.ACCEPTED
+    assert server.ended() == ""
+    initial, model = open_file(server.run.model_path(0)), open_file(server.run.model_path(1))
+    changed = {name for name, tensor in model.items() if not torch.equal(tensor, initial[name])}
+    assert changed == {f"threshold:{number}.weight" for number in (0, 2, 4)}
+
+
+def test_spafl_prunes_rows_by_what_it_is_told_that_they_cost(tmp_path: Path) -> None:
+    """And the ticket is what its client was measured by: whole rows of it are 0, of others nothing is."""
+    kept = {}
+    for sparsity in (0.0, 0.005):
+        experiment = tiny_experiment(
+            clients=3, training={"epochs": 8, "lr": 0.1}, strategy={"name": "spafl", "options": {"sparsity": sparsity}}
+        )
+        with simulated(tmp_path / f"{sparsity}", experiment, OneRule(broad)) as run:
+            tickets = [ticket_tensors(run, client)["0.weight"] for client in range(3)]
+        with open_run(tmp_path / f"{sparsity}") as view:
+            found = view.metrics()
+        last = found[(found["phase"] == "personalised") & (found["round"] == 3)]
+        assert last["accuracy"].mean() > 0.6
+        rows = torch.cat([(ticket != 0).float().mean(dim=1) for ticket in tickets])
+        assert set(rows.tolist()) <= {0.0, 1.0}
+        kept[sparsity] = rows.mean().item()
+    assert kept[0.0] > 0.9
+    assert 0.1 < kept[0.005] < 0.5
