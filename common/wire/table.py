@@ -32,7 +32,7 @@ Role = Literal["parameter", "buffer", "frozen", "shared", "own", "up"]
 are those of a strategy's own tensors, see `common.wire.strategytensor`."""
 
 Combine = Literal["", "mean", "sum", "kept", "none"]
-"""How the clients' values of a strategy's tensor are put together; '': they are not; none: there are none of it."""
+"""How the clients' values of a strategy's tensor are put together; '': they are not; none: no client sends any."""
 
 _ADDED = ("shared", "own", "up")
 """Roles of a strategy's own tensors."""

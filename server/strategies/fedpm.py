@@ -42,8 +42,10 @@ class FedPM(Strategy):
         super().check(table)
         check_known(self.experiment, "prior", "reset_every")
         number(self.experiment, "prior", 1, least=1)
-        if not (every := number(self.experiment, "reset_every", 1, least=1)).is_integer():
-            raise ExperimentError(f"strategy.options.reset_every = {every}: expected a whole number of rounds")
+        if not self._reset_every.is_integer():
+            raise ExperimentError(
+                f"strategy.options.reset_every = {self._reset_every}: expected a whole number of rounds"
+            )
         if every := self.experiment.evaluation.global_every:
             raise ExperimentError(
                 f"evaluation.global_every = {every}: with strategy.name = {self.name!r} the model is θ_0 under a mask "
@@ -88,6 +90,6 @@ class FedPM(Strategy):
         return values
 
     @property
-    def _reset_every(self) -> int:
+    def _reset_every(self) -> float:
         once = -(-self.experiment.participants // self.experiment.clients_per_round)
-        return int(number(self.experiment, "reset_every", once))
+        return number(self.experiment, "reset_every", once, least=1)

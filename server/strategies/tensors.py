@@ -23,6 +23,7 @@ def table_with_tensors(strategy: Strategy, table: TensorTable) -> TensorTable:
         table = table.fixing(())
         if fixed := strategy.fixed(table.moving):
             table = table.fixing(fixed)
+            _check_fixed(strategy, table)
         whole = with_tensors(table, strategy.tensors(table.moving))
         TensorTable.from_json(whole.to_json())  # its bounds
     except (ValueError, PayloadError) as error:
@@ -70,6 +71,14 @@ def names_of_own(strategy: Strategy, table: TensorTable) -> frozenset[str]:
         ExperimentError: as `Strategy.personal`.
     """
     return strategy.personal(table.model) | {spec.name for spec in table.added if spec.role == "own"}
+
+
+def _check_fixed(strategy: Strategy, table: TensorTable) -> None:
+    odd = next((spec.name for spec in table.frozen if spec.prunable), "")
+    if odd and strategy.prunes:
+        raise ExperimentError(
+            f"strategy.name = {strategy.name!r}: keeps {odd!r} fixed, which is prunable, and prunes: expected either"
+        )
 
 
 def _check(strategy: Strategy, table: TensorTable) -> None:

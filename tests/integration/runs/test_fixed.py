@@ -97,6 +97,16 @@ def test_what_cannot_be_fixed_is_named(coordinate: Coordinate, write: Write, nam
         coordinate(write(EXPERIMENT, strategy={"name": "fixing", "options": {"also": name}}))
 
 
+def test_who_prunes_keeps_no_such_weight_fixed(drive: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fixing, "prunes", True)
+    with pytest.raises(ExperimentError, match=r"'fixing': keeps '0\.weight' fixed, which is prunable, and prunes"):
+        drive(tiny_experiment(strategy={"name": "fixing", "options": {"also": "2.bias"}}), TinyTask(tiny_longer))
+
+
+def tiny_longer() -> torch.nn.Module:
+    return torch.nn.Sequential(*tiny_mlp().children(), torch.nn.Linear(3, 3))
+
+
 def test_a_worker_knows_its_tasks_model_in_it_and_no_other() -> None:
     experiment, table = tiny_experiment(), TensorTable.of(tiny_mlp()).fixing({"0.weight"})
     assert TensorTable.from_json(table.to_json()) == table
