@@ -120,6 +120,10 @@ class PlanRun:
         if (code := the_one(local, assignment.plan)) is not None:
             self._local = LocalRun(code, workplace, assignment, data, self._masks_now, self._training, on_step)
 
+    def downloaded(self) -> nn.Module:
+        """Return the model that the client is measured by before all else."""
+        return self._local.downloaded() if self._local else self._model
+
     def follow(self) -> Following:
         """Do what the plan says, but for the training itself."""
         plan = self._plan

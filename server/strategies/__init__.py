@@ -17,6 +17,7 @@ from lotteryfl.server.strategies.fedbn import FedBN
 from lotteryfl.server.strategies.feddst import FedDST
 from lotteryfl.server.strategies.fedltn import FedLTN
 from lotteryfl.server.strategies.fedper import FedPer
+from lotteryfl.server.strategies.fedpm import FedPM
 from lotteryfl.server.strategies.fedprox import FedProx
 from lotteryfl.server.strategies.fedselect import FedSelect
 from lotteryfl.server.strategies.hermes import Hermes
@@ -24,6 +25,7 @@ from lotteryfl.server.strategies.heterofl import HeteroFL
 from lotteryfl.server.strategies.lg_fedavg import LGFedAvg
 from lotteryfl.server.strategies.lotteryfl import LotteryFL
 from lotteryfl.server.strategies.one_ticket import OneTicket
+from lotteryfl.server.strategies.spafl import SpaFL
 from lotteryfl.server.strategies.ssfl import SSFL
 from lotteryfl.server.strategies.standalone import Standalone
 from lotteryfl.server.strategies.sub_fedavg import SubFedAvg
@@ -48,6 +50,8 @@ STRATEGIES: dict[str, type[Strategy]] = {
         FedDST,
         OneTicket,
         HeteroFL,
+        FedPM,
+        SpaFL,
     )
 }
 

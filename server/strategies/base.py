@@ -280,11 +280,20 @@ class Strategy(ABC):
             )
         return names
 
+    def fixed(self, table: TensorTable) -> frozenset[str]:
+        """Return the names of the parameters that stay as θ_0 has them and go with no round; none.
+
+        Args:
+            table: of the model, without what is frozen.
+        """
+        del table
+        return frozenset()
+
     def tensors(self, table: TensorTable) -> Sequence[StrategyTensor]:
         """Return the tensors of the strategy's own that are stored, and go between coordinator and clients; none.
 
         Args:
-            table: of the model, without what is frozen.
+            table: of the model, without what is frozen or fixed.
         """
         del table
         return ()
