@@ -10,6 +10,7 @@ from lotteryfl.common.usercode import absolute, import_source
 from lotteryfl.server.strategies.asked import check_hooks, unknown_hook
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.cell import Cell
+from lotteryfl.server.strategies.ditto import Ditto
 from lotteryfl.server.strategies.drawing import drawing
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.fedavg_finetune import FedAvgFinetune
@@ -50,6 +51,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         OneTicket,
         HeteroFL,
         Scaffold,
+        Ditto,
     )
 }
 

@@ -4,17 +4,19 @@ Each one's algorithm in plain torch, two rounds of three clients over gRPC, and 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.score import Score
-from tests.support.bench import Bench, TinyTask, tiny_experiment
-from tests.support.papers import LR, STEPS, Model, Played, assert_close, copied, data, fresh, gradients, mean
-from tests.support.playing import model
+from tests.support.bench import Bench, TinyTask, tiny_experiment, tiny_mlp
+from tests.support.papers import LR, STEPS, Model, Played, assert_close, copied, data, fresh, gradients, mean, train
+from tests.support.playing import model, ticket
 
 Drive = Callable[..., Bench]
 
@@ -31,8 +33,9 @@ def rows(tensors: Model, what: str) -> Model:
     return {name.partition(":")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{what}:")}
 
 
-def of_model(tensors: Model) -> Model:
-    return {name: tensor for name, tensor in tensors.items() if ":" not in name and name in fresh().state_dict()}
+def of(net: nn.Module, tensors: Model) -> Model:
+    """Return those that are of the model, without a strategy's."""
+    return {name: tensors[name] for name in net.state_dict()}
 
 
 # ---- SCAFFOLD, Algorithm 1 with option II
@@ -62,7 +65,7 @@ def test_scaffold_with_a_client_that_sits_out(play: Callable[..., Played]) -> No
         averaged = mean(results, [1, 1, 1])
         x = {name: averaged[name].to(value.dtype) for name, value in x.items()}
         c = {name: c[name] + 3 / 4 * mean(moved, [1, 1, 1])[name].float() for name in c}
-    assert_close(of_model(played.models[2]), x, leaving_out=[COUNTER])
+    assert_close(of(fresh(), played.models[2]), x, leaving_out=[COUNTER])
     assert_close(rows(played.models[2], "c"), c)
     for k, sent in played.sent.items():
         assert_close(rows(sent, "c_k"), own[k])
@@ -95,7 +98,7 @@ class Drifting(TinyTask):
     def client_data(self, client: int) -> ClientData:
         return ClientData(*[torch.utils.data.TensorDataset(*self.problem(client))] * 3)
 
-    def optimum(self) -> Tensor:
+    def optimum(self) -> Any:
         """Return the weights of least mean error over the clients."""
         problems = [self.problem(client) for client in range(3)]
         inputs, truth = (torch.cat(parts) for parts in zip(*problems, strict=True))
@@ -115,3 +118,61 @@ def test_scaffold_comes_to_the_optimum_that_fedavg_drifts_from(drive: Drive) -> 
         weights = model(drive(experiment, task, name).finish())["weight"]
         far[name] = float((weights - task.optimum()).norm())
     assert far["scaffold"] < 0.02 < 0.5 < far["fedavg"]
+
+
+# ---- Ditto, Algorithm 1
+
+
+def pulled(net: nn.Module, towards: Model, pull: float, inputs: Tensor, labels: Tensor) -> None:
+    """Take the steps of gradient descent on F(v) + pull / 2 |v - w|^2."""
+    for _ in range(STEPS):
+        for name, gradient in gradients(net, inputs, labels).items():
+            value = net.get_parameter(name).data
+            value.sub_(LR * (gradient + pull * (value - towards[name])))
+
+
+def test_ditto(play: Callable[..., Played]) -> None:
+    pull = 0.7
+    played = play({"name": "ditto", "options": {"lambda": pull}})
+    shared, own = copied(fresh().state_dict()), [parameters(fresh())] * 3
+    for _ in range(2):
+        results, before = [], own
+        own = []
+        for k in range(3):
+            net = fresh()
+            net.load_state_dict({**shared, **before[k]})
+            pulled(net, shared, pull, *data(played.run, k))
+            own.append(parameters(net))
+            net.load_state_dict(shared)
+            results.append(train(net, *data(played.run, k)))
+        averaged = mean(results, [12, 16, 20])
+        shared = {name: averaged[name].to(value.dtype) for name, value in shared.items()}
+    assert_close(of(fresh(), played.models[2]), shared, leaving_out=[COUNTER])
+    for k in range(3):
+        assert_close(rows(played.sent[k], "personal"), own[k])
+        assert_close(of(fresh(), played.sent[k]), results[k])
+
+
+def plain(name: str, **options: Any) -> Experiment:
+    """Two rounds of three clients by plain steps, and the last one."""
+    training = {"epochs": 3, "batch_size": 99, "lr": 0.1, "momentum": 0.0}
+    return tiny_experiment(clients=3, training=training, strategy={"name": name, "options": options})
+
+
+def test_dittos_lambda_is_how_near_a_clients_own_model_is_to_the_shared_one(drive: Drive) -> None:
+    """From training alone to hardly a step away; the ticket is the client's own model."""
+    away = []
+    for pull in (0.0, 1.0, 4.0, 9.5):
+        bench = drive(plain("ditto", **{"lambda": pull}), name=str(pull)).finish()
+        found, shared = ticket(bench, 1), model(bench)
+        assert_close(rows(found, "personal"), of(tiny_mlp(), found))
+        away.append(distance(of(tiny_mlp(), found), shared))
+        if not pull:
+            alone = drive(plain("standalone")).finish()
+            assert_close(of(tiny_mlp(), found), ticket(alone, 1))
+    assert away == sorted(away, reverse=True)
+    assert away[-1] < 0.2 * away[0]
+
+
+def distance(one: Model, other: Model) -> float:
+    return float(torch.cat([(one[name] - other[name]).flatten() for name in one]).norm())
