@@ -1,14 +1,12 @@
 """A strategy's own options (`strategy.options`), checked as they are read."""
 
-import sys
+import math
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
 
-_MOST = sys.float_info.max
 
-
-def number(experiment: Experiment, key: str, default: float, *, least: float = 0.0, most: float = _MOST) -> float:
+def number(experiment: Experiment, key: str, default: float, *, least: float = 0.0, most: float = math.inf) -> float:
     """Return an option that is a number.
 
     Args:
@@ -16,15 +14,16 @@ def number(experiment: Experiment, key: str, default: float, *, least: float = 0
         key: of the option.
         default: what it is where nothing is said.
         least: what it may be.
-        most: what it may be.
+        most: what it may be; infinite: any finite number.
 
     Raises:
         ExperimentError: it is none, or out of its range.
     """
     value = experiment.strategy.options.get(key, default)
-    if isinstance(value, bool | str) or not least <= value <= most:
-        range_ = f"of {least:g} to {most:g}" if most < _MOST else f"not below {least:g}"
-        raise ExperimentError(f"strategy.options.{key} = {value!r}: expected a number {range_}")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and least <= float(value) <= most and math.isfinite(float(value))):  # NaN is refused too
+        range_ = f"of {least:g} to {most:g}" if math.isfinite(most) else f"not below {least:g}"
+        raise ExperimentError(f"strategy.options.{key} = {value!r}: expected a finite number {range_}")
     return float(value)
 
 

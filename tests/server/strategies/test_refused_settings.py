@@ -20,10 +20,11 @@ def test_scaffold_has_nothing_of_a_clients_own_to_correct() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "refusal"),
     [
-        ("ditto", {"lambda": -0.5}, "strategy.options.lambda = -0.5: expected a number not below 0"),
-        ("ditto", {"lambda": "much"}, "strategy.options.lambda = 'much': expected a number not below 0"),
-        ("ditto", {"lambda": True}, "strategy.options.lambda = True: expected a number not below 0"),
-        ("ditto", {"lambda": 10**400}, "expected a number not below 0"),
+        ("ditto", {"lambda": -0.5}, "strategy.options.lambda = -0.5: expected a finite number not below 0"),
+        ("ditto", {"lambda": "much"}, "strategy.options.lambda = 'much': expected a finite number not below 0"),
+        ("ditto", {"lambda": True}, "strategy.options.lambda = True: expected a finite number not below 0"),
+        ("apfl", {"alpha": 1.5}, "strategy.options.alpha = 1.5: expected a finite number of 0 to 1"),
+        ("apfl", {"adaptive": 1}, "strategy.options.adaptive = 1: expected true or false"),
         ("ditto", {"pull": 1.0}, "strategy.options.pull = 1.0: strategy.name = 'ditto' has no such option"),
     ],
 )
