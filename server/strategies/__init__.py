@@ -7,6 +7,7 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.usercode import absolute, import_source
+from lotteryfl.server.strategies.apfl import APFL
 from lotteryfl.server.strategies.asked import check_hooks, unknown_hook
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.cell import Cell
@@ -52,6 +53,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         HeteroFL,
         Scaffold,
         Ditto,
+        APFL,
     )
 }
 

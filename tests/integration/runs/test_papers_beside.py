@@ -6,6 +6,7 @@ Each one's algorithm in plain torch, two rounds of three clients over gRPC, and 
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
@@ -26,6 +27,10 @@ COUNTER = "1.num_batches_tracked"
 
 def parameters(net: nn.Module) -> Model:
     return {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+
+
+def examples(played: Played) -> list[float]:
+    return [len(data(played.run, client)[1]) for client in range(3)]
 
 
 def rows(tensors: Model, what: str) -> Model:
@@ -145,7 +150,7 @@ def test_ditto(play: Callable[..., Played]) -> None:
             own.append(parameters(net))
             net.load_state_dict(shared)
             results.append(train(net, *data(played.run, k)))
-        averaged = mean(results, [12, 16, 20])
+        averaged = mean(results, examples(played))
         shared = {name: averaged[name].to(value.dtype) for name, value in shared.items()}
     assert_close(of(fresh(), played.models[2]), shared, leaving_out=[COUNTER])
     for k in range(3):
@@ -176,3 +181,70 @@ def test_dittos_lambda_is_how_near_a_clients_own_model_is_to_the_shared_one(driv
 
 def distance(one: Model, other: Model) -> float:
     return float(torch.cat([(one[name] - other[name]).flatten() for name in one]).norm())
+
+
+# ---- APFL, Algorithm 1
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_apfl(play: Callable[..., Played], adaptive: bool) -> None:
+    played = play({"name": "apfl", "options": {"alpha": 0.3, "adaptive": adaptive}})
+    shared, own = copied(fresh().state_dict()), [parameters(fresh())] * 3
+    alphas = [0.3] * 3
+    for _ in range(2):
+        results = []
+        for k in range(3):
+            inputs, labels = data(played.run, k)
+            net, mixture = fresh(), fresh()
+            net.load_state_dict(shared)
+            mixture.load_state_dict(shared)
+            v, a = dict(own[k]), alphas[k]
+            for step in range(STEPS):
+                w = parameters(net)
+                mixture.load_state_dict({name: a * v[name] + (1 - a) * w[name] for name in v}, strict=False)
+                of_mixture = gradients(mixture, inputs, labels)
+                v = {name: v[name] - LR * a * of_mixture[name] for name in v}
+                for name, gradient in gradients(net, inputs, labels).items():
+                    net.get_parameter(name).data.sub_(LR * gradient)
+                if adaptive and not step:
+                    of_alpha = sum(float(((own[k][name] - w[name]) * of_mixture[name]).sum()) for name in v)
+                    a = min(1.0, max(0.0, a - LR * of_alpha))
+            own[k], alphas[k] = v, a
+            results.append(copied(net.state_dict()))
+        averaged = mean(results, examples(played))
+        shared = {name: averaged[name].to(value.dtype) for name, value in shared.items()}
+    assert_close(of(fresh(), played.models[2]), shared, leaving_out=[COUNTER])
+    for k, sent in played.sent.items():
+        assert_close(rows(sent, "personal"), own[k])
+        assert float(sent["alpha"]) == pytest.approx(alphas[k], rel=1e-4)
+        assert (alphas[k] != 0.3) == adaptive
+
+
+def test_apfls_mixture_goes_from_the_shared_model_to_training_alone(drive: Drive) -> None:
+    """At α = 0 a client's ticket is FedAvg's, at 1 its own alone, and the odd one out comes to a larger one."""
+    for alpha, other in ((0.0, "fedavg"), (1.0, "standalone")):
+        bench = drive(plain("apfl", alpha=alpha, adaptive=False), name=f"by {alpha}").finish()
+        expected = ticket(drive(plain(other), name=other).finish(), 1)
+        assert_close(of(tiny_mlp(), ticket(bench, 1)), expected)
+
+
+class OneIsOdd(TinyTask):
+    """Two clients agree on the classes, and the third has them by other numbers."""
+
+    def client_data(self, client: int) -> ClientData:
+        generator = torch.Generator().manual_seed(client)
+        inputs = torch.randn(40, 6, generator=generator)
+        labels = (inputs[:, :3].argmax(dim=1) + (client == 2)) % 3
+        return ClientData(*[torch.utils.data.TensorDataset(inputs, labels)] * 3)
+
+
+def test_apfls_alpha_is_largest_for_whom_the_shared_model_fits_least(drive: Drive) -> None:
+    experiment = tiny_experiment(
+        rounds=6,
+        clients=3,
+        training={"epochs": 5, "batch_size": 99, "lr": 0.3, "momentum": 0.0},
+        strategy={"name": "apfl"},
+    )
+    bench = drive(experiment, OneIsOdd()).finish()
+    alphas = [float(ticket(bench, client)["alpha"]) for client in range(3)]
+    assert alphas[2] > 0.75 > max(alphas[:2])
