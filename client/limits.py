@@ -18,7 +18,7 @@ from lotteryfl.common.memory.need import worker_need
 from lotteryfl.common.sourceversion import SourceVersion
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.payload import is_digest
-from lotteryfl.common.wire.table import TensorTable, names
+from lotteryfl.common.wire.table import TensorTable, is_meant
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 DEFAULT_MAX_EPOCHS = 1000
@@ -176,7 +176,7 @@ def check_sends(plan: pb.Plan, table: TensorTable) -> None:
         RefusedError: a name or pattern is that of no tensor that only goes up.
     """
     for pattern in plan.sends:
-        if not any(spec.role == "up" and names(pattern, spec.name) for spec in table):
+        if not any(spec.role == "up" and is_meant(spec.name, pattern) for spec in table):
             raise _refused("plan.sends", pattern, "a name among the tensors of its table that only go up")
 
 

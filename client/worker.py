@@ -318,7 +318,7 @@ class Worker:
                 raise _changed()
         settings = self._settings
         settings.limits.check_assignment(assignment, self._experiment, settings.clients)
-        check_local(assignment.plan, self._local, any_version=settings.any_local_version)
+        check_local(assignment, self._local, any_version=settings.any_local_version)
         check_sends(assignment.plan, self._table)
         check_place(assignment, (lease.assignment for lease in self._leases.not_begun(group_of(assignment))))
 

@@ -37,8 +37,8 @@ class LocalAlgorithm:
     """A method's half on the client: hooks around the training of a plan, all with defaults that leave it as it is.
 
     One object does one assignment. It is to touch nothing but `self.work`, and keeps nothing for the next: what a
-    method remembers is in `work.tensors`. All hooks but `phases` and `loss` are called without gradients, so tensors
-    may be changed in place; `work.train` and `work.gradients` have theirs all the same.
+    method remembers is in `work.tensors`. All hooks but `loss` are called without gradients, so that tensors may be
+    changed in place; `work.train` and `work.gradients` have theirs all the same.
     """
 
     name: ClassVar[str] = ""

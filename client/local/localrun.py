@@ -15,7 +15,7 @@ from lotteryfl.client.local.work import LocalWork
 from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common.errors import LocalAlgorithmError, TaskError
 from lotteryfl.common.packedmasks import Masks
-from lotteryfl.common.pruning.modeltensors import ModelTensor, model_tensors
+from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.text import kind, quoted
 from lotteryfl.common.training.hooks import Hooks, LossOf, Model
@@ -61,6 +61,7 @@ class LocalRun:
         self.steps = self.epochs = 0
         """That have been trained."""
         self._towards: Mapping[str, Tensor] | None = None
+        self._forms = {name: (item.tensor.shape, item.tensor.dtype) for name, item in workplace.items.items()}
         with self._calling("__init__"):
             self._algorithm = code.algorithm(self._work)
 
@@ -124,12 +125,13 @@ class LocalRun:
         with self._calling("end"):
             self._algorithm.end()
         left = {item.name: item.tensor for item in model_tensors(self._workplace.model)}
-        for name, item in self._workplace.items.items():
-            if not _is_still(item, left.get(name)):
-                form = f"{item.tensor.dtype} of shape {tuple(item.tensor.shape)}"
+        for name, (shape, dtype) in self._forms.items():
+            found, item = left.get(name), self._workplace.items[name]
+            is_there = found is not None and (found.shape, found.dtype) == (shape, dtype)
+            if not is_there or (item.is_parameter and found is not item.tensor):  # models give themselves new buffers
                 raise TaskError(
-                    f"{self._who}: the model's {name!r} is gone, or another stands in its place: expected {form}, "
-                    "written to in place"
+                    f"{self._who}: the model's {name!r} is gone, or another stands in its place: expected {dtype} of "
+                    f"shape {tuple(shape)}, written to in place"
                 )
         self._workplace.zero_pruned()
 
@@ -189,13 +191,6 @@ class LocalRun:
             yield
         except TaskError as error:
             raise TaskError(f"{self._who}: {error}") from None
-
-
-def _is_still(item: ModelTensor, left: Tensor | None) -> bool:
-    """Tell whether a tensor of the model is what it was; models may put new buffers in the place of others."""
-    if left is None or item.is_parameter:
-        return left is item.tensor
-    return left.shape == item.tensor.shape and left.dtype == item.tensor.dtype
 
 
 def the_one(code: LocalCode | None, plan: pb.Plan) -> LocalCode | None:

@@ -49,23 +49,24 @@ def local_of(reply: pb.RegisterReply, sources: Sequence[str], *, any_version: bo
     return code
 
 
-def check_local(plan: pb.Plan, code: LocalCode | None, *, any_version: bool) -> None:
-    """Check what a plan says of a local algorithm, where it names one.
+def check_local(assignment: pb.Assignment, code: LocalCode | None, *, any_version: bool) -> None:
+    """Check what an assignment's plan says of a local algorithm, where it names one.
 
     Args:
-        plan: that is to be followed.
+        assignment: that is to be done.
         code: the run's; None: it has none.
         any_version: another version than the coordinator's will do.
 
     Raises:
         RefusedError: it is another one, or makes no sense.
     """
+    plan = assignment.plan
     if not plan.HasField("local"):
         return
     local, name = plan.local, code.name if code else None
     if code is None or local.name != name:
         raise _refused("name", local.name, f"{quoted(name)}, as it said at registration")
-    if reason := misfit(plan):
+    if reason := misfit(plan) or ("is one of a stack's" if assignment.HasField("stack") else ""):
         raise _refused("name", local.name, f"none in a plan that {reason}")
     if local.digest not in ("", code.digest) and not any_version:
         raise _refused("digest", local.digest, f"that of the version here, {code.digest}")

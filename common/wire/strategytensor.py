@@ -6,7 +6,6 @@ comes back with a client's result and goes down with its next work. What only go
 names it, and what all came to is seen by the coordinator's hooks alone.
 """
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -79,10 +78,10 @@ def _rows(table: TensorTable, tensor: StrategyTensor) -> Sequence[TensorSpec]:
     for key, of in (("role", _ROLES), ("like", _LIKES), ("combine", _COMBINES)):
         if (value := getattr(tensor, key)) not in of:
             raise ValueError(f"{what}: {key} = {value!r}, expected one of {', '.join(map(repr, of))}")
+    if not isinstance(tensor.dtype, torch.dtype):
+        raise ValueError(f"{what}: dtype = {tensor.dtype!r}, expected one of torch's, as torch.float32")
     if not _NAME.fullmatch(tensor.name):
         raise ValueError(f"{what}: expected a name of up to 64 letters, digits, _, . and -")
-    if not math.isfinite(tensor.fill):
-        raise ValueError(f"{what}: fill = {tensor.fill}, expected a finite number")
     if not tensor.like:
         if tensor.combine == "kept" or tensor.masked:
             raise ValueError(f"{what}: combine = 'kept' or masked, expected what is like the model's weights")

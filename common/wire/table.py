@@ -100,6 +100,9 @@ class TensorSpec:
             raise ValueError(f"{self.name!r}: {self.dtype}, expected floating point, or bool where it is not shared")
         if self.masked and (not self.like or self.is_bits):
             raise ValueError(f"{self.name!r} is masked: expected floating point, like a tensor of the model")
+        most = torch.finfo(self.dtype).max if self.dtype.is_floating_point else 1
+        if not abs(self.fill) <= most:  # NaN is refused too
+            raise ValueError(f"{self.name!r}: fill = {self.fill}, expected at most {most} either way in {self.dtype}")
 
     @property
     def is_added(self) -> bool:
@@ -239,7 +242,7 @@ class TensorTable:
 
     def sending(self, sends: Sequence[str]) -> "TensorTable":
         """Return the table of what comes back with a result: of what only comes up, what `Plan.sends` names."""
-        return self._where(lambda spec: spec.role != "up" or any(names(pattern, spec.name) for pattern in sends))
+        return self._where(lambda spec: spec.role != "up" or any(is_meant(spec.name, pattern) for pattern in sends))
 
     def _where(self, is_wanted: Callable[[TensorSpec], bool]) -> "TensorTable":
         wanted = tuple(spec for spec in self.in_model if is_wanted(spec))
@@ -314,8 +317,8 @@ class TensorTable:
         return ""
 
 
-def names(pattern: str, name: str) -> bool:
-    """Tell whether a strategy's pattern names this tensor of its own: by the name it declared, or by the row's."""
+def is_meant(name: str, pattern: str) -> bool:
+    """Tell whether a strategy's pattern means this tensor of its own: by the name it declared, or by the row's."""
     return pattern == name or any(fnmatchcase(each, pattern) for each in (name, name.partition(":")[0]))
 
 

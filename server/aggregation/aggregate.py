@@ -1,7 +1,7 @@
 """The walk over a model that all rules share: tensor by tensor, block by block, in client order."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Protocol
 
@@ -98,21 +98,20 @@ def _walk(
     dtypes = {spec.dtype for spec in table if spec.dtype.is_floating_point}
     rules = {dtype: _create_rule(settings, dtype, updates, combination) for dtype in dtypes}
     rule_of_strategy = cache(partial(_create_rule_of_strategy, settings, updates))
-    is_equal = settings.weighting == "equal"
-    weights = [1 if is_equal else update.examples if update.weight is None else update.weight for update in updates]
+    if settings.weighting == "equal":
+        updates = [replace(update, examples=1) for update in updates]
     for spec in _as_in_file(table) if combination.as_in_file else table:
         if spec.name in combination.personal or spec.role == "own":
             yield spec.name, old[spec.name].clone()
         elif spec.is_added:
-            weighed = zip(updates, weights, strict=True)
-            if senders := [(each, weight) for each, weight in weighed if key_of(spec, each) in each.entries]:
+            if senders := [update for update in updates if key_of(spec, update) in update.entries]:
                 dtype = as_put_together(spec).dtype
-                sources = [(StrategyValues(spec, each), 1 if spec.is_bits else weight) for each, weight in senders]
+                sources = [(StrategyValues(spec, each), 1 if spec.is_bits else each.counts) for each in senders]
                 rule = rule_of_strategy(dtype, is_sum=spec.combine == "sum", is_share=spec.is_bits)
                 yield spec.name, _put_together(old[spec.name].to(dtype), sources, rule, dtype)
         elif spec.dtype.is_floating_point:
             dtype = torch.float64 if combination.stays_wide else spec.dtype
-            values = [(Values(spec.name, update), weight) for update, weight in zip(updates, weights, strict=True)]
+            values = [(Values(spec.name, update), update.counts) for update in updates]
             yield spec.name, _put_together(old[spec.name], values, rules[spec.dtype], dtype)
         else:
             yield spec.name, elements(largest.entries, DENSE + spec.name).clone().view(spec.shape)
@@ -145,7 +144,7 @@ class _Source(Protocol):
 def _create_rule_of_strategy(
     settings: AggregationSettings, updates: Sequence[Update], dtype: torch.dtype, *, is_sum: bool, is_share: bool
 ) -> Rule:
-    return Sum() if is_sum else _create_rule(_MEAN if is_share else settings, dtype, updates, _ALL)
+    return Sum(dtype) if is_sum else _create_rule(_MEAN if is_share else settings, dtype, updates, _ALL)
 
 
 def _put_together(old: Tensor, sources: Sequence[tuple[_Source, float]], rule: Rule, dtype: torch.dtype) -> Tensor:

@@ -60,10 +60,14 @@ class StrategyValues:
 
 
 class Sum(Rule):
-    """The sum over clients, in float64; their order is that in which they are added."""
+    """The sum over clients, in float64; their order is that in which they are added.
 
-    def __init__(self) -> None:
-        """Make room."""
+    A sum beyond what the tensor's dtype holds is the most that it does: no client can make a model that cannot travel.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        """Make room for tensors of a floating-point dtype."""
+        self._most = torch.finfo(dtype).max
         self._buffer = np.empty(BLOCK)
         self._sums = self._buffer
 
@@ -74,11 +78,12 @@ class Sum(Rule):
 
     def add(self, positions: Indices | None, values: Array, examples: float) -> None:  # noqa: ARG002 - nobody weighs more
         """Add a client's values at all positions of the block."""
-        np.add(self._sums, values, out=self._sums)
+        with np.errstate(over="ignore"):
+            np.add(self._sums, values, out=self._sums)
 
     def write(self, old: Array, out: Array) -> None:  # noqa: ARG002 - it is no sum's
         """Write the sums."""
-        out[:] = self._sums
+        out[:] = np.clip(self._sums, -self._most, self._most, out=self._sums)
 
 
 def sent(specs: Iterable[TensorSpec], updates: Sequence[Update]) -> list[TensorSpec]:

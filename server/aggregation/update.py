@@ -42,6 +42,11 @@ class Update:
     weight: float | None = None
     """What its strategy weighs it by in the mean, above 0; None: by its examples."""
 
+    @property
+    def counts(self) -> float:
+        """How much it counts in a mean."""
+        return self.examples if self.weight is None else self.weight
+
 
 class Values:
     """One client's values of one tensor, taken and widened block by block; nothing of a block is held.

@@ -88,7 +88,8 @@ def check_local(plan: pb.Plan, strategy: Strategy) -> None:
             f"{who}: a plan names local algorithm {quoted(plan.local.name)}: expected that of its class, "
             f"local = {strategy.local!r}"
         )
-    if reason := misfit(plan):
+    stacked = strategy.experiment.engine.stacked
+    if reason := misfit(plan) or (f"is trained with others (engine.stacked = {stacked})" if stacked else ""):
         raise ExperimentError(f"{who}: a plan with local algorithm {strategy.local!r} {reason}: expected one of them")
 
 

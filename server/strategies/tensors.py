@@ -2,9 +2,10 @@
 
 from lotteryfl.common.errors import ExperimentError, PayloadError
 from lotteryfl.common.wire.strategytensor import with_tensors
-from lotteryfl.common.wire.table import TensorTable, names
+from lotteryfl.common.wire.table import TensorTable, is_meant
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import Strategy
+from lotteryfl.server.strategies.drawing import drawing
 
 
 def table_with_tensors(strategy: Strategy, table: TensorTable) -> TensorTable:
@@ -18,10 +19,12 @@ def table_with_tensors(strategy: Strategy, table: TensorTable) -> TensorTable:
         ExperimentError: one cannot be, or does not go with experiment or strategy.
     """
     what = f"strategy.name = {strategy.name!r}: its tensors"
+    with drawing(strategy.experiment, "tensors"):
+        declared = strategy.tensors(table.moving)
     try:
-        whole = with_tensors(table, strategy.tensors(table.moving))
+        whole = with_tensors(table, declared)
         TensorTable.from_json(whole.to_json())  # its bounds
-    except (ValueError, PayloadError) as error:
+    except (TypeError, ValueError, PayloadError) as error:
         raise ExperimentError(f"{what}: {error}") from error
     if whole.added:
         _check(strategy, whole)
@@ -52,7 +55,7 @@ def check_sends(strategy: Strategy, plan: pb.Plan, table: TensorTable) -> None:
     """
     going_up = [spec.name for spec in table if spec.role == "up"]
     for pattern in plan.sends:
-        if not any(names(pattern, name) for name in going_up):
+        if not any(is_meant(name, pattern) for name in going_up):
             raise ExperimentError(
                 f"strategy.name = {strategy.name!r}: a plan sends {pattern!r}, expected some of its tensors that only "
                 f"go up: {', '.join(going_up[:20]) or 'it has none'}"
@@ -72,7 +75,7 @@ def _check(strategy: Strategy, table: TensorTable) -> None:
     experiment, name = strategy.experiment, table.added[0].name
     what = f"strategy.name = {strategy.name!r}: {name!r} is a tensor of its own, "
     if experiment.privacy.clip_norm or experiment.privacy.is_promised:
-        raise ExperimentError(f"{what}which [privacy] neither bounds nor covers with noise; expected neither, or none")
+        raise ExperimentError(f"{what}which [privacy] neither bounds nor covers with noise; expected none")
     if stacked := experiment.engine.stacked:
         raise ExperimentError(f"{what}and engine.stacked = {stacked} has no rows of it; expected 0")
     for spec in table.added:

@@ -88,7 +88,13 @@ def test_digits_are_told_as_well(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not FASHION.is_dir(), reason="dataset-fashion-mnist is not installed")
 def test_clothes_are_told_as_well(tmp_path: Path) -> None:
-    table = {"rounds": 10, "task": {"name": "fashion-mnist", "model": "cnn"}, "training": {"lr": 0.01}}
+    """With longer steps, or fewer examples, rounding alone, as of another number of threads, moves a run by 0.04."""
+    table = {
+        "rounds": 8,
+        "task": {"name": "fashion-mnist", "model": "cnn"},
+        "partition": {"examples_per_class": 60},
+        "training": {"lr": 0.003},
+    }
     require_as_accurate(tmp_path, table, noise=0.03)
 
 

@@ -20,11 +20,16 @@ def model() -> nn.Module:
     )
 
 
+def examples(k: int) -> int:
+    """For training."""
+    return int(6 * 3**k)
+
+
 def client(k: int, experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:
     centres = generator(experiment.seed, "centres").normal(size=(CLASSES, FEATURES))
     random = generator(experiment.seed, "examples", k)
     parts = []
-    for size in (12 + 4 * k, 6, 30):
+    for size in (examples(k), 6, 30):
         labels = random.integers(CLASSES, size=size)
         inputs = 3.0**k * (centres[labels] + 0.3 * random.normal(size=(size, FEATURES))) + 2 * k
         parts.append((inputs.astype(np.float32), (labels + k) % CLASSES))

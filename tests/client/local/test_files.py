@@ -97,10 +97,10 @@ def test_a_worker_has_what_its_coordinator_has_or_says_what_differs(tmp_path: Pa
 
 def test_plans_are_checked_before_they_are_followed(tmp_path: Path) -> None:
     code = load_local([written(tmp_path, MINE)])["mine"]
-    check_local(pb.Plan(), None, any_version=False)
-    check_local(pb.Plan(local=pb.Plan.Local(name="mine", digest=code.digest)), code, any_version=False)
+    check_local(pb.Assignment(), None, any_version=False)
+    check_local(assigned(pb.Plan(local=pb.Plan.Local(name="mine", digest=code.digest))), code, any_version=False)
     other = pb.Plan(local=pb.Plan.Local(name="mine", digest="0" * 64))
-    check_local(other, code, any_version=True)
+    check_local(assigned(other), code, any_version=True)
     for plan, message in (
         (other, "local.digest = '0+': expected that of the version here"),
         (
@@ -115,6 +115,13 @@ def test_plans_are_checked_before_they_are_followed(tmp_path: Path) -> None:
         ),
     ):
         with pytest.raises(RefusedError, match=message):
-            check_local(plan, code, any_version=False)
+            check_local(assigned(plan), code, any_version=False)
     with pytest.raises(RefusedError, match=r"local\.name = 'mine': expected None, as it said"):
-        check_local(pb.Plan(local=pb.Plan.Local(name="mine")), None, any_version=False)
+        check_local(assigned(pb.Plan(local=pb.Plan.Local(name="mine"))), None, any_version=False)
+    stacked = pb.Assignment(plan=pb.Plan(local=pb.Plan.Local(name="mine")), stack=pb.Stack(rows=2))
+    with pytest.raises(RefusedError, match="none in a plan that is one of a stack's"):
+        check_local(stacked, code, any_version=False)
+
+
+def assigned(plan: pb.Plan) -> pb.Assignment:
+    return pb.Assignment(plan=plan)

@@ -25,6 +25,10 @@ def _replace(self: LocalAlgorithm) -> None:
     setattr(self.work.model, "0", nn.Linear(6, 12))
 
 
+def _reshape(self: LocalAlgorithm) -> None:
+    self.work.named_parameters()[W].data = torch.zeros(1)
+
+
 def _load(self: LocalAlgorithm) -> nn.Module:
     self.work.named_parameters()[W].zero_()
     return self.work.model
@@ -40,6 +44,7 @@ def _load(self: LocalAlgorithm) -> nn.Module:
         ("loss", lambda *_: 0.0, r"loss\(\) returned float: expected a tensor of shape \(\)"),
         ("loss", lambda *_: torch.ones(2), r"loss\(\) returned a tensor of shape \(2,\): expected a tensor of shape"),
         ("end", _replace, r"the model's '0\.weight' is gone, or another stands in its place: expected torch\.float32"),
+        ("end", _reshape, r"the model's '0\.weight' is gone, or another stands in its place: expected .* \(12, 6\), w"),
         ("phases", lambda _: (), r"phases\(\) returned none: expected a lotteryfl\.Phase or more"),
         ("phases", lambda _: ("2.*",), r"phases\(\) returned str, expected lotteryfl\.Phase"),
         (

@@ -88,7 +88,15 @@ def test_what_a_plan_sends_goes_up(sends: tuple[str, ...], expected: list[str]) 
         (StrategyTensor("x", "down"), "'x': role = 'down', expected one of 'shared', 'own', 'up'"),  # type: ignore[arg-type]
         (StrategyTensor("x", "up", combine="max"), "'x': combine = 'max', expected one of"),  # type: ignore[arg-type]
         (StrategyTensor("x", "up", like="all"), "'x': like = 'all', expected one of"),  # type: ignore[arg-type]
-        (StrategyTensor("x", "shared", fill=float("nan")), "'x': fill = nan, expected a finite number"),
+        (StrategyTensor("x", "shared", fill=float("nan")), "'x': fill = nan, expected at most 3.4"),
+        (
+            StrategyTensor("x", "up", fill=1e39),
+            r"'x': fill = 1e\+39, expected at most 3.4.* either way in torch.flo",
+        ),
+        (
+            StrategyTensor("x", "own", fill=2, dtype=torch.bool),
+            "'x': fill = 2, expected at most 1 either way in torch",
+        ),
         (StrategyTensor("x", "shared", combine="kept"), "'x': combine = 'kept' or masked, expected what is like"),
         (StrategyTensor("x", "own", masked=True), "'x': combine = 'kept' or masked, expected what is like"),
         (StrategyTensor("x", "own", (2,), like="prunable"), r"'x': shape \[2\], expected none where it is like 'prun"),
@@ -98,6 +106,7 @@ def test_what_a_plan_sends_goes_up(sends: tuple[str, ...], expected: list[str]) 
             StrategyTensor("x", "up", like="prunable", dtype=torch.bool, masked=True),
             "'x:a.weight' is masked: expected floating point, like a tensor of the model",
         ),
+        (StrategyTensor("x", "own", dtype="float32"), "'x': dtype = 'float32', expected one"),  # type: ignore[arg-type]
         ("x", "'x': expected a StrategyTensor"),
     ],
 )
@@ -122,7 +131,7 @@ declared = st.builds(
     st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
     st.sampled_from(["mean", "sum", "kept"]),
     st.booleans(),
-    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(-1e30, 1e30),
 )
 
 
@@ -147,6 +156,7 @@ def test_the_table_comes_back_from_its_text(tensors: list[StrategyTensor]) -> No
         ({"aliases": ["y"]}, "'x:a.weight': combine = 'mean', expected one"),
         ({"dtype": "U8"}, "'x:a.weight': torch.uint8, expected floating point, or bool where it is not shared"),
         ({"fill": 1e999}, r"tensor table\[6\]\['fill'\]: Input should be a finite number"),
+        ({"fill": 1e39}, r"'x:a.weight': fill = 1e\+39, expected at most 3.4"),
         ({"fills": 1.0}, r"tensor table\[6\]\['fills'\]: Extra inputs are not permitted"),
         ({"shape": [2**40]}, r"'x:a.weight' is like 'a.weight': expected a parameter of shape"),
         ({"like": "", "masked": False, "shape": [2**40]}, "bytes of tensors, expected at most"),

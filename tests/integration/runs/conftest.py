@@ -20,7 +20,7 @@ def play(coordinate: Coordinate, write: Write) -> Callable[..., Played]:
     def play_(strategy: Mapping[str, Any], clients: int = 3, **changes: Any) -> Played:
         path = write(
             {"seed": SEED, "rounds": 2, "clients": clients, "clients_per_round": 3, "task": {"name": str(TASK)}},
-            training={"epochs": STEPS, "batch_size": 99, "lr": LR, "momentum": 0.0},
+            training={"epochs": STEPS, "batch_size": 999, "lr": LR, "momentum": 0.0},
             strategy=strategy,
             round={"lease": 600.0},
             **changes,

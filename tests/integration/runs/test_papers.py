@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lotteryfl.common.packedmasks import unpack
 from lotteryfl.server.store.rundir import RunDirectory
+from tests.support.normed_task import examples
 from tests.support.papers import Model, Played, assert_close, copied, data, fresh, mean, train
 
 # ---- some layers are each client's own: FedBN's Algorithm 1, FedPer's Algorithms 1 and 2
@@ -36,7 +37,7 @@ HEAD = ("5.weight", "5.bias")
 
 @pytest.mark.parametrize(
     ("name", "own", "weighting", "weights"),
-    [("fedbn", NORM, "equal", [1, 1, 1]), ("fedper", HEAD, "examples", [12, 16, 20])],
+    [("fedbn", NORM, "equal", [1, 1, 1]), ("fedper", HEAD, "examples", [6, 18, 54])],
 )
 def test_layers_of_a_clients_own(
     play: Callable[..., Played], name: str, own: Sequence[str], weighting: str, weights: Sequence[float]
@@ -66,8 +67,11 @@ def test_ssfl_of_everyone(play: Callable[..., Played]) -> None:
         assert torch.equal(unpack(kept[name], masks[name].shape), masks[name].bool())
     sampled = [row.client for row in database.assignments(2)]
     assert len(sampled) == 3
-    by_sample = torch.stack([(12 + 4 * client) * scores[client] for client in sampled]).sum(dim=0)
-    assert any(not torch.equal(top(by_sample, net, matrices)[name], masks[name]) for name in matrices), "no test of it"
+    for others in (sampled, range(4)):
+        weighted = torch.stack([examples(client) * scores[client] for client in others]).sum(dim=0)
+        assert any(not torch.equal(top(weighted, net, matrices)[name], masks[name]) for name in matrices), (
+            "no test of it"
+        )
     results = []
     for client in sampled:
         net = fresh()
@@ -75,7 +79,7 @@ def test_ssfl_of_everyone(play: Callable[..., Played]) -> None:
             for name, parameter in net.named_parameters():
                 parameter.mul_(masks.get(name, torch.ones(())))
         results.append(train(net, *data(run, client), masks))
-    expected = mean(results, [12 + 4 * client for client in sampled])
+    expected = mean(results, [examples(client) for client in sampled])
     assert_close(played.models[2], expected, leaving_out=["1.num_batches_tracked"])
 
 

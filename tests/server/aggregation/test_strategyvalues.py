@@ -131,3 +131,13 @@ def test_the_same_values_from_all_are_that_value(clients: list[tuple[dict[str, T
     new = dict(aggregate(TABLE, drawn(99), [Update(k, 3 + k, held, entries) for k in range(3)]))
     assert torch.equal(new["mean:w"], tensors["mean:w"])
     assert torch.equal(new["votes:w"], tensors["votes:w"].float())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_a_sum_beyond_its_dtype_is_the_most_that_this_holds(dtype: torch.dtype) -> None:
+    """A model with a value that is not finite would go out to nobody."""
+    table = with_tensors(MODEL, (StrategyTensor("s", "shared", (2,), dtype=dtype, combine="sum"),))
+    most = torch.finfo(dtype).max
+    tensors = {"w": torch.zeros(SIZE), "s": torch.tensor([most, -most], dtype=dtype)}
+    updates = [Update(k, 1, {}, WireFormat(table, "float32").pack(tensors, {})) for k in range(3)]
+    assert torch.equal(dict(aggregate(table, tensors, updates))["s"], tensors["s"])

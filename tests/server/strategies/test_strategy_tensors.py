@@ -1,5 +1,6 @@
 """Tensors of a strategy's own through rounds: where each comes from, what it comes to, and what is refused."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,15 @@ from lotteryfl.server.rounds.longer import with_settings
 from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.rpc.filestream import model_stream
+from lotteryfl.server.store.runfiles import come_up_file
 from lotteryfl.server.strategies import STRATEGIES
-from lotteryfl.server.strategies.base import ClientState
+from lotteryfl.server.strategies.base import ClientState, Strategy
+from lotteryfl.server.strategies.cell import Cell
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.feddst import FedDST
+from lotteryfl.server.strategies.fedltn import FedLTN
+from lotteryfl.server.strategies.fedselect import FedSelect
+from lotteryfl.server.strategies.ssfl import SSFL
 from lotteryfl.server.strategies.standalone import Standalone
 from tests.support.bench import Answer, Bench, TinyTask, create, simulated, tiny_experiment, tiny_mlp
 from tests.support.damage import flip, problems, rewritten
@@ -107,6 +113,16 @@ def test_what_is_not_changed_goes_round_as_it_was(drive: Drive) -> None:
     assert came_to["count"].item() == 4.5
     assert not {name for name in came_to if name.startswith(("mine", "seen"))}
     assert problems(bench.path) == []
+
+
+def test_nothing_is_left_of_what_only_came_up(drive: Drive) -> None:
+    """Also where its round was killed while it was concluded."""
+    bench = drive(holding())
+    bench.do_all(bench.register())
+    (bench.path / come_up_file(1)).write_bytes(b"half")
+    assert bench.restart().files("models") == {"round-0000.safetensors"}
+    bench.commit()
+    assert bench.files("models") == {"round-0000.safetensors", "round-0001.safetensors"}
 
 
 def test_shared_ones_are_put_together_and_sent_down_under_the_mask(drive: Drive) -> None:
@@ -458,4 +474,35 @@ def test_they_go_with_all_else_that_an_experiment_says(changes: dict[str, Any], 
         assert set(parse(bytearray().join(model_stream(run, 2)), "model")) == {"0.bias", W, "2.bias", "2.weight"}
     assert {name for name in model if name.startswith("control")} == {f"control:{n}" for n in ("0.bias", W, "2.weight")}
     assert model["count"].item() == 13.5
+    assert problems(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("base", [Cell, SSFL, FedSelect, FedLTN], ids=lambda base: base.name)
+def test_they_go_with_every_kind_of_strategy(base: type[Strategy], tmp_path: Path) -> None:
+    """Masks of no lasting, measurements, own weights, a jump start: a round that measures changes none of them."""
+
+    class Adding(base):  # type: ignore[misc, valid-type]
+        name = "adding"
+
+        def tensors(self, table: TensorTable) -> Sequence[StrategyTensor]:
+            del table
+            return (
+                StrategyTensor("moment", "shared", like="prunable", combine="kept", masked=True, fill=2.0),
+                StrategyTensor("number", "shared", combine="sum", fill=1.0),
+                StrategyTensor("mine", "own", like="prunable"),
+                StrategyTensor("votes", "up", like="prunable", dtype=torch.bool),
+            )
+
+        def plan(self, round_: int, client: ClientState) -> pb.Plan:
+            plan: pb.Plan = super().plan(round_, client)
+            plan.sends.append("votes")
+            return plan
+
+    STRATEGIES["adding"] = Adding
+    settings = {"name": "adding", "personal_rate": 0.1, "jump_start_epochs": 1}
+    with simulated(tmp_path / "run", tiny_experiment(strategy=settings)) as run:
+        assert {row.state for round_ in (1, 2, 3) for row in run.database.assignments(round_)} == {"done"}
+        strategy = Adding(run.experiment)
+        senders = [3 if strategy.trains(round_) and not strategy.takes_best(round_) else 1 for round_ in (1, 2)]
+        assert open_file(run.model_path(2))["number"].item() == math.prod(senders)
     assert problems(tmp_path / "run") == []
