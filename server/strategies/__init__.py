@@ -42,6 +42,9 @@ STRATEGIES: dict[str, type[Strategy]] = {
         LGFedAvg,
         FedPer,
         FedBN,
+        Scaffold,
+        Ditto,
+        APFL,
         Cell,
         SubFedAvg,
         FedLTN,
@@ -51,9 +54,6 @@ STRATEGIES: dict[str, type[Strategy]] = {
         FedDST,
         OneTicket,
         HeteroFL,
-        Scaffold,
-        Ditto,
-        APFL,
     )
 }
 

@@ -46,11 +46,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """What the tiny runs need to show what a strategy does."""
 
 REACHED = {
+    **dict.fromkeys(("scaffold", "ditto", "apfl"), 1.0),
     **dict.fromkeys(
         ("lotteryfl", "cell", "sub-fedavg", "fedltn", "fedselect", "ssfl", "feddst", "one-ticket"), 27 / 54
     ),
     **dict.fromkeys(("fedavg", "fedavg-finetune", "standalone", "fedprox", "lg-fedavg", "fedper", "fedbn"), 1.0),
-    **dict.fromkeys(("scaffold", "ditto", "apfl"), 1.0),
     "heterofl": (54 + 27 + 18) / (3 * 54),  # rows and columns of the two that have a half and a quarter of 6 units
     "hermes": 30 / 54,  # whole rows, and none of the last layer's
 }
