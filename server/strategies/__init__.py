@@ -13,6 +13,7 @@ from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.cell import Cell
 from lotteryfl.server.strategies.ditto import Ditto
 from lotteryfl.server.strategies.drawing import drawing
+from lotteryfl.server.strategies.fedala import FedALA
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.fedavg_finetune import FedAvgFinetune
 from lotteryfl.server.strategies.fedbn import FedBN
@@ -45,6 +46,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         Scaffold,
         Ditto,
         APFL,
+        FedALA,
         Cell,
         SubFedAvg,
         FedLTN,

@@ -233,7 +233,7 @@ class OneIsOdd(TinyTask):
 
     def client_data(self, client: int) -> ClientData:
         generator = torch.Generator().manual_seed(client)
-        inputs = torch.randn(40, 6, generator=generator)
+        inputs = torch.randn(200, 6, generator=generator)
         labels = (inputs[:, :3].argmax(dim=1) + (client == 2)) % 3
         return ClientData(*[torch.utils.data.TensorDataset(inputs, labels)] * 3)
 
@@ -242,9 +242,68 @@ def test_apfls_alpha_is_largest_for_whom_the_shared_model_fits_least(drive: Driv
     experiment = tiny_experiment(
         rounds=6,
         clients=3,
-        training={"epochs": 5, "batch_size": 99, "lr": 0.3, "momentum": 0.0},
+        training={"epochs": 5, "batch_size": 200, "lr": 0.3, "momentum": 0.0},
         strategy={"name": "apfl"},
     )
     bench = drive(experiment, OneIsOdd()).finish()
     alphas = [float(ticket(bench, client)["alpha"]) for client in range(3)]
     assert alphas[2] > 0.75 > max(alphas[:2])
+
+
+# ---- FedALA, Algorithm 1
+
+TOP = ("5.weight", "5.bias")
+
+
+def weighed(shared: Model, last: Model, weights: Model) -> Model:
+    """Equation 3: the lower layers are the shared ones."""
+    return {**shared, **{name: last[name] + (shared[name] - last[name]) * weights[name] for name in TOP}}
+
+
+def test_fedala(play: Callable[..., Played]) -> None:
+    eta, start_epochs = 2.0, 4
+    played = play({"name": "fedala", "options": {"eta": eta, "start_epochs": start_epochs}})
+    shared, last = copied(fresh().state_dict()), [dict[str, Tensor]()] * 3
+    weights = {name: torch.ones_like(shared[name]) for name in TOP}
+    learned = [weights] * 3
+    for round_ in (1, 2):
+        results = []
+        for k in range(3):
+            net, start = fresh(), shared
+            if round_ == 2:
+                for _ in range(start_epochs):
+                    net.load_state_dict(weighed(shared, last[k], learned[k]))
+                    found = gradients(net, *data(played.run, k))
+                    learned[k] = {
+                        name: (weight - eta * found[name] * (shared[name] - last[k][name])).clamp(0, 1)
+                        for name, weight in learned[k].items()
+                    }
+                start = weighed(shared, last[k], learned[k])
+            net.load_state_dict(start)
+            results.append(train(net, *data(played.run, k)))
+        last = results
+        averaged = mean(results, examples(played))
+        shared = {name: averaged[name].to(value.dtype) for name, value in shared.items()}
+    assert_close(of(fresh(), played.models[2]), shared, leaving_out=[COUNTER])
+    for k, sent in played.sent.items():
+        assert_close(of(fresh(), sent), last[k])
+        for place, name in enumerate(TOP):
+            torch.testing.assert_close(sent[f"last.{place}"], last[k][name], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(sent[f"weight.{place}"], learned[k][name], rtol=1e-4, atol=1e-6)
+        assert (learned[k]["5.weight"] < 1).any(), "no test of it"
+
+
+def test_fedala_takes_the_less_of_the_shared_top_the_less_it_fits(drive: Drive) -> None:
+    """Whose classes have other numbers takes least; without steps of the weights all is taken, as in FedAvg."""
+    training = {"epochs": 3, "batch_size": 200, "lr": 0.3, "momentum": 0.0}
+
+    def play(name: str, **options: float) -> Bench:
+        strategy = {"name": name, "options": options}
+        experiment = tiny_experiment(rounds=4, clients=3, training=training, strategy=strategy)
+        return drive(experiment, OneIsOdd(), f"{name} {options}").finish()
+
+    bench = play("fedala", layers=2, eta=20)
+    taken = [float(ticket(bench, client)["weight.2"].mean()) for client in range(3)]
+    assert taken[2] < 0.65 < min(taken[:2])
+    still = play("fedala", eta=0)
+    assert_close(of(tiny_mlp(), model(still)), model(play("fedavg")))
