@@ -110,14 +110,15 @@ class Drifting(TinyTask):
         return torch.linalg.lstsq(inputs, truth).solution.T
 
 
-def test_scaffold_comes_to_the_optimum_that_fedavg_drifts_from(drive: Drive) -> None:
+@pytest.mark.parametrize(("lr", "momentum"), [(0.02, 0.0), (0.01, 0.8)])
+def test_scaffold_comes_to_the_optimum_that_fedavg_drifts_from(drive: Drive, lr: float, momentum: float) -> None:
     """Ten local steps of full batches are far more than drift forgives; eight rounds are enough without it."""
     task, far = Drifting(), {}
     for name in ("fedavg", "scaffold"):
         experiment = tiny_experiment(
             rounds=8,
             clients=3,
-            training={"epochs": 10, "batch_size": 99, "lr": 0.02, "momentum": 0.0},
+            training={"epochs": 10, "batch_size": 99, "lr": lr, "momentum": momentum},
             strategy={"name": name},
         )
         weights = model(drive(experiment, task, name).finish())["weight"]
