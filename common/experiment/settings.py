@@ -135,7 +135,7 @@ class StrategySettings(Section):
     """Of its classes of clients, the share of a layer's units that one has; client k is of class k mod their number
     (heterofl)."""
     options: dict[str, bool | int | float | str] = Field({})
-    """Keys of a strategy of one's own, which says what they are."""
+    """What else a strategy reads: its file says what they are, also of one's own."""
 
 
 class ServerSettings(Section):

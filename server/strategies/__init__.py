@@ -7,10 +7,13 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.usercode import absolute, import_source
+from lotteryfl.server.strategies.apfl import APFL
 from lotteryfl.server.strategies.asked import check_hooks, unknown_hook
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.cell import Cell
+from lotteryfl.server.strategies.ditto import Ditto
 from lotteryfl.server.strategies.drawing import drawing
+from lotteryfl.server.strategies.fedala import FedALA
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.fedavg_finetune import FedAvgFinetune
 from lotteryfl.server.strategies.fedbn import FedBN
@@ -25,6 +28,7 @@ from lotteryfl.server.strategies.heterofl import HeteroFL
 from lotteryfl.server.strategies.lg_fedavg import LGFedAvg
 from lotteryfl.server.strategies.lotteryfl import LotteryFL
 from lotteryfl.server.strategies.one_ticket import OneTicket
+from lotteryfl.server.strategies.scaffold import Scaffold
 from lotteryfl.server.strategies.spafl import SpaFL
 from lotteryfl.server.strategies.ssfl import SSFL
 from lotteryfl.server.strategies.standalone import Standalone
@@ -41,6 +45,10 @@ STRATEGIES: dict[str, type[Strategy]] = {
         LGFedAvg,
         FedPer,
         FedBN,
+        Scaffold,
+        Ditto,
+        APFL,
+        FedALA,
         Cell,
         SubFedAvg,
         FedLTN,

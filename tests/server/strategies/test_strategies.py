@@ -46,6 +46,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """What the tiny runs need to show what a strategy does."""
 
 REACHED = {
+    **dict.fromkeys(("scaffold", "ditto", "apfl", "fedala"), 1.0),
     **dict.fromkeys(
         ("lotteryfl", "cell", "sub-fedavg", "fedltn", "fedselect", "ssfl", "feddst", "one-ticket"), 27 / 54
     ),
