@@ -13,6 +13,7 @@ from lotteryfl.server.strategies.cell import Cell
 from lotteryfl.server.strategies.drawing import drawing
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.fedavg_finetune import FedAvgFinetune
+from lotteryfl.server.strategies.fedbabu import FedBABU
 from lotteryfl.server.strategies.fedbn import FedBN
 from lotteryfl.server.strategies.feddst import FedDST
 from lotteryfl.server.strategies.fedltn import FedLTN
@@ -50,6 +51,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         OneTicket,
         HeteroFL,
         FedRep,
+        FedBABU,
     )
 }
 

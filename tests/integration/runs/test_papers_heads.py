@@ -52,3 +52,25 @@ def test_fedrep_trains_the_head_and_then_the_body(
     assert_close(played.models[2], shared, leaving_out=["1.num_batches_tracked"])
     for client in range(3):
         assert_close(played.sent[client], clients[client])
+
+
+# ---- FedBABU, Algorithm 1
+
+
+def test_fedbabu_trains_the_body_under_the_head_that_it_began_with(play: Callable[..., Played]) -> None:
+    played = play({"name": "fedbabu"})
+    shared, results = copied(fresh().state_dict()), list[Model]()
+    for _ in range(2):
+        results = []
+        for client in range(3):
+            net = fresh()
+            net.load_state_dict(shared)
+            descend(net, *data(played.run, client), STEPS, body_of(net))
+            results.append(copied(net.state_dict()))
+        averaged = mean(results, EXAMPLES)
+        shared = {name: averaged[name].to(value.dtype) for name, value in shared.items()}
+    assert_close(played.models[2], shared, leaving_out=["1.num_batches_tracked"])
+    for client in range(3):
+        assert_close(played.sent[client], results[client])
+    for name in HEAD:
+        assert torch.equal(played.models[2][name], played.models[0][name])

@@ -1,4 +1,4 @@
-"""A head and a body that are trained apart: what FedRep is for has its effect, and what it refuses."""
+"""A head and a body that are trained apart: what FedRep and FedBABU are for has its effect, and what they refuse."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +43,35 @@ def test_fedreps_last_round_trains_heads_alone(drive: Drive) -> None:
     for client in range(3):
         assert torch.equal(ticket(bench, client)["0.weight"], model(bench)["0.weight"])
         assert not torch.equal(ticket(bench, client)["2.weight"], model(bench)["2.weight"])
+
+
+@pytest.mark.parametrize("wire_dtype", ["float32", "int8", "bfloat16"])
+def test_fedbabus_head_keeps_its_bits_until_the_last_round(drive: Drive, wire_dtype: str) -> None:
+    """Whatever momentum, decay and what travels do to the rest."""
+    changes: dict[str, Any] = {"rounds": 3, "wire_dtype": wire_dtype, "server": {"optimizer": "adam"}}
+    training = {"epochs": 2, "momentum": 0.9, "weight_decay": 0.1}
+    bench = play(drive(tiny_experiment(**settings("fedbabu"), **changes, training=training)), rounds=3)
+    for name, value in model(bench, 0).items():
+        assert torch.equal(model(bench, 3)[name], value) == name.startswith("2.")
+    play(bench)  # every client fine-tunes
+    heads = [ticket(bench, client)["2.weight"] for client in range(3)]
+    assert all((head - model(bench, 0)["2.weight"]).abs().max() > 0.01 for head in heads)
+    assert all(not torch.equal(heads[0], head) for head in heads[1:])
+
+
+def test_fedbabu_can_be_told_its_head(drive: Drive) -> None:
+    bench = play(drive(tiny_experiment(**settings("fedbabu", options={"head": "0.*"}))))
+    changed = {name for name, value in model(bench, 0).items() if not torch.equal(model(bench)[name], value)}
+    assert changed == {"2.weight", "2.bias"}
+
+
+@pytest.mark.parametrize("pattern", ["x.*", "*", 3])
+def test_fedbabu_needs_a_head_and_a_body(pattern: Any) -> None:
+    experiment = tiny_experiment(**settings("fedbabu", options={"head": pattern}))
+    with pytest.raises(
+        ExperimentError, match=r"strategy\.options\.head = .*: strategy\.name = 'fedbabu' needs a pattern"
+    ):
+        create_strategy(experiment).check(TensorTable.of(tiny_mlp()))
 
 
 def test_both_halves_mean_the_same_layer() -> None:

@@ -51,7 +51,7 @@ REACHED = {
     ),
     **dict.fromkeys(("fedavg", "fedavg-finetune", "standalone", "fedprox", "lg-fedavg", "fedper", "fedbn"), 1.0),
     "heterofl": (54 + 27 + 18) / (3 * 54),  # rows and columns of the two that have a half and a quarter of 6 units
-    "fedrep": 1.0,
+    **dict.fromkeys(("fedrep", "fedbabu"), 1.0),
     "hermes": 30 / 54,  # whole rows, and none of the last layer's
 }
 """Density of every client's ticket after a run of `experiment_of`."""
