@@ -52,6 +52,7 @@ REACHED = {
     **dict.fromkeys(("fedavg", "fedavg-finetune", "standalone", "fedprox", "lg-fedavg", "fedper", "fedbn"), 1.0),
     "heterofl": (54 + 27 + 18) / (3 * 54),  # rows and columns of the two that have a half and a quarter of 6 units
     **dict.fromkeys(("fedrep", "fedbabu"), 1.0),
+    "sparsyfed": 27 / 54,
     "hermes": 30 / 54,  # whole rows, and none of the last layer's
 }
 """Density of every client's ticket after a run of `experiment_of`."""
@@ -138,7 +139,7 @@ def test_the_last_round_prunes_nothing_further_and_trains_as_long_as_it_is_told(
     assert plan.rewind == pb.Plan.NONE
     assert not plan.HasField("select")
     assert not plan.HasField("readjust")
-    assert plan.HasField("prune") == (name == "cell")  # which begins from the whole model
+    assert plan.HasField("prune") == (name in ("cell", "sparsyfed"))  # which begin from the whole model
     assert strategy.plan(2, ClientState(0)).train.epochs == 2
 
 
