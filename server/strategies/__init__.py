@@ -10,6 +10,7 @@ from lotteryfl.common.usercode import absolute, import_source
 from lotteryfl.server.strategies.asked import check_hooks, unknown_hook
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.cell import Cell
+from lotteryfl.server.strategies.dispfl import DisPFL
 from lotteryfl.server.strategies.drawing import drawing
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.fedavg_finetune import FedAvgFinetune
@@ -54,6 +55,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         FedRep,
         FedBABU,
         SparsyFed,
+        DisPFL,
     )
 }
 

@@ -1,14 +1,18 @@
 """Methods of sparse training, against their papers' algorithms in plain torch, over gRPC."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from torch import Tensor
+from torch import Tensor, nn
 
-from tests.support.papers import LR, STEPS, Model, Played, assert_close, copied, data, fresh, mean
+from lotteryfl.common.packedmasks import unpack
+from lotteryfl.server.strategies import create_strategy
+from lotteryfl.server.strategies.firstmasks import first_masks
+from tests.support.papers import LR, STEPS, Model, Played, assert_close, copied, data, fresh, mean, train
 
 MATRICES = ("0.weight", "3.weight", "5.weight")
 EXAMPLES = [12, 16, 20]
@@ -79,3 +83,58 @@ def test_sparsyfed_trains_powers_and_keeps_the_largest(
     for client in range(3):
         assert_close(played.sent[client], results[client])
     assert all(played.models[1][name].count_nonzero() < played.models[1][name].numel() for name in MATRICES)
+
+
+# ---- DisPFL, Algorithms 1 and 2
+
+
+def dense_gradients(net: nn.Module, inputs: Tensor, labels: Tensor) -> Model:
+    net.eval()
+    weights = [net.get_parameter(name) for name in MATRICES]
+    return dict(zip(MATRICES, torch.autograd.grad(F.cross_entropy(net(inputs), labels), weights), strict=True))
+
+
+def exchanged(mask: Tensor, weight: Tensor, gradient: Tensor, share: float) -> Tensor:
+    """Algorithm 2: the smallest go, and as many of greatest gradient come."""
+    count = min(round(share * int(mask.sum())), int((mask == 0).sum()))
+    new = mask.clone().flatten()
+    new[torch.where(mask > 0, weight.abs(), torch.inf).flatten().argsort()[:count]] = 0
+    new[torch.where(mask > 0, -1, gradient.abs()).flatten().argsort(descending=True)[:count]] = 1
+    return new.view_as(mask)
+
+
+def test_dispfl_starts_from_the_mean_over_those_who_keep_a_weight_and_exchanges(play: Callable[..., Played]) -> None:
+    strategy = {"name": "dispfl", "target_density": 0.4, "readjust_rate": 0.6}
+    played = play(strategy, aggregation={"weighting": "equal"})
+    run = played.run
+    shared = copied(fresh().state_dict())
+    drawn = first_masks(create_strategy(run.experiment), run.table)  # any will do, of these sizes
+    masks = [{name: unpack(each[name], shared[name].shape).float() for name in MATRICES} for each in drawn]
+    for name, kept in zip(MATRICES, (19, 21, 15), strict=True):  # shares go as 14/48, 16/64 and 11/24: times 1.327
+        assert [int(mask[name].sum()) for mask in masks] == [kept] * 3
+        assert len({tuple(mask[name].flatten().tolist()) for mask in masks}) == 3, "no mask of its own"
+    results = list[Model]()
+    for round_ in range(2):
+        results, new = [], list[Model]()
+        share = 0.6 / 2 * (1 + math.cos(round_ * math.pi / 2))
+        for client, mask in enumerate(masks):
+            net, examples = fresh(), data(run, client)
+            net.load_state_dict({name: value * mask.get(name, 1) for name, value in shared.items()})
+            found = train(net, *examples, mask)
+            gradients = dense_gradients(net, *examples)
+            new.append({name: exchanged(mask[name], found[name], gradients[name], share) for name in MATRICES})
+            results.append(found | {name: found[name] * mask[name] * new[-1][name] for name in MATRICES})
+            assert all(not torch.equal(mask[name], new[-1][name]) for name in MATRICES)
+        masks = new
+        averaged = mean(results, [1, 1, 1])
+        for name in MATRICES:
+            total = torch.stack([result[name] for result in results]).double().sum(dim=0)
+            count = torch.stack([mask[name] for mask in masks]).sum(dim=0)
+            averaged[name] = torch.where(count > 0, total / count, shared[name].double())
+        shared = {name: value.to(shared[name].dtype) for name, value in averaged.items()}
+    assert_close(played.models[2], shared, leaving_out=["1.num_batches_tracked"])
+    for client in range(3):
+        assert_close(played.sent[client], results[client])
+        after = run.load_masks(run.database.client(client).mask)
+        for name in MATRICES:
+            assert torch.equal(unpack(after[name], shared[name].shape), masks[client][name].bool())

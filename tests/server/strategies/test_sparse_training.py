@@ -1,18 +1,22 @@
-"""Training that stays sparse: what SparsyFed is for has its effect, and what it refuses."""
+"""Training that stays sparse: what SparsyFed and DisPFL are for has its effect, and what they refuse."""
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.data import TensorDataset
 
 from lotteryfl.client.algorithms.sparsyfed import SparseBackward, largest
 from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.packedmasks import unpack
+from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.strategies import create_strategy
-from tests.support.bench import Bench, tiny_experiment, tiny_mlp
+from tests.support.bench import Bench, TinyTask, tiny_experiment, tiny_mlp
 from tests.support.playing import W, mask_of, model, play, settings
 
 Drive = Callable[..., Bench]
@@ -82,3 +86,52 @@ def test_what_sparsyfed_refuses(options: dict[str, Any], message: str) -> None:
     experiment = tiny_experiment(**settings("sparsyfed", options=options))
     with pytest.raises(ExperimentError, match=message):
         create_strategy(experiment).check(TensorTable.of(tiny_mlp()))
+
+
+# ---- DisPFL
+
+
+class Different(TinyTask):
+    """Client k's classes are told by three inputs of six: the first ones, moved k places back."""
+
+    def client_data(self, client: int) -> ClientData:
+        generator = torch.Generator().manual_seed(client)
+        sets = []
+        for size in (60, 20, 20):
+            inputs = torch.randn(size, 6, generator=generator)
+            sets.append(TensorDataset(inputs, inputs.roll(client, dims=1)[:, :3].argmax(dim=1)))
+        return ClientData(*sets)
+
+
+def on_what_tells(bench: Bench) -> float:
+    """Which share of what clients keep of their first layers is on inputs that tell, on average."""
+    shares = []
+    for client in range(3):
+        mask = mask_of(bench, client)
+        shares.append(float(mask.roll(client, dims=1)[:, :3].sum() / mask.sum()))
+    return sum(shares) / 3
+
+
+def test_exchanges_bring_each_clients_mask_to_what_tells_it_something(drive: Drive) -> None:
+    training = {"epochs": 3, "lr": 0.2, "weight_decay": 0.03, "batch_size": 10}
+
+    def played(rate: float) -> Bench:
+        changes = settings("dispfl", target_density=0.3, readjust_rate=rate)
+        return play(drive(tiny_experiment(**changes, rounds=6, training=training), Different(), f"{rate}"), rounds=6)
+
+    assert on_what_tells(played(0.5)) > on_what_tells(played(0.0)) + 0.12
+
+
+@pytest.mark.parametrize(("density", "kept"), [(0.5, (29, 25)), (0.75, (45, 36)), (1.0, (72, 36))])
+def test_masks_are_denser_where_tensors_are_small_and_together_as_dense_as_asked_for(
+    density: float, kept: tuple[int, int]
+) -> None:
+    """Shares go as 18/72 and 15/36; where that would be more than all, the other tensor has what is left."""
+    strategy, table = (
+        create_strategy(tiny_experiment(**settings("dispfl", target_density=density))),
+        TensorTable.of(tiny_mlp()),
+    )
+    masks, again, others = (strategy.client_masks(client, table) for client in (1, 1, 2))
+    assert tuple(int(unpack(masks[name], table[name].shape).sum()) for name in (W, "2.weight")) == kept
+    assert all(np.array_equal(again[name], mask) for name, mask in masks.items())
+    assert all(np.array_equal(others[name], mask) for name, mask in masks.items()) == (density == 1)
