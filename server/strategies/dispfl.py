@@ -21,14 +21,15 @@ class DisPFL(FedAvg):
 
     Differs from the paper: a client's neighbours are all clients of the last round (the fully connected topology), in
     place of a few that change; who sits a round out does not train, and finds in its place what its weights have
-    become. A mask is exchanged before its weights go up, so what a client gives up counts no more, and what it takes
-    up counts as 0, where the paper's next mean is over the masks of before. The mean is weighted by examples, unless
-    aggregation.weighting = "equal"; gradients are over all training data, in the paper's code over a batch.
+    become. As in the paper the next mean is over the masks that clients have trained under, but what a client gives up
+    goes up no more, and what nobody had comes as it last was in the shared model, not as 0. The mean is weighted by
+    examples, unless aggregation.weighting = "equal"; gradients are over all training data, in its code over a batch.
     """
 
     name = "dispfl"
     prunes = True
     mask_rule = "exchanges"
+    counts_grown = False
 
     def plan(self, round_: int, client: ClientState) -> pb.Plan:
         """Train, then exchange weights."""

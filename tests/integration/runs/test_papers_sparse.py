@@ -125,13 +125,12 @@ def test_dispfl_starts_from_the_mean_over_those_who_keep_a_weight_and_exchanges(
             new.append({name: exchanged(mask[name], found[name], gradients[name], share) for name in MATRICES})
             results.append(found | {name: found[name] * mask[name] * new[-1][name] for name in MATRICES})
             assert all(not torch.equal(mask[name], new[-1][name]) for name in MATRICES)
-        masks = new
         averaged = mean(results, [1, 1, 1])
-        for name in MATRICES:
+        for name in MATRICES:  # of those who have trained it, and keep it
             total = torch.stack([result[name] for result in results]).double().sum(dim=0)
-            count = torch.stack([mask[name] for mask in masks]).sum(dim=0)
+            count = torch.stack([old[name] * each[name] for old, each in zip(masks, new, strict=True)]).sum(dim=0)
             averaged[name] = torch.where(count > 0, total / count, shared[name].double())
-        shared = {name: value.to(shared[name].dtype) for name, value in averaged.items()}
+        shared, masks = {name: value.to(shared[name].dtype) for name, value in averaged.items()}, new
     assert_close(played.models[2], shared, leaving_out=["1.num_batches_tracked"])
     for client in range(3):
         assert_close(played.sent[client], results[client])
