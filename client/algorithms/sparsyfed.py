@@ -1,5 +1,5 @@
-"""SparsyFed, the client's half (Guastella et al. 2025, section 3): Powerprop's weights (Schwarz et al. 2021,
-"Powerprop: A Reparameterization Inducing Sparsity", equation 1), and backward passes with pruned activations."""
+"""SparsyFed, the client's half (Guastella et al. 2025, section 3): weights as powers (Schwarz et al. 2021,
+"Powerpropagation: A Sparsity Inducing Weight Reparameterisation"), and backward passes with pruned activations."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
