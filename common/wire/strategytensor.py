@@ -18,7 +18,7 @@ from lotteryfl.common.wire.table import Combine, TensorSpec, TensorTable
 
 _ROLES = ("shared", "own", "up")
 _LIKES = ("", "prunable", "parameters")
-_COMBINES = ("mean", "sum", "kept")
+_COMBINES = ("mean", "sum", "kept", "none")
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}", re.ASCII)
 
 
@@ -34,9 +34,10 @@ class StrategyTensor:
     """One for each of these tensors of the model that go with every round, of its shape."""
     dtype: torch.dtype = torch.float32
     """Of floating point; or bool, which travels as packed bits, of what is not shared."""
-    combine: Literal["mean", "sum", "kept"] = "mean"
+    combine: Literal["mean", "sum", "kept", "none"] = "mean"
     """What clients send of it is averaged as results are; added up; or of each element averaged over the clients whose
-    mask keeps the weight that it is like. Of own ones nothing is put together."""
+    mask keeps the weight that it is like. Of own ones nothing is put together. A shared one of none never comes back:
+    `Strategy.after_round` alone changes it."""
     masked: bool = False
     """It travels under the mask of the weight that it is like, as kept values, and is 0 off it."""
     fill: float = 0.0

@@ -31,8 +31,8 @@ Role = Literal["parameter", "buffer", "frozen", "shared", "own", "up"]
 """`frozen`: a part of θ_0 that never changes and goes with no round, be it a parameter or a buffer. The last three
 are those of a strategy's own tensors, see `common.wire.strategytensor`."""
 
-Combine = Literal["", "mean", "sum", "kept"]
-"""How the clients' values of a strategy's tensor are put together; '': they are not."""
+Combine = Literal["", "mean", "sum", "kept", "none"]
+"""How the clients' values of a strategy's tensor are put together; '': they are not; none: there are none of it."""
 
 _ADDED = ("shared", "own", "up")
 """Roles of a strategy's own tensors."""
@@ -52,7 +52,7 @@ class _Row(BaseModel):
     role: Role
     prunable: bool
     aliases: tuple[Name, ...]
-    combine: Literal["mean", "sum", "kept", ""] = ""
+    combine: Literal["mean", "sum", "kept", "none", ""] = ""
     like: Annotated[str, Field(max_length=512)] = ""
     masked: bool = False
     fill: Annotated[float, Field(allow_inf_nan=False)] = 0.0
@@ -96,6 +96,8 @@ class TensorSpec:
     def _check_added(self) -> None:
         if self.aliases or bool(self.combine) != (self.role != "own"):
             raise ValueError(f"{self.name!r}: combine = {self.combine!r}, expected one, and none of a client's own")
+        if self.combine == "none" and self.role != "shared":
+            raise ValueError(f"{self.name!r}: combine = 'none', expected it of what is shared alone")
         if not (self.dtype.is_floating_point or (self.dtype is torch.bool and self.role != "shared")):
             raise ValueError(f"{self.name!r}: {self.dtype}, expected floating point, or bool where it is not shared")
         if self.masked and (not self.like or self.is_bits):
@@ -113,6 +115,10 @@ class TensorSpec:
     def is_bits(self) -> bool:
         """Whether it travels as packed bits."""
         return self.is_added and self.dtype is torch.bool
+
+    def comes_back(self, sends: Sequence[str]) -> bool:
+        """Tell whether it comes back with a result whose plan sends these."""
+        return self.combine != "none" if self.role != "up" else any(is_meant(self.name, pattern) for pattern in sends)
 
     @property
     def under(self) -> str:
@@ -242,7 +248,7 @@ class TensorTable:
 
     def sending(self, sends: Sequence[str]) -> "TensorTable":
         """Return the table of what comes back with a result: of what only comes up, what `Plan.sends` names."""
-        return self._where(lambda spec: spec.role != "up" or any(is_meant(spec.name, pattern) for pattern in sends))
+        return self._where(lambda spec: spec.comes_back(sends))
 
     def _where(self, is_wanted: Callable[[TensorSpec], bool]) -> "TensorTable":
         wanted = tuple(spec for spec in self.in_model if is_wanted(spec))

@@ -61,7 +61,8 @@ def aggregate(
 
     Of a strategy's own tensors, `mean` is as of a dense parameter, with zeros off the mask that one travels under;
     `kept` is as of a weight. Both go by the rule. `sum` adds up, and of a bool one all clients count alike: either is
-    the same under every rule. What only some clients sent is put together from theirs, and left out where none did.
+    the same under every rule. What only some clients sent is put together from theirs, and left out where none did;
+    what never comes back stays as it is.
 
     Clients are taken in ascending order, and summed in a wider type, whatever the order of `updates`: the same
     updates give the same bits. Clients that agree on an element give exactly their value, for any weights.
@@ -101,7 +102,7 @@ def _walk(
     if settings.weighting == "equal":
         updates = [replace(update, examples=1) for update in updates]
     for spec in _as_in_file(table) if combination.as_in_file else table:
-        if spec.name in combination.personal or spec.role == "own":
+        if spec.name in combination.personal or spec.role == "own" or spec.combine == "none":
             yield spec.name, old[spec.name].clone()
         elif spec.is_added:
             if senders := [update for update in updates if key_of(spec, update) in update.entries]:

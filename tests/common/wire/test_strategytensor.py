@@ -78,6 +78,14 @@ def test_what_a_plan_sends_goes_up(sends: tuple[str, ...], expected: list[str]) 
     assert [spec for spec in wire.rows if spec.role != "up"] == list(WHOLE.lasting)
 
 
+def test_what_is_put_together_from_nothing_goes_down_alone() -> None:
+    table = with_tensors(TABLE, (StrategyTensor("told", "shared", (2,), combine="none"),))
+    wire = WireFormat(table, "float32")
+    assert "told" in wire.rows
+    assert "told" not in wire.of_result(pb.Plan()).rows
+    assert wire.of_result(pb.Plan(sends=["told"])).rows == TABLE
+
+
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
@@ -98,6 +106,7 @@ def test_what_a_plan_sends_goes_up(sends: tuple[str, ...], expected: list[str]) 
             "'x': fill = 2, expected at most 1 either way in torch",
         ),
         (StrategyTensor("x", "shared", combine="kept"), "'x': combine = 'kept' or masked, expected what is like"),
+        (StrategyTensor("x", "up", combine="none"), "'x': combine = 'none', expected it of what is shared alone"),
         (StrategyTensor("x", "own", masked=True), "'x': combine = 'kept' or masked, expected what is like"),
         (StrategyTensor("x", "own", (2,), like="prunable"), r"'x': shape \[2\], expected none where it is like 'prun"),
         (StrategyTensor("x", "shared", dtype=torch.bool), "'x': torch.bool, expected floating point, or bool where"),
