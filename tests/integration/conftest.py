@@ -18,7 +18,7 @@ from lotteryfl.server.results.summary import Summary, summarise
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.rpc.limits import Limits
-from tests.support.bench import silent
+from tests.support.bench import built_in, silent
 from tests.support.coordinatorthread import CoordinatorThread
 from tests.support.handworker import HandWorker
 from tests.support.processes import Gate, Process
@@ -94,7 +94,7 @@ def expect(tmp_path_factory: pytest.TempPathFactory) -> Expect:
         experiment = load(folder / "expected.toml")
         task = load_task(experiment, (experiment.task.name,))
         with create_run(path / "run", experiment, (experiment.task.name,)) as run:
-            Simulation(run, task, torch.device("cpu")).run(silent)
+            Simulation(run, task, torch.device("cpu"), local=built_in(experiment)).run(silent)
             return summarise(run)
 
     return lambda path: simulated(path.read_text(), path.parent)

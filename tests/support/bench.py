@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
+from lotteryfl.client.local.files import LocalCode, load_local
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.handover import Outcome
 from lotteryfl.common.errors import TaskError
@@ -27,6 +28,7 @@ from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rounds.setup import set_up
 from lotteryfl.server.rounds.work import Step, Work
 from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.strategies import STRATEGIES
 
 CPU = torch.device("cpu")
 
@@ -96,6 +98,12 @@ def create(path: Path, experiment: Experiment, task: TinyTask) -> RunDirectory:
     return set_up(path, experiment, task)
 
 
+def built_in(experiment: Experiment) -> LocalCode | None:
+    """The local algorithm of the experiment's strategy, where it comes with the program."""
+    name = STRATEGIES[experiment.strategy.name].local
+    return load_local().get(name) if name else None
+
+
 def silent(status: pb.RunStatus) -> None:
     """Show nothing."""
 
@@ -104,7 +112,7 @@ def simulated(path: Path, experiment: Experiment, task: TinyTask | None = None) 
     """A whole run in one process; whoever calls closes the directory."""
     task = task or TinyTask()
     run = create(path, experiment, task)
-    Simulation(run, task, CPU).run(silent)
+    Simulation(run, task, CPU, local=built_in(experiment)).run(silent)
     return run
 
 
@@ -132,7 +140,8 @@ class Bench:
         self.run = run
         self.coordinator = Coordinator(run, clock=lambda: self.now, broadcasts=self._broadcasts)
         initial = open_file(run.model_path(0))
-        self._runner = AssignmentRunner(self._task, run.experiment, run.model_table, initial, CPU)
+        local = built_in(run.experiment)
+        self._runner = AssignmentRunner(self._task, run.experiment, run.model_table, initial, CPU, local=local)
 
     def close(self) -> None:
         self.run.close()

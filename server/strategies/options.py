@@ -1,0 +1,53 @@
+"""A strategy's own options (`strategy.options`), checked as they are read."""
+
+import math
+
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.experiment.experiment import Experiment
+
+
+def number(experiment: Experiment, key: str, default: float, *, least: float = 0.0, most: float = math.inf) -> float:
+    """Return an option that is a number.
+
+    Args:
+        experiment: whose.
+        key: of the option.
+        default: what it is where nothing is said.
+        least: what it may be.
+        most: what it may be; infinite: any finite number.
+
+    Raises:
+        ExperimentError: it is none, or out of its range.
+    """
+    value = experiment.strategy.options.get(key, default)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and least <= float(value) <= most and math.isfinite(value)):  # NaN is refused too
+        range_ = f"of {least:g} to {most:g}" if math.isfinite(most) else f"not below {least:g}"
+        raise ExperimentError(f"strategy.options.{key} = {value!r}: expected a finite number {range_}")
+    return float(value)
+
+
+def flag(experiment: Experiment, key: str, *, default: bool) -> bool:
+    """Return an option that is true or false.
+
+    Raises:
+        ExperimentError: it is neither.
+    """
+    value = experiment.strategy.options.get(key, default)
+    if not isinstance(value, bool):
+        raise ExperimentError(f"strategy.options.{key} = {value!r}: expected true or false")
+    return value
+
+
+def check_known(experiment: Experiment, *keys: str) -> None:
+    """Check that there are no other options than a strategy's: one that is misspelt would say nothing.
+
+    Raises:
+        ExperimentError: there are.
+    """
+    for key, value in experiment.strategy.options.items():
+        if key not in keys:
+            raise ExperimentError(
+                f"strategy.options.{key} = {value!r}: strategy.name = {experiment.strategy.name!r} has no such option, "
+                f"expected {' or '.join(keys)}"
+            )
