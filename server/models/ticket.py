@@ -73,7 +73,8 @@ def client_row(run: RunDirectory, client: int) -> ClientRow:
 
 def _returned(run: RunDirectory, row: ClientRow, strategy: Strategy) -> dict[str, Tensor]:
     """Return what a client last returned, whole, but for what only came up."""
-    entries, masks, wire = open_file(run.tensor_path(row.ticket)), run.load_masks(row.mask), run.wire.of_result(pb.Plan())
+    entries, masks = open_file(run.tensor_path(row.ticket)), run.load_masks(row.mask)
+    wire = run.wire.of_result(pb.Plan())
     entries = {key: tensor for key, tensor in entries.items() if plain_name(key) in wire.rows}
     return wire.unpack(entries, masks, own=strategy.owns_unkept)
 
