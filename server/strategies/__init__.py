@@ -24,6 +24,7 @@ from lotteryfl.server.strategies.heterofl import HeteroFL
 from lotteryfl.server.strategies.lg_fedavg import LGFedAvg
 from lotteryfl.server.strategies.lotteryfl import LotteryFL
 from lotteryfl.server.strategies.one_ticket import OneTicket
+from lotteryfl.server.strategies.prunefl import PruneFL
 from lotteryfl.server.strategies.ssfl import SSFL
 from lotteryfl.server.strategies.standalone import Standalone
 from lotteryfl.server.strategies.sub_fedavg import SubFedAvg
@@ -48,6 +49,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         FedDST,
         OneTicket,
         HeteroFL,
+        PruneFL,
     )
 }
 

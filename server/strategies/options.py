@@ -21,7 +21,7 @@ def number(experiment: Experiment, key: str, default: float, *, least: float = 0
     """
     value = experiment.strategy.options.get(key, default)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (is_number and least <= float(value) <= most and math.isfinite(value)):  # NaN is refused too
+    if not (is_number and least <= float(value) <= most and math.isfinite(float(value))):  # NaN is refused too
         range_ = f"of {least:g} to {most:g}" if math.isfinite(most) else f"not below {least:g}"
         raise ExperimentError(f"strategy.options.{key} = {value!r}: expected a finite number {range_}")
     return float(value)

@@ -9,8 +9,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import nn
 
 from lotteryfl.common import packedmasks
+from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.packedmasks import unpack
+from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.quantization import DTYPES
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -201,3 +203,51 @@ def test_under_one_mask_the_model_is_exactly_0_off_it(drive: Drive, name: str, o
             for each, packed in bench.run.load_masks(bench.run.shared_mask.digest).items():
                 kept = unpack(packed, bench.run.table[each].shape)
                 assert torch.equal(model(bench)[each] != 0, kept)
+
+
+# ---- PruneFL
+
+
+class Blind(TinyTask):
+    """Its last input is always 0: the weights of it do nothing for the loss."""
+
+    def client_data(self, client: int) -> ClientData:
+        data = super().client_data(client)
+        for part in (data.train, data.validation, data.test):
+            part.tensors[0][:, -1] = 0  # type: ignore[attr-defined]
+        return data
+
+
+def test_prunefl_brings_back_what_gradients_ask_for_and_never_what_does_nothing(drive: Drive) -> None:
+    """Killed after the round of the one client, too."""
+    changes = settings("prunefl", target_density=0.5, readjust_rate=0.6, readjust_every=1, options={"overhead": 100.0})
+    bench = drive(tiny_experiment(**changes, rounds=4), Blind())
+    assert [row.client for row in bench.run.database.assignments(1)] == [0]
+    kept = []
+    for _ in range(4):
+        bench = play(bench.restart())
+        masks = bench.run.load_masks(bench.run.shared_mask.digest)
+        kept.append(torch.cat([unpack(masks[name], bench.run.table[name].shape).flatten() for name in masks]))
+        bench.incarnation += 1
+    blind = torch.zeros(12, 6, dtype=torch.bool)
+    blind[:, -1] = True
+    blind = torch.cat([blind.flatten(), torch.zeros(36, dtype=torch.bool)])
+    assert [int(mask.sum()) for mask in kept] == [54] * 4
+    assert all((new & ~old & ~blind).any() for old, new in pairwise(kept)), "nothing has come back"
+    assert not any((new & ~old & blind).any() for old, new in pairwise(kept))
+    assert [int((mask & blind).sum()) for mask in kept][-1] < 6, "half of them would be by chance"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"initial_rounds": 1.5}, r"strategy\.options\.initial_rounds = 1\.5: expected a whole number"),
+        ({"initial_client": 3}, r"strategy\.options\.initial_client = 3: expected a (finite )?number of 0 to 2"),
+        ({"half_life": 0}, r"strategy\.options\.half_life = 0: expected a (finite )?number not below 1"),
+        ({"overhead": "much"}, r"strategy\.options\.overhead = 'much': expected a (finite )?number not below 0"),
+        ({"cost": 1}, r"strategy\.options\.cost = 1: strategy\.name = 'prunefl' has no such option, expected initial_"),
+    ],
+)
+def test_prunefls_options_are_checked(drive: Drive, options: dict[str, float], message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        drive(tiny_experiment(**settings("prunefl", options=options)))

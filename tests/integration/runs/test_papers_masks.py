@@ -1,0 +1,110 @@
+"""Methods of one mask that follows gradients of pruned weights, against their papers in plain torch, over gRPC."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor, nn
+
+from lotteryfl.common.packedmasks import unpack
+from lotteryfl.server.store.rundir import RunDirectory
+from tests.support import normed_task
+from tests.support.papers import LR, STEPS, Model, Played, assert_close, copied, data, fresh, mean
+
+MATRICES = ("0.weight", "3.weight", "5.weight")
+EXAMPLES = tuple(normed_task.examples(k) for k in range(3))
+COUNTER = "1.num_batches_tracked"
+
+
+def shared_masks(run: RunDirectory) -> Model:
+    """The mask that everybody starts from next, as ones and zeros."""
+    packed = run.load_masks(run.shared_mask.digest)
+    return {name: unpack(packed[name], run.table[name].shape).float() for name in MATRICES}
+
+
+def under(model: Model, masks: Mapping[str, Tensor]) -> Model:
+    return {name: (value * masks[name] if name in masks else value).to(value.dtype) for name, value in model.items()}
+
+
+def gradients(net: nn.Module, inputs: Tensor, labels: Tensor) -> Model:
+    """Return those of all parameters, pruned weights too."""
+    names, parameters = zip(*net.named_parameters(), strict=True)
+    return dict(zip(names, torch.autograd.grad(F.cross_entropy(net(inputs), labels), parameters), strict=True))
+
+
+def averaged(results: Sequence[Model], examples: Sequence[int] = EXAMPLES) -> Model:
+    return {name: value.float() for name, value in mean(results, examples).items()}
+
+
+def assert_same_masks(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    for name, mask in expected.items():
+        assert torch.equal(found[name], mask.float()), name
+
+
+# ---- PruneFL, Algorithms 1 and 2
+
+
+def trained_with_squares(model: Model, masks: Model, inputs: Tensor, labels: Tensor) -> tuple[Model, Model]:
+    """Train under the mask; return the model, and the squares of what the gradients add up to."""
+    net = fresh().train()
+    net.load_state_dict(model)
+    sums = {name: torch.zeros_like(parameter) for name, parameter in net.named_parameters()}
+    for _ in range(STEPS):
+        found = gradients(net, inputs, labels)
+        with torch.no_grad():
+            for name, parameter in net.named_parameters():
+                sums[name] += found[name]
+                parameter.sub_(LR * found[name])
+                parameter.mul_(masks.get(name, torch.ones(())))
+    return copied(net.state_dict()), {name: total**2 for name, total in sums.items()}
+
+
+def reconfigured(
+    model: Model, masks: Model, squares: Model, share: float, most: float, overhead: float
+) -> tuple[Model, bool]:
+    """Return the next mask by Algorithm 2, and whether it was Γ that ended it: a share of what is kept may go."""
+    stays: Model = {}
+    for name in MATRICES:
+        kept = (masks[name].flatten() != 0).nonzero().flatten()
+        order = model[name].flatten()[kept].abs().argsort()
+        mask = torch.zeros(masks[name].numel())
+        mask[kept[order[int(share * len(kept)) :]]] = 1
+        stays[name] = mask
+    gain = sum(float(squares[name].sum()) for name in squares if name not in MATRICES)
+    gain += sum(float((squares[name].flatten() * stays[name]).sum()) for name in MATRICES)
+    number = sum(int(mask.sum()) for mask in stays.values())
+    time = overhead * 136 + number
+    others = [(float(squares[n].flatten()[i]), n, i) for n in MATRICES for i in range(len(stays[n])) if not stays[n][i]]
+    for square, name, place in sorted(others, reverse=True):
+        if number >= most * 136:
+            break
+        if square < gain / time:
+            return {name: mask.view_as(model[name]) for name, mask in stays.items()}, True
+        stays[name][place] = 1
+        gain, time, number = gain + square, time + 1, number + 1
+    return {name: mask.view_as(model[name]) for name, mask in stays.items()}, False
+
+
+@pytest.mark.parametrize(("most", "overhead", "by_gain"), [(0.9, 0.5, [True, True]), (0.6, 5.0, [False, False])])
+def test_prunefl_keeps_what_is_worth_its_time(
+    play: Callable[..., Played], most: float, overhead: float, by_gain: list[bool]
+) -> None:
+    """Client 1 prunes first, alone; then all do."""
+    options = {"initial_client": 1, "half_life": 1, "overhead": overhead}
+    strategy = {"name": "prunefl", "target_density": most, "readjust_every": 1, "options": options}
+    played = play(strategy)
+    assert [row.client for row in played.run.database.assignments(1)] == [1]
+    masks = {name: torch.ones_like(fresh().get_parameter(name)) for name in MATRICES}
+    model, ended = copied(fresh().state_dict()), []
+    for share, clients in ((0.25, [1]), (0.125, [0, 1, 2])):  # 0.5, halved every round
+        results = [trained_with_squares(model, masks, *data(played.run, client)) for client in clients]
+        examples = [EXAMPLES[client] for client in clients]
+        model, squares = (averaged(each, examples) for each in map(list, zip(*results, strict=True)))
+        masks, by = reconfigured(model, masks, squares, share, most, overhead)
+        model[COUNTER] = results[-1][0][COUNTER]
+        model = under(model, masks)
+        ended.append(by)
+    assert ended == by_gain
+    assert_same_masks(shared_masks(played.run), masks)
+    assert_close(played.models[2], model)
