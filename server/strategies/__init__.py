@@ -18,6 +18,7 @@ from lotteryfl.server.strategies.feddst import FedDST
 from lotteryfl.server.strategies.fedltn import FedLTN
 from lotteryfl.server.strategies.fedper import FedPer
 from lotteryfl.server.strategies.fedprox import FedProx
+from lotteryfl.server.strategies.fedrts import FedRTS
 from lotteryfl.server.strategies.fedselect import FedSelect
 from lotteryfl.server.strategies.hermes import Hermes
 from lotteryfl.server.strategies.heterofl import HeteroFL
@@ -50,6 +51,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         OneTicket,
         HeteroFL,
         PruneFL,
+        FedRTS,
     )
 }
 

@@ -21,10 +21,11 @@ class PruneFL(Strategy):
     """In the first `options.initial_rounds` (1) client `options.initial_client` (0) trains alone, and each of these
     reconfigures the mask; then all train as ever, and every `readjust_every` rounds reconfigure it.
 
-    The kept weights of every tensor but the smallest `readjust_rate` (halved in `options.half_life` rounds, 10000) stay.
-    Beside them those are kept whose squared gradient is above Γ: the squared gradients of all that is kept, biases and
-    norms too, over the time of a round, which is `options.overhead` (0.14) · all prunable weights + those kept. Which
-    makes Γ largest. No more come than `target_density` has room for (a bound of its code); what comes begins at 0.
+    The kept weights of every tensor but the smallest `readjust_rate` (halved in `options.half_life` rounds, 10000)
+    stay. Beside them those are kept whose squared gradient is above Γ: the squared gradients of all that is kept,
+    biases and norms too, over the time of a round, which is `options.overhead` (0.14) · all prunable weights +
+    those kept. Which makes Γ largest. No more come than `target_density` has room for (a bound of its code); what
+    comes begins at 0.
 
     Differs from the paper: every weight takes the same time (theirs is measured on devices, layer by layer), and the
     first pruning lasts so many rounds, not until the size settles. Gradients are added up over the steps, then squared,

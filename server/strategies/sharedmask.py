@@ -1,11 +1,13 @@
 """One mask for all clients."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from lotteryfl.common import packedmasks
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.magnitude import Weight, masks_without_smallest
 from lotteryfl.common.randomness import derive_seed
@@ -31,6 +33,21 @@ def random_masks(table: TensorTable, density: float, seed: int) -> dict[str, Pac
     drawn = torch.Generator().manual_seed(derive_seed(seed, "initial mask"))
     values = {spec.name: torch.rand(spec.shape, generator=drawn) for spec in table if spec.prunable}
     return largest_of_each(table, values, density)
+
+
+def adjusting_ends(experiment: Experiment) -> int:
+    """Return after which round the mask stays: half of them."""
+    return experiment.rounds // 2
+
+
+def adjusts(experiment: Experiment, round_: int) -> bool:
+    """Say whether a round's end is one of those, `readjust_every` apart, at which the mask changes."""
+    return round_ % experiment.strategy.readjust_every == 0 and round_ <= adjusting_ends(experiment)
+
+
+def adjusted_share(experiment: Experiment, round_: int) -> float:
+    """Return the share of the kept weights in question: from `readjust_rate` by a cosine to 0 at `adjusting_ends`."""
+    return experiment.strategy.readjust_rate * (1 + math.cos(math.pi * round_ / adjusting_ends(experiment))) / 2
 
 
 def _largest(specs: Iterable[TensorSpec], values: Mapping[str, Tensor], density: float) -> dict[str, PackedMask]:

@@ -1,16 +1,19 @@
 """Methods of one mask that follows gradients of pruned weights, against their papers in plain torch, over gRPC."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
+from torch.distributions import Beta
 
 from lotteryfl.common.packedmasks import unpack
 from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.strategies.drawing import drawing
 from tests.support import normed_task
-from tests.support.papers import LR, STEPS, Model, Played, assert_close, copied, data, fresh, mean
+from tests.support.papers import LR, STEPS, Model, Played, assert_close, copied, data, fresh, mean, train
 
 MATRICES = ("0.weight", "3.weight", "5.weight")
 EXAMPLES = tuple(normed_task.examples(k) for k in range(3))
@@ -108,3 +111,62 @@ def test_prunefl_keeps_what_is_worth_its_time(
     assert ended == by_gain
     assert_same_masks(shared_masks(played.run), masks)
     assert_close(played.models[2], model)
+
+
+# ---- FedRTS, Algorithm 1
+
+
+def largest(values: Tensor, among: Tensor, count: int) -> Tensor:
+    """Return ones for so many of the largest magnitudes, out of those that are among."""
+    found = torch.zeros(values.numel())
+    places = among.flatten().nonzero().flatten()
+    found[places[values.flatten()[places].abs().topk(min(count, len(places))).indices]] = 1
+    return found.view_as(values)
+
+
+def test_fedrts_draws_its_mask_by_what_rounds_say_of_weights(play: Callable[..., Played]) -> None:
+    """The first round looks at kept weights, the second at pruned ones too, and draws."""
+    gamma, strength = 0.3, 5.0
+    options = {"gamma": gamma, "strength": strength}
+    strategy = {"name": "fedrts", "target_density": 0.5, "readjust_every": 2, "readjust_rate": 0.6, "options": options}
+    played = play(strategy, rounds=8)
+    run = played.run
+    (first,) = {row.mask for row in run.database.assignments(1)}
+    packed = run.load_masks(first)
+    masks = {name: unpack(packed[name], run.table[name].shape).float() for name in MATRICES}
+    model = under(copied(fresh().state_dict()), masks)
+    alpha, beta = ({name: torch.ones_like(masks[name]) for name in MATRICES} for _ in range(2))
+    for round_ in (1, 2):
+        share = 0.6 / 2 * (1 + math.cos(round_ * math.pi / 4))
+        results = [train(net_of(model), *data(run, client), masks) for client in range(3)]
+        slopes = [gradients(net_of(result).eval(), *data(run, k)) for k, result in enumerate(results)]
+        model = averaged(results)
+        for name in MATRICES:
+            kept = masks[name]
+            core = int(kept.sum()) - int(share * int(kept.sum()))
+            by_mean = largest(model[name], kept, core)
+            said = torch.zeros_like(kept)
+            for result, slope in zip(results, slopes, strict=True):
+                vote = largest(result[name], kept, core)
+                if round_ == 2:
+                    vote += largest(slope[name], 1 - kept, int(share * int(kept.sum())))
+                said += vote / 3
+            worth = (1 - gamma) * torch.where(kept == 1, by_mean, torch.full_like(kept, 0.5)) + gamma * said
+            looked_at = torch.ones_like(kept) if round_ == 2 else kept
+            alpha[name] += strength * worth * looked_at
+            beta[name] += strength * (1 - worth) * looked_at
+    with drawing(run.experiment, "next masks", 2):
+        for name in MATRICES:
+            masks[name] = largest(
+                Beta(alpha[name], beta[name]).sample(), torch.ones_like(alpha[name]), alpha[name].numel() // 2
+            )
+    model[COUNTER] = results[-1][COUNTER]
+    assert_same_masks(shared_masks(run), masks)
+    own = {f"alpha:{name}": alpha[name] for name in MATRICES} | {f"beta:{name}": beta[name] for name in MATRICES}
+    assert_close(played.models[2], {**under(model, masks), **own})
+
+
+def net_of(model: Model) -> nn.Module:
+    net = fresh()
+    net.load_state_dict(model)
+    return net

@@ -238,16 +238,55 @@ def test_prunefl_brings_back_what_gradients_ask_for_and_never_what_does_nothing(
     assert [int((mask & blind).sum()) for mask in kept][-1] < 6, "half of them would be by chance"
 
 
+# ---- FedRTS
+
+
+@pytest.mark.parametrize(("strength", "is_sure"), [(1e6, True), (0.5, False)])
+def test_fedrts_keeps_what_rounds_have_said_is_worth_its_place(drive: Drive, strength: float, is_sure: bool) -> None:
+    """As far as it believes them; all rounds count, also those before a kill."""
+    changes = settings("fedrts", target_density=0.5, readjust_every=2, options={"strength": strength})
+    bench = drive(tiny_experiment(**changes, rounds=8))
+    (first,) = {row.mask for row in bench.run.database.assignments(1)}
+    play(play(bench).restart().restart())
+    bench.incarnation += 1
+    was, new = (bench.run.load_masks(digest) for digest in (first, bench.run.shared_mask.digest))
+    values, sure = model(bench), []
+    for spec in bench.run.table.model:
+        if spec.prunable:
+            alpha, beta = values[f"alpha:{spec.name}"], values[f"beta:{spec.name}"]
+            looked_at = 1 + unpack(was[spec.name], spec.shape).float()
+            torch.testing.assert_close(alpha + beta, 2 + strength * looked_at)
+            kept, worth = unpack(new[spec.name], spec.shape), alpha / (alpha + beta)
+            assert int(kept.sum()) == spec.numel // 2
+            sure.append(bool(worth[kept].min() > worth[~kept].max() - 0.01))
+    assert all(sure) == is_sure
+
+
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("name", "options", "message"),
     [
-        ({"initial_rounds": 1.5}, r"strategy\.options\.initial_rounds = 1\.5: expected a whole number"),
-        ({"initial_client": 3}, r"strategy\.options\.initial_client = 3: expected a (finite )?number of 0 to 2"),
-        ({"half_life": 0}, r"strategy\.options\.half_life = 0: expected a (finite )?number not below 1"),
-        ({"overhead": "much"}, r"strategy\.options\.overhead = 'much': expected a (finite )?number not below 0"),
-        ({"cost": 1}, r"strategy\.options\.cost = 1: strategy\.name = 'prunefl' has no such option, expected initial_"),
+        ("prunefl", {"initial_rounds": 1.5}, r"strategy\.options\.initial_rounds = 1\.5: expected a whole number"),
+        (
+            "prunefl",
+            {"initial_client": 3},
+            r"strategy\.options\.initial_client = 3: expected a (finite )?number of 0 to 2",
+        ),
+        ("prunefl", {"half_life": 0}, r"strategy\.options\.half_life = 0: expected a (finite )?number not below 1"),
+        (
+            "prunefl",
+            {"overhead": "much"},
+            r"strategy\.options\.overhead = 'much': expected a (finite )?number not below 0",
+        ),
+        (
+            "prunefl",
+            {"cost": 1},
+            r"strategy\.options\.cost = 1: strategy\.name = 'prunefl' has no such option, expected initial_",
+        ),
+        ("fedrts", {"gamma": 1.5}, r"strategy\.options\.gamma = 1\.5: expected a (finite )?number of 0 to 1"),
+        ("fedrts", {"strength": -1}, r"strategy\.options\.strength = -1: expected a (finite )?number not below 0"),
+        ("fedrts", {"lambda": 1}, r"strategy\.options\.lambda = 1: strategy\.name = 'fedrts' has no such option"),
     ],
 )
-def test_prunefls_options_are_checked(drive: Drive, options: dict[str, float], message: str) -> None:
+def test_options_are_checked(drive: Drive, name: str, options: dict[str, float], message: str) -> None:
     with pytest.raises(ExperimentError, match=message):
-        drive(tiny_experiment(**settings("prunefl", options=options)))
+        drive(tiny_experiment(**settings(name, options=options)))

@@ -42,6 +42,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fedselect": {"personal_rate": 0.2, "personal_limit": 0.5},
     "sub-fedavg": {"min_mask_change": 0.01},
     "cell": {"prune_rate": 0.2},
+    "fedrts": {"readjust_every": 1},
     "prunefl": {"readjust_every": 1, "options": {"initial_rounds": 0, "overhead": 100.0}},
 }
 """What the tiny runs need to show what a strategy does."""
@@ -53,7 +54,7 @@ REACHED = {
     **dict.fromkeys(("fedavg", "fedavg-finetune", "standalone", "fedprox", "lg-fedavg", "fedper", "fedbn"), 1.0),
     "heterofl": (54 + 27 + 18) / (3 * 54),  # rows and columns of the two that have a half and a quarter of 6 units
     "hermes": 30 / 54,  # whole rows, and none of the last layer's
-    "prunefl": 27 / 54,
+    **dict.fromkeys(("prunefl", "fedrts"), 27 / 54),
 }
 """Density of every client's ticket after a run of `experiment_of`."""
 
