@@ -20,6 +20,7 @@ from lotteryfl.server.strategies.fedper import FedPer
 from lotteryfl.server.strategies.fedprox import FedProx
 from lotteryfl.server.strategies.fedrts import FedRTS
 from lotteryfl.server.strategies.fedselect import FedSelect
+from lotteryfl.server.strategies.fedtiny import FedTiny
 from lotteryfl.server.strategies.hermes import Hermes
 from lotteryfl.server.strategies.heterofl import HeteroFL
 from lotteryfl.server.strategies.lg_fedavg import LGFedAvg
@@ -52,6 +53,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         HeteroFL,
         PruneFL,
         FedRTS,
+        FedTiny,
     )
 }
 

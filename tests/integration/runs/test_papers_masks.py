@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 from torch.distributions import Beta
 
 from lotteryfl.common.packedmasks import unpack
+from lotteryfl.common.randomness import generator
+from lotteryfl.common.tensors.file import open_file
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies.drawing import drawing
 from tests.support import normed_task
-from tests.support.papers import LR, STEPS, Model, Played, assert_close, copied, data, fresh, mean, train
+from tests.support.papers import LR, SEED, STEPS, Model, Played, assert_close, copied, data, fresh, mean, train
 
 MATRICES = ("0.weight", "3.weight", "5.weight")
 EXAMPLES = tuple(normed_task.examples(k) for k in range(3))
@@ -170,3 +173,78 @@ def net_of(model: Model) -> nn.Module:
     net = fresh()
     net.load_state_dict(model)
     return net
+
+
+# ---- FedTiny, Algorithms 1 and 2
+
+STATISTICS = ("1.running_mean", "1.running_var")
+
+
+def of_model(tensors: Model) -> Model:
+    return {name: tensors[name] for name in fresh().state_dict()}
+
+
+def candidates(model: Model) -> list[Model]:
+    """Return the masks of four candidates of half the weights: by magnitude, with noise of up to 0.8."""
+    sizes = np.array([model[name].numel() for name in MATRICES])
+    noise = generator(SEED, "candidates").uniform(0.2, 1.8, (4, 3))
+    noise[0] = 1
+    found = []
+    for shares in 0.5 * noise * sizes.sum() / (noise * sizes).sum(axis=1, keepdims=True):
+        ends = np.floor(np.cumsum(np.minimum(shares, 1) * sizes) + 0.5).astype(int)
+        counts = np.diff(ends, prepend=0)
+        found.append(
+            {
+                name: largest(model[name], torch.ones_like(model[name]), k)
+                for name, k in zip(MATRICES, counts, strict=True)
+            }
+        )
+    return found
+
+
+def test_fedtiny_chooses_by_statistics_of_all_and_grows_by_gradients(play: Callable[..., Played]) -> None:
+    """Two rounds choose; the third trains, and exchanges half of `readjust_rate` of two tensors."""
+    options = {"candidates": 4, "noise": 0.8, "blocks": "[35].*"}
+    strategy = {"name": "fedtiny", "target_density": 0.5, "readjust_every": 3, "readjust_rate": 0.6, "options": options}
+    played = play(strategy, last=3, rounds=12)
+    run, model = played.run, copied(fresh().state_dict())
+    pool = candidates(model)
+    losses = torch.zeros(3, 4)
+    for number, masks in enumerate(pool):
+        seen = []
+        for client in range(3):
+            net = net_of(under(model, masks)).train()
+            norm = net.get_submodule("1")
+            assert isinstance(norm, nn.BatchNorm1d)
+            norm.momentum = None
+            net(data(run, client)[0])
+            seen.append({name: value for name, value in net.state_dict().items() if name in STATISTICS})
+        statistics = averaged(seen)
+        row = torch.cat([statistics[name] for name in STATISTICS])
+        torch.testing.assert_close(played.models[1]["statistics"][number], row)
+        net = net_of(under({**model, **statistics}, masks)).eval()
+        for client in range(3):
+            inputs, labels = data(run, client)
+            losses[client, number] = F.cross_entropy(net(inputs), labels).detach()
+    chosen = int(averaged([{"": each} for each in losses])[""].argmin())
+    assert chosen > 0, "no test of it"
+    assert played.models[2]["chosen"].tolist() == [chosen]
+    masks = pool[chosen]
+    assert_close(of_model(played.models[1]), model)
+    assert_close(of_model(played.models[2]), under(model, masks))
+
+    results = [train(net_of(under(model, masks)), *data(run, client), masks) for client in range(3)]
+    slopes = [gradients(net_of(result).eval(), *data(run, k)) for k, result in enumerate(results)]
+    model = averaged(results)
+    model[COUNTER] = results[-1][COUNTER]
+    for name in ("3.weight", "5.weight"):
+        moved = int(0.3 * int(masks[name].sum()))
+        sent = [{"": slope[name] * largest(slope[name], 1 - masks[name], moved)} for slope in slopes]
+        coming = largest(averaged(sent)[""], 1 - masks[name], moved)
+        masks[name] = coming + largest(model[name], masks[name], int(masks[name].sum()) - moved)
+        assert moved > 0
+        assert coming.sum() == moved
+    assert_same_masks(shared_masks(run), masks)
+    assert_close(of_model(played.models[3]), under(model, masks))
+    up = {key for key in open_file(run.path / run.database.clients()[0].ticket) if "gradients" in key}
+    assert up == {"dense/gradients:3.weight", "dense/gradients:5.weight"}

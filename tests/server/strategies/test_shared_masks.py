@@ -262,6 +262,30 @@ def test_fedrts_keeps_what_rounds_have_said_is_worth_its_place(drive: Drive, str
     assert all(sure) == is_sure
 
 
+# ---- FedTiny
+
+
+def test_fedtiny_grows_what_gradients_ask_for_at_the_density_that_each_tensor_was_chosen_with(drive: Drive) -> None:
+    """Without batch norms, killed between rounds; what does nothing for the loss never comes."""
+    options = {"candidates": 3}
+    changes = settings("fedtiny", target_density=0.5, readjust_every=1, readjust_rate=0.6, options=options)
+    bench, kept = drive(tiny_experiment(**changes, rounds=10), Blind()), []
+    for round_ in range(1, 6):
+        bench = play(bench.restart())
+        bench.incarnation += 1
+        if round_ > 1:
+            packed = bench.run.load_masks(bench.run.shared_mask.digest)
+            kept.append({name: unpack(mask, bench.run.table[name].shape) for name, mask in packed.items()})
+    counts = [{name: int(mask.sum()) for name, mask in masks.items()} for masks in kept]
+    assert all(each == counts[0] for each in counts)
+    assert sum(counts[0].values()) == 54
+    come = [{name: new[name] & ~old[name] for name in old} for old, new in pairwise(kept)]
+    assert [int(each[W].sum()) > 0 for each in come] == [True, True, False], (
+        "by a cosine that is 0 at half of the rounds"
+    )
+    assert not any(each[W][:, -1].any() for each in come)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -284,9 +308,24 @@ def test_fedrts_keeps_what_rounds_have_said_is_worth_its_place(drive: Drive, str
         ),
         ("fedrts", {"gamma": 1.5}, r"strategy\.options\.gamma = 1\.5: expected a (finite )?number of 0 to 1"),
         ("fedrts", {"strength": -1}, r"strategy\.options\.strength = -1: expected a (finite )?number not below 0"),
+        ("fedtiny", {"candidates": 1}, r"strategy\.options\.candidates = 1: expected a (finite )?number of 2 to 1000"),
+        ("fedtiny", {"candidates": 2.5}, r"strategy\.options\.candidates = 2\.5: expected a whole number"),
+        ("fedtiny", {"noise": 2}, r"strategy\.options\.noise = 2: expected a (finite )?number of 0 to 1"),
+        (
+            "fedtiny",
+            {"blocks": "0.*; fc.*"},
+            r"strategy\.options\.blocks: 'fc\.\*' fits no tensor that is pruned: 0\.weight",
+        ),
         ("fedrts", {"lambda": 1}, r"strategy\.options\.lambda = 1: strategy\.name = 'fedrts' has no such option"),
     ],
 )
 def test_options_are_checked(drive: Drive, name: str, options: dict[str, float], message: str) -> None:
     with pytest.raises(ExperimentError, match=message):
-        drive(tiny_experiment(**settings(name, options=options)))
+        drive(tiny_experiment(**settings(name, options=options), rounds=3))
+
+
+def test_fedtiny_wants_rounds_beyond_its_choice(drive: Drive) -> None:
+    with pytest.raises(
+        ExperimentError, match=r"rounds = 2: strategy\.name = 'fedtiny' chooses its mask in the first 2"
+    ):
+        drive(tiny_experiment(**settings("fedtiny"), rounds=2))
