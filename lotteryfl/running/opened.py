@@ -108,7 +108,8 @@ def opened_again(
         experiment = with_settings(directory, overrides)
         task = load_task(experiment, tasks)
         bind_task(directory, task, any_version=any_task_version)
-        code = None if directory.state == "finished" else _local_code(experiment, strategies, local)
+        goes_on = directory.state != "finished" or experiment != directory.experiment
+        code = _local_code(experiment, strategies, local) if goes_on else None
         _bind(directory, code, any_version=any_local_version)
         if experiment != directory.experiment:
             lengthen(directory, experiment.rounds)

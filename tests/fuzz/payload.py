@@ -30,6 +30,7 @@ from lotteryfl.common.wire.payload import (
     unpack_mask_update,
 )
 from lotteryfl.common.wire.quantization import DTYPES as WIRE_DTYPES
+from lotteryfl.common.wire.strategytensor import StrategyTensor, with_tensors
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from tests.fuzz.mutate import NUMBERS, join, mutate_bytes, mutate_messages, split
@@ -44,12 +45,20 @@ TABLE = TensorTable(
         TensorSpec("f", torch.float64, (0, 4), "parameter", prunable=True),
     )
 )
+WITH_STRATEGYS = with_tensors(
+    TABLE,
+    (
+        StrategyTensor("s", "shared", like="parameters", combine="kept", masked=True, fill=0.5),
+        StrategyTensor("o", "own", (11,), dtype=torch.bool),
+        StrategyTensor("u", "up", like="prunable", dtype=torch.float64),
+    ),
+)
 LIMIT = 1 << 16
 PARTS = (pb.AssignmentPart, pb.ResultPart, pb.BlobPart)
 
 
-def _model() -> dict[str, Tensor]:
-    return {spec.name: torch.arange(-3, spec.numel - 3).to(spec.dtype).view(spec.shape) for spec in TABLE}
+def _model(table: TensorTable = TABLE) -> dict[str, Tensor]:
+    return {spec.name: torch.arange(-3, spec.numel - 3).to(spec.dtype).view(spec.shape) for spec in table}
 
 
 def _masks(choice: int) -> dict[str, PackedMask]:
@@ -207,32 +216,37 @@ def coded_mask_seeds() -> Iterable[bytes]:
         yield coded.tobytes()
 
 
-# -- values: wire dtype and the masks that the receiver has, and the file
+# -- values: wire dtype, the masks that the receiver has and whether a strategy has tensors, and the file
 
 
 def values(data: bytes) -> None:
     """What passes is finite, is exactly 0 where it is pruned, and is the same made whole and written into a model."""
     options, entries = data[0] if data else 0, parse(data[1:], "values")
-    wire = WireFormat(TABLE, tuple(WIRE_DTYPES)[options % 4])
-    new = unpack_mask_update(TABLE, entries, _masks(options >> 2))
+    wire = _wire(options)
+    new = unpack_mask_update(wire.table, entries, _masks(options >> 2))
     whole = wire.unpack(entries, new)
-    model = {spec.name: torch.full(spec.shape, 7, dtype=spec.dtype) for spec in TABLE}
+    model = {spec.name: torch.full(spec.shape, 7, dtype=spec.dtype) for spec in wire.rows}
     wire.unpack_into(entries, new, model)
     assert _same(whole, model)
-    assert len(data) - 1 <= max_payload_bytes(TABLE) or any(key.startswith("mask/") for key in entries)
+    assert len(data) - 1 <= max_payload_bytes(wire.table) or any(key.startswith("mask/") for key in entries)
     for name, tensor in whole.items():
         assert not tensor.is_floating_point() or bool(tensor.isfinite().all())
-        if name in new:
-            assert not tensor[~packedmasks.unpack(new[name], tensor.shape)].any()
+        if (under := wire.table[name].under) in new:
+            assert not tensor[~packedmasks.unpack(new[under], tensor.shape)].any()
 
 
 def values_seeds() -> Iterable[bytes]:
-    for number, wire_dtype in enumerate(WIRE_DTYPES):
-        for choice in range(4):
-            old = _masks(choice)
-            new = _fewer(old) if choice else old
-            entries = pack_mask_update(new, old) | WireFormat(TABLE, wire_dtype).pack(_model(), new)
-            yield bytes((number + 4 * choice,)) + _encoded(entries)
+    for options in (*range(16), 16 + 4, 16 + 8):
+        choice = options >> 2 & 3
+        old = _masks(choice)
+        new = _fewer(old) if choice else old
+        wire = _wire(options)
+        yield bytes((options,)) + _encoded(pack_mask_update(new, old) | wire.pack(_model(wire.table), new))
+
+
+def _wire(options: int) -> WireFormat:
+    table, sends = (WITH_STRATEGYS, ("u:a",)) if options & 16 else (TABLE, ())
+    return WireFormat(table, tuple(WIRE_DTYPES)[options % 4], sends=sends)
 
 
 # -- the table
@@ -247,3 +261,4 @@ def table(data: bytes) -> None:
 
 def table_seeds() -> Iterable[bytes]:
     yield TABLE.to_json().encode()
+    yield WITH_STRATEGYS.to_json().encode()

@@ -13,7 +13,7 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.lotteryfl import LotteryFL
-from tests.support.bench import Answer, tiny_experiment
+from tests.support.bench import tiny_experiment
 
 DECLARED = (
     StrategyTensor("control", "shared", like="parameters"),
@@ -56,8 +56,3 @@ class Holding(LotteryFL):
 def holding(**changes: Any) -> Experiment:
     """Return the tiny experiment with `Holding`."""
     return tiny_experiment(**{"strategy": {"name": "holding"}, **changes})
-
-
-def fill(answer: Answer, key: str, value: float) -> None:
-    """Let an entry have one value everywhere."""
-    answer.entries[key].fill_(value)

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lotteryfl.exitcodes import LEFT_OUT
-from lotteryfl.server.store.rundir import inspected
-from lotteryfl.server.store.status import status_of
+import lotteryfl
 from tests.support.processes import free_port
 from tests.support.runs import GATED_TASK, Start, Write
 
@@ -93,17 +91,13 @@ def test_a_run_goes_on_with_an_edited_one_only_where_that_is_wanted(
     assert wanted.exit_code() == 0, wanted.stderr
 
 
-def test_its_errors_are_its_clients_and_say_where_they_arose(
-    tmp_path: Path, method: Path, start: Start, write: Write
-) -> None:
+@pytest.mark.usefixtures("own_strategies")
+def test_its_errors_are_its_clients_and_say_where_they_arose(tmp_path: Path, method: Path, write: Write) -> None:
     (method.parent / "own_numbers.py").write_text("def check(client):\n    assert client != 2, 'not this one'\n")
     path = write(strategy={"name": "mine"}, rounds=1, clients_per_round=4, round={"min_results": 3, "max_attempts": 1})
-    process = start("simulate", path, "--strategy", method, "--run-dir=run")
-    assert process.exit_code() == LEFT_OUT, process.stderr
-    with inspected(tmp_path / "run") as run:
-        (left_out,) = status_of(run).left_out
+    experiment = lotteryfl.load_experiment(path)
+    with lotteryfl.simulate(experiment, tmp_path / "run", device="cpu", strategies=[str(method)]) as view:
+        (left_out,) = view.status().left_out
     assert left_out.client == 2
-    assert (
-        f"client 2: local algorithm mine: begin() failed at {method.parent}/own_numbers.py:2: AssertionError: not"
-        in (left_out.reason)
-    )
+    place = f"{method.parent}/own_numbers.py:2"
+    assert f"client 2: local algorithm mine: begin() failed at {place}: AssertionError: not this" in left_out.reason

@@ -3,6 +3,7 @@
 import re
 import signal
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -65,9 +66,14 @@ class Bed:
         assert held.client == given[0], "the first that it was given is the first that it works on"
         return worker, held, given[1]
 
-    def until_leased(self, round_: int, count: int) -> None:
-        """Wait until so many of a round are given to a worker."""
-        until(lambda: [row.state for row in rows_of(self.run, round_).values()].count("leased") == count)
+    def until_there_are(self, round_: int, *, done: int, leased: int) -> None:
+        """Wait until so many of a round are done, and so many are given to a worker."""
+
+        def are_there() -> bool:
+            states = Counter(row.state for row in rows_of(self.run, round_).values())
+            return (states["done"], states["leased"]) == (done, leased)
+
+        until(are_there)
 
     def end(self, *workers: Process) -> None:
         self._gate.open()
@@ -101,7 +107,7 @@ def test_the_time_line_has_no_gap_but_the_rounds_barrier(
     for round_, clients in ((1, 3), (2, 4)):
         for done in range(clients):
             held = gate.arrival()
-            bed.until_leased(round_, min(2, clients - done))
+            bed.until_there_are(round_, done=done, leased=min(2, clients - done))
             held.let_go()
     bed.end(worker)
     leases = sorted(read_run(bed.run).leases, key=lambda lease: lease.begin)

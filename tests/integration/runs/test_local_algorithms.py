@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 import lotteryfl
+from lotteryfl.running.opened import opened_again
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.strategies import add_strategies
 from tests.support.paths import ROOT
 from tests.support.processes import Gate
-from tests.support.runs import GATED, Start, Write, assert_same_bits, read_summary
+from tests.support.runs import GATED, GATED_TASK, Start, Write, assert_same_bits, read_summary
 
 OWN = ROOT / "tests" / "support" / "own_methods.py"
 STRATEGY = ("--strategy", OWN)
@@ -77,6 +78,12 @@ def test_halves_may_be_in_two_files_and_nothing_is_a_run_without_both(tmp_path: 
     assert not (tmp_path / "run").exists()
     with simulated(tmp_path / "run", path, local=[str(tmp_path / "own_other_half.py")]) as view:
         assert view.status().state == view.status().FINISHED
+    task, own = (str(GATED_TASK),), [str(tmp_path / "own_other_half.py")]
+    with opened_again(tmp_path / "run", task) as finished:
+        assert finished.code is None, "nothing is left to do"
+    with opened_again(tmp_path / "run", task, (), ["rounds=2"], local=own) as longer:
+        assert longer.code is not None
+        assert longer.command("simulate").endswith(f"--local={own[0]}")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from lotteryfl.server.rounds.longer import with_settings
 from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.rpc.filestream import model_stream
+from lotteryfl.server.store.runfiles import come_up_file
 from lotteryfl.server.strategies import STRATEGIES
 from lotteryfl.server.strategies.base import ClientState, Strategy
 from lotteryfl.server.strategies.cell import Cell
@@ -112,6 +113,16 @@ def test_what_is_not_changed_goes_round_as_it_was(drive: Drive) -> None:
     assert came_to["count"].item() == 4.5
     assert not {name for name in came_to if name.startswith(("mine", "seen"))}
     assert problems(bench.path) == []
+
+
+def test_nothing_is_left_of_what_only_came_up(drive: Drive) -> None:
+    """Also where its round was killed while it was concluded."""
+    bench = drive(holding())
+    bench.do_all(bench.register())
+    (bench.path / come_up_file(1)).write_bytes(b"half")
+    assert bench.restart().files("models") == {"round-0000.safetensors"}
+    bench.commit()
+    assert bench.files("models") == {"round-0000.safetensors", "round-0001.safetensors"}
 
 
 def test_shared_ones_are_put_together_and_sent_down_under_the_mask(drive: Drive) -> None:
