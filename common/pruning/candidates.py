@@ -22,7 +22,7 @@ def candidate_counts(
         seed: the same draws everywhere.
     """
     total = np.asarray(sizes, dtype=np.float64)
-    shares = generator(seed, "candidates").uniform(1 - spread, 1 + spread, size=(candidates, len(sizes)))
+    shares = 1 - spread + 2 * spread * generator(seed, "candidates").random((candidates, len(sizes)))
     shares[0] = 1
     wanted = shares * total
     wanted *= density * total.sum() / wanted.sum(axis=1, keepdims=True)
