@@ -25,12 +25,15 @@ from lotteryfl.server.strategies.fedper import FedPer
 from lotteryfl.server.strategies.fedpm import FedPM
 from lotteryfl.server.strategies.fedprox import FedProx
 from lotteryfl.server.strategies.fedrep import FedRep
+from lotteryfl.server.strategies.fedrts import FedRTS
 from lotteryfl.server.strategies.fedselect import FedSelect
+from lotteryfl.server.strategies.fedtiny import FedTiny
 from lotteryfl.server.strategies.hermes import Hermes
 from lotteryfl.server.strategies.heterofl import HeteroFL
 from lotteryfl.server.strategies.lg_fedavg import LGFedAvg
 from lotteryfl.server.strategies.lotteryfl import LotteryFL
 from lotteryfl.server.strategies.one_ticket import OneTicket
+from lotteryfl.server.strategies.prunefl import PruneFL
 from lotteryfl.server.strategies.scaffold import Scaffold
 from lotteryfl.server.strategies.spafl import SpaFL
 from lotteryfl.server.strategies.sparsyfed import SparsyFed
@@ -68,6 +71,9 @@ STRATEGIES: dict[str, type[Strategy]] = {
         FedBABU,
         SparsyFed,
         DisPFL,
+        PruneFL,
+        FedRTS,
+        FedTiny,
     )
 }
 

@@ -1,11 +1,13 @@
 """Masks that are drawn or made of values, for all clients or for one."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from lotteryfl.common import packedmasks
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import PackedMask
 from lotteryfl.common.pruning.magnitude import Weight, masks_without_smallest
 from lotteryfl.common.randomness import derive_seed
@@ -59,6 +61,21 @@ def _densities_by_size(specs: Iterable[TensorSpec], density: float) -> dict[str,
         left -= sum(spec.numel for spec, share in rest.items() if share == largest_share)
         rest = {spec: share for spec, share in rest.items() if share != largest_share}
     return {}
+
+
+def adjusting_ends(experiment: Experiment) -> int:
+    """Return after which round the mask stays: half of them."""
+    return experiment.rounds // 2
+
+
+def adjusts(experiment: Experiment, round_: int) -> bool:
+    """Say whether a round's end is one of those, `readjust_every` apart, at which the mask changes."""
+    return round_ % experiment.strategy.readjust_every == 0 and round_ <= adjusting_ends(experiment)
+
+
+def adjusted_share(experiment: Experiment, round_: int) -> float:
+    """Return the share of the kept weights in question: from `readjust_rate` by a cosine to 0 at `adjusting_ends`."""
+    return experiment.strategy.readjust_rate * (1 + math.cos(math.pi * round_ / adjusting_ends(experiment))) / 2
 
 
 def _largest(specs: Iterable[TensorSpec], values: Mapping[str, Tensor], density: float) -> dict[str, PackedMask]:
