@@ -17,6 +17,7 @@ SEEDED = {
 
 SEEDS = {
     "common/seeding.py": {"seed"},  # of `seeded`, see below
+    "client/local/work.py": {"derive_seed(assignment.seed, 'local')"},
     "common/training/augmentation.py": {"derive_seed(seed, 'augment')", "derive_seed(seed, 'own augment')"},
     "common/training/loop.py": {"derive_seed(recipe.seed, 'shuffle')"},
     "common/training/loaded.py": {"int(torch.randint(2 ** 62, ()))"},  # of torch's global one, see below
@@ -28,6 +29,7 @@ SEEDS = {
 """All that generators of torch's are seeded with: derived from a run's seed, which every worker is told."""
 
 SEEDED_FOR_A_WHILE = {
+    "client/local/files.py": {"0"},  # there is no run yet
     "client/work/assignment.py": {"derive_seed(assignment.seed, 'unasked')", "0"},  # 0: nothing of it is left
     "client/work/stack.py": {
         "derive_seed(seeds[row], 'unasked', *([stretch] if stretch else ()))",

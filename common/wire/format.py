@@ -57,13 +57,13 @@ class WireFormat:
     """θ_0; by default there is none, and all values must be finite."""
     positions: Positions | None = None
     """Finds where masks keep, and holds it for the next time; None: each mask is searched whenever it is used."""
-    sends: tuple[str, ...] = ()
-    """Which of the strategy's tensors that only come up are there, as `Plan.sends`; none: as an assignment travels."""
+    sends: tuple[str, ...] | None = None
+    """Which of the strategy's tensors that only come up are there, as `Plan.sends`; None: as an assignment travels."""
 
     @cached_property
     def rows(self) -> TensorTable:
         """The table of what travels."""
-        return self.table.sending(self.sends)
+        return self.table.lasting if self.sends is None else self.table.sending(self.sends)
 
     @property
     def is_lossless(self) -> bool:

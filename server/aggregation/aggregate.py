@@ -51,17 +51,19 @@ def aggregate(
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the new global model in table order, one tensor at a time.
 
-    Every element is what the rule makes of the values of the clients whose mask keeps it, and the old global value
-    where none does, if `combination` does not say otherwise. With the rule `mean` it is their mean, weighted by their
-    examples (Li et al. 2020, "LotteryFL: Empower Edge Intelligence with Personalized and Communication-Efficient
-    Federated Learning", the server's aggregation) or as `Update.weight` says; `median` and `trimmed_mean` are those of
-    `server.aggregation.robust`. Dense parameters and floating-point buffers are thus put together from all clients.
+    Every element is what the rule makes of the values of the clients whose mask keeps it (and kept it before, where
+    `Update.before` says so), and the old global value where none does, if `combination` does not say otherwise. With
+    the rule `mean` it is their mean, weighted by their examples (Li et al. 2020, "LotteryFL: Empower Edge Intelligence
+    with Personalized and Communication-Efficient Federated Learning", the server's aggregation) or as `Update.weight`
+    says; `median` and `trimmed_mean` are those of `server.aggregation.robust`. Dense parameters and floating-point
+    buffers are thus put together from all clients.
     An integer or bool buffer is, under every rule, that of the client with most examples; among equals, of the lowest
     client number.
 
     Of a strategy's own tensors, `mean` is as of a dense parameter, with zeros off the mask that one travels under;
     `kept` is as of a weight. Both go by the rule. `sum` adds up, and of a bool one all clients count alike: either is
-    the same under every rule. What only some clients sent is put together from theirs, and left out where none did.
+    the same under every rule. What only some clients sent is put together from theirs, and left out where none did;
+    what never comes back stays as it is.
 
     Clients are taken in ascending order, and summed in a wider type, whatever the order of `updates`: the same
     updates give the same bits. Clients that agree on an element give exactly their value, for any weights.
@@ -101,7 +103,7 @@ def _walk(
     if settings.weighting == "equal":
         updates = [replace(update, examples=1) for update in updates]
     for spec in _as_in_file(table) if combination.as_in_file else table:
-        if spec.name in combination.personal or spec.role == "own":
+        if spec.name in combination.personal or spec.role == "own" or spec.combine == "none":
             yield spec.name, old[spec.name].clone()
         elif spec.is_added:
             if senders := [update for update in updates if key_of(spec, update) in update.entries]:

@@ -8,6 +8,7 @@ from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.payload import plain_name
+from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.rundb.rows import ClientRow
 from lotteryfl.server.store.rundir import RunDirectory
@@ -73,8 +74,9 @@ def client_row(run: RunDirectory, client: int) -> ClientRow:
 def _returned(run: RunDirectory, row: ClientRow, strategy: Strategy) -> dict[str, Tensor]:
     """Return what a client last returned, whole, but for what only came up."""
     entries, masks = open_file(run.tensor_path(row.ticket)), run.load_masks(row.mask)
-    entries = {key: tensor for key, tensor in entries.items() if plain_name(key) in run.wire.rows}
-    return run.wire.unpack(entries, masks, own=strategy.owns_unkept)
+    wire = run.wire.of_result(pb.Plan())
+    entries = {key: tensor for key, tensor in entries.items() if plain_name(key) in wire.rows}
+    return wire.unpack(entries, masks, own=strategy.owns_unkept)
 
 
 def _whole(run: RunDirectory, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

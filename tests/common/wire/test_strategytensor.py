@@ -85,6 +85,22 @@ def test_what_a_plan_sends_goes_up(sends: tuple[str, ...], expected: list[str]) 
     assert [spec for spec in wire.rows if spec.role != "up"] == list(WHOLE.lasting)
 
 
+def test_by_row_there_is_one_value_for_each_row() -> None:
+    table = with_tensors(TABLE, (StrategyTensor("t", "own", like="prunable", by_row=True, fill=0.5),))
+    assert [(spec.name, spec.shape) for spec in table.added] == [
+        (f"t:{spec.name}", spec.shape[:1]) for spec in TABLE if spec.prunable
+    ]
+    assert TensorTable.from_json(table.to_json()) == table
+
+
+def test_what_is_put_together_from_nothing_goes_down_alone() -> None:
+    table = with_tensors(TABLE, (StrategyTensor("told", "shared", (2,), combine="none"),))
+    wire = WireFormat(table, "float32")
+    assert "told" in wire.rows
+    assert "told" not in wire.of_result(pb.Plan()).rows
+    assert wire.of_result(pb.Plan(sends=["told"])).rows == TABLE
+
+
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
@@ -105,6 +121,12 @@ def test_what_a_plan_sends_goes_up(sends: tuple[str, ...], expected: list[str]) 
             "'x': fill = 2, expected at most 1 either way in torch",
         ),
         (StrategyTensor("x", "shared", combine="kept"), "'x': combine = 'kept' or masked, expected what is like"),
+        (StrategyTensor("x", "own", by_row=True), "'x': by_row, expected what is like the model's weights"),
+        (
+            StrategyTensor("x", "own", like="prunable", by_row=True, masked=True),
+            "'x': combine = 'kept' or masked, expec",
+        ),
+        (StrategyTensor("x", "up", combine="none"), "'x': combine = 'none', expected it of what is shared alone"),
         (StrategyTensor("x", "own", masked=True), "'x': combine = 'kept' or masked, expected what is like"),
         (StrategyTensor("x", "own", (2,), like="prunable"), r"'x': shape \[2\], expected none where it is like 'prun"),
         (StrategyTensor("x", "shared", dtype=torch.bool), "'x': torch.bool, expected floating point, or bool where"),

@@ -33,11 +33,12 @@ def play(coordinate: Coordinate, write: Write) -> Callable[..., Played]:
                 models.append(copied(open_file(run.model_path(run.model_round))))
             assert worker.submit(worker.do(work).messages()).verdict == pb.SubmitReply.ACCEPTED
         models.append(copied(open_file(run.model_path(2))))
-        sent = {
-            row.client: copied(run.wire.unpack(open_file(run.path / row.ticket), run.load_masks(row.mask)))
-            for row in run.database.clients()
-            if row.ticket
-        }
+        plans = {row.client: row.plan for row in run.database.assignments(2)}
+        sent = {}
+        for row in run.database.clients():
+            if row.ticket:
+                wire = run.wire.of_result(plans[row.client]) if row.client in plans else run.wire
+                sent[row.client] = copied(wire.unpack(open_file(run.path / row.ticket), run.load_masks(row.mask)))
         assert problems(run.path) == []
         return Played(run, models, sent)
 
