@@ -135,7 +135,7 @@ class StrategySettings(Section):
     """Of its classes of clients, the share of a layer's units that one has; client k is of class k mod their number
     (heterofl)."""
     options: dict[str, bool | int | float | str] = Field({})
-    """What else a strategy reads: its file says what they are, also of one's own."""
+    """Keys of the strategy, which says what they are."""
 
 
 class ServerSettings(Section):
