@@ -161,6 +161,14 @@ class LocalWork:
             for parameter, gradient in held:
                 parameter.grad = gradient
 
+    def mean_loss(self, model: nn.Module | None = None) -> float:
+        """Return the mean loss over the client's training data, of a model in eval mode.
+
+        Args:
+            model: any that the task's objective takes; None: the client's as it is.
+        """
+        return self._workplace.evaluate(self._data.train, model).loss
+
     @contextmanager
     def _all_trainable(self, model: nn.Module) -> Iterator[None]:
         """Let all of the client's own model train for a while, whatever the phase; other models are as they are."""

@@ -128,14 +128,14 @@ class StrategySettings(Section):
     """Whose saliencies make the mask: those of a round's clients, by their examples, or every client's alike (ssfl,
     one-ticket)."""
     readjust_rate: Share = 0.5
-    """Share of the kept weights that are exchanged at first (feddst)."""
+    """Share of the kept weights that are exchanged (feddst, dispfl, fedtiny), or may go (prunefl, fedrts), at first."""
     readjust_every: int = Field(10, ge=1)
-    """Rounds between exchanges (feddst)."""
+    """Rounds between exchanges (feddst, fedtiny, prunefl, fedrts)."""
     widths: tuple[PositiveShare, ...] = Field((1.0, 0.5, 0.25), min_length=1)
     """Of its classes of clients, the share of a layer's units that one has; client k is of class k mod their number
     (heterofl)."""
     options: dict[str, bool | int | float | str] = Field({})
-    """Keys of a strategy of one's own, which says what they are."""
+    """What else a strategy reads: its file says what they are, also of one's own."""
 
 
 class ServerSettings(Section):

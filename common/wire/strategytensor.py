@@ -60,7 +60,7 @@ def with_tensors(table: TensorTable, declared: Iterable[StrategyTensor]) -> Tens
     rows = [row for tensor in declared for row in _rows(table, tensor)]
     if not rows:
         return table
-    whole = TensorTable((*table, *rows))
+    whole = TensorTable((*table.in_model, *rows))
     whole.check_likes()
     return whole
 

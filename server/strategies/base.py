@@ -116,6 +116,8 @@ class Strategy(ABC):
     """A shared mask is made before anybody trains and stays: what is a client's own fits under it ever after."""
     counts_zeros: ClassVar[bool] = False
     """Pruned weights count as zeros in the mean; otherwise they do not count."""
+    counts_grown: ClassVar[bool] = True
+    """Weights that came into a client's mask in its work count at once; otherwise from its next result on."""
     owns_unkept: ClassVar[bool] = False
     """Weights off a client's mask are not pruned but its own."""
     local: ClassVar[str] = ""

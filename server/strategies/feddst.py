@@ -1,7 +1,6 @@
 """FedDST: a mask of constant density that is exchanged as training goes (Bibikar et al. 2022, "Federated Dynamic
 Sparse Training: Computing Less, Communicating Less, Yet Learning Better", Algorithm 1)."""
 
-import math
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -10,7 +9,7 @@ from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, Strategy
-from lotteryfl.server.strategies.sharedmask import largest_of_each, random_masks
+from lotteryfl.server.strategies.sharedmask import adjusted_share, adjusts, largest_of_each, random_masks
 
 
 class FedDST(Strategy):
@@ -48,7 +47,4 @@ class FedDST(Strategy):
 
     def _exchanged(self, round_: int) -> float:
         """Return the share of the kept weights that a round exchanges."""
-        settings, end = self.experiment.strategy, self.experiment.rounds // 2
-        if round_ % settings.readjust_every or round_ > end:
-            return 0.0
-        return settings.readjust_rate * (1 + math.cos(math.pi * round_ / end)) / 2
+        return adjusted_share(self.experiment, round_) if adjusts(self.experiment, round_) else 0.0

@@ -390,6 +390,23 @@ def test_gradients_are_of_all_examples_and_leave_those_of_a_step_alone() -> None
     assert same(Followed(Measuring).tensors, trained(2))
 
 
+def test_the_mean_loss_is_of_all_examples_and_of_any_model() -> None:
+    class Measuring(LocalAlgorithm):
+        name = "measuring"
+
+        def after_step(self, step: int) -> None:
+            del step
+            other = self.work.copy()
+            for parameter in other.parameters():
+                parameter.mul_(2)
+            assert isinstance(DATA.train, TensorDataset)
+            inputs, labels = DATA.train.tensors
+            for found, model in ((self.work.mean_loss(), self.work.model), (self.work.mean_loss(other), other)):
+                assert found == pytest.approx(F.cross_entropy(model(inputs), labels).item(), rel=1e-5)
+
+    assert same(Followed(Measuring).tensors, trained(2))
+
+
 def test_the_generator_and_the_options_are_the_assignments() -> None:
     class Drawing(LocalAlgorithm):
         name = "drawing"

@@ -55,6 +55,13 @@ def test_rows_are_named_after_the_tensors_that_they_are_like() -> None:
     assert TABLE.model is TABLE is TABLE.lasting
 
 
+def test_the_model_is_in_its_own_order_with_them() -> None:
+    """The last layer is the head, whatever it is called."""
+    table = TensorTable.of(torch.nn.ModuleDict({"z": torch.nn.Linear(2, 3), "a": torch.nn.Linear(3, 2)}))
+    whole = TensorTable.from_json(with_tensors(table, DECLARED).to_json())
+    assert [spec.name for spec in whole.model.in_model] == ["z.weight", "z.bias", "a.weight", "a.bias"]
+
+
 def test_a_table_without_any_is_the_text_that_it_was() -> None:
     """Tables are compared by their digests, which older versions made, too."""
     assert TABLE.digest == "458d87cfd9ba4c3fe3113975c14b512054d0e3bf692fe06e08737879f2d1351e"

@@ -15,9 +15,9 @@ from tests.support.runs import Coordinate, Write
 
 @pytest.fixture
 def play(coordinate: Coordinate, write: Write) -> Callable[..., Played]:
-    """Play two rounds of full batches over gRPC."""
+    """Play two rounds of full batches over gRPC, or up to a later one of more."""
 
-    def play_(strategy: Mapping[str, Any], clients: int = 3, **changes: Any) -> Played:
+    def play_(strategy: Mapping[str, Any], clients: int = 3, last: int = 2, **changes: Any) -> Played:
         path = write(
             {"seed": SEED, "rounds": 2, "clients": clients, "clients_per_round": 3, "task": {"name": str(TASK)}},
             training={"epochs": STEPS, "batch_size": 999, "lr": LR, "momentum": 0.0},
@@ -28,12 +28,12 @@ def play(coordinate: Coordinate, write: Write) -> Callable[..., Played]:
         server = coordinate(path)
         worker, run = HandWorker(server), server.run
         models = [copied(open_file(run.model_path(0)))]
-        while (work := worker.poll())[0].assignment.round <= 2:
-            if work[0].assignment.round == 2 and len(models) == 1:
+        while (work := worker.poll())[0].assignment.round <= last:
+            if work[0].assignment.round > len(models):
                 models.append(copied(open_file(run.model_path(run.model_round))))
             assert worker.submit(worker.do(work).messages()).verdict == pb.SubmitReply.ACCEPTED
-        models.append(copied(open_file(run.model_path(2))))
-        plans = {row.client: row.plan for row in run.database.assignments(2)}
+        models.append(copied(open_file(run.model_path(last))))
+        plans = {row.client: row.plan for row in run.database.assignments(last)}
         sent = {}
         for row in run.database.clients():
             if row.ticket:

@@ -9,8 +9,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import nn
 
 from lotteryfl.common import packedmasks
+from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.packedmasks import unpack
+from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.quantization import DTYPES
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -201,3 +203,129 @@ def test_under_one_mask_the_model_is_exactly_0_off_it(drive: Drive, name: str, o
             for each, packed in bench.run.load_masks(bench.run.shared_mask.digest).items():
                 kept = unpack(packed, bench.run.table[each].shape)
                 assert torch.equal(model(bench)[each] != 0, kept)
+
+
+# ---- PruneFL
+
+
+class Blind(TinyTask):
+    """Its last input is always 0: the weights of it do nothing for the loss."""
+
+    def client_data(self, client: int) -> ClientData:
+        data = super().client_data(client)
+        for part in (data.train, data.validation, data.test):
+            part.tensors[0][:, -1] = 0  # type: ignore[attr-defined]
+        return data
+
+
+def test_prunefl_brings_back_what_gradients_ask_for_and_never_what_does_nothing(drive: Drive) -> None:
+    """Killed after the round of the one client, too."""
+    changes = settings("prunefl", target_density=0.5, readjust_rate=0.6, readjust_every=1, options={"overhead": 100.0})
+    bench = drive(tiny_experiment(**changes, rounds=4), Blind())
+    assert [row.client for row in bench.run.database.assignments(1)] == [0]
+    kept = []
+    for _ in range(4):
+        bench = play(bench.restart())
+        masks = bench.run.load_masks(bench.run.shared_mask.digest)
+        kept.append(torch.cat([unpack(masks[name], bench.run.table[name].shape).flatten() for name in masks]))
+        bench.incarnation += 1
+    blind = torch.zeros(12, 6, dtype=torch.bool)
+    blind[:, -1] = True
+    blind = torch.cat([blind.flatten(), torch.zeros(36, dtype=torch.bool)])
+    assert [int(mask.sum()) for mask in kept] == [54] * 4
+    assert all((new & ~old & ~blind).any() for old, new in pairwise(kept)), "nothing has come back"
+    assert not any((new & ~old & blind).any() for old, new in pairwise(kept))
+    assert [int((mask & blind).sum()) for mask in kept][-1] < 6, "half of them would be by chance"
+
+
+# ---- FedRTS
+
+
+@pytest.mark.parametrize(("strength", "is_sure"), [(1e6, True), (0.5, False)])
+def test_fedrts_keeps_what_rounds_have_said_is_worth_its_place(drive: Drive, strength: float, is_sure: bool) -> None:
+    """As far as it believes them; all rounds count, also those before a kill."""
+    changes = settings("fedrts", target_density=0.5, readjust_every=2, options={"strength": strength})
+    bench = drive(tiny_experiment(**changes, rounds=8))
+    (first,) = {row.mask for row in bench.run.database.assignments(1)}
+    play(play(bench).restart().restart())
+    bench.incarnation += 1
+    was, new = (bench.run.load_masks(digest) for digest in (first, bench.run.shared_mask.digest))
+    values, sure = model(bench), []
+    for spec in bench.run.table.model:
+        if spec.prunable:
+            alpha, beta = values[f"alpha:{spec.name}"], values[f"beta:{spec.name}"]
+            looked_at = 1 + unpack(was[spec.name], spec.shape).float()
+            torch.testing.assert_close(alpha + beta, 2 + strength * looked_at)
+            kept, worth = unpack(new[spec.name], spec.shape), alpha / (alpha + beta)
+            assert int(kept.sum()) == spec.numel // 2
+            sure.append(bool(worth[kept].min() > worth[~kept].max() - 0.01))
+    assert all(sure) == is_sure
+
+
+# ---- FedTiny
+
+
+def test_fedtiny_grows_what_gradients_ask_for_at_the_density_that_each_tensor_was_chosen_with(drive: Drive) -> None:
+    """Without batch norms, killed between rounds; what does nothing for the loss never comes."""
+    options = {"candidates": 3}
+    changes = settings("fedtiny", target_density=0.5, readjust_every=1, readjust_rate=0.6, options=options)
+    bench, kept = drive(tiny_experiment(**changes, rounds=10), Blind()), []
+    for round_ in range(1, 6):
+        bench = play(bench.restart())
+        bench.incarnation += 1
+        if round_ > 1:
+            packed = bench.run.load_masks(bench.run.shared_mask.digest)
+            kept.append({name: unpack(mask, bench.run.table[name].shape) for name, mask in packed.items()})
+    counts = [{name: int(mask.sum()) for name, mask in masks.items()} for masks in kept]
+    assert all(each == counts[0] for each in counts)
+    assert sum(counts[0].values()) == 54
+    come = [{name: new[name] & ~old[name] for name in old} for old, new in pairwise(kept)]
+    assert [int(each[W].sum()) > 0 for each in come] == [True, True, False], (
+        "by a cosine that is 0 at half of the rounds"
+    )
+    assert not any(each[W][:, -1].any() for each in come)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("prunefl", {"initial_rounds": 1.5}, r"strategy\.options\.initial_rounds = 1\.5: expected a whole number"),
+        (
+            "prunefl",
+            {"initial_client": 3},
+            r"strategy\.options\.initial_client = 3: expected a (finite )?number of 0 to 2",
+        ),
+        ("prunefl", {"half_life": 0}, r"strategy\.options\.half_life = 0: expected a (finite )?number not below 1"),
+        (
+            "prunefl",
+            {"overhead": "much"},
+            r"strategy\.options\.overhead = 'much': expected a (finite )?number not below 0",
+        ),
+        (
+            "prunefl",
+            {"cost": 1},
+            r"strategy\.options\.cost = 1: strategy\.name = 'prunefl' has no such option, expected initial_",
+        ),
+        ("fedrts", {"gamma": 1.5}, r"strategy\.options\.gamma = 1\.5: expected a (finite )?number of 0 to 1"),
+        ("fedrts", {"strength": -1}, r"strategy\.options\.strength = -1: expected a (finite )?number not below 0"),
+        ("fedtiny", {"candidates": 1}, r"strategy\.options\.candidates = 1: expected a (finite )?number of 2 to 1000"),
+        ("fedtiny", {"candidates": 2.5}, r"strategy\.options\.candidates = 2\.5: expected a whole number"),
+        ("fedtiny", {"noise": 2}, r"strategy\.options\.noise = 2: expected a (finite )?number of 0 to 1"),
+        (
+            "fedtiny",
+            {"blocks": "0.*; fc.*"},
+            r"strategy\.options\.blocks: 'fc\.\*' fits no tensor that is pruned: 0\.weight",
+        ),
+        ("fedrts", {"lambda": 1}, r"strategy\.options\.lambda = 1: strategy\.name = 'fedrts' has no such option"),
+    ],
+)
+def test_options_are_checked(drive: Drive, name: str, options: dict[str, float], message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        drive(tiny_experiment(**settings(name, options=options), rounds=3))
+
+
+def test_fedtiny_wants_rounds_beyond_its_choice(drive: Drive) -> None:
+    with pytest.raises(
+        ExperimentError, match=r"rounds = 2: strategy\.name = 'fedtiny' chooses its mask in the first 2"
+    ):
+        drive(tiny_experiment(**settings("fedtiny"), rounds=2))
