@@ -22,7 +22,9 @@ def table_with_tensors(strategy: Strategy, table: TensorTable) -> TensorTable:
     what = f"strategy.name = {strategy.name!r}: its tensors"
     try:
         table = table.fixing(())
-        if fixed := strategy.fixed(table.moving):
+        with drawing(strategy.experiment, "fixed"):
+            fixed = strategy.fixed(table.moving)
+        if fixed:
             table = table.fixing(fixed)
             _check_fixed(strategy, table)
         with drawing(strategy.experiment, "tensors"):

@@ -21,6 +21,7 @@ from lotteryfl.server.models.ticket import ticket_tensors
 from lotteryfl.server.results.view import open_run
 from tests.support.bench import TinyTask, simulated, tiny_experiment
 from tests.support.handworker import HandWorker
+from tests.support.normed_task import examples
 from tests.support.papers import LR, SEED, STEPS, Model, Played, assert_close, copied, data, fresh, mean
 from tests.support.runs import Coordinate, Write
 
@@ -87,7 +88,7 @@ def test_fedpm(play: Callable[..., Played], options: Mapping[str, float], *, res
             alpha = {name: alpha[name] + mask[name] for name in alpha}
             beta = {name: beta[name] + 1 - mask[name] for name in beta}
         probability = {name: (alpha[name] - 1) / (alpha[name] + beta[name] - 2) for name in alpha}
-        averaged = mean(all_buffers, [12, 16, 20])
+        averaged = mean(all_buffers, [examples(client) for client in range(3)])
         buffers = {name: averaged[name].to(buffers[name].dtype) for name in buffers}
     assert len(probability["0.weight"].unique()) == (4 if resets else 7), "as many as there are sums of masks"
     expected = {f"probability:{name}": each for name, each in probability.items()} | buffers
