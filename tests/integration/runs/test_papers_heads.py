@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
+from tests.support.normed_task import examples
 from tests.support.papers import LR, STEPS, Model, Played, assert_close, copied, data, fresh, mean
 
 HEAD = ("5.weight", "5.bias")
-EXAMPLES = [12, 16, 20]
+EXAMPLES = [examples(client) for client in range(3)]
 
 
 def descend(net: nn.Module, inputs: Tensor, labels: Tensor, steps: int, names: Sequence[str]) -> None:

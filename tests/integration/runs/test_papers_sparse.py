@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from lotteryfl.common.packedmasks import unpack
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.firstmasks import first_masks
+from tests.support.normed_task import examples
 from tests.support.papers import LR, STEPS, Model, Played, assert_close, copied, data, fresh, mean, train
 
 MATRICES = ("0.weight", "3.weight", "5.weight")
-EXAMPLES = [12, 16, 20]
+EXAMPLES = [examples(client) for client in range(3)]
 
 
 # ---- SparsyFed, section 3

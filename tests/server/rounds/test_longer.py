@@ -165,6 +165,14 @@ def test_what_differs_is_refused_by_name(setting: str, told: str, drive: Drive) 
             "rounds = 9: the run has 4, and strategy.name = 'feddst' has another round 1 where there are 9 of them",
         ),
         (
+            {"rounds": 4, "strategy": {"name": "fedrts"}},
+            "rounds = 9: the run has 4, and strategy.name = 'fedrts' has another round 1 where there are 9 of them",
+        ),
+        (
+            {"rounds": 4, "strategy": {"name": "fedtiny", "readjust_every": 1}},
+            "rounds = 9: the run has 4, and strategy.name = 'fedtiny' has another round 3 where there are 9 of them",
+        ),
+        (
             {"privacy": {"noise": "server", "clip_norm": 1.0}, "strategy": {"name": "fedavg"},
              "aggregation": {"weighting": "equal"}},
             "rounds = 9: the run has 2, and privacy.noise = 'server' promised its clients an ε",
