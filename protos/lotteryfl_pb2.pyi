@@ -593,16 +593,20 @@ class Plan(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         RATE_FIELD_NUMBER: _builtins.int
+        AFTER_TRAINING_FIELD_NUMBER: _builtins.int
         rate: _builtins.float
         """share of the kept weights that are exchanged"""
+        after_training: _builtins.bool
+        """not half-way but after all of it: what comes goes up as 0"""
         def __init__(
             self,
             *,
             rate: _builtins.float = ...,
+            after_training: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["rate", b"rate"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["after_training", b"after_training", "rate", b"rate"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -48,6 +48,10 @@ class LocalAlgorithm:
         """Begin an assignment, with nothing done yet: what there is to do belongs in `begin`."""
         self.work = work
 
+    def downloaded(self) -> nn.Module:
+        """Return the model that the client is measured by before all else; it may not be a changed `work.model`."""
+        return self.work.model
+
     def begin(self) -> None:
         """Be called before training: the model is as downloaded, and pruned and rewound as the plan says."""
 
@@ -104,6 +108,7 @@ HOOKS = {
     "after_step": 1,
     "after_epoch": 1,
     "end": 0,
+    "downloaded": 0,
     "personalised": 0,
 }
 """By name of the hook, how many arguments it is called with."""

@@ -65,6 +65,14 @@ class LocalRun:
         with self._calling("__init__"):
             self._algorithm = code.algorithm(self._work)
 
+    def downloaded(self) -> nn.Module:
+        """Return the model that the client is measured by before all else.
+
+        Raises:
+            TaskError: as for `personalised`.
+        """
+        return self._measured("downloaded", "which the work begins with")
+
     def begin(self) -> None:
         """Let it begin: the model is as downloaded, pruned and rewound as the plan says."""
         if self._plan.train.proximal:
@@ -141,17 +149,20 @@ class LocalRun:
         Raises:
             TaskError: it fails, returns something else, or has changed the client's model.
         """
-        if not self._has("personalised"):
+        return self._measured("personalised", "which has gone up")
+
+    def _measured(self, hook: str, what: str) -> nn.Module:
+        """Return what a hook gives to be measured in the place of the model, which it may not change."""
+        if not self._has(hook):
             return self._workplace.model
         before = self._versions()
-        with self._calling("personalised"):
-            model = self._algorithm.personalised()
+        with self._calling(hook):
+            model: nn.Module = getattr(self._algorithm, hook)()
         if not isinstance(model, nn.Module):
-            raise TaskError(f"{self._who}: personalised() returned {kind(model)}, expected a torch.nn.Module")
+            raise TaskError(f"{self._who}: {hook}() returned {kind(model)}, expected a torch.nn.Module")
         if self._versions() != before:
             raise TaskError(
-                f"{self._who}: personalised() has changed the model, which has gone up: expected one of its own, as "
-                "of self.work.copy()"
+                f"{self._who}: {hook}() has changed the model, {what}: expected one of its own, as of self.work.copy()"
             )
         return model
 

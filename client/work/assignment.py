@@ -298,8 +298,9 @@ class AssignmentRunner:
             self._load(workplace, self._wire.pack(ready.base, masks), masks, own=plan.owns_unkept)
         start = self._start(workplace, assignment)
         with belonging_to(assignment.client, self._task.name):
-            downloaded = workplace.evaluate(test)
-            done = yield from PlanRun(workplace, assignment, data, masks, self._local, on_step).follow()
+            run = PlanRun(workplace, assignment, data, masks, self._local, on_step)
+            downloaded = workplace.evaluate(test, run.downloaded())
+            done = yield from run.follow()
         tensors = named_tensors(workplace.model)  # as they are now: models put new buffers in the place of others
         self._frozen.require_unchanged(tensors)
         tensors.update(workplace.tensors)

@@ -21,17 +21,21 @@ class Frozen:
             initial: θ_0 by plain name.
         """
         self._values = {spec.name: initial[spec.name] for spec in table.frozen}
+        self._fixed = {spec.name for spec in table.frozen if spec.fixed}
 
     def put_into(self, model: nn.Module) -> None:
         """Give them to a model of which there will be copies: parameters in θ_0's own memory, so that it is there once.
 
-        Not buffers: what copy.deepcopy makes of one is a copy of all the memory that it is a part of.
+        What is fixed trains no more. Not buffers: what copy.deepcopy makes of one is a copy of all the memory that it
+        is a part of.
         """
         for item in model_tensors(model):
             if (value := self._values.get(item.name)) is None:
                 continue
             if item.is_parameter:
                 item.tensor.data = value
+                if item.name in self._fixed:
+                    item.tensor.requires_grad_(False)
             else:
                 item.tensor.copy_(value)
 

@@ -120,6 +120,10 @@ class PlanRun:
         if (code := the_one(local, assignment.plan)) is not None:
             self._local = LocalRun(code, workplace, assignment, data, self._masks_now, self._training, on_step)
 
+    def downloaded(self) -> nn.Module:
+        """Return the model that the client is measured by before all else."""
+        return self._local.downloaded() if self._local else self._model
+
     def follow(self) -> Following:
         """Do what the plan says, but for the training itself."""
         plan = self._plan
@@ -192,8 +196,8 @@ class PlanRun:
             return mask_change(self._model, earlier, self._plan.prune, self._prunable)
 
     def _train_and_exchange(self) -> _Trains:
-        """Exchange weights half-way, or after the only epoch; those that come need some to grow in."""
-        first = max(1, self._length // 2)
+        """Exchange weights half-way, for those that come to grow, or after the only epoch; or where it is said so."""
+        first = self._length if self._plan.readjust.after_training else max(1, self._length // 2)
         left = self._length - first
         trained = yield from self._train_for(first, after=left)
         gradients = self._workplace.mean_gradients(self._data.train)

@@ -128,7 +128,7 @@ class StrategySettings(Section):
     """Whose saliencies make the mask: those of a round's clients, by their examples, or every client's alike (ssfl,
     one-ticket)."""
     readjust_rate: Share = 0.5
-    """Share of the kept weights that are exchanged (feddst, fedtiny), or may go (prunefl, fedrts), at first."""
+    """Share of the kept weights that are exchanged (feddst, dispfl, fedtiny), or may go (prunefl, fedrts), at first."""
     readjust_every: int = Field(10, ge=1)
     """Rounds between exchanges (feddst, fedtiny, prunefl, fedrts)."""
     widths: tuple[PositiveShare, ...] = Field((1.0, 0.5, 0.25), min_length=1)

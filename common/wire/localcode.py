@@ -15,4 +15,5 @@ def misfit(plan: pb.Plan) -> str:
     """Say what a plan with code of the worker's own has that leaves it no place; '': nothing."""
     if plan.measure_saliency:
         return "measures saliencies in place of training"
-    return "exchanges weights half-way through its training" if plan.HasField("readjust") else ""
+    halves = plan.HasField("readjust") and not plan.readjust.after_training
+    return "exchanges weights half-way through its training" if halves else ""

@@ -18,14 +18,15 @@ def check_same_model(task: Task, experiment: Experiment, table: TensorTable, *, 
     Args:
         task: of the experiment, as it is here.
         experiment: the run's.
-        table: the run's, made when it was set up; of its strategy's own tensors no task knows.
+        table: the run's, made when it was set up; of its strategy's own tensors, and what that keeps fixed, no task
+            knows.
         knows_frozen: it was by a version that has a role for what is frozen; False: only if the table says so.
 
     Raises:
         TaskError: naming the first tensor that differs.
     """
     model, prunable, frozen = task.model(), experiment.strategy.prunable, frozen_of(task)
-    table = table.model
+    table = table.model.fixing(())
     mine = TensorTable.of(model, prunable, frozen, knows_frozen=bool(table.frozen))
     difference = mine.difference(table)
     if difference and mine.with_nothing_prunable() == table.with_nothing_prunable():

@@ -31,7 +31,8 @@ class StrategyTensor:
     role: Literal["shared", "own", "up"]
     shape: tuple[int, ...] = ()
     like: Literal["", "prunable", "parameters"] = ""
-    """One for each of these tensors of the model that go with every round, of its shape."""
+    """One for each of these tensors of the model that go with every round, of its shape; of the prunable ones, also for
+    those that the strategy keeps fixed."""
     dtype: torch.dtype = torch.float32
     """Of floating point; or bool, which travels as packed bits, of what is not shared."""
     combine: Literal["mean", "sum", "kept", "none"] = "mean"
@@ -42,6 +43,8 @@ class StrategyTensor:
     """It travels under the mask of the weight that it is like, as kept values, and is 0 off it."""
     fill: float = 0.0
     """What all its values are before the first round; of one that only goes up, whenever work begins."""
+    by_row: bool = False
+    """With `like`, it has one value for each row, as of a unit or filter, and not the tensor's shape."""
 
 
 def with_tensors(table: TensorTable, declared: Iterable[StrategyTensor]) -> TensorTable:
@@ -57,7 +60,7 @@ def with_tensors(table: TensorTable, declared: Iterable[StrategyTensor]) -> Tens
     rows = [row for tensor in declared for row in _rows(table, tensor)]
     if not rows:
         return table
-    whole = TensorTable((*table, *rows))
+    whole = TensorTable((*table.in_model, *rows))
     whole.check_likes()
     return whole
 
@@ -83,16 +86,24 @@ def _rows(table: TensorTable, tensor: StrategyTensor) -> Sequence[TensorSpec]:
         raise ValueError(f"{what}: dtype = {tensor.dtype!r}, expected one of torch's, as torch.float32")
     if not _NAME.fullmatch(tensor.name):
         raise ValueError(f"{what}: expected a name of up to 64 letters, digits, _, . and -")
+    _check_like(tensor, what)
     if not tensor.like:
-        if tensor.combine == "kept" or tensor.masked:
-            raise ValueError(f"{what}: combine = 'kept' or masked, expected what is like the model's weights")
         return [_row(tensor, tensor.name, tensor.shape)]
-    if tensor.shape:
-        raise ValueError(f"{what}: shape {list(tensor.shape)}, expected none where it is like {tensor.like!r}")
-    twins = [spec for spec in table if spec.role == "parameter" and (spec.prunable or tensor.like == "parameters")]
+    twins = [spec for spec in table if (spec.prunable if tensor.like == "prunable" else spec.role == "parameter")]
     if not twins:
         raise ValueError(f"{what}: is like {tensor.like!r}, and the model has none")
+    if tensor.by_row:
+        return [_row(tensor, f"{tensor.name}:{twin.name}", twin.shape[:1]) for twin in twins]
     return [_row(tensor, f"{tensor.name}:{twin.name}", twin.shape, twin) for twin in twins]
+
+
+def _check_like(tensor: StrategyTensor, what: str) -> None:
+    if (not tensor.like or tensor.by_row) and (tensor.combine == "kept" or tensor.masked):
+        raise ValueError(f"{what}: combine = 'kept' or masked, expected what is like the model's weights")
+    if tensor.by_row and not tensor.like:
+        raise ValueError(f"{what}: by_row, expected what is like the model's weights")
+    if tensor.like and tensor.shape:
+        raise ValueError(f"{what}: shape {list(tensor.shape)}, expected none where it is like {tensor.like!r}")
 
 
 def _row(tensor: StrategyTensor, name: str, shape: tuple[int, ...], twin: TensorSpec | None = None) -> TensorSpec:

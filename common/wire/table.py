@@ -3,7 +3,7 @@
 import hashlib
 import json
 import reprlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -32,7 +32,7 @@ Role = Literal["parameter", "buffer", "frozen", "shared", "own", "up"]
 are those of a strategy's own tensors, see `common.wire.strategytensor`."""
 
 Combine = Literal["", "mean", "sum", "kept", "none"]
-"""How the clients' values of a strategy's tensor are put together; '': they are not; none: there are none of it."""
+"""How the clients' values of a strategy's tensor are put together; '': they are not; none: no client sends any."""
 
 _ADDED = ("shared", "own", "up")
 """Roles of a strategy's own tensors."""
@@ -56,10 +56,11 @@ class _Row(BaseModel):
     like: Annotated[str, Field(max_length=512)] = ""
     masked: bool = False
     fill: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    fixed: bool = False
 
 
 _UNSET = {name: field.default for name, field in _Row.model_fields.items() if not field.is_required()}
-"""What stands in the columns of a strategy's own tensors where nothing is said: it is not written."""
+"""What stands in the columns that are a strategy's where nothing is said: it is not written."""
 
 _ROWS = TypeAdapter(Annotated[list[_Row], Field(max_length=MAX_TENSORS)])
 
@@ -84,9 +85,13 @@ class TensorSpec:
     """It travels under the mask of that tensor, and is 0 off it."""
     fill: float = 0.0
     """What all its values are before the first round."""
+    fixed: bool = False
+    """It is the strategy that has it frozen: the task would train it."""
 
     def __post_init__(self) -> None:
-        if self.prunable and not (self.role == "parameter" and self.dtype.is_floating_point):
+        if self.fixed and self.role != "frozen":
+            raise ValueError(f"{self.name!r} is fixed: expected it frozen, not a {self.role}")
+        if self.prunable and not ((self.role == "parameter" or self.fixed) and self.dtype.is_floating_point):
             raise ValueError(f"{self.name!r} is prunable: expected a parameter of floating point")
         if self.is_added:
             self._check_added()
@@ -250,6 +255,20 @@ class TensorTable:
         """Return the table of what comes back with a result: of what only comes up, what `Plan.sends` names."""
         return self._where(lambda spec: spec.comes_back(sends))
 
+    def fixing(self, names: Collection[str]) -> "TensorTable":
+        """Return the table with these parameters fixed, and no others.
+
+        Raises:
+            ValueError: one is no parameter that moves.
+        """
+        trained = (replace(spec, role="parameter", fixed=False) if spec.fixed else spec for spec in self.in_model)
+        table = {spec.name: spec for spec in trained}
+        for name in sorted(names):
+            if name not in table or table[name].role != "parameter":
+                raise ValueError(f"fixed: {name!r} is no parameter that the task trains")
+            table[name] = replace(table[name], role="frozen", fixed=True)
+        return TensorTable(tuple(table.values()))
+
     def _where(self, is_wanted: Callable[[TensorSpec], bool]) -> "TensorTable":
         wanted = tuple(spec for spec in self.in_model if is_wanted(spec))
         return self if len(wanted) == len(self.specs) else TensorTable(wanted)
@@ -294,14 +313,15 @@ class TensorTable:
         return table
 
     def check_likes(self) -> None:
-        """Check that what is like a tensor of the model has one, which moves, and its shape.
+        """Check that what is like a tensor of the model has one, which the task trains, and its shape.
 
         Raises:
             ValueError: it has not.
         """
         for spec in self.added:
             twin = self._by_name.get(spec.like)
-            if spec.like and (twin is None or twin.role != "parameter" or twin.shape != spec.shape):
+            is_trained = twin is not None and (twin.role == "parameter" or twin.fixed)
+            if spec.like and (twin is None or not is_trained or twin.shape != spec.shape):
                 shape = list(spec.shape)
                 raise ValueError(f"{spec.name!r} is like {spec.like!r}: expected a parameter of shape {shape}")
 

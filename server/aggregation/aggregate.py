@@ -51,11 +51,12 @@ def aggregate(
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the new global model in table order, one tensor at a time.
 
-    Every element is what the rule makes of the values of the clients whose mask keeps it, and the old global value
-    where none does, if `combination` does not say otherwise. With the rule `mean` it is their mean, weighted by their
-    examples (Li et al. 2020, "LotteryFL: Empower Edge Intelligence with Personalized and Communication-Efficient
-    Federated Learning", the server's aggregation) or as `Update.weight` says; `median` and `trimmed_mean` are those of
-    `server.aggregation.robust`. Dense parameters and floating-point buffers are thus put together from all clients.
+    Every element is what the rule makes of the values of the clients whose mask keeps it (and kept it before, where
+    `Update.before` says so), and the old global value where none does, if `combination` does not say otherwise. With
+    the rule `mean` it is their mean, weighted by their examples (Li et al. 2020, "LotteryFL: Empower Edge Intelligence
+    with Personalized and Communication-Efficient Federated Learning", the server's aggregation) or as `Update.weight`
+    says; `median` and `trimmed_mean` are those of `server.aggregation.robust`. Dense parameters and floating-point
+    buffers are thus put together from all clients.
     An integer or bool buffer is, under every rule, that of the client with most examples; among equals, of the lowest
     client number.
 

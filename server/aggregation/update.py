@@ -41,6 +41,8 @@ class Update:
     Of a strategy's own tensors all counts."""
     weight: float | None = None
     """What its strategy weighs it by in the mean, above 0; None: by its examples."""
+    before: Masks | None = None
+    """The masks that its work began under: what they do not keep does not count; None: all that it sent does."""
 
     @property
     def counts(self) -> float:
@@ -57,6 +59,7 @@ class Values:
     def __init__(self, name: str, update: Update) -> None:
         self._name = name
         self._masks = update.masks if name in update.masks else None
+        self._before = update.before if update.before is not None and name in update.before else None
         self._entries = update.entries
         self._key = (DENSE if self._masks is None else KEPT) + name
         self._is_scaled = SCALE + name in update.entries
@@ -77,7 +80,14 @@ class Values:
         first = self._taken
         self._taken += indices.size
         values = array(self._part(first, self._taken))
-        return indices, values if self._scale == 1 else self._clipped(values, old[indices])
+        if self._scale != 1:
+            values = self._clipped(values, old[indices])
+        if self._before is None:
+            return indices, values
+        was_kept = np.zeros(size, np.bool_)
+        was_kept[kept_in(self._before, self._name, start, size)] = True
+        counts = was_kept[indices]
+        return indices[counts], values[counts]
 
     def _part(self, first: int, last: int) -> Tensor:
         part = elements(self._entries, self._key, first, last)

@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, reduce
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -61,6 +61,8 @@ class ClosedRound:
     """The round of the global model that the results started from."""
     seen: Sequence[ClientResult] = ()
     """The same results with their metrics, where the strategy goes by them."""
+    before: Mapping[int, Digest] = field(default_factory=dict)
+    """By client the masks that its work began under, where what it has grown since does not count."""
 
     @classmethod
     def of(cls, run: RunDirectory, strategy: Strategy, number: int, *, is_final: bool) -> Self:
@@ -70,7 +72,9 @@ class ClosedRound:
         seen: list[ClientResult] = []
         if has_own(strategy, "weight") or has_own(strategy, "after_round"):
             seen = results_of_round(run.database, number, hides_loss=run.experiment.privacy.hides_loss)
-        return cls(run, strategy, number, run.database.results(number), run.model_round, seen)
+        began = () if strategy.counts_grown else run.database.assignments(number)
+        before = {row.client: row.mask for row in began}
+        return cls(run, strategy, number, run.database.results(number), run.model_round, seen, before)
 
     def conclude(self) -> Conclusion:
         """Write the round's global model from its results, tensor by tensor.
@@ -157,14 +161,23 @@ class ClosedRound:
         if self.strategy.takes_best(self.number):
             results = [max(results, key=self._merit)]
         results = [row for row in results if weight_of.get(row.client) != 0]
-        ahead = ahead_of_each(len(results))
+        before = {row.client: self.before[row.client] for row in results if row.client in self.before}
+        ahead = ahead_of_each(len(results) + len(before))
         masks: dict[Digest, Masks] = {Digest(""): {}}  # clients may have one in common
-        for row in results:
-            if row.mask not in masks:
-                masks[row.mask] = MaskFile(run.table, run.mask_path(row.mask), ahead)
+        for digest in (*(row.mask for row in results), *before.values()):
+            if digest not in masks:
+                masks[digest] = MaskFile(run.table, run.mask_path(digest), ahead)
         files = (PartFile(run.tensor_path(row.file), ahead=ahead) for row in results)
         return [
-            Update(row.client, row.examples, masks[row.mask], file, row.scale, weight_of.get(row.client))
+            Update(
+                row.client,
+                row.examples,
+                masks[row.mask],
+                file,
+                row.scale,
+                weight_of.get(row.client),
+                masks[before[row.client]] if row.client in before else None,
+            )
             for row, file in zip(results, files, strict=True)
         ]
 

@@ -1,6 +1,7 @@
 """Whether a result that has come in may count."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +86,7 @@ def check_result(
     if result.mask_digest != digest:
         raise PayloadError(f"mask_digest = {quoted(result.mask_digest)}: the mask sent has {digest!r}")
     check_plan(run.table, assigned.plan, before, masks, result.metrics, run.score)
-    scale = _scale(run, Update(assigned.client, result.examples, masks, entries), assigned)
+    scale = _scale(run, Update(assigned.client, result.examples, masks, entries, before=before), assigned)
     density = mask_density(run.table, masks)
     run.save_masks(masks, digest)  # last: whoever gets the answer settles it
     return Received(result.assignment_id, result.examples, digest, file, density, result.metrics, scale)
@@ -105,6 +106,8 @@ def _scale(run: RunDirectory, update: Update, assigned: AssignmentRow) -> float:
     strategy = create_strategy(run.experiment)  # not for every result: it seeds the generators of the whole process
     if not (strategy.aggregates and strategy.trains(assigned.round)):
         return 1.0
+    if strategy.counts_grown:
+        update = replace(update, before=None)
     norm = update_norm(run.table.model, open_file(run.tensor_path(assigned.source)), update)
     if (bound and norm > bound and checks.on_large_update == "refuse") or not math.isfinite(norm):
         what = f"checks.max_update_norm = {bound:g}" if bound else f"privacy.clip_norm = {covered:g}"

@@ -58,6 +58,7 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     origin = {"initial_from": initial, "initial_from_sha256": take_initial(model, initial)} if initial else {}
     table = _table_of(model, experiment, task)
     whole = table_with_tensors(strategy, table)
+    table = whole.model
     own_copy(model, task.name)  # can it be, as every assignment needs?
     check_recipe(experiment.training, model)
     if experiment.engine.stacked:

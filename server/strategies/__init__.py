@@ -7,17 +7,24 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.usercode import absolute, import_source
+from lotteryfl.server.strategies.apfl import APFL
 from lotteryfl.server.strategies.asked import check_hooks, unknown_hook
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.cell import Cell
+from lotteryfl.server.strategies.dispfl import DisPFL
+from lotteryfl.server.strategies.ditto import Ditto
 from lotteryfl.server.strategies.drawing import drawing
+from lotteryfl.server.strategies.fedala import FedALA
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.fedavg_finetune import FedAvgFinetune
+from lotteryfl.server.strategies.fedbabu import FedBABU
 from lotteryfl.server.strategies.fedbn import FedBN
 from lotteryfl.server.strategies.feddst import FedDST
 from lotteryfl.server.strategies.fedltn import FedLTN
 from lotteryfl.server.strategies.fedper import FedPer
+from lotteryfl.server.strategies.fedpm import FedPM
 from lotteryfl.server.strategies.fedprox import FedProx
+from lotteryfl.server.strategies.fedrep import FedRep
 from lotteryfl.server.strategies.fedrts import FedRTS
 from lotteryfl.server.strategies.fedselect import FedSelect
 from lotteryfl.server.strategies.fedtiny import FedTiny
@@ -27,6 +34,9 @@ from lotteryfl.server.strategies.lg_fedavg import LGFedAvg
 from lotteryfl.server.strategies.lotteryfl import LotteryFL
 from lotteryfl.server.strategies.one_ticket import OneTicket
 from lotteryfl.server.strategies.prunefl import PruneFL
+from lotteryfl.server.strategies.scaffold import Scaffold
+from lotteryfl.server.strategies.spafl import SpaFL
+from lotteryfl.server.strategies.sparsyfed import SparsyFed
 from lotteryfl.server.strategies.ssfl import SSFL
 from lotteryfl.server.strategies.standalone import Standalone
 from lotteryfl.server.strategies.sub_fedavg import SubFedAvg
@@ -42,6 +52,10 @@ STRATEGIES: dict[str, type[Strategy]] = {
         LGFedAvg,
         FedPer,
         FedBN,
+        Scaffold,
+        Ditto,
+        APFL,
+        FedALA,
         Cell,
         SubFedAvg,
         FedLTN,
@@ -51,6 +65,12 @@ STRATEGIES: dict[str, type[Strategy]] = {
         FedDST,
         OneTicket,
         HeteroFL,
+        FedPM,
+        SpaFL,
+        FedRep,
+        FedBABU,
+        SparsyFed,
+        DisPFL,
         PruneFL,
         FedRTS,
         FedTiny,

@@ -116,6 +116,8 @@ class Strategy(ABC):
     """A shared mask is made before anybody trains and stays: what is a client's own fits under it ever after."""
     counts_zeros: ClassVar[bool] = False
     """Pruned weights count as zeros in the mean; otherwise they do not count."""
+    counts_grown: ClassVar[bool] = True
+    """Weights that came into a client's mask in its work count at once; otherwise from its next result on."""
     owns_unkept: ClassVar[bool] = False
     """Weights off a client's mask are not pruned but its own."""
     local: ClassVar[str] = ""
@@ -280,11 +282,20 @@ class Strategy(ABC):
             )
         return names
 
+    def fixed(self, table: TensorTable) -> frozenset[str]:
+        """Return the names of the parameters that stay as θ_0 has them and go with no round; none.
+
+        Args:
+            table: of the model, without what is frozen.
+        """
+        del table
+        return frozenset()
+
     def tensors(self, table: TensorTable) -> Sequence[StrategyTensor]:
         """Return the tensors of the strategy's own that are stored, and go between coordinator and clients; none.
 
         Args:
-            table: of the model, without what is frozen.
+            table: of the model, without what is frozen or fixed.
         """
         del table
         return ()

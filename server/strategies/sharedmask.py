@@ -1,4 +1,4 @@
-"""One mask for all clients."""
+"""Masks that are drawn or made of values, for all clients or for one."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -33,6 +33,34 @@ def random_masks(table: TensorTable, density: float, seed: int) -> dict[str, Pac
     drawn = torch.Generator().manual_seed(derive_seed(seed, "initial mask"))
     values = {spec.name: torch.rand(spec.shape, generator=drawn) for spec in table if spec.prunable}
     return largest_of_each(table, values, density)
+
+
+def random_masks_by_size(table: TensorTable, density: float, seed: int) -> dict[str, PackedMask]:
+    """Return masks that keep a share of the prunable weights, drawn at random: more of tensors that are small.
+
+    A tensor keeps a share that goes as the sum of its sizes by their product, at most all ("Erdős-Rényi-Kernel", Evci
+    et al. 2020, "Rigging the Lottery: Making All Tickets Winners", section 3).
+    """
+    drawn = torch.Generator().manual_seed(seed)
+    specs = [spec for spec in table if spec.prunable]
+    densities = _densities_by_size(specs, density)
+    masks: dict[str, PackedMask] = {}
+    for spec in specs:
+        masks |= _largest([spec], {spec.name: torch.rand(spec.shape, generator=drawn)}, densities.get(spec.name, 1.0))
+    return masks
+
+
+def _densities_by_size(specs: Iterable[TensorSpec], density: float) -> dict[str, float]:
+    """Return by name what to keep of each tensor; what would be more than whole is whole, and is not returned."""
+    rest = {spec: (sum(spec.shape) or 1) / spec.numel for spec in specs if spec.numel}
+    left = density * sum(spec.numel for spec in rest)
+    while rest:
+        factor, largest_share = left / sum(share * spec.numel for spec, share in rest.items()), max(rest.values())
+        if factor * largest_share <= 1:
+            return {spec.name: factor * share for spec, share in rest.items()}
+        left -= sum(spec.numel for spec, share in rest.items() if share == largest_share)
+        rest = {spec: share for spec, share in rest.items() if share != largest_share}
+    return {}
 
 
 def adjusting_ends(experiment: Experiment) -> int:

@@ -1,4 +1,5 @@
-"""Tensors of a strategy's own, on the coordinator: which there are, what they go with, and which are clients' own."""
+"""Tensors of a strategy's own, on the coordinator: which there are, what they go with, and which are clients' own; and
+what it keeps fixed of the model."""
 
 from lotteryfl.common.errors import ExperimentError, PayloadError
 from lotteryfl.common.wire.strategytensor import with_tensors
@@ -9,19 +10,25 @@ from lotteryfl.server.strategies.drawing import drawing
 
 
 def table_with_tensors(strategy: Strategy, table: TensorTable) -> TensorTable:
-    """Return a model's table with its strategy's own tensors, which go with the experiment.
+    """Return a model's table as its strategy has it: with tensors of its own, which go with the experiment.
 
     Args:
-        strategy: which declares them.
-        table: of the whole model.
+        strategy: which declares them, and what is fixed.
+        table: of the whole model; what is fixed in it is as the task has it.
 
     Raises:
         ExperimentError: one cannot be, or does not go with experiment or strategy.
     """
     what = f"strategy.name = {strategy.name!r}: its tensors"
-    with drawing(strategy.experiment, "tensors"):
-        declared = strategy.tensors(table.moving)
     try:
+        table = table.fixing(())
+        with drawing(strategy.experiment, "fixed"):
+            fixed = strategy.fixed(table.moving)
+        if fixed:
+            table = table.fixing(fixed)
+            _check_fixed(strategy, table)
+        with drawing(strategy.experiment, "tensors"):
+            declared = strategy.tensors(table.moving)
         whole = with_tensors(table, declared)
         TensorTable.from_json(whole.to_json())  # its bounds
     except (TypeError, ValueError, PayloadError) as error:
@@ -69,6 +76,14 @@ def names_of_own(strategy: Strategy, table: TensorTable) -> frozenset[str]:
         ExperimentError: as `Strategy.personal`.
     """
     return strategy.personal(table.model) | {spec.name for spec in table.added if spec.role == "own"}
+
+
+def _check_fixed(strategy: Strategy, table: TensorTable) -> None:
+    odd = next((spec.name for spec in table.frozen if spec.prunable), "")
+    if odd and strategy.prunes:
+        raise ExperimentError(
+            f"strategy.name = {strategy.name!r}: keeps {odd!r} fixed, which is prunable, and prunes: expected either"
+        )
 
 
 def _check(strategy: Strategy, table: TensorTable) -> None:

@@ -40,16 +40,20 @@ def fresh(build: Callable[[], nn.Module] = normed_task.model) -> nn.Module:
     return build()
 
 
+def gradients(net: nn.Module, inputs: Tensor, labels: Tensor) -> Model:
+    """Return those of all parameters; batch norms see the batch."""
+    net.train()
+    names, parameters = zip(*net.named_parameters(), strict=True)
+    return dict(zip(names, torch.autograd.grad(F.cross_entropy(net(inputs), labels), parameters), strict=True))
+
+
 def train(net: nn.Module, inputs: Tensor, labels: Tensor, masks: Mapping[str, Tensor] | None = None) -> Model:
     """Take the steps of plain gradient descent, under masks where there are some."""
-    net.train()
     for _ in range(STEPS):
-        net.zero_grad()
-        F.cross_entropy(net(inputs), labels).backward()
+        found = gradients(net, inputs, labels)
         with torch.no_grad():
             for name, parameter in net.named_parameters():
-                assert parameter.grad is not None
-                parameter.sub_(LR * parameter.grad)
+                parameter.sub_(LR * found[name])
                 if masks and name in masks:
                     parameter.mul_(masks[name])
     return copied(net.state_dict())

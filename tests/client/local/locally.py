@@ -68,6 +68,7 @@ class Followed:
         plan.local.name = algorithm.name
         assignment = pb.Assignment(assignment_id="r1-c2-a1", round=1, client=2, seed=SEED, plan=plan)
         run = PlanRun(self.workplace, assignment, DATA, packed, as_code(algorithm), self._note)
+        self.downloaded = run.downloaded()
         self.done: Done = alone(run.follow(), lambda wanted: wanted.alone(self._note))
 
     def _note(self, epoch: int, step: int, loss: Tensor) -> None:

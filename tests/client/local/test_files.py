@@ -116,6 +116,8 @@ def test_plans_are_checked_before_they_are_followed(tmp_path: Path) -> None:
     ):
         with pytest.raises(RefusedError, match=message):
             check_local(assigned(plan), code, any_version=False)
+    late = pb.Plan.Readjust(rate=0.1, after_training=True)
+    check_local(assigned(pb.Plan(local=pb.Plan.Local(name="mine"), readjust=late)), code, any_version=False)
     with pytest.raises(RefusedError, match=r"local\.name = 'mine': expected None, as it said"):
         check_local(assigned(pb.Plan(local=pb.Plan.Local(name="mine"))), None, any_version=False)
     stacked = pb.Assignment(plan=pb.Plan(local=pb.Plan.Local(name="mine")), stack=pb.Stack(rows=2))

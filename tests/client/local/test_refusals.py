@@ -79,6 +79,15 @@ def test_the_model_that_is_measured_is_one_and_not_the_one_that_went_up(
         done.personalised()
 
 
+def test_what_is_measured_before_all_else_is_a_model_and_not_the_one_that_work_begins_with() -> None:
+    other = nn.Identity()
+    assert Followed(calling("downloaded", lambda _: other)).downloaded is other
+    followed = Followed(calling("end", lambda _: None))
+    assert followed.downloaded is followed.workplace.model
+    with pytest.raises(TaskError, match=r"downloaded\(\) has changed the model, which the work begins with:"):
+        Followed(calling("downloaded", _load))
+
+
 def test_what_others_are_told_where_an_error_may_say_nothing_is_type_and_place() -> None:
     with pytest.raises(ClientError) as caught, belonging_to(2, "tiny"):
         Followed(calling("begin", lambda _: int("a patient's name")))

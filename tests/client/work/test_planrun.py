@@ -178,6 +178,17 @@ def test_weights_are_exchanged_after_half_of_the_epochs(epochs: int) -> None:
     assert worked.done.trained.examples == 10
 
 
+def test_or_after_all_of_them() -> None:
+    """What stays has been trained as long as the plan says; what comes is 0."""
+    worked = Worked(plan(5, readjust=pb.Plan.Readjust(rate=0.5, after_training=True)), density=0.5)
+    unchanged = Worked(plan(5), density=0.5)
+    before, after = packedmasks.unpack(worked.before[W], (12, 6)), worked.kept()
+    assert int((after & ~before).sum()) == int((before & ~after).sum()) == round(0.5 * int(before.sum()))
+    assert torch.equal(worked.tensors[W], unchanged.tensors[W] * (before & after))
+    assert torch.equal(worked.tensors["0.bias"], unchanged.tensors["0.bias"])
+    assert worked.steps == 5 * 3
+
+
 def test_the_loss_told_is_of_the_last_epochs_after_an_exchange() -> None:
     whole = Worked(plan(2, readjust=pb.Plan.Readjust(rate=0.5)), density=0.5).done.trained.loss
     half = Worked(plan(1, readjust=pb.Plan.Readjust(rate=0.5)), density=0.5).done.trained.loss

@@ -55,6 +55,13 @@ def test_rows_are_named_after_the_tensors_that_they_are_like() -> None:
     assert TABLE.model is TABLE is TABLE.lasting
 
 
+def test_the_model_is_in_its_own_order_with_them() -> None:
+    """The last layer is the head, whatever it is called."""
+    table = TensorTable.of(torch.nn.ModuleDict({"z": torch.nn.Linear(2, 3), "a": torch.nn.Linear(3, 2)}))
+    whole = TensorTable.from_json(with_tensors(table, DECLARED).to_json())
+    assert [spec.name for spec in whole.model.in_model] == ["z.weight", "z.bias", "a.weight", "a.bias"]
+
+
 def test_a_table_without_any_is_the_text_that_it_was() -> None:
     """Tables are compared by their digests, which older versions made, too."""
     assert TABLE.digest == "458d87cfd9ba4c3fe3113975c14b512054d0e3bf692fe06e08737879f2d1351e"
@@ -76,6 +83,14 @@ def test_what_a_plan_sends_goes_up(sends: tuple[str, ...], expected: list[str]) 
     wire = WireFormat(WHOLE, "float32").of_result(pb.Plan(sends=sends))
     assert [spec.name for spec in wire.rows if spec.role == "up"] == expected
     assert [spec for spec in wire.rows if spec.role != "up"] == list(WHOLE.lasting)
+
+
+def test_by_row_there_is_one_value_for_each_row() -> None:
+    table = with_tensors(TABLE, (StrategyTensor("t", "own", like="prunable", by_row=True, fill=0.5),))
+    assert [(spec.name, spec.shape) for spec in table.added] == [
+        (f"t:{spec.name}", spec.shape[:1]) for spec in TABLE if spec.prunable
+    ]
+    assert TensorTable.from_json(table.to_json()) == table
 
 
 def test_what_is_put_together_from_nothing_goes_down_alone() -> None:
@@ -106,6 +121,11 @@ def test_what_is_put_together_from_nothing_goes_down_alone() -> None:
             "'x': fill = 2, expected at most 1 either way in torch",
         ),
         (StrategyTensor("x", "shared", combine="kept"), "'x': combine = 'kept' or masked, expected what is like"),
+        (StrategyTensor("x", "own", by_row=True), "'x': by_row, expected what is like the model's weights"),
+        (
+            StrategyTensor("x", "own", like="prunable", by_row=True, masked=True),
+            "'x': combine = 'kept' or masked, expec",
+        ),
         (StrategyTensor("x", "up", combine="none"), "'x': combine = 'none', expected it of what is shared alone"),
         (StrategyTensor("x", "own", masked=True), "'x': combine = 'kept' or masked, expected what is like"),
         (StrategyTensor("x", "own", (2,), like="prunable"), r"'x': shape \[2\], expected none where it is like 'prun"),

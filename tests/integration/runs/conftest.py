@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from lotteryfl.common.tensors.file import open_file
-from lotteryfl.common.wire.payload import plain_name
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from tests.support.damage import problems
 from tests.support.handworker import HandWorker
@@ -34,12 +33,12 @@ def play(coordinate: Coordinate, write: Write) -> Callable[..., Played]:
                 models.append(copied(open_file(run.model_path(run.model_round))))
             assert worker.submit(worker.do(work).messages()).verdict == pb.SubmitReply.ACCEPTED
         models.append(copied(open_file(run.model_path(last))))
-        wire, sent = run.wire.of_result(pb.Plan()), {}
+        plans = {row.client: row.plan for row in run.database.assignments(last)}
+        sent = {}
         for row in run.database.clients():
             if row.ticket:
-                entries = open_file(run.path / row.ticket)
-                lasting = {key: values for key, values in entries.items() if plain_name(key) in wire.rows}
-                sent[row.client] = copied(wire.unpack(lasting, run.load_masks(row.mask)))
+                wire = run.wire.of_result(plans[row.client]) if row.client in plans else run.wire
+                sent[row.client] = copied(wire.unpack(open_file(run.path / row.ticket), run.load_masks(row.mask)))
         assert problems(run.path) == []
         return Played(run, models, sent)
 

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from lotteryfl.common.wire.payload import mask_tensors
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.server.aggregation.aggregate import Combination, aggregate
 from lotteryfl.server.aggregation.maskfile import MaskFile
-from lotteryfl.server.aggregation.update import Update, ahead_of_each
+from lotteryfl.server.aggregation.update import Update, ahead_of_each, update_norm
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
@@ -86,6 +87,22 @@ def test_zeros_may_be_counted() -> None:
     table, updates = clients_1_2_3((8, 1, 1))
     new = dict(aggregate(table, tensors_of(table, 10), updates, combination=zeros))
     assert new["weight"].tolist() == pytest.approx([1.3, 1.0, 0.8, 0])
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_what_a_mask_has_taken_up_may_count_from_the_next_time_on(scale: float) -> None:
+    table, updates = clients_1_2_3()
+    before = {"weight": packedmasks.pack(torch.tensor([1, 0, 0, 1]))}
+    updates[0] = replace(updates[0], before=before, scale=scale)
+    updates[1] = replace(updates[1], before={})
+    new = dict(aggregate(table, tensors_of(table, 3), updates))
+    of_all = (3 + scale * (1 - 3) + 2 + 3) / 3
+    assert new["weight"].tolist() == pytest.approx([of_all, 2, 3, 3])
+    assert new["bias"].tolist() == pytest.approx([of_all] * 2)
+    squares = [
+        update_norm(table, tensors_of(table, 3), replace(updates[0], before=b, scale=1)) ** 2 for b in (before, None)
+    ]
+    assert squares == pytest.approx([4 * (1 + 2 + 1), 4 * (3 + 2 + 1)])  # of weights, biases and mean
 
 
 def test_clients_may_count_alike_but_for_integers() -> None:

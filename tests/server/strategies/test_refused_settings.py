@@ -1,0 +1,50 @@
+"""What strategies with a client's half of their own refuse of an experiment, in one line each."""
+
+from typing import Any
+
+import pytest
+from torch import nn
+
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.wire.table import TensorTable
+from lotteryfl.server.strategies import create_strategy
+from tests.support.bench import tiny_experiment
+from tests.support.playing import create
+
+
+def test_scaffold_has_nothing_of_a_clients_own_to_correct() -> None:
+    table = TensorTable.of(nn.Linear(2, 2))
+    create("scaffold").check(table)
+    with pytest.raises(ExperimentError, match=r"strategy.personal: 'bias' would be each client's own"):
+        create("scaffold", personal=["b*"]).check(table)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "refusal"),
+    [
+        ("ditto", {"lambda": -0.5}, "strategy.options.lambda = -0.5: expected a finite number not below 0"),
+        ("ditto", {"lambda": "much"}, "strategy.options.lambda = 'much': expected a finite number not below 0"),
+        ("ditto", {"lambda": True}, "strategy.options.lambda = True: expected a finite number not below 0"),
+        ("apfl", {"alpha": 1.5}, "strategy.options.alpha = 1.5: expected a finite number of 0 to 1"),
+        ("apfl", {"adaptive": 1}, "strategy.options.adaptive = 1: expected true or false"),
+        ("fedala", {"layers": 0}, "strategy.options.layers = 0: expected a finite number not below 1"),
+        ("fedala", {"start_epochs": 1.5}, "strategy.options.start_epochs = 1.5: expected a whole number"),
+        ("ditto", {"pull": 1.0}, "strategy.options.pull = 1.0: strategy.name = 'ditto' has no such option"),
+    ],
+)
+def test_an_option_that_cannot_be(name: str, options: dict[str, Any], refusal: str) -> None:
+    with pytest.raises(ExperimentError) as refused:
+        create(name, options=options)
+    assert refusal in str(refused.value)
+
+
+def test_fedala_weighs_layers_that_there_are_and_in_epochs() -> None:
+    table = TensorTable.of(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Linear(2, 3)))
+    shapes = [tensor.shape for tensor in create("fedala", options={"layers": 2}).tensors(table)]
+    assert shapes == 2 * [spec.shape for spec in table.in_model]
+    assert len(create("fedala").tensors(table)) == 2 * 2
+    with pytest.raises(ExperimentError, match=r"strategy.options.layers = 3: the model has 2 modules with a matrix"):
+        create("fedala", options={"layers": 3}).tensors(table)
+    in_steps = create_strategy(tiny_experiment(strategy={"name": "fedala"}, training={"steps": 5}))
+    with pytest.raises(ExperimentError, match=r"training.steps = 5: strategy.name = 'fedala' trains its weights"):
+        in_steps.check(table)
