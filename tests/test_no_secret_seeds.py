@@ -24,7 +24,10 @@ SEEDS = {
     "common/training/stacked/batches.py": {"derive_seed(recipe.seed, 'shuffle')"},
     "common/training/stacked/course.py": {"derive_seed(self.recipe.seed, 'dropout')"},
     "common/tasks/sampling.py": {"seed"},  # derived from the assignment's
-    "server/strategies/sharedmask.py": {"derive_seed(seed, 'initial mask')"},
+    "server/strategies/support/sharedmask.py": {
+        "derive_seed(seed, 'initial mask')",
+        "seed",
+    },  # of a client's, derived from the run's
 }
 """All that generators of torch's are seeded with: derived from a run's seed, which every worker is told."""
 
@@ -49,7 +52,7 @@ SEEDED_FOR_A_WHILE = {
     "server/models/built.py": {"model_seed(run.experiment.seed)", "0"},  # 0: numbers that the export is tried with
     "server/rounds/setup.py": {"model_seed(experiment.seed)"},
     "server/strategies/__init__.py": {"0"},  # there is no run yet
-    "server/strategies/drawing.py": {'derive_seed(experiment.seed, f"strategy\'s {purpose}", *parts)'},
+    "server/strategies/support/drawing.py": {'derive_seed(experiment.seed, f"strategy\'s {purpose}", *parts)'},
 }
 """All that the global generators are seeded with, likewise."""
 

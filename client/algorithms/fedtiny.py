@@ -97,4 +97,4 @@ def _by_the_batch(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 def _as_before(module: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
     del inputs, outputs
-    module.eval()
+    module.train(mode=False)

@@ -8,9 +8,9 @@ from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import require_accountant
-from lotteryfl.server.strategies.asked import has_own, planned
 from lotteryfl.server.strategies.base import ClientState, Strategy
-from lotteryfl.server.strategies.firstmasks import first_masks
+from lotteryfl.server.strategies.support.asked import has_own, planned
+from lotteryfl.server.strategies.support.firstmasks import first_masks
 
 _SUITED = "fedavg, fedavg-finetune, fedprox, or feddst with strategy.readjust_rate = 0"
 

@@ -33,9 +33,9 @@ from lotteryfl.server.store.rundb.history import results_of_round
 from lotteryfl.server.store.rundb.rows import ResultRow
 from lotteryfl.server.store.rundir import NewModel, RunDirectory
 from lotteryfl.server.store.runfiles import come_up_file, optimizer_file
-from lotteryfl.server.strategies.asked import after_round, has_own, weights
 from lotteryfl.server.strategies.base import RoundOutcome, Strategy
-from lotteryfl.server.strategies.drawing import drawing
+from lotteryfl.server.strategies.support.asked import after_round, has_own, weights
+from lotteryfl.server.strategies.support.drawing import drawing
 
 
 class Conclusion(NamedTuple):

@@ -34,7 +34,7 @@ from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.status import run_status
 from lotteryfl.server.strategies import create_strategy
-from lotteryfl.server.strategies.tensors import check_same_tensors
+from lotteryfl.server.strategies.support.tensors import check_same_tensors
 
 
 class Coordinator:

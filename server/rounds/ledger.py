@@ -37,10 +37,10 @@ from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.store.summaries import left_out, next_round, round_summaries, told_of
 from lotteryfl.server.store.superseded import Superseded
 from lotteryfl.server.store.traffic import Traffic
-from lotteryfl.server.strategies import asked
 from lotteryfl.server.strategies.base import ClientState, Strategy
-from lotteryfl.server.strategies.drawing import drawing
-from lotteryfl.server.strategies.tensors import check_sends, names_of_own
+from lotteryfl.server.strategies.support import asked
+from lotteryfl.server.strategies.support.drawing import drawing
+from lotteryfl.server.strategies.support.tensors import check_sends, names_of_own
 
 
 class Ledger:

@@ -8,9 +8,9 @@ from lotteryfl.common.experiment.experiment import Experiment, changed
 from lotteryfl.server.privacy.promise import check_privacy
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
-from lotteryfl.server.strategies.asked import planned, sampled
 from lotteryfl.server.strategies.base import ClientState, Strategy
-from lotteryfl.server.strategies.tensors import check_same_tensors, names_of_own
+from lotteryfl.server.strategies.support.asked import planned, sampled
+from lotteryfl.server.strategies.support.tensors import check_same_tensors, names_of_own
 
 
 def with_settings(run: RunDirectory, overrides: Sequence[str]) -> Experiment:

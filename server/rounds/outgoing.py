@@ -9,7 +9,7 @@ from lotteryfl.common.wire.payload import OWN, plain_name
 from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
-from lotteryfl.server.strategies.tensors import names_of_own
+from lotteryfl.server.strategies.support.tensors import names_of_own
 
 
 def assignment_payload(run: RunDirectory, work: Work) -> TensorStream:

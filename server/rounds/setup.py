@@ -29,9 +29,9 @@ from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.setupmark import is_set_up
 from lotteryfl.server.strategies import create_strategy
-from lotteryfl.server.strategies.drawing import drawing
-from lotteryfl.server.strategies.firstmasks import first_masks
-from lotteryfl.server.strategies.tensors import table_with_tensors
+from lotteryfl.server.strategies.support.drawing import drawing
+from lotteryfl.server.strategies.support.firstmasks import first_masks
+from lotteryfl.server.strategies.support.tensors import table_with_tensors
 
 
 def create_run(path: Path, experiment: Experiment, tasks: Sequence[str]) -> RunDirectory:

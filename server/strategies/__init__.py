@@ -8,12 +8,10 @@ from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.usercode import absolute, import_source
 from lotteryfl.server.strategies.apfl import APFL
-from lotteryfl.server.strategies.asked import check_hooks, unknown_hook
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.cell import Cell
 from lotteryfl.server.strategies.dispfl import DisPFL
 from lotteryfl.server.strategies.ditto import Ditto
-from lotteryfl.server.strategies.drawing import drawing
 from lotteryfl.server.strategies.fedala import FedALA
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.fedavg_finetune import FedAvgFinetune
@@ -40,6 +38,8 @@ from lotteryfl.server.strategies.sparsyfed import SparsyFed
 from lotteryfl.server.strategies.ssfl import SSFL
 from lotteryfl.server.strategies.standalone import Standalone
 from lotteryfl.server.strategies.sub_fedavg import SubFedAvg
+from lotteryfl.server.strategies.support.asked import check_hooks, unknown_hook
+from lotteryfl.server.strategies.support.drawing import drawing
 
 STRATEGIES: dict[str, type[Strategy]] = {
     cls.name: cls

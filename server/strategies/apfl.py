@@ -11,7 +11,7 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.fedavg import FedAvg
-from lotteryfl.server.strategies.options import check_known, flag, number
+from lotteryfl.server.strategies.support.options import check_known, flag, number
 
 
 class APFL(FedAvg):

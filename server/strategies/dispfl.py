@@ -9,7 +9,7 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.fedavg import FedAvg
-from lotteryfl.server.strategies.sharedmask import random_masks_by_size
+from lotteryfl.server.strategies.support.sharedmask import random_masks_by_size
 
 
 class DisPFL(FedAvg):

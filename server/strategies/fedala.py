@@ -10,8 +10,8 @@ from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.fedavg import FedAvg
-from lotteryfl.server.strategies.layers import is_matrix, module_of
-from lotteryfl.server.strategies.options import check_known, number
+from lotteryfl.server.strategies.support.layers import is_matrix, module_of
+from lotteryfl.server.strategies.support.options import check_known, number
 
 
 class FedALA(FedAvg):

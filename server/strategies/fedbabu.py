@@ -12,8 +12,8 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome
 from lotteryfl.server.strategies.fedavg import FedAvg
-from lotteryfl.server.strategies.layers import output_layer
-from lotteryfl.server.strategies.options import check_known
+from lotteryfl.server.strategies.support.layers import output_layer
+from lotteryfl.server.strategies.support.options import check_known
 
 
 class FedBABU(FedAvg):

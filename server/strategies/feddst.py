@@ -9,7 +9,7 @@ from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, Strategy
-from lotteryfl.server.strategies.sharedmask import adjusted_share, adjusts, largest_of_each, random_masks
+from lotteryfl.server.strategies.support.sharedmask import adjusted_share, adjusts, largest_of_each, random_masks
 
 
 class FedDST(Strategy):

@@ -5,8 +5,8 @@ from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
-from lotteryfl.server.strategies.layers import batch_norms
 from lotteryfl.server.strategies.lotteryfl import LotteryFL
+from lotteryfl.server.strategies.support.layers import batch_norms
 
 
 class FedLTN(LotteryFL):

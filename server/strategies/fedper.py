@@ -3,7 +3,7 @@ Personalization Layers", Algorithms 1 and 2)."""
 
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.strategies.fedavg import FedAvg
-from lotteryfl.server.strategies.layers import output_layer
+from lotteryfl.server.strategies.support.layers import output_layer
 
 
 class FedPer(FedAvg):

@@ -17,8 +17,8 @@ from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome, Strategy
-from lotteryfl.server.strategies.options import check_known, number
-from lotteryfl.server.strategies.sharedmask import adjusted_share, adjusts
+from lotteryfl.server.strategies.support.options import check_known, number
+from lotteryfl.server.strategies.support.sharedmask import adjusted_share, adjusts
 
 _LOOKS, _JUDGES = 1, 2
 """The rounds before training: in the first clients say which statistics the candidates' batch norms have on their data,

@@ -5,8 +5,8 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.strategies.fedavg import FedAvg
-from lotteryfl.server.strategies.layers import batch_norms
-from lotteryfl.server.strategies.widths import masks_of_width
+from lotteryfl.server.strategies.support.layers import batch_norms
+from lotteryfl.server.strategies.support.widths import masks_of_width
 
 
 class HeteroFL(FedAvg):

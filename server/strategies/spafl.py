@@ -8,7 +8,7 @@ from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, Strategy
-from lotteryfl.server.strategies.options import check_known, number
+from lotteryfl.server.strategies.support.options import check_known, number
 
 
 class SpaFL(Strategy):

@@ -4,7 +4,7 @@ Federated Training", section 3)."""
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, Strategy
-from lotteryfl.server.strategies.options import check_known, flag, number
+from lotteryfl.server.strategies.support.options import check_known, flag, number
 
 
 class SparsyFed(Strategy):

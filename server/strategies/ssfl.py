@@ -10,7 +10,7 @@ from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, Strategy
-from lotteryfl.server.strategies.sharedmask import largest
+from lotteryfl.server.strategies.support.sharedmask import largest
 
 
 class SSFL(Strategy):

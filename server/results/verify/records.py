@@ -19,7 +19,7 @@ from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.base import Strategy
-from lotteryfl.server.strategies.firstmasks import first_masks
+from lotteryfl.server.strategies.support.firstmasks import first_masks
 
 _MOST_ERRORS = 10
 """How many errors of SQLite's own check are named."""

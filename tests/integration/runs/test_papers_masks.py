@@ -14,7 +14,7 @@ from lotteryfl.common.packedmasks import unpack
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.server.store.rundir import RunDirectory
-from lotteryfl.server.strategies.drawing import drawing
+from lotteryfl.server.strategies.support.drawing import drawing
 from tests.support import normed_task
 from tests.support.papers import LR, SEED, STEPS, Model, Played, assert_close, copied, data, fresh, mean, train
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lotteryfl.common.packedmasks import unpack
 from lotteryfl.server.strategies import create_strategy
-from lotteryfl.server.strategies.firstmasks import first_masks
+from lotteryfl.server.strategies.support.firstmasks import first_masks
 from tests.support.normed_task import examples
 from tests.support.papers import LR, STEPS, Model, Played, assert_close, copied, data, fresh, mean, train
 

@@ -11,7 +11,7 @@ from lotteryfl.client.local.layers import head_and_body
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.strategies import create_strategy
-from lotteryfl.server.strategies.layers import output_layer
+from lotteryfl.server.strategies.support.layers import output_layer
 from tests.support import normed_task
 from tests.support.bench import Bench, Tied, tiny_experiment, tiny_mlp
 from tests.support.playing import model, play, settings, ticket

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.strategies.base import Strategy
-from lotteryfl.server.strategies.drawing import drawing
+from lotteryfl.server.strategies.support.drawing import drawing
 
 
 def first_masks(strategy: Strategy, table: TensorTable) -> Iterator[Masks]:

@@ -6,7 +6,7 @@ from lotteryfl.common.wire.strategytensor import with_tensors
 from lotteryfl.common.wire.table import TensorTable, is_meant
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import Strategy
-from lotteryfl.server.strategies.drawing import drawing
+from lotteryfl.server.strategies.support.drawing import drawing
 
 
 def table_with_tensors(strategy: Strategy, table: TensorTable) -> TensorTable:

@@ -1,0 +1,1 @@
+"""What strategies share, and how they are asked."""
