@@ -19,7 +19,7 @@ from lotteryfl.client.work.objectiveprobe import ObjectiveProbe
 from lotteryfl.client.work.planrun import PlanRun, Wanted
 from lotteryfl.client.work.stack import alone, side_by_side
 from lotteryfl.client.work.testdata import TestData
-from lotteryfl.client.work.updateprivacy import protect_update
+from lotteryfl.client.work.updateprivacy import protect_update, without_loss
 from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import accelerators
 from lotteryfl.common.errors import ClientError, PayloadError
@@ -255,7 +255,7 @@ class AssignmentRunner:
 
     def _told(self, on_step: OnStep | None) -> OnStep | None:
         """Return what is called after every step: where privacy wants it so, without the loss."""
-        return _without_loss(on_step) if on_step is not None and self._privacy.hides_loss else on_step
+        return without_loss(on_step) if on_step is not None and self._privacy.hides_loss else on_step
 
     def _naming_shortage(self, *clients: int) -> AbstractContextManager[None]:
         """Let memory that runs out in the block be named, as a `ShortOfMemoryError`."""
@@ -345,23 +345,12 @@ class AssignmentRunner:
         """Find out, once, whether the task's model can be trained as many; what fails by itself too is the client's."""
         if self._has_tried:
             return
-        task = self._task
-        by_itself, as_many = (
-            partial(
-                attempt,
-                self._pristine,
-                data.train,
-                self._training,
-                device=self._device,
-                objective=task.objective,
-                augment=augment_of(task),
-            )
-            for attempt in (try_alone, try_stacked)
-        )
-        with seeded(0, self._device):  # what is drawn here is not missing later
+        task, model, training, device = self._task, self._pristine, self._training, self._device
+        objective, augment = task.objective, augment_of(task)
+        with seeded(0, device):  # what is drawn here is not missing later
             with belonging_to(client, task.name):
-                by_itself()
-            as_many()
+                try_alone(model, data.train, training, device=device, objective=objective, augment=augment)
+            try_stacked(model, data.train, training, device=device, objective=objective, augment=augment)
         self._has_tried = True
 
     def _measure(self, shared: Mapping[str, Tensor], data: Dataset[Any]) -> pb.Evaluation:
@@ -404,8 +393,3 @@ class AssignmentRunner:
         if not wire.is_lossless:
             wire.unpack_into(entries, masks, tensors, own=own)
         return entries
-
-
-def _without_loss(on_step: OnStep) -> OnStep:
-    """Let progress be told, and nothing of what the examples' loss is."""
-    return lambda epoch, step, loss: on_step(epoch, step, torch.zeros_like(loss))

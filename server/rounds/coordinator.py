@@ -14,13 +14,11 @@ from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.names import FileName, WorkerId
-from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.security.identity import name_of, owner, owner_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.promise import check_privacy
 from lotteryfl.server.rounds.attendance import Attendance
 from lotteryfl.server.rounds.broadcast import Broadcasts
-from lotteryfl.server.rounds.codeversion import as_told
 from lotteryfl.server.rounds.conclusion import ClosedRound, Conclusion
 from lotteryfl.server.rounds.leases import LeaseTable
 from lotteryfl.server.rounds.ledger import Ledger
@@ -217,17 +215,7 @@ class Coordinator:
                 known.withdrawn.append(str(then.id))
             if travels:
                 self._table.send(now.id)
-        assignment = pb.Assignment(
-            assignment_id=str(granted.id),
-            round=row.round,
-            client=row.client,
-            seed=derive_seed(self.experiment.seed, "training", row.round, row.client),
-            plan=as_told(row.plan, self._run),
-            mask_digest=row.mask,
-            base_digest=base,
-            stack=self._place(granted, has),
-        )
-        return Work(assignment, replace(row, attempt=granted.id.attempt))
+        return Work.of(self._run, replace(row, attempt=granted.id.attempt), base, self._place(granted, has))
 
     def _place(self, granted: Standing, has: Collection[str]) -> pb.Stack | None:
         place = self._ledger.places.get(granted.id.client)

@@ -4,10 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
+from typing import Self
 
-from lotteryfl.common.names import FileName, WorkerId
+from lotteryfl.common.names import Digest, FileName, WorkerId
+from lotteryfl.common.randomness import derive_seed
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.rounds.codeversion import as_told
 from lotteryfl.server.store.rundb.rows import AssignmentRow
+from lotteryfl.server.store.rundir import RunDirectory
 
 _LOOK_AHEAD = 1000
 """Waiting clients among which those at home with a worker are looked for."""
@@ -29,6 +33,28 @@ class Work:
     assignment: pb.Assignment
     row: AssignmentRow
     """The assignment's row, as it was leased."""
+
+    @classmethod
+    def of(cls, run: RunDirectory, row: AssignmentRow, base: Digest, stack: pb.Stack | None) -> Self:
+        """Return a leased assignment as its worker is told of it.
+
+        Args:
+            run: the run directory.
+            row: as it was leased.
+            base: digest of the whole model that it starts from; '': its values are in the payload.
+            stack: its place in one; None: it is in none.
+        """
+        assignment = pb.Assignment(
+            assignment_id=str(row.standing.id),
+            round=row.round,
+            client=row.client,
+            seed=derive_seed(run.experiment.seed, "training", row.round, row.client),
+            plan=as_told(row.plan, run),
+            mask_digest=row.mask,
+            base_digest=base,
+            stack=stack,
+        )
+        return cls(assignment, row)
 
     @property
     def source(self) -> FileName:

@@ -1,6 +1,6 @@
 """A strategy with tensors of its own of every kind, on the tiny task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.lotteryfl import LotteryFL
-from tests.support.bench import tiny_experiment
+from tests.support.bench import Answer, Bench, tiny_experiment
 
 DECLARED = (
     StrategyTensor("control", "shared", like="parameters"),
@@ -56,3 +56,15 @@ class Holding(LotteryFL):
 def holding(**changes: Any) -> Experiment:
     """Return the tiny experiment with `Holding`."""
     return tiny_experiment(**{"strategy": {"name": "holding"}, **changes})
+
+
+def play(bench: Bench, change: Callable[[int, Answer], object]) -> dict[int, Answer]:
+    """Do a round whose clients change what they return."""
+    worker, answers = bench.register(), {}
+    while work := bench.coordinator.lease(worker):
+        client, answer = work.assignment.client, bench.do(work)
+        change(client, answer)
+        assert bench.submit(worker, answer).verdict == pb.SubmitReply.ACCEPTED
+        answers[client] = answer
+    bench.commit()
+    return answers

@@ -1,10 +1,12 @@
 """One assignment of a tiny task, followed by a local algorithm of the test's."""
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from lotteryfl.client.local.algorithm import LocalAlgorithm
 from lotteryfl.client.local.files import LocalCode
@@ -13,6 +15,7 @@ from lotteryfl.client.work.stack import alone
 from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import packedmasks
 from lotteryfl.common.pruning.parameters import named_tensors
+from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.sourceversion import SourceVersion
 from lotteryfl.common.training.loop import train
 from lotteryfl.common.wire.table import TensorTable
@@ -81,3 +84,23 @@ class Followed:
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def by_hand(*trains: str) -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = started()
+    chosen = [each for name, each in model.named_parameters() if not trains or name.startswith(trains)]
+    return model, fresh(chosen)
+
+
+def fresh(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        list(parameters), lr=TRAINING["lr"], momentum=TRAINING["momentum"], weight_decay=TRAINING["weight_decay"]
+    )
+
+
+def batches(seed: int) -> list[tuple[Tensor, Tensor]]:
+    """The batches of one epoch, as a training from this seed has them."""
+    assert isinstance(DATA.train, TensorDataset)
+    inputs, labels = DATA.train.tensors
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(derive_seed(seed, "shuffle")))
+    return [(inputs[chosen], labels[chosen]) for chosen in order.split(4)]
