@@ -10,6 +10,7 @@ import torch
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from lotteryfl.client.local.stretches import STEPS_OF_EPOCH
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment, from_json
 from lotteryfl.common.experiment.settings import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
@@ -24,8 +25,6 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 DEFAULT_MAX_EPOCHS = 1000
 
 _CPU = torch.device("cpu")
-_STEPS = 1000
-"""Steps that are taken on for each epoch of `max_epochs`, where a plan says how many."""
 
 _MOST_ID = 300
 """Characters of what the coordinator calls a worker or a run."""
@@ -151,8 +150,10 @@ class Limits:
     def _check_length(self, train: pb.Plan.Train) -> None:
         if not train.steps and not 1 <= train.epochs <= self.max_epochs:
             raise _refused("plan.train.epochs", train.epochs, f"1 to {self.max_epochs} (--max-epochs)")
-        if train.steps > (most := _STEPS * self.max_epochs):
-            raise _refused("plan.train.steps", train.steps, f"at most {most}, {_STEPS} for each of --max-epochs")
+        if train.steps > (most := STEPS_OF_EPOCH * self.max_epochs):
+            raise _refused(
+                "plan.train.steps", train.steps, f"at most {most}, {STEPS_OF_EPOCH} for each of --max-epochs"
+            )
 
 
 def check_place(assignment: pb.Assignment, others: Iterable[pb.Assignment]) -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 import uuid
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 
@@ -236,7 +236,8 @@ class Worker:
         check_same_model(task, experiment, self._table, knows_frozen=registration.knows_frozen)
         self._check_version(task, registration)
         settings = self._settings
-        self._local = local_of(registration, settings.local, any_version=settings.any_local_version)
+        code = local_of(registration, settings.local, any_version=settings.any_local_version)
+        self._local = code and replace(code, max_epochs=settings.limits.max_epochs)
         digest = Digest(registration.initial_digest)
         content = Content(self._connection, self._table, self._worker_id, digest)
         runner = AssignmentRunner(

@@ -105,6 +105,12 @@ def place_of(trace: TracebackType | None) -> str:
     return "".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in last)
 
 
+def users_place(trace: TracebackType | None) -> str:
+    """Return FILE:LINE of the user's line that an error came through last; '': it came through none."""
+    users = [frame for frame in traceback.extract_tb(trace) if _is_users(frame.filename)]
+    return f"{users[-1].filename}:{users[-1].lineno}" if users else ""
+
+
 def _is_users(file: str) -> bool:
     return Path(file).is_absolute() and not file.startswith(NOT_THE_USERS)
 

@@ -22,4 +22,4 @@ class QFedAvg(FedAvg):
     def weight(self, result: ClientResult) -> float:
         judged = result.metrics.validation
         q = float(self.experiment.strategy.options.get("q", 1))
-        return float(result.examples * judged.loss**q) if judged else 0.0
+        return float(result.examples * min(judged.loss, 1e6) ** q) if judged else 0.0

@@ -63,6 +63,8 @@ class FedTiny(LocalAlgorithm):
 
     def _candidates(self) -> Iterator[nn.Module]:
         options, names = self.work.options, sorted(self.work.prunable())
+        if options["candidates"] != (rows := self.work.tensors["losses"].numel()):
+            raise ValueError(f"candidates = {options['candidates']}: expected {rows}, as the strategy's tensor has")
         sizes = [self.work.prunable()[name].numel() for name in names]
         keys = ("density", "spread", "candidates", "seed")
         for counts in candidate_counts(sizes, **{key: options[key] for key in keys}):

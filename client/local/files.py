@@ -29,6 +29,8 @@ class LocalCode:
     file: str
     source: str = ""
     """As it was named; empty: it is built in."""
+    max_epochs: int | None = None
+    """The most that one training of an assignment may take by it; None: there is no bound."""
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lotteryfl.client.local.algorithm import LocalAlgorithm
 from lotteryfl.client.local.files import LocalCode
-from lotteryfl.client.local.stretches import Stretch, only, stretches
+from lotteryfl.client.local.stretches import Stretch, check_length, only, stretches
 from lotteryfl.client.local.work import LocalWork
 from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common.errors import LocalAlgorithmError, TaskError
@@ -57,11 +57,13 @@ class LocalRun:
         self._client = assignment.client
         self._plan = assignment.plan
         text = assignment.plan.local.options_json
-        self._work = LocalWork(workplace, assignment, data, masks, json.loads(text) if text else {}, training, on_step)
+        options = json.loads(text) if text else {}
+        self._work = LocalWork(workplace, assignment, data, masks, options, training, on_step, code.max_epochs)
         self.steps = self.epochs = 0
         """That have been trained."""
         self._towards: Mapping[str, Tensor] | None = None
         self._forms = {name: (item.tensor.shape, item.tensor.dtype) for name, item in workplace.items.items()}
+        self._own_forms = {name: (tensor.shape, tensor.dtype) for name, tensor in workplace.tensors.items()}
         with self._calling("__init__"):
             self._algorithm = code.algorithm(self._work)
 
@@ -88,7 +90,10 @@ class LocalRun:
             phases = list(self._algorithm.phases())
         train = self._plan.train
         with self._checking():
-            return stretches(phases, train.steps or train.epochs, in_steps=bool(train.steps))
+            found = stretches(phases, train.steps or train.epochs, in_steps=bool(train.steps))
+            total = sum(stretch.length for stretch in found)
+            check_length("phases()", total, self._code.max_epochs, in_steps=found[0].in_steps)
+            return found
 
     @contextmanager
     def training(self, stretch: Stretch) -> Iterator[Hooks]:
@@ -140,6 +145,13 @@ class LocalRun:
                 raise TaskError(
                     f"{self._who}: the model's {name!r} is gone, or another stands in its place: expected {dtype} of "
                     f"shape {tuple(shape)}, written to in place"
+                )
+        for name, (shape, dtype) in self._own_forms.items():
+            tensor = self._workplace.tensors[name]
+            if (tensor.shape, tensor.dtype) != (shape, dtype):
+                raise TaskError(
+                    f"{self._who}: the strategy's {name!r} is {tensor.dtype} of shape {tuple(tensor.shape)}: expected "
+                    f"{dtype} of shape {tuple(shape)}, written to in place"
                 )
         self._workplace.zero_pruned()
 

@@ -12,6 +12,9 @@ from lotteryfl.common.errors import TaskError
 from lotteryfl.common.pruning.modeltensors import ModelTensor
 from lotteryfl.common.text import kind, quoted
 
+STEPS_OF_EPOCH = 1000
+"""Steps that are taken on for each epoch of `--max-epochs`."""
+
 
 class Stretch(NamedTuple):
     """A phase with its length; before and after it are the others'."""
@@ -58,6 +61,25 @@ def stretches(phases: Sequence[Any], length: int, *, in_steps: bool) -> list[Str
         Stretch(phase, lengths[number], sum(lengths[:number]), sum(lengths[number + 1 :]), in_steps)
         for number, phase in enumerate(phases)
     ]
+
+
+def check_length(what: str, length: int, most_epochs: int | None, *, in_steps: bool) -> None:
+    """Check how long something trains, whose length a coordinator may have said in options.
+
+    Args:
+        what: it is.
+        length: of it.
+        most_epochs: that its worker takes on; None: any.
+        in_steps: the length is in steps.
+
+    Raises:
+        TaskError: it is too long.
+    """
+    if most_epochs is None:
+        return
+    most, unit = (STEPS_OF_EPOCH * most_epochs, "steps") if in_steps else (most_epochs, "epochs")
+    if length > most:
+        raise TaskError(f"{what}: {length} {unit}, expected at most {most} (--max-epochs)")
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lotteryfl.client.local.stretches import check_length
 from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import packedmasks
 from lotteryfl.common.packedmasks import Masks
@@ -34,6 +36,7 @@ class LocalWork:
         options: Mapping[str, Any],
         training: TrainingSettings,
         on_step: OnStep | None,
+        max_epochs: int | None = None,
     ) -> None:
         """Prepare; an algorithm is given it.
 
@@ -45,6 +48,7 @@ class LocalWork:
             options: what the strategy tells it.
             training: how this assignment is trained.
             on_step: called after every step of `train`.
+            max_epochs: the most that one `train` may take; None: any.
         """
         experiment = workplace.experiment
         self._workplace = workplace
@@ -55,11 +59,12 @@ class LocalWork:
         self._training = training
         self._lr_factor = training.lr_factor(assignment.round, experiment.rounds)
         self._on_step = on_step
+        self._max_epochs = max_epochs
         self._trainable = frozenset(item.name for item in workplace.items.values() if item.tensor.requires_grad)
         self._unpacked: tuple[Masks, Mapping[str, Tensor]] | None = None
         self.model: nn.Module = workplace.model
         """Plain: 0 off the masks."""
-        self.tensors: Mapping[str, Tensor] = workplace.tensors
+        self.tensors: Mapping[str, Tensor] = MappingProxyType(workplace.tensors)
         """The strategy's by name, on the device; written in place."""
         self.initial: Mapping[str, Tensor] = workplace.initial
         """θ_0 by plain name, on the CPU; read, never changed."""
@@ -126,6 +131,7 @@ class LocalWork:
         """
         if not (epochs or steps):
             epochs, steps = (0, self._plan.steps) if self._plan.steps else (self._plan.epochs, 0)
+        check_length("work.train", steps or epochs, self._max_epochs, in_steps=bool(steps))
         items = {item.name: item for item in model_tensors(model)}
         masks = {
             name: mask

@@ -71,11 +71,11 @@ def check_plans(strategy: Strategy, plans: Iterable[pb.Plan]) -> None:
 
 def _check_hooks(strategy: Strategy) -> None:
     """Check that the global model does not go by what clients measure, which has no noise."""
-    for hook in ("weight", "after_round"):
+    for hook in ("weight", "after_round", "aggregation"):
         if has_own(strategy, hook):
             raise ExperimentError(
-                f"strategy.name = {strategy.name!r}: has {hook}, which goes by clients' metrics, and [privacy] covers "
-                f"none of them with noise; expected {_SUITED}"
+                f"strategy.name = {strategy.name!r}: has {hook}, by which results count otherwise than the noise of "
+                f"[privacy] is for; expected {_SUITED}"
             )
 
 

@@ -69,6 +69,11 @@ def check_rule(strategy: Strategy, round_: int, client: int, plan: pb.Plan) -> N
     Raises:
         ExperimentError: it lets the mask change by another rule.
     """
+    if plan.HasField("readjust") and (plan.HasField("prune") or plan.HasField("select")):
+        raise ExperimentError(
+            f"strategy.name = {strategy.name!r}: client {client}'s plan for round {round_} exchanges weights "
+            "(readjust), and prunes or selects too: expected one of them"
+        )
     if RULES.index(rule := rule_of(plan)) > RULES.index(strategy.mask_rule):
         raise ExperimentError(
             f"strategy.name = {strategy.name!r}: client {client}'s plan for round {round_} has the mask rule {rule!r}, "

@@ -60,6 +60,10 @@ class ServedRun:
         """
         self._thread.submit(function, *args, **kwargs)
 
+    def close(self) -> None:
+        """Wait for what the coordinator's thread is at: nobody may close the run under it."""
+        self._thread.shutdown(cancel_futures=True)
+
     def announce(self) -> None:
         """Wake everyone: there may be new work, or the run has ended."""
         self.work.ring()

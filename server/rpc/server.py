@@ -46,6 +46,7 @@ class CoordinatorServer:
         self._limits = limits or Limits()
         served = ServedRun(run, most_departed=self._limits.calls)
         self._uploads = Uploads(run, self._limits)
+        self._served = served
         self._service = CoordinatorService(served, self._uploads)
         self.rounds = RoundLoop(served, self._uploads, show)
         """What drives the run."""
@@ -81,6 +82,7 @@ class CoordinatorServer:
             await self._health.enter_graceful_shutdown()
             self._uploads.close()
             await asyncio.gather(*(started.stop(_STOP_SECONDS) for started in servers))
+            self._served.close()
 
     def _server(self, limits: Limits, *guards: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
         return grpc.aio.server(

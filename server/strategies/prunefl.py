@@ -125,14 +125,15 @@ def _most_for_the_time(importance: Sequence[Tensor], staying: Sequence[Tensor], 
     gain = fixed + sum(_sum(each[mask]) for each, mask in zip(importance, staying, strict=True))
     time += sum(int(mask.sum()) for mask in staying)
     others = [each.masked_fill(mask, 0) for each, mask in zip(importance, staying, strict=True)]
-    count, fewer, ratio = -1, 0, gain / time if time else 0.0
-    while count != fewer:
-        count = fewer
+    count, ratio = sum(each.numel() for each in others) + 1, gain / time if time else 0.0
+    while True:
         above = [each > ratio for each in others]
         fewer = sum(int(mask.sum()) for mask in above)
+        if fewer >= count:  # rounding alone has it rise
+            return count
+        count = fewer
         more = sum(_sum(each[mask]) for each, mask in zip(others, above, strict=True))
         ratio = (gain + more) / (time + fewer) if time + fewer else 0.0
-    return count
 
 
 def _sum(values: Tensor) -> float:

@@ -3,6 +3,7 @@ Controlled Averaging for Federated Learning", Algorithm 1 with option II)."""
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from lotteryfl.common.errors import ExperimentError
@@ -12,6 +13,7 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome
 from lotteryfl.server.strategies.fedavg import FedAvg
+from lotteryfl.server.strategies.support.options import check_known
 
 
 class Scaffold(FedAvg):
@@ -35,6 +37,7 @@ class Scaffold(FedAvg):
             ExperimentError: something is, or as all do.
         """
         super().check(table)
+        check_known(self.experiment)
         if own := self.personal(table):
             raise ExperimentError(
                 f"strategy.personal: {min(own)!r} would be each client's own, and strategy.name = {self.name!r} "
@@ -63,4 +66,10 @@ class Scaffold(FedAvg):
         if share == 1:
             return {}
         names = [spec.name for spec in outcome.table.added if spec.role == "shared"]
-        return {name: outcome.before[name].lerp(outcome.aggregated[name], share) for name in names}
+        return {name: _between(outcome.before[name], outcome.aggregated[name], share) for name in names}
+
+
+def _between(before: Tensor, after: Tensor, share: float) -> Tensor:
+    """Return what is a share of the way; whatever clients have sent, it is finite."""
+    most = torch.finfo(before.dtype).max
+    return before.double().lerp(after.double(), share).clamp(-most, most).to(before.dtype)

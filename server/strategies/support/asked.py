@@ -15,6 +15,7 @@ from lotteryfl.common.experiment.clientranges import format_clients
 from lotteryfl.common.text import brief, quoted
 from lotteryfl.common.wire.clientresult import ClientResult
 from lotteryfl.common.wire.finite import all_finite
+from lotteryfl.common.wire.maskrule import RULES
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome, Strategy
 
@@ -49,6 +50,8 @@ def check_hooks(strategy: Strategy) -> None:
     Raises:
         ExperimentError: it is not.
     """
+    if strategy.mask_rule not in RULES:
+        raise _refused(strategy, f"has mask_rule = {quoted(strategy.mask_rule)}, expected one of {', '.join(RULES)}")
     settings = strategy.experiment.aggregation
     for hook in ("weight", "after_round"):
         if has_own(strategy, hook) and not strategy.aggregates:

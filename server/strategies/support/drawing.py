@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
 
+from lotteryfl.common.errors import ExperimentError, LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
+from lotteryfl.common.usercode import first_line, users_place
 
 _ONE_AT_A_TIME = RLock()  # the generators are the process's, and rounds are concluded beside the coordinator's thread
 
@@ -19,6 +21,18 @@ def drawing(experiment: Experiment, purpose: str, *parts: int) -> Iterator[None]
         experiment: of the run, whose seed counts.
         purpose: what it is asked for.
         parts: which one, as the round.
+
+    Raises:
+        ExperimentError: in the place of what code of the user's own raises, and says where.
     """
     with _ONE_AT_A_TIME, seeded(derive_seed(experiment.seed, f"strategy's {purpose}", *parts)):
-        yield
+        try:
+            yield
+        except LotteryFLError:
+            raise
+        except Exception as error:
+            if not (place := users_place(error.__traceback__)):
+                raise
+            which = f"strategy.name = {experiment.strategy.name!r}: its {' '.join([purpose, *map(str, parts)])}"
+            what = f"{type(error).__name__}: {first_line(error)}"
+            raise ExperimentError(f"{which} failed at {place}: {what}") from error

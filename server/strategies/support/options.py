@@ -49,5 +49,5 @@ def check_known(experiment: Experiment, *keys: str) -> None:
         if key not in keys:
             raise ExperimentError(
                 f"strategy.options.{key} = {value!r}: strategy.name = {experiment.strategy.name!r} has no such option, "
-                f"expected {' or '.join(keys)}"
+                f"expected {' or '.join(keys) or 'none'}"
             )

@@ -29,6 +29,14 @@ def _reshape(self: LocalAlgorithm) -> None:
     self.work.named_parameters()[W].data = torch.zeros(1)
 
 
+def _put(self: LocalAlgorithm) -> None:
+    self.work.tensors["memory"] = torch.ones(3)  # type: ignore[index]
+
+
+def _resize(self: LocalAlgorithm) -> None:
+    self.work.tensors["memory"].resize_(3)
+
+
 def _load(self: LocalAlgorithm) -> nn.Module:
     self.work.named_parameters()[W].zero_()
     return self.work.model
@@ -93,3 +101,18 @@ def test_what_others_are_told_where_an_error_may_say_nothing_is_type_and_place()
         Followed(calling("begin", lambda _: int("a patient's name")))
     assert "a patient's name" in str(caught.value)
     assert re.fullmatch(r"client 2 of task tiny: ValueError at test_refusals\.py:\d+", caught.value.told)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (_put, rf"end\(\) {HERE}: TypeError: 'mappingproxy' object does not support item assignment"),
+        (
+            _resize,
+            r"the strategy's 'memory' is torch\.float32 of shape \(3,\): expected torch\.float32 of shape \(2,\)",
+        ),
+    ],
+)
+def test_a_strategys_tensor_is_written_to_in_place(function: Callable[..., Any], message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        Followed(calling("end", function), tensors={"memory": torch.ones(2)})

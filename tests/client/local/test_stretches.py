@@ -5,10 +5,26 @@ import re
 import pytest
 
 from lotteryfl import Phase
-from lotteryfl.client.local.stretches import stretches
+from lotteryfl.client.local.stretches import check_length, stretches
 from lotteryfl.common.errors import TaskError
 
 OPEN = Phase()
+
+
+@pytest.mark.parametrize(
+    ("length", "most", "in_steps", "message"),
+    [
+        (3, 2, False, "phases(): 3 epochs, expected at most 2 (--max-epochs)"),
+        (2001, 2, True, "phases(): 2001 steps, expected at most 2000 (--max-epochs)"),
+    ],
+)
+def test_no_phases_train_longer_than_the_workers_operator_allows(
+    length: int, most: int, in_steps: bool, message: str
+) -> None:
+    check_length("phases()", length - 1, most, in_steps=in_steps)
+    check_length("phases()", length, None, in_steps=in_steps)
+    with pytest.raises(TaskError, match=re.escape(message)):
+        check_length("phases()", length, most, in_steps=in_steps)
 
 
 @pytest.mark.parametrize(

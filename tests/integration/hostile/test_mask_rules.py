@@ -14,9 +14,11 @@ from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.wire.payload import DENSE, KEPT, MASK, mask_density, mask_digest
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.coordinator import Coordinator
+from lotteryfl.server.rounds.plancheck import check_rule
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory
-from lotteryfl.server.strategies import add_strategies
+from lotteryfl.server.strategies import add_strategies, create_strategy
+from tests.support.bench import tiny_experiment
 from tests.support.coordinatorthread import CoordinatorThread
 from tests.support.damage import problems
 from tests.support.handworker import Done, HandWorker
@@ -144,3 +146,13 @@ def test_a_plan_keeps_to_the_rule_that_its_strategy_declares(write: Write, tmp_p
         pytest.raises(ExperimentError, match=message),
     ):
         Coordinator(run)
+
+
+@pytest.mark.parametrize("part", ["prune", "select"])
+def test_a_plan_that_exchanges_does_nothing_else_with_the_mask(part: str) -> None:
+    strategy = create_strategy(tiny_experiment(strategy={"name": "feddst"}))
+    plan = pb.Plan(readjust=pb.Plan.Readjust(rate=0.1))
+    check_rule(strategy, 1, 0, plan)
+    getattr(plan, part).rate = 0.1
+    with pytest.raises(ExperimentError, match=r"client 0's plan for round 1 exchanges weights .* expected one of them"):
+        check_rule(strategy, 1, 0, plan)

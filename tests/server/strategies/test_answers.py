@@ -1,6 +1,7 @@
 """What a strategy answers is checked before it counts: each thing that cannot be is one line that names it."""
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -181,11 +182,11 @@ def test_a_hook_that_its_experiment_never_asks_is_refused(
         create_strategy(tiny_experiment(strategy={"name": "answering"}, **changes))
 
 
-@pytest.mark.parametrize("hook", ["weight", "after_round"])
-def test_the_model_of_a_private_run_does_not_go_by_metrics(hook: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hook", ["weight", "after_round", "aggregation"])
+def test_results_of_a_private_run_count_as_its_noise_is_for(hook: str, tmp_path: Path) -> None:
     answering(**{hook: 1})
     experiment = tiny_experiment(strategy={"name": "answering"}, privacy={"dp_sgd": True})
-    with pytest.raises(ExperimentError, match=rf"'answering': has {hook}, which goes by clients' metrics"):
+    with pytest.raises(ExperimentError, match=rf"'answering': has {hook}, by which results count otherwise"):
         create(tmp_path / "run", experiment, TinyTask())
 
 
@@ -249,3 +250,23 @@ def test_a_round_that_measures_can_be_looked_at_and_has_nothing_to_replace(tmp_p
         assert open_file(run.model_path(run.model_round))
     with pytest.raises(ExperimentError, match=r"round 1 returned '0\.bias', and the round only measures"):
         simulated(tmp_path / "other", tiny_experiment(strategy={"name": "answering"}, seed=1))
+
+
+def test_what_a_strategys_own_code_raises_is_one_line_with_its_place(tmp_path: Path) -> None:
+    class Failing(FedAvg):
+        name = "answering"
+
+        def plan(self, round_: int, client: ClientState) -> pb.Plan:
+            return pb.Plan(train=pb.Plan.Train(epochs=1 // (client.client - client.client)))
+
+    STRATEGIES["answering"] = Failing
+    with pytest.raises(ExperimentError) as failed:
+        simulated(tmp_path / "run", tiny_experiment(strategy={"name": "answering"}))
+    message = r"strategy\.name = 'answering': its round 1 failed at \S+test_answers\.py:\d+: ZeroDivisionError"
+    assert re.match(message, str(failed.value))
+
+
+def test_a_mask_rule_that_is_none_is_named() -> None:
+    STRATEGIES["answering"] = type("Grows", (FedAvg,), {"name": "answering", "mask_rule": "grows"})
+    with pytest.raises(ExperimentError, match="has mask_rule = 'grows', expected one of shrinks, exchanges, free"):
+        create_strategy(tiny_experiment(strategy={"name": "answering"}))
