@@ -286,6 +286,20 @@ def test_fedtiny_grows_what_gradients_ask_for_at_the_density_that_each_tensor_wa
     assert not any(each[W][:, -1].any() for each in come)
 
 
+def test_fedtiny_leaves_what_it_chooses_of_as_it_is(drive: Drive) -> None:
+    """Bit for bit, whatever it travels in, and whatever the server makes of a mean."""
+    changes = settings("fedtiny", target_density=0.5, options={"candidates": 2})
+    server = {"optimizer": "sgd", "lr": 0.5, "momentum": 0.9}
+    bench = play(drive(tiny_experiment(**changes, rounds=3, wire_dtype="bfloat16", server=server)))
+    first = {spec.name: model(bench, 0)[spec.name] for spec in bench.run.table.model}
+    assert all(torch.equal(model(bench)[name], values) for name, values in first.items())
+    masks = play(bench).run.load_masks(bench.run.shared_mask.digest)
+    for name, values in first.items():
+        kept = unpack(masks[name], values.shape) if name in masks else torch.ones_like(values, dtype=torch.bool)
+        assert torch.equal(model(bench)[name], torch.where(kept, values, 0))
+    assert "optimizer-0003.safetensors" in play(bench).files("models")
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
