@@ -48,3 +48,20 @@ def test_fedala_weighs_layers_that_there_are_and_in_epochs() -> None:
     in_steps = create_strategy(tiny_experiment(strategy={"name": "fedala"}, training={"steps": 5}))
     with pytest.raises(ExperimentError, match=r"training.steps = 5: strategy.name = 'fedala' trains its weights"):
         in_steps.check(table)
+
+
+@pytest.mark.parametrize("rule", ["median", "trimmed_mean"])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("fedtiny", "clients send gradients with zeros in the place of most"),
+        ("fedrts", "weights go by the share of clients that want them"),
+    ],
+)
+def test_what_only_a_mean_says(name: str, why: str, rule: str) -> None:
+    changes = {"rounds": 3, "strategy": {"name": name}}
+    table = TensorTable.of(nn.Linear(2, 2))
+    create_strategy(tiny_experiment(**changes)).check(table)
+    with pytest.raises(ExperimentError) as refused:
+        create_strategy(tiny_experiment(**changes, aggregation={"rule": rule})).check(table)
+    assert str(refused.value) == f"aggregation.rule = {rule!r}: with strategy.name = {name!r} {why}: expected 'mean'"
