@@ -65,3 +65,18 @@ def test_what_only_a_mean_says(name: str, why: str, rule: str) -> None:
     with pytest.raises(ExperimentError) as refused:
         create_strategy(tiny_experiment(**changes, aggregation={"rule": rule})).check(table)
     assert str(refused.value) == f"aggregation.rule = {rule!r}: with strategy.name = {name!r} {why}: expected 'mean'"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "setting", "why"),
+    [
+        ("spafl", {"checks": {"max_update_norm": 2.5}}, "checks.max_update_norm = 2.5", "client's own: expected 0"),
+    ],
+)
+def test_a_setting_that_would_say_nothing(name: str, changes: dict[str, Any], setting: str, why: str) -> None:
+    table = TensorTable.of(nn.Linear(2, 2))
+    create(name).check(table)
+    with pytest.raises(ExperimentError) as refused:
+        create_strategy(tiny_experiment(**{"strategy": {"name": name}, **changes})).check(table)
+    assert str(refused.value).startswith(f"{setting}: with strategy.name = {name!r} ")
+    assert str(refused.value).endswith(why)
