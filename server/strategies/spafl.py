@@ -42,6 +42,14 @@ class SpaFL(Strategy):
         super().check(table)
         check_known(self.experiment, "sparsity")
         self._local_plan()
+        if (optimizer := self.experiment.server.optimizer) != "none":
+            raise ExperimentError(
+                f"server.optimizer = {optimizer!r}: with strategy.name = {self.name!r} {_NO_MODEL}: expected 'none'"
+            )
+        if self.experiment.evaluation.keep_best:
+            raise ExperimentError(
+                f"evaluation.keep_best = true: with strategy.name = {self.name!r} {_NO_MODEL}: expected false"
+            )
         if bound := self.experiment.checks.max_update_norm:
             raise ExperimentError(
                 f"checks.max_update_norm = {bound:g}: with strategy.name = {self.name!r} {_NO_MODEL}: expected 0"

@@ -70,6 +70,9 @@ def test_what_only_a_mean_says(name: str, why: str, rule: str) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "setting", "why"),
     [
+        ("spafl", {"server": {"optimizer": "sgd"}}, "server.optimizer = 'sgd'", "client's own: expected 'none'"),
+        ("spafl", {"evaluation": {"keep_best": True}}, "evaluation.keep_best = true", "client's own: expected false"),
+        ("fedpm", {"server": {"optimizer": "adam"}}, "server.optimizer = 'adam'", "θ_0 has them: expected 'none'"),
         ("spafl", {"checks": {"max_update_norm": 2.5}}, "checks.max_update_norm = 2.5", "client's own: expected 0"),
     ],
 )
