@@ -15,6 +15,7 @@ from lotteryfl.common.packedmasks import unpack
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.quantization import DTYPES
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies import create_strategy
 from tests.support.bench import Bench, TinyTask, tiny_experiment, tiny_mlp
@@ -343,3 +344,13 @@ def test_fedtiny_wants_rounds_beyond_its_choice(drive: Drive) -> None:
         ExperimentError, match=r"rounds = 2: strategy\.name = 'fedtiny' chooses its mask in the first 2"
     ):
         drive(tiny_experiment(**settings("fedtiny"), rounds=2))
+
+
+def test_prunefl_wants_rounds_beyond_its_one_clients() -> None:
+    table = TensorTable.of(tiny_mlp())
+    changes = settings("prunefl", options={"initial_rounds": 3})
+    create_strategy(tiny_experiment(**changes, rounds=4)).check(table)
+    with pytest.raises(
+        ExperimentError, match=r"^rounds = 3: with strategy\.name = 'prunefl' .* alone in the first 3: expected more$"
+    ):
+        create_strategy(tiny_experiment(**changes, rounds=3)).check(table)
