@@ -37,7 +37,7 @@ class FedPM(LocalAlgorithm):
         for name, scores in self._like("probability").items():
             probability = scores.sigmoid()
             mask = self._drawn(probability) + (probability - probability.detach())
-            weights[name] = parameters[name] * mask
+            weights[name] = parameters[name] * mask.to(parameters[name].dtype)
         return loss_of(lambda *inputs, **named: functional_call(self.work.model, weights, inputs, named), batch)
 
     def end(self) -> None:

@@ -33,7 +33,8 @@ class SpaFL(LocalAlgorithm):
         for name, thresholds in self._thresholds.items():
             weight = parameters[name]
             above = magnitudes(weight.detach()) - thresholds
-            weights[name] = weight * by_row((above > 0) + (above - above.detach()), weight)
+            is_kept = (above > 0) + (above - above.detach())
+            weights[name] = weight * by_row(is_kept, weight).to(weight.dtype)
             penalty = penalty + torch.exp(-thresholds).sum()
         loss = loss_of(lambda *inputs, **named: functional_call(self.work.model, weights, inputs, named), batch)
         return loss.add(penalty, alpha=self.work.options["sparsity"])

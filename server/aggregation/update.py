@@ -130,7 +130,9 @@ def share_within(bound: float, norm: float) -> float:
     return bound / norm * (1 - _ROUNDING) if norm > bound else 1.0
 
 
-def update_norm(table: TensorTable, old: Mapping[str, Tensor], update: Update) -> float:
+def update_norm(
+    table: TensorTable, old: Mapping[str, Tensor], update: Update, personal: frozenset[str] = frozenset()
+) -> float:
     """Return the L2 norm of what an update would change: all floating-point values that count minus the global model's.
 
     A client that rewound has moved as far as from the shared model to its new values, wherever it began to train.
@@ -140,11 +142,12 @@ def update_norm(table: TensorTable, old: Mapping[str, Tensor], update: Update) -
         table: of the model.
         old: the global model that the client started from, by name, on the CPU.
         update: the result.
+        personal: names of the tensors that are each client's own; they are not aggregated, and count for nothing.
     """
     squares = 0.0
     with np.errstate(over="ignore", invalid="ignore"):  # the caller sees that the norm is not finite
         for spec in table:
-            if not spec.dtype.is_floating_point:
+            if not spec.dtype.is_floating_point or spec.name in personal:
                 continue
             flat, source = old[spec.name].detach().reshape(-1), Values(spec.name, update)
             for start in range(0, spec.numel, BLOCK):

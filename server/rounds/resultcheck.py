@@ -108,7 +108,8 @@ def _scale(run: RunDirectory, update: Update, assigned: AssignmentRow) -> float:
         return 1.0
     if strategy.counts_grown:
         update = replace(update, before=None)
-    norm = update_norm(run.table.model, open_file(run.tensor_path(assigned.source)), update)
+    model = run.table.model
+    norm = update_norm(model, open_file(run.tensor_path(assigned.source)), update, strategy.personal(model))
     if (bound and norm > bound and checks.on_large_update == "refuse") or not math.isfinite(norm):
         what = f"checks.max_update_norm = {bound:g}" if bound else f"privacy.clip_norm = {covered:g}"
         raise PayloadError(f"its update has a norm of {norm:.6g}, expected at most {what}")

@@ -24,6 +24,7 @@ class DisPFL(FedAvg):
     become. As in the paper the next mean is over the masks that clients have trained under, but what a client gives up
     goes up no more, and what nobody had comes as it last was in the shared model, not as 0. The mean is weighted by
     examples, unless aggregation.weighting = "equal"; gradients are over all training data, in its code over a batch.
+    A client's personalised model is measured after the exchange, without what it has given up.
     """
 
     name = "dispfl"

@@ -34,7 +34,7 @@ class FedPM(Strategy):
     local = "fedpm"
 
     def check(self, table: TensorTable) -> None:
-        """Check also that options and evaluation are its own.
+        """Check also that options, evaluation and the server's part are its own.
 
         Raises:
             ExperimentError: they are not.
@@ -50,6 +50,11 @@ class FedPM(Strategy):
             raise ExperimentError(
                 f"evaluation.global_every = {every}: with strategy.name = {self.name!r} the model is θ_0 under a mask "
                 "that its clients draw: expected 0"
+            )
+        if (optimizer := self.experiment.server.optimizer) != "none":
+            raise ExperimentError(
+                f"server.optimizer = {optimizer!r}: with strategy.name = {self.name!r} parameters stay as θ_0 has "
+                "them: expected 'none'"
             )
 
     def fixed(self, table: TensorTable) -> frozenset[str]:

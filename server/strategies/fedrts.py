@@ -13,7 +13,7 @@ from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome, Strategy
-from lotteryfl.server.strategies.support.options import check_known, number
+from lotteryfl.server.strategies.support.options import check_known, check_mean, number
 from lotteryfl.server.strategies.support.sharedmask import (
     adjusted_share,
     adjusting_ends,
@@ -46,13 +46,14 @@ class FedRTS(Strategy):
     local = "fedrts"
 
     def check(self, table: TensorTable) -> None:
-        """Check the options, too.
+        """Check the options and the rule, too.
 
         Raises:
             ExperimentError: one makes no sense.
         """
         super().check(table)
         check_known(self.experiment, "gamma", "strength")
+        check_mean(self.experiment, "weights go by the share of clients that want them")
         self._gamma()
         self._strength()
 

@@ -13,11 +13,12 @@ from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.among import largest_among
 from lotteryfl.common.pruning.candidates import candidate_counts
+from lotteryfl.common.wire.finite import all_finite
 from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome, Strategy
-from lotteryfl.server.strategies.support.options import check_known, number
+from lotteryfl.server.strategies.support.options import check_known, check_mean, number
 from lotteryfl.server.strategies.support.sharedmask import adjusted_share, adjusts
 
 _LOOKS, _JUDGES = 1, 2
@@ -48,13 +49,14 @@ class FedTiny(Strategy):
     local = "fedtiny"
 
     def check(self, table: TensorTable) -> None:
-        """Check the options, too.
+        """Check the options and the rule, too.
 
         Raises:
             ExperimentError: one makes no sense.
         """
         super().check(table)
         check_known(self.experiment, "candidates", "noise", "blocks")
+        check_mean(self.experiment, "clients send gradients with zeros in the place of most")
         self._candidates()
         if self.experiment.rounds <= _JUDGES:
             raise ExperimentError(
@@ -97,12 +99,20 @@ class FedTiny(Strategy):
         return plan
 
     def after_round(self, outcome: RoundOutcome) -> Mapping[str, Tensor]:
-        """Return the mean statistics for the next round, or which candidate is the best."""
+        """Return the mean statistics for the next round, or which candidate is the best; and θ_0, bit for bit."""
+        if outcome.round > _JUDGES:
+            return {}
+        before, after = outcome.before, outcome.aggregated
+        # What is not finite is as it was: nothing rounds it.
+        values = {spec.name: before[spec.name] for spec in outcome.table if spec.role in ("parameter", "buffer")}
+        values = {name: value for name, value in values.items() if name in after and all_finite([value])}
         if outcome.round == _LOOKS:
-            return {"statistics": outcome.aggregated["seen"]}
-        if outcome.round == _JUDGES:
-            return {"chosen": outcome.aggregated["losses"].argmin().float().reshape(1)}
-        return {}
+            return values | {"statistics": after["seen"]}
+        return values | {"chosen": after["losses"].argmin().float().reshape(1)}
+
+    def optimizes(self, round_: int) -> bool:
+        """Leave θ_0 alone until its mask is chosen."""
+        return round_ > _JUDGES and super().optimizes(round_)
 
     def next_masks(self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]) -> Masks | None:
         """Prune θ_0 to the chosen candidate, or exchange weights."""

@@ -19,7 +19,7 @@ class HeteroFL(FedAvg):
     Differs from the paper: the mean is weighted by examples, unless aggregation.weighting = "equal"; statistics of a
     client's own in place of static batch norm; no scaler and no masked cross entropy; a client's class never changes;
     group and layer norms see the zeros of units that a client lacks. What is handled are chains and residual networks
-    of linear layers and convolutions.
+    of linear layers and convolutions; embeddings and attention are not.
     """
 
     name = "heterofl"

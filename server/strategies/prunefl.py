@@ -49,6 +49,11 @@ class PruneFL(Strategy):
         self.sample(1)
         self._movable(1)
         self._overhead()
+        if self.experiment.rounds <= self._initial_rounds:
+            raise ExperimentError(
+                f"rounds = {self.experiment.rounds}: with strategy.name = {self.name!r} one client trains alone in the "
+                f"first {self._initial_rounds}: expected more"
+            )
 
     def sample_size(self, round_: int) -> int:
         """Return how many clients take part: one in the first rounds."""

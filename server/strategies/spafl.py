@@ -3,12 +3,15 @@ Federated Learning with Sparse Models and Low Computational Overhead", Algorithm
 
 from collections.abc import Sequence
 
+from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.settings import AggregationSettings
 from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, Strategy
 from lotteryfl.server.strategies.support.options import check_known, number
+
+_NO_MODEL = "all of the model is each client's own"
 
 
 class SpaFL(Strategy):
@@ -31,14 +34,26 @@ class SpaFL(Strategy):
     local = "spafl"
 
     def check(self, table: TensorTable) -> None:
-        """Check also that options are its own.
+        """Check also that options are its own, and that nothing is said of a model that all share.
 
         Raises:
-            ExperimentError: they are not.
+            ExperimentError: they are not, or something is.
         """
         super().check(table)
         check_known(self.experiment, "sparsity")
         self._local_plan()
+        if (optimizer := self.experiment.server.optimizer) != "none":
+            raise ExperimentError(
+                f"server.optimizer = {optimizer!r}: with strategy.name = {self.name!r} {_NO_MODEL}: expected 'none'"
+            )
+        if self.experiment.evaluation.keep_best:
+            raise ExperimentError(
+                f"evaluation.keep_best = true: with strategy.name = {self.name!r} {_NO_MODEL}: expected false"
+            )
+        if bound := self.experiment.checks.max_update_norm:
+            raise ExperimentError(
+                f"checks.max_update_norm = {bound:g}: with strategy.name = {self.name!r} {_NO_MODEL}: expected 0"
+            )
 
     def personal(self, table: TensorTable) -> frozenset[str]:
         """Return all of the model."""

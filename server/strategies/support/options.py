@@ -51,3 +51,18 @@ def check_known(experiment: Experiment, *keys: str) -> None:
                 f"strategy.options.{key} = {value!r}: strategy.name = {experiment.strategy.name!r} has no such option, "
                 f"expected {' or '.join(keys) or 'none'}"
             )
+
+
+def check_mean(experiment: Experiment, why: str) -> None:
+    """Check that what clients send is put together to its mean.
+
+    Args:
+        experiment: whose.
+        why: what the mean is needed for.
+
+    Raises:
+        ExperimentError: by another rule.
+    """
+    if (rule := experiment.aggregation.rule) != "mean":
+        name = experiment.strategy.name
+        raise ExperimentError(f"aggregation.rule = {rule!r}: with strategy.name = {name!r} {why}: expected 'mean'")

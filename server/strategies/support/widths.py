@@ -27,13 +27,19 @@ def masks_of_width(table: TensorTable, width: float) -> dict[str, PackedMask]:
         width: in (0, 1].
 
     Raises:
-        ExperimentError: there is no such layer, or none at all.
+        ExperimentError: there is no such layer, or none at all, or a matrix of none.
     """
     layers = [spec for spec in table.in_model if spec.prunable and is_matrix(spec)]
     if not layers:
         raise ExperimentError(
             "strategy.name = 'heterofl': the model has no layer that can be pruned, expected one at least"
         )
+    for spec in layers:
+        if spec.name.rpartition(".")[2] != "weight":  # attention's in_proj_weight, positions
+            raise ExperimentError(
+                f"strategy.name = 'heterofl': {spec.name!r} of shape {list(spec.shape)}: expected the weight of a "
+                "linear layer or a convolution, whose name ends in '.weight'"
+            )
     masks: dict[str, PackedMask] = {}
     before: list[TensorSpec] = []
     for spec in table.in_model:

@@ -181,6 +181,20 @@ def test_a_clipped_update_is_kept_as_it_came_and_aggregated_at_the_bound(drive: 
     assert all(torch.equal(open_file(model)[name], expected[name]) for name in expected)
 
 
+def test_a_layer_of_a_clients_own_has_no_bound(drive: Drive) -> None:
+    """Honest clients' move away from θ_0 for the whole run."""
+    bench, worker, answer = second_round(drive, strategy={"name": "fedper"})
+    own = bench.coordinator.strategy.personal(bench.run.table)
+    shared = {key: values for key, values in answer.entries.items() if key.partition("/")[2] not in own}
+    norm = norm_of(bench, worker, replace(answer, entries=shared))
+    assert norm_of(bench, worker, answer) > norm * 1.01
+    with_bound(bench, norm * (1 - 1e-9))
+    assert bench.submit(worker, answer).verdict == REFUSED
+    answer = bench.do(bench.take(worker))
+    with_bound(bench, norm * (1 + 1e-9))
+    assert bench.submit(worker, answer).verdict == ACCEPTED
+
+
 @pytest.mark.parametrize("changes", [{"strategy": {"name": "standalone"}}, {"rounds": 1}])
 def test_what_is_not_aggregated_has_no_bound(drive: Drive, changes: dict[str, object]) -> None:
     """Of a strategy that shares nothing, and in the final round."""

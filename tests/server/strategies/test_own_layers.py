@@ -143,11 +143,23 @@ def test_a_model_under_a_widths_masks_computes_what_a_narrow_one_does(width: flo
             r"'1.weight' of shape \[8, 2, 1, 1\]: expected 2 to be the units",
         ),
         (nn.LayerNorm(3), "the model has no layer that can be pruned"),
+        (
+            nn.Sequential(nn.Linear(6, 8), nn.MultiheadAttention(8, 2), nn.Linear(8, 3)),
+            r"'1.in_proj_weight' of shape \[24, 8\]: expected the weight of a linear layer or a convolution, whose ",
+        ),
     ],
 )
 def test_what_no_layer_before_it_feeds_is_refused(net: nn.Module, message: str) -> None:
     with pytest.raises(ExperimentError, match=message):
         masks_of_width(TensorTable.of(net, "every-weight"), 0.5)
+
+
+def test_positions_are_no_layer() -> None:
+    net = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+    masks_of_width(TensorTable.of(net, "every-parameter"), 0.5)
+    net.register_parameter("positions", nn.Parameter(torch.ones(5, 6)))
+    with pytest.raises(ExperimentError, match=r"'positions' of shape \[5, 6\]: .* name ends in '.weight'$"):
+        masks_of_width(TensorTable.of(net, "every-parameter"), 0.5)
 
 
 def test_such_a_run_is_not_set_up(tmp_path: Path) -> None:

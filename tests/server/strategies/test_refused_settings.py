@@ -48,3 +48,38 @@ def test_fedala_weighs_layers_that_there_are_and_in_epochs() -> None:
     in_steps = create_strategy(tiny_experiment(strategy={"name": "fedala"}, training={"steps": 5}))
     with pytest.raises(ExperimentError, match=r"training.steps = 5: strategy.name = 'fedala' trains its weights"):
         in_steps.check(table)
+
+
+@pytest.mark.parametrize("rule", ["median", "trimmed_mean"])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("fedtiny", "clients send gradients with zeros in the place of most"),
+        ("fedrts", "weights go by the share of clients that want them"),
+    ],
+)
+def test_what_only_a_mean_says(name: str, why: str, rule: str) -> None:
+    changes = {"rounds": 3, "strategy": {"name": name}}
+    table = TensorTable.of(nn.Linear(2, 2))
+    create_strategy(tiny_experiment(**changes)).check(table)
+    with pytest.raises(ExperimentError) as refused:
+        create_strategy(tiny_experiment(**changes, aggregation={"rule": rule})).check(table)
+    assert str(refused.value) == f"aggregation.rule = {rule!r}: with strategy.name = {name!r} {why}: expected 'mean'"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "setting", "why"),
+    [
+        ("spafl", {"server": {"optimizer": "sgd"}}, "server.optimizer = 'sgd'", "client's own: expected 'none'"),
+        ("spafl", {"evaluation": {"keep_best": True}}, "evaluation.keep_best = true", "client's own: expected false"),
+        ("fedpm", {"server": {"optimizer": "adam"}}, "server.optimizer = 'adam'", "θ_0 has them: expected 'none'"),
+        ("spafl", {"checks": {"max_update_norm": 2.5}}, "checks.max_update_norm = 2.5", "client's own: expected 0"),
+    ],
+)
+def test_a_setting_that_would_say_nothing(name: str, changes: dict[str, Any], setting: str, why: str) -> None:
+    table = TensorTable.of(nn.Linear(2, 2))
+    create(name).check(table)
+    with pytest.raises(ExperimentError) as refused:
+        create_strategy(tiny_experiment(**{"strategy": {"name": name}, **changes})).check(table)
+    assert str(refused.value).startswith(f"{setting}: with strategy.name = {name!r} ")
+    assert str(refused.value).endswith(why)

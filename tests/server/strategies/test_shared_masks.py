@@ -15,6 +15,7 @@ from lotteryfl.common.packedmasks import unpack
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.wire.quantization import DTYPES
+from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies import create_strategy
 from tests.support.bench import Bench, TinyTask, tiny_experiment, tiny_mlp
@@ -286,6 +287,20 @@ def test_fedtiny_grows_what_gradients_ask_for_at_the_density_that_each_tensor_wa
     assert not any(each[W][:, -1].any() for each in come)
 
 
+def test_fedtiny_leaves_what_it_chooses_of_as_it_is(drive: Drive) -> None:
+    """Bit for bit, whatever it travels in, and whatever the server makes of a mean."""
+    changes = settings("fedtiny", target_density=0.5, options={"candidates": 2})
+    server = {"optimizer": "sgd", "lr": 0.5, "momentum": 0.9}
+    bench = play(drive(tiny_experiment(**changes, rounds=3, wire_dtype="bfloat16", server=server)))
+    first = {spec.name: model(bench, 0)[spec.name] for spec in bench.run.table.model}
+    assert all(torch.equal(model(bench)[name], values) for name, values in first.items())
+    masks = play(bench).run.load_masks(bench.run.shared_mask.digest)
+    for name, values in first.items():
+        kept = unpack(masks[name], values.shape) if name in masks else torch.ones_like(values, dtype=torch.bool)
+        assert torch.equal(model(bench)[name], torch.where(kept, values, 0))
+    assert "optimizer-0003.safetensors" in play(bench).files("models")
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -329,3 +344,13 @@ def test_fedtiny_wants_rounds_beyond_its_choice(drive: Drive) -> None:
         ExperimentError, match=r"rounds = 2: strategy\.name = 'fedtiny' chooses its mask in the first 2"
     ):
         drive(tiny_experiment(**settings("fedtiny"), rounds=2))
+
+
+def test_prunefl_wants_rounds_beyond_its_one_clients() -> None:
+    table = TensorTable.of(tiny_mlp())
+    changes = settings("prunefl", options={"initial_rounds": 3})
+    create_strategy(tiny_experiment(**changes, rounds=4)).check(table)
+    with pytest.raises(
+        ExperimentError, match=r"^rounds = 3: with strategy\.name = 'prunefl' .* alone in the first 3: expected more$"
+    ):
+        create_strategy(tiny_experiment(**changes, rounds=3)).check(table)
