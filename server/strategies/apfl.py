@@ -21,9 +21,9 @@ class APFL(FedAvg):
     each client's own begins, which takes a step of gradient descent in every round.
 
     Differs from the paper: v begins as the first shared model that its client gets, and the mixture's batch norms'
-    statistics begin each time as the shared model's; nothing is projected, but α to [0, 1]. In the round after the last
-    all train once more, and the mixture is the ticket. Clients weigh by their examples, without
-    `aggregation.weighting = "equal"`.
+    statistics begin each time as the shared model's; nothing is projected, but α to [0, 1];
+    `training.clip_grad_norm` is of the gradients of v and w together. In the round after the last all train once more,
+    and the mixture is the ticket. Clients weigh by their examples, without `aggregation.weighting = "equal"`.
     """
 
     name = "apfl"
