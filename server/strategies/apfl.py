@@ -12,6 +12,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.support.options import check_known, flag, number
+from lotteryfl.server.strategies.support.sharing import check_some_shared
 
 
 class APFL(FedAvg):
@@ -34,6 +35,15 @@ class APFL(FedAvg):
         check_known(experiment, "alpha", "adaptive")
         self._alpha = number(experiment, "alpha", 0.5, most=1.0)
         self._adaptive = flag(experiment, "adaptive", default=True)
+
+    def check(self, table: TensorTable) -> None:
+        """Check as all do, and that there is a shared model beside the client's own.
+
+        Raises:
+            ExperimentError: there is none, or as all do.
+        """
+        super().check(table)
+        check_some_shared(self, table)
 
     def tensors(self, table: TensorTable) -> Sequence[StrategyTensor]:
         """Return v, whether it has begun (it is 0 before), and α."""

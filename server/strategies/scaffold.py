@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.wire.clientresult import ClientResult
 from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome
 from lotteryfl.server.strategies.fedavg import FedAvg
+from lotteryfl.server.strategies.support.sharing import check_all_shared
 
 
 class Scaffold(FedAvg):
@@ -35,11 +35,7 @@ class Scaffold(FedAvg):
             ExperimentError: something is, or as all do.
         """
         super().check(table)
-        if own := self.personal(table):
-            raise ExperimentError(
-                f"strategy.personal: {min(own)!r} would be each client's own, and strategy.name = {self.name!r} "
-                "corrects what all share: expected none"
-            )
+        check_all_shared(self, table, "corrects what all share")
 
     def tensors(self, table: TensorTable) -> Sequence[StrategyTensor]:
         """Return c, which goes with the model, and each client's c_k; all begin as 0."""
