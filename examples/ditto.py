@@ -47,7 +47,7 @@ class DittoOnClient(LocalAlgorithm):
         work = self.work
         own = {name.removeprefix("personal:"): tensor for name, tensor in work.tensors.items() if ":" in name}
         self.personal = work.copy()
-        parameters = dict(self.personal.named_parameters())
+        parameters = {name: each for name, each in self.personal.named_parameters() if name in own}  # others are frozen
         downloaded = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         if work.tensors["begun"].any():
             for name, parameter in parameters.items():

@@ -2,16 +2,17 @@
 Algorithm 1 with option II).
 
 Every step is corrected by c - c_k: what all clients' gradients are on average, less what this one's are. After its
-steps, of learning rate η, a client's variate is c_k - c + (x - y) / (steps · η), and c moves by the mean of what its
-clients' have moved, times the share of the clients that took part.
+steps a client's variate is the mean of their gradients as they were without the correction, and c moves by the mean
+of what its clients' have moved, times the share of the clients that take part.
 
-Differs from the paper: the server's step is 1; momentum and weight decay are those of the experiment (0 in the paper).
+Differs from the paper: the server's step is 1. By plain steps, of learning rate η, the mean of the gradients is
+option II's c_k - c + (x - y) / (steps · η); with momentum, schedules and weight decay, which the paper has none of, it
+still is what a variate stands for. The share is of the clients that a round asks: of those that never answer too.
 
-    lotteryfl run examples/digits.toml --strategy examples/scaffold.py --set strategy.name=scaffold-example \
-        --set training.momentum=0
+    lotteryfl run examples/digits.toml --strategy examples/scaffold.py --set strategy.name=scaffold-example
 """
 
-from torch import Tensor
+import torch
 
 from lotteryfl import ClientResult, ClientState, LocalAlgorithm, Strategy, StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
@@ -47,25 +48,25 @@ class ScaffoldOnClient(LocalAlgorithm):
     name = "scaffold-example"
 
     def begin(self) -> None:
-        """Remember where the steps begin."""
+        """Find what has variates, which is what trains, and begin to add its gradients up."""
         self.steps = 0
-        self.start = {name: parameter.detach().clone() for name, parameter in self.work.named_parameters().items()}
+        found, tensors = self.work.named_parameters().items(), self.work.tensors
+        self.trained = {name: parameter for name, parameter in found if f"c:{name}" in tensors}
+        self.sums = {name: torch.zeros_like(tensors[f"c_k:{name}"]) for name in self.trained}
 
     def before_step(self, step: int) -> None:
-        """Add c - c_k to the gradients."""
+        """Add the gradients up, then c - c_k to them."""
         self.steps = step
-        for name, parameter in self.work.named_parameters().items():
-            if parameter.grad is not None:
-                parameter.grad += self._variate("c", name) - self._variate("c_k", name)
+        for name, parameter in self.trained.items():
+            if parameter.grad is None:  # no example went through it
+                parameter.grad = torch.zeros_like(parameter)
+            self.sums[name] += parameter.grad
+            parameter.grad += self.work.tensors[f"c:{name}"] - self.work.tensors[f"c_k:{name}"]
 
     def end(self) -> None:
         """Renew c_k, and let c go back moved by this client's part."""
-        for name, parameter in self.work.named_parameters().items():
-            c, c_k = self._variate("c", name), self._variate("c_k", name)
-            new = c_k - c + (self.start[name] - parameter.detach()) / (self.steps * self.work.lr)
+        for name, total in self.sums.items():
+            c, c_k = self.work.tensors[f"c:{name}"], self.work.tensors[f"c_k:{name}"]
+            new = total / self.steps
             c += self.work.options["share"] * (new - c_k)
             c_k.copy_(new)
-
-    def _variate(self, which: str, name: str) -> Tensor:
-        """Return a parameter's variate."""
-        return self.work.tensors[f"{which}:{name}"]

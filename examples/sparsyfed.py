@@ -5,7 +5,7 @@ of small weights are small, so what is pruned tends to stay so. After training e
 by one threshold; the server's mean counts the others as zeros.
 
 Differs from the paper: activations are not pruned in the backward pass, and what goes down is whole where more than
-the target density of the mean is not 0.
+the target density of the mean is not 0. A tensor that is all 0 in θ_0 is trained as it is: a power of 0 never trains.
 
     lotteryfl run examples/digits.toml --strategy examples/sparsyfed.py --set strategy.name=sparsyfed-example
 """
@@ -47,12 +47,14 @@ class Powerprop(LocalAlgorithm):
     def begin(self) -> None:
         """Put φ in the weights' place."""
         self.beta = self.work.options["beta"]
+        found = self.work.prunable().items()
+        self.powers = {name: weight for name, weight in found if self.work.initial[name].any()}
         self._power(1 / self.beta)
 
     def loss(self, model: Callable[..., Any], batch: Any, loss_of: Callable[[Any, Any], Tensor]) -> Tensor:
         """Compute with w."""
         del model
-        weights = {name: powered(phi, self.beta) for name, phi in self.work.prunable().items()}
+        weights = {name: powered(phi, self.beta) for name, phi in self.powers.items()}
         return loss_of(lambda *inputs: functional_call(self.work.model, weights, inputs), batch)
 
     def end(self) -> None:
@@ -62,7 +64,7 @@ class Powerprop(LocalAlgorithm):
     def _power(self, exponent: float) -> None:
         """Take the weights to a power, sign kept."""
         with torch.no_grad():
-            for weight in self.work.prunable().values():
+            for weight in self.powers.values():
                 weight.copy_(powered(weight, exponent))
 
 

@@ -16,20 +16,20 @@ class Ditto(LocalAlgorithm):
         work = self.work
         is_only = bool(work.options.get("only"))
         self._model = work.model if is_only else work.copy()
-        values = named_tensors(self._model)
-        own = {name.removeprefix("personal:"): tensor for name, tensor in work.tensors.items() if ":" in name}
-        self._kept = [(values[name], tensor) for name, tensor in own.items()]
+        self._own = {name.removeprefix("personal:"): tensor for name, tensor in work.tensors.items() if ":" in name}
         if work.tensors["begun"]:
-            for value, kept in self._kept:
-                value.copy_(kept)
+            values = named_tensors(self._model)
+            for name, kept in self._own.items():
+                values[name].copy_(kept)
         if not is_only:
             towards = work.named_parameters()  # as downloaded: nothing has trained them yet
             work.train(self._model, proximal=work.options["lambda"], towards=towards, what="personal")
 
     def end(self) -> None:
         """Keep the own model with the client."""
-        for value, kept in self._kept:
-            kept.copy_(value)
+        values = named_tensors(self._model)  # anew: training may have moved them to other storages
+        for name, kept in self._own.items():
+            kept.copy_(values[name])
         self.work.tensors["begun"].fill_(True)
 
     def personalised(self) -> nn.Module:

@@ -17,19 +17,24 @@ _LAYERS = (F.linear, F.conv1d, F.conv2d, F.conv3d)
 
 
 class SparsyFed(LocalAlgorithm):
-    """Trains φ in the weights' place."""
+    """Trains φ in the weights' place, but of those tensors that are all 0 in θ_0."""
 
     name = "sparsyfed"
 
     def begin(self) -> None:
         """Put φ there."""
         self._beta = self.work.options["beta"]
+        self._powers = {
+            name: weight
+            for name, weight in self.work.prunable().items()
+            if self.work.initial[name].any()  # a power of 0 has no gradient: what begins as 0 would never train
+        }
         self._power(1 / self._beta)
 
     def loss(self, model: Model, batch: Any, loss_of: LossOf) -> Tensor:
         """Compute with w, and backwards with inputs as sparse as it."""
         del model
-        weights = {name: powered(phi, self._beta) for name, phi in self.work.prunable().items()}
+        weights = {name: powered(phi, self._beta) for name, phi in self._powers.items()}
 
         def with_weights(*inputs: Any, **named: Any) -> Any:
             return functional_call(self.work.model, weights, inputs, named)
@@ -42,7 +47,7 @@ class SparsyFed(LocalAlgorithm):
         self._power(self._beta)
 
     def _power(self, exponent: float) -> None:
-        for weight in self.work.prunable().values():
+        for weight in self._powers.values():
             weight.copy_(powered(weight, exponent))
 
 

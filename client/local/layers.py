@@ -12,7 +12,7 @@ def head_and_body(parameters: Mapping[str, Tensor], patterns: Sequence[str]) -> 
     Args:
         parameters: by plain name, in the order in which the model has them.
         patterns: of the head's names; none: it is the output layer, the last module with a matrix, as on the
-            coordinator (`server.strategies.support.layers`).
+            coordinator (`server.strategies.support.layers`), which refuses it where it may be tied to another one.
     """
     trained = [name for name, parameter in parameters.items() if parameter.requires_grad]
     if not patterns:

@@ -12,6 +12,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.support.options import check_known, flag, number
+from lotteryfl.server.strategies.support.sharing import check_some_shared
 
 
 class APFL(FedAvg):
@@ -21,9 +22,9 @@ class APFL(FedAvg):
     each client's own begins, which takes a step of gradient descent in every round.
 
     Differs from the paper: v begins as the first shared model that its client gets, and the mixture's batch norms'
-    statistics begin each time as the shared model's; nothing is projected, but α to [0, 1]. In the round after the last
-    all train once more, and the mixture is the ticket. Clients weigh by their examples, without
-    `aggregation.weighting = "equal"`.
+    statistics begin each time as the shared model's; nothing is projected, but α to [0, 1];
+    `training.clip_grad_norm` is of the gradients of v and w together. In the round after the last all train once more,
+    and the mixture is the ticket. Clients weigh by their examples, without `aggregation.weighting = "equal"`.
     """
 
     name = "apfl"
@@ -34,6 +35,15 @@ class APFL(FedAvg):
         check_known(experiment, "alpha", "adaptive")
         self._alpha = number(experiment, "alpha", 0.5, most=1.0)
         self._adaptive = flag(experiment, "adaptive", default=True)
+
+    def check(self, table: TensorTable) -> None:
+        """Check as all do, and that there is a shared model beside the client's own.
+
+        Raises:
+            ExperimentError: there is none, or as all do.
+        """
+        super().check(table)
+        check_some_shared(self, table)
 
     def tensors(self, table: TensorTable) -> Sequence[StrategyTensor]:
         """Return v, whether it has begun (it is 0 before), and α."""

@@ -262,9 +262,8 @@ class Strategy(ABC):
         names = [spec.name for spec in table]
         for pattern in self.experiment.strategy.personal:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise ExperimentError(
-                    f"strategy.personal = {pattern!r}: fits none of the model's tensors: {', '.join(names[:20])}"
-                )
+                fits = ", ".join(names[:20]) or f"with strategy.name = {self.name!r} all stay as they began"
+                raise ExperimentError(f"strategy.personal = {pattern!r}: fits none of the model's tensors: {fits}")
         patterns = self.experiment.strategy.personal
         return frozenset(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
 

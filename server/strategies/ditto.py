@@ -12,6 +12,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.support.options import check_known, number
+from lotteryfl.server.strategies.support.sharing import check_some_shared
 
 
 class Ditto(FedAvg):
@@ -32,6 +33,15 @@ class Ditto(FedAvg):
         super().__init__(experiment)
         check_known(experiment, "lambda")
         self._pull = number(experiment, "lambda", 1.0)
+
+    def check(self, table: TensorTable) -> None:
+        """Check as all do, and that there is a shared model beside the client's own.
+
+        Raises:
+            ExperimentError: there is none, or as all do.
+        """
+        super().check(table)
+        check_some_shared(self, table)
 
     def tensors(self, table: TensorTable) -> Sequence[StrategyTensor]:
         """Return v_k, and whether it has begun: it is 0 before."""

@@ -12,6 +12,7 @@ from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.support.layers import is_matrix, module_of
 from lotteryfl.server.strategies.support.options import check_known, number
+from lotteryfl.server.strategies.support.sharing import check_all_shared
 
 
 class FedALA(FedAvg):
@@ -37,12 +38,13 @@ class FedALA(FedAvg):
         self._eta = number(experiment, "eta", 1.0)
 
     def check(self, table: TensorTable) -> None:
-        """Check as all do, and that training is in epochs, as W's is.
+        """Check as all do, that all of the model is shared, and that training is in epochs, as W's is.
 
         Raises:
-            ExperimentError: it is not, or as all do.
+            ExperimentError: something is not, or as all do.
         """
         super().check(table)
+        check_all_shared(self, table, "weighs what all share")
         if steps := self.experiment.training.steps:
             raise ExperimentError(
                 f"training.steps = {steps}: strategy.name = {self.name!r} trains its weights for whole epochs: "

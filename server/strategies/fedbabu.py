@@ -14,6 +14,7 @@ from lotteryfl.server.strategies.base import ClientState, RoundOutcome
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.support.layers import output_layer
 from lotteryfl.server.strategies.support.options import check_known
+from lotteryfl.server.strategies.support.sharing import check_some_shared
 
 
 class FedBABU(FedAvg):
@@ -29,12 +30,13 @@ class FedBABU(FedAvg):
     local = "fedbabu"
 
     def check(self, table: TensorTable) -> None:
-        """Check also that there are a head and a body.
+        """Check also that there are a head and a body, and that something is shared.
 
         Raises:
-            ExperimentError: one has no parameter.
+            ExperimentError: one has no parameter, or nothing is.
         """
         super().check(table)
+        check_some_shared(self, table)
         check_known(self.experiment, "head")
         parameters = {spec.name for spec in table if spec.role == "parameter"}
         if not (head := self._head(table) & parameters) or head == parameters:

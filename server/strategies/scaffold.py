@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.wire.clientresult import ClientResult
 from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
@@ -14,6 +13,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome
 from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.support.options import check_known
+from lotteryfl.server.strategies.support.sharing import check_all_shared
 
 
 class Scaffold(FedAvg):
@@ -38,11 +38,7 @@ class Scaffold(FedAvg):
         """
         super().check(table)
         check_known(self.experiment)
-        if own := self.personal(table):
-            raise ExperimentError(
-                f"strategy.personal: {min(own)!r} would be each client's own, and strategy.name = {self.name!r} "
-                "corrects what all share: expected none"
-            )
+        check_all_shared(self, table, "corrects what all share")
 
     def tensors(self, table: TensorTable) -> Sequence[StrategyTensor]:
         """Return c, which goes with the model, and each client's c_k; all begin as 0."""

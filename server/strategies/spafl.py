@@ -26,8 +26,9 @@ class SpaFL(Strategy):
     Differs from the paper: the step's gradient goes to the threshold alone, not to the magnitudes that it is compared
     with; what a row is changed by is divided by its number of weights, also of a filter, where the paper's code takes
     the number of its positions; who sat rounds out hears of all their changes at once; and the thresholds of a layer of
-    which next to nothing is left are not set back, as in that code. Density in tables is of masks that weights travel
-    under, of which there are none: 1.
+    which next to nothing is left are not set back, as in that code. `training.clip_grad_norm` is of the gradients of
+    weights and thresholds together. Density in tables is of masks that weights travel under, of which there are none:
+    1.
     """
 
     name = "spafl"

@@ -16,8 +16,9 @@ class SparsyFed(Strategy):
     pass of each layer; `training.compile` changes nothing.
 
     Differs from the paper: what is averaged, and travels, are weights w, in its code φ; inputs are pruned by every
-    batch's own threshold, in its code convolutions keep the first one's; what goes down is whole, zeros too. The last
-    round, in which every client personalises, is one more of the same.
+    batch's own threshold, in its code convolutions keep the first one's; what goes down is whole, zeros too. A
+    tensor that is all 0 in θ_0, as an adapter's second matrix, is trained as it is, for a power of 0 never trains: of
+    other tensors an exact 0 stays one. The last round, in which every client personalises, is one more of the same.
     """
 
     name = "sparsyfed"

@@ -1,5 +1,6 @@
 """Which tensors of a model belong together, as far as their table tells: its batch norms, its output layer."""
 
+from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 
 _STATISTICS = "running_mean"
@@ -12,11 +13,23 @@ def batch_norms(table: TensorTable) -> frozenset[str]:
 
 
 def output_layer(table: TensorTable) -> frozenset[str]:
-    """Return the names of the tensors of the module with the last matrix; of a model without one, none."""
+    """Return the names of the tensors of the module with the last matrix; of a model without one, none.
+
+    Raises:
+        ExperimentError: a later module may have a matrix that is tied to one of an earlier module.
+    """
     matrices = [spec for spec in table.in_model if is_matrix(spec)]
     if not matrices:
         return frozenset()
     last = module_of(matrices[-1].name)
+    names = [spec.name for spec in table.in_model]
+    before = {module_of(name) for name in names[: names.index(matrices[-1].name) + 1]}
+    for spec in matrices:  # a tied one stands where its first name does: only other tensors place the later modules
+        if tied := [alias for alias in spec.aliases if module_of(alias) not in before]:
+            raise ExperimentError(
+                f"the model's output layer: {tied[-1]!r} is tied to {spec.name!r}, and may be in it: expected patterns "
+                "that name it, as strategy.personal, or strategy.options.head of 'fedbabu'"
+            )
     return frozenset(spec.name for spec in table if module_of(spec.name) == last)
 
 

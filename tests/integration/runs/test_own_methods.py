@@ -190,3 +190,29 @@ def test_one_worker_three_and_one_killed_give_the_bits_of_one_process(
     again = start("run", "killed", "--workers", 2, "--task", "task.py", *named)
     assert again.exit_code() == 0, again.stderr
     assert_same_bits(tmp_path / "killed", expected)
+
+
+@pytest.mark.parametrize("method", ["ditto", "scaffold"])
+def test_an_example_leaves_what_is_frozen_alone(
+    method: str, tmp_path: Path, start: Start, experiment: Callable[..., Path]
+) -> None:
+    path = experiment(method)
+    (tmp_path / "task.py").write_text(
+        TASK.replace("nn.Linear(6, 3)", "nn.Sequential(nn.Linear(6, 6).requires_grad_(False), nn.Linear(6, 3))")
+    )
+    run = start("simulate", path, "--run-dir", "run", "--strategy", example(method))
+    assert run.exit_code() == 0, run.stderr
+
+
+def test_the_scaffold_example_is_the_built_in_one_with_momentum_too(
+    tmp_path: Path, start: Start, experiment: Callable[..., Path]
+) -> None:
+    training = {**EXPERIMENT["training"], "momentum": 0.9}
+    for name in ("scaffold-example", "scaffold"):
+        path = experiment("scaffold", strategy={"name": name}, training=training)
+        run = start("simulate", path, "--run-dir", name, "--strategy", example("scaffold"))
+        assert run.exit_code() == 0, run.stderr
+    with RunDirectory(tmp_path / "scaffold-example") as one, RunDirectory(tmp_path / "scaffold") as other:
+        found, expected = (dict(open_file(each.model_path(ROUNDS))) for each in (one, other))
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)

@@ -18,6 +18,7 @@ from lotteryfl.common.training.score import Score
 from tests.support.bench import Bench, TinyTask, tiny_experiment, tiny_mlp
 from tests.support.papers import LR, STEPS, Model, Played, assert_close, copied, data, fresh, gradients, mean, train
 from tests.support.playing import model, ticket
+from tests.support.playing import play as play_on
 
 Drive = Callable[..., Bench]
 
@@ -178,6 +179,21 @@ def test_dittos_lambda_is_how_near_a_clients_own_model_is_to_the_shared_one(driv
             assert_close(of(tiny_mlp(), found), ticket(alone, 1))
     assert away == sorted(away, reverse=True)
     assert away[-1] < 0.2 * away[0]
+
+
+def convolution() -> nn.Module:
+    return nn.Sequential(nn.Unflatten(1, (2, 3, 1)), nn.Conv2d(2, 4, (3, 1)), nn.Flatten(), nn.Linear(4, 3))
+
+
+def test_dittos_own_model_is_kept_as_trained_where_training_moves_weights_to_another_format(drive: Drive) -> None:
+    training = {"lr": 0.1, "channels_last": True}
+    experiment = tiny_experiment(rounds=1, clients=3, training=training, strategy={"name": "ditto"})
+    bench = drive(experiment, TinyTask(convolution))
+    for _ in range(2):  # the last one, too
+        play_on(bench)
+        own = rows(ticket(bench, 1), "personal")
+        assert all(not torch.equal(own[name], model(bench, 0)[name]) for name in own)
+    assert_close(own, of(convolution(), ticket(bench, 1)))
 
 
 def distance(one: Model, other: Model) -> float:

@@ -99,6 +99,19 @@ def test_the_output_layer_is_the_last_of_the_model_not_of_the_alphabet() -> None
     assert output_layer(TensorTable.of(nn.BatchNorm1d(3))) == frozenset()
 
 
+@pytest.mark.parametrize("name", ["fedper", "fedrep", "fedbabu"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_an_output_layer_that_is_tied_to_an_earlier_one_wants_a_name(name: str, bias: bool) -> None:
+    net = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4), nn.Linear(4, 5, bias=bias))
+    net[2].weight = net[0].weight
+    table = TensorTable.of(net)
+    told: dict[str, Any] = {"options": {"head": "1.*"}} if name == "fedbabu" else {"personal": ["1.*"]}
+    training = {"epochs": 2}
+    create_strategy(tiny_experiment(**settings(name, **told), training=training)).check(table)
+    with pytest.raises(ExperimentError, match=r"output layer: '2.weight' is tied to '0.weight'.* expected patterns"):
+        create_strategy(tiny_experiment(**settings(name), training=training)).check(table)
+
+
 def test_fedpers_layers_are_the_last_unless_it_is_told_others() -> None:
     table = TensorTable.of(Resnet())
     assert create_strategy(tiny_experiment(**settings("fedper"))).personal(table) == output_layer(table)

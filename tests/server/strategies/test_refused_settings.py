@@ -19,6 +19,23 @@ def test_scaffold_has_nothing_of_a_clients_own_to_correct() -> None:
         create("scaffold", personal=["b*"]).check(table)
 
 
+def test_what_goes_with_nothing_of_a_clients_own_and_what_with_some() -> None:
+    table = TensorTable.of(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
+    with pytest.raises(ExperimentError, match=r"strategy.personal: '1.bias' would .* 'fedala' weighs what all share"):
+        create("fedala", personal=["1.*"]).check(table)
+    for name in ("ditto", "apfl", "fedbabu"):
+        create(name, personal=["1.*"]).check(table)
+        with pytest.raises(ExperimentError, match=rf"strategy.personal = .*: names every .* '{name}' needs some"):
+            create(name, personal=["*"]).check(table)
+
+
+def test_fedpms_weights_are_nobodys_own() -> None:
+    table = TensorTable.of(nn.Linear(2, 2))
+    strategy = create("fedpm", personal=["w*"])
+    with pytest.raises(ExperimentError, match=r"'w\*': fits none .* tensors: with strategy.name = 'fedpm' all stay"):
+        strategy.check(table.fixing(strategy.fixed(table)).moving)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "refusal"),
     [

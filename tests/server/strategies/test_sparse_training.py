@@ -39,6 +39,21 @@ def test_powers_let_clients_agree_on_what_they_keep(drive: Drive) -> None:
     assert overlap(drive, 2.0) > overlap(drive, 1.0) + 0.2
 
 
+def test_a_tensor_that_begins_as_zeros_trains_all_the_same(drive: Drive) -> None:
+    """As an adapter's second matrix does; of any other, an exact 0 stays one."""
+
+    def some_zeros() -> nn.Module:
+        net = tiny_mlp()
+        nn.init.zeros_(net.get_parameter("2.weight"))
+        nn.init.zeros_(net.get_parameter(W)[0])
+        return net
+
+    bench = play(drive(tiny_experiment(**settings("sparsyfed", target_density=1.0)), TinyTask(some_zeros)))
+    assert model(bench)["2.weight"][:, 1:].all()
+    assert not model(bench)[W][0].any()
+    assert model(bench)[W][1:].all()
+
+
 @pytest.mark.parametrize(
     ("layer", "inputs"),
     [
