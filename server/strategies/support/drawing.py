@@ -1,5 +1,6 @@
 """The generators that a strategy of the user's own may draw from unasked."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
@@ -28,7 +29,7 @@ def drawing(experiment: Experiment, purpose: str, *parts: int) -> Iterator[None]
     with _ONE_AT_A_TIME, seeded(derive_seed(experiment.seed, f"strategy's {purpose}", *parts)):
         try:
             yield
-        except LotteryFLError:
+        except (LotteryFLError, OSError, sqlite3.Error):  # of the run directory, which is another matter
             raise
         except Exception as error:
             if not (place := users_place(error.__traceback__)):
