@@ -45,8 +45,7 @@ class DittoOnClient(LocalAlgorithm):
     def begin(self) -> None:
         """Pull the own model towards what has been downloaded, for as many epochs as the plan has."""
         work = self.work
-        own = {name.removeprefix("personal:"): tensor for name, tensor in work.tensors.items() if ":" in name}
-        self.personal = work.copy()
+        own, self.personal = work.like("personal"), work.copy()
         parameters = {name: each for name, each in self.personal.named_parameters() if name in own}  # others are frozen
         downloaded = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         if work.tensors["begun"].any():

@@ -50,9 +50,9 @@ class ScaffoldOnClient(LocalAlgorithm):
     def begin(self) -> None:
         """Find what has variates, which is what trains, and begin to add its gradients up."""
         self.steps = 0
-        found, tensors = self.work.named_parameters().items(), self.work.tensors
-        self.trained = {name: parameter for name, parameter in found if f"c:{name}" in tensors}
-        self.sums = {name: torch.zeros_like(tensors[f"c_k:{name}"]) for name in self.trained}
+        parameters, self.c, self.c_k = self.work.named_parameters(), self.work.like("c"), self.work.like("c_k")
+        self.trained = {name: parameters[name] for name in self.c}
+        self.sums = {name: torch.zeros_like(c_k) for name, c_k in self.c_k.items()}
 
     def before_step(self, step: int) -> None:
         """Add the gradients up, then c - c_k to them."""
@@ -61,12 +61,11 @@ class ScaffoldOnClient(LocalAlgorithm):
             if parameter.grad is None:  # no example went through it
                 parameter.grad = torch.zeros_like(parameter)
             self.sums[name] += parameter.grad
-            parameter.grad += self.work.tensors[f"c:{name}"] - self.work.tensors[f"c_k:{name}"]
+            parameter.grad += self.c[name] - self.c_k[name]
 
     def end(self) -> None:
         """Renew c_k, and let c go back moved by this client's part."""
         for name, total in self.sums.items():
-            c, c_k = self.work.tensors[f"c:{name}"], self.work.tensors[f"c_k:{name}"]
-            new = total / self.steps
+            c, c_k, new = self.c[name], self.c_k[name], total / self.steps
             c += self.work.options["share"] * (new - c_k)
             c_k.copy_(new)

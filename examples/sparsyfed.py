@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from lotteryfl import ClientState, LocalAlgorithm, Strategy
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -55,7 +54,7 @@ class Powerprop(LocalAlgorithm):
         """Compute with w."""
         del model
         weights = {name: powered(phi, self.beta) for name, phi in self.powers.items()}
-        return loss_of(lambda *inputs: functional_call(self.work.model, weights, inputs), batch)
+        return loss_of(self.work.computing_with(weights), batch)
 
     def end(self) -> None:
         """Put the weights back."""
@@ -63,9 +62,8 @@ class Powerprop(LocalAlgorithm):
 
     def _power(self, exponent: float) -> None:
         """Take the weights to a power, sign kept."""
-        with torch.no_grad():
-            for weight in self.powers.values():
-                weight.copy_(powered(weight, exponent))
+        for weight in self.powers.values():
+            weight.copy_(powered(weight, exponent))
 
 
 def powered(values: Tensor, exponent: float) -> Tensor:

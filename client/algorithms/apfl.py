@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from lotteryfl.client.local.algorithm import LocalAlgorithm, LossOf, Model, Phase
 from lotteryfl.common.pruning.parameters import named_tensors
@@ -18,8 +17,7 @@ class APFL(LocalAlgorithm):
     def begin(self) -> None:
         """Take v up where it was, or as downloaded."""
         work, parameters = self.work, self.work.named_parameters()
-        own = {name.removeprefix("personal:"): tensor for name, tensor in work.tensors.items() if ":" in name}
-        self._pairs = {name: (parameters[name], tensor) for name, tensor in own.items()}
+        self._pairs = {name: (parameters[name], own) for name, own in work.like("personal").items()}
         if not work.tensors["begun"]:
             for shared, tensor in self._pairs.values():
                 tensor.copy_(shared)
@@ -33,7 +31,7 @@ class APFL(LocalAlgorithm):
 
     def loss(self, model: Model, batch: Any, loss_of: LossOf) -> Tensor:
         """Return the shared model's loss, with the gradients of the mixture's beside its own."""
-        mixed = loss_of(self._computes_mixed, batch)
+        mixed = loss_of(self.work.computing_with({**self._buffers, **self._mixture()}), batch)
         return loss_of(model, batch) + (mixed - mixed.detach())
 
     def before_step(self, step: int) -> None:
@@ -63,6 +61,3 @@ class APFL(LocalAlgorithm):
         alpha = self._alpha
         pairs = self._pairs.items()
         return {name: (alpha * own + (1 - alpha) * shared.detach()).to(shared.dtype) for name, (shared, own) in pairs}
-
-    def _computes_mixed(self, *inputs: Any, **named: Any) -> Any:
-        return functional_call(self.work.model, {**self._buffers, **self._mixture()}, inputs, named)

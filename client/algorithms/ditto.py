@@ -16,7 +16,7 @@ class Ditto(LocalAlgorithm):
         work = self.work
         is_only = bool(work.options.get("only"))
         self._model = work.model if is_only else work.copy()
-        self._own = {name.removeprefix("personal:"): tensor for name, tensor in work.tensors.items() if ":" in name}
+        self._own = work.like("personal")
         if work.tensors["begun"]:
             values = named_tensors(self._model)
             for name, kept in self._own.items():

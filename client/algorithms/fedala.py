@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
-from torch.func import functional_call
 
 from lotteryfl.client.local.algorithm import LocalAlgorithm, LossOf, Model, Phase
 
@@ -34,7 +33,7 @@ class FedALA(LocalAlgorithm):
 
     def loss(self, model: Model, batch: Any, loss_of: LossOf) -> Tensor:
         """Return the loss of the model that the weights give, while they are trained."""
-        return loss_of(self._computes_weighed if self._weighing else model, batch)
+        return loss_of(self._weighed_model() if self._weighing else model, batch)
 
     def before_step(self, step: int) -> None:
         """Note where the weights' plain step leads to."""
@@ -67,5 +66,5 @@ class FedALA(LocalAlgorithm):
             name: (last + (value.detach() - last) * weight).to(value.dtype) for name, value, last, weight in self._top
         }
 
-    def _computes_weighed(self, *inputs: Any, **named: Any) -> Any:
-        return functional_call(self.work.model, {**self._buffers, **self._weighed()}, inputs, named)
+    def _weighed_model(self) -> Model:
+        return self.work.computing_with({**self._buffers, **self._weighed()})

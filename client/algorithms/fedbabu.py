@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from lotteryfl.client.local.algorithm import LocalAlgorithm, Phase
-from lotteryfl.client.local.layers import head_and_body
+from lotteryfl.common.wire.layers import head_and_body
 
 
 class FedBABU(LocalAlgorithm):
@@ -13,5 +13,5 @@ class FedBABU(LocalAlgorithm):
 
     def phases(self) -> Iterable[Phase]:
         """Return the body's training."""
-        _, body = head_and_body(self.work.named_parameters(), self.work.options["head"])
+        _, body = head_and_body(self.work.table, self.work.options["head"])
         return (Phase(trains=body),)

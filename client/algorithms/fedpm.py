@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from lotteryfl.client.local.algorithm import LocalAlgorithm, LossOf, Model, Phase
 
@@ -22,7 +21,7 @@ class FedPM(LocalAlgorithm):
 
     def begin(self) -> None:
         """Put the scores in the probabilities' place."""
-        for tensor in self._like("probability").values():
+        for tensor in self.work.like("probability").values():
             tensor.copy_(tensor.clamp(_LEAST, 1 - _LEAST).logit())
 
     def phases(self) -> tuple[Phase]:
@@ -34,30 +33,25 @@ class FedPM(LocalAlgorithm):
         del model
         weights = {}
         parameters = self.work.named_parameters()
-        for name, scores in self._like("probability").items():
+        for name, scores in self.work.like("probability").items():
             probability = scores.sigmoid()
             mask = self._drawn(probability) + (probability - probability.detach())
             weights[name] = parameters[name] * mask.to(parameters[name].dtype)
-        return loss_of(lambda *inputs, **named: functional_call(self.work.model, weights, inputs, named), batch)
+        return loss_of(self.work.computing_with(weights), batch)
 
     def end(self) -> None:
         """Draw the mask that goes up."""
-        masks = self._like("mask")
-        for name, scores in self._like("probability").items():
+        masks = self.work.like("mask")
+        for name, scores in self.work.like("probability").items():
             masks[name].copy_(self._drawn(scores.sigmoid()))
 
     def downloaded(self) -> nn.Module:
         """Return θ_0 under a mask that is drawn by the probabilities."""
-        return self._masked({name: self._drawn(each) for name, each in self._like("probability").items()})
+        return self._masked({name: self._drawn(each) for name, each in self.work.like("probability").items()})
 
     def personalised(self) -> nn.Module:
         """Return θ_0 under the mask that goes up."""
-        return self._masked(self._like("mask"))
-
-    def _like(self, which: str) -> dict[str, Tensor]:
-        """Return tensors of the strategy's by the names of the weights that they are like."""
-        tensors = self.work.tensors.items()
-        return {name.removeprefix(f"{which}:"): each for name, each in tensors if name.startswith(f"{which}:")}
+        return self._masked(self.work.like("mask"))
 
     def _drawn(self, probabilities: Tensor) -> Tensor:
         """Return 1 with the probabilities, else 0; drawn on the CPU, so that a seed is the same mask everywhere."""

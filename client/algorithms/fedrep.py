@@ -4,7 +4,7 @@ head frozen."""
 from collections.abc import Iterable
 
 from lotteryfl.client.local.algorithm import LocalAlgorithm, Phase
-from lotteryfl.client.local.layers import head_and_body
+from lotteryfl.common.wire.layers import head_and_body
 
 
 class FedRep(LocalAlgorithm):
@@ -15,7 +15,7 @@ class FedRep(LocalAlgorithm):
     def phases(self) -> Iterable[Phase]:
         """Return the head's training, then the body's."""
         options = self.work.options
-        head, body = head_and_body(self.work.named_parameters(), options["patterns"])
+        head, body = head_and_body(self.work.table, options["patterns"])
         yield Phase(trains=head, **options.get("head", {}))
         if "body" in options:
             yield Phase(trains=body, **options["body"])

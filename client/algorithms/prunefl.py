@@ -1,7 +1,5 @@
 """PruneFL, the client's half (Jiang et al. 2022, section IV): what every weight would do for the loss."""
 
-from torch import Tensor
-
 from lotteryfl.client.local.algorithm import LocalAlgorithm
 
 
@@ -12,16 +10,14 @@ class PruneFL(LocalAlgorithm):
 
     def begin(self) -> None:
         """Have room for the sums."""
-        self._sums: dict[str, Tensor] = {
-            name: tensor for name, tensor in self.work.tensors.items() if name.startswith("importance:")
-        }
+        self._sums = self.work.like("importance")
 
     def before_step(self, step: int) -> None:
         """Add a step's gradients."""
         del step
         for name, parameter in self.work.named_parameters().items():
             if parameter.grad is not None:
-                self._sums[f"importance:{name}"] += parameter.grad
+                self._sums[name] += parameter.grad
 
     def end(self) -> None:
         """Square the sums."""

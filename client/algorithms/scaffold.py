@@ -13,11 +13,10 @@ class Scaffold(LocalAlgorithm):
 
     def begin(self) -> None:
         """Find what the gradients are corrected by."""
-        parameters, tensors = self.work.named_parameters(), self.work.tensors
-        names = [name for name in parameters if f"c:{name}" in tensors]  # others are frozen
-        self._parameters = [parameters[name] for name in names]
-        self._shared = [tensors[f"c:{name}"] for name in names]
-        self._own = [tensors[f"c_k:{name}"] for name in names]
+        parameters, shared, own = self.work.named_parameters(), self.work.like("c"), self.work.like("c_k")
+        self._parameters = [parameters[name] for name in shared]  # others are frozen
+        self._shared = list(shared.values())
+        self._own = [own[name] for name in shared]
         self._correction = torch._foreach_sub(self._shared, self._own)
         self._sums = [torch.zeros_like(own) for own in self._own]
         self._steps = 0

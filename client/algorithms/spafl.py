@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from lotteryfl.client.local.algorithm import LocalAlgorithm, LossOf, Model, Phase
 
@@ -19,7 +18,7 @@ class SpaFL(LocalAlgorithm):
     def begin(self) -> None:
         """Let weights follow what all clients' thresholds have done since this one heard of them."""
         self._follow(self.work.named_parameters())
-        for name, heard in self._like("heard").items():
+        for name, heard in self.work.like("heard").items():
             heard.copy_(self._thresholds[name])
 
     def phases(self) -> tuple[Phase]:
@@ -36,7 +35,7 @@ class SpaFL(LocalAlgorithm):
             is_kept = (above > 0) + (above - above.detach())
             weights[name] = weight * by_row(is_kept, weight).to(weight.dtype)
             penalty = penalty + torch.exp(-thresholds).sum()
-        loss = loss_of(lambda *inputs, **named: functional_call(self.work.model, weights, inputs, named), batch)
+        loss = loss_of(self.work.computing_with(weights), batch)
         return loss.add(penalty, alpha=self.work.options["sparsity"])
 
     def end(self) -> None:
@@ -60,16 +59,11 @@ class SpaFL(LocalAlgorithm):
 
     @property
     def _thresholds(self) -> dict[str, Tensor]:
-        return self._like("threshold")
-
-    def _like(self, which: str) -> dict[str, Tensor]:
-        """Return tensors of the strategy's by the names of the weights whose rows they are of."""
-        tensors = self.work.tensors.items()
-        return {name.removeprefix(f"{which}:"): each for name, each in tensors if name.startswith(f"{which}:")}
+        return self.work.like("threshold")
 
     def _follow(self, parameters: Mapping[str, Tensor]) -> None:
         """Move every row away from 0 where its threshold has fallen, and towards 0 where it has risen."""
-        for name, heard in self._like("heard").items():
+        for name, heard in self.work.like("heard").items():
             weight = parameters[name]
             change = (self._thresholds[name] - heard) * rows(weight).sum(dim=1).sign() / rows(weight).shape[1]
             weight -= by_row(change, weight)

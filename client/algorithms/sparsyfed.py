@@ -8,7 +8,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
-from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from lotteryfl.client.local.algorithm import LocalAlgorithm, LossOf, Model
@@ -35,12 +34,8 @@ class SparsyFed(LocalAlgorithm):
         """Compute with w, and backwards with inputs as sparse as it."""
         del model
         weights = {name: powered(phi, self._beta) for name, phi in self._powers.items()}
-
-        def with_weights(*inputs: Any, **named: Any) -> Any:
-            return functional_call(self.work.model, weights, inputs, named)
-
         with SparseBackward(weights.values()) if self.work.options["prune_activations"] else nullcontext():
-            return loss_of(with_weights, batch)
+            return loss_of(self.work.computing_with(weights), batch)
 
     def end(self) -> None:
         """Put the weights back."""

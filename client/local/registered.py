@@ -29,7 +29,7 @@ def local_of(reply: pb.RegisterReply, sources: Sequence[str], *, any_version: bo
         LocalAlgorithmError: a file of the operator's cannot be used.
         RefusedError: the coordinator's version is none.
     """
-    found = load_local(sources)
+    found = load_local(sources) if sources or reply.HasField("local") else {}
     if not reply.HasField("local"):
         return None
     try:

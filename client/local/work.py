@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from lotteryfl.client.local.stretches import check_length
 from lotteryfl.client.work.workplace import Workplace
@@ -18,7 +19,7 @@ from lotteryfl.common.pruning.pruned import pruned_by
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.training.given import is_stream
-from lotteryfl.common.training.hooks import Hooks
+from lotteryfl.common.training.hooks import Hooks, Model
 from lotteryfl.common.training.loop import OnStep, TrainResult
 from lotteryfl.common.training.recipe import Recipe, TrainingSettings
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -64,6 +65,8 @@ class LocalWork:
         self._unpacked: tuple[Masks, Mapping[str, Tensor]] | None = None
         self.model: nn.Module = workplace.model
         """Plain: 0 off the masks."""
+        self.table = workplace.table.model
+        """Of what trains, and of buffers."""
         self.tensors: Mapping[str, Tensor] = MappingProxyType(workplace.tensors)
         """The strategy's by name, on the device; written in place."""
         self.initial: Mapping[str, Tensor] = workplace.initial
@@ -100,6 +103,19 @@ class LocalWork:
         """Return those of the parameters that the experiment prunes, by plain name."""
         names = {spec.name for spec in self._workplace.table if spec.prunable}
         return {name: parameter for name, parameter in self.named_parameters().items() if name in names}
+
+    def like(self, name: str) -> dict[str, Tensor]:
+        """Return the strategy's tensors that it declares under a name, by the names of what they are like."""
+        prefix = f"{name}:"
+        return {row.removeprefix(prefix): each for row, each in self.tensors.items() if row.startswith(prefix)}
+
+    def computing_with(self, values: Mapping[str, Tensor]) -> Model:
+        """Return what computes as the model does with other values, through which gradients go, for `loss_of`.
+
+        Args:
+            values: of parameters and buffers by plain name; all others are the model's.
+        """
+        return lambda *inputs, **named: functional_call(self.model, dict(values), inputs, named)
 
     def copy(self) -> nn.Module:
         """Return a copy of the model as it is; what trains of a model trains of it, whatever the phase."""

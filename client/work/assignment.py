@@ -39,7 +39,7 @@ from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.common.tasks.base import augment_of
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.training.loop import OnStep, TrainResult
-from lotteryfl.common.training.stacked.check import check_stackable, try_alone, try_stacked
+from lotteryfl.common.training.stacked.check import Trial, check_stackable
 from lotteryfl.common.training.stacked.courses import Failure
 from lotteryfl.common.training.stacked.train import train_stacked
 from lotteryfl.common.training.steps import check_recipe
@@ -345,12 +345,12 @@ class AssignmentRunner:
         """Find out, once, whether the task's model can be trained as many; what fails by itself too is the client's."""
         if self._has_tried:
             return
-        task, model, training, device = self._task, self._pristine, self._training, self._device
-        objective, augment = task.objective, augment_of(task)
-        with seeded(0, device):  # what is drawn here is not missing later
+        task = self._task
+        trial = Trial(self._pristine, data.train, self._training, self._device, task.objective, augment_of(task))
+        with seeded(0, self._device):  # what is drawn here is not missing later
             with belonging_to(client, task.name):
-                try_alone(model, data.train, training, device=device, objective=objective, augment=augment)
-            try_stacked(model, data.train, training, device=device, objective=objective, augment=augment)
+                trial.alone()
+            trial.stacked()
         self._has_tried = True
 
     def _measure(self, shared: Mapping[str, Tensor], data: Dataset[Any]) -> pb.Evaluation:

@@ -13,6 +13,7 @@ import click
 
 from lotteryfl.common.security.tls import ChannelSecurity, SecurityError, TLSFiles, read_token
 from lotteryfl.running.environment import TLS_PREFIX, TOKEN_VARIABLE
+from lotteryfl.running.owncode import OwnCode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,6 +46,34 @@ any_local_version_option = click.option(
     help="Take part, or go on, also with another version of the run's local algorithm, as with --any-task-version.",
 )
 """Gives the command `any_local_version`."""
+
+
+def own_code_options(command: F) -> F:
+    """Give a command all that names the user's own code, as its parameter `own`."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        tasks: tuple[str, ...],
+        strategies: tuple[str, ...],
+        any_task_version: bool,
+        local: tuple[str, ...],
+        any_local_version: bool,
+        **options: Any,
+    ) -> object:
+        own = OwnCode(tasks, strategies, any_task_version, local, any_local_version)
+        return command(*args, own=own, **options)
+
+    for decorator in (
+        any_local_version_option,
+        local_option,
+        strategy_option(passed_on=True),
+        any_task_version_option,
+        task_option,
+    ):
+        wrapped = decorator(wrapped)
+    return wrapped  # type: ignore[return-value]
+
 
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, …")
 """Gives the command `device`, as `choose_device` takes it."""

@@ -5,21 +5,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 
 from lotteryfl.commands.options import (
-    any_local_version_option,
-    any_task_version_option,
     device_option,
     insecure_option,
-    local_option,
+    own_code_options,
     set_option,
     share_errors_option,
-    strategy_option,
-    task_option,
     tls_options,
 )
 from lotteryfl.common.errors import LotteryFLError
@@ -32,6 +27,7 @@ from lotteryfl.running.device import choose_device
 from lotteryfl.running.local import run_locally, serve_at
 from lotteryfl.running.newfolder import new_folder
 from lotteryfl.running.opened import OpenedRun, opened_again, opened_new
+from lotteryfl.running.owncode import OwnCode
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.finaltable import final_table
 from lotteryfl.server.results.leftout import describe_left_out
@@ -41,7 +37,6 @@ from lotteryfl.server.store.summaries import left_out
 from lotteryfl.signals import run_until_signal
 
 _overrides = set_option(text="Override the experiment, as training.lr=0.05; of a run in DIR, only rounds=MORE.")
-_strategies = strategy_option(passed_on=True)
 _run_dir = click.option("--run-dir", type=click.Path(path_type=Path), help="[default: runs/NAME-TIME]")
 _source = click.argument("source", metavar="EXPERIMENT.toml|DIR", type=click.Path(path_type=Path))
 _allow_missing = click.option(
@@ -54,30 +49,18 @@ def _opened(
     source: Path,
     run_dir: Path | None,
     overrides: tuple[str, ...],
-    tasks: tuple[str, ...],
-    strategies: tuple[str, ...],
-    any_task_version: bool,
-    local: tuple[str, ...],
-    any_local_version: bool,
+    own: OwnCode,
 ) -> Iterator[OpenedRun]:
     """Open the run that the arguments mean: of an experiment file, or the one in a run directory."""
-    given: dict[str, Any] = {
-        "any_task_version": any_task_version,
-        "local": local,
-        "any_local_version": any_local_version,
-    }
     if source.is_dir():
         if run_dir:
             raise LotteryFLError(f"{source}: is a run: --run-dir is for new ones")
-        with opened_again(source, tasks, strategies, overrides, **given) as opened:
+        with opened_again(source, own, overrides) as opened:
             yield opened
     else:
         experiment = load(source, overrides)
         folder = nullcontext(run_dir) if run_dir else new_folder(Path("runs"), source.stem)
-        with (
-            folder as path,
-            opened_new(experiment, path, tasks, strategies, **given) as opened,
-        ):
+        with folder as path, opened_new(experiment, path, own) as opened:
             yield opened
 
 
@@ -116,11 +99,7 @@ def _drive(
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Local processes.")
 @_run_dir
 @_overrides
-@task_option
-@any_task_version_option
-@_strategies
-@local_option
-@any_local_version_option
+@own_code_options
 @device_option
 @share_errors_option
 @_allow_missing
@@ -129,17 +108,13 @@ def run(
     workers: int,
     run_dir: Path | None,
     overrides: tuple[str, ...],
-    tasks: tuple[str, ...],
-    strategies: tuple[str, ...],
-    any_task_version: bool,
-    local: tuple[str, ...],
-    any_local_version: bool,
+    own: OwnCode,
     device: str,
     share_errors: bool,
     allow_missing: bool,
 ) -> None:
     """Run an experiment with local workers, or continue the run in DIR."""
-    with _opened(source, run_dir, overrides, tasks, strategies, any_task_version, local, any_local_version) as opened:
+    with _opened(source, run_dir, overrides, own) as opened:
         flags = _given(share_errors=share_errors, allow_missing=allow_missing)
         _drive(
             opened,
@@ -149,13 +124,10 @@ def run(
                     opened.directory,
                     workers,
                     device,
-                    opened.tasks,
+                    opened.of_workers,
                     display.show,
                     display.note,
                     share_errors=share_errors,
-                    any_task_version=any_task_version,
-                    local=opened.local_of_workers,
-                    any_local_version=any_local_version,
                 )
             ),
             allow_missing=allow_missing,
@@ -178,11 +150,7 @@ def run(
 @click.option("--reflection", is_flag=True, help="Let callers ask which calls there are.")
 @_run_dir
 @_overrides
-@task_option
-@any_task_version_option
-@_strategies
-@local_option
-@any_local_version_option
+@own_code_options
 @_allow_missing
 def serve(
     source: Path,
@@ -194,11 +162,7 @@ def serve(
     reflection: bool,
     run_dir: Path | None,
     overrides: tuple[str, ...],
-    tasks: tuple[str, ...],
-    strategies: tuple[str, ...],
-    any_task_version: bool,
-    local: tuple[str, ...],
-    any_local_version: bool,
+    own: OwnCode,
     allow_missing: bool,
 ) -> None:
     """Be the coordinator of an experiment, or of the run in DIR."""
@@ -206,7 +170,7 @@ def serve(
     warning = endpoint.check()
     if warning:
         click.echo(warning, err=True)
-    with _opened(source, run_dir, overrides, tasks, strategies, any_task_version, local, any_local_version) as opened:
+    with _opened(source, run_dir, overrides, own) as opened:
         endpoint.check_access(opened.directory.experiment.access)
         _drive(
             opened,
@@ -221,11 +185,7 @@ def serve(
 @_source
 @_run_dir
 @_overrides
-@task_option
-@any_task_version_option
-@_strategies
-@local_option
-@any_local_version_option
+@own_code_options
 @device_option
 @share_errors_option
 @_allow_missing
@@ -233,18 +193,14 @@ def simulate(
     source: Path,
     run_dir: Path | None,
     overrides: tuple[str, ...],
-    tasks: tuple[str, ...],
-    strategies: tuple[str, ...],
-    any_task_version: bool,
-    local: tuple[str, ...],
-    any_local_version: bool,
+    own: OwnCode,
     device: str,
     share_errors: bool,
     allow_missing: bool,
 ) -> None:
     """Run an experiment in this one process, with the same result as over gRPC."""
     chosen = choose_device(device)
-    with _opened(source, run_dir, overrides, tasks, strategies, any_task_version, local, any_local_version) as opened:
+    with _opened(source, run_dir, overrides, own) as opened:
         flags = _given(share_errors=share_errors, allow_missing=allow_missing)
         simulation = Simulation(opened.directory, opened.task, chosen, share_errors=share_errors, local=opened.code)
         _drive(

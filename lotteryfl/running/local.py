@@ -1,11 +1,12 @@
 """A coordinator for other machines' workers, or together with workers of its own."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.device import seen, spread
 from lotteryfl.running.localworkers import LocalWorkers
+from lotteryfl.running.owncode import OwnCode
 from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.rpc.server import CoordinatorServer
 from lotteryfl.server.store.rundir import RunDirectory
@@ -44,14 +45,11 @@ async def run_locally(
     run: RunDirectory,
     workers: int,
     device: str,
-    tasks: Sequence[str],
+    own: OwnCode,
     show: Callable[[pb.RunStatus], None],
     note: Callable[[str], None],
     *,
     share_errors: bool = False,
-    any_task_version: bool = False,
-    local: Sequence[str] = (),
-    any_local_version: bool = False,
 ) -> None:
     """Drive a run with worker processes on this machine.
 
@@ -59,13 +57,10 @@ async def run_locally(
         run: the open run directory.
         workers: how many processes.
         device: as their `--device` takes it; auto: they are spread over the accelerators that torch sees.
-        tasks: files and modules of tasks that they allow.
+        own: what they are told of the user's code.
         show: is called with the run's status whenever it may have changed.
         note: is told what is out of the ordinary.
         share_errors: as their `--share-errors`.
-        any_task_version: as their `--any-task-version`.
-        local: files and modules of local algorithms that they allow.
-        any_local_version: as their `--any-local-version`.
 
     Raises:
         LotteryFLError: the run failed, or all its workers ended before it.
@@ -78,11 +73,7 @@ async def run_locally(
         arguments += [f"--data-dir={run.experiment.task.data_dir}"]
         if run.experiment.partition.file:
             arguments += [f"--index-file={run.experiment.partition.file}"]
-        arguments += [f"--task={task}" for task in tasks]
-        arguments += ["--share-errors"] * share_errors
-        arguments += ["--any-task-version"] * any_task_version
-        arguments += [f"--local={each}" for each in local]
-        arguments += ["--any-local-version"] * any_local_version
+        arguments += ["--share-errors"] * share_errors + own.options
         async with processes.started(workers, arguments, spread(device, seen())):
             rounds = asyncio.create_task(server.rounds.run())
             ended = asyncio.create_task(processes.all_ended())

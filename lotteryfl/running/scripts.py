@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lotteryfl.common.experiment.experiment import Experiment, load
@@ -10,6 +9,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.device import choose_device
 from lotteryfl.running.local import run_locally
 from lotteryfl.running.opened import OpenedRun, opened_new
+from lotteryfl.running.owncode import OwnCode
 from lotteryfl.running.ownthread import run_on_own_thread
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.summary import write_summary
@@ -75,17 +75,9 @@ def simulate(
     """
     chosen = choose_device(device)
     return _driven(
+        experiment,
         run_dir,
-        strategies,
-        lambda: opened_new(
-            experiment,
-            Path(run_dir),
-            tasks,
-            strategies,
-            any_task_version=any_task_version,
-            local=local,
-            any_local_version=any_local_version,
-        ),
+        OwnCode(tuple(tasks), tuple(strategies), any_task_version, tuple(local), any_local_version),
         lambda opened: Simulation(
             opened.directory, opened.task, chosen, share_errors=share_errors, local=opened.code
         ).run(show or _nothing),
@@ -132,43 +124,27 @@ def run(
         LotteryFLError: the experiment or the folder cannot be used, or the run failed.
     """
     return _driven(
+        experiment,
         run_dir,
-        strategies,
-        lambda: opened_new(
-            experiment,
-            Path(run_dir),
-            tasks,
-            strategies,
-            any_task_version=any_task_version,
-            local=local,
-            any_local_version=any_local_version,
-        ),
+        OwnCode(tuple(tasks), tuple(strategies), any_task_version, tuple(local), any_local_version),
         lambda opened: run_on_own_thread(
             run_locally(
                 opened.directory,
                 workers,
                 device,
-                opened.tasks,
+                opened.of_workers,
                 show or _nothing,
                 _log.warning,
                 share_errors=share_errors,
-                any_task_version=any_task_version,
-                local=opened.local_of_workers,
-                any_local_version=any_local_version,
             )
         ),
     )
 
 
-def _driven(
-    run_dir: str | Path,
-    strategies: Sequence[str],
-    opened_: Callable[[], AbstractContextManager[OpenedRun]],
-    drive: Callable[[OpenedRun], None],
-) -> RunView:
-    for source in strategies:
+def _driven(experiment: Experiment, run_dir: str | Path, own: OwnCode, drive: Callable[[OpenedRun], None]) -> RunView:
+    for source in own.strategies:
         add_strategies(source)
-    with opened_() as opened:
+    with opened_new(experiment, Path(run_dir), own) as opened:
         if not opened.is_finished:
             drive(opened)
         write_summary(opened.directory)

@@ -291,8 +291,9 @@ class Ledger:
         experiment, held = self._run.experiment, None
         if self._strategy.attends and number <= experiment.rounds:
             held = self._workers.held(self._clock() - experiment.round.lease, experiment.participants)
-            if len(held) < experiment.clients_per_round and not (held and waited >= experiment.round.lease):
-                wanted = f"workers that hold {experiment.clients_per_round} clients"
+            size = self._strategy.sample_size(number)
+            if len(held) < size and not (held and waited >= experiment.round.lease):
+                wanted = f"workers that hold {size} clients"
                 self.reason = f"round {number} waits for {wanted}: those that are there hold {len(held)}"
                 return False
         with self._database.transaction(), drawing(experiment, "round", number):

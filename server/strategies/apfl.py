@@ -3,19 +3,16 @@ Learning", Algorithm 1, with the adaptive mixing weight of its section on adapti
 
 from collections.abc import Sequence
 
-import torch
-
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
-from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.support.options import check_known, flag, number
-from lotteryfl.server.strategies.support.sharing import check_some_shared
+from lotteryfl.server.strategies.support.ownmodel import WithOwnModel
 
 
-class APFL(FedAvg):
+class APFL(WithOwnModel):
     """FedAvg of w, and v that learns where the mixture α v + (1 - α) w is wrong; clients are measured by the mixture.
 
     `strategy.options.alpha` is α, 0.5 without: 0 is FedAvg, 1 is training alone. Unless `adaptive` is false it is where
@@ -36,23 +33,9 @@ class APFL(FedAvg):
         self._alpha = number(experiment, "alpha", 0.5, most=1.0)
         self._adaptive = flag(experiment, "adaptive", default=True)
 
-    def check(self, table: TensorTable) -> None:
-        """Check as all do, and that there is a shared model beside the client's own.
-
-        Raises:
-            ExperimentError: there is none, or as all do.
-        """
-        super().check(table)
-        check_some_shared(self, table)
-
     def tensors(self, table: TensorTable) -> Sequence[StrategyTensor]:
-        """Return v, whether it has begun (it is 0 before), and α."""
-        del table
-        return (
-            StrategyTensor("personal", "own", like="parameters"),
-            StrategyTensor("begun", "own", dtype=torch.bool),
-            StrategyTensor("alpha", "own", fill=self._alpha),
-        )
+        """Return v, whether it has begun, and α."""
+        return (*super().tensors(table), StrategyTensor("alpha", "own", fill=self._alpha))
 
     def plan(self, round_: int, client: ClientState) -> pb.Plan:
         """Train both models by the same steps."""

@@ -152,7 +152,7 @@ class Strategy(ABC):
             held: the clients whose data connected workers hold, ascending, at least one; others cannot be drawn.
         """
         random = generator(self.experiment.seed, "sampling", round_)
-        size = min(self.experiment.clients_per_round, len(held))
+        size = min(self.sample_size(round_), len(held))
         return sorted(held[int(place)] for place in random.choice(len(held), size=size, replace=False, shuffle=False))
 
     @abstractmethod

@@ -1,21 +1,14 @@
 """Ditto: beside the shared model each client trains one of its own, pulled towards the shared one (Li et al. 2021,
 "Ditto: Fair and Robust Federated Learning Through Personalization", Algorithm 1)."""
 
-from collections.abc import Sequence
-
-import torch
-
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.wire.strategytensor import StrategyTensor
-from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
-from lotteryfl.server.strategies.fedavg import FedAvg
 from lotteryfl.server.strategies.support.options import check_known, number
-from lotteryfl.server.strategies.support.sharing import check_some_shared
+from lotteryfl.server.strategies.support.ownmodel import WithOwnModel
 
 
-class Ditto(FedAvg):
+class Ditto(WithOwnModel):
     """FedAvg, and v_k: gradients of F_k(v) + λ/2 ‖v - w‖², w being the shared model as downloaded.
 
     `strategy.options.lambda` is λ, 1 without: 0 is training alone, large ones hold v_k to the shared model (they want
@@ -33,20 +26,6 @@ class Ditto(FedAvg):
         super().__init__(experiment)
         check_known(experiment, "lambda")
         self._pull = number(experiment, "lambda", 1.0)
-
-    def check(self, table: TensorTable) -> None:
-        """Check as all do, and that there is a shared model beside the client's own.
-
-        Raises:
-            ExperimentError: there is none, or as all do.
-        """
-        super().check(table)
-        check_some_shared(self, table)
-
-    def tensors(self, table: TensorTable) -> Sequence[StrategyTensor]:
-        """Return v_k, and whether it has begun: it is 0 before."""
-        del table
-        return (StrategyTensor("personal", "own", like="parameters"), StrategyTensor("begun", "own", dtype=torch.bool))
 
     def plan(self, round_: int, client: ClientState) -> pb.Plan:
         """Train the shared model, and the client's own beside it."""

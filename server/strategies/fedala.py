@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.wire.layers import is_matrix, module_of
 from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.fedavg import FedAvg
-from lotteryfl.server.strategies.support.layers import is_matrix, module_of
-from lotteryfl.server.strategies.support.options import check_known, number
+from lotteryfl.server.strategies.support.options import check_known, number, whole
 from lotteryfl.server.strategies.support.sharing import check_all_shared
 
 
@@ -33,8 +33,8 @@ class FedALA(FedAvg):
     def __init__(self, experiment: Experiment) -> None:
         super().__init__(experiment)
         check_known(experiment, "layers", "eta", "start_epochs")
-        self._layers = _whole(experiment, "layers", 1)
-        self._start_epochs = _whole(experiment, "start_epochs", 10)
+        self._layers = whole(experiment, "layers", 1, least=1)
+        self._start_epochs = whole(experiment, "start_epochs", 10, least=1)
         self._eta = number(experiment, "eta", 1.0)
 
     def check(self, table: TensorTable) -> None:
@@ -91,11 +91,3 @@ class FedALA(FedAvg):
             )
         first = [module_of(spec.name) for spec in parameters].index(layers[-self._layers])
         return parameters[first:]
-
-
-def _whole(experiment: Experiment, key: str, default: int) -> int:
-    """Return an option that is a whole number from 1."""
-    value = number(experiment, key, default, least=1)
-    if not value.is_integer():
-        raise ExperimentError(f"strategy.options.{key} = {value}: expected a whole number")
-    return int(value)

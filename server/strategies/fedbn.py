@@ -2,9 +2,9 @@
 Features via Local Batch Normalization", Algorithm 1)."""
 
 from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.wire.layers import batch_norms
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.strategies.fedavg import FedAvg
-from lotteryfl.server.strategies.support.layers import batch_norms
 
 
 class FedBN(FedAvg):

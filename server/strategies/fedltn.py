@@ -2,11 +2,11 @@
 "FedLTN: Federated Learning for Sparse and Personalized Lottery Ticket Networks", section 3)."""
 
 from lotteryfl.common.experiment.settings import ServerSettings
+from lotteryfl.common.wire.layers import batch_norms
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.lotteryfl import LotteryFL
-from lotteryfl.server.strategies.support.layers import batch_norms
 
 
 class FedLTN(LotteryFL):

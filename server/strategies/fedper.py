@@ -1,9 +1,9 @@
 """FedPer: the last layers are each client's own, the rest is shared (Arivazhagan et al. 2019, "Federated Learning with
 Personalization Layers", Algorithms 1 and 2)."""
 
+from lotteryfl.common.wire.layers import output_layer
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.strategies.fedavg import FedAvg
-from lotteryfl.server.strategies.support.layers import output_layer
 
 
 class FedPer(FedAvg):

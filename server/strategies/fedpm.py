@@ -11,7 +11,7 @@ from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome, Strategy
-from lotteryfl.server.strategies.support.options import check_known, number
+from lotteryfl.server.strategies.support.options import check_known, number, whole
 
 
 class FedPM(Strategy):
@@ -42,10 +42,7 @@ class FedPM(Strategy):
         super().check(table)
         check_known(self.experiment, "prior", "reset_every")
         number(self.experiment, "prior", 1, least=1)
-        if not self._reset_every.is_integer():
-            raise ExperimentError(
-                f"strategy.options.reset_every = {self._reset_every}: expected a whole number of rounds"
-            )
+        self._reset_every()
         if every := self.experiment.evaluation.global_every:
             raise ExperimentError(
                 f"evaluation.global_every = {every}: with strategy.name = {self.name!r} the model is θ_0 under a mask "
@@ -84,7 +81,7 @@ class FedPM(Strategy):
     def after_round(self, outcome: RoundOutcome) -> Mapping[str, Tensor]:
         """Return the modes of the new posteriors; θ and the number of masks say what α and β were."""
         prior = number(self.experiment, "prior", 1)
-        before = 0.0 if (outcome.round - 1) % self._reset_every == 0 else outcome.before["counted"].item()
+        before = 0.0 if (outcome.round - 1) % self._reset_every() == 0 else outcome.before["counted"].item()
         counted = before + len(outcome.results)
         values = {"counted": torch.full((1,), counted)}
         for name, old in outcome.before.items():
@@ -94,7 +91,6 @@ class FedPM(Strategy):
                 values[name] = ((ones + prior - 1) / (counted + 2 * prior - 2)).float()
         return values
 
-    @property
-    def _reset_every(self) -> float:
+    def _reset_every(self) -> int:
         once = -(-self.experiment.participants // self.experiment.clients_per_round)
-        return number(self.experiment, "reset_every", once, least=1)
+        return whole(self.experiment, "reset_every", once, least=1, of="rounds")

@@ -6,7 +6,7 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.fedper import FedPer
-from lotteryfl.server.strategies.support.options import check_known, number
+from lotteryfl.server.strategies.support.options import check_known, whole
 
 
 class FedRep(FedPer):
@@ -38,8 +38,7 @@ class FedRep(FedPer):
                 f"training.{unit} = {length}: strategy.name = {self.name!r} trains the head, then the body: expected 2 "
                 "or more"
             )
-        if not (body := number(self.experiment, "body", 1, least=1, most=length - 1)).is_integer():
-            raise ExperimentError(f"strategy.options.body = {body}: expected a whole number of {unit}")
+        whole(self.experiment, "body", 1, least=1, most=length - 1, of=unit)
         own = self.personal(table)
         of_head = {spec.name in own for spec in table if spec.role == "parameter"}
         if len(of_head) < 2:
@@ -53,7 +52,7 @@ class FedRep(FedPer):
         """Train the head, then the body."""
         del round_, client
         unit, length = self._length
-        body = int(number(self.experiment, "body", 1))
+        body = whole(self.experiment, "body", 1)
         return self._plan(self.local_training(), {"head": {unit: length - body}, "body": {unit: body}})
 
     def final_plan(self, client: ClientState) -> pb.Plan:

@@ -18,7 +18,7 @@ from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome, Strategy
-from lotteryfl.server.strategies.support.options import check_known, check_mean, number
+from lotteryfl.server.strategies.support.options import check_known, check_mean, number, whole
 from lotteryfl.server.strategies.support.sharedmask import adjusted_share, adjusts
 
 _LOOKS, _JUDGES = 1, 2
@@ -135,12 +135,10 @@ class FedTiny(Strategy):
 
     def _candidates(self) -> dict[str, Any]:
         """Return what `candidate_counts` is told."""
-        candidates = number(self.experiment, "candidates", 10, least=2, most=1000)
-        if not candidates.is_integer():
-            raise ExperimentError(f"strategy.options.candidates = {candidates}: expected a whole number")
+        candidates = whole(self.experiment, "candidates", 10, least=2, most=1000)
         spread, seed = number(self.experiment, "noise", 0.5, most=1), self.experiment.seed
         density = self.experiment.strategy.target_density
-        return {"density": density, "spread": spread, "candidates": int(candidates), "seed": seed}
+        return {"density": density, "spread": spread, "candidates": candidates, "seed": seed}
 
     def _blocks(self) -> list[str]:
         return [block.strip() for block in str(self.experiment.strategy.options.get("blocks", "*")).split(";")]

@@ -3,9 +3,9 @@ Communication Efficient Federated Learning for Heterogeneous Clients", Algorithm
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import Masks
+from lotteryfl.common.wire.layers import batch_norms
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.strategies.fedavg import FedAvg
-from lotteryfl.server.strategies.support.layers import batch_norms
 from lotteryfl.server.strategies.support.widths import masks_of_width
 
 

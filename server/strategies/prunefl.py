@@ -14,7 +14,7 @@ from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, Strategy
-from lotteryfl.server.strategies.support.options import check_known, number
+from lotteryfl.server.strategies.support.options import check_known, number, whole
 
 
 class PruneFL(Strategy):
@@ -63,7 +63,7 @@ class PruneFL(Strategy):
         """Return the one client in the first rounds."""
         if round_ > self._initial_rounds:
             return super().sample(round_)
-        return [self._whole("initial_client", 0, most=self.experiment.participants - 1)]
+        return [whole(self.experiment, "initial_client", 0, most=self.experiment.participants - 1)]
 
     def tensors(self, table: TensorTable) -> Sequence[StrategyTensor]:
         """Declare the squared gradients."""
@@ -100,7 +100,7 @@ class PruneFL(Strategy):
 
     @property
     def _initial_rounds(self) -> int:
-        return self._whole("initial_rounds", 1)
+        return whole(self.experiment, "initial_rounds", 1)
 
     def _reconfigures(self, round_: int) -> bool:
         further = round_ - self._initial_rounds
@@ -113,12 +113,6 @@ class PruneFL(Strategy):
 
     def _overhead(self) -> float:
         return number(self.experiment, "overhead", 0.14)
-
-    def _whole(self, key: str, default: int, *, most: float = 1e9) -> int:
-        value = number(self.experiment, key, default, most=most)
-        if not value.is_integer():
-            raise ExperimentError(f"strategy.options.{key} = {value!r}: expected a whole number")
-        return int(value)
 
 
 def _most_for_the_time(importance: Sequence[Tensor], staying: Sequence[Tensor], fixed: float, time: float) -> int:

@@ -1,6 +1,7 @@
 """What cannot be stacked, said before anybody trains."""
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -42,64 +43,65 @@ def check_stackable(model: nn.Module, objective: Objective | None) -> None:
         )
 
 
-def try_alone(
-    model: nn.Module,
-    data: Any,
-    settings: TrainingSettings,
-    *,
-    device: torch.device,
-    objective: Objective | None,
-    augment: OwnAugment | None,
-) -> None:
-    """Take a step on some of a client's data by itself, as for `try_stacked`: what that raises is not for stacking."""
-    recipe = Recipe(settings, 1, steps=1)
-    model = copy.deepcopy(model)
-    train_by_recipe(model, _first(data, _MOST), recipe, device=device, objective=objective, augment=augment)
+@dataclass(frozen=True)
+class Trial:
+    """A step on some of a client's data, by which is found out whether a model trains as many; it stays as it is."""
 
+    model: nn.Module
+    """The task's."""
+    data: Any
+    """The client's, of training."""
+    settings: TrainingSettings
+    """How it will be trained."""
+    device: torch.device
+    """Where."""
+    objective: Objective | None = None
+    """What is learned; None: classification."""
+    augment: OwnAugment | None = None
+    """The task's."""
 
-def try_stacked(
-    model: nn.Module,
-    data: Any,
-    settings: TrainingSettings,
-    *,
-    device: torch.device,
-    objective: Objective | None,
-    augment: OwnAugment | None,
-) -> None:
-    """Find out by a step on some of a client's data, of which one goes by itself, whether a model trains as many.
+    def alone(self) -> None:
+        """Take the step by itself: what that raises is not for stacking."""
+        model, data = copy.deepcopy(self.model), _first(self.data, _MOST)
+        train_by_recipe(model, data, self._recipe, device=self.device, objective=self.objective, augment=self.augment)
 
-    Args:
-        model: of the task's; it stays as it is.
-        data: the client's, of training.
-        settings: how it will be trained.
-        device: where.
-        objective: what is learned; None: classification.
-        augment: the task's.
+    def stacked(self) -> None:
+        """Take the step as one of two, of which one has a single example.
 
-    Raises:
-        ExperimentError: it does not, or it changes what it keeps beside its weights.
-    """
-    recipe = Recipe(settings, 1, steps=1)
-    trainings = [Training(copy.deepcopy(model), _first(data, most), recipe) for most in (_MOST, 1)]
-    try:
-        found = train_stacked(copy.deepcopy(model), trainings, device=device, objective=objective, augment=augment)
-        for failure in found:
-            if isinstance(failure, OutputError):  # what else is a row's own comes of so few examples
-                raise failure
-    except OutputError as error:
-        raise ExperimentError(str(error)) from error
-    except Exception as error:  # whatever torch's vmap makes of a model and a loss of other people's
-        raise ExperimentError(
-            f"engine.stacked: {type(model).__name__} cannot be trained as many models at once: "
-            f"{type(error).__name__}: {first_line(error)}; expected 0"
-        ) from error
-    buffers = dict(trainings[0].model.named_buffers())
-    for name, buffer in model.named_buffers():
-        if not torch.equal(buffer, buffers[name].to(buffer.device)):
-            raise ExperimentError(
-                f"engine.stacked: {type(model).__name__} changes {name!r} while it is trained, also by examples that "
-                "only fill a batch up: expected a model that changes its weights alone, or 0"
+        Raises:
+            ExperimentError: the model does not train so, or changes what it keeps beside its weights.
+        """
+        name = type(self.model).__name__
+        trainings = [Training(copy.deepcopy(self.model), _first(self.data, most), self._recipe) for most in (_MOST, 1)]
+        try:
+            found = train_stacked(
+                copy.deepcopy(self.model),
+                trainings,
+                device=self.device,
+                objective=self.objective,
+                augment=self.augment,
             )
+            for failure in found:
+                if isinstance(failure, OutputError):  # what else is a row's own comes of so few examples
+                    raise failure
+        except OutputError as error:
+            raise ExperimentError(str(error)) from error
+        except Exception as error:  # whatever torch's vmap makes of a model and a loss of other people's
+            raise ExperimentError(
+                f"engine.stacked: {name} cannot be trained as many models at once: "
+                f"{type(error).__name__}: {first_line(error)}; expected 0"
+            ) from error
+        buffers = dict(trainings[0].model.named_buffers())
+        for buffer_name, buffer in self.model.named_buffers():
+            if not torch.equal(buffer, buffers[buffer_name].to(buffer.device)):
+                raise ExperimentError(
+                    f"engine.stacked: {name} changes {buffer_name!r} while it is trained, also by examples that "
+                    "only fill a batch up: expected a model that changes its weights alone, or 0"
+                )
+
+    @property
+    def _recipe(self) -> Recipe:
+        return Recipe(self.settings, 1, steps=1)
 
 
 def _first(data: Any, most: int) -> Any:

@@ -1,6 +1,7 @@
 """A strategy's own options (`strategy.options`), checked as they are read."""
 
 import math
+import sys
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
@@ -20,11 +21,33 @@ def number(experiment: Experiment, key: str, default: float, *, least: float = 0
         ExperimentError: it is none, or out of its range.
     """
     value = experiment.strategy.options.get(key, default)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (is_number and least <= float(value) <= most and math.isfinite(float(value))):  # NaN is refused too
+    if isinstance(value, bool | str) or not least <= value <= min(most, sys.float_info.max):  # NaN is refused too
         range_ = f"of {least:g} to {most:g}" if math.isfinite(most) else f"not below {least:g}"
         raise ExperimentError(f"strategy.options.{key} = {value!r}: expected a finite number {range_}")
     return float(value)
+
+
+def whole(
+    experiment: Experiment, key: str, default: int, *, least: float = 0, most: float = math.inf, of: str = ""
+) -> int:
+    """Return an option that is a whole number, as `number`.
+
+    Args:
+        experiment: whose.
+        key: of the option.
+        default: what it is where nothing is said.
+        least: what it may be.
+        most: what it may be.
+        of: what it is a number of, for the message.
+
+    Raises:
+        ExperimentError: it is none, or out of its range.
+    """
+    value = number(experiment, key, default, least=least, most=most)
+    if not value.is_integer():
+        expected = f"a whole number of {of}" if of else "a whole number"
+        raise ExperimentError(f"strategy.options.{key} = {value}: expected {expected}")
+    return int(value)
 
 
 def flag(experiment: Experiment, key: str, *, default: bool) -> bool:

@@ -8,8 +8,8 @@ import torch
 from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.wire.layers import is_matrix, module_of
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
-from lotteryfl.server.strategies.support.layers import is_matrix, module_of
 
 _ROUNDING = 1e-9
 """By which a width times a number of units may be above a whole number that it stands for."""

@@ -14,6 +14,7 @@ from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.training.loop import train
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from tests.client.local.locally import DATA, SEED, TRAINING, Followed, batches, by_hand, fresh, same, started, trained
+from tests.support.own_methods import NearTheStart
 
 W = "0.weight"
 
@@ -56,19 +57,9 @@ def test_without_hooks_and_with_hooks_that_do_nothing_the_bits_are_those_of_any_
 
 
 def test_a_loss_of_ones_own_that_pulls_to_the_start_is_the_proximal_term() -> None:
-    class Near(LocalAlgorithm):
-        name = "near"
-
-        def begin(self) -> None:
-            self._start = {name: each.clone() for name, each in self.work.named_parameters().items()}
-
-        def loss(self, model: Any, batch: Any, loss_of: Any) -> Tensor:
-            pairs = self.work.named_parameters().items()
-            away = sum((each - self._start[name]).square().sum() for name, each in pairs)
-            loss: Tensor = loss_of(model, batch) + 0.5 / 2 * away
-            return loss
-
-    found, expected = Followed(Near).tensors, trained(2, proximal=0.5)
+    local = pb.Plan.Local(name="near", options_json='{"mu": 0.5}')
+    plan = pb.Plan(train=pb.Plan.Train(epochs=2), local=local)
+    found, expected = Followed(NearTheStart, plan).tensors, trained(2, proximal=0.5)
     assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in expected)
     assert not torch.allclose(found[W], trained(2)[W], atol=1e-6)
 

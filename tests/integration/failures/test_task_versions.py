@@ -7,6 +7,7 @@ import pytest
 
 from lotteryfl.common.errors import TaskVersionError
 from lotteryfl.running.opened import opened_again
+from lotteryfl.running.owncode import OwnCode
 from tests.support.processes import Gate, free_port
 from tests.support.runs import Coordinate, Start, Write
 
@@ -92,7 +93,7 @@ def test_a_run_goes_on_with_an_edited_task_only_where_that_is_wanted(
         )
     wanted = start("run", "run", "--workers=1", "--task", task, "--any-task-version")
     assert wanted.exit_code() == 0, wanted.stderr
-    with opened_again(tmp_path / "run", (str(task),)) as opened:
+    with opened_again(tmp_path / "run", OwnCode((str(task),))) as opened:
         assert opened.is_finished
 
 

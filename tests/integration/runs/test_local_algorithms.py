@@ -8,6 +8,7 @@ import pytest
 
 import lotteryfl
 from lotteryfl.running.opened import opened_again
+from lotteryfl.running.owncode import OwnCode
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.strategies import add_strategies
 from tests.support.paths import ROOT
@@ -78,10 +79,10 @@ def test_halves_may_be_in_two_files_and_nothing_is_a_run_without_both(tmp_path: 
     assert not (tmp_path / "run").exists()
     with simulated(tmp_path / "run", path, local=[str(tmp_path / "own_other_half.py")]) as view:
         assert view.status().state == view.status().FINISHED
-    task, own = (str(GATED_TASK),), [str(tmp_path / "own_other_half.py")]
-    with opened_again(tmp_path / "run", task) as finished:
+    task, own = (str(GATED_TASK),), (str(tmp_path / "own_other_half.py"),)
+    with opened_again(tmp_path / "run", OwnCode(task)) as finished:
         assert finished.code is None, "nothing is left to do"
-    with opened_again(tmp_path / "run", task, (), ["rounds=2"], local=own) as longer:
+    with opened_again(tmp_path / "run", OwnCode(task, local=own), ["rounds=2"]) as longer:
         assert longer.code is not None
         assert longer.command("simulate").endswith(f"--local={own[0]}")
 

@@ -20,6 +20,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.models.ticket import ticket_tensors
 from lotteryfl.server.results.view import open_run
 from tests.support.bench import TinyTask, simulated, tiny_experiment
+from tests.support.coordinatorthread import CoordinatorThread
 from tests.support.handworker import HandWorker
 from tests.support.normed_task import examples
 from tests.support.papers import LR, SEED, STEPS, Model, Played, assert_close, copied, data, fresh, mean
@@ -121,13 +122,22 @@ HEADER = 600
 """Bytes of names, shapes and frames at most."""
 
 
-def test_fedpm_sends_no_weight_and_at_most_one_bit_a_parameter_up(
-    coordinate: Coordinate, write: Write, tmp_path: Path
-) -> None:
+@pytest.fixture
+def wide(coordinate: Coordinate, write: Write, tmp_path: Path) -> Callable[..., CoordinatorThread]:
+    """Serve two clients with a wide model."""
+
+    def serve(strategy: str, rounds: int) -> CoordinatorThread:
+        (tmp_path / "wide.py").write_text(WIDE)
+        task = {"name": str(tmp_path / "wide.py")}
+        experiment = {"rounds": rounds, "clients": 2, "clients_per_round": 2, "task": task}
+        return coordinate(write(experiment, strategy={"name": strategy}, training={"epochs": 1, "lr": 1.0}))
+
+    return serve
+
+
+def test_fedpm_sends_no_weight_and_at_most_one_bit_a_parameter_up(wide: Callable[..., CoordinatorThread]) -> None:
     """In every round, the last one too; θ_0 goes down once, and a round's probabilities are no weights."""
-    (tmp_path / "wide.py").write_text(WIDE)
-    experiment = {"rounds": 2, "clients": 2, "clients_per_round": 2, "task": {"name": str(tmp_path / "wide.py")}}
-    server = coordinate(write(experiment, strategy={"name": "fedpm"}, training={"epochs": 1, "lr": 1.0}))
+    server = wide("fedpm", rounds=2)
     worker = HandWorker(server)
     while not (parts := worker.poll())[0].none.finished:
         done = worker.do(parts)
@@ -257,13 +267,9 @@ def test_spafl(play: Callable[..., Played]) -> None:
         assert_close(played.sent[client], of_client)
 
 
-def test_spafl_shares_a_value_for_each_row_and_nothing_else(
-    coordinate: Coordinate, write: Write, tmp_path: Path
-) -> None:
+def test_spafl_shares_a_value_for_each_row_and_nothing_else(wide: Callable[..., CoordinatorThread]) -> None:
     """What goes up beside it is a client's own, whose size is that of its model: it goes where its client goes."""
-    (tmp_path / "wide.py").write_text(WIDE)
-    experiment = {"rounds": 1, "clients": 2, "clients_per_round": 2, "task": {"name": str(tmp_path / "wide.py")}}
-    server = coordinate(write(experiment, strategy={"name": "spafl"}, training={"epochs": 1, "lr": 1.0}))
+    server = wide("spafl", rounds=1)
     worker = HandWorker(server)
     while not (parts := worker.poll())[0].none.finished:
         done = worker.do(parts)

@@ -10,6 +10,7 @@ from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.tasks import load_task
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.opened import opened_again
+from lotteryfl.running.owncode import OwnCode
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.results.verify import verify
@@ -100,7 +101,7 @@ def test_a_worker_takes_part_in_the_run_that_has_become_longer(
     with create_run(path, experiment, (str(GATED_TASK),)) as run, CoordinatorThread(run, endpoint) as coordinator:
         worker = start("work", "--coordinator", coordinator.address, "--task", GATED_TASK, env=gate.env)
         gate.arrival()
-    with opened_again(path, (str(GATED_TASK),), overrides=("rounds=3",)) as opened:
+    with opened_again(path, OwnCode((str(GATED_TASK),)), overrides=("rounds=3",)) as opened:
         with CoordinatorThread(opened.directory, endpoint) as coordinator:
             gate.open()
             assert coordinator.ended(60) == ""

@@ -11,6 +11,7 @@ from lotteryfl.common.sourceversion import SourceVersion
 from lotteryfl.common.wire.localcode import version_digest
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.opened import opened_again, opened_new
+from lotteryfl.running.owncode import OwnCode
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.codeversion import bind_local, local_code, local_version, task_version
 from lotteryfl.server.rounds.setup import create_run
@@ -48,20 +49,20 @@ def run(tmp_path: Path, task: str) -> Path:
 
 
 def test_the_edited_task_is_refused_until_it_is_wanted(tmp_path: Path, task: str, run: Path) -> None:
-    with opened_again(run, (task,)) as opened:
+    with opened_again(run, OwnCode((task,))) as opened:
         assert set(task_version(opened.directory).files) == {"own_shapes.py", "own_version.py"}
     (tmp_path / "own_shapes.py").write_text("INPUTS = 4  # and no more\n")
     experiment = validate({"task": {"name": task}}, "test")
-    for taken_up in (lambda: opened_again(run, (task,)), lambda: opened_new(experiment, run)):
+    for taken_up in (lambda: opened_again(run, OwnCode((task,))), lambda: opened_new(experiment, run)):
         with pytest.raises(TaskVersionError) as caught, taken_up():
             pass
         assert str(caught.value) == (
             f"{run}: is the run of another version of task own_version: 'own_shapes.py' differs; "
             "--any-task-version goes on with this one"
         )
-    with opened_again(run, (task,), any_task_version=True) as opened:
+    with opened_again(run, OwnCode((task,), any_task_version=True)) as opened:
         assert opened.command("run").endswith(f"--task={task} --any-task-version")
-    with opened_again(run, (task,)) as opened:
+    with opened_again(run, OwnCode((task,))) as opened:
         assert "--any-task-version" not in opened.command("run"), "it is the run's now"
     assert verify(run).problems == 0
 
@@ -70,10 +71,10 @@ def test_a_run_from_before_is_bound_when_it_is_taken_up(tmp_path: Path, task: st
     with RunDirectory(run) as directory, directory.database.transaction():
         directory.database.put("task_versions", "")
     (tmp_path / "own_shapes.py").write_text("INPUTS = 4  # and no more\n")
-    with opened_again(run, (task,)) as opened:
+    with opened_again(run, OwnCode((task,))) as opened:
         assert task_version(opened.directory)
     (tmp_path / "own_shapes.py").write_text("INPUTS = 4\n")
-    with pytest.raises(TaskVersionError), opened_again(run, (task,)):
+    with pytest.raises(TaskVersionError), opened_again(run, OwnCode((task,))):
         pass
 
 
@@ -81,7 +82,10 @@ def test_a_run_from_before_is_bound_when_it_is_taken_up(tmp_path: Path, task: st
 def test_a_record_that_is_damaged_is_named(text: str, task: str, run: Path) -> None:
     with RunDirectory(run) as directory, directory.database.transaction():
         directory.database.put("task_versions", text)
-    with pytest.raises(LotteryFLError, match=r"run\.db: task_versions cannot be read: "), opened_again(run, (task,)):
+    with (
+        pytest.raises(LotteryFLError, match=r"run\.db: task_versions cannot be read: "),
+        opened_again(run, OwnCode((task,))),
+    ):
         pass
 
 

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from lotteryfl.client.local.layers import head_and_body
 from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.wire.layers import head_and_body, output_layer
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.strategies import create_strategy
-from lotteryfl.server.strategies.support.layers import output_layer
 from tests.support import normed_task
 from tests.support.bench import Bench, Tied, tiny_experiment, tiny_mlp
 from tests.support.playing import model, play, settings, ticket
@@ -77,12 +76,12 @@ def test_fedbabu_needs_a_head_and_a_body(pattern: Any) -> None:
 def test_both_halves_mean_the_same_layer() -> None:
     for net in (tiny_mlp(), normed_task.model(), Tied(), nn.Conv2d(3, 2, 1), nn.BatchNorm1d(3)):
         table, parameters = TensorTable.of(net), dict(net.named_parameters())
-        head, body = head_and_body(parameters, ())
+        head, body = head_and_body(table, ())
         assert set(head) == {name for name in output_layer(table) if name in parameters}
         assert set(head) | set(body) == parameters.keys()
     net = tiny_mlp()
     net.get_submodule("2").requires_grad_(False)
-    assert head_and_body(dict(net.named_parameters()), ()) == (["0.weight", "0.bias"], [])
+    assert head_and_body(TensorTable.of(net), ()) == (["0.weight", "0.bias"], [])
 
 
 @pytest.mark.parametrize(

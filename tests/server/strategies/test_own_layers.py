@@ -12,9 +12,9 @@ from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import unpack
 from lotteryfl.common.tasks import ClientData
+from lotteryfl.common.wire.layers import output_layer
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.strategies import create_strategy
-from lotteryfl.server.strategies.support.layers import output_layer
 from lotteryfl.server.strategies.support.widths import masks_of_width
 from tests.support import normed_task
 from tests.support.bench import Bench, Tied, TinyTask, create, simulated, tiny_experiment

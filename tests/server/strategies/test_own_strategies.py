@@ -16,6 +16,7 @@ from lotteryfl.common.errors import ExperimentError, LotteryFLError
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.program import program
 from lotteryfl.running.opened import OpenedRun
+from lotteryfl.running.owncode import OwnCode
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rounds.setup import create_run
 from lotteryfl.server.store.rundir import RunDirectory
@@ -128,7 +129,7 @@ def test_what_is_not_there_is_named(source: str, message: str) -> None:
 
 def test_when_stopped_it_says_how_to_go_on_with_it(tmp_path: Path) -> None:
     with create(tmp_path / "run", tiny_experiment(), TinyTask()) as run:
-        opened = OpenedRun(run, TinyTask(), ("t.py",), ("my own.py",))
+        opened = OpenedRun(run, TinyTask(), OwnCode(("t.py",), ("my own.py",)))
         assert opened.command("run").endswith("/run --task=t.py '--strategy=my own.py'")
 
 

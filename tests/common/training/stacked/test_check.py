@@ -12,7 +12,7 @@ from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.models.resnet import BasicBlock
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import TrainingSettings
-from lotteryfl.common.training.stacked.check import check_stackable, try_alone, try_stacked
+from lotteryfl.common.training.stacked.check import Trial, check_stackable
 
 DATA = TensorDataset(torch.randn(5, 4), torch.tensor([0, 1, 2, 1, 0]))
 
@@ -69,7 +69,7 @@ class Listed(Dataset[tuple[Tensor, Tensor]]):
 
 def tried(model: nn.Module, data: Dataset[Any] = DATA) -> None:
     device = torch.device("cpu")
-    try_stacked(model, data, TrainingSettings(), device=device, objective=None, augment=None)
+    Trial(model, data, TrainingSettings(), device).stacked()
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def mixed(batch: Any, _generator: torch.Generator) -> Any:
 
 
 def test_an_augmentation_that_takes_no_batch_of_one_says_nothing_against_stacking() -> None:
-    settings: dict[str, Any] = {"device": torch.device("cpu"), "objective": None, "augment": mixed}
-    try_alone(Linear(), DATA, TrainingSettings(), **settings)
-    try_stacked(Linear(), DATA, TrainingSettings(), **settings)
+    trial = Trial(Linear(), DATA, TrainingSettings(), torch.device("cpu"), augment=mixed)
+    trial.alone()
+    trial.stacked()
 
 
 def test_batch_norm_is_refused_by_its_name() -> None:

@@ -1,5 +1,8 @@
 """Which tensors of a model belong together, as far as their table tells: its batch norms, its output layer."""
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 
@@ -31,6 +34,22 @@ def output_layer(table: TensorTable) -> frozenset[str]:
                 "that name it, as strategy.personal, or strategy.options.head of 'fedbabu'"
             )
     return frozenset(spec.name for spec in table if module_of(spec.name) == last)
+
+
+def head_and_body(table: TensorTable, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names of the head's parameters and of all others that train, in the model's order.
+
+    Args:
+        table: of the model.
+        patterns: of the head's names; none: it is the output layer.
+
+    Raises:
+        ExperimentError: as `output_layer`.
+    """
+    trained = [spec.name for spec in table.in_model if spec.role == "parameter"]
+    named = {name for name in trained if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    found = named if patterns else output_layer(table)
+    return [name for name in trained if name in found], [name for name in trained if name not in found]
 
 
 def is_matrix(spec: TensorSpec) -> bool:
