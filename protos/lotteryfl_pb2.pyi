@@ -1053,22 +1053,58 @@ class HeartbeatRequest(_message.Message):
 
     WORKER_ID_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    LOAD_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     @_builtins.property
     def progress(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssignmentProgress]: ...
+    @_builtins.property
+    def load(self) -> Global___WorkerLoad:
+        """absent: not said"""
+
     def __init__(
         self,
         *,
         worker_id: _builtins.str = ...,
         progress: _abc.Iterable[Global___AssignmentProgress] | None = ...,
+        load: Global___WorkerLoad | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["load", b"load", "progress", b"progress", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HeartbeatRequest: _TypeAlias = HeartbeatRequest  # noqa: Y015
+
+@_typing.final
+class WorkerLoad(_message.Message):
+    """What a worker takes of its machine, for people to see."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORY_FIELD_NUMBER: _builtins.int
+    DEVICE_MEMORY_FIELD_NUMBER: _builtins.int
+    STEPS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    memory: _builtins.int
+    """bytes of resident memory of its process"""
+    device_memory: _builtins.int
+    """bytes that its tensors take of the device's own memory; 0: it has none"""
+    steps_per_second: _builtins.float
+    """of training, since the last heartbeat"""
+    def __init__(
+        self,
+        *,
+        memory: _builtins.int = ...,
+        device_memory: _builtins.int = ...,
+        steps_per_second: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_memory", b"device_memory", "memory", b"memory", "steps_per_second", b"steps_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerLoad: _TypeAlias = WorkerLoad  # noqa: Y015
 
 @_typing.final
 class AssignmentProgress(_message.Message):
@@ -1422,6 +1458,230 @@ class RunStatus(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015
+
+@_typing.final
+class GetFleetRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFleetRequest: _TypeAlias = GetFleetRequest  # noqa: Y015
+
+@_typing.final
+class Fleet(_message.Message):
+    """Every worker that is known, in the order of their names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKERS_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    """the open one"""
+    time: _builtins.float
+    """when it was so, in seconds since 1970 by the coordinator's clock"""
+    @_builtins.property
+    def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStatus]: ...
+    def __init__(
+        self,
+        *,
+        workers: _abc.Iterable[Global___WorkerStatus] | None = ...,
+        round: _builtins.int = ...,
+        time: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["round", b"round", "time", b"time", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fleet: _TypeAlias = Fleet  # noqa: Y015
+
+@_typing.final
+class WorkerStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MACHINE_FIELD_NUMBER: _builtins.int
+    HOLDS_ALL_FIELD_NUMBER: _builtins.int
+    CLIENTS_FIELD_NUMBER: _builtins.int
+    SILENT_FIELD_NUMBER: _builtins.int
+    IS_LOST_FIELD_NUMBER: _builtins.int
+    HOLDINGS_FIELD_NUMBER: _builtins.int
+    LOAD_FIELD_NUMBER: _builtins.int
+    ASIDE_FIELD_NUMBER: _builtins.int
+    holds_all: _builtins.bool
+    """every client's data; else of as many as `clients`"""
+    clients: _builtins.int
+    silent: _builtins.float
+    """seconds since it was heard of"""
+    is_lost: _builtins.bool
+    """for longer than a lease"""
+    aside: _builtins.str
+    """why it gets no more work; empty: it does"""
+    @_builtins.property
+    def machine(self) -> Global___WorkerMachine:
+        """with its name"""
+
+    @_builtins.property
+    def holdings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Holding]:
+        """what it has under lease"""
+
+    @_builtins.property
+    def load(self) -> Global___WorkerLoad:
+        """as it said last; absent: it did not"""
+
+    def __init__(
+        self,
+        *,
+        machine: Global___WorkerMachine | None = ...,
+        holds_all: _builtins.bool = ...,
+        clients: _builtins.int = ...,
+        silent: _builtins.float = ...,
+        is_lost: _builtins.bool = ...,
+        holdings: _abc.Iterable[Global___Holding] | None = ...,
+        load: Global___WorkerLoad | None = ...,
+        aside: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load", "machine", b"machine"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aside", b"aside", "clients", b"clients", "holdings", b"holdings", "holds_all", b"holds_all", "is_lost", b"is_lost", "load", b"load", "machine", b"machine", "silent", b"silent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerStatus: _TypeAlias = WorkerStatus  # noqa: Y015
+
+@_typing.final
+class Holding(_message.Message):
+    """An assignment that a worker has under lease."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    ARRIVED_FIELD_NUMBER: _builtins.int
+    RETURNING_FIELD_NUMBER: _builtins.int
+    client: _builtins.int
+    attempt: _builtins.int
+    epoch: _builtins.int
+    """as are step and loss: as far as it said that it is"""
+    step: _builtins.int
+    loss: _builtins.float
+    held: _builtins.float
+    """seconds since it was leased"""
+    lease: _builtins.float
+    """seconds until it goes to another worker, if nothing is heard"""
+    arrived: _builtins.bool
+    """false: it is being sent"""
+    returning: _builtins.bool
+    """its result is being received"""
+    def __init__(
+        self,
+        *,
+        client: _builtins.int = ...,
+        attempt: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        step: _builtins.int = ...,
+        loss: _builtins.float = ...,
+        held: _builtins.float = ...,
+        lease: _builtins.float = ...,
+        arrived: _builtins.bool = ...,
+        returning: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived", b"arrived", "attempt", b"attempt", "client", b"client", "epoch", b"epoch", "held", b"held", "lease", b"lease", "loss", b"loss", "returning", b"returning", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Holding: _TypeAlias = Holding  # noqa: Y015
+
+@_typing.final
+class SteerRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Action:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[SteerRunRequest._Action.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        NOTHING: SteerRunRequest._Action.ValueType  # 0
+        STOP: SteerRunRequest._Action.ValueType  # 1
+        """the coordinator ends, as by SIGTERM: what was counted is kept, and it can be taken up again"""
+        PAUSE: SteerRunRequest._Action.ValueType  # 2
+        """no assignment is given out any more; results still count"""
+        RESUME: SteerRunRequest._Action.ValueType  # 3
+        DRAIN: SteerRunRequest._Action.ValueType  # 4
+        """the open round is brought to its end; then as STOP"""
+        TAKE_BACK: SteerRunRequest._Action.ValueType  # 5
+        """`worker` gets work again after refused results"""
+
+    class Action(_Action, metaclass=_ActionEnumTypeWrapper): ...
+    NOTHING: SteerRunRequest.Action.ValueType  # 0
+    STOP: SteerRunRequest.Action.ValueType  # 1
+    """the coordinator ends, as by SIGTERM: what was counted is kept, and it can be taken up again"""
+    PAUSE: SteerRunRequest.Action.ValueType  # 2
+    """no assignment is given out any more; results still count"""
+    RESUME: SteerRunRequest.Action.ValueType  # 3
+    DRAIN: SteerRunRequest.Action.ValueType  # 4
+    """the open round is brought to its end; then as STOP"""
+    TAKE_BACK: SteerRunRequest.Action.ValueType  # 5
+    """`worker` gets work again after refused results"""
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    action: Global___SteerRunRequest.Action.ValueType
+    worker: _builtins.str
+    """name of who is aside, or of whose certificate or token it shares"""
+    reason: _builtins.str
+    """for the record; empty: none"""
+    def __init__(
+        self,
+        *,
+        action: Global___SteerRunRequest.Action.ValueType = ...,
+        worker: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "reason", b"reason", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SteerRunRequest: _TypeAlias = SteerRunRequest  # noqa: Y015
+
+@_typing.final
+class SteerRunReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """what came of it, in a line"""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SteerRunReply: _TypeAlias = SteerRunReply  # noqa: Y015
 
 @_typing.final
 class WorkerMachine(_message.Message):

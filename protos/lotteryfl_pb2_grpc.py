@@ -79,10 +79,20 @@ class CoordinatorStub:
                 request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.WatchRunRequest.SerializeToString,
                 response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.RunStatus.FromString,
                 _registered_method=True)
+        self.GetFleet = channel.unary_unary(
+                '/lotteryfl.v1.Coordinator/GetFleet',
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetFleetRequest.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.Fleet.FromString,
+                _registered_method=True)
         self.FetchModel = channel.unary_stream(
                 '/lotteryfl.v1.Coordinator/FetchModel',
                 request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.FetchModelRequest.SerializeToString,
                 response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.BlobPart.FromString,
+                _registered_method=True)
+        self.SteerRun = channel.unary_unary(
+                '/lotteryfl.v1.Coordinator/SteerRun',
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.SteerRunRequest.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.SteerRunReply.FromString,
                 _registered_method=True)
 
 
@@ -152,8 +162,22 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFleet(self, request, context):
+        """What every worker is at, for observers too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FetchModel(self, request, context):
         """The global model of the last committed round.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SteerRun(self, request, context):
+        """For operators: the run stops, pauses or goes on, its workers leave, who is aside is taken back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -207,10 +231,20 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.WatchRunRequest.FromString,
                     response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.RunStatus.SerializeToString,
             ),
+            'GetFleet': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFleet,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetFleetRequest.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.Fleet.SerializeToString,
+            ),
             'FetchModel': grpc.unary_stream_rpc_method_handler(
                     servicer.FetchModel,
                     request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.FetchModelRequest.FromString,
                     response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.BlobPart.SerializeToString,
+            ),
+            'SteerRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.SteerRun,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.SteerRunRequest.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.SteerRunReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -467,6 +501,33 @@ class Coordinator:
             _registered_method=True)
 
     @staticmethod
+    def GetFleet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lotteryfl.v1.Coordinator/GetFleet',
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.GetFleetRequest.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.Fleet.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def FetchModel(request,
             target,
             options=(),
@@ -483,6 +544,33 @@ class Coordinator:
             '/lotteryfl.v1.Coordinator/FetchModel',
             lotteryfl_dot_protos_dot_lotteryfl__pb2.FetchModelRequest.SerializeToString,
             lotteryfl_dot_protos_dot_lotteryfl__pb2.BlobPart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SteerRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lotteryfl.v1.Coordinator/SteerRun',
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.SteerRunRequest.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.SteerRunReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,8 +57,12 @@ class CoordinatorStub:
     """For observers: command line, dashboards, notebooks."""
     WatchRun: _grpc.UnaryStreamMultiCallable[_lotteryfl_pb2.WatchRunRequest, _lotteryfl_pb2.RunStatus]
     """The run's status now and after every change, until the run has ended."""
+    GetFleet: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetFleetRequest, _lotteryfl_pb2.Fleet]
+    """What every worker is at, for observers too."""
     FetchModel: _grpc.UnaryStreamMultiCallable[_lotteryfl_pb2.FetchModelRequest, _lotteryfl_pb2.BlobPart]
     """The global model of the last committed round."""
+    SteerRun: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.SteerRunRequest, _lotteryfl_pb2.SteerRunReply]
+    """For operators: the run stops, pauses or goes on, its workers leave, who is aside is taken back."""
 
 @_typing.type_check_only
 class CoordinatorAsyncStub(CoordinatorStub):
@@ -81,8 +85,12 @@ class CoordinatorAsyncStub(CoordinatorStub):
     """For observers: command line, dashboards, notebooks."""
     WatchRun: _aio.UnaryStreamMultiCallable[_lotteryfl_pb2.WatchRunRequest, _lotteryfl_pb2.RunStatus]  # type: ignore[assignment]
     """The run's status now and after every change, until the run has ended."""
+    GetFleet: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetFleetRequest, _lotteryfl_pb2.Fleet]  # type: ignore[assignment]
+    """What every worker is at, for observers too."""
     FetchModel: _aio.UnaryStreamMultiCallable[_lotteryfl_pb2.FetchModelRequest, _lotteryfl_pb2.BlobPart]  # type: ignore[assignment]
     """The global model of the last committed round."""
+    SteerRun: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.SteerRunRequest, _lotteryfl_pb2.SteerRunReply]  # type: ignore[assignment]
+    """For operators: the run stops, pauses or goes on, its workers leave, who is aside is taken back."""
 
 class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -158,11 +166,27 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         """The run's status now and after every change, until the run has ended."""
 
     @_abc_1.abstractmethod
+    def GetFleet(
+        self,
+        request: _lotteryfl_pb2.GetFleetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lotteryfl_pb2.Fleet, _abc.Awaitable[_lotteryfl_pb2.Fleet]]:
+        """What every worker is at, for observers too."""
+
+    @_abc_1.abstractmethod
     def FetchModel(
         self,
         request: _lotteryfl_pb2.FetchModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_lotteryfl_pb2.BlobPart], _abc.AsyncIterator[_lotteryfl_pb2.BlobPart]]:
         """The global model of the last committed round."""
+
+    @_abc_1.abstractmethod
+    def SteerRun(
+        self,
+        request: _lotteryfl_pb2.SteerRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lotteryfl_pb2.SteerRunReply, _abc.Awaitable[_lotteryfl_pb2.SteerRunReply]]:
+        """For operators: the run stops, pauses or goes on, its workers leave, who is aside is taken back."""
 
 def add_CoordinatorServicer_to_server(servicer: CoordinatorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
