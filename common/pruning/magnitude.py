@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lotteryfl.common.pruning.bisection import masks_above
+from lotteryfl.common.pruning.selection import masks_above
 from lotteryfl.common.transfer import fetched_counts
 
 _BLOCK = 1 << 17

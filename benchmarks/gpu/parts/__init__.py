@@ -23,6 +23,7 @@ PARTS = (
     "stages",
     "transformer",
     "branches",
+    "compiled",
 )
 
 

@@ -20,8 +20,8 @@ def rows(setting: Setting) -> Iterator[Row]:
     if device.type != "cuda":
         yield Row("memory that runs out", "not run: the device has no memory of its own")
         return
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, _GIB * 2**30 / total), device)
+    total, place = torch.cuda.get_device_properties(device).total_memory, device.index or 0
+    torch.cuda.set_per_process_memory_fraction(min(1.0, _GIB * 2**30 / total), place)
     large = experiment("resnet18", 2000, rounds=1, clients=1, clients_per_round=1, training={"batch_size": 2000})
     try:
         simulated(setting, large)

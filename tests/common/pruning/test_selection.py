@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lotteryfl.common.packedmasks import pack_all
-from lotteryfl.common.pruning.bisection import masks_above
 from lotteryfl.common.pruning.magnitude import Weight, count_pruned, counts_pruned, masks_without_smallest
 from lotteryfl.common.pruning.modeltensors import zero_pruned
 from lotteryfl.common.pruning.parameters import copy_model, named_masks, named_tensors
 from lotteryfl.common.pruning.prune import get_prune_summary, prune_fixed_amount, rewind
 from lotteryfl.common.pruning.regrowth import exchange_weights
+from lotteryfl.common.pruning.selection import masks_above
 from tests.common.pruning.test_magnitude import SHAPES, drawn
-from tests.support.devices import DEVICES, ELSEWHERE
+from tests.support.devices import DEVICES
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float64])
 
@@ -69,17 +69,20 @@ def test_a_ticket_is_pruned_regrown_and_rewound_on_a_device_as_on_the_cpu(device
         assert torch.equal(named_tensors(there)[name].cpu(), tensor), name
 
 
-def test_nobody_waits_for_what_is_computed_elsewhere() -> None:
-    """As on an accelerator whose numbers are not there yet."""
-    weights = [
-        (torch.empty(3, 4, device=ELSEWHERE), torch.empty(3, 4, device=ELSEWHERE)),
-        (torch.empty(5, device=ELSEWHERE), None),
-    ]
-    masks = list(masks_above(weights, 9, torch.float32))
-    assert [tuple(mask.shape) for mask in masks] == [(3, 4), (5,)]
-    found = masks_without_smallest([Weight(values, mask, 2) for values, mask in weights], 3)
-    assert [mask.device for mask in found] == [ELSEWHERE, ELSEWHERE]
-    zero_pruned(weights[0][0], masks[0])
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("values", ["many", "many equal", "in order"])
+def test_what_the_sample_does_not_bracket_is_found_too(device: str, values: str) -> None:
+    """More weights than the sample takes: found in a bracket, in one with too many, and where the sample misleads."""
+    weights = torch.randn(300_000, generator=torch.Generator().manual_seed(0))
+    if values == "many equal":
+        weights = weights.round()
+    elif values == "in order":
+        weights = weights.sort().values
+    mask = (torch.arange(300_000) % 3 > 0).to(torch.float32)
+    for rank in (100_000, 100_001, 150_000, 299_999, 300_000):
+        (found,) = masks_above([(weights.to(device), mask.to(device))], rank, torch.float32)
+        (expected,) = masks_without_smallest([Weight(weights, mask, 100_000)], rank - 100_000)
+        assert torch.equal(found.cpu(), expected)
 
 
 @pytest.mark.parametrize("device", DEVICES)
