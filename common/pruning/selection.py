@@ -38,15 +38,11 @@ def masks_above(weights: Sequence[tuple[Tensor, Tensor | None]], rank: int, dtyp
     """
     bits = _bits(weights, dtype)
     threshold, goes, ties = _threshold(bits, rank)
+    if goes < ties:
+        bits[(bits == threshold).nonzero().flatten()[goes:]] += 1  # the last of them stay
     for (values, _), part in zip(weights, torch.split(bits, [values.numel() for values, _ in weights]), strict=True):
         mask = torch.empty_like(values, requires_grad=False, memory_format=torch.contiguous_format)
-        if goes == ties:
-            torch.gt(part, threshold, out=mask.view(-1))
-        else:
-            equal = part == threshold
-            places = equal.cumsum(0, dtype=torch.int64)  # from 1, of those that equal it
-            mask.view(-1).copy_((part > threshold) | (equal & (places > goes)))
-            goes = goes - places[-1] if places.numel() else goes
+        torch.gt(part, threshold, out=mask.view(-1))
         yield mask
 
 
@@ -61,7 +57,7 @@ def _bits(weights: Sequence[tuple[Tensor, Tensor | None]], dtype: torch.dtype) -
     return bits
 
 
-def _threshold(bits: Tensor, rank: int) -> tuple[Tensor, int | Tensor, int]:
+def _threshold(bits: Tensor, rank: int) -> tuple[Tensor, int, int]:
     """Return the `rank`-th smallest, of shape (), how many that equal it have to go, and how many there are."""
     low, high = _bracket(bits, rank)
     is_inside = (bits > low) & (bits <= high)
