@@ -1,4 +1,4 @@
-"""docs/strategies.md: its hooks are the class's, and its example runs."""
+"""docs/strategy-hooks.md has the hooks of the class, and the example of docs/strategies.md runs."""
 
 import ast
 import inspect
@@ -13,7 +13,8 @@ from lotteryfl.client.local.algorithm import HOOKS, LocalAlgorithm
 from lotteryfl.client.local.work import LocalWork
 from tests.support.paths import ROOT
 
-TEXT = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "strategy-hooks.md").read_text(encoding="utf-8")
+EXAMPLE = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
 SMALL = ["rounds=1", "clients=3", "clients_per_round=2", "strategy.name=head-first"]
 
 
@@ -47,7 +48,7 @@ def test_what_the_work_gives_is_listed() -> None:
 
 @pytest.mark.usefixtures("own_strategies")
 def test_the_example_runs(tmp_path: Path) -> None:
-    (block,) = re.findall(r"^```python\n(# head_first.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(r"^```python\n(# head_first.*?)^```$", EXAMPLE, re.MULTILINE | re.DOTALL)
     (tmp_path / "head_first.py").write_text(block)
     experiment = lotteryfl.load_experiment(ROOT / "examples" / "digits.toml", SMALL)
     with lotteryfl.simulate(

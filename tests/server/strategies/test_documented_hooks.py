@@ -1,4 +1,4 @@
-"""docs/strategies.md: its table of hooks is the class's, and its examples are the files that run."""
+"""docs/strategy-hooks.md: its table of hooks is the class's, and its examples are the files that run."""
 
 import ast
 import inspect
@@ -9,7 +9,7 @@ from lotteryfl.server.strategies import base
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome, Strategy
 from tests.support.paths import ROOT
 
-TEXT = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "strategy-hooks.md").read_text(encoding="utf-8")
 
 
 def signatures() -> set[str]:

@@ -28,7 +28,7 @@ from tests.support.playing import W, accuracies, model, play, play_claiming, tic
 
 Drive = Callable[..., Bench]
 
-DOCUMENTATION = ROOT / "docs" / "strategies.md"
+DOCUMENTATION = ROOT / "docs" / "strategy-hooks.md"
 
 GOOD = """
 from lotteryfl.protos import lotteryfl_pb2 as pb
