@@ -25,12 +25,13 @@ from lotteryfl.server.rounds.ledger import Ledger
 from lotteryfl.server.rounds.machine import UNKNOWN, Machine
 from lotteryfl.server.rounds.openround import Decision, Verdict
 from lotteryfl.server.rounds.resultcheck import Arrival, examine
+from lotteryfl.server.rounds.told.fleet import fleet_of
+from lotteryfl.server.rounds.told.status import status_of_open
 from lotteryfl.server.rounds.work import Step, Work
 from lotteryfl.server.rounds.workers import AsideError, Worker, WorkerRegistry
 from lotteryfl.server.store.assignments import AssignmentId, Standing
 from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
-from lotteryfl.server.store.status import run_status
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.support.tensors import check_same_tensors
 
@@ -234,14 +235,17 @@ class Coordinator:
         line = (self._ledger.rows[client] for client in self._table.waiting(worker.clients) if client != row.client)
         yield from islice(line, share - 1)
 
-    def heartbeat(self, worker_id: WorkerId, progress: Collection[pb.AssignmentProgress]) -> list[str]:
-        """Renew what the worker holds; return the assignments that it works on in vain.
+    def heartbeat(
+        self, worker_id: WorkerId, progress: Collection[pb.AssignmentProgress], load: pb.WorkerLoad | None = None
+    ) -> list[str]:
+        """Renew what the worker holds, note its load; return the assignments that it works on in vain.
 
         Raises:
             UnknownWorkerError: it must register first.
         """
         now = self._clock()
         worker = self._workers.seen(worker_id, now)
+        worker.load = load
         if self.state != "running":
             return [item.assignment_id for item in progress]
         self._table.renew(worker_id, now)
@@ -373,19 +377,8 @@ class Coordinator:
 
     def status(self) -> pb.RunStatus:
         """Return where the run stands."""
-        return run_status(
-            self.experiment,
-            self._run.score,
-            state=self.state,
-            reason=self.reason,
-            committed=self._ledger.committed,
-            assignments=len(self._table),
-            results=self._table.count("done"),
-            seen=self._attendance.seen(self._ledger.round),
-            traffic=self._ledger.traffic,
-            last=self._ledger.last,
-            refusals=self._ledger.refusals,
-            left_out=self._ledger.left_out,
-            advice=self._ledger.advice,
-            shared=self._ledger.shared,
-        )
+        return status_of_open(self._run, self._ledger, self._attendance)
+
+    def fleet(self) -> pb.Fleet:
+        """Return what every worker is at."""
+        return fleet_of(self._workers, self._ledger, self._clock(), self.experiment.round.lease)

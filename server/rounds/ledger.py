@@ -32,9 +32,10 @@ from lotteryfl.server.store.keptmask import KeptMask
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundb.history import last_result, last_worker, rounds_of
 from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
+from lotteryfl.server.store.rundb.timeleft import seconds_left
 from lotteryfl.server.store.rundir import RunDirectory, put_shared_mask
 from lotteryfl.server.store.runfiles import model_file
-from lotteryfl.server.store.summaries import left_out, next_round, round_summaries, told_of
+from lotteryfl.server.store.summaries import left_out, next_round, round_summaries, rounds_left, told_of
 from lotteryfl.server.store.superseded import Superseded
 from lotteryfl.server.store.traffic import Traffic
 from lotteryfl.server.strategies.base import ClientState, Strategy
@@ -67,6 +68,8 @@ class Ledger:
     """What the last committed rounds say against the experiment's settings."""
     shared: pb.SharedModel | None
     """What the shared model was worth when it was measured last."""
+    seconds_left: float | None
+    """Until the run's end, as its last rounds went; None: nobody knows."""
 
     def __init__(
         self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float], workers: WorkerRegistry
@@ -243,6 +246,7 @@ class Ledger:
         self.last = next(iter(round_summaries(database, last)), None)
         self.advice = advice(database, self._run.experiment)
         self.shared = last_shared(database)
+        self.seconds_left = seconds_left(database, rounds_left(self.state, number, self._run.experiment.rounds))
         told = {
             missing.client: missing for missing in self.left_out
         }  # whoever is not among them has missed no more since
