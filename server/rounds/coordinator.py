@@ -63,7 +63,9 @@ class Coordinator:
         self._workers = WorkerRegistry(holds=run.experiment.round.leases * max(1, run.experiment.engine.stacked))
         self._ledger = Ledger(run, self.strategy, clock, self._workers)
         self._closed: Decision | None = None
-        self._attendance = Attendance(self._workers, clock, lease_seconds=run.experiment.round.lease)
+        self._attendance = Attendance(
+            self._workers, clock, self._ledger.events, lease_seconds=run.experiment.round.lease
+        )
         self._homes: dict[int, WorkerId] = {}  # by client, the worker that served it last: it has mask and data at hand
         self._broadcasts = Broadcasts(run, allowed=broadcasts)
 
@@ -107,6 +109,7 @@ class Coordinator:
         expired = round_.expired(now, self._workers.heard)
         self._ledger.take_back(expired, "expired")
         self._attendance.look(round_)
+        self._ledger.events.write(now)
         if not self._ledger.is_open:
             return Step.OFFER if self._ledger.open_if_enough() else Step.WAIT
         decision = round_.decide(now)
@@ -161,6 +164,10 @@ class Coordinator:
         if self.state == "running":
             self._ledger.fail(reason)
 
+    def stop(self) -> None:
+        """Put on record that the run is left as it is, unless it has ended: it can be taken up from its directory."""
+        self._ledger.stop()
+
     def raise_if_failed(self) -> None:
         """Raise LotteryFLError with the reason, if the run has failed."""
         if self.state == "failed":
@@ -182,6 +189,7 @@ class Coordinator:
         holders = ((lease.id.client, lease.worker) for lease in self._table.leases())
         replaced = [client for client, holder in holders if name_of(holder) == name and holder != worker_id]
         self._take_back(replaced, f"{name} was started anew", "taken back")
+        self._attendance.joined(worker_id)
         return worker_id
 
     def lease(self, worker_id: WorkerId, has: Collection[str] = (), *, travels: bool = False) -> Work | None:
