@@ -21,6 +21,7 @@ from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.server.rounds.codeversion import local_code, task_version
 from lotteryfl.server.rounds.machine import machine_of
 from lotteryfl.server.rounds.told.load import load_of
+from lotteryfl.server.rounds.told.past import events_after, rounds_after
 from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.rounds.workers import AsideError, ReplacedError, UnknownWorkerError
 from lotteryfl.server.rpc.bell import wait_for
@@ -227,6 +228,18 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
     async def GetFleet(self, request: pb.GetFleetRequest, context: Context) -> pb.Fleet:
         """Say what every worker is at."""
         return await self._call(self._coordinator.fleet)
+
+    async def GetClients(self, request: pb.GetClientsRequest, context: Context) -> pb.Clients:
+        """Say how single clients do."""
+        return await self._call(self._coordinator.clients, request.first, request.most)
+
+    async def GetRounds(self, request: pb.GetRoundsRequest, context: Context) -> pb.Rounds:
+        """Say what rounds came to."""
+        return await self._call(rounds_after, self._run.database, request.after)
+
+    async def GetEvents(self, request: pb.GetEventsRequest, context: Context) -> pb.Events:
+        """Say what has happened."""
+        return await self._call(events_after, self._run.database, request.after, request.most)
 
     async def FetchModel(self, request: pb.FetchModelRequest, context: Context) -> AsyncIterator[pb.BlobPart]:
         """Send the global model of the last committed round."""
