@@ -107,9 +107,9 @@ class CoordinatorSource:
     def _look(self, status: pb.RunStatus, trouble: str) -> Look:
         if trouble:
             return Look(status, trouble=trouble)
+        rounds: list[pb.RoundSummary] = []
         try:
             self._round = first_of_last(status.last.round, self._round) - 1
-            rounds: list[pb.RoundSummary] = []
             while page := self._rounds():
                 rounds += page
                 self._round = page[-1].round
@@ -118,8 +118,8 @@ class CoordinatorSource:
             return Look(status, self._fleet(), rounds, events)
         except grpc.RpcError as error:
             if status.state != pb.RunStatus.RUNNING:  # it has said its last word, and left
-                return Look(status)
-            return Look(status, trouble=explain(error, self._address))
+                return Look(status, rounds=(*rounds, *((status.last,) if status.last.round > self._round else ())))
+            return Look(status, None, rounds, trouble=explain(error, self._address))
 
     def _fleet(self) -> pb.Fleet | None:
         return _if_known(lambda: self._stub.GetFleet(pb.GetFleetRequest(), timeout=CALL_SECONDS))

@@ -22,6 +22,10 @@ _SHOWING = 0.05
 """Share of the coordinator's time in which a status may be made for showing: with many workers that takes long."""
 
 
+_LAST_QUESTIONS = 1.0
+"""Seconds from the run's end in which who watches it hears what it has come to."""
+
+
 class _Look(NamedTuple):
     """A look at a run."""
 
@@ -130,8 +134,9 @@ class RoundLoop:
         return _Look(step, min(_SHOW_SECONDS, self._coordinator.seconds_until_check()), status)
 
     async def _say_goodbye(self) -> None:
-        """Keep answering until every living worker has been told, but not for ever."""
+        """Keep answering until every living worker has been told, but not for ever; who watches may ask once more."""
         served = self._served
+        last_questions = asyncio.get_running_loop().time() + (_LAST_QUESTIONS if served.watchers else 0.0)
         served.announce()
         deadline = asyncio.get_running_loop().time() + CALL_SECONDS
         while True:
@@ -140,5 +145,6 @@ class RoundLoop:
             untold = any(worker_id not in served.departed for worker_id in alive)
             remaining = deadline - asyncio.get_running_loop().time()
             if not untold or remaining <= 0:
+                await asyncio.sleep(last_questions - asyncio.get_running_loop().time())
                 return
             await wait_for(changed, min(remaining, served.run.experiment.round.lease))  # then the silent count as dead

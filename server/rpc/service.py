@@ -214,16 +214,20 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.RunStatus]:
         """Say where the run stands now and after every change, until it has ended."""
-        while True:
-            news = self._served.news.listen()
-            begin = time.monotonic()
-            status = await self._call(self._coordinator.status)
-            taken = time.monotonic() - begin
-            yield status
-            if status.state != pb.RunStatus.RUNNING:
-                return
-            await wait_for(news, None)
-            await asyncio.sleep(min(_PAUSE * taken, _LONGEST_PAUSE))
+        self._served.watchers += 1
+        try:
+            while True:
+                news = self._served.news.listen()
+                begin = time.monotonic()
+                status = await self._call(self._coordinator.status)
+                taken = time.monotonic() - begin
+                yield status
+                if status.state != pb.RunStatus.RUNNING:
+                    return
+                await wait_for(news, None)
+                await asyncio.sleep(min(_PAUSE * taken, _LONGEST_PAUSE))
+        finally:
+            self._served.watchers -= 1
 
     async def GetFleet(self, request: pb.GetFleetRequest, context: Context) -> pb.Fleet:
         """Say what every worker is at."""
