@@ -1279,12 +1279,19 @@ Global___GetRunRequest: _TypeAlias = GetRunRequest  # noqa: Y015
 class WatchRunRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    LINGERS_FIELD_NUMBER: _builtins.int
+    lingers: _builtins.bool
+    """After the run's last status the stream stays open for as long as whoever watches has questions left, but not for long:
+    the coordinator waits for them. It is for the one who asks to end it.
+    """
     def __init__(
         self,
+        *,
+        lingers: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lingers", b"lingers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

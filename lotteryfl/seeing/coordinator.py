@@ -139,8 +139,13 @@ class CoordinatorSource:
         """Hear of every change, for as long as somebody looks."""
         while not told.is_over.is_set():
             try:
-                for status in self._stub.WatchRun(pb.WatchRunRequest(), wait_for_ready=True):
+                call = self._stub.WatchRun(pb.WatchRunRequest(lingers=True), wait_for_ready=True)
+                for status in call:
                     told.put(status)
+                    if status.state != pb.RunStatus.RUNNING:
+                        told.is_over.wait()  # until then the coordinator answers
+                        call.cancel()
+                        return
             except grpc.RpcError as error:
                 if error.code() not in _PASSING:
                     told.fail(LotteryFLError(explain(error, self._address)))

@@ -13,17 +13,13 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.rpc.bell import wait_for
 from lotteryfl.server.rpc.receiving import Uploads
-from lotteryfl.server.rpc.served import ServedRun
+from lotteryfl.server.rpc.served import LINGER_SECONDS, ServedRun
 
 _SHOW_SECONDS = 1.0
 """The longest that a change is not shown which the rounds need not know of."""
 
 _SHOWING = 0.05
 """Share of the coordinator's time in which a status may be made for showing: with many workers that takes long."""
-
-
-_LAST_QUESTIONS = 1.0
-"""Seconds from the run's end in which who watches it hears what it has come to."""
 
 
 class _Look(NamedTuple):
@@ -135,16 +131,14 @@ class RoundLoop:
 
     async def _say_goodbye(self) -> None:
         """Keep answering until every living worker has been told, but not for ever; who watches may ask once more."""
-        served = self._served
-        last_questions = asyncio.get_running_loop().time() + (_LAST_QUESTIONS if served.watchers else 0.0)
+        served, now = self._served, asyncio.get_running_loop().time
         served.announce()
-        deadline = asyncio.get_running_loop().time() + CALL_SECONDS
+        begin = now()
         while True:
             changed = served.changed.listen()
             alive = await served.call(self._coordinator.alive_workers)
             untold = any(worker_id not in served.departed for worker_id in alive)
-            remaining = deadline - asyncio.get_running_loop().time()
-            if not untold or remaining <= 0:
-                await asyncio.sleep(last_questions - asyncio.get_running_loop().time())
+            remaining = begin + (CALL_SECONDS if untold else LINGER_SECONDS if served.watchers else 0.0) - now()
+            if remaining <= 0:
                 return
             await wait_for(changed, min(remaining, served.run.experiment.round.lease))  # then the silent count as dead

@@ -30,7 +30,7 @@ from lotteryfl.server.rpc.downloads import Downloads
 from lotteryfl.server.rpc.filestream import FileStream, model_stream
 from lotteryfl.server.rpc.receiving import Upload, Uploads
 from lotteryfl.server.rpc.sending import messages
-from lotteryfl.server.rpc.served import ServedRun, StorageError
+from lotteryfl.server.rpc.served import LINGER_SECONDS, ServedRun, StorageError
 from lotteryfl.server.security.access import AccessError, clients_held
 from lotteryfl.server.store.rundb.rows import AssignmentRow
 
@@ -214,7 +214,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.RunStatus]:
         """Say where the run stands now and after every change, until it has ended."""
-        self._served.watchers += 1
+        self._served.watchers += request.lingers
         try:
             while True:
                 news = self._served.news.listen()
@@ -223,11 +223,13 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
                 taken = time.monotonic() - begin
                 yield status
                 if status.state != pb.RunStatus.RUNNING:
+                    await asyncio.sleep(LINGER_SECONDS if request.lingers else 0.0)
                     return
                 await wait_for(news, None)
                 await asyncio.sleep(min(_PAUSE * taken, _LONGEST_PAUSE))
         finally:
-            self._served.watchers -= 1
+            self._served.watchers -= request.lingers
+            self._served.changed.ring()
 
     async def GetFleet(self, request: pb.GetFleetRequest, context: Context) -> pb.Fleet:
         """Say what every worker is at."""

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -99,6 +98,6 @@ class Terminal:
                 return
 
 
-def _environment() -> Mapping[str, str]:
+def _environment() -> dict[str, str]:
     """Return what is set here but for the size of a terminal, and what colours it may have."""
     return {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}

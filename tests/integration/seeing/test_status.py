@@ -97,7 +97,8 @@ def test_clients_rounds_and_events_come_by_the_page(coordinate: Coordinate, writ
     assert list(clients_of(server, first=3, most=1000).clients) == list(whole.clients[3:])
     assert not clients_of(server, first=4).clients
     assert {client.worker for client in whole.clients} == {"hand"}
-    rounds, after = [], 0
+    rounds: list[pb.RoundSummary] = []
+    after = 0
     while page := server.stub.GetRounds(pb.GetRoundsRequest(after=after), timeout=DEADLINE).rounds:
         assert len(page) <= 10
         rounds += page

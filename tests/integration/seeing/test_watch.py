@@ -4,8 +4,17 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
+from lotteryfl.common.experiment.experiment import load
+from lotteryfl.server.rounds.setup import create_run
+from lotteryfl.server.rpc.endpoint import Endpoint
+from lotteryfl.server.store.rundir import RunDirectory
 from tests.integration.seeing.conftest import OnTerminal
+from tests.support.coordinatorthread import CoordinatorThread
+from tests.support.damage import edit
 from tests.support.handworker import HandWorker
+from tests.support.looking import status
 from tests.support.processes import Gate, free_port
 from tests.support.runs import Coordinate, Start, Write
 
@@ -37,7 +46,43 @@ def test_a_run_is_followed_from_afar_to_its_end(coordinate: Coordinate, write: W
     assert "Traceback" not in terminal.text
 
 
-def test_it_outlives_a_coordinator_that_is_killed_and_started_again(
+def test_it_outlives_a_coordinator_that_ends_and_is_started_again(
+    tmp_path: Path, write: Write, on_terminal: OnTerminal
+) -> None:
+    experiment, endpoint = load(write()), Endpoint(f"127.0.0.1:{free_port()}")
+    with create_run(tmp_path / "run", experiment, (experiment.task.name,)) as run, CoordinatorThread(run, endpoint):
+        terminal = on_terminal("watch", endpoint.address, columns=70, rows=20)
+        beside = on_terminal("watch", tmp_path / "run")
+        terminal.shows("lotteryfl, 4 clients: running")
+    seen = terminal.shows(r"^! coordinator .*: cannot be reached.*")
+    beside.shows(r"^\d\d:\d\d:\d\d stopped: the coordinator has ended, in round 1$")
+    with RunDirectory(tmp_path / "run") as run, CoordinatorThread(run, endpoint) as server:
+        worker = HandWorker(server, "w")
+        terminal.shows(r"^w +\d s ago +waits for work", since=seen)
+        for _ in worker.finish():
+            pass
+        assert server.ended() == ""
+    for screen in (terminal, beside):
+        screen.shows("lotteryfl, 4 clients: finished")
+        assert screen.exit_code() == 0
+        last = screen.text.rpartition("lotteryfl, 4 clients: finished")[2]
+        kinds = re.findall(r"^\d\d:\d\d:\d\d (\w+)", last, re.MULTILINE)
+        assert kinds == ["started", "stopped", "started", "joined", "finished"]
+    assert max(map(len, terminal.text.splitlines())) <= 70
+
+
+def test_ctrl_c_leaves_the_terminal_as_it_was(finished_run: Path, on_terminal: OnTerminal) -> None:
+    edit(finished_run, "UPDATE run SET value = 'running' WHERE key = 'state'")
+    terminal = on_terminal("watch", finished_run)
+    terminal.shows("lotteryfl, 4 clients: running")
+    terminal.press_ctrl_c()
+    assert terminal.exit_code() == 130
+    assert CLEAN in terminal.raw[-30:]
+    assert "Traceback" not in terminal.text
+
+
+@pytest.mark.slow
+def test_it_outlives_a_coordinator_that_is_killed(
     tmp_path: Path, start: Start, write: Write, gate: Gate, on_terminal: OnTerminal
 ) -> None:
     path, address = write(), f"127.0.0.1:{free_port()}"
@@ -76,8 +121,12 @@ def write_task(path: Path) -> str:
 
 def test_without_a_terminal_it_is_a_line_a_round(coordinate: Coordinate, write: Write, start: Start) -> None:
     server = coordinate(write())
+    replies = HandWorker(server).finish()
+    while status(server).round < 1:
+        next(replies)
     watch = start("watch", server.address)
-    for _ in HandWorker(server).finish():
+    watch.said("^round 1/3: ")
+    for _ in replies:
         pass
     assert watch.exit_code() == 0, watch.stderr
     assert "\x1b" not in watch.stdout
