@@ -23,13 +23,13 @@ def describe(status: pb.RunStatus, fleet: pb.Fleet | None = None, clients: pb.Cl
     lines = [
         f"{status.strategy}, {status.clients} clients: {state}{': ' if status.reason else ''}{status.reason}",
         f"rounds: {status.round} of {status.rounds} committed",
-        *([f"time left: about {left}, as the last rounds went"] if (left := time_left(status)) else []),
         f"open round: {status.results} of {status.assignments} results, {len(status.in_flight)} in flight",
         *(f"  {line}" for line in cut(status.in_flight, MOST_TOLD)),
         *(f"  {line}" for line in (*status.waits, status.goes_on) if line),
         *([f"workers: {status.workers} alive"] if status.heard or (fleet and fleet.workers) else []),
         *(f"  {line}" for line in (status.heard if fleet is None else _fleet(fleet))),
         f"traffic of the whole run: {decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up",
+        *([f"time left: about {left}, as the last rounds went"] if (left := time_left(status)) else []),
     ]
     lines += map(describe_refusals, status.refusals)
     lines += map(describe_left_out, status.left_out)
