@@ -1,6 +1,11 @@
 """A worker of its own process, as observers see it at work."""
 
+import grpc
+
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from tests.support.coordinatorthread import CoordinatorThread
+from tests.support.handworker import HandWorker
+from tests.support.looking import fails
 from tests.support.processes import Gate
 from tests.support.runs import Coordinate, Start, Write
 from tests.support.waiting import DEADLINE, until
@@ -32,3 +37,15 @@ def test_a_worker_is_seen_with_its_machine_its_load_and_what_it_does(
     gate.open()
     assert worker.exit_code() == 0
     assert server.ended() == ""
+
+
+def test_a_load_that_cannot_be_is_refused_and_the_last_one_stays(server: CoordinatorThread) -> None:
+    worker = HandWorker(server)
+    good = pb.WorkerLoad(memory=1 << 30, steps_per_second=3.5)
+    server.stub.Heartbeat(pb.HeartbeatRequest(worker_id=worker.id, load=good), timeout=DEADLINE)
+    bad = pb.HeartbeatRequest(worker_id=worker.id, load=pb.WorkerLoad(steps_per_second=float("nan")))
+    error = fails(lambda: server.stub.Heartbeat(bad, timeout=DEADLINE))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (error.details() or "").startswith("load.steps_per_second nan: expected a number from 0 to")
+    fleet = server.stub.GetFleet(pb.GetFleetRequest(), timeout=DEADLINE)
+    assert [each.load for each in fleet.workers] == [good]
