@@ -20,6 +20,8 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.server.rounds.codeversion import local_code, task_version
 from lotteryfl.server.rounds.machine import machine_of
+from lotteryfl.server.rounds.told.load import load_of
+from lotteryfl.server.rounds.told.past import events_after, rounds_after
 from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.rounds.workers import AsideError, ReplacedError, UnknownWorkerError
 from lotteryfl.server.rpc.bell import wait_for
@@ -28,7 +30,7 @@ from lotteryfl.server.rpc.downloads import Downloads
 from lotteryfl.server.rpc.filestream import FileStream, model_stream
 from lotteryfl.server.rpc.receiving import Upload, Uploads
 from lotteryfl.server.rpc.sending import messages
-from lotteryfl.server.rpc.served import ServedRun, StorageError
+from lotteryfl.server.rpc.served import LINGER_SECONDS, ServedRun, StorageError
 from lotteryfl.server.security.access import AccessError, clients_held
 from lotteryfl.server.store.rundb.rows import AssignmentRow
 
@@ -186,8 +188,12 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:
         """Renew leases and take note of progress."""
         await self._check_entries("progress", len(request.progress), context)
+        try:
+            load = load_of(request)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         worker_id, progress = WorkerId(request.worker_id), list(request.progress)
-        cancel = await self._known(context, self._coordinator.heartbeat, worker_id, progress)
+        cancel = await self._known(context, self._coordinator.heartbeat, worker_id, progress, load)
         self._served.news.ring()
         return pb.HeartbeatReply(cancel=cancel)
 
@@ -208,16 +214,38 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.RunStatus]:
         """Say where the run stands now and after every change, until it has ended."""
-        while True:
-            news = self._served.news.listen()
-            begin = time.monotonic()
-            status = await self._call(self._coordinator.status)
-            taken = time.monotonic() - begin
-            yield status
-            if status.state != pb.RunStatus.RUNNING:
-                return
-            await wait_for(news, None)
-            await asyncio.sleep(min(_PAUSE * taken, _LONGEST_PAUSE))
+        self._served.watchers += request.lingers
+        try:
+            while True:
+                news = self._served.news.listen()
+                begin = time.monotonic()
+                status = await self._call(self._coordinator.status)
+                taken = time.monotonic() - begin
+                yield status
+                if status.state != pb.RunStatus.RUNNING:
+                    await asyncio.sleep(LINGER_SECONDS if request.lingers else 0.0)
+                    return
+                await wait_for(news, None)
+                await asyncio.sleep(min(_PAUSE * taken, _LONGEST_PAUSE))
+        finally:
+            self._served.watchers -= request.lingers
+            self._served.changed.ring()
+
+    async def GetFleet(self, request: pb.GetFleetRequest, context: Context) -> pb.Fleet:
+        """Say what every worker is at."""
+        return await self._call(self._coordinator.fleet)
+
+    async def GetClients(self, request: pb.GetClientsRequest, context: Context) -> pb.Clients:
+        """Say how single clients do."""
+        return await self._call(self._coordinator.clients, request.first, request.most)
+
+    async def GetRounds(self, request: pb.GetRoundsRequest, context: Context) -> pb.Rounds:
+        """Say what rounds came to."""
+        return await self._call(rounds_after, self._run.database, request.after)
+
+    async def GetEvents(self, request: pb.GetEventsRequest, context: Context) -> pb.Events:
+        """Say what has happened."""
+        return await self._call(events_after, self._run.database, request.after, request.most)
 
     async def FetchModel(self, request: pb.FetchModelRequest, context: Context) -> AsyncIterator[pb.BlobPart]:
         """Send the global model of the last committed round."""
