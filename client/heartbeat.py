@@ -8,6 +8,7 @@ from typing import Self
 
 from lotteryfl.client.connection import Connection, NotRegisteredError
 from lotteryfl.client.leases import Leases
+from lotteryfl.common.about import thread
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.names import WorkerId
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -42,7 +43,7 @@ class Heartbeat:
         self._register = register
         self._stops = False
         self._due = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._thread = thread(self._beat, "heartbeat")
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -195,6 +195,9 @@ class AssignmentRunner:
             ClientError: the task cannot give this client's data, or its model or training fails on them; where memory
                 is not enough, or runs out, it is a `ShortOfMemoryError`.
         """
+        return ready.context.run(self._followed, assignment, ready, on_step)
+
+    def _followed(self, assignment: pb.Assignment, ready: Ready, on_step: OnStep | None) -> Outcome:
         on_step = self._told(on_step)
 
         def train(wanted: Wanted) -> TrainResult:
@@ -242,6 +245,7 @@ class AssignmentRunner:
         found = side_by_side(
             {assignment.stack.row: self._work(assignment, ready) for assignment, ready in members},
             {assignment.stack.row: assignment.seed for assignment, _ in members},
+            {assignment.stack.row: ready.context for assignment, ready in members},
             first.stack.rows,
             derive_seed(self._seed, "stack", first.round, first.stack.first),
             train,

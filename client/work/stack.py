@@ -1,6 +1,7 @@
 """Plans that are followed side by side: each to where it wants to train, then all train as one model."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextvars import Context
 from typing import TypeVar
 
 import torch
@@ -31,6 +32,7 @@ def alone(work: Work[T], train: Callable[[Wanted], TrainResult]) -> T:
 def side_by_side(
     works: Mapping[int, Work[T]],
     seeds: Mapping[int, int],
+    contexts: Mapping[int, Context],
     rows: int,
     seed: int,
     train: Callable[[Sequence[Wanted | None], int], Sequence[TrainResult | Failure | None]],
@@ -44,6 +46,7 @@ def side_by_side(
     Args:
         works: by row.
         seeds: by row.
+        contexts: by row, in which its own work runs.
         rows: how many there are, also where not all are here.
         seed: of the stack, whoever is here.
         train: trains as many as want to, a row each, from a seed, and returns what is a row's own failure too.
@@ -57,7 +60,7 @@ def side_by_side(
         for row, result in trained.items():
             try:
                 with seeded(derive_seed(seeds[row], "unasked", *([stretch] if stretch else ())), device):
-                    wanted[row] = _go_on(works[row], result)
+                    wanted[row] = contexts[row].run(_go_on, works[row], result)
             except StopIteration as done:
                 found[row] = done.value
             except (ClientError, PayloadError) as error:

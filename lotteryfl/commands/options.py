@@ -5,13 +5,15 @@ Imports neither torch nor gRPC: `lotteryfl status`, the containers' health check
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
+from lotteryfl.common.logs import FORMATS, LEVELS
 from lotteryfl.common.security.tls import ChannelSecurity, SecurityError, TLSFiles, read_token
+from lotteryfl.logsettings import FORMAT_VARIABLE, LEVEL_VARIABLE
 from lotteryfl.running.environment import TLS_PREFIX, TOKEN_VARIABLE
 from lotteryfl.running.owncode import OwnCode
 
@@ -124,6 +126,21 @@ def _add(_context: click.Context, _option: click.Parameter, sources: tuple[str, 
         for source in sources:
             add_strategies(source)
     return sources
+
+
+# -- what is said of it
+
+
+def log_options(command: F) -> F:
+    """Give a command --log-format and --log-level, which are known before it begins: see `logsettings`."""
+
+    def option(name: str, choices: Sequence[str], text: str, variable: str) -> Callable[[F], F]:
+        declared = click.option(name, expose_value=False, metavar="|".join(choices), help=f"{text} [or ${variable}]")
+        return cast(Callable[[F], F], declared)
+
+    formats = option("--log-format", FORMATS, "Of each line on stderr; json: one object a line.", FORMAT_VARIABLE)
+    levels = option("--log-level", LEVELS, "From which on it is logged.", LEVEL_VARIABLE)
+    return formats(levels(command))
 
 
 # -- what secures a call

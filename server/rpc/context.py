@@ -8,7 +8,9 @@ from typing import Any, NoReturn
 import grpc
 from grpc_health.v1 import health
 
-from lotteryfl.common.security.identity import Identity
+from lotteryfl.common.about import bind, named_in
+from lotteryfl.common.names import WorkerId
+from lotteryfl.common.security.identity import MAX_NAME, Identity, name_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -24,6 +26,16 @@ HEALTH = f"/{health.SERVICE_NAME}/"
 """What the names of the standard health service's methods begin with."""
 
 _log = logging.getLogger("lotteryfl.coordinator")
+
+
+def bind_call(message: object) -> None:
+    """Let what is logged of a call say whom and what it is about, by its first message."""
+    sender = message.result if isinstance(message, pb.ResultPart) and message.HasField("result") else message
+    worker = getattr(sender, "worker_id", "")
+    if isinstance(sender, pb.RegisterRequest):
+        worker = sender.name
+    if worker:
+        bind(worker=name_of(WorkerId(worker))[:MAX_NAME], **named_in(getattr(sender, "assignment_id", "")))
 
 
 async def abort(context: Context, code: grpc.StatusCode, reason: str) -> NoReturn:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lotteryfl.common.about import about
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.channel import CALL_SECONDS
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -63,7 +64,7 @@ class RoundLoop:
         """
         try:
             try:
-                while await self._step():
+                while await self._step_of_round():
                     pass
             finally:
                 await self._removed()
@@ -84,6 +85,10 @@ class RoundLoop:
         for worker_id in await self._served.call(self._coordinator.alive_workers):
             self._served.departed.add(worker_id)
         self._served.announce()
+
+    async def _step_of_round(self) -> bool:
+        with about(round=self.number):
+            return await self._step()
 
     async def _step(self) -> bool:
         served, coordinator = self._served, self._coordinator
