@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
+from lotteryfl.common import tracing
 from lotteryfl.common.about import NAMES, fields
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.text import printable
@@ -123,6 +124,7 @@ class TextLines(logging.Formatter):
         return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Return what comes before a traceback."""
         return printable(super().formatMessage(record))
 
 
@@ -138,6 +140,8 @@ class JsonLines(logging.Formatter):
             if name in found:
                 value = found[name]
                 line[name] = printable(value) if isinstance(value, str) else value
+        if under_way := tracing.here():
+            line["trace_id"], line["span_id"] = f"{under_way.trace_id:032x}", f"{under_way.span_id:016x}"
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line)

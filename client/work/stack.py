@@ -10,6 +10,7 @@ from lotteryfl.client.work.planrun import Wanted
 from lotteryfl.common.errors import ClientError, PayloadError
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
+from lotteryfl.common.tracing import each_of, span
 from lotteryfl.common.training.loop import TrainResult
 from lotteryfl.common.training.stacked.courses import Failure
 
@@ -68,7 +69,7 @@ def side_by_side(
         together = derive_seed(seed, "together", stretch)
         stretch += 1
         try:
-            with seeded(together, device):
+            with seeded(together, device), each_of(contexts[row].run(span, "train") for row in wanted):
                 results = train([wanted.get(row) for row in range(rows)], together) if wanted else []
         except (ClientError, PayloadError) as error:
             return found | dict.fromkeys(wanted, error)

@@ -18,6 +18,7 @@ from lotteryfl.commands.options import (
     set_option,
     share_errors_option,
     tls_options,
+    traces_option,
 )
 from lotteryfl.common.about import bind
 from lotteryfl.common.errors import LotteryFLError
@@ -116,6 +117,7 @@ def _tell(result: str) -> None:
 @device_option
 @share_errors_option
 @log_options
+@traces_option
 @_allow_missing
 def run(
     source: Path,
@@ -166,6 +168,7 @@ def run(
 @_overrides
 @own_code_options
 @log_options
+@traces_option
 @_allow_missing
 def serve(
     source: Path,
@@ -204,6 +207,7 @@ def serve(
 @device_option
 @share_errors_option
 @log_options
+@traces_option
 @_allow_missing
 def simulate(
     source: Path,

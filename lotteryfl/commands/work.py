@@ -19,6 +19,7 @@ from lotteryfl.commands.options import (
     log_options,
     share_errors_option,
     task_option,
+    traces_option,
 )
 from lotteryfl.common.experiment.clientranges import parse_clients
 from lotteryfl.common.logs import say
@@ -121,6 +122,7 @@ class PerDevice(click.ParamType[int | None]):
 )
 @share_errors_option
 @log_options
+@traces_option
 @channel_options
 @click.option("--sharers", type=click.IntRange(min=1), default=1, hidden=True)
 @click.option("--parent", type=click.IntRange(min=0), hidden=True)

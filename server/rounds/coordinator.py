@@ -61,6 +61,7 @@ class Coordinator:
         check_same_tensors(self.strategy, run.model_table)
         self._workers = WorkerRegistry(holds=run.experiment.round.leases * max(1, run.experiment.engine.stacked))
         self._ledger = Ledger(run, self.strategy, clock, self._workers)
+        self.traces = self._ledger.traces
         self._closed: Decision | None = None
         self._attendance = Attendance(self._workers, clock, lease_seconds=run.experiment.round.lease)
         self._homes: dict[int, WorkerId] = {}  # by client, the worker that served it last: it has mask and data at hand

@@ -14,6 +14,7 @@ from lotteryfl.common.faults import fault
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.security.identity import owner
 from lotteryfl.common.text import brief
+from lotteryfl.common.tracing import span
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import Accountant
 from lotteryfl.server.privacy.promise import check_plans
@@ -24,6 +25,7 @@ from lotteryfl.server.rounds.openround import Decision, OpenRound
 from lotteryfl.server.rounds.plancheck import check_rule
 from lotteryfl.server.rounds.progress import note_progress
 from lotteryfl.server.rounds.stacks import Place, places, stacked
+from lotteryfl.server.rounds.traces import Traces
 from lotteryfl.server.rounds.workers import WorkerRegistry
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
@@ -67,6 +69,8 @@ class Ledger:
     """What the last committed rounds say against the experiment's settings."""
     shared: pb.SharedModel | None
     """What the shared model was worth when it was measured last."""
+    traces: Traces
+    """Spans of the open round and of its leases."""
 
     def __init__(
         self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float], workers: WorkerRegistry
@@ -84,6 +88,7 @@ class Ledger:
         self._strategy = strategy
         self._clock = clock
         self._workers = workers
+        self.traces = Traces(run.run_id)
         self.traffic = Traffic(run.database)
         self.refusals = Refusals(run.database, run.experiment.checks.max_refusals)
         self._all_left_out: dict[int, pb.LeftOut] = {}  # by client
@@ -114,6 +119,7 @@ class Ledger:
                 self._database.set_standings(changed)
             self.round.assignments.apply(changed, self._clock())
             note_taken_back(standings, how)
+            self.traces.ended(standings, how)
 
     def lease(self, granted: Sequence[Standing], *, broadcast: bool) -> None:
         """Give assignments that are leased as one to a worker.
@@ -131,6 +137,8 @@ class Ledger:
         fault("lease-written")
         for now, then in zip(granted, before, strict=True):
             note_given(now, then)
+        self.traces.ended((then for now, then in zip(granted, before, strict=True) if then.id != now.id), "withdrawn")
+        self.traces.given(granted)
 
     def count(self, held: Standing, received: Received) -> None:
         """Count a checked result."""
@@ -144,6 +152,7 @@ class Ledger:
         self.round.assignments.apply(changed, self._clock())
         fault("result-recorded")
         note_returned(done, received, self.traffic)
+        self.traces.ended((done,))
 
     def refuse(self, held: Standing, reason: str) -> None:
         """Count a refused result, and give its work out again.
@@ -167,6 +176,7 @@ class Ledger:
         self.refusals.put(worker, refused)
         assignments.apply(changed, self._clock())
         note_taken_back((standings[held.id.client],), "refused")
+        self.traces.ended((held,), "refused")
         assignments.may_try_again(held.id.client, held.worker)  # rubbish spares it no work
 
     def start_over(self, standings: Sequence[Standing], *, retries: int, reason: str) -> None:
@@ -198,7 +208,7 @@ class Ledger:
         number = self.round.number
         superseded = Superseded(self._run, number)
         fault("round-committing")
-        with self._database.transaction():
+        with span("commit"), self._database.transaction():
             self.traffic.flush()
             self._database.set_standings(closed.standings)
             tickets = self.is_final or self._strategy.trains(number)
@@ -227,6 +237,7 @@ class Ledger:
 
     def fail(self, reason: str) -> None:
         """End the run without a result."""
+        self.traces.round_ended("failed")
         self.state, self.reason = "failed", reason  # also where the disk cannot take it any more
         with self._database.transaction():
             self.traffic.flush()
@@ -274,6 +285,10 @@ class Ledger:
         stacks = {client: place.first for client, place in self.places.items()}
         settings, now = self._run.experiment.round, self._clock()
         self.round = OpenRound(number, settings, standings, now, retries=retries, stacks=stacks)
+        if self.state == "finished":
+            self.traces.round_ended()
+        else:
+            self.traces.take_up(number, self.round.assignments.leases())
 
     def _open(self, number: int, waited: float) -> bool:
         """Put a round on record with all that is to be done in it; what was seen of who is there comes first.
