@@ -14,13 +14,15 @@ from lotteryfl.common import tracing
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.tracing import Parent, TracingError
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.results.summary import summarise
 from tests.conftest import Drive
-from tests.support.bench import tiny_experiment
+from tests.support.bench import simulated, tiny_experiment
 from tests.support.collector import Collector
 from tests.support.coordinatorthread import CoordinatorThread
 from tests.support.handworker import HandWorker
+from tests.support.paths import ROOT
 from tests.support.processes import free_port
-from tests.support.runs import Coordinate, Expect, Start, Write, assert_same_bits
+from tests.support.runs import Coordinate, Write
 from tests.support.waiting import DEADLINE
 
 BAD = {
@@ -123,35 +125,38 @@ def test_what_becomes_of_a_lease_is_said_by_its_span(traced: Collector, drive: D
     assert round_.trouble == "failed"
 
 
-def test_a_run_in_one_process_has_the_same_spans(
-    collector: Collector, tmp_path: Path, start: Start, write: Write, expect: Expect
-) -> None:
+def test_a_run_in_one_process_has_the_same_spans(traced: Collector, tmp_path: Path) -> None:
     """With stacked clients, too, each has all of its own."""
-    path = write(rounds=1, clients=3, clients_per_round=2, engine={"stacked": 2})
-    process = start("simulate", path, "--run-dir=run", f"--traces={collector.address}")
-    assert process.exit_code() == 0, process.stderr
-    assert len(collector.named("round")) == 2
-    leases = {span.id: span for span in collector.named("lease")}
+    experiment = tiny_experiment(rounds=1, clients=3, clients_per_round=2, engine={"stacked": 2})
+    with simulated(tmp_path / "run", experiment):
+        tracing.switch_off()
+    assert len(traced.named("round")) == 2
+    leases = {span.id for span in traced.named("lease")}
     assert len(leases) == 2 + 3
     for id_ in leases:
-        below = {span.name for span in collector.spans if span.parent == id_}
+        below = {span.name for span in traced.spans if span.parent == id_}
         assert below == {"download", "decode", "evaluate", "train", "encode", "upload", "check"}
-    assert_same_bits(tmp_path / "run", expect(path))
+    assert {span.trace for span in traced.spans} == {span.trace for span in traced.named("round")}
 
 
 # -- where nobody listens
 
 
 def test_a_collector_that_is_down_costs_a_line_and_no_bits(
-    tmp_path: Path, start: Start, write: Write, expect: Expect
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = write(rounds=1, clients=2, clients_per_round=2)
-    env = {"OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
-    process = start("simulate", path, "--run-dir=run", f"--traces=127.0.0.1:{free_port()}", env=env)
-    assert process.exit_code() == 0, process.stderr
-    (line,) = (line for line in process.stderr.splitlines() if "traces" in line or "Traceback" in line)
-    assert line.endswith("WARNING traces: the collector does not take them: spans are dropped while that is so")
-    assert_same_bits(tmp_path / "run", expect(path))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")  # so that it is tried again and again
+    experiment = tiny_experiment(rounds=1)
+    with simulated(tmp_path / "untraced", experiment) as run:
+        expected = summarise(run)
+    tracing.switch_on(f"127.0.0.1:{free_port()}", "test")
+    with simulated(tmp_path / "run", experiment) as run:
+        tracing.switch_off()
+        assert summarise(run) == expected
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [
+        ("WARNING", "traces: the collector does not take them: spans are dropped while that is so")
+    ]
 
 
 def test_nothing_of_tracing_draws_from_the_generator_that_tasks_draw_from(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,12 +173,18 @@ def test_without_it_nothing_of_opentelemetry_is_imported_and_every_span_is_the_s
     code = """
 import sys
 from lotteryfl.common import tracing
-import lotteryfl.client.worker, lotteryfl.running.local, lotteryfl.running.simulate, lotteryfl.commands.run
-assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 assert tracing.span("train", bytes=1) is tracing.NO_SPAN is tracing.begin("round")
 assert tracing.here() is None and tracing.to_send(tracing.here()) is None
+assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+    folders = (ROOT / name for name in ("client", "common", "lotteryfl", "server"))
+    importing = {file.name for each in folders for file in each.rglob("*.py") if "import opentel" in _imports(file)}
+    assert importing == {"otlp.py"}, "which `switch_on` imports alone"
+
+
+def _imports(file: Path) -> str:
+    return file.read_text().replace("from opentelemetry", "import opentelemetry")
 
 
 @pytest.mark.parametrize(
