@@ -92,7 +92,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
     """Return what a line in JSON says; None: it is none of ours."""
     try:
         found = json.loads(line) if line.startswith("{") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     ours = isinstance(found, dict) and all(isinstance(found.get(key), str) for key in ("level", "logger", "message"))
     return found if ours else None

@@ -118,10 +118,6 @@ class _OtlpSpan(Span):
             detach(self._token)
         self.end(kind.__name__ if kind else "")
 
-    def note(self, **attributes: str | int) -> None:
-        """Add to what it is known by."""
-        self._span.set_attributes(_named(attributes))
-
     def end(self, trouble: str = "") -> None:
         """End it."""
         if trouble:

@@ -59,9 +59,6 @@ class Span:
     ) -> None:
         """End it; what is raised leaves its type with it, and no more: messages may be a client's."""
 
-    def note(self, **attributes: str | int) -> None:
-        """Add to what it is known by."""
-
     def end(self, trouble: str = "") -> None:
         """End it.
 
@@ -190,12 +187,13 @@ def switch_off() -> None:
 
 
 def _endpoint(target: str) -> str:
-    url = urlsplit(target if "://" in target else f"http://{target}")
+    whole = target if "://" in target else f"http://{target}"
     try:
+        url = urlsplit(whole)
         is_one = url.scheme in ("http", "https") and bool(url.hostname) and url.port is not None
     except ValueError:
         is_one = False
-    if not is_one or "@" in target or url.path.strip("/") or url.query or url.fragment:
+    if not is_one or "@" in target or whole.rstrip("/") != f"{url.scheme}://{url.netloc}":
         shown = "…" if "@" in target else printable(target[:80])  # what is before an @ may be a password
         raise TracingError(f"--traces {shown!r}: expected HOST:PORT, http://HOST:PORT, https://HOST:PORT or {AS_OTEL}")
     return f"{url.scheme}://{url.netloc}"

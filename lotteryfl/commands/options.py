@@ -146,9 +146,9 @@ def log_options(command: F) -> F:
 
 def _trace(context: click.Context, _option: click.Parameter, target: str) -> None:
     if target:
-        os.environ[TRACES_VARIABLE] = target  # for the processes that it starts, too
         switch_on(target, f"lotteryfl-{context.info_name}")
         context.call_on_close(switch_off)
+        os.environ[TRACES_VARIABLE] = target  # for the processes that it starts, too
 
 
 traces_option = click.option(

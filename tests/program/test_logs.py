@@ -138,7 +138,7 @@ def test_a_line_of_another_process_is_text_again() -> None:
     error = JsonLines().format(record("no such task", name="lotteryfl.said", levelname="ERROR"))
     assert as_text(error) == "lotteryfl: no such task"
     assert as_text(JsonLines().format(record("%s: lost", "w"))) == "w: lost"
-    for other in ("Segmentation fault", '{"message": 1}', "{", "[1]", '{"level": "INFO"}'):
+    for other in ("Segmentation fault", '{"message": 1}', "{", '{"a":' * 100_000, "[1]", '{"level": "INFO"}'):
         assert as_text(other) == other
 
 

@@ -32,7 +32,7 @@ class Seen(NamedTuple):
         return self.about["client"]
 
 
-class Collector(TraceServiceServicer):  # type: ignore[misc]
+class Collector(TraceServiceServicer):
     """Listens while the block runs."""
 
     def __init__(self) -> None:

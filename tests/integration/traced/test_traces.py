@@ -188,7 +188,18 @@ def _imports(file: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "target", ["nonsense", "http://host", "host:port", "host:1/v1/traces", "ftp://host:1", "host:99999", "host:1?a=b"]
+    "target",
+    [
+        "nonsense",
+        "http://host",
+        "host:port",
+        "host:1/v1/traces",
+        "ftp://host:1",
+        "host:99999",
+        "host:1?a=b",
+        "http://[",
+        "",
+    ],
 )
 def test_a_target_that_is_none_is_refused_in_one_line(target: str) -> None:
     expected = f"--traces {target!r}: expected HOST:PORT, http://HOST:PORT, https://HOST:PORT or otel"
