@@ -14,6 +14,7 @@ from torch import Tensor
 from lotteryfl.client.download import CannotResumeError, Download
 from lotteryfl.client.idlewatch import IdleWatch
 from lotteryfl.client.underway import UnderWay
+from lotteryfl.common import tracing
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.faults import LostError, fault
 from lotteryfl.common.names import Digest, WorkerId
@@ -161,10 +162,12 @@ class Connection:
                     return first.none
                 assignment = first.assignment
                 check(assignment)
-                what = assignment.assignment_id
-                return assignment, download.take(
-                    what, assignment.payload, parts, lambda size: TensorReceiver(size, payload_limit, what, place)
-                )
+                tracing.join(_sent_with(stream))
+                what, header = assignment.assignment_id, assignment.payload
+                with tracing.span("download", bytes=header.size - header.offset):
+                    return assignment, download.take(
+                        what, header, parts, lambda size: TensorReceiver(size, payload_limit, what, place)
+                    )
 
         return self._retried(fetch)
 
@@ -193,7 +196,8 @@ class Connection:
             with self._under_way.one(stream), watch.guarding(stream):
                 parts = watch.over(stream)
                 header = next(parts, pb.BlobPart()).header
-                return download.take(what, header, parts, lambda size: MemoryReceiver(size, limit, what))
+                with tracing.span("download", bytes=header.size - header.offset):
+                    return download.take(what, header, parts, lambda size: MemoryReceiver(size, limit, what))
 
         content = self._retried(fetch, missing=ContentGoneError)
         found = hashlib.sha256(content).hexdigest()
@@ -220,9 +224,10 @@ class Connection:
             tried = True
             watch = IdleWatch(STREAM_IDLE_SECONDS)
             parts = watch.over(frames(pb.ResultPart(result=result), payload, result.payload.offset))
-            call = self._submit_result.future(parts)
-            with self._under_way.one(call), watch.guarding(call):
-                reply: pb.SubmitReply = call.result()
+            with tracing.span("upload", bytes=payload.size - result.payload.offset):
+                call = self._submit_result.future(parts, metadata=tracing.to_send(tracing.here()))
+                with self._under_way.one(call), watch.guarding(call):
+                    reply: pb.SubmitReply = call.result()
             fault("ack-received")
             return reply
 
@@ -306,6 +311,11 @@ class Connection:
 
 def _method(name: str) -> str:
     return f"/{_SERVICE}/{name}"
+
+
+def _sent_with(stream: Any) -> tracing.Parent | None:
+    """Return the span that a stream's work is part of, as its sender says; it has sent its first message."""
+    return tracing.sent(stream.initial_metadata()) if tracing.is_on() else None
 
 
 def _pause(state: RetryCallState) -> float:

@@ -1,7 +1,7 @@
 """What comes from the coordinator: the next assignment, made ready while the one before it is worked on."""
 
-import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from types import TracebackType
 from typing import Self
 
@@ -10,6 +10,7 @@ from lotteryfl.client.connection import Connection, ContentGoneError, NotRegiste
 from lotteryfl.client.leases import Lease, Leases
 from lotteryfl.client.returning import Returning
 from lotteryfl.client.work.assignment import AssignmentRunner
+from lotteryfl.common.about import bind, named_in, thread
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.faults import fault
 from lotteryfl.common.memory.shortage import is_out_of_memory
@@ -57,7 +58,7 @@ class Fetching:
         self._on_short = on_short
         self._arriving = ""
         self._more = False
-        self._thread = threading.Thread(target=self._fetch_all, name="fetching", daemon=True)
+        self._thread = thread(self._fetch_all, "fetching")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -72,7 +73,7 @@ class Fetching:
 
     def _fetch_all(self) -> None:
         try:
-            while self._leases.wait_for_room() and self._fetch():
+            while self._leases.wait_for_room() and copy_context().run(self._fetch):
                 pass
         except BaseException as error:
             self._leases.no_more(error)
@@ -80,7 +81,7 @@ class Fetching:
             self._leases.no_more()
 
     def _fetch(self) -> bool:
-        """Fetch one, if there is the memory for it; False: the run has finished."""
+        """Fetch one, if there is the memory for it, in a context of its own; False: the run has finished."""
         self._arriving, self._more = "", False
         try:
             return self._fetch_one()
@@ -131,5 +132,6 @@ class Fetching:
         return True
 
     def _check_arriving(self, assignment: pb.Assignment) -> None:
+        bind(**named_in(assignment.assignment_id))
         self._check(assignment)
         self._arriving, self._more = assignment.assignment_id, assignment.stack.more > 0

@@ -9,6 +9,7 @@ from typing import Self
 from lotteryfl.client.connection import Connection, NotRegisteredError
 from lotteryfl.client.leases import Leases
 from lotteryfl.client.load import Load
+from lotteryfl.common.about import thread
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.names import WorkerId
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -46,7 +47,7 @@ class Heartbeat:
         self._load = load
         self._stops = False
         self._due = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._thread = thread(self._beat, "heartbeat")
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -27,6 +27,8 @@ class Lease:
         self.id = assignment.assignment_id
         self.assignment = assignment
         self.group = group_of(assignment)
+        self.context = ready.context
+        """What whoever works on it, or returns it, is about."""
         self.has_begun = False
         self._ready: Ready | None = ready
         self._lost = threading.Event()

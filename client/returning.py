@@ -2,7 +2,6 @@
 
 import logging
 import queue
-import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -13,6 +12,7 @@ from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, Leases
 from lotteryfl.client.overseer import Overseer
 from lotteryfl.client.work.handover import Outcome
+from lotteryfl.common.about import thread
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.channel import GOODBYE_SECONDS
@@ -55,7 +55,7 @@ class Returning:
         self._told = told
         self._overseer = overseer
         self._done: queue.SimpleQueue[tuple[Lease, Outcome] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._return_all, name="returning", daemon=True)
+        self._thread = thread(self._return_all, "returning")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -99,7 +99,7 @@ class Returning:
     def _return_all(self) -> None:
         try:
             while (done := self._done.get()) is not None:
-                self._return(*done)
+                done[0].context.copy().run(self._return, *done)  # a copy: who gave it may still be in its context
                 del done  # its model, before another comes
         except BaseException as error:
             self._leases.fail(error)

@@ -28,6 +28,7 @@ from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
 from lotteryfl.client.work.followed import followed
 from lotteryfl.client.work.handover import Outcome
+from lotteryfl.common.about import about, bind
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, ShortOfMemoryError, TaskVersionError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import PartitionSettings
@@ -108,7 +109,7 @@ class Worker:
         Raises:
             LotteryFLError: the run failed, the coordinator cannot be reached, or this worker cannot take part.
         """
-        with contextlib.suppress(DoneWithError):
+        with contextlib.suppress(DoneWithError), about(worker=self._settings.name):
             while not self._took_part():
                 _log.info("%s: the run's experiment is another now, this worker begins anew", self._settings.name)
             _log.info("%s: the run has finished", self._settings.name)
@@ -119,6 +120,7 @@ class Worker:
         registration = self._register()
         self._worker_id = WorkerId(registration.worker_id)
         self._run_id = registration.run_id
+        bind(run=self._run_id)
         self._known, self._has_changed = _what_is_worked_by(registration), False
         try:
             self._take_part(registration)
@@ -280,7 +282,7 @@ class Worker:
         if short := next((outcome for outcome in found if isinstance(outcome, ShortOfMemoryError)), None):
             self._do_with_less(short, leases[0].group)
         for lease, outcome in zip(leases, found, strict=True):
-            self._settle(lease, outcome)
+            lease.context.run(self._settle, lease, outcome)
         return all(isinstance(outcome, Outcome) for outcome in found)
 
     def _followed(self, leases: Sequence[Lease]) -> Sequence[Outcome | ClientError | PayloadError | None]:

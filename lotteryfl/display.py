@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from lotteryfl.common.about import about
+from lotteryfl.common.logs import is_json, say
 from lotteryfl.common.text import printable
 from lotteryfl.describe import describe_refusals, describe_round, describe_shared
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -31,7 +33,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             TextColumn("{task.fields[detail]}"),
             TimeElapsedColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=is_json() or not console.is_terminal,
         )
         self._task = self._progress.add_task("starting", detail="", total=None)
 
@@ -46,12 +48,16 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
 
     def note(self, text: str) -> None:
         """Print a line beside the progress."""
-        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+        if is_json():
+            say(printable(text))
+        else:
+            self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def show(self, status: pb.RunStatus) -> None:
         """Show the status: a line for every round that is committed, or tried again, under our eyes."""
         if self._last_round not in (None, status.last.round):
-            self.note(describe_round(status))
+            with about(round=status.last.round):
+                self.note(describe_round(status))
         self._last_round = status.last.round
         if self._shared not in (None, status.shared):
             self.note(describe_shared(status.shared, status.score))

@@ -5,14 +5,16 @@ import os
 import signal
 import sys
 from importlib import import_module
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import click
 
 from lotteryfl.allocator import keep_freed_memory
+from lotteryfl.common import logs
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.text import printable
 from lotteryfl.exitcodes import INTERRUPTED
+from lotteryfl.logsettings import set_up_logs
 from lotteryfl.output import prepare_output
 from lotteryfl.stopsignals import stop_signals
 
@@ -53,22 +55,6 @@ COMMANDS = {
 }
 
 
-class _ToStderr(logging.StreamHandler[TextIO]):
-    """Writes to what stderr is at the time: above the progress, while a terminal shows that."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a line."""
-        self.setStream(sys.stderr)
-        super().emit(record)
-
-
-class _OneLine(logging.Formatter):
-    """Log lines without control characters: what they say may be the other side's words."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        return printable(super().formatMessage(record))
-
-
 class _Commands(click.Group):
     """Commands by name, imported when called: help costs no torch, and a worker needs no coordinator."""
 
@@ -91,11 +77,8 @@ class _Commands(click.Group):
 @click.option("--verbose", "-v", is_flag=True, help="Log every assignment.")
 def program(verbose: bool) -> None:
     """Federated training of sparse, personalised models: every client finds its own lottery ticket."""
-    handler = _ToStderr()
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    logging.getLogger("lotteryfl").setLevel(logging.INFO if verbose else logging.WARNING)
-    logging.getLogger("lotteryfl.coordinator.attendance").setLevel(logging.INFO)  # who comes and goes is always told
+    if verbose:
+        logs.tell_more()
 
 
 def main() -> None:
@@ -109,14 +92,18 @@ def main() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what the user needs of its errors, ours say
     keep_freed_memory()
     try:
+        set_up_logs(sys.argv[1:], COMMANDS)
         prepare_output()
         program.main(standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        if logs.is_json():
+            logs.say(printable(error.format_message()), logging.ERROR)
+        else:
+            error.show()
         sys.exit(error.exit_code)
     except LotteryFLError as error:
-        click.echo(f"lotteryfl: {printable(' '.join(str(error).split()))}", err=True)  # one line, whatever it quotes
+        logs.say(printable(" ".join(str(error).split())), logging.ERROR)  # one line, whatever it quotes
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)

@@ -38,6 +38,7 @@ from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.common.tasks.base import augment_of
 from lotteryfl.common.tasks.modelcopy import own_copy
+from lotteryfl.common.tracing import span
 from lotteryfl.common.training.loop import OnStep, TrainResult
 from lotteryfl.common.training.stacked.check import Trial, check_stackable
 from lotteryfl.common.training.stacked.courses import Failure
@@ -242,6 +243,7 @@ class AssignmentRunner:
         found = side_by_side(
             {assignment.stack.row: self._work(assignment, ready) for assignment, ready in members},
             {assignment.stack.row: assignment.seed for assignment, _ in members},
+            {assignment.stack.row: ready.context for assignment, ready in members},
             first.stack.rows,
             derive_seed(self._seed, "stack", first.round, first.stack.first),
             train,
@@ -306,7 +308,8 @@ class AssignmentRunner:
         tensors.update(workplace.tensors)
         self._protect(tensors, start, done.masks)
         wire = self._wire.of_result(plan)
-        values = self._pack(wire, tensors, done.masks, own=plan.owns_unkept)
+        with span("encode"):
+            values = self._pack(wire, tensors, done.masks, own=plan.owns_unkept)
         with belonging_to(assignment.client, self._task.name):
             # Saliencies are in the model's place: there is nothing to evaluate.
             measured = done.personalised() if done.personalised else None
@@ -323,10 +326,11 @@ class AssignmentRunner:
             seconds=time.monotonic() - started,
         )
         check_metrics(metrics, globally=everybodys is not None, score=self._task.score, shared=shared is not None)
-        wire.check(values, done.masks, own=plan.owns_unkept)
-        update = pack_mask_update(done.masks, {} if comes_whole(plan) else masks, self._mask_coding)
-        digest = Digest(assignment.mask_digest) if done.masks is masks else Digest("")
-        entries, peak = to_host(values) | update, self._meter.peak()
+        with span("encode"):
+            wire.check(values, done.masks, own=plan.owns_unkept)
+            update = pack_mask_update(done.masks, {} if comes_whole(plan) else masks, self._mask_coding)
+            digest = Digest(assignment.mask_digest) if done.masks is masks else Digest("")
+            entries, peak = to_host(values) | update, self._meter.peak()
         self._data.note_taken(peak.device)
         return Outcome(done.trained.examples, metrics, done.masks, digest or mask_digest(done.masks), entries, peak)
 
@@ -368,7 +372,8 @@ class AssignmentRunner:
         for key, value in entries.items():
             if key.startswith(KEPT) and value.is_floating_point() and not own:
                 value.add_(0)  # a kept 0 is +0, as training has it in a pruned weight
-        self._wire.unpack_into(entries, masks, tensors, own=own)
+        with span("decode"):
+            self._wire.unpack_into(entries, masks, tensors, own=own)
 
     def _start(self, workplace: Workplace, assignment: pb.Assignment) -> dict[str, Tensor]:
         """Return what the update is measured from, where it is to be bounded; otherwise nothing.

@@ -28,6 +28,6 @@ def followed(
     if members[0][0].HasField("stack"):
         return runner.follow_stacked(members, on_step)
     try:
-        return [runner.follow(*members[0], on_step)]
+        return [members[0][1].context.run(runner.follow, *members[0], on_step)]
     except (ClientError, PayloadError) as error:  # the client's, or like a result that is refused
         return [error]

@@ -1,7 +1,8 @@
 """What an assignment's work starts from, and what it comes to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -22,6 +23,8 @@ class Ready:
     """Its model is the one to start from; None: before, the shared model is measured, and one is there at a time."""
     base: Mapping[str, Tensor]
     """The shared model, where it is measured; otherwise nothing."""
+    context: Context = field(default_factory=copy_context)
+    """In which all that is done for the assignment runs, whichever thread does it: its logs and traces say so."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Plans that are followed side by side: each to where it wants to train, then all train as one model."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextvars import Context
 from typing import TypeVar
 
 import torch
@@ -9,6 +10,7 @@ from lotteryfl.client.work.planrun import Wanted
 from lotteryfl.common.errors import ClientError, PayloadError
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
+from lotteryfl.common.tracing import each_of, span
 from lotteryfl.common.training.loop import TrainResult
 from lotteryfl.common.training.stacked.courses import Failure
 
@@ -31,6 +33,7 @@ def alone(work: Work[T], train: Callable[[Wanted], TrainResult]) -> T:
 def side_by_side(
     works: Mapping[int, Work[T]],
     seeds: Mapping[int, int],
+    contexts: Mapping[int, Context],
     rows: int,
     seed: int,
     train: Callable[[Sequence[Wanted | None], int], Sequence[TrainResult | Failure | None]],
@@ -44,6 +47,7 @@ def side_by_side(
     Args:
         works: by row.
         seeds: by row.
+        contexts: by row, in which its own work runs.
         rows: how many there are, also where not all are here.
         seed: of the stack, whoever is here.
         train: trains as many as want to, a row each, from a seed, and returns what is a row's own failure too.
@@ -57,7 +61,7 @@ def side_by_side(
         for row, result in trained.items():
             try:
                 with seeded(derive_seed(seeds[row], "unasked", *([stretch] if stretch else ())), device):
-                    wanted[row] = _go_on(works[row], result)
+                    wanted[row] = contexts[row].run(_go_on, works[row], result)
             except StopIteration as done:
                 found[row] = done.value
             except (ClientError, PayloadError) as error:
@@ -65,7 +69,7 @@ def side_by_side(
         together = derive_seed(seed, "together", stretch)
         stretch += 1
         try:
-            with seeded(together, device):
+            with seeded(together, device), each_of(contexts[row].run(span, "train") for row in wanted):
                 results = train([wanted.get(row) for row in range(rows)], together) if wanted else []
         except (ClientError, PayloadError) as error:
             return found | dict.fromkeys(wanted, error)

@@ -15,6 +15,7 @@ from lotteryfl.common.pruning.modeltensors import ModelTensor, model_tensors
 from lotteryfl.common.pruning.pruned import Pruned, pruned_by
 from lotteryfl.common.tensors.layout import Entry
 from lotteryfl.common.tensors.tensorreceiver import new_tensor
+from lotteryfl.common.tracing import span
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
 from lotteryfl.common.training.given import Data
@@ -91,7 +92,8 @@ class Workplace:
     def evaluate(self, data: Dataset[Any], model: nn.Module | None = None) -> pb.Evaluation:
         """Score the model as it is, or another in its place."""
         size, model = self.experiment.evaluation.batch_size, self.model if model is None else model
-        found = evaluate(model, data, batch_size=size, device=self.device, objective=self.objective)
+        with span("evaluate"):
+            found = evaluate(model, data, batch_size=size, device=self.device, objective=self.objective)
         if isinstance(found, Evaluated):
             return pb.Evaluation(examples=found.examples, loss=found.loss, values=found.values)
         return pb.Evaluation(**asdict(found))

@@ -3,9 +3,11 @@
 gRPC ignores unknown names of options silently: tests show their effect.
 """
 
-import click
+import logging
+
 import grpc
 
+from lotteryfl.common.logs import say
 from lotteryfl.common.security.address import check_address
 from lotteryfl.common.security.handshake import refusal
 from lotteryfl.common.security.tls import ChannelSecurity, SecurityError
@@ -78,7 +80,7 @@ def open_channel(address: str, security: ChannelSecurity) -> grpc.Channel:
     check_address(address)
     warning = security.check(address)
     if warning:
-        click.echo(warning, err=True)
+        say(warning, logging.WARNING)
     if not security.tls:
         return grpc.insecure_channel(address, options=CLIENT_OPTIONS)
     key, certificate = security.tls.pair() or (None, None)

@@ -1,6 +1,7 @@
 """The coordinator's commands, and those about a run."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,13 +13,17 @@ from rich.console import Console
 from lotteryfl.commands.options import (
     device_option,
     insecure_option,
+    log_options,
     own_code_options,
     set_option,
     share_errors_option,
     tls_options,
+    traces_option,
 )
+from lotteryfl.common.about import bind
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load
+from lotteryfl.common.logs import is_json, say
 from lotteryfl.common.security.tls import TLSFiles
 from lotteryfl.common.text import printable
 from lotteryfl.display import RunDisplay
@@ -76,22 +81,31 @@ def _drive(
 
     Where clients were left out, and that is not allowed, this is the process's end.
     """
-    click.echo(f"run directory: {opened.directory.path}")
+    bind(run=opened.directory.run_id)
+    _tell(f"run directory: {opened.directory.path}")
     try:
         if even_finished or not opened.is_finished:
             with RunDisplay(Console(stderr=True)) as display:
                 driver(display)
     except (asyncio.CancelledError, KeyboardInterrupt) as error:
-        click.echo(f"stopped; what was counted is kept. Go on with: {again}", err=True)
+        say(f"stopped; what was counted is kept. Go on with: {again}")
         raise click.Abort from error
     path = write_summary(opened.directory)
     click.echo(final_table(opened.directory))
-    click.echo(f"\nsummary: {path}")
+    click.echo()
+    _tell(f"summary: {path}")
     missing = left_out(opened.directory.database)
     for client in missing:
-        click.echo(f"warning: {printable(describe_left_out(client))}", err=True)
+        say(f"warning: {printable(describe_left_out(client))}", logging.WARNING)
     if missing and not allow_missing:
         sys.exit(LEFT_OUT)
+
+
+def _tell(result: str) -> None:
+    """Print where something is; who reads stderr as a machine is told there too."""
+    click.echo(result)
+    if is_json():
+        say(result)
 
 
 @click.command()
@@ -102,6 +116,8 @@ def _drive(
 @own_code_options
 @device_option
 @share_errors_option
+@log_options
+@traces_option
 @_allow_missing
 def run(
     source: Path,
@@ -151,6 +167,8 @@ def run(
 @_run_dir
 @_overrides
 @own_code_options
+@log_options
+@traces_option
 @_allow_missing
 def serve(
     source: Path,
@@ -169,7 +187,7 @@ def serve(
     endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health)
     warning = endpoint.check()
     if warning:
-        click.echo(warning, err=True)
+        say(warning, logging.WARNING)
     with _opened(source, run_dir, overrides, own) as opened:
         endpoint.check_access(opened.directory.experiment.access)
         _drive(
@@ -188,6 +206,8 @@ def serve(
 @own_code_options
 @device_option
 @share_errors_option
+@log_options
+@traces_option
 @_allow_missing
 def simulate(
     source: Path,

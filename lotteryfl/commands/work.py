@@ -1,7 +1,6 @@
 """The worker's command."""
 
 import asyncio
-import logging
 import signal
 import sys
 
@@ -17,10 +16,13 @@ from lotteryfl.commands.options import (
     channel_options,
     device_option,
     local_option,
+    log_options,
     share_errors_option,
     task_option,
+    traces_option,
 )
 from lotteryfl.common.experiment.clientranges import parse_clients
+from lotteryfl.common.logs import say
 from lotteryfl.common.memory.bounds import Bound, host_bound
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
@@ -119,6 +121,8 @@ class PerDevice(click.ParamType[int | None]):
     "[default: on a CUDA device while half of its memory stays free, else 0]",
 )
 @share_errors_option
+@log_options
+@traces_option
 @channel_options
 @click.option("--sharers", type=click.IntRange(min=1), default=1, hidden=True)
 @click.option("--parent", type=click.IntRange(min=0), hidden=True)
@@ -147,7 +151,6 @@ def work(
     parent: int | None,
 ) -> None:
     """Be a worker: fetch assignments, train, return tickets, until the run is over."""
-    logging.getLogger("lotteryfl").setLevel(logging.INFO)
     if devices is None and context.get_parameter_source("per_device") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--per-device: expected it with --devices")
     if devices is not None and parent is None:
@@ -178,7 +181,7 @@ def work(
         with Connection(coordinator, patience, security) as connection:
             Worker(connection, settings, overseer).run()
     except KeyboardInterrupt:
-        click.echo("stopped; what was under work was handed back", err=True)
+        say("stopped; what was under work was handed back")
         raise
     finally:
         for number in stop_signals():
@@ -190,9 +193,9 @@ def _work_on(context: click.Context, devices: str, per_device: int | None, name:
     if context.get_parameter_source("device") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--device: expected it without --devices")
     places_ = places(devices, seen())
-    workers = DeviceWorkers(places_, per_device, name, sys.argv[1:], lambda text: click.echo(printable(text), err=True))
+    workers = DeviceWorkers(places_, per_device, name, sys.argv[1:], lambda text: say(printable(text)))
     try:
         run_until_signal(workers.run())
     except (asyncio.CancelledError, KeyboardInterrupt) as error:
-        click.echo("stopped; what was under work was handed back", err=True)
+        say("stopped; what was under work was handed back")
         raise click.Abort from error

@@ -12,6 +12,7 @@ from typing import Any
 
 from lotteryfl.client.worker import full_name
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.logs import as_text, from_place
 from lotteryfl.common.memory.bounds import host_bound
 from lotteryfl.common.security.identity import check_name
 from lotteryfl.common.security.tls import ChannelSecurity
@@ -48,9 +49,10 @@ class _Child:
 
     def say(self, prefix: str, line: bytes) -> None:
         """Write what it has written."""
-        self.last_line = line.decode(errors="replace")
+        written = line.decode(errors="replace")
+        self.last_line = as_text(written)
         with suppress(OutputError):  # our own trouble: the worker goes on
-            sys.stderr.write(f"{prefix}: {self.last_line}\n")
+            sys.stderr.write(f"{from_place(written, prefix)}\n")
             sys.stderr.flush()
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
+from lotteryfl.common.logs import as_text
 from lotteryfl.common.privatefiles import PRIVATE_FOLDER, private
 from lotteryfl.running.device import Place
 from lotteryfl.running.environment import VARIABLES
@@ -64,7 +65,7 @@ class LocalWorkers(WorkerProcesses):
 
     async def _last_line(self, name: str) -> str:
         lines = self._log(name).read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return as_text(lines[-1]) if lines else "it said nothing"
 
     def _progress(self, name: str) -> int:  # noqa: ARG002 - the round is everybody's
         return self._round()

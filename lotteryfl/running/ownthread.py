@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ def run_on_own_thread(work: Coroutine[object, object, T]) -> T:
         return await work
 
     with ThreadPoolExecutor(1, "lotteryfl") as pool:
-        ended = pool.submit(asyncio.run, whole())
+        ended = pool.submit(copy_context().run, asyncio.run, whole())
         try:
             return ended.result()
         except KeyboardInterrupt:

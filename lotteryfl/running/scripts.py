@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from lotteryfl.common.about import about
 from lotteryfl.common.experiment.experiment import Experiment, load
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.device import choose_device
@@ -144,7 +145,7 @@ def run(
 def _driven(experiment: Experiment, run_dir: str | Path, own: OwnCode, drive: Callable[[OpenedRun], None]) -> RunView:
     for source in own.strategies:
         add_strategies(source)
-    with opened_new(experiment, Path(run_dir), own) as opened:
+    with opened_new(experiment, Path(run_dir), own) as opened, about(run=opened.directory.run_id):
         if not opened.is_finished:
             drive(opened)
         write_summary(opened.directory)

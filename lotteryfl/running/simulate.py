@@ -4,6 +4,7 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import copy_context
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
 from lotteryfl.client.work.followed import followed
 from lotteryfl.client.work.handover import Outcome, Ready
+from lotteryfl.common import tracing
+from lotteryfl.common.about import about, bind, named_in
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.memory.bounds import device_bound, host_bound
 from lotteryfl.common.memory.need import worker_need
@@ -89,15 +92,21 @@ class Simulation:
         try:
             while (step := coordinator.advance()) is not Step.ENDED:
                 show(coordinator.status())
-                if step is Step.COMMIT:
-                    self._run.remove(coordinator.commit(coordinator.closed_round().conclude()))
-                else:
-                    self._work()
+                with about(round=coordinator.round):
+                    if step is Step.COMMIT:
+                        self._conclude()
+                    else:
+                        self._work()
         finally:
             with contextlib.suppress(OSError, sqlite3.Error):  # a disk that fails: what made it stop says so
                 coordinator.stop()
         show(coordinator.status())
         coordinator.raise_if_failed()
+
+    def _conclude(self) -> None:
+        coordinator = self._coordinator
+        with tracing.within(coordinator.traces.round.parent):
+            self._run.remove(coordinator.commit(coordinator.closed_round().conclude()))
 
     def _work(self) -> None:
         try:
@@ -124,15 +133,15 @@ class Simulation:
         ready: list[tuple[Work, Ready]] = []
         for work in works:
             try:
-                ready.append((work, self._load(work)))
+                ready.append((work, copy_context().run(self._load, work)))
             except PayloadError as error:
                 self._give_up(work, error)
         found = followed(self._runner, [(work.assignment, each) for work, each in ready]) if ready else []
-        for (work, _), outcome in zip(ready, found, strict=True):
+        for (work, each), outcome in zip(ready, found, strict=True):
             if isinstance(outcome, Outcome):
-                self._take(work, outcome)
+                each.context.run(self._take, work, outcome)
             else:
-                self._give_up(work, outcome)
+                each.context.run(self._give_up, work, outcome)
         return sum(isinstance(outcome, Outcome) for outcome in found) == len(works)
 
     def _give_up(self, work: Work, error: ClientError | PayloadError) -> None:
@@ -144,9 +153,12 @@ class Simulation:
 
     def _load(self, work: Work) -> Ready:
         assignment = work.assignment
-        download = bytearray().join(assignment_payload(self._run, work))
-        masks = self._run.load_masks(Digest(assignment.mask_digest))
-        base = self._base(work) if assignment.base_digest else None
+        bind(**named_in(assignment.assignment_id))
+        tracing.join(self._coordinator.traces.of(assignment.assignment_id).parent)
+        with tracing.span("download"):  # what it is over a network
+            download = bytearray().join(assignment_payload(self._run, work))
+            masks = self._run.load_masks(Digest(assignment.mask_digest))
+            base = self._base(work) if assignment.base_digest else None
         down = len(download) if base is None else TensorStream(base).size
         self._coordinator.count_bytes(assignment.assignment_id, down=down)
         entries = parse(download, assignment.assignment_id)
@@ -155,7 +167,8 @@ class Simulation:
     def _take(self, work: Work, outcome: Outcome) -> None:
         id_ = work.assignment.assignment_id
         file = result_file(work.row.standing.id)
-        save(self._run.path / file, outcome.entries, "results")
+        with tracing.span("upload"):
+            save(self._run.path / file, outcome.entries, "results")
         result = pb.Result(
             worker_id=self._worker_id,
             assignment_id=id_,

@@ -7,6 +7,7 @@ from heapq import nsmallest
 from itertools import islice
 from typing import NamedTuple
 
+from lotteryfl.common.about import about
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.text import printable
@@ -109,7 +110,8 @@ class Attendance:
     def _note_returns(self, now: float) -> None:
         for worker_id in [each for each in self._lost if self._is_there(each, now)]:
             self._lost.discard(worker_id)
-            _log.info("%s is back", printable(name_of(worker_id)))
+            with about(worker=name_of(worker_id)):
+                _log.info("%s is back", printable(name_of(worker_id)))
             self._events.remember("back", "is heard of again", worker_id)
 
     def _note_losses(self, now: float) -> None:
@@ -117,7 +119,9 @@ class Attendance:
         self._lost.intersection_update(heard)
         lost = [each for each in heard if each not in self._lost and not self._is_there(each, now)]
         for worker_id in lost[:_MOST_LOGGED]:
-            _log.warning("%s is lost: not heard of for %.0f s", printable(name_of(worker_id)), now - heard[worker_id])
+            name, silent = name_of(worker_id), now - heard[worker_id]
+            with about(worker=name):
+                _log.warning("%s is lost: not heard of for %.0f s", printable(name), silent)
         if len(lost) > _MOST_LOGGED:
             _log.warning("%d more workers are lost", len(lost) - _MOST_LOGGED)
         for worker_id in lost:

@@ -19,6 +19,7 @@ from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import Digester
 from lotteryfl.common.tensors.file import open_file, save, save_stream
 from lotteryfl.common.tensors.partfile import PartFile
+from lotteryfl.common.tracing import span
 from lotteryfl.common.wire.clientresult import ClientResult
 from lotteryfl.common.wire.payload import mask_density, mask_digest
 from lotteryfl.common.wire.table import TensorTable
@@ -81,8 +82,10 @@ class ClosedRound:
 
         Touches files only, so that it may run beside the coordinator's thread.
         """
-        if not self.results:
-            return Conclusion()
+        with span("aggregate", results=len(self.results)):
+            return self._concluded() if self.results else Conclusion()
+
+    def _concluded(self) -> Conclusion:
         run, strategy = self.run, self.strategy
         path, table, updates = run.model_path(self.number), run.table.lasting, self._updates()
         new_model = _Digested(run, self._new_model(updates))

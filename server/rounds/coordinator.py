@@ -63,6 +63,7 @@ class Coordinator:
         check_same_tensors(self.strategy, run.model_table)
         self._workers = WorkerRegistry(holds=run.experiment.round.leases * max(1, run.experiment.engine.stacked))
         self._ledger = Ledger(run, self.strategy, clock, self._workers)
+        self.traces = self._ledger.traces
         self._closed: Decision | None = None
         self._attendance = Attendance(
             self._workers, clock, self._ledger.events, lease_seconds=run.experiment.round.lease

@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 from rich.filesize import decimal
 
+from lotteryfl.common.about import about, named_in
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.text import printable
 from lotteryfl.server.store.assignments import Standing
@@ -22,8 +24,10 @@ def note_given(granted: Standing, before: Standing) -> None:
     if not _log.isEnabledFor(logging.INFO):
         return
     if before.state == "leased" and before.id != granted.id:
-        _log.info("%s of %s: withdrawn: %s has nothing to do", before.id, _worker(before), _worker(granted))
-    _log.info("%s: given to %s", granted.id, _worker(granted))
+        with _about(before):
+            _log.info("%s of %s: withdrawn: %s has nothing to do", before.id, _worker(before), _worker(granted))
+    with _about(granted):
+        _log.info("%s: given to %s", granted.id, _worker(granted))
 
 
 def note_returned(done: Standing, received: Received, traffic: Traffic) -> None:
@@ -31,7 +35,8 @@ def note_returned(done: Standing, received: Received, traffic: Traffic) -> None:
     if _log.isEnabledFor(logging.INFO):
         down, up = (decimal(count) for count in traffic.of(done.id))
         seconds = received.metrics.seconds
-        _log.info("%s: returned by %s: %.1f s of work, %s down, %s up", done.id, _worker(done), seconds, down, up)
+        with _about(done):
+            _log.info("%s: returned by %s: %.1f s of work, %s down, %s up", done.id, _worker(done), seconds, down, up)
 
 
 def note_taken_back(standings: Iterable[Standing], how: str) -> None:
@@ -47,7 +52,13 @@ def note_taken_back(standings: Iterable[Standing], how: str) -> None:
         who, client = _worker(standing), standing.id.client
         is_news = how == "expired" and number < _MOST_NEWS
         level = logging.WARNING if is_news else logging.INFO
-        _log.log(level, "%s of %s: %s: %s; client %d %s", standing.id, who, how, reason, client, then)
+        with _about(standing):
+            _log.log(level, "%s of %s: %s: %s; client %d %s", standing.id, who, how, reason, client, then)
+
+
+def _about(standing: Standing) -> AbstractContextManager[None]:
+    """Let a line say what it is about: several may be told of in one call, which was about something else."""
+    return about(worker=name_of(standing.worker), **named_in(str(standing.id)))
 
 
 def _worker(standing: Standing) -> str:

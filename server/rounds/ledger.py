@@ -14,6 +14,7 @@ from lotteryfl.common.faults import fault
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.security.identity import owner
 from lotteryfl.common.text import brief
+from lotteryfl.common.tracing import span
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.accountant import Accountant
 from lotteryfl.server.privacy.promise import check_plans
@@ -25,6 +26,7 @@ from lotteryfl.server.rounds.plancheck import check_rule
 from lotteryfl.server.rounds.progress import note_progress
 from lotteryfl.server.rounds.stacks import Place, places, stacked
 from lotteryfl.server.rounds.told.events import Events
+from lotteryfl.server.rounds.traces import Traces
 from lotteryfl.server.rounds.workers import WorkerRegistry
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
@@ -73,6 +75,8 @@ class Ledger:
     """What the shared model was worth when it was measured last."""
     seconds_left: float | None
     """Until the run's end, as its last rounds went; None: nobody knows."""
+    traces: Traces
+    """Spans of the open round and of its leases."""
 
     def __init__(
         self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float], workers: WorkerRegistry
@@ -91,6 +95,7 @@ class Ledger:
         self._clock = clock
         self._workers = workers
         self.events = Events(run.database)
+        self.traces = Traces(run.run_id)
         self.traffic = Traffic(run.database)
         self.refusals = Refusals(run.database, run.experiment.checks.max_refusals)
         self._all_left_out: dict[int, pb.LeftOut] = {}  # by client
@@ -128,6 +133,7 @@ class Ledger:
                 self.events.add_taken_back(standings)
             self.round.assignments.apply(changed, self._clock())
             note_taken_back(standings, how)
+            self.traces.ended(standings, how)
 
     def lease(self, granted: Sequence[Standing], *, broadcast: bool) -> None:
         """Give assignments that are leased as one to a worker.
@@ -145,6 +151,8 @@ class Ledger:
         fault("lease-written")
         for now, then in zip(granted, before, strict=True):
             note_given(now, then)
+        self.traces.ended((then for now, then in zip(granted, before, strict=True) if then.id != now.id), "withdrawn")
+        self.traces.given(granted)
 
     def count(self, held: Standing, received: Received) -> None:
         """Count a checked result."""
@@ -158,6 +166,7 @@ class Ledger:
         self.round.assignments.apply(changed, self._clock())
         fault("result-recorded")
         note_returned(done, received, self.traffic)
+        self.traces.ended((done,))
 
     def refuse(self, held: Standing, reason: str) -> None:
         """Count a refused result, and give its work out again.
@@ -186,6 +195,7 @@ class Ledger:
         self.refusals.put(worker, refused)
         assignments.apply(changed, self._clock())
         note_taken_back((standings[held.id.client],), "refused")
+        self.traces.ended((held,), "refused")
         assignments.may_try_again(held.id.client, held.worker)  # rubbish spares it no work
 
     def start_over(self, standings: Sequence[Standing], *, retries: int, reason: str) -> None:
@@ -219,7 +229,7 @@ class Ledger:
         number = self.round.number
         superseded = Superseded(self._run, number)
         fault("round-committing")
-        with self.events.transaction():
+        with span("commit"), self.events.transaction():
             self.traffic.flush()
             self._database.set_standings(closed.standings)
             self.events.add_each("late", closed.standings)
@@ -250,6 +260,7 @@ class Ledger:
 
     def fail(self, reason: str) -> None:
         """End the run without a result."""
+        self.traces.round_ended("failed")
         self.state, self.reason = "failed", reason  # also where the disk cannot take it any more
         with self.events.transaction():
             self.traffic.flush()
@@ -305,6 +316,10 @@ class Ledger:
         stacks = {client: place.first for client, place in self.places.items()}
         settings, now = self._run.experiment.round, self._clock()
         self.round = OpenRound(number, settings, standings, now, retries=retries, stacks=stacks)
+        if self.state == "finished":
+            self.traces.round_ended()
+        else:
+            self.traces.take_up(number, self.round.assignments.leases())
 
     def _open(self, number: int, waited: float) -> bool:
         """Put a round on record with all that is to be done in it; what was seen of who is there comes first.

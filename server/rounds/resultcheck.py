@@ -9,6 +9,7 @@ from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.names import FileName
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.text import quoted
+from lotteryfl.common.tracing import span
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.maskrule import comes_whole
 from lotteryfl.common.wire.payload import mask_density, mask_digest, unpack_mask_update
@@ -53,7 +54,8 @@ def examine(
         path: where the file is now; None: under its name.
     """
     try:
-        return Arrival(result, file, check_result(run, result, file, assigned, path))
+        with span("check"):
+            return Arrival(result, file, check_result(run, result, file, assigned, path))
     except (PayloadError, FileNotFoundError) as error:
         return Arrival(result, file, error)
 

@@ -8,7 +8,10 @@ from typing import Any, NoReturn
 import grpc
 from grpc_health.v1 import health
 
-from lotteryfl.common.security.identity import Identity
+from lotteryfl.common.about import bind, named_in
+from lotteryfl.common.names import WorkerId
+from lotteryfl.common.security.identity import MAX_NAME, Identity, name_of
+from lotteryfl.common.tracing import Span, join, sent
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -24,6 +27,27 @@ HEALTH = f"/{health.SERVICE_NAME}/"
 """What the names of the standard health service's methods begin with."""
 
 _log = logging.getLogger("lotteryfl.coordinator")
+
+
+def bind_call(message: object) -> None:
+    """Let what is logged of a call say whom and what it is about, by its first message."""
+    sender = message.result if isinstance(message, pb.ResultPart) and message.HasField("result") else message
+    worker = getattr(sender, "worker_id", "")
+    if isinstance(sender, pb.RegisterRequest):
+        worker = sender.name
+    if worker:
+        bind(worker=name_of(WorkerId(worker))[:MAX_NAME], **named_in(getattr(sender, "assignment_id", "")))
+
+
+def join_trace(lease: Span, context: Context) -> None:
+    """Have what is done in a call be part of its sender's span, where that is of the lease's trace; else of the lease.
+
+    All that is taken of what the sender says is an id: which span there is the parent.
+    """
+    if lease.parent is not None:
+        told = sent(context.invocation_metadata())
+        is_ours = told is not None and told.trace_id == lease.parent.trace_id
+        join(lease.parent._replace(span_id=told.span_id) if told and is_ours else lease.parent)
 
 
 async def abort(context: Context, code: grpc.StatusCode, reason: str) -> NoReturn:

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 
 from lotteryfl.common.tensors.stream import CHUNK_BYTES
 from lotteryfl.common.wire.framing import MessageSizeError, message_size
-from lotteryfl.server.rpc.context import CALLER, HEALTH, SERVICE, Context, Continuation, abort
+from lotteryfl.server.rpc.context import CALLER, HEALTH, SERVICE, Context, Continuation, abort, bind_call
 from lotteryfl.server.rpc.limits import LimitError, Limits, check_texts
 from lotteryfl.server.rpc.quotas import Rate, Shares
 
@@ -105,6 +105,8 @@ class Limiting(grpc.aio.ServerInterceptor):
                     message = await anext(requests)
                 if isinstance(message, Message):
                     check_texts(message, self._limits.text)
+                if is_first:
+                    bind_call(message)
             except StopAsyncIteration:
                 return
             except TimeoutError:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lotteryfl.common.about import about
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.channel import CALL_SECONDS
+from lotteryfl.common.tracing import within
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.rpc.bell import wait_for
@@ -63,7 +65,7 @@ class RoundLoop:
         """
         try:
             try:
-                while await self._step():
+                while await self._step_of_round():
                     pass
             finally:
                 await self._removed()
@@ -85,8 +87,12 @@ class RoundLoop:
             self._served.departed.add(worker_id)
         self._served.announce()
 
+    async def _step_of_round(self) -> bool:
+        with about(round=self.number):
+            return await self._step()
+
     async def _step(self) -> bool:
-        served, coordinator = self._served, self._coordinator
+        served = self._served
         changed = served.changed.listen()
         served.raise_if_disk_failed()
         step, seconds, status = await served.call(self._look)
@@ -98,14 +104,20 @@ class RoundLoop:
             served.announce()
         elif step is Step.COMMIT:
             await self._removed()
-            closed = await served.call(coordinator.closed_round)
-            unneeded = await served.call(coordinator.commit, await asyncio.to_thread(closed.conclude))
+            unneeded = await self._conclude()
             self._uploads.forget_cut()
             arrived = served.arrived.listen()
             served.announce()
             self._next_show = 0.0  # every round is shown
             self._removal = asyncio.create_task(self._remove(unneeded, arrived))
         return step is not Step.ENDED
+
+    async def _conclude(self) -> list[Path]:
+        """Aggregate and commit the round; return what is not needed any more."""
+        call, coordinator = self._served.call, self._coordinator
+        with within(coordinator.traces.round.parent):
+            closed = await call(coordinator.closed_round)
+            return await call(coordinator.commit, await asyncio.to_thread(closed.conclude))
 
     async def _remove(self, unneeded: Sequence[Path], arrived: asyncio.Event) -> None:
         """Delete what a round has left without use once workers are at work: who leases would wait for the disk."""

@@ -5,6 +5,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import ParamSpec, TypeVar
 
 from lotteryfl.server.rounds.coordinator import Coordinator
@@ -55,9 +56,9 @@ class ServedRun:
         self._storage_error: OSError | sqlite3.Error | None = None
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run one of the coordinator's functions in its thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: function(*args, **kwargs))
+        """Run one of the coordinator's functions in its thread, which then knows what its caller is about."""
+        loop, context = asyncio.get_running_loop(), copy_context()
+        return await loop.run_in_executor(self._thread, lambda: context.run(function, *args, **kwargs))
 
     def post(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Have one of the coordinator's functions run in its thread, before all that is asked of it from now on.

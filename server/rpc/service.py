@@ -15,6 +15,7 @@ from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.channel import POLL_SECONDS, PROTOCOL_VERSION
 from lotteryfl.common.security.identity import MAX_ID, IdentityError, check_incarnation, check_name
 from lotteryfl.common.text import brief, printable, quoted
+from lotteryfl.common.tracing import to_send
 from lotteryfl.common.wire.framing import Part, Payload
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
@@ -25,7 +26,7 @@ from lotteryfl.server.rounds.told.past import events_after, rounds_after
 from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.rounds.workers import AsideError, ReplacedError, UnknownWorkerError
 from lotteryfl.server.rpc.bell import wait_for
-from lotteryfl.server.rpc.context import CALLER, Context
+from lotteryfl.server.rpc.context import CALLER, Context, join_trace
 from lotteryfl.server.rpc.downloads import Downloads
 from lotteryfl.server.rpc.filestream import FileStream, model_stream
 from lotteryfl.server.rpc.receiving import Upload, Uploads
@@ -121,6 +122,8 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             yield pb.AssignmentPart(none=self._no_work(request.worker_id))
             return
         self._served.news.ring()
+        if trace := to_send(self._coordinator.traces.of(work.assignment.assignment_id).parent):
+            await context.send_initial_metadata(trace)
         try:
             async with self._stopping_if_disk_fails(context):
                 payload = await self._downloads.payload(work)
@@ -139,6 +142,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         """Read a result into the run directory, check it, count it; only then say so."""
         upload = Upload(request_iterator, context)
         result = await upload.header()
+        join_trace(self._coordinator.traces.of(result.assignment_id), context)
         assigned = await self._call(self._coordinator.wanted, WorkerId(result.worker_id), result.assignment_id)
         if isinstance(assigned, pb.SubmitReply):
             return assigned

@@ -10,7 +10,7 @@ from typing import NoReturn
 import grpc
 import pytest
 
-from lotteryfl.program import _OneLine
+from lotteryfl.common.logs import TextLines
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from tests.support.paths import ROOT
@@ -102,4 +102,4 @@ def test_a_coordinators_words_reach_no_terminal_as_they_are(environment: dict[st
 
 def test_log_lines_have_no_control_characters() -> None:
     record = logging.makeLogRecord({"msg": "%s: refused: %s", "args": ("r1-c1-a1", "\x1b[31mred\nsecond line")})
-    assert _OneLine("%(message)s").format(record) == "r1-c1-a1: refused: ?[31mred?second line"
+    assert TextLines("%(message)s").format(record) == "r1-c1-a1: refused: ?[31mred?second line"
