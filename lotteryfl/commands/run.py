@@ -16,6 +16,7 @@ from lotteryfl.commands.options import (
     set_option,
     share_errors_option,
     tls_options,
+    track_options,
 )
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load
@@ -29,6 +30,7 @@ from lotteryfl.running.newfolder import new_folder
 from lotteryfl.running.opened import OpenedRun, opened_again, opened_new
 from lotteryfl.running.owncode import OwnCode
 from lotteryfl.running.simulate import Simulation
+from lotteryfl.running.tracking import Tracking, tracked
 from lotteryfl.server.results.finaltable import final_table
 from lotteryfl.server.results.leftout import describe_left_out
 from lotteryfl.server.results.summary import write_summary
@@ -68,6 +70,7 @@ def _drive(
     opened: OpenedRun,
     again: str,
     driver: Callable[[RunDisplay], None],
+    tracking: Tracking,
     *,
     allow_missing: bool,
     even_finished: bool = False,
@@ -77,16 +80,17 @@ def _drive(
     Where clients were left out, and that is not allowed, this is the process's end.
     """
     click.echo(f"run directory: {opened.directory.path}")
-    try:
-        if even_finished or not opened.is_finished:
-            with RunDisplay(Console(stderr=True)) as display:
-                driver(display)
-    except (asyncio.CancelledError, KeyboardInterrupt) as error:
-        click.echo(f"stopped; what was counted is kept. Go on with: {again}", err=True)
-        raise click.Abort from error
-    path = write_summary(opened.directory)
-    click.echo(final_table(opened.directory))
-    click.echo(f"\nsummary: {path}")
+    with tracked(opened.directory.path, tracking, _note):
+        try:
+            if even_finished or not opened.is_finished:
+                with RunDisplay(Console(stderr=True)) as display:
+                    driver(display)
+        except (asyncio.CancelledError, KeyboardInterrupt) as error:
+            click.echo(f"stopped; what was counted is kept. Go on with: {again}", err=True)
+            raise click.Abort from error
+        path = write_summary(opened.directory)
+        click.echo(final_table(opened.directory))
+        click.echo(f"\nsummary: {path}")
     missing = left_out(opened.directory.database)
     for client in missing:
         click.echo(f"warning: {printable(describe_left_out(client))}", err=True)
@@ -102,6 +106,7 @@ def _drive(
 @own_code_options
 @device_option
 @share_errors_option
+@track_options
 @_allow_missing
 def run(
     source: Path,
@@ -111,6 +116,7 @@ def run(
     own: OwnCode,
     device: str,
     share_errors: bool,
+    tracking: Tracking,
     allow_missing: bool,
 ) -> None:
     """Run an experiment with local workers, or continue the run in DIR."""
@@ -118,7 +124,7 @@ def run(
         flags = _given(share_errors=share_errors, allow_missing=allow_missing)
         _drive(
             opened,
-            opened.command("run", f"--workers={workers}", f"--device={device}", *flags),
+            opened.command("run", f"--workers={workers}", f"--device={device}", *tracking.options(), *flags),
             lambda display: run_until_signal(
                 run_locally(
                     opened.directory,
@@ -130,6 +136,7 @@ def run(
                     share_errors=share_errors,
                 )
             ),
+            tracking,
             allow_missing=allow_missing,
         )
 
@@ -151,6 +158,7 @@ def run(
 @_run_dir
 @_overrides
 @own_code_options
+@track_options
 @_allow_missing
 def serve(
     source: Path,
@@ -163,6 +171,7 @@ def serve(
     run_dir: Path | None,
     overrides: tuple[str, ...],
     own: OwnCode,
+    tracking: Tracking,
     allow_missing: bool,
 ) -> None:
     """Be the coordinator of an experiment, or of the run in DIR."""
@@ -174,8 +183,9 @@ def serve(
         endpoint.check_access(opened.directory.experiment.access)
         _drive(
             opened,
-            opened.command("serve", *endpoint.options(), *_given(allow_missing=allow_missing)),
+            opened.command("serve", *endpoint.options(), *tracking.options(), *_given(allow_missing=allow_missing)),
             lambda display: run_until_signal(serve_at(opened.directory, endpoint, display.show, display.note)),
+            tracking,
             allow_missing=allow_missing,
             even_finished=True,
         )
@@ -188,6 +198,7 @@ def serve(
 @own_code_options
 @device_option
 @share_errors_option
+@track_options
 @_allow_missing
 def simulate(
     source: Path,
@@ -196,6 +207,7 @@ def simulate(
     own: OwnCode,
     device: str,
     share_errors: bool,
+    tracking: Tracking,
     allow_missing: bool,
 ) -> None:
     """Run an experiment in this one process, with the same result as over gRPC."""
@@ -205,10 +217,15 @@ def simulate(
         simulation = Simulation(opened.directory, opened.task, chosen, share_errors=share_errors, local=opened.code)
         _drive(
             opened,
-            opened.command("simulate", f"--device={device}", *flags),
+            opened.command("simulate", f"--device={device}", *tracking.options(), *flags),
             lambda display: simulation.run(display.show),
+            tracking,
             allow_missing=allow_missing,
         )
+
+
+def _note(text: str) -> None:
+    click.echo(printable(text), err=True)  # above the progress, while a terminal shows that
 
 
 def _given(**flags: bool) -> list[str]:

@@ -8,10 +8,11 @@ from click.testing import CliRunner
 
 from lotteryfl.commands.report import report
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.server.results.exporters import EXPORTERS
-from lotteryfl.server.results.exporters.scalars import scalars, settings
 from lotteryfl.server.results.reporting.data import RunData, read_run
+from lotteryfl.server.results.trackers.export import export
+from lotteryfl.server.results.trackers.figures import settings
 from tests.support.bench import simulated, tiny_experiment
+from tests.support.told import told
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def run(tmp_path: Path) -> RunData:
 
 
 def test_every_round_has_its_figures(run: RunData) -> None:
-    found = dict(scalars(run))
+    found = told(run.path)
     assert list(found) == [1, 2, 3]
     assert found[2]["accuracy/personalised"] == run.rounds.personalised[1]
     assert found[3]["megabytes_so_far"] == run.sent[2]
@@ -29,7 +30,7 @@ def test_every_round_has_its_figures(run: RunData) -> None:
 
 
 def test_settings_are_flat_and_tell_nobodys_name(run: RunData) -> None:
-    flat = settings(run)
+    flat = settings(run.experiment)
     assert (flat["rounds"], flat["strategy/name"], flat["training/batch_size"]) == (2, "lotteryfl", 4)
     assert not any("gpu" in f"{key}{value}" for key, value in flat.items())
 
@@ -43,18 +44,17 @@ def test_tensorboard_reads_what_was_written(run: RunData, tmp_path: Path) -> Non
     assert not Path("report").exists(), "a report that nobody asked for"
     events = EventAccumulator(str(tmp_path / "logs" / "some-run"))
     events.Reload()
-    for name in next(iter(scalars(run)))[1]:
+    for name in told(run.path)[1]:
         read = [(event.step, event.value) for event in events.Scalars(name)]
-        assert read == [(step, pytest.approx(values[name], rel=1e-6)) for step, values in scalars(run)]
+        assert read == [(step, pytest.approx(values[name], rel=1e-6)) for step, values in told(run.path).items()]
 
 
 def test_mlflow_has_what_was_logged(run: RunData, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    EXPORTERS["mlflow"]([run], uri)
-    (found,) = mlflow.tracking.MlflowClient(uri).search_runs(
-        [mlflow.get_experiment_by_name("lotteryfl digits").experiment_id]
-    )
+    export([run.path], "mlflow", uri)
+    client = mlflow.tracking.MlflowClient(uri)
+    (found,) = client.search_runs([client.get_experiment_by_name("lotteryfl digits").experiment_id])
     assert found.info.run_name == "some-run"
     assert found.data.params["strategy/name"] == "lotteryfl"
     assert found.data.metrics["accuracy/personalised"] == pytest.approx(run.rounds.personalised[-1])
@@ -64,16 +64,17 @@ def test_wandb_takes_the_runs(run: RunData, tmp_path: Path, monkeypatch: pytest.
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    EXPORTERS["wandb"]([run], "project")
+    export([run.path], "wandb", "project")
     assert list((tmp_path / "wandb").glob("offline-run-*"))
 
 
 @pytest.mark.parametrize(
-    ("name", "module"), [("tensorboard", "torch.utils.tensorboard"), ("mlflow", "mlflow"), ("wandb", "wandb")]
+    ("name", "module"),
+    [("tensorboard", "tensorboard"), ("mlflow", "mlflow"), ("wandb", "wandb"), ("trackio", "trackio")],
 )
 def test_what_is_not_installed_is_named(
     run: RunData, name: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(LotteryFLError, match=rf"--{name} needs {name}: pip install 'lotteryfl\[{name}\]'"):
-        EXPORTERS[name]([run], str(tmp_path / "logs"))
+        export([run.path], name, str(tmp_path / "logs"))
