@@ -8,6 +8,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exp
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.faults import fault
 from lotteryfl.server.results.following import Follower
 from lotteryfl.server.results.trackers.figures import Figures, Final, figures, read_card, read_final
 from lotteryfl.server.results.trackers.onefeed import OneFeed
@@ -66,6 +67,7 @@ class Feed:
         """
         self._wait_for_others()
         try:
+            self._deliver(_nothing)  # the run is there, with its settings, before its first round is over
             while True:
                 is_last = self._end.has_begun
                 found = self._follower.look()
@@ -111,10 +113,13 @@ class Feed:
                 if not self._is_connected:
                     self._tracker.connect()
                     self._is_connected = True
+                    fault("tracker-connected")
                 send()
+                fault("tracker-sent")
             except Exception as error:  # whatever its library raises: none of it may end the others
                 self._is_connected = False
-                raise TrackerDownError(f"{self.shown}: {self._without_secrets(error)}") from error
+                what = " ".join(f"{type(error).__name__}: {error}".split())
+                raise TrackerDownError(f"{self.shown}: {without_secrets(what)}") from error
 
         Retrying(
             retry=retry_if_exception_type(TrackerDownError),
@@ -133,9 +138,9 @@ class Feed:
             self._is_down = True
             self._say(f"{state.outcome.exception()}; the run goes on, and this is tried again")
 
-    def _without_secrets(self, error: Exception) -> str:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        return text.replace(self._where, without_secrets(self._where))
+
+def _nothing() -> None:
+    """Only connect."""
 
 
 def _figures(experiment: Experiment, database: Database, first: int) -> list[Figures]:

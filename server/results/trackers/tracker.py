@@ -1,15 +1,17 @@
 """What a tracker of experiments is to a run: somewhere to be found again, to add rounds to, and to be told the end."""
 
 import importlib.util
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.server.results.trackers.figures import Figures, Final, RunCard
 from lotteryfl.server.results.trackers.onefeed import OneFeed
+
+_URL = re.compile(r"(\w[\w+.-]*://)(?:[^\s/@]*@)?([^\s?'\"]*)(?:\?[^\s'\"]*)?")
 
 
 class Tracker(ABC):
@@ -85,9 +87,6 @@ class Target(NamedTuple):
         return f"{self.tracker.kind} {without_secrets(self.where(path))}"
 
 
-def without_secrets(place: str) -> str:
-    """Return a place without what of a URL is for its server alone: user, password and query."""
-    if "://" not in place:
-        return place
-    url = urlsplit(place)
-    return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+def without_secrets(text: str) -> str:
+    """Return a text without what of URLs in it is for their servers alone: users, passwords and queries."""
+    return _URL.sub(r"\1\2", text)
