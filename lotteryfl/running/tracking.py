@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class _Process:
         self._note = note
         self._lock = threading.Lock()
         self._ending = threading.Event()
-        self._wait = tracking.wait
+        self._deadline = float("inf")
         self._start()
         self._thread = threading.Thread(target=self._keep, name="trackers", daemon=True)
         self._thread.start()
@@ -79,7 +80,7 @@ class _Process:
     def end(self, wait: float) -> None:
         """Let it send what there is, for so many seconds at most, and leave no process behind."""
         with self._lock:
-            self._wait = wait
+            self._deadline = time.monotonic() + wait
             self._ending.set()
             self._hang_up()
         try:
@@ -94,13 +95,15 @@ class _Process:
 
     def _keep(self) -> None:
         """Pass on what the process says; start it again when it dies of something else than its own decision."""
-        for _ in range(MOST_RESTARTS):
+        restarts = 0
+        while True:
             with self._line.makefile(errors="replace") as lines:
                 for line in lines:
                     self._note(line.rstrip("\n"))
             code = self._popen.wait()
-            if code >= 0 or self._ending.is_set():
+            if code >= 0 or restarts == MOST_RESTARTS or time.monotonic() >= self._deadline:
                 return
+            restarts += 1
             self._note(f"trackers: their process was ended by signal {-code}, and is started again")
             self._ending.wait(_PAUSE_SECONDS)
             with self._lock:
@@ -130,5 +133,5 @@ class _Process:
     def _hang_up(self) -> None:
         """Say that nothing more comes, and how long the rest may take."""
         with suppress(OSError):  # it has died
-            self._line.sendall(f"{self._wait:g}".encode())
+            self._line.sendall(f"{max(0.0, self._deadline - time.monotonic()):.3f}".encode())
             self._line.shutdown(socket.SHUT_WR)

@@ -5,8 +5,12 @@ import sqlite3
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.support.told import told
+
+if TYPE_CHECKING:
+    import mlflow
 
 Points = Counter[tuple[str, int]]
 
@@ -41,11 +45,19 @@ def of_trackio(project: str, name: str, folder: Path) -> Points:
 
 
 def of_mlflow(uri: str, run: str) -> Points:
-    """Ask MLflow for every metric's history."""
+    """Ask MLflow for every metric's history; what the run came to in the end is no point."""
+    import mlflow
+
+    client, found = mlflow.MlflowClient(uri), find_mlflow(uri, run)
+    names = [name for name in found.data.metrics if not name.startswith("summary/")]
+    return Counter((name, point.step) for name in names for point in client.get_metric_history(found.info.run_id, name))
+
+
+def find_mlflow(uri: str, run: str) -> "mlflow.entities.Run":
+    """Return the one run of a name."""
     import mlflow
 
     client = mlflow.MlflowClient(uri)
     experiments = [each.experiment_id for each in client.search_experiments(filter_string="name LIKE 'lotteryfl %'")]
     (found,) = [each for each in client.search_runs(experiments) if each.info.run_name == run]
-    names = [name for name in found.data.metrics if not name.startswith("summary/")]
-    return Counter((n, m.step) for n in names for m in client.get_metric_history(found.info.run_id, n))
+    return found

@@ -1,7 +1,11 @@
 """Trackers are fed while a run goes on: no point twice, none missing, whoever is killed, and nobody waits."""
 
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,8 +13,25 @@ import pytest
 import lotteryfl
 from tests.support.processes import Gate, free_port
 from tests.support.runs import GATED_TASK, Start, Write, read_summary
-from tests.support.trackerpoints import expected, of_tensorboard, of_trackio
+from tests.support.trackerpoints import expected, find_mlflow, of_mlflow, of_tensorboard, of_trackio
 from tests.support.waiting import DEADLINE, until
+
+
+@pytest.fixture
+def mlflow_server(tmp_path: Path) -> Iterator[Callable[[int], None]]:
+    """Start MLflow's own tracking server at a port, over a database file."""
+    pytest.importorskip("mlflow")
+    with ExitStack() as stack:
+
+        def begin(port: int) -> None:
+            database = f"sqlite:///{tmp_path / 'mlflow.db'}"
+            command = [sys.executable, "-m", "mlflow", "server", f"--port={port}", f"--backend-store-uri={database}"]
+            with (tmp_path / "mlflow.log").open("wb") as log:
+                server = subprocess.Popen([*command, "--workers=1"], cwd=tmp_path, stdout=log, stderr=log)
+            stack.callback(server.wait)
+            stack.callback(server.terminate)
+
+        yield begin
 
 
 def test_points_come_while_the_run_goes_on_and_once_whoever_is_killed(
@@ -71,8 +92,35 @@ def test_a_tracker_that_is_down_holds_up_no_round_and_the_end_no_longer_than_all
     assert process.exit_code() == 0, process.stderr
     assert time.monotonic() - begin < 10, "the wait and the grace are 6 s"
     assert read_summary(tmp_path / "run")["rounds"] == 3
-    assert process.stderr.count("trackio watched: ") == 2, (
-        "when it is down and in the end, not at each try"
-    )
+    assert process.stderr.count("trackio watched: ") == 2, "when it is down and in the end, not at each try"
     assert "what it lacks gets there with: lotteryfl track run --to" in process.stderr
     assert "secret" not in process.stderr + process.stdout
+
+
+def test_mlflow_that_comes_late_gets_every_round_once(
+    tmp_path: Path, start: Start, write: Write, gate: Gate, mlflow_server: Callable[[int], None]
+) -> None:
+    """Refused at first, then there, then fed by a process that dies after it has sent."""
+    port, run = free_port(), tmp_path / "run"
+    uri = f"http://127.0.0.1:{port}"
+    env = {"LOTTERYFL_FAULTS": "tracker-sent:die@2", "LOTTERYFL_FAULTS_LOG": str(tmp_path / "faults")}
+    process = start(
+        *("simulate", write(), "--run-dir", "run", "--task", GATED_TASK, f"--track=mlflow={uri}"),
+        env={**env, **gate.env},
+    )
+    gate.arrival()
+    process.said("^mlflow http.*: .* the run goes on, and this is tried again$")
+    mlflow_server(port)
+    process.said("^mlflow http.*: takes what it is sent again$")
+    gate.open()
+    assert process.exit_code() == 0, process.stderr
+    assert "their process was ended by signal 9" in process.stderr
+    assert of_mlflow(uri, "run") == expected(run)
+    again = start("track", "run", f"--to=mlflow={uri}")
+    assert again.exit_code() == 0, again.stderr
+    assert of_mlflow(uri, "run") == expected(run)
+    found = find_mlflow(uri, "run")
+    assert found.info.status == "FINISHED"
+    assert found.data.params["strategy/name"] == "lotteryfl"
+    assert found.data.tags["lotteryfl.model_sha256"] == read_summary(run)["model_sha256"]
+    assert found.data.metrics["summary/bytes/up"] == read_summary(run)["bytes"]["up"]
