@@ -12,5 +12,5 @@ def told(path: Path) -> dict[int, dict[str, float]]:
     with RunRecord(path) as run:
         for each in figures(run.database, run.experiment):
             for step, values in each.steps.items():
-                found[step] = found.get(step, {}) | values
+                found.setdefault(step, {}).update(values)
     return dict(sorted(found.items()))

@@ -70,9 +70,10 @@ class TensorBoard(Tracker):
 
     @cached_property
     def _folder(self) -> Path:
-        """The run's, by its name; another run of that name that is there keeps its folder."""
+        """The run's, by its name; another run's of that name is left alone, and so is a run directory."""
         folder = Path(self._where) / self._run.name
-        is_others = any(not file.name.endswith(self._suffix) for file in folder.glob(_EVENTS))
+        others = (file for file in folder.glob(_EVENTS) if not file.name.endswith(self._suffix))
+        is_others = (folder / "run.db").exists() or any(others)
         return folder.with_name(f"{folder.name}-{self._run.identity}") if is_others else folder
 
     def _add_text(self, name: str, text: str, last: Figures | None) -> None:

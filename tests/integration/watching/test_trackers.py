@@ -46,8 +46,8 @@ def test_points_come_while_the_run_goes_on_and_once_whoever_is_killed(
         "LOTTERYFL_FAULTS": "tracker-sent:die,tracker-connected:die@2",
         "LOTTERYFL_FAULTS_LOG": str(tmp_path / "faults"),
     }
-    command = ("serve", path, f"--listen={address}", "--run-dir", "run", "--task", GATED_TASK)
-    command = (*command, f"--track=tensorboard={logs}", "--track=trackio=watched")
+    trackers = (f"--track=tensorboard={logs}", "--track=trackio=watched")
+    command = ("serve", path, f"--listen={address}", "--run-dir", "run", "--task", GATED_TASK, *trackers)
     server = start(*command, env=env)
     server.said("^listening at ")
     worker = start("work", f"--coordinator={address}", f"--task={GATED_TASK}", env=gate.env)

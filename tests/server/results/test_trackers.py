@@ -1,4 +1,4 @@
-"""A run's metrics in trackers: what arrives there is what the run directory says."""
+"""A run's metrics in trackers: what arrives there is what the run directory says, once, and nothing else."""
 
 import sys
 from pathlib import Path
@@ -7,12 +7,19 @@ import pytest
 from click.testing import CliRunner
 
 from lotteryfl.commands.report import report
+from lotteryfl.commands.track import track
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.server.results.reporting.data import RunData, read_run
+from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.results.trackers.export import export
-from lotteryfl.server.results.trackers.figures import settings
-from tests.support.bench import simulated, tiny_experiment
+from lotteryfl.server.results.trackers.figures import read_final, settings
+from lotteryfl.server.results.trackers.onefeed import OneFeed
+from lotteryfl.server.results.trackers.tracker import without_secrets
+from lotteryfl.server.store.extension import lengthen
+from lotteryfl.server.store.rundir import RunDirectory
+from tests.support.bench import Bench, TinyTask, simulated, tiny_experiment
 from tests.support.told import told
+from tests.support.trackerpoints import expected, of_mlflow, of_tensorboard
 
 
 @pytest.fixture
@@ -78,3 +85,128 @@ def test_what_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(LotteryFLError, match=rf"--{name} needs {name}: pip install 'lotteryfl\[{name}\]'"):
         export([run.path], name, str(tmp_path / "logs"))
+
+
+def test_what_is_there_already_is_not_added_again(run: RunData, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    (events := tmp_path / "logs").mkdir()
+    for _ in range(2):
+        export([run.path], "tensorboard", str(events))
+    assert of_tensorboard(events / "some-run") == expected(run.path)
+    simulated(tmp_path / "elsewhere" / "some-run", tiny_experiment(seed=2)).close()
+    export([tmp_path / "elsewhere" / "some-run"], "tensorboard", str(events))
+    assert of_tensorboard(events / "some-run") == expected(run.path), "another run of its name has another folder"
+    assert len(list(events.iterdir())) == 2
+
+
+def test_a_torn_event_file_is_gone_on_with(run: RunData, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    for _ in range(2):
+        export([run.path], "tensorboard", str(tmp_path / "logs"))
+        assert of_tensorboard(tmp_path / "logs" / "some-run") == expected(run.path)
+        (file,) = (file for file in (tmp_path / "logs" / "some-run").iterdir() if file.stat().st_size > 2000)
+        file.write_bytes(file.read_bytes()[:-500])  # as a power cut leaves it
+        assert of_tensorboard(tmp_path / "logs" / "some-run") < expected(run.path)
+    export([run.path], "tensorboard", str(tmp_path / "logs"))
+    assert of_tensorboard(tmp_path / "logs" / "some-run") == expected(run.path)
+
+
+def test_a_run_directory_is_no_folder_of_events(run: RunData, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    before = set(run.path.iterdir())
+    export([run.path], "tensorboard", str(run.path.parent))
+    assert {file.name for file in set(run.path.iterdir()) - before} == {"logs"}
+    (folder,) = tmp_path.glob("some-run-*")
+    assert of_tensorboard(folder) == expected(run.path)
+
+
+def test_rounds_after_a_longer_runs_last_measuring_are_another_run(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    bench = Bench(tmp_path / "run", tiny_experiment(), TinyTask()).finish()
+    export([bench.path], "tensorboard", str(tmp_path / "logs"))
+    before = expected(bench.path)
+    bench.close()
+    with RunDirectory(bench.path) as directory:
+        lengthen(directory, 4)
+    bench.restart().finish().close()
+    export([bench.path], "tensorboard", str(tmp_path / "logs"))
+    assert of_tensorboard(tmp_path / "logs" / "run") == before
+    (longer,) = (tmp_path / "logs").glob("run-*")
+    assert of_tensorboard(longer) == expected(bench.path) > before
+
+
+@pytest.mark.parametrize("kind", ["mlflow", "wandb"])
+def test_twice_sent_is_once_there(run: RunData, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(kind)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for _ in range(2):
+        export([run.path], kind, uri if kind == "mlflow" else "project")
+    if kind == "mlflow":
+        assert of_mlflow(uri, "some-run") == expected(run.path)
+    else:
+        sizes = sorted(file.stat().st_size for file in (tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+        assert len(sizes) == 2
+        assert sizes[0] < sizes[1] / 2, "the second has no rounds"
+
+
+def test_what_privacy_keeps_back_is_not_told(tmp_path: Path) -> None:
+    simulated(tmp_path / "open", tiny_experiment()).close()
+    assert "train_loss" in told(tmp_path / "open")[1]
+    private = {"noise": "client", "clip_norm": 1.0}
+    simulated(tmp_path / "private", tiny_experiment(privacy=private, strategy={"name": "fedavg"})).close()
+    found = told(tmp_path / "private")
+    assert not any("train_loss" in values for values in found.values())
+    assert 0 < found[1]["privacy/epsilon"] < found[2]["privacy/epsilon"]
+
+
+def test_the_end_tells_figures_and_nobodys_words(run: RunData) -> None:
+    assert read_final(run.path) is None
+    with RunDirectory(run.path) as directory:
+        write_summary(directory)
+    final = read_final(run.path)
+    assert final is not None
+    assert final.numbers["accuracy/personalised_last"] == run.spread([c.score_personalised for c in run.clients]).mean
+    assert final.words["strategy"] == "lotteryfl"
+    assert not any(name.startswith(("refused/by_worker", "refused/aside")) for name in (*final.numbers, *final.words))
+
+
+def test_a_password_in_a_url_is_shown_to_nobody() -> None:
+    for text, shown in (
+        ("http://me:secret@host:5000/x", "http://host:5000/x"),
+        ("ConnectionError: 'https://me:secret@host/?token=secret' refused", "ConnectionError: 'https://host/' refused"),
+        ("sqlite:////tmp/a.db", "sqlite:////tmp/a.db"),
+        ("a/folder@home", "a/folder@home"),
+    ):
+        assert without_secrets(text) == shown
+
+
+def test_a_second_process_waits_or_is_refused(run: RunData, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    place = str(tmp_path / "logs")
+    other = OneFeed(run.path, "tensorboard", place)
+    assert other.begin()
+    other.remember(12)
+    with pytest.raises(LotteryFLError, match="another process feeds it"):
+        export([run.path], "tensorboard", place)
+    other.end()
+    export([run.path], "tensorboard", place)
+    assert other.begin()
+    assert other.remembered == 12
+    other.end()
+
+
+def test_a_run_that_can_only_be_read_is_exported(run: RunData, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    (run.path / "logs").write_text("in the way of a folder")
+    export([run.path], "tensorboard", str(tmp_path / "logs"))
+    assert of_tensorboard(tmp_path / "logs" / "some-run") == expected(run.path)
+
+
+def test_who_asks_for_no_tracker_is_told_which_there_are(run: RunData) -> None:
+    result = CliRunner().invoke(track, [str(run.path), "--to", "comet"])
+    assert (
+        str(result.exception)
+        == "--to 'comet': expected one of tensorboard, mlflow, wandb, trackio, perhaps with =PLACE"
+    )
