@@ -1,6 +1,7 @@
 """What trackers are told of a run: its settings, the same few series round by round, and what it came to in the end."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,8 @@ from lotteryfl.server.store.traffic import shared_bytes
 
 _NOT_TOLD = ("refused", "left_out", "global_curve")
 """Of the summary: workers' names and words of others, and what the series have."""
+
+_SECRET = re.compile("token|secret|passw|credential|api_?key", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,16 @@ def read_card(path: Path) -> RunCard:
 
 
 def settings(experiment: Experiment) -> dict[str, Any]:
-    """Return the experiment as `section/key` → value, without who may work for it and where files lie here."""
+    """Return the experiment as `section/key` → value, without who may work for it and where files lie here.
+
+    Options of the user's own that are called as secrets are have no value.
+    """
     flat: dict[str, Any] = {}
     for key, value in without_places(experiment).model_dump(exclude={"access"}, exclude_none=True).items():
-        flat |= {f"{key}/{inner}": v for inner, v in value.items()} if isinstance(value, Mapping) else {key: value}
+        if isinstance(value, Mapping):
+            flat |= {f"{key}/{inner}": _without_secrets(v) for inner, v in value.items()}
+        else:
+            flat[key] = value
     return flat
 
 
@@ -178,6 +187,12 @@ def _traffic(database: Database, first: int) -> dict[int, tuple[dict[str, float]
         }
         found[number] = (values, at)
     return found
+
+
+def _without_secrets(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: "…" if _SECRET.search(key) else _without_secrets(inner) for key, inner in value.items()}
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

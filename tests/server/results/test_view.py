@@ -57,7 +57,7 @@ def test_clients_without_a_result_are_there_and_those_who_sat_a_round_out(tmp_pa
     bench.coordinator.leave(worker, "gone", told_to_stop=True)
     bench.now += 100.0
     bench.coordinator.advance()
-    bench.now += 100.0  # the round's deadline has passed, with its workers gone
+    bench.now += 101.0  # the round's deadline has passed, with its workers gone
     bench.commit()
     bench.close()
     with open_run(tmp_path / "run") as view:
