@@ -50,7 +50,13 @@ WORKER_POINTS = ("assignment-received", *_CHUNKS, "ack-received")
 LENGTHENING_POINTS = ("lengthened-recorded", *(f"lengthened-{step}" for step in ("written", "synced", "renamed")))
 """Where a command can be made to fail that makes a run longer."""
 
+TRACKER_POINTS = ("tracker-connected", "tracker-sent")
+"""Where a process can be made to fail that feeds trackers."""
+
 _DELAY_SECONDS = 0.5
+
+
+_POINTS = {*SETUP_POINTS, *COORDINATOR_POINTS, *WORKER_POINTS, *LENGTHENING_POINTS, *TRACKER_POINTS}
 
 
 class LostError(Exception):
@@ -77,7 +83,7 @@ class Fault(NamedTuple):
             raise LotteryFLError(f"LOTTERYFL_FAULTS: {text!r}: expected POINT:ACTION@PASSAGE")
         point, action, passage = match.groups()
         for kind, name, known in (
-            ("point", point, {*SETUP_POINTS, *COORDINATOR_POINTS, *WORKER_POINTS, *LENGTHENING_POINTS}),
+            ("point", point, _POINTS),
             ("action", action, ACTIONS.keys()),
         ):
             if name not in known:

@@ -47,6 +47,7 @@ COMMANDS = {
     "report": Known(
         "report", "Write a page with pictures of runs (or of all runs in a folder), or export their metrics."
     ),
+    "track": Known("track", "Feed trackers with a run, each round as it is committed, until the run has ended."),
     "certs": Known(
         "security",
         "Make certificates for mutual TLS, under an authority of their own in DIR; what is there stays as it is.",

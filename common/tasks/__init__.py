@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from lotteryfl.common.lazy import front
 
 if TYPE_CHECKING:
-    from lotteryfl.common.tasks.base import ClientData, Task, without_places
+    from lotteryfl.common.tasks.base import ClientData, Task
     from lotteryfl.common.tasks.builtin import BuiltInTask
+    from lotteryfl.common.tasks.placeless import without_places
     from lotteryfl.common.tasks.registry import BUILT_IN, load_task, own_sources
 
 __all__ = ["BUILT_IN", "BuiltInTask", "ClientData", "Task", "load_task", "own_sources", "without_places"]
@@ -20,6 +21,6 @@ __getattr__, __dir__ = front(
         "Task": "base",
         "load_task": "registry",
         "own_sources": "registry",
-        "without_places": "base",
+        "without_places": "placeless",
     },
 )

@@ -6,9 +6,6 @@ from typing import Any, Protocol
 from torch import nn
 from torch.utils.data import Dataset
 
-from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.models.named import model_name
-from lotteryfl.common.taskid import task_id
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.score import Score
@@ -66,16 +63,3 @@ def frozen_of(task: Task) -> tuple[str, ...]:
     """Return the patterns of a task's buffers that never change: its `frozen`, if it has some."""
     found: tuple[str, ...] = getattr(task, "frozen", ())
     return found
-
-
-def without_places(experiment: Experiment) -> Experiment:
-    """Return an experiment without where its files lie on this machine; of files of code, their names stay.
-
-    Raises:
-        ValueError: its model is of a folder whose config cannot be read.
-    """
-    task = experiment.task
-    model = model_name(task.model)
-    names = {"name": task_id(task.name), "model": model.travelling() if model else task.model}
-    placeless = task.model_copy(update={**names, "data_dir": "", "initial": ""})
-    return experiment.model_copy(update={"task": placeless, "partition": experiment.partition.without_place})

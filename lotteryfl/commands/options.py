@@ -17,6 +17,7 @@ from lotteryfl.common.tracing import AS_OTEL, switch_off, switch_on
 from lotteryfl.logsettings import FORMAT_VARIABLE, LEVEL_VARIABLE
 from lotteryfl.running.environment import TLS_PREFIX, TOKEN_VARIABLE, TRACES_VARIABLE
 from lotteryfl.running.owncode import OwnCode
+from lotteryfl.running.tracking import Tracking
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -162,6 +163,38 @@ traces_option = click.option(
     f"says. [or ${TRACES_VARIABLE}]",
 )
 """Lets the command be traced; its spans are sent before it ends."""
+# -- what is told elsewhere
+
+
+def track_options(command: F) -> F:
+    """Give a command --track and --track-wait, as its parameter `tracking`; what they need is asked for first."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, track: tuple[str, ...], track_wait: float, **options: Any) -> object:
+        if track:
+            from lotteryfl.server.results.trackers import parse_target
+
+            for target in track:
+                parse_target(target, "--track")
+        return command(*args, tracking=Tracking(track, track_wait), **options)
+
+    for decorator in (
+        click.option(
+            "--track-wait",
+            type=click.FloatRange(min=0),
+            default=60.0,
+            show_default=True,
+            help="Seconds after the run's end in which a tracker that is down is tried again.",
+        ),
+        click.option(
+            "--track",
+            multiple=True,
+            metavar="KIND[=PLACE]",
+            help="Feed tensorboard, mlflow, wandb or trackio with the run as it goes on, from a process of its own.",
+        ),
+    ):
+        wrapped = decorator(wrapped)
+    return wrapped  # type: ignore[return-value]
 
 
 # -- what secures a call

@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from lotteryfl.commands.options import task_option
-from lotteryfl.server.results.exporters import EXPORTERS
 from lotteryfl.server.results.reporting.data import find_runs, read_run
 from lotteryfl.server.results.reporting.groups import group_runs
+from lotteryfl.server.results.trackers.export import export
+from lotteryfl.server.results.trackers.tracker import without_secrets
 
 
 @click.command()
@@ -21,13 +22,14 @@ from lotteryfl.server.results.reporting.groups import group_runs
 @click.option("--tensorboard", metavar="LOGDIR", help="Write event files for TensorBoard.")
 @click.option("--mlflow", metavar="URI", help="Log the runs to an MLflow tracking server or folder.")
 @click.option("--wandb", metavar="PROJECT", help="Log the runs to a project of Weights & Biases.")
+@click.option("--trackio", metavar="PROJECT", help="Log the runs to a project of Trackio.")
 def report(directories: tuple[Path, ...], out: Path | None, tasks: tuple[str, ...], **targets: str | None) -> None:
     """Write a page with pictures of runs (or of all runs in a folder), or export their metrics."""
     runs = [read_run(path) for path in find_runs(directories)]
-    wanted = {name: target for name, target in targets.items() if target is not None}
-    for name, target in wanted.items():
-        EXPORTERS[name](runs, target)
-        click.echo(f"{len(runs)} run{'s'[: len(runs) > 1]} exported to {target}")
+    wanted = {name: place for name, place in targets.items() if place is not None}
+    for name, place in wanted.items():
+        export([run.path for run in runs], name, place)
+        click.echo(f"{len(runs)} run{'s'[: len(runs) > 1]} exported to {without_secrets(place)}")
     if out is not None or not wanted:
         from lotteryfl.server.results.reporting.write import write_report
 

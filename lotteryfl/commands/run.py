@@ -19,6 +19,7 @@ from lotteryfl.commands.options import (
     share_errors_option,
     tls_options,
     traces_option,
+    track_options,
 )
 from lotteryfl.common.about import bind
 from lotteryfl.common.errors import LotteryFLError
@@ -34,6 +35,7 @@ from lotteryfl.running.newfolder import new_folder
 from lotteryfl.running.opened import OpenedRun, opened_again, opened_new
 from lotteryfl.running.owncode import OwnCode
 from lotteryfl.running.simulate import Simulation
+from lotteryfl.running.tracking import Tracking, tracked
 from lotteryfl.server.results.finaltable import final_table
 from lotteryfl.server.results.leftout import describe_left_out
 from lotteryfl.server.results.summary import write_summary
@@ -73,6 +75,7 @@ def _drive(
     opened: OpenedRun,
     again: str,
     driver: Callable[[RunDisplay], None],
+    tracking: Tracking,
     *,
     allow_missing: bool,
     even_finished: bool = False,
@@ -83,17 +86,18 @@ def _drive(
     """
     bind(run=opened.directory.run_id)
     _tell(f"run directory: {opened.directory.path}")
-    try:
-        if even_finished or not opened.is_finished:
-            with RunDisplay(Console(stderr=True)) as display:
-                driver(display)
-    except (asyncio.CancelledError, KeyboardInterrupt) as error:
-        say(f"stopped; what was counted is kept. Go on with: {again}")
-        raise click.Abort from error
-    path = write_summary(opened.directory)
-    click.echo(final_table(opened.directory))
-    click.echo()
-    _tell(f"summary: {path}")
+    with tracked(opened.directory.path, tracking, _note):
+        try:
+            if even_finished or not opened.is_finished:
+                with RunDisplay(Console(stderr=True)) as display:
+                    driver(display)
+        except (asyncio.CancelledError, KeyboardInterrupt) as error:
+            say(f"stopped; what was counted is kept. Go on with: {again}")
+            raise click.Abort from error
+        path = write_summary(opened.directory)
+        click.echo(final_table(opened.directory))
+        click.echo()
+        _tell(f"summary: {path}")
     missing = left_out(opened.directory.database)
     for client in missing:
         say(f"warning: {printable(describe_left_out(client))}", logging.WARNING)
@@ -118,6 +122,7 @@ def _tell(result: str) -> None:
 @share_errors_option
 @log_options
 @traces_option
+@track_options
 @_allow_missing
 def run(
     source: Path,
@@ -127,6 +132,7 @@ def run(
     own: OwnCode,
     device: str,
     share_errors: bool,
+    tracking: Tracking,
     allow_missing: bool,
 ) -> None:
     """Run an experiment with local workers, or continue the run in DIR."""
@@ -134,7 +140,7 @@ def run(
         flags = _given(share_errors=share_errors, allow_missing=allow_missing)
         _drive(
             opened,
-            opened.command("run", f"--workers={workers}", f"--device={device}", *flags),
+            opened.command("run", f"--workers={workers}", f"--device={device}", *tracking.options(), *flags),
             lambda display: run_until_signal(
                 run_locally(
                     opened.directory,
@@ -146,6 +152,7 @@ def run(
                     share_errors=share_errors,
                 )
             ),
+            tracking,
             allow_missing=allow_missing,
         )
 
@@ -169,6 +176,7 @@ def run(
 @own_code_options
 @log_options
 @traces_option
+@track_options
 @_allow_missing
 def serve(
     source: Path,
@@ -181,6 +189,7 @@ def serve(
     run_dir: Path | None,
     overrides: tuple[str, ...],
     own: OwnCode,
+    tracking: Tracking,
     allow_missing: bool,
 ) -> None:
     """Be the coordinator of an experiment, or of the run in DIR."""
@@ -192,8 +201,9 @@ def serve(
         endpoint.check_access(opened.directory.experiment.access)
         _drive(
             opened,
-            opened.command("serve", *endpoint.options(), *_given(allow_missing=allow_missing)),
+            opened.command("serve", *endpoint.options(), *tracking.options(), *_given(allow_missing=allow_missing)),
             lambda display: run_until_signal(serve_at(opened.directory, endpoint, display.show, display.note)),
+            tracking,
             allow_missing=allow_missing,
             even_finished=True,
         )
@@ -208,6 +218,7 @@ def serve(
 @share_errors_option
 @log_options
 @traces_option
+@track_options
 @_allow_missing
 def simulate(
     source: Path,
@@ -216,6 +227,7 @@ def simulate(
     own: OwnCode,
     device: str,
     share_errors: bool,
+    tracking: Tracking,
     allow_missing: bool,
 ) -> None:
     """Run an experiment in this one process, with the same result as over gRPC."""
@@ -225,10 +237,15 @@ def simulate(
         simulation = Simulation(opened.directory, opened.task, chosen, share_errors=share_errors, local=opened.code)
         _drive(
             opened,
-            opened.command("simulate", f"--device={device}", *flags),
+            opened.command("simulate", f"--device={device}", *tracking.options(), *flags),
             lambda display: simulation.run(display.show),
+            tracking,
             allow_missing=allow_missing,
         )
+
+
+def _note(text: str) -> None:
+    say(printable(text))
 
 
 def _given(**flags: bool) -> list[str]:

@@ -14,8 +14,10 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.models.ticket import client_row, global_tensors, strategy_tensors, ticket_tensors
+from lotteryfl.server.results.following import FollowedRounds, is_being_written, stamps
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.store.globalcurve import global_curve
+from lotteryfl.server.store.rundb.measures import score_column
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.status import status_of
 from lotteryfl.server.store.summaries import round_summaries
@@ -38,6 +40,25 @@ _ASSIGNMENTS = """
     FROM assignments a LEFT JOIN results r USING (round, client) ORDER BY a.round, a.client
 """
 
+_CLIENTS = """
+    WITH counted AS (
+        SELECT client, count(*) AS rounds, max(round) AS last_round FROM results JOIN rounds USING (round)
+        WHERE round > 0 AND state = 'committed' GROUP BY client
+    ), worked AS (
+        SELECT client, sum(state != 'done' AND round IN (SELECT round FROM rounds WHERE state = 'committed')) AS missed,
+               sum(bytes_down) AS bytes_down, sum(bytes_up) AS bytes_up FROM assignments WHERE round > 0 GROUP BY client
+    )
+    SELECT c.client, coalesce(n.rounds, 0) AS rounds, n.last_round, a.worker, coalesce(w.missed, 0) AS missed,
+           r.examples, coalesce(r.density, c.density) AS density, {downloaded} AS score_downloaded,
+           {personalised} AS score_personalised, coalesce(w.bytes_down, 0) AS bytes_down,
+           coalesce(w.bytes_up, 0) AS bytes_up
+    FROM clients c LEFT JOIN counted n USING (client) LEFT JOIN worked w USING (client)
+    LEFT JOIN results r ON (r.round, r.client) = (n.last_round, c.client)
+    LEFT JOIN assignments a ON (a.round, a.client) = (n.last_round, c.client)
+    LEFT JOIN metrics d ON (d.round, d.client, d.phase) = (n.last_round, c.client, 'downloaded')
+    LEFT JOIN metrics p ON (p.round, p.client, p.phase) = (n.last_round, c.client, 'personalised')
+    ORDER BY c.client
+"""
 
 _PHASES = ("downloaded", "personalised")
 """Fields of a round's summary that are numbers by name."""
@@ -52,7 +73,20 @@ class RunView:
         Raises:
             LotteryFLError: there is no run, or it is damaged.
         """
-        self._run = RunDirectory(Path(path), read_only=True)
+        self._path = Path(path)
+        self._open()
+
+    def _open(self) -> None:
+        self._stamps = stamps(self._path)
+        self._opened = RunDirectory(self._path, read_only=True)
+
+    @property
+    def _run(self) -> RunDirectory:
+        """The run; opened again where nobody was running it then and somebody has since."""
+        if not is_being_written(self._stamps) and stamps(self._path) != self._stamps:
+            self._opened.close()
+            self._open()
+        return self._opened
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +98,7 @@ class RunView:
 
     def close(self) -> None:
         """Close the database."""
-        self._run.close()
+        self._opened.close()
 
     @property
     def experiment(self) -> Experiment:
@@ -77,6 +111,20 @@ class RunView:
         `state` is one of `RunStatus.RUNNING`, `FINISHED` and `FAILED`, and then `reason` says why.
         """
         return status_of(self._run)
+
+    def follow(self, first: int = 1, *, interval: float = 1.0, timeout: float | None = None) -> FollowedRounds:
+        """Return the rounds to go through, each as soon as it is committed, until the run has finished or failed.
+
+        `for round in run.follow(): …`, or `async for`, with the fields of `status().last`, which are columns of
+        `rounds`. Whoever drives the run, in whichever process, and however often its coordinator is started again; one
+        that nobody drives is waited for. `status` then says how it ended.
+
+        Args:
+            first: the round to begin with: 1 is all that are committed, too.
+            interval: seconds between two looks at the directory.
+            timeout: seconds to wait for each round, after which TimeoutError is raised; None: for ever.
+        """
+        return FollowedRounds(self._path, first, interval, timeout)
 
     def rounds(self) -> "pd.DataFrame":
         """Return a row for each committed round, the last measuring of every client included.
@@ -149,6 +197,23 @@ class RunView:
         times = partial(_pandas().to_datetime, format="ISO8601", utc=True, errors="coerce")
         return table.assign(leased_at=times(table["leased_at"]), done_at=times(table["done_at"]))
 
+    def clients(self) -> "pd.DataFrame":
+        """Return a row for each client, over the committed rounds; the last measuring of every client is one.
+
+        Columns: `client`; `rounds` that it has a result of, the `last_round` of them and its `worker`; `missed`, rounds
+        that it sat out; of its last result `examples`, `density`, `score_downloaded` and `score_personalised`, which
+        are accuracies where the task has no objective of its own; `bytes_down` and `bytes_up` of all its assignments.
+        Where it has no result yet, `last_round` and what is of it are missing, and `density` is 1.
+
+        Raises:
+            LotteryFLError: pandas is not installed.
+        """
+        downloaded, personalised = (score_column(self._run.score, metrics) for metrics in ("d", "p"))
+        table = self._table(
+            _CLIENTS.format(downloaded=downloaded, personalised=personalised), score=self._run.score.name
+        )
+        return table.astype({"last_round": "Int64", "examples": "Int64"})
+
     def masks(self, client: int) -> dict[str, Tensor]:
         """Return the client's last mask by tensor name: bool tensors of the weights' shapes; empty: it is dense.
 
@@ -178,8 +243,8 @@ class RunView:
         """
         return strategy_tensors(self._run, client)
 
-    def _table(self, query: str) -> "pd.DataFrame":
-        rows = self._run.database.select(query)
+    def _table(self, query: str, **named: object) -> "pd.DataFrame":
+        rows = self._run.database.select(query, **named)
         table: pd.DataFrame = _pandas().DataFrame(rows.fetchall(), columns=[column[0] for column in rows.description])
         return table
 

@@ -19,6 +19,7 @@ from lotteryfl.common.faults import (
     COORDINATOR_POINTS,
     LENGTHENING_POINTS,
     SETUP_POINTS,
+    TRACKER_POINTS,
     WORKER_POINTS,
     Fault,
     LostError,
@@ -154,7 +155,7 @@ def test_every_point_is_in_the_code() -> None:
     steps = set(re.findall(r'\bself\._fault\("([^"]+)"\)', code))
     named = {point for point in re.findall(r'\bfault\(f?"([^"]+)"\)', code) if "{" not in point}
     kinds = ("results", "masks", "models", "experiment", "lengthened")
-    expected = {*SETUP_POINTS, *COORDINATOR_POINTS, *WORKER_POINTS, *LENGTHENING_POINTS}
+    expected = {*SETUP_POINTS, *COORDINATOR_POINTS, *WORKER_POINTS, *LENGTHENING_POINTS, *TRACKER_POINTS}
     assert named | {f"{kind}-{step}" for kind in kinds for step in steps} == {
         point for point in expected if not point.startswith("chunk-")
     }

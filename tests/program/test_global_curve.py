@@ -15,7 +15,6 @@ from lotteryfl.common.training.loop import evaluate
 from lotteryfl.describe import describe_shared
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
-from lotteryfl.server.results.exporters.scalars import scalars
 from lotteryfl.server.results.finaltable import final_table
 from lotteryfl.server.results.reporting.curves import draw_global
 from lotteryfl.server.results.reporting.data import read_run
@@ -33,6 +32,7 @@ from lotteryfl.server.store.status import status_of
 from lotteryfl.server.store.summaries import round_summaries
 from tests.support.bench import CPU, Bench, TinyTask, create, simulated, tiny_experiment
 from tests.support.objectivetasks import ObjectiveTask
+from tests.support.told import told
 
 Drive = Callable[..., Bench]
 
@@ -208,7 +208,7 @@ def test_reports_comparisons_and_trackers_have_the_curve(path: Path) -> None:
     accuracy, loss = figure.axes
     assert accuracy.lines[0].get_ydata().tolist() == pytest.approx(scores)  # type: ignore[union-attr]
     assert loss.lines[0].get_xdata().tolist() == [0, 1, 2]  # type: ignore[union-attr]
-    steps = dict(scalars(run))
+    steps = told(run.path)
     assert list(steps) == [0, 1, 2, 3]
     assert [steps[step]["accuracy/shared"] for step in range(3)] == scores
     assert "accuracy/downloaded" in steps[1]

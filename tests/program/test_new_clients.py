@@ -10,7 +10,6 @@ import pytest
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.running.simulate import Simulation
-from lotteryfl.server.results.exporters.scalars import scalars
 from lotteryfl.server.results.finaltable import final_table
 from lotteryfl.server.results.reporting.data import read_run
 from lotteryfl.server.results.reporting.figures import figures, table, target_accuracies
@@ -25,6 +24,7 @@ from lotteryfl.server.store.summaries import round_summaries
 from lotteryfl.server.strategies import STRATEGIES
 from lotteryfl.server.strategies.fedavg import FedAvg
 from tests.support.bench import CPU, Bench, TinyTask, create, silent, simulated, tiny_experiment
+from tests.support.told import told
 
 Drive = Callable[..., Bench]
 
@@ -84,7 +84,7 @@ def test_reports_comparisons_and_trackers_tell_them_apart(path: Path) -> None:
     assert row.new_downloaded is not None
     assert row.new_downloaded.mean == downloaded
     assert "new, personalised" in table([row], targets, "simple").splitlines()[0]
-    last = list(scalars(run))[-1][1]
+    last = list(told(run.path).values())[-1]
     assert (last["accuracy/new_downloaded"], last["accuracy/new_personalised"]) == (downloaded, personalised)
 
 

@@ -12,9 +12,8 @@ from click.testing import CliRunner
 from lotteryfl.commands.compare import compare
 from lotteryfl.commands.inspect import status
 from lotteryfl.commands.report import report
-from lotteryfl.server.results.exporters.scalars import scalars
-from lotteryfl.server.results.reporting.data import read_run
 from tests.support.runs import Expect, Start, Write, assert_same_bits
+from tests.support.told import told
 
 NUMBERS = """
 import torch
@@ -139,7 +138,7 @@ def test_whoever_looks_at_a_run_sees_its_own_numbers_and_no_accuracy(case: str, 
         "status": called(status, run),
         "summary.json": (run / "summary.json").read_text(),
         "report": re.sub(r"<details>.*|base64,[^\"]*", "", page, flags=re.DOTALL),
-        "exporters": json.dumps(list(scalars(read_run(run)))),
+        "exporters": json.dumps(told(run)),
     }
     for where, text in seen.items():
         assert [name for name in CASES[case].names if name not in text] == [], where

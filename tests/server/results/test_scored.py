@@ -17,7 +17,6 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.comparing.cells import Cell
 from lotteryfl.describe import describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.results.exporters.scalars import scalars
 from lotteryfl.server.results.finaltable import final_table
 from lotteryfl.server.results.reporting.clientpictures import draw_clients
 from lotteryfl.server.results.reporting.curves import draw_accuracy, draw_values
@@ -33,6 +32,7 @@ from lotteryfl.server.store.status import status_of
 from lotteryfl.server.store.summaries import client_summaries
 from tests.support.bench import simulated, tiny_experiment
 from tests.support.scored import MAE, R2, ScoredBench, ScoredTask, scored
+from tests.support.told import told
 
 MEAN_MAE = "SELECT avg(value) FROM measures WHERE name = 'mae' AND phase = 'personalised' GROUP BY round ORDER BY round"
 
@@ -104,7 +104,7 @@ def test_tables_for_notebooks_have_a_column_for_each_value(path: Path, run: RunD
 
 
 def test_trackers_get_every_value(path: Path, run: RunDirectory) -> None:
-    last = list(scalars(read_run(path)))[-1][1]
+    last = list(told(path).values())[-1]
     values = summarise(run)["values"]
     for phase in ("downloaded", "personalised"):
         assert {name: last[f"{name}/{phase}"] for name in values[phase]} == pytest.approx(values[phase])

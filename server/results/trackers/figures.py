@@ -1,0 +1,203 @@
+"""What trackers are told of a run: its settings, the same few series round by round, and what it came to in the end."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.taskid import task_id
+from lotteryfl.common.tasks.placeless import without_places
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.store.globalcurve import global_curve
+from lotteryfl.server.store.record import RunRecord, damage_named
+from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.summaries import new_clients, round_summaries, scores_of
+from lotteryfl.server.store.traffic import shared_bytes
+
+_NOT_TOLD = ("refused", "left_out", "global_curve")
+"""Of the summary: workers' names and words of others, and what the series have."""
+
+_SECRET = re.compile("token|secret|passw|credential|api_?key", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class RunCard:
+    """What a tracker is told of a run before its first round."""
+
+    identity: str
+    """What tells the run from every other, and from itself before it was made longer after its end."""
+    name: str
+    """Its folder's."""
+    task: str
+    settings: Mapping[str, Any]
+    """The experiment as `section/key` → value, without who may work for it and where files lie here."""
+
+
+class Figures(NamedTuple):
+    """What became known with the commit of one round."""
+
+    round: int
+    at: float
+    """When it was committed, in seconds since 1970."""
+    steps: Mapping[int, Mapping[str, float]]
+    """By step, which is a round, figures by name: of the round itself, and of the shared model after the one before."""
+
+
+class Final(NamedTuple):
+    """What a finished run came to: of its summary what is nobody's name or word."""
+
+    numbers: Mapping[str, float]
+    words: Mapping[str, str]
+
+
+def read_card(path: Path) -> RunCard:
+    """Read what a tracker is told first.
+
+    Raises:
+        LotteryFLError: there is no run, or it is damaged.
+    """
+    with damage_named(path), RunRecord(path) as run:
+        experiment = run.experiment
+        (earlier,) = run.database.select("SELECT count(*) FROM rounds WHERE round < 0").fetchone()
+        identity = f"{run.run_id}-{earlier}" if earlier else run.run_id
+        return RunCard(identity, path.resolve().name, task_id(experiment.task.name), settings(experiment))
+
+
+def settings(experiment: Experiment) -> dict[str, Any]:
+    """Return the experiment as `section/key` → value, without who may work for it and where files lie here.
+
+    Options of the user's own that are called as secrets are have no value.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in without_places(experiment).model_dump(exclude={"access"}, exclude_none=True).items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}/{inner}": _without_secrets(v) for inner, v in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def figures(database: Database, experiment: Experiment, first: int = 1) -> list[Figures]:
+    """Return the figures of every committed round from `first` on, in order: means over clients, bytes, seconds.
+
+    Where the shared model is measured on global test data, that comes with the round in which it was, for the step of
+    the round before; θ_0 is step 0. The last round has what new clients made of the run's model, too. Bytes of θ_0
+    count with round 1, as far as it was sent by now.
+    """
+    summaries = round_summaries(database, first)
+    shared = _shared(database, [summary.round for summary in summaries])
+    traffic = _traffic(database, first)
+    found = []
+    for summary in summaries:
+        values, at = traffic[summary.round]
+        own = dict(_of_clients(summary, database)) | values | _kept_promise(summary, experiment)
+        if summary.round > experiment.rounds:
+            own |= _of_new_clients(database, summary.round)
+        found.append(Figures(summary.round, at, {**shared.get(summary.round, {}), summary.round: own}))
+    return found
+
+
+def read_final(path: Path) -> Final | None:
+    """Return what a finished run came to, by its summary.json; None: that is not written yet."""
+    try:
+        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    with damage_named(path):
+        flat = dict(_flat({key: value for key, value in summary.items() if key not in _NOT_TOLD}))
+        flat["refused/results"] = summary["refused"]["results"]
+        flat["left_out"] = len(summary["left_out"])
+    return Final(
+        {name: float(value) for name, value in flat.items() if isinstance(value, int | float)},
+        {name: value for name, value in flat.items() if isinstance(value, str)},
+    )
+
+
+def _of_clients(summary: pb.RoundSummary, database: Database) -> Iterator[tuple[str, float]]:
+    """Yield the means over the round's clients: what it is judged by, and all else that is measured."""
+    judged, scores = database.score.name, scores_of(summary, database.score)
+    yield f"{judged}/downloaded", scores.downloaded
+    yield f"{judged}/personalised", scores.personalised
+    for name in database.score.first_of(summary.downloaded):
+        yield f"{name}/downloaded", summary.downloaded[name]
+        yield f"{name}/personalised", summary.personalised[name]
+    yield "density", summary.density
+    yield "clients", summary.clients
+    yield "stragglers", len(summary.stragglers)
+
+
+def _kept_promise(summary: pb.RoundSummary, experiment: Experiment) -> dict[str, float]:
+    """Return the loss on training examples, where nobody is promised that it stays with them, and what was spent."""
+    found = {} if experiment.privacy.hides_loss else {"train_loss": summary.train_loss}
+    return found | ({"privacy/epsilon": summary.epsilon} if summary.HasField("epsilon") else {})
+
+
+def _of_new_clients(database: Database, round_: int) -> dict[str, float]:
+    clients = new_clients(database, round_)
+    if not clients:
+        return {}
+    from lotteryfl.server.results.spread import spread  # numpy, for the one round that has them
+
+    judged = database.score.name
+    return {
+        f"{judged}/new_downloaded": spread([client.score_downloaded for client in clients]).mean,
+        f"{judged}/new_personalised": spread([client.score_personalised for client in clients]).mean,
+    }
+
+
+def _shared(database: Database, rounds: Sequence[int]) -> dict[int, dict[int, dict[str, float]]]:
+    """Return by the round that measured it, and by that after which it was so, what the shared model was worth."""
+    if not rounds:
+        return {}
+    early = database.ended_early()
+    after = {early if early and number > early else number - 1: number for number in rounds}
+    return {
+        after[point.round]: {point.round: {f"{name}/shared": value for name, value in point.values.items()}}
+        for point in global_curve(database, most=len(rounds))
+        if point.round in after
+    }
+
+
+def _traffic(database: Database, first: int) -> dict[int, tuple[dict[str, float], float]]:
+    """Return by round its bytes and seconds, and when it was committed."""
+    (so_far,) = database.select(
+        "SELECT coalesce(sum(bytes_down + bytes_up), 0) FROM assignments JOIN rounds USING (round) "
+        "WHERE rounds.state = 'committed' AND round BETWEEN 1 AND ?",
+        first - 1,
+    ).fetchone()
+    sent = so_far + shared_bytes(database)
+    found = {}
+    rows = database.select(
+        "SELECT round, sum(bytes_down), sum(bytes_up), opened_at, committed_at FROM rounds JOIN assignments "
+        "USING (round) WHERE rounds.state = 'committed' AND round >= ? GROUP BY round ORDER BY round",
+        first,
+    )
+    for number, down, up, opened, committed in rows:
+        sent += down + up
+        at = datetime.fromisoformat(committed).timestamp()
+        values = {
+            "bytes/down": float(down + (shared_bytes(database) if number == 1 else 0)),
+            "bytes/up": float(up),
+            "megabytes_so_far": sent / 1e6,
+            "seconds": at - datetime.fromisoformat(opened).timestamp(),
+        }
+        found[number] = (values, at)
+    return found
+
+
+def _without_secrets(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: "…" if _SECRET.search(key) else _without_secrets(inner) for key, inner in value.items()}
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value
