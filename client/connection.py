@@ -27,6 +27,7 @@ from lotteryfl.common.security.channel import (
 )
 from lotteryfl.common.security.rpcerror import explain
 from lotteryfl.common.security.tls import ChannelSecurity
+from lotteryfl.common.stages import Stages
 from lotteryfl.common.tensors.receiver import MemoryReceiver
 from lotteryfl.common.tensors.tensorreceiver import Place, TensorReceiver, new_tensor
 from lotteryfl.common.wire.framing import Payload, deserializer, frames, serialize
@@ -60,13 +61,20 @@ class ContentGoneError(LotteryFLError):
 class Connection:
     """One channel to one coordinator."""
 
-    def __init__(self, address: str, patience: float, security: ChannelSecurity | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        patience: float,
+        security: ChannelSecurity | None = None,
+        stages: Stages | None = None,
+    ) -> None:
         """Open the channel; nothing is sent yet.
 
         Args:
             address: HOST:PORT of the coordinator.
             patience: seconds for which a call is tried again while the coordinator cannot be reached.
             security: how the channel is secured; None: not at all, which is enough on this machine alone.
+            stages: are told what download and upload take; None: nobody is.
 
         Raises:
             SecurityError: it cannot be secured so.
@@ -75,6 +83,7 @@ class Connection:
         self._patience = patience
         self._security = security or ChannelSecurity()
         self._channel = open_channel(address, self._security)
+        self._stages = stages or Stages()
         self._assignment = Download[dict[str, Tensor]]()
         self._under_way = UnderWay()
         self._stub = pb_grpc.CoordinatorStub(self._channel)
@@ -162,9 +171,10 @@ class Connection:
                 assignment = first.assignment
                 check(assignment)
                 what = assignment.assignment_id
-                return assignment, download.take(
-                    what, assignment.payload, parts, lambda size: TensorReceiver(size, payload_limit, what, place)
-                )
+                with self._stages.within("download"):
+                    return assignment, download.take(
+                        what, assignment.payload, parts, lambda size: TensorReceiver(size, payload_limit, what, place)
+                    )
 
         return self._retried(fetch)
 
@@ -193,7 +203,8 @@ class Connection:
             with self._under_way.one(stream), watch.guarding(stream):
                 parts = watch.over(stream)
                 header = next(parts, pb.BlobPart()).header
-                return download.take(what, header, parts, lambda size: MemoryReceiver(size, limit, what))
+                with self._stages.within("download"):
+                    return download.take(what, header, parts, lambda size: MemoryReceiver(size, limit, what))
 
         content = self._retried(fetch, missing=ContentGoneError)
         found = hashlib.sha256(content).hexdigest()
@@ -221,7 +232,7 @@ class Connection:
             watch = IdleWatch(STREAM_IDLE_SECONDS)
             parts = watch.over(frames(pb.ResultPart(result=result), payload, result.payload.offset))
             call = self._submit_result.future(parts)
-            with self._under_way.one(call), watch.guarding(call):
+            with self._under_way.one(call), watch.guarding(call), self._stages.within("upload"):
                 reply: pb.SubmitReply = call.result()
             fault("ack-received")
             return reply

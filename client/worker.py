@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lotteryfl.client.blobs import Content
 from lotteryfl.client.connection import Connection
+from lotteryfl.client.counted import Counted
 from lotteryfl.client.fetching import Fetching
 from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, LeaseLostError, Leases, group_of
@@ -83,17 +84,25 @@ class RunChangedError(LotteryFLError):
 class Worker:
     """One worker process, from registration to goodbye."""
 
-    def __init__(self, connection: Connection, settings: WorkerSettings, overseer: Overseer | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        settings: WorkerSettings,
+        overseer: Overseer | None = None,
+        counted: Counted | None = None,
+    ) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
             connection: to the coordinator.
             settings: of its operator.
             overseer: who has started it as one of several; None: nobody.
+            counted: what is done; None: nobody looks at it.
         """
         self._connection = connection
         self._settings = settings
         self._overseer = overseer or Overseer()
+        self._counted = counted or Counted()
         self._incarnation = uuid.uuid4().hex
         self._run_id = ""
         self._leases = Leases(1)
@@ -146,7 +155,9 @@ class Worker:
         _log.info("%s: registered, on %s", self._settings.name, self._settings.device)
         connection, worker_id, leases = self._connection, self._worker_id, self._leases
         pulse = Heartbeat(connection, worker_id, leases, registration.lease_seconds, self._register_again)
-        self._returning = Returning(connection, worker_id, leases, self._content, pulse, self._told, self._overseer)
+        self._returning = Returning(
+            connection, worker_id, leases, self._content, pulse, self._told, self._overseer, self._counted
+        )
         fetching = Fetching(
             connection,
             worker_id,
@@ -250,6 +261,7 @@ class Worker:
             self._settings.keep_data,
             self._hold_one,
             self._local,
+            self._counted.stages,
         )
         return content, runner
 
@@ -285,6 +297,7 @@ class Worker:
         """Return what each comes to, or why it comes to nothing; None: it is lost."""
 
         def on_step(epoch: int, step: int, loss: Tensor) -> None:
+            self._counted.steps += 1
             for lease in leases:
                 lease.note(epoch, step, loss)
             if all(lease.is_lost for lease in leases):
@@ -304,6 +317,7 @@ class Worker:
         if isinstance(outcome, ClientError | PayloadError):
             self._returning.failure(lease.id, outcome)
         else:
+            self._counted.outcomes["lost"] += 1
             note_lost(lease.id)
         self._leases.end(lease)
 

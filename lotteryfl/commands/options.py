@@ -126,6 +126,16 @@ def _add(_context: click.Context, _option: click.Parameter, sources: tuple[str, 
     return sources
 
 
+metrics_option = click.option(
+    "--metrics",
+    default="",
+    metavar="HOST:PORT",
+    help="Let Prometheus read how it goes at http://HOST:PORT/metrics, in plaintext; of several processes each has its "
+    "own, at this port and those after it.",
+)
+"""Gives the command `metrics`, an address; empty: nowhere."""
+
+
 # -- what secures a call
 
 

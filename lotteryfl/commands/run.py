@@ -12,6 +12,7 @@ from rich.console import Console
 from lotteryfl.commands.options import (
     device_option,
     insecure_option,
+    metrics_option,
     own_code_options,
     set_option,
     share_errors_option,
@@ -19,6 +20,7 @@ from lotteryfl.commands.options import (
 )
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load
+from lotteryfl.common.prometheus.exposing import check_exposed
 from lotteryfl.common.security.tls import TLSFiles
 from lotteryfl.common.text import printable
 from lotteryfl.display import RunDisplay
@@ -102,6 +104,7 @@ def _drive(
 @own_code_options
 @device_option
 @share_errors_option
+@metrics_option
 @_allow_missing
 def run(
     source: Path,
@@ -111,14 +114,18 @@ def run(
     own: OwnCode,
     device: str,
     share_errors: bool,
+    metrics: str,
     allow_missing: bool,
 ) -> None:
     """Run an experiment with local workers, or continue the run in DIR."""
+    if metrics:
+        check_exposed(metrics, workers)
     with _opened(source, run_dir, overrides, own) as opened:
         flags = _given(share_errors=share_errors, allow_missing=allow_missing)
+        at = [f"--metrics={metrics}"] if metrics else []
         _drive(
             opened,
-            opened.command("run", f"--workers={workers}", f"--device={device}", *flags),
+            opened.command("run", f"--workers={workers}", f"--device={device}", *at, *flags),
             lambda display: run_until_signal(
                 run_locally(
                     opened.directory,
@@ -128,6 +135,7 @@ def run(
                     display.show,
                     display.note,
                     share_errors=share_errors,
+                    metrics=metrics,
                 )
             ),
             allow_missing=allow_missing,
@@ -147,6 +155,7 @@ def run(
 @click.option(
     "--health-listen", "health", default="", metavar="HOST:PORT", help="Health alone, in plaintext: for probes."
 )
+@metrics_option
 @click.option("--reflection", is_flag=True, help="Let callers ask which calls there are.")
 @_run_dir
 @_overrides
@@ -159,6 +168,7 @@ def serve(
     tokens: Path | None,
     insecure: bool,
     health: str,
+    metrics: str,
     reflection: bool,
     run_dir: Path | None,
     overrides: tuple[str, ...],
@@ -166,7 +176,7 @@ def serve(
     allow_missing: bool,
 ) -> None:
     """Be the coordinator of an experiment, or of the run in DIR."""
-    endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health)
+    endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health, metrics)
     warning = endpoint.check()
     if warning:
         click.echo(warning, err=True)

@@ -67,6 +67,8 @@ class Ledger:
     """What the last committed rounds say against the experiment's settings."""
     shared: pb.SharedModel | None
     """What the shared model was worth when it was measured last."""
+    happened: Counter[str]
+    """Since this process took the run up: leases that were given, how those ended, and results that came in vain."""
 
     def __init__(
         self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float], workers: WorkerRegistry
@@ -90,6 +92,7 @@ class Ledger:
         self._known_rounds = 0  # whose missing clients are in there
         self.left_out = ()
         self.committed = run.database.committed_rounds()
+        self.happened = Counter()
         self._accountant = Accountant(run.database, run.experiment) if run.experiment.privacy.is_promised else None
         run.remove_leftovers()
         self._take_up()
@@ -113,6 +116,7 @@ class Ledger:
             with self._database.transaction():
                 self._database.set_standings(changed)
             self.round.assignments.apply(changed, self._clock())
+            self.happened[how] += len(standings)
             note_taken_back(standings, how)
 
     def lease(self, granted: Sequence[Standing], *, broadcast: bool) -> None:
@@ -130,6 +134,8 @@ class Ledger:
         self.round.assignments.apply(granted, self._clock())
         fault("lease-written")
         for now, then in zip(granted, before, strict=True):
+            self.happened["given"] += now.id != then.id
+            self.happened["withdrawn"] += now.id != then.id and then.state == "leased"
             note_given(now, then)
 
     def count(self, held: Standing, received: Received) -> None:
@@ -142,6 +148,7 @@ class Ledger:
             self._database.add_result(done.id, received)
             self._database.set_standings(changed)
         self.round.assignments.apply(changed, self._clock())
+        self.happened["returned"] += 1
         fault("result-recorded")
         note_returned(done, received, self.traffic)
 
@@ -165,6 +172,7 @@ class Ledger:
             self._database.add_refusal(held.id, worker, refused.reason)
             self._database.set_standings(changed)
         self.refusals.put(worker, refused)
+        self.happened["refused"] += 1
         assignments.apply(changed, self._clock())
         note_taken_back((standings[held.id.client],), "refused")
         assignments.may_try_again(held.id.client, held.worker)  # rubbish spares it no work
@@ -216,6 +224,7 @@ class Ledger:
             elif self.state == "running":
                 self._put_state("running", reason)  # there is no reason to try again any more
         self.committed += 1
+        self.happened["late"] += self.round.assignments.count("leased")
         if self._accountant:
             self._accountant.keep()
         if conclusion.mask is not None:

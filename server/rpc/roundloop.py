@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.channel import CALL_SECONDS
+from lotteryfl.common.stages import Stages
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.rpc.bell import wait_for
@@ -47,6 +48,8 @@ class RoundLoop:
         self._coordinator = served.coordinator
         self._uploads = uploads
         self._show = show
+        self.stages = Stages()
+        """What the ends of rounds take: aggregate, commit."""
         self._next_show = 0.0
         self._removal: asyncio.Task[None] | None = None
 
@@ -99,7 +102,10 @@ class RoundLoop:
         elif step is Step.COMMIT:
             await self._removed()
             closed = await served.call(coordinator.closed_round)
-            unneeded = await served.call(coordinator.commit, await asyncio.to_thread(closed.conclude))
+            with self.stages.within("aggregate"):
+                conclusion = await asyncio.to_thread(closed.conclude)
+            with self.stages.within("commit"):
+                unneeded = await served.call(coordinator.commit, conclusion)
             self._uploads.forget_cut()
             arrived = served.arrived.listen()
             served.announce()

@@ -15,6 +15,9 @@ from lotteryfl.server.store.rundir import RunDirectory
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_ANSWER_SECONDS = 5.0
+"""For which who only looks waits for the coordinator's thread."""
+
 
 class StorageError(Exception):
     """The run directory cannot be written or read: its disk is full, or fails."""
@@ -59,6 +62,20 @@ class ServedRun:
         Nobody waits for it: it is one that only takes note.
         """
         self._thread.submit(function, *args, **kwargs)
+
+    def answer(self, function: Callable[[], T]) -> T:
+        """Run one of the coordinator's functions in its thread, for another thread than the loop's.
+
+        Raises:
+            TimeoutError: the coordinator's thread has had no time for it.
+            RuntimeError: it has ended.
+            CancelledError: it has ended meanwhile.
+        """
+        asked = self._thread.submit(function)
+        try:
+            return asked.result(_ANSWER_SECONDS)
+        finally:
+            asked.cancel()
 
     def close(self) -> None:
         """Wait for what the coordinator's thread is at: nobody may close the run under it."""
