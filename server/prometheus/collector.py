@@ -32,6 +32,7 @@ class CoordinatorCollector(Collector):
         coordinator: Coordinator,
         stages: Stages,
         ask: Callable[[Callable[[], Numbers]], Numbers],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; nothing is read yet.
 
@@ -40,21 +41,23 @@ class CoordinatorCollector(Collector):
             coordinator: of the run.
             stages: what the end of rounds takes.
             ask: has a function called in the coordinator's thread, and returns what it returns.
+            clock: seconds, from any start.
         """
         self._run = run
         self._coordinator = coordinator
         self._stages = stages
         self._ask = ask
+        self._clock = clock
         self._committed = CommittedRounds(run.database)
         self._found: Numbers | None = None
         self._until = 0.0
 
     def collect(self) -> Iterable[Metric]:
         """Return them as they are, or were within the last second."""
-        if self._found is None or time.monotonic() >= self._until:
+        if self._found is None or self._clock() >= self._until:
             numbers = self._ask(self._read)
             self._put_disk(numbers)
-            self._found, self._until = numbers, time.monotonic() + _FRESH_SECONDS
+            self._found, self._until = numbers, self._clock() + _FRESH_SECONDS
         return self._found
 
     def _read(self) -> Numbers:
