@@ -1,6 +1,7 @@
 """What Prometheus reads of a worker; docs/seeing.md has the same table."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import torch
 from prometheus_client.core import Metric
@@ -8,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from lotteryfl.client.counted import Counted
 from lotteryfl.common.accelerators import device_memory
+from lotteryfl.common.errors import DeviceGoneError
 from lotteryfl.common.prometheus.build import BUILD, put_build
 from lotteryfl.common.prometheus.described import Described, Numbers
 
@@ -65,8 +67,12 @@ class WorkerCollector(Collector):
         numbers.put("lotteryfl_worker_steps_total", self._counted.steps)
         numbers.put_by_label("lotteryfl_worker_assignments_total", self._counted.outcomes)
         numbers.put_stages("lotteryfl_worker_stage_seconds", self._counted.stages.passed())
+        with suppress(DeviceGoneError):  # the rest is still to be told
+            self._put_memory(numbers)
+        return numbers
+
+    def _put_memory(self, numbers: Numbers) -> None:
         if (memory := device_memory(self._device)) is not None:
             parts = {"used": memory.used, "held": memory.ours - memory.used, "free": memory.free}
             numbers.put_by_label("lotteryfl_worker_device_memory_bytes", parts)
             numbers.put("lotteryfl_worker_device_memory_total_bytes", memory.total)
-        return numbers

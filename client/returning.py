@@ -96,10 +96,10 @@ class Returning:
         result = pb.Result(worker_id=self._worker_id, assignment_id=assignment_id, failure=failure)
         try:
             self._connection.hand_back(result)
-            self._counted.outcomes["handed_back"] += 1
+            self._counted.ended("handed_back")
             _log.info("%s: handed back: %s", assignment_id, reason)
         except LotteryFLError as error:
-            self._counted.outcomes["lost"] += 1
+            self._counted.ended("lost")
             _log.warning("%s: could not be handed back: %s", assignment_id, error)
 
     def _return_all(self) -> None:
@@ -112,12 +112,12 @@ class Returning:
 
     def _return(self, lease: Lease, outcome: Outcome) -> None:
         if (reply := self._submitted(lease, outcome)) is None:
-            self._counted.outcomes["lost"] += 1
+            self._counted.ended("lost")
             note_lost(lease.id)
             self._leases.end(lease)
             return
         verdict = pb.SubmitReply.Verdict.Name(reply.verdict)
-        self._counted.outcomes[verdict.lower()] += 1
+        self._counted.ended(verdict.lower())
         if reply.verdict in (pb.SubmitReply.ACCEPTED, pb.SubmitReply.DUPLICATE):
             self._content.remember(outcome.mask_digest, outcome.masks)
             _log.info("%s: %s; it took %s", lease.id, verdict.lower(), outcome.peak)

@@ -317,7 +317,7 @@ class Worker:
         if isinstance(outcome, ClientError | PayloadError):
             self._returning.failure(lease.id, outcome)
         else:
-            self._counted.outcomes["lost"] += 1
+            self._counted.ended("lost")
             note_lost(lease.id)
         self._leases.end(lease)
 

@@ -57,6 +57,12 @@ def test_the_status_of_a_directory_is_read_from_its_record_alone(finished_run: P
     assert heavy_modules(RUN, "status", finished_run) == set()
 
 
+@pytest.mark.slow
+def test_an_extra_is_not_imported_before_it_is_wanted() -> None:
+    code = "import sys, lotteryfl.commands.run, lotteryfl.commands.work; sys.exit('prometheus_client' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_the_status_of_a_coordinator_needs_grpc_and_no_torch() -> None:
     code = RUN.replace("try:\n    main()", "try:\n    main()\nexcept SystemExit as ended:\n    assert ended.code == 1")
     assert heavy_modules(code, "status", "127.0.0.1:1") == {"grpc"}
