@@ -28,6 +28,7 @@ from lotteryfl.common.security.channel import (
 )
 from lotteryfl.common.security.rpcerror import explain
 from lotteryfl.common.security.tls import ChannelSecurity
+from lotteryfl.common.stages import Stages
 from lotteryfl.common.tensors.receiver import MemoryReceiver
 from lotteryfl.common.tensors.tensorreceiver import Place, TensorReceiver, new_tensor
 from lotteryfl.common.wire.framing import Payload, deserializer, frames, serialize
@@ -61,13 +62,20 @@ class ContentGoneError(LotteryFLError):
 class Connection:
     """One channel to one coordinator."""
 
-    def __init__(self, address: str, patience: float, security: ChannelSecurity | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        patience: float,
+        security: ChannelSecurity | None = None,
+        stages: Stages | None = None,
+    ) -> None:
         """Open the channel; nothing is sent yet.
 
         Args:
             address: HOST:PORT of the coordinator.
             patience: seconds for which a call is tried again while the coordinator cannot be reached.
             security: how the channel is secured; None: not at all, which is enough on this machine alone.
+            stages: are told what download and upload take; None: nobody is.
 
         Raises:
             SecurityError: it cannot be secured so.
@@ -76,6 +84,7 @@ class Connection:
         self._patience = patience
         self._security = security or ChannelSecurity()
         self._channel = open_channel(address, self._security)
+        self._stages = stages or Stages()
         self._assignment = Download[dict[str, Tensor]]()
         self._under_way = UnderWay()
         self._stub = pb_grpc.CoordinatorStub(self._channel)
@@ -164,7 +173,7 @@ class Connection:
                 check(assignment)
                 tracing.join(_sent_with(stream))
                 what, header = assignment.assignment_id, assignment.payload
-                with tracing.span("download", bytes=header.size - header.offset):
+                with self._stages.within("download", bytes=header.size - header.offset):
                     return assignment, download.take(
                         what, header, parts, lambda size: TensorReceiver(size, payload_limit, what, place)
                     )
@@ -196,7 +205,7 @@ class Connection:
             with self._under_way.one(stream), watch.guarding(stream):
                 parts = watch.over(stream)
                 header = next(parts, pb.BlobPart()).header
-                with tracing.span("download", bytes=header.size - header.offset):
+                with self._stages.within("download", bytes=header.size - header.offset):
                     return download.take(what, header, parts, lambda size: MemoryReceiver(size, limit, what))
 
         content = self._retried(fetch, missing=ContentGoneError)
@@ -224,7 +233,7 @@ class Connection:
             tried = True
             watch = IdleWatch(STREAM_IDLE_SECONDS)
             parts = watch.over(frames(pb.ResultPart(result=result), payload, result.payload.offset))
-            with tracing.span("upload", bytes=payload.size - result.payload.offset):
+            with self._stages.within("upload", bytes=payload.size - result.payload.offset):
                 call = self._submit_result.future(parts, metadata=tracing.to_send(tracing.here()))
                 with self._under_way.one(call), watch.guarding(call):
                     reply: pb.SubmitReply = call.result()

@@ -8,6 +8,7 @@ from typing import Self
 
 from lotteryfl.client.blobs import Content
 from lotteryfl.client.connection import Connection, ContentGoneError
+from lotteryfl.client.counted import Counted
 from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, Leases
 from lotteryfl.client.overseer import Overseer
@@ -35,6 +36,7 @@ class Returning:
         pulse: Heartbeat,
         told: Callable[[ClientError | PayloadError], str],
         overseer: Overseer,
+        counted: Counted | None = None,
     ) -> None:
         """Prepare the thread; the block of the context manager is its life.
 
@@ -46,6 +48,7 @@ class Returning:
             pulse: asks what is still the worker's, where a result was not wanted.
             told: what the coordinator may know of an error.
             overseer: hears what counts.
+            counted: what becomes of assignments; None: nobody looks at it.
         """
         self._connection = connection
         self._worker_id = worker_id
@@ -54,6 +57,7 @@ class Returning:
         self._pulse = pulse
         self._told = told
         self._overseer = overseer
+        self._counted = counted or Counted()
         self._done: queue.SimpleQueue[tuple[Lease, Outcome] | None] = queue.SimpleQueue()
         self._thread = thread(self._return_all, "returning")
 
@@ -92,8 +96,10 @@ class Returning:
         result = pb.Result(worker_id=self._worker_id, assignment_id=assignment_id, failure=failure)
         try:
             self._connection.hand_back(result)
+            self._counted.ended("handed_back")
             _log.info("%s: handed back: %s", assignment_id, reason)
         except LotteryFLError as error:
+            self._counted.ended("lost")
             _log.warning("%s: could not be handed back: %s", assignment_id, error)
 
     def _return_all(self) -> None:
@@ -106,10 +112,12 @@ class Returning:
 
     def _return(self, lease: Lease, outcome: Outcome) -> None:
         if (reply := self._submitted(lease, outcome)) is None:
+            self._counted.ended("lost")
             note_lost(lease.id)
             self._leases.end(lease)
             return
         verdict = pb.SubmitReply.Verdict.Name(reply.verdict)
+        self._counted.ended(verdict.lower())
         if reply.verdict in (pb.SubmitReply.ACCEPTED, pb.SubmitReply.DUPLICATE):
             self._content.remember(outcome.mask_digest, outcome.masks)
             _log.info("%s: %s; it took %s", lease.id, verdict.lower(), outcome.peak)

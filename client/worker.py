@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lotteryfl.client.blobs import Content
 from lotteryfl.client.connection import Connection
+from lotteryfl.client.counted import Counted
 from lotteryfl.client.fetching import Fetching
 from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, LeaseLostError, Leases, group_of
@@ -85,21 +86,29 @@ class RunChangedError(LotteryFLError):
 class Worker:
     """One worker process, from registration to goodbye."""
 
-    def __init__(self, connection: Connection, settings: WorkerSettings, overseer: Overseer | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        settings: WorkerSettings,
+        overseer: Overseer | None = None,
+        counted: Counted | None = None,
+    ) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
             connection: to the coordinator.
             settings: of its operator.
             overseer: who has started it as one of several; None: nobody.
+            counted: what is done; None: nobody looks at it.
         """
         self._connection = connection
         self._settings = settings
         self._overseer = overseer or Overseer()
+        self._counted = counted or Counted()
         self._incarnation = uuid.uuid4().hex
         self._run_id = ""
         self._leases = Leases(1)
-        self._load = Load(settings.device)
+        self._load = Load(settings.device, self._counted)
         self._registering = Lock()
         self._has_changed = False
 
@@ -150,7 +159,9 @@ class Worker:
         _log.info("%s: registered, on %s", self._settings.name, self._settings.device)
         connection, worker_id, leases = self._connection, self._worker_id, self._leases
         pulse = Heartbeat(connection, worker_id, leases, registration.lease_seconds, self._register_again, self._load)
-        self._returning = Returning(connection, worker_id, leases, self._content, pulse, self._told, self._overseer)
+        self._returning = Returning(
+            connection, worker_id, leases, self._content, pulse, self._told, self._overseer, self._counted
+        )
         fetching = Fetching(
             connection,
             worker_id,
@@ -254,6 +265,7 @@ class Worker:
             self._settings.keep_data,
             self._hold_one,
             self._local,
+            self._counted.stages,
         )
         return content, runner
 
@@ -289,7 +301,7 @@ class Worker:
         """Return what each comes to, or why it comes to nothing; None: it is lost."""
 
         def on_step(epoch: int, step: int, loss: Tensor) -> None:
-            self._load.step()
+            self._counted.steps += 1
             for lease in leases:
                 lease.note(epoch, step, loss)
             if all(lease.is_lost for lease in leases):
@@ -309,6 +321,7 @@ class Worker:
         if isinstance(outcome, ClientError | PayloadError):
             self._returning.failure(lease.id, outcome)
         else:
+            self._counted.ended("lost")
             note_lost(lease.id)
         self._leases.end(lease)
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from lotteryfl.client.local.files import LocalCode
 from lotteryfl.client.work.frozen import Frozen
-from lotteryfl.client.work.handover import Outcome, Ready
+from lotteryfl.client.work.handover import Outcome, Ready, packed
 from lotteryfl.client.work.keptdata import KeptData
 from lotteryfl.client.work.labelledprobe import LabelledProbe
 from lotteryfl.client.work.objectiveprobe import ObjectiveProbe
@@ -35,10 +35,10 @@ from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
+from lotteryfl.common.stages import Stages
 from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.common.tasks.base import augment_of
 from lotteryfl.common.tasks.modelcopy import own_copy
-from lotteryfl.common.tracing import span
 from lotteryfl.common.training.loop import OnStep, TrainResult
 from lotteryfl.common.training.stacked.check import Trial, check_stackable
 from lotteryfl.common.training.stacked.courses import Failure
@@ -72,6 +72,7 @@ class AssignmentRunner:
         keep_data: int | None = None,
         on_tight: Callable[[str], object] | None = None,
         local: LocalCode | None = None,
+        stages: Stages | None = None,
     ) -> None:
         """Build the task's model, of which every assignment gets a copy.
 
@@ -88,11 +89,13 @@ class AssignmentRunner:
             on_tight: is told what is too much where the work fits, but not with the next assignment beside it; None:
                 there is none.
             local: the local algorithm that plans may name; None: there is none.
+            stages: are told what the work's stages take; None: nobody is.
 
         Raises:
             TaskError: the model fails, or cannot be copied.
             ExperimentError: it cannot be trained here as the experiment says.
         """
+        self._stages = stages or Stages()
         self._task = task
         self._data = KeptData(task, device, keep_data)
         self._test_data = TestData(task, experiment)
@@ -119,6 +122,7 @@ class AssignmentRunner:
             objective=objective,
             score=task.score,
             augment=augment_of(task),
+            stages=self._stages,
         )
         self._probe = (
             LabelledProbe(task.name, self._pristine, device, experiment.evaluation.batch_size)
@@ -165,9 +169,10 @@ class AssignmentRunner:
         """
         if base is not None and assignment.plan.measure_shared:
             return Ready(masks, None, base)
-        if base is not None:
-            entries = self._wire.pack(base, masks)
-        self._load(workplace, entries, masks, own=assignment.plan.owns_unkept)
+        with self._stages.within("decode"):
+            if base is not None:
+                entries = self._wire.pack(base, masks)
+            self._load(workplace, entries, masks, own=assignment.plan.owns_unkept)
         return Ready(masks, workplace, {})
 
     def run(
@@ -199,7 +204,8 @@ class AssignmentRunner:
         on_step = self._told(on_step)
 
         def train(wanted: Wanted) -> TrainResult:
-            with self._naming_shortage(assignment.client), belonging_to(assignment.client, self._task.name):
+            client, stages = assignment.client, self._stages
+            with self._naming_shortage(client), belonging_to(client, self._task.name), stages.within("train"):
                 return wanted.alone(on_step)
 
         self._meter.begin()
@@ -228,7 +234,7 @@ class AssignmentRunner:
 
         def train(wanted: Sequence[Wanted | None], seed: int) -> Sequence[TrainResult | Failure | None]:
             whose = [clients[row] for row, each in enumerate(wanted) if each is not None]
-            with self._naming_shortage(*whose), belonging_to(whose, self._task.name):
+            with self._naming_shortage(*whose), belonging_to(whose, self._task.name), self._stages.timed("train"):
                 return train_stacked(
                     self.new_workplace().model,
                     [None if each is None else each.as_row() for each in wanted],
@@ -297,7 +303,8 @@ class AssignmentRunner:
         masks, workplace = ready.masks, ready.workplace
         if workplace is None:
             workplace = self.new_workplace()
-            self._load(workplace, self._wire.pack(ready.base, masks), masks, own=plan.owns_unkept)
+            with self._stages.within("decode"):
+                self._load(workplace, self._wire.pack(ready.base, masks), masks, own=plan.owns_unkept)
         start = self._start(workplace, assignment)
         with belonging_to(assignment.client, self._task.name):
             run = PlanRun(workplace, assignment, data, masks, self._local, on_step)
@@ -308,8 +315,8 @@ class AssignmentRunner:
         tensors.update(workplace.tensors)
         self._protect(tensors, start, done.masks)
         wire = self._wire.of_result(plan)
-        with span("encode"):
-            values = self._pack(wire, tensors, done.masks, own=plan.owns_unkept)
+        with self._stages.within("encode"):
+            values = packed(wire, tensors, done.masks, own=plan.owns_unkept)
         with belonging_to(assignment.client, self._task.name):
             # Saliencies are in the model's place: there is nothing to evaluate.
             measured = done.personalised() if done.personalised else None
@@ -326,13 +333,14 @@ class AssignmentRunner:
             seconds=time.monotonic() - started,
         )
         check_metrics(metrics, globally=everybodys is not None, score=self._task.score, shared=shared is not None)
-        with span("encode"):
+        with self._stages.within("encode"):
             wire.check(values, done.masks, own=plan.owns_unkept)
             update = pack_mask_update(done.masks, {} if comes_whole(plan) else masks, self._mask_coding)
-            digest = Digest(assignment.mask_digest) if done.masks is masks else Digest("")
-            entries, peak = to_host(values) | update, self._meter.peak()
+            digest = Digest(assignment.mask_digest if done.masks is masks else "") or mask_digest(done.masks)
+            entries = to_host(values) | update
+        peak = self._meter.peak()
         self._data.note_taken(peak.device)
-        return Outcome(done.trained.examples, metrics, done.masks, digest or mask_digest(done.masks), entries, peak)
+        return Outcome(done.trained.examples, metrics, done.masks, digest, entries, peak)
 
     def _look_at(self, client: int, data: ClientData, everybodys: Dataset[Any] | None) -> None:
         """Find out before any work is done whether it can be, on these data and in the memory that there is."""
@@ -372,8 +380,7 @@ class AssignmentRunner:
         for key, value in entries.items():
             if key.startswith(KEPT) and value.is_floating_point() and not own:
                 value.add_(0)  # a kept 0 is +0, as training has it in a pruned weight
-        with span("decode"):
-            self._wire.unpack_into(entries, masks, tensors, own=own)
+        self._wire.unpack_into(entries, masks, tensors, own=own)
 
     def _start(self, workplace: Workplace, assignment: pb.Assignment) -> dict[str, Tensor]:
         """Return what the update is measured from, where it is to be bounded; otherwise nothing.
@@ -391,10 +398,3 @@ class AssignmentRunner:
             bound, own_noise = self._privacy.clip_norm, self._privacy.noise == "client"
             deviation = bound * self._privacy.noise_multiplier if own_noise else 0.0
             protect_update(self._wire.table.model, tensors, start, masks, clip_norm=bound, deviation=deviation)
-
-    def _pack(self, wire: WireFormat, tensors: Mapping[str, Tensor], masks: Masks, *, own: bool) -> dict[str, Tensor]:
-        """Return the model as it travels; the model is then just that, so that what is measured is what arrives."""
-        entries = wire.pack(tensors, masks, own=own)
-        if not wire.is_lossless:
-            wire.unpack_into(entries, masks, tensors, own=own)
-        return entries

@@ -10,6 +10,7 @@ from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common.memory.peak import Peak
 from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
+from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
@@ -38,3 +39,18 @@ class Outcome:
     entries: Mapping[str, Tensor]
     peak: Peak
     """What of memory it took."""
+
+
+def packed(wire: WireFormat, tensors: Mapping[str, Tensor], masks: Masks, *, own: bool) -> dict[str, Tensor]:
+    """Return a model as it travels; the model is then just that, so that what is measured is what arrives.
+
+    Args:
+        wire: of the result.
+        tensors: of the model by plain name; rounded in place.
+        masks: packed masks in force.
+        own: weights off the masks are the client's own, and travel too.
+    """
+    entries = wire.pack(tensors, masks, own=own)
+    if not wire.is_lossless:
+        wire.unpack_into(entries, masks, tensors, own=own)
+    return entries

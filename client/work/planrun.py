@@ -26,7 +26,6 @@ from lotteryfl.common.pruning.regrowth import exchange_weights
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tasks.sampling import draw_shuffled
-from lotteryfl.common.tracing import span
 from lotteryfl.common.training.hooks import NONE, Hooks
 from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult
 from lotteryfl.common.training.recipe import Recipe
@@ -50,8 +49,7 @@ class Wanted:
 
     def alone(self, on_step: OnStep | None) -> TrainResult:
         """Train by itself."""
-        with span("train"):
-            return self.workplace.train(self.data, self.recipe, self._counted(on_step), self.on_epoch, self.hooks)
+        return self.workplace.train(self.data, self.recipe, self._counted(on_step), self.on_epoch, self.hooks)
 
     def _counted(self, on_step: OnStep | None) -> OnStep | None:
         if on_step is None or not self.steps:

@@ -13,9 +13,9 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.modeltensors import ModelTensor, model_tensors
 from lotteryfl.common.pruning.pruned import Pruned, pruned_by
+from lotteryfl.common.stages import Stages
 from lotteryfl.common.tensors.layout import Entry
 from lotteryfl.common.tensors.tensorreceiver import new_tensor
-from lotteryfl.common.tracing import span
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
 from lotteryfl.common.training.given import Data
@@ -53,6 +53,8 @@ class Workplace:
     """What the run is judged by."""
     augment: OwnAugment | None = None
     """The task's, of training batches."""
+    stages: Stages = field(default_factory=Stages)
+    """Are told what evaluating takes."""
     in_force: Masks = field(default_factory=dict, init=False)
     """Packed masks by plain name, see `prune`."""
     tensors: Mapping[str, Tensor] = field(init=False)
@@ -92,7 +94,7 @@ class Workplace:
     def evaluate(self, data: Dataset[Any], model: nn.Module | None = None) -> pb.Evaluation:
         """Score the model as it is, or another in its place."""
         size, model = self.experiment.evaluation.batch_size, self.model if model is None else model
-        with span("evaluate"):
+        with self.stages.within("evaluate"):
             found = evaluate(model, data, batch_size=size, device=self.device, objective=self.objective)
         if isinstance(found, Evaluated):
             return pb.Evaluation(examples=found.examples, loss=found.loss, values=found.values)

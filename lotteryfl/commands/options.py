@@ -163,6 +163,7 @@ traces_option = click.option(
     f"says. [or ${TRACES_VARIABLE}]",
 )
 """Lets the command be traced; its spans are sent before it ends."""
+
 # -- what is told elsewhere
 
 
@@ -195,6 +196,16 @@ def track_options(command: F) -> F:
     ):
         wrapped = decorator(wrapped)
     return wrapped  # type: ignore[return-value]
+
+
+metrics_option = click.option(
+    "--metrics",
+    default="",
+    metavar="HOST:PORT",
+    help="Let Prometheus read how it goes at http://HOST:PORT/metrics, in plaintext; of several processes each has its "
+    "own, at this port and those after it.",
+)
+"""Gives the command `metrics`, an address; empty: nowhere."""
 
 
 # -- what secures a call

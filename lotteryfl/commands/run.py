@@ -14,6 +14,7 @@ from lotteryfl.commands.options import (
     device_option,
     insecure_option,
     log_options,
+    metrics_option,
     own_code_options,
     set_option,
     share_errors_option,
@@ -25,6 +26,7 @@ from lotteryfl.common.about import bind
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.logs import is_json, say
+from lotteryfl.common.prometheus.exposing import check_exposed
 from lotteryfl.common.security.tls import TLSFiles
 from lotteryfl.common.text import printable
 from lotteryfl.display import RunDisplay
@@ -123,6 +125,7 @@ def _tell(result: str) -> None:
 @log_options
 @traces_option
 @track_options
+@metrics_option
 @_allow_missing
 def run(
     source: Path,
@@ -133,14 +136,18 @@ def run(
     device: str,
     share_errors: bool,
     tracking: Tracking,
+    metrics: str,
     allow_missing: bool,
 ) -> None:
     """Run an experiment with local workers, or continue the run in DIR."""
+    if metrics:
+        check_exposed(metrics, workers)
     with _opened(source, run_dir, overrides, own) as opened:
         flags = _given(share_errors=share_errors, allow_missing=allow_missing)
+        at = [f"--metrics={metrics}"] if metrics else []
         _drive(
             opened,
-            opened.command("run", f"--workers={workers}", f"--device={device}", *tracking.options(), *flags),
+            opened.command("run", f"--workers={workers}", f"--device={device}", *at, *tracking.options(), *flags),
             lambda display: run_until_signal(
                 run_locally(
                     opened.directory,
@@ -150,6 +157,7 @@ def run(
                     display.show,
                     display.note,
                     share_errors=share_errors,
+                    metrics=metrics,
                 )
             ),
             tracking,
@@ -170,6 +178,7 @@ def run(
 @click.option(
     "--health-listen", "health", default="", metavar="HOST:PORT", help="Health alone, in plaintext: for probes."
 )
+@metrics_option
 @click.option("--reflection", is_flag=True, help="Let callers ask which calls there are.")
 @_run_dir
 @_overrides
@@ -185,6 +194,7 @@ def serve(
     tokens: Path | None,
     insecure: bool,
     health: str,
+    metrics: str,
     reflection: bool,
     run_dir: Path | None,
     overrides: tuple[str, ...],
@@ -193,7 +203,7 @@ def serve(
     allow_missing: bool,
 ) -> None:
     """Be the coordinator of an experiment, or of the run in DIR."""
-    endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health)
+    endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health, metrics)
     warning = endpoint.check()
     if warning:
         say(warning, logging.WARNING)

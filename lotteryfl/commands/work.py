@@ -3,11 +3,15 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
+import torch
 from click.core import ParameterSource
 
 from lotteryfl.client.connection import Connection
+from lotteryfl.client.counted import Counted
 from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits
 from lotteryfl.client.worker import Worker, WorkerSettings, full_name
 from lotteryfl.commands.options import (
@@ -17,6 +21,7 @@ from lotteryfl.commands.options import (
     device_option,
     local_option,
     log_options,
+    metrics_option,
     share_errors_option,
     task_option,
     traces_option,
@@ -24,6 +29,7 @@ from lotteryfl.commands.options import (
 from lotteryfl.common.experiment.clientranges import parse_clients
 from lotteryfl.common.logs import say
 from lotteryfl.common.memory.bounds import Bound, host_bound
+from lotteryfl.common.prometheus.exposing import check_exposed, exposed
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
 from lotteryfl.running.device import choose_device, places, seen
@@ -123,6 +129,7 @@ class PerDevice(click.ParamType[int | None]):
 @share_errors_option
 @log_options
 @traces_option
+@metrics_option
 @channel_options
 @click.option("--sharers", type=click.IntRange(min=1), default=1, hidden=True)
 @click.option("--parent", type=click.IntRange(min=0), hidden=True)
@@ -146,6 +153,7 @@ def work(
     max_memory: float | None,
     keep_data: int | None,
     share_errors: bool,
+    metrics: str,
     security: ChannelSecurity,
     sharers: int,
     parent: int | None,
@@ -153,8 +161,10 @@ def work(
     """Be a worker: fetch assignments, train, return tickets, until the run is over."""
     if devices is None and context.get_parameter_source("per_device") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--per-device: expected it with --devices")
+    if metrics:
+        check_exposed(metrics)
     if devices is not None and parent is None:
-        _work_on(context, devices, per_device, name_of_all(name, security))
+        _work_on(context, devices, per_device, name_of_all(name, security), metrics)
         return
     memory = host_bound().shared(sharers) if max_memory is None else Bound(int(max_memory * 2**30), "--max-memory")
     limits = Limits(max_epochs, memory)
@@ -177,9 +187,10 @@ def work(
     if parent is not None:
         stop_once()
         overseer = Parent(parent, chosen)
+    counted = Counted()
     try:
-        with Connection(coordinator, patience, security) as connection:
-            Worker(connection, settings, overseer).run()
+        with _exposed(metrics, counted, chosen), Connection(coordinator, patience, security, counted.stages) as channel:
+            Worker(channel, settings, overseer, counted).run()
     except KeyboardInterrupt:
         say("stopped; what was under work was handed back")
         raise
@@ -188,12 +199,27 @@ def work(
             signal.signal(number, signal.SIG_IGN)  # nothing is left to interrupt but the way out
 
 
-def _work_on(context: click.Context, devices: str, per_device: int | None, name: str) -> None:
+@contextmanager
+def _exposed(address: str, counted: Counted, device: torch.device) -> Iterator[None]:
+    """Have Prometheus answered while the block runs, where there is an address for it."""
+    if not address:
+        yield
+        return
+    from lotteryfl.client.prometheus import WorkerCollector
+
+    with exposed(address, WorkerCollector(counted, device)) as url:
+        click.echo(f"metrics at {url}", err=True)
+        yield
+
+
+def _work_on(context: click.Context, devices: str, per_device: int | None, name: str, metrics: str) -> None:
     """Be a worker on each of several devices."""
     if context.get_parameter_source("device") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--device: expected it without --devices")
     places_ = places(devices, seen())
-    workers = DeviceWorkers(places_, per_device, name, sys.argv[1:], lambda text: say(printable(text)))
+    if metrics:
+        check_exposed(metrics, len(places_) * (per_device or 1) - 1)
+    workers = DeviceWorkers(places_, per_device, name, sys.argv[1:], lambda text: say(printable(text)), metrics)
     try:
         run_until_signal(workers.run())
     except (asyncio.CancelledError, KeyboardInterrupt) as error:

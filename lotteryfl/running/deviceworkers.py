@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from lotteryfl.client.worker import full_name
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.logs import as_text, from_place
 from lotteryfl.common.memory.bounds import host_bound
+from lotteryfl.common.prometheus.exposing import beside
 from lotteryfl.common.security.identity import check_name
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.output import OutputError
@@ -34,6 +36,8 @@ class _Child:
     """One worker of a place, over all starts of its process."""
 
     place: Place
+    slot: int = 0
+    """Counted over all places, from 0: no two that run at once have the same."""
     last_line: str = _NOTHING_SAID
     assignments: int = 0
     """That it has done."""
@@ -66,6 +70,7 @@ class DeviceWorkers(WorkerProcesses):
         name: str,
         arguments: Sequence[str],
         note: Callable[[str], None],
+        metrics: str = "",
     ) -> None:
         """Prepare; nothing is started yet.
 
@@ -75,12 +80,14 @@ class DeviceWorkers(WorkerProcesses):
             name: of all; each worker's name has its place and number after it.
             arguments: of the program, for each of them.
             note: is told of every worker that dies, and of what was found.
+            metrics: HOST:PORT of the first worker's metrics, after which the others' are; empty: nobody has any.
         """
         super().__init__(note)
         self._places = places
         self._per_device = per_device
         self._name = name
         self._arguments = arguments
+        self._metrics = metrics
         self._children: dict[str, _Child] = {}
         self._resized = asyncio.Event()
         self._is_over = False
@@ -130,7 +137,7 @@ class DeviceWorkers(WorkerProcesses):
             number = 1 + sum(child.place is place for child in self._children.values())
             name = f"{self._name}/{place.name}/{number}"
             check_name(name)
-            self._children[name] = _Child(place)
+            self._children[name] = _Child(place, self._free_slot())
             try:
                 await self._add(name)
             except OSError as error:
@@ -138,6 +145,10 @@ class DeviceWorkers(WorkerProcesses):
                 sizing.come_down(f"{name} cannot be started: {error.strerror}")
                 self._note(f"{place.name}: {sizing.why}")
                 return
+
+    def _free_slot(self) -> int:
+        taken = {child.slot for child in self._children.values() if not child.has_ended}
+        return next(slot for slot in count() if slot not in taken)
 
     def _at(self, place: Place) -> list[str]:
         children = self._children.items()
@@ -165,6 +176,7 @@ class DeviceWorkers(WorkerProcesses):
                     f"--device={child.place.device}",
                     f"--sharers={self._sharers(child.place)}",
                     f"--parent={theirs.fileno()}",
+                    *([f"--metrics={beside(self._metrics, child.slot)}"] if self._metrics else []),
                 ],
                 {**os.environ, **child.place.environment},
                 stderr=asyncio.subprocess.PIPE,

@@ -35,6 +35,7 @@ async def serve_at(
     async with server.listening(endpoint) as port:
         host, _, given = endpoint.address.rpartition(":")
         note(f"listening at {host}:{port if given == '0' else given}")
+        _note_metrics(server, note)
         if run.state == "finished":
             note(f"the run had finished: workers are told so for {_LATE_SECONDS:g} s")
             await asyncio.sleep(_LATE_SECONDS)
@@ -50,6 +51,7 @@ async def run_locally(
     note: Callable[[str], None],
     *,
     share_errors: bool = False,
+    metrics: str = "",
 ) -> None:
     """Drive a run with worker processes on this machine.
 
@@ -61,14 +63,17 @@ async def run_locally(
         show: is called with the run's status whenever it may have changed.
         note: is told what is out of the ordinary.
         share_errors: as their `--share-errors`.
+        metrics: HOST:PORT where Prometheus reads how the run goes, and at the ports after it what each worker does;
+            empty: nowhere.
 
     Raises:
         LotteryFLError: the run failed, or all its workers ended before it.
     """
     server = CoordinatorServer(run, show)
-    processes = LocalWorkers(run.path / "logs", lambda: server.rounds.number, note)
+    processes = LocalWorkers(run.path / "logs", lambda: server.rounds.number, note, metrics)
     await server.rounds.take_back_all("the run was started anew")
-    async with server.listening(Endpoint("127.0.0.1:0")) as port:
+    async with server.listening(Endpoint("127.0.0.1:0", metrics=metrics)) as port:
+        _note_metrics(server, note)
         arguments = [f"--coordinator=127.0.0.1:{port}", f"--sharers={workers}"]
         arguments += [f"--data-dir={run.experiment.task.data_dir}"]
         if run.experiment.partition.file:
@@ -86,3 +91,8 @@ async def run_locally(
                 rounds.cancel()
                 ended.cancel()
         await rounds  # which may have failed; its workers know, and have left by themselves
+
+
+def _note_metrics(server: CoordinatorServer, note: Callable[[str], None]) -> None:
+    if server.metrics:
+        note(f"metrics at {server.metrics}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lotteryfl.common.logs import as_text
 from lotteryfl.common.privatefiles import PRIVATE_FOLDER, private
+from lotteryfl.common.prometheus.exposing import beside
 from lotteryfl.running.device import Place
 from lotteryfl.running.environment import VARIABLES
 from lotteryfl.running.workerprocesses import WorkerProcesses, named_together, start_worker
@@ -16,19 +17,22 @@ from lotteryfl.running.workerprocesses import WorkerProcesses, named_together, s
 class LocalWorkers(WorkerProcesses):
     """Some `lotteryfl work` processes, each with a log file of its own."""
 
-    def __init__(self, logs: Path, round_: Callable[[], int], note: Callable[[str], None]) -> None:
+    def __init__(self, logs: Path, round_: Callable[[], int], note: Callable[[str], None], metrics: str = "") -> None:
         """Set what they are watched by.
 
         Args:
             logs: folder of their logs.
             round_: says which round is open: restarts are counted within one.
             note: is told of every worker that dies.
+            metrics: HOST:PORT of the coordinator's metrics, after which the workers' are; empty: nobody has any.
         """
         super().__init__(note)
+        self._metrics = metrics
         self._logs = logs
         self._round = round_
         self._arguments: Sequence[str] = ()
         self._places: dict[str, Place] = {}
+        self._numbers: dict[str, int] = {}
 
     @contextlib.asynccontextmanager
     async def started(self, count: int, arguments: Sequence[str], places: Sequence[Place] = ()) -> AsyncIterator[None]:
@@ -46,6 +50,7 @@ class LocalWorkers(WorkerProcesses):
         async with self._kept():
             for number in range(count):
                 name = f"worker-{number + 1}"
+                self._numbers[name] = number + 1
                 if places:
                     self._places[name] = places[number % len(places)]
                 await self._add(name)
@@ -60,6 +65,8 @@ class LocalWorkers(WorkerProcesses):
     async def _start(self, name: str) -> asyncio.subprocess.Process:
         place = self._places.get(name)
         arguments = ["work", f"--name={name}", *self._arguments, *([f"--device={place.device}"] if place else [])]
+        if self._metrics:
+            arguments.append(f"--metrics={beside(self._metrics, self._numbers[name])}")
         with open(self._log(name), "ab", opener=private) as log:
             return await start_worker(arguments, _environment(place), stdout=log, stderr=log)
 

@@ -25,6 +25,7 @@ from lotteryfl.server.rounds.ledger import Ledger
 from lotteryfl.server.rounds.machine import UNKNOWN, Machine
 from lotteryfl.server.rounds.openround import Decision, Verdict
 from lotteryfl.server.rounds.resultcheck import Arrival, examine
+from lotteryfl.server.rounds.tally import Tally
 from lotteryfl.server.rounds.told.fleet import fleet_of
 from lotteryfl.server.rounds.told.status import status_of_open
 from lotteryfl.server.rounds.work import Step, Work
@@ -335,7 +336,9 @@ class Coordinator:
         """Answer a result that is not wanted (any more): it is a duplicate, or stale."""
         id_ = AssignmentId.parse(assignment_id)
         if id_ is not None and self._run.database.is_done(id_, worker_id):
+            self._ledger.happened["duplicate"] += 1
             return pb.SubmitReply(verdict=pb.SubmitReply.DUPLICATE, reason="already counted")
+        self._ledger.happened["stale"] += 1
         return pb.SubmitReply(verdict=pb.SubmitReply.STALE, reason="its lease or its round is over")
 
     def _refuse(self, worker_id: WorkerId, assignment_id: str, reason: str) -> pb.SubmitReply:
@@ -384,6 +387,10 @@ class Coordinator:
         return self.state == "running" and self._closed is None
 
     # -- observers
+
+    def tally(self) -> Tally:
+        """Return the run and its workers as numbers."""
+        return Tally.of(self._ledger, self._workers, self._clock() - self.experiment.round.lease)
 
     def status(self) -> pb.RunStatus:
         """Return where the run stands."""

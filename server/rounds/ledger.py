@@ -77,6 +77,8 @@ class Ledger:
     """Until the run's end, as its last rounds went; None: nobody knows."""
     traces: Traces
     """Spans of the open round and of its leases."""
+    happened: Counter[str]
+    """Since this process took the run up: leases that were given, how those ended, and results that came in vain."""
 
     def __init__(
         self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float], workers: WorkerRegistry
@@ -102,6 +104,7 @@ class Ledger:
         self._known_rounds = 0  # whose missing clients are in there
         self.left_out = ()
         self.committed = run.database.committed_rounds()
+        self.happened = Counter()
         self._accountant = Accountant(run.database, run.experiment) if run.experiment.privacy.is_promised else None
         run.remove_leftovers()
         self._take_up()
@@ -132,6 +135,7 @@ class Ledger:
                 self._database.set_standings(changed)
                 self.events.add_taken_back(standings)
             self.round.assignments.apply(changed, self._clock())
+            self.happened[how] += len(standings)
             note_taken_back(standings, how)
             self.traces.ended(standings, how)
 
@@ -150,6 +154,8 @@ class Ledger:
         self.round.assignments.apply(granted, self._clock())
         fault("lease-written")
         for now, then in zip(granted, before, strict=True):
+            self.happened["given"] += now.id != then.id
+            self.happened["withdrawn"] += now.id != then.id and then.state == "leased"
             note_given(now, then)
         self.traces.ended((then for now, then in zip(granted, before, strict=True) if then.id != now.id), "withdrawn")
         self.traces.given(granted)
@@ -164,6 +170,7 @@ class Ledger:
             self._database.add_result(done.id, received)
             self._database.set_standings(changed)
         self.round.assignments.apply(changed, self._clock())
+        self.happened["returned"] += 1
         fault("result-recorded")
         note_returned(done, received, self.traffic)
         self.traces.ended((done,))
@@ -193,6 +200,7 @@ class Ledger:
             if self.refusals.is_too_much(refused):
                 self.events.add("aside", self.refusals.why_aside(worker, refused), worker=worker)
         self.refusals.put(worker, refused)
+        self.happened["refused"] += 1
         assignments.apply(changed, self._clock())
         note_taken_back((standings[held.id.client],), "refused")
         self.traces.ended((held,), "refused")
@@ -249,6 +257,7 @@ class Ledger:
             elif self.state == "running":
                 self._put_state("running", reason)  # there is no reason to try again any more
         self.committed += 1
+        self.happened["late"] += self.round.assignments.count("leased")
         if self._accountant:
             self._accountant.keep()
         if conclusion.mask is not None:

@@ -1,7 +1,7 @@
 """The workers that have registered, and what each is doing. Memory only: after a restart they register again."""
 
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -111,6 +111,11 @@ class WorkerRegistry:
         """Return how many were heard of since then; looked at are those that were not."""
         silent = sum(1 for _ in takewhile(lambda moment: moment < since, self.heard.values()))
         return len(self.heard) - silent
+
+    def alive(self, since: float) -> Iterator[Worker]:
+        """Yield those that were heard of since then, and look at no more than one other."""
+        for worker_id in takewhile(lambda each: self.heard[each] >= since, reversed(self.heard)):
+            yield self._workers[worker_id]
 
     def known(self, worker_id: WorkerId) -> Worker | None:
         """Return a worker, if it is registered; that it is asked for says nothing about its life."""

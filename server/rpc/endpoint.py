@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 
 from lotteryfl.common.experiment.settings import AccessSettings
+from lotteryfl.common.prometheus.exposing import check_exposed
 from lotteryfl.common.security.address import check_address
 from lotteryfl.common.security.certificate import load_certificate
 from lotteryfl.common.security.tls import HELP, SecurityError, TLSFiles, is_loopback
@@ -30,6 +31,8 @@ class Endpoint:
     """Whether callers may ask which calls there are."""
     health: str = ""
     """Another HOST:PORT, where the health service alone is answered in plaintext; empty: nowhere."""
+    metrics: str = ""
+    """Another HOST:PORT, where Prometheus reads how the run goes, in plaintext; empty: nowhere."""
 
     @property
     def asks_who_calls(self) -> bool:
@@ -45,6 +48,7 @@ class Endpoint:
             "tls-ca": self.tls.ca,
             "tokens": self.tokens,
             "health-listen": self.health,
+            "metrics": self.metrics,
         }
         flags = {"insecure": self.insecure, "reflection": self.reflection}
         return [
@@ -56,12 +60,15 @@ class Endpoint:
         """Check that everything can be used and is enough for the address; return a warning, if one is due.
 
         Raises:
-            AddressError: the address to listen at, or the one for health, is none.
+            AddressError: the address to listen at, or the one for health or metrics, is none.
+            LotteryFLError: what metrics need is not installed.
             SecurityError: it cannot, or is not.
         """
         check_address(self.address, listens=True)
         if self.health:
             check_address(self.health, listens=True)
+        if self.metrics:
+            check_exposed(self.metrics)
         if self.tls and self.tls.pair() is None:
             raise SecurityError("--tls-ca: is of use only together with --tls-cert and --tls-key")
         if self.tokens and not self.tls:

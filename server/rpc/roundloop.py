@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lotteryfl.common.about import about
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.channel import CALL_SECONDS
+from lotteryfl.common.stages import Stages
 from lotteryfl.common.tracing import within
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.work import Step
@@ -49,6 +50,8 @@ class RoundLoop:
         self._coordinator = served.coordinator
         self._uploads = uploads
         self._show = show
+        self.stages = Stages()
+        """What the ends of rounds take: aggregate, commit."""
         self._next_show = 0.0
         self._removal: asyncio.Task[None] | None = None
 
@@ -117,7 +120,10 @@ class RoundLoop:
         call, coordinator = self._served.call, self._coordinator
         with within(coordinator.traces.round.parent):
             closed = await call(coordinator.closed_round)
-            return await call(coordinator.commit, await asyncio.to_thread(closed.conclude))
+            with self.stages.timed("aggregate"):
+                conclusion = await asyncio.to_thread(closed.conclude)
+            with self.stages.timed("commit"):
+                return await call(coordinator.commit, conclusion)
 
     async def _remove(self, unneeded: Sequence[Path], arrived: asyncio.Event) -> None:
         """Delete what a round has left without use once workers are at work: who leases would wait for the disk."""

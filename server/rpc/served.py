@@ -16,6 +16,9 @@ from lotteryfl.server.store.rundir import RunDirectory
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_ANSWER_SECONDS = 5.0
+"""For which who only looks waits for the coordinator's thread."""
+
 
 LINGER_SECONDS = 5.0
 """The longest that who watches a run may ask questions when it has ended."""
@@ -66,6 +69,20 @@ class ServedRun:
         Nobody waits for it: it is one that only takes note.
         """
         self._thread.submit(function, *args, **kwargs)
+
+    def answer(self, function: Callable[[], T]) -> T:
+        """Run one of the coordinator's functions in its thread, for another thread than the loop's.
+
+        Raises:
+            TimeoutError: the coordinator's thread has had no time for it.
+            RuntimeError: it has ended.
+            CancelledError: it has ended meanwhile.
+        """
+        asked = self._thread.submit(function)
+        try:
+            return asked.result(_ANSWER_SECONDS)
+        finally:
+            asked.cancel()
 
     def close(self) -> None:
         """Wait for what the coordinator's thread is at, and put its end on record; nobody may close the run before."""

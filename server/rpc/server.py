@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 
 import grpc
@@ -10,6 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.prometheus.exposing import exposed
 from lotteryfl.common.security.channel import SERVER_OPTIONS
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
@@ -51,6 +52,8 @@ class CoordinatorServer:
         self.rounds = RoundLoop(served, self._uploads, show)
         """What drives the run."""
         self._health = health.aio.HealthServicer()
+        self.metrics = ""
+        """Where Prometheus reads how the run goes, while it may; empty: nowhere."""
 
     @contextlib.asynccontextmanager
     async def listening(self, endpoint: Endpoint) -> AsyncIterator[int]:
@@ -77,12 +80,26 @@ class CoordinatorServer:
         for service in ("", name):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         try:
-            yield port
+            with self._exposed(endpoint.metrics):
+                yield port
         finally:
             await self._health.enter_graceful_shutdown()
             self._uploads.close()
             await asyncio.gather(*(started.stop(_STOP_SECONDS) for started in servers))
             self._served.close()
+
+    @contextlib.contextmanager
+    def _exposed(self, address: str) -> Iterator[None]:
+        """Have Prometheus answered while the block runs, where there is an address for it."""
+        if not address:
+            yield
+            return
+        from lotteryfl.server.prometheus.collector import CoordinatorCollector
+
+        served = self._served
+        collector = CoordinatorCollector(served.run, served.coordinator, self.rounds.stages, served.answer)
+        with exposed(address, collector) as self.metrics:
+            yield
 
     def _server(self, limits: Limits, *guards: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
         return grpc.aio.server(

@@ -57,6 +57,16 @@ class Refusals:
             f"{refused.results} of its results were refused, the last for {refused.reason}"
         )
 
+    @property
+    def results(self) -> int:
+        """How many results were refused, of all workers."""
+        return sum(refused.results for refused in self._by_worker.values())
+
+    @property
+    def aside(self) -> int:
+        """How many workers are put aside."""
+        return sum(map(self.is_too_much, self._by_worker.values()))
+
     def messages(self) -> Iterable[pb.WorkerRefusals]:
         """Yield how the workers stand that had most results refused, by name."""
         worst = nlargest(MOST_TOLD, self._by_worker.items(), key=lambda item: item[1].results)

@@ -30,6 +30,12 @@ class Traffic:
             self._pending_down[assignment_id[:2]] += down
             self._pending_up[assignment_id[:2]] += up
 
+    @property
+    def on_record(self) -> tuple[int, int]:
+        """Bytes down and up that were counted before the last flush: a restart does not forget them."""
+        pending = self._pending_down.total() + self._pending_shared
+        return self.down - pending, self.up - self._pending_up.total()
+
     def of(self, assignment_id: AssignmentId) -> tuple[int, int]:
         """Return the bytes of all attempts at an assignment, down and up."""
         key = assignment_id[:2]

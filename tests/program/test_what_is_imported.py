@@ -58,6 +58,12 @@ def test_a_directory_is_looked_at_by_its_record_alone(finished_run: Path, comman
     assert heavy_modules(RUN, *command, finished_run) == set()
 
 
+@pytest.mark.slow
+def test_an_extra_is_not_imported_before_it_is_wanted() -> None:
+    code = "import sys, lotteryfl.commands.run, lotteryfl.commands.work; sys.exit('prometheus_client' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 @pytest.mark.parametrize("command", ["status", "watch"])
 def test_to_look_at_a_coordinator_needs_grpc_and_no_torch(command: str) -> None:
     code = RUN.replace("try:\n    main()", "try:\n    main()\nexcept SystemExit as ended:\n    assert ended.code == 1")

@@ -26,7 +26,7 @@ STAGES: dict[str, tuple[Any, str]] = {
     "evaluations": (Workplace, "evaluate"),
     "pruning and rewinding": (PlanRun, "_prune"),
     "training": (Workplace, "train"),
-    "packing": (work.AssignmentRunner, "_pack"),
+    "packing": (work, "packed"),
     "values to the host": (work, "to_host"),
     "all but arrival": (work.AssignmentRunner, "follow"),
 }

@@ -1,0 +1,1 @@
+"""What Prometheus reads at `--metrics`: each metric described once, and how it is handed out."""

@@ -1,0 +1,14 @@
+"""What is said of every process: which program it is."""
+
+from importlib.metadata import version
+
+import torch
+
+from lotteryfl.common.prometheus.described import Described, Numbers
+
+BUILD = Described("lotteryfl_build_info", "gauge", "now", "1; the version of lotteryfl and of torch are its labels.")
+
+
+def put_build(numbers: Numbers) -> None:
+    """Say which versions the process is of."""
+    numbers.put_info(BUILD.name, version=version("lotteryfl"), torch=torch.__version__)

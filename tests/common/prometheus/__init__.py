@@ -1,0 +1,1 @@
+"""How metrics are handed out."""
