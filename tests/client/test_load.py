@@ -2,6 +2,7 @@
 
 import torch
 
+from lotteryfl.client.counted import Counted
 from lotteryfl.client.load import Load
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.told.load import load_of
@@ -10,9 +11,9 @@ BLOCK = 256 << 20
 
 
 def test_steps_are_those_since_it_was_asked_last_and_memory_is_what_is_held_now() -> None:
-    load = Load(torch.device("cpu"))
-    for _ in range(5):
-        load.step()
+    counted = Counted()
+    load = Load(torch.device("cpu"), counted)
+    counted.steps += 5
     first = load.told()
     assert first.steps_per_second > 0
     held = torch.ones(BLOCK // 4)

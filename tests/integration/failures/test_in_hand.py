@@ -9,6 +9,7 @@ import torch
 
 from lotteryfl.client.blobs import Content
 from lotteryfl.client.connection import Connection
+from lotteryfl.client.counted import Counted
 from lotteryfl.client.fetching import Fetching
 from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Leases
@@ -51,7 +52,8 @@ def hand(server: CoordinatorThread, check: Callable[[pb.Assignment], None] = not
         content = Content(connection, table, worker_id, Digest(registration.initial_digest))
         task = load_task(experiment, (server.task,))
         runner = AssignmentRunner(task, experiment, table, content.initial, torch.device("cpu"))
-        pulse = Heartbeat(connection, worker_id, leases, registration.lease_seconds, nothing, Load(torch.device("cpu")))
+        load = Load(torch.device("cpu"), Counted())
+        pulse = Heartbeat(connection, worker_id, leases, registration.lease_seconds, nothing, load)
         returning = Returning(connection, worker_id, leases, content, pulse, str, Overseer())
         fetching = Fetching(connection, worker_id, leases, content, runner, returning, check, nothing, nothing)
         with pulse, returning, fetching:
