@@ -6,8 +6,6 @@ must not cost the seconds that importing torch takes, and a directory's no gRPC 
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.seeing.lines import describe
-from lotteryfl.seeing.look import Source
+from lotteryfl.seeing.source import source_of
 
 
 @click.command()
@@ -104,26 +102,6 @@ def verify(directory: Path) -> None:
     if report.problems:
         raise LotteryFLError(f"{directory}: {report.problems} problem{'s'[: report.problems > 1]}")
     click.echo("sound")
-
-
-@contextmanager
-def source_of(where: str, security: ChannelSecurity) -> Iterator[Source]:
-    """Open what a run is looked at by: its directory or its coordinator.
-
-    Raises:
-        LotteryFLError: it is neither.
-    """
-    if Path(where).is_dir():
-        from lotteryfl.seeing.directory import DirectorySource
-
-        yield DirectorySource(Path(where))
-    elif ":" in where:
-        from lotteryfl.seeing.coordinator import CoordinatorSource
-
-        with CoordinatorSource(where, security) as source:
-            yield source
-    else:
-        raise LotteryFLError(f"{where}: neither a run directory nor HOST:PORT")
 
 
 def _as_json(status: pb.RunStatus, fleet: pb.Fleet | None, clients: pb.Clients | None, indent: int | None) -> str:

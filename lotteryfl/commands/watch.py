@@ -6,7 +6,6 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from lotteryfl.commands.inspect import source_of
 from lotteryfl.commands.options import channel_options
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
@@ -14,6 +13,7 @@ from lotteryfl.describe import describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.seeing.look import Look
 from lotteryfl.seeing.screen import Screen
+from lotteryfl.seeing.source import source_of
 
 
 @click.command()
