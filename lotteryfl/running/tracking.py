@@ -36,10 +36,12 @@ class Tracking:
     """Seconds after the run's end in which a tracker that is down is tried again."""
 
     def options(self) -> list[str]:
-        """Return what a command that goes on with the run is told of it."""
+        """Return what a command that goes on with the run is told of it, as it may be shown: without passwords."""
         if not self.targets:
             return []
-        return [*(f"--track={target}" for target in self.targets), f"--track-wait={self.wait:g}"]
+        from lotteryfl.server.results.trackers.tracker import without_secrets  # who asks for none imports none
+
+        return [*(f"--track={without_secrets(target)}" for target in self.targets), f"--track-wait={self.wait:g}"]
 
 
 @contextmanager

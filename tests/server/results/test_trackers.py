@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from lotteryfl.commands.report import report
 from lotteryfl.commands.track import track
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.running.tracking import Tracking
 from lotteryfl.server.results.reporting.data import RunData, read_run
 from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.results.trackers.export import export
@@ -191,6 +192,8 @@ def test_a_password_in_a_url_is_shown_to_nobody() -> None:
         ("a/folder@home", "a/folder@home"),
     ):
         assert without_secrets(text) == shown
+    again = Tracking(("mlflow=http://me:secret@host:5000",), 5.0)
+    assert again.options() == ["--track=mlflow=http://host:5000", "--track-wait=5"]
 
 
 def test_a_second_process_waits_or_is_refused(run: RunData, tmp_path: Path) -> None:
