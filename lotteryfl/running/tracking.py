@@ -21,7 +21,7 @@ _INTERRUPTED_SECONDS = 5.0
 _PAUSE_SECONDS = 1.0
 """Before it is started again."""
 
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 12.0
 """Beyond the time that the user gives it, in which it says itself what it has not done."""
 
 _STOP_SECONDS = 2.0
