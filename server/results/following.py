@@ -83,7 +83,7 @@ class Follower(Generic[T]):
             found = self._look()
         except LotteryFLError:
             self._failed += 1
-            if self._failed == _MOST_FAILED:
+            if self._failed >= _MOST_FAILED:
                 raise
             return None
         self._failed = 0

@@ -163,9 +163,8 @@ def test_wandb_gets_a_round_once_also_where_it_cannot_be_asked(run: RunData, tmp
     assert sizes[1] < sizes[0] - 500, "the second has no rounds"
 
 
-def test_what_privacy_keeps_back_is_not_told(tmp_path: Path) -> None:
-    simulated(tmp_path / "open", tiny_experiment()).close()
-    assert "train_loss" in told(tmp_path / "open")[1]
+def test_what_privacy_keeps_back_is_not_told(run: RunData, tmp_path: Path) -> None:
+    assert "train_loss" in told(run.path)[1]
     private = {"noise": "client", "clip_norm": 1.0}
     simulated(tmp_path / "private", tiny_experiment(privacy=private, strategy={"name": "fedavg"})).close()
     found = told(tmp_path / "private")
