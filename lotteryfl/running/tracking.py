@@ -15,14 +15,14 @@ from lotteryfl.common.privatefiles import PRIVATE_FOLDER, private
 from lotteryfl.running.environment import VARIABLES
 from lotteryfl.running.workerprocesses import MOST_RESTARTS
 
-_INTERRUPTED_SECONDS = 5.0
+_INTERRUPTED_SECONDS = 3.0
 """The longest wait where the run was interrupted: who stops it waits for that, and it goes on later."""
 
 _PAUSE_SECONDS = 1.0
 """Before it is started again."""
 
-_GRACE_SECONDS = 5.0
-"""Beyond the time that the user gives it, in which it says itself what it has not done."""
+_GRACE_SECONDS = 12.0
+"""Beyond the time that the user gives it, for an answer that is under way; then it says itself what it has not done."""
 
 _STOP_SECONDS = 2.0
 
@@ -36,10 +36,12 @@ class Tracking:
     """Seconds after the run's end in which a tracker that is down is tried again."""
 
     def options(self) -> list[str]:
-        """Return what a command that goes on with the run is told of it."""
+        """Return what a command that goes on with the run is told of it, as it may be shown: without passwords."""
         if not self.targets:
             return []
-        return [*(f"--track={target}" for target in self.targets), f"--track-wait={self.wait:g}"]
+        from lotteryfl.server.results.trackers.tracker import without_secrets  # who asks for none imports none
+
+        return [*(f"--track={without_secrets(target)}" for target in self.targets), f"--track-wait={self.wait:g}"]
 
 
 @contextmanager
@@ -58,9 +60,9 @@ def tracked(run: Path, tracking: Tracking, note: Callable[[str], None]) -> Itera
     try:
         yield
     except BaseException:
-        process.end(min(tracking.wait, _INTERRUPTED_SECONDS))
+        process.end(min(tracking.wait, _INTERRUPTED_SECONDS), _STOP_SECONDS)
         raise
-    process.end(tracking.wait)
+    process.end(tracking.wait, _GRACE_SECONDS)
 
 
 class _Process:
@@ -77,14 +79,19 @@ class _Process:
         self._thread = threading.Thread(target=self._keep, name="trackers", daemon=True)
         self._thread.start()
 
-    def end(self, wait: float) -> None:
-        """Let it send what there is, for so many seconds at most, and leave no process behind."""
+    def end(self, wait: float, grace: float) -> None:
+        """Let it send what there is, and leave no process behind.
+
+        Args:
+            wait: seconds in which it may try again.
+            grace: seconds beyond these, for an answer that is under way.
+        """
         with self._lock:
             self._deadline = time.monotonic() + wait
             self._ending.set()
             self._hang_up()
         try:
-            self._thread.join(wait + _GRACE_SECONDS)
+            self._thread.join(wait + grace)
             if self._thread.is_alive():
                 self._note("trackers: gave no answer, and were ended")
                 self._popen.terminate()

@@ -64,8 +64,13 @@ class Follower(Generic[T]):
         self._seen: Stamps | None = None
         self._failed = 0
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the last look has failed, and has to be taken again."""
+        return self._failed > 0
+
     def look(self) -> Look[T] | None:
-        """Look once; None: nothing has changed.
+        """Look once; None: nothing has changed, or it is in doubt.
 
         Raises:
             LotteryFLError: run.db cannot be read, or is damaged.
@@ -78,7 +83,7 @@ class Follower(Generic[T]):
             found = self._look()
         except LotteryFLError:
             self._failed += 1
-            if self._failed == _MOST_FAILED:
+            if self._failed >= _MOST_FAILED:
                 raise
             return None
         self._failed = 0

@@ -75,7 +75,7 @@ class Feed:
                     self._state = found.state
                     if found.items:
                         self._deliver(partial(self._send, found.items))
-                if is_last:
+                if is_last and not self._follower.is_in_doubt:
                     break
                 self._end.pause(self._interval)
             final = self._final()

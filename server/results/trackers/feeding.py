@@ -10,8 +10,8 @@ from lotteryfl.server.results.trackers.runsend import RunsEnd
 _LOOK_SECONDS = 1.0
 """In which it is seen that the end has begun."""
 
-_HANGING_SECONDS = 2.0
-"""That a tracker has after the end of all waiting, to say itself that it was too long."""
+_HANGING_SECONDS = 10.0
+"""That a tracker has after the end of all waiting for an answer that is under way."""
 
 
 def feed_all(feeds: Sequence[Feed], end: RunsEnd) -> list[str]:

@@ -90,7 +90,7 @@ def test_a_tracker_that_is_down_holds_up_no_round_and_the_end_no_longer_than_all
     process.said("^summary: ")
     begin = time.monotonic()
     assert process.exit_code() == 0, process.stderr
-    assert time.monotonic() - begin < 10, "the wait and the grace are 6 s"
+    assert time.monotonic() - begin < 45, "15 s at most, and what ending takes on a busy machine"
     assert read_summary(tmp_path / "run")["rounds"] == 3
     assert process.stderr.count("trackio watched: ") == 2, "when it is down and in the end, not at each try"
     assert "what it lacks gets there with: lotteryfl track run --to" in process.stderr

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from lotteryfl.commands.report import report
 from lotteryfl.commands.track import track
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.running.tracking import Tracking
 from lotteryfl.server.results.reporting.data import RunData, read_run
 from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.results.trackers.export import export
@@ -162,9 +163,8 @@ def test_wandb_gets_a_round_once_also_where_it_cannot_be_asked(run: RunData, tmp
     assert sizes[1] < sizes[0] - 500, "the second has no rounds"
 
 
-def test_what_privacy_keeps_back_is_not_told(tmp_path: Path) -> None:
-    simulated(tmp_path / "open", tiny_experiment()).close()
-    assert "train_loss" in told(tmp_path / "open")[1]
+def test_what_privacy_keeps_back_is_not_told(run: RunData, tmp_path: Path) -> None:
+    assert "train_loss" in told(run.path)[1]
     private = {"noise": "client", "clip_norm": 1.0}
     simulated(tmp_path / "private", tiny_experiment(privacy=private, strategy={"name": "fedavg"})).close()
     found = told(tmp_path / "private")
@@ -191,6 +191,8 @@ def test_a_password_in_a_url_is_shown_to_nobody() -> None:
         ("a/folder@home", "a/folder@home"),
     ):
         assert without_secrets(text) == shown
+    again = Tracking(("mlflow=http://me:secret@host:5000",), 5.0)
+    assert again.options() == ["--track=mlflow=http://host:5000", "--track-wait=5"]
 
 
 def test_a_second_process_waits_or_is_refused(run: RunData, tmp_path: Path) -> None:
