@@ -83,7 +83,7 @@ class TLSFiles:
 
 @dataclass(frozen=True)
 class ChannelSecurity:
-    """How a worker or an observer calls a coordinator."""
+    """How a worker, an observer or an operator calls a coordinator."""
 
     tls: TLSFiles = TLSFiles()
     token: str = field(default="", repr=False)

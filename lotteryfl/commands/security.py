@@ -16,13 +16,24 @@ from lotteryfl.server.security.tokens import add_token, revoke_token
 @click.option("--coordinator", "hosts", metavar="HOST[,HOST]", help="Names and addresses under which it is reached.")
 @click.option("--worker", "workers", multiple=True, metavar="NAME", help="A worker, or all those of one host or owner.")
 @click.option("--observer", "observers", multiple=True, metavar="NAME", help="May look at the run, and no more.")
+@click.option("--operator", "operators", multiple=True, metavar="NAME", help="May look at the run, and steer it.")
 @click.option("--days", type=click.IntRange(1, 3650), default=365, show_default=True, help="New ones are valid for.")
-def certs(out: Path, hosts: str | None, workers: tuple[str, ...], observers: tuple[str, ...], days: int) -> None:
+def certs(
+    out: Path,
+    hosts: str | None,
+    workers: tuple[str, ...],
+    observers: tuple[str, ...],
+    operators: tuple[str, ...],
+    days: int,
+) -> None:
     """Make certificates for mutual TLS, under an authority of their own in DIR; what is there stays as it is."""
     identities = [Identity(name, Role.WORKER) for name in workers]
     identities += [Identity(name, Role.OBSERVER) for name in observers]
+    identities += [Identity(name, Role.OPERATOR) for name in operators]
     if hosts is None and not identities:
-        raise LotteryFLError("nothing to make: name the --coordinator's hosts, a --worker or an --observer")
+        raise LotteryFLError(
+            "nothing to make: name the --coordinator's hosts, a --worker, an --observer or an --operator"
+        )
     _check_names([identity.name for identity in identities])
     authority = Authority(out)
     made = []
@@ -39,14 +50,18 @@ def certs(out: Path, hosts: str | None, workers: tuple[str, ...], observers: tup
 @click.argument("name")
 @click.option("--tokens", required=True, metavar="FILE", type=click.Path(path_type=Path), help="As for `serve`.")
 @click.option("--observer", is_flag=True, help="May look at the run, and no more.")
+@click.option("--operator", is_flag=True, help="May look at the run, and steer it.")
 @click.option("--revoke", is_flag=True, help="Take NAME's token back.")
-def token(name: str, tokens: Path, observer: bool, revoke: bool) -> None:
+def token(name: str, tokens: Path, observer: bool, operator: bool, revoke: bool) -> None:
     """Make a token by which NAME shows who it is, and print it: FILE only gets its SHA-256."""
+    if observer and operator:
+        raise click.UsageError("token: expected one of --observer and --operator: an operator may look, too")
     if revoke:
         revoke_token(tokens, name)
         click.echo(f"{tokens}: the token of {name} is revoked", err=True)
     else:
-        click.echo(add_token(tokens, name, Role.OBSERVER if observer else Role.WORKER))
+        role = Role.OPERATOR if operator else Role.OBSERVER if observer else Role.WORKER
+        click.echo(add_token(tokens, name, role))
 
 
 def _check_names(names: list[str]) -> None:

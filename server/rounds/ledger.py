@@ -3,6 +3,7 @@
 What a write that fails leaves behind is the state before it, in both.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -24,6 +25,7 @@ from lotteryfl.server.rounds.openround import Decision, OpenRound
 from lotteryfl.server.rounds.plancheck import check_rule
 from lotteryfl.server.rounds.progress import note_progress
 from lotteryfl.server.rounds.stacks import Place, places, stacked
+from lotteryfl.server.rounds.steering import Steering
 from lotteryfl.server.rounds.workers import WorkerRegistry
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
@@ -42,14 +44,14 @@ from lotteryfl.server.strategies.support import asked
 from lotteryfl.server.strategies.support.drawing import drawing
 from lotteryfl.server.strategies.support.tensors import check_sends, names_of_own
 
+_log = logging.getLogger("lotteryfl.coordinator")
+
 
 class Ledger:
     """A run's state and its open round."""
 
     state: str
     """One of running, finished, failed."""
-    reason: str
-    """Why the run failed, tries its open round again, waits to open it, or trains no more."""
     round: OpenRound
     is_open: bool
     """The round is on record; else the run has finished, or a strategy that goes by who is there waits for them."""
@@ -92,9 +94,16 @@ class Ledger:
         self.committed = run.database.committed_rounds()
         self._accountant = Accountant(run.database, run.experiment) if run.experiment.privacy.is_promised else None
         run.remove_leftovers()
+        self.steering = Steering(run.database, self.refusals, self.note_event)
+        """What operators have said of the run."""
         self._take_up()
         if self.state == "failed":
             self.start_over(self.round.assignments.dropped_anew(), retries=0, reason="")
+
+    @property
+    def reason(self) -> str:
+        """Why the run is paused, failed, tries its open round again, waits to open it, or trains no more."""
+        return (self.state == "running" and self.steering.reason) or self._reason
 
     @property
     def is_final(self) -> bool:
@@ -156,7 +165,8 @@ class Ledger:
         back = assignments.taken_back(held.id.client, f"refused: {refused.reason}", has_begun=True)
         standings = {held.id.client: back}
         if self.refusals.is_too_much(refused):
-            wasted = Counter(self._database.refused_clients(held.id.round, worker)) + Counter([held.id.client])
+            counted = self._database.refused_clients(held.id.round, worker, refused.forgiven)
+            wasted = Counter(counted) + Counter([held.id.client])
             for client, attempts in wasted.items():
                 standing = standings.get(client, assignments[client])
                 standings[client] = assignments.forgiving(standing, attempts)
@@ -181,8 +191,18 @@ class Ledger:
             self._put_state("running", reason)
             self._database.set_retries(self.round.number, retries)
             self._database.set_standings(standings)
-        self.state, self.reason = "running", reason
+        self.state, self._reason = "running", reason
         self.round.start_over(standings, self._clock(), retries=retries)
+
+    def note_event(self, kind: str, text: str, worker: str = "") -> None:
+        """Put on record that something has happened which people are to know of; to be called in a transaction.
+
+        Args:
+            kind: what, in a word.
+            text: the same in a sentence.
+            worker: whom it is about.
+        """
+        _log.info("%s: %s%s", kind, f"{worker}: " if worker else "", text)
 
     def commit(self, closed: Decision, conclusion: Conclusion) -> list[Path]:
         """Commit the open round, and open the next.
@@ -227,7 +247,7 @@ class Ledger:
 
     def fail(self, reason: str) -> None:
         """End the run without a result."""
-        self.state, self.reason = "failed", reason  # also where the disk cannot take it any more
+        self.state, self._reason = "failed", reason  # also where the disk cannot take it any more
         with self._database.transaction():
             self.traffic.flush()
             self._put_state("failed", reason)
@@ -239,7 +259,7 @@ class Ledger:
     def _take_up(self) -> None:
         database = self._database
         number, last = next_round(database, self._run.experiment.rounds), database.last_round()
-        self.state, self.reason = database.get("state"), database.get("reason")
+        self.state, self._reason = database.get("state"), database.get("reason")
         self.last = next(iter(round_summaries(database, last)), None)
         self.advice = advice(database, self._run.experiment)
         self.shared = last_shared(database)
@@ -258,7 +278,7 @@ class Ledger:
         """Open the round that waits for who is there, if they are enough by now; tell whether it was opened."""
         number = self.round.number
         if self._open(number, self.round.age(self._clock())):
-            self.reason = self._database.get("reason")
+            self._reason = self._database.get("reason")
             self._put_round(number, is_open=True)
         return self.is_open
 
@@ -294,7 +314,7 @@ class Ledger:
             size = self._strategy.sample_size(number)
             if len(held) < size and not (held and waited >= experiment.round.lease):
                 wanted = f"workers that hold {size} clients"
-                self.reason = f"round {number} waits for {wanted}: those that are there hold {len(held)}"
+                self._reason = f"round {number} waits for {wanted}: those that are there hold {len(held)}"
                 return False
         with self._database.transaction(), drawing(experiment, "round", number):
             new = stacked(self._new_assignments(number, held), experiment.engine.stacked)

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import Message
 
 from lotteryfl.common.security.identity import Identity, IdentityError, Role, name_of
+from lotteryfl.common.security.tls import is_loopback
 from lotteryfl.common.text import printable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rpc.context import CALLER, HEALTH, SERVICE, Context, Continuation, abort
@@ -14,7 +16,8 @@ from lotteryfl.server.rpc.context import CALLER, HEALTH, SERVICE, Context, Conti
 Identify = Callable[[Context], Identity]
 """Finds out who calls, or raises IdentityError."""
 
-_OBSERVING = {f"{SERVICE}{name}" for name in ("GetRun", "WatchRun", "FetchModel")}
+_OBSERVING = {f"{SERVICE}{name}" for name in ("GetRun", "WatchRun", "GetFleet", "FetchModel")}
+_STEERING = {f"{SERVICE}SteerRun"}
 
 
 class Authentication(grpc.aio.ServerInterceptor):
@@ -37,8 +40,7 @@ class Authentication(grpc.aio.ServerInterceptor):
 
         async def guarded(requests: AsyncIterator[Any], context: Context) -> None:
             caller = await self._caller(context)
-            if caller is not None and not _may_call(caller.role, method):
-                reason = f"{caller.name} is an {caller.role}, and this call is for workers"
+            if reason := _why_not(caller, method, context):
                 await abort(context, grpc.StatusCode.PERMISSION_DENIED, reason)
             CALLER.set(caller)
             await handler.stream_stream(requests if caller is None else _own(requests, caller, context), context)
@@ -82,8 +84,22 @@ def by_token(identify: Callable[[str], Identity]) -> Identify:
     return identify_call
 
 
-def _may_call(role: Role, method: str) -> bool:
-    return role is Role.WORKER or method in _OBSERVING or not method.startswith(SERVICE)
+def _why_not(caller: Identity | None, method: str, context: Context) -> str:
+    """Say why a call may not be made by who makes it; '': it may."""
+    if caller is None:
+        is_here = method not in _STEERING or is_loopback(_address(context))
+        return "" if is_here else "nobody is asked who they are here: a run is then steered on its own machine alone"
+    if method in _OBSERVING or not method.startswith(SERVICE):
+        return ""
+    wanted = Role.OPERATOR if method in _STEERING else Role.WORKER
+    return (
+        "" if caller.role is wanted else f"{caller.name} is {caller.role.with_article}, and this call is for {wanted}s"
+    )
+
+
+def _address(context: Context) -> str:
+    """Return where a call comes from, as people write it: gRPC says ipv4:HOST:PORT, ipv6:%5BHOST%5D:PORT or unix:."""
+    return unquote(context.peer()).removeprefix("ipv4:").removeprefix("ipv6:")
 
 
 async def _own(requests: AsyncIterator[Any], caller: Identity, context: Context) -> AsyncIterator[Any]:

@@ -46,6 +46,8 @@ class ServedRun:
         """Rings when an assignment is with its worker: for what has time until workers are at work."""
         self.departed = Recent(most_departed)
         """The workers that leave: they were told that the run has ended, or handed their work back."""
+        self.driver: asyncio.Task[object] | None = None
+        """What drives the rounds; who cancels it ends the process as a signal does."""
         self._storage_error: OSError | sqlite3.Error | None = None
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

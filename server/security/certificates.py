@@ -1,7 +1,7 @@
 """A small certification authority in a folder: its key, and a folder for everyone whom it certifies.
 
 DIR/ca.key, DIR/ca.crt      the authority; its key signs, and never has to leave the folder
-DIR/NAME/tls.key, tls.crt   of the coordinator, a worker or an observer
+DIR/NAME/tls.key, tls.crt   of the coordinator, a worker, an observer or an operator
 DIR/NAME/ca.crt             the authority's certificate again: the folder is all that its holder needs
 """
 
@@ -68,7 +68,7 @@ class Authority:
         return self._issue(COORDINATOR, names, ExtendedKeyUsageOID.SERVER_AUTH, days)
 
     def issue(self, identity: Identity, days: int) -> x509.Certificate:
-        """Return the certificate of a worker or an observer.
+        """Return the certificate of a worker, an observer or an operator.
 
         Args:
             identity: its name and role.

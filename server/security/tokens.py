@@ -1,4 +1,4 @@
-"""Tokens by which workers and observers show who they are: a file with their names, roles and SHA-256.
+"""Tokens by which workers, observers and operators show who they are: a file with their names, roles and SHA-256.
 
 A token is NAME.SECRET. The secret is 32 random bytes: nobody guesses it, so that a fast hash is as good as a slow one.
 """
