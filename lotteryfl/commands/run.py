@@ -143,6 +143,11 @@ def run(
     type=click.Path(path_type=Path),
     help="A file of `lotteryfl token`: callers need one of its tokens.",
 )
+@click.option(
+    "--revoked",
+    type=click.Path(path_type=Path),
+    help="A list of revoked certificates, as `lotteryfl certs --revoke` writes it: they do not count.",
+)
 @insecure_option
 @click.option(
     "--health-listen", "health", default="", metavar="HOST:PORT", help="Health alone, in plaintext: for probes."
@@ -157,6 +162,7 @@ def serve(
     listen: str,
     tls: TLSFiles,
     tokens: Path | None,
+    revoked: Path | None,
     insecure: bool,
     health: str,
     reflection: bool,
@@ -166,7 +172,7 @@ def serve(
     allow_missing: bool,
 ) -> None:
     """Be the coordinator of an experiment, or of the run in DIR."""
-    endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health)
+    endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health, revoked)
     warning = endpoint.check()
     if warning:
         click.echo(warning, err=True)

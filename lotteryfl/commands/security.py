@@ -7,7 +7,7 @@ import click
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.identity import Identity, Role, check_issued_name
-from lotteryfl.server.security.certificates import COORDINATOR, Authority
+from lotteryfl.server.security.certificates import COORDINATOR, REVOKED, Authority
 from lotteryfl.server.security.tokens import add_token, revoke_token
 
 
@@ -17,6 +17,7 @@ from lotteryfl.server.security.tokens import add_token, revoke_token
 @click.option("--worker", "workers", multiple=True, metavar="NAME", help="A worker, or all those of one host or owner.")
 @click.option("--observer", "observers", multiple=True, metavar="NAME", help="May look at the run, and no more.")
 @click.option("--operator", "operators", multiple=True, metavar="NAME", help="May look at the run, and steer it.")
+@click.option("--revoke", "revoked", multiple=True, metavar="NAME", help="Its certificate counts no more.")
 @click.option("--days", type=click.IntRange(1, 3650), default=365, show_default=True, help="New ones are valid for.")
 def certs(
     out: Path,
@@ -24,18 +25,22 @@ def certs(
     workers: tuple[str, ...],
     observers: tuple[str, ...],
     operators: tuple[str, ...],
+    revoked: tuple[str, ...],
     days: int,
 ) -> None:
     """Make certificates for mutual TLS, under an authority of their own in DIR; what is there stays as it is."""
     identities = [Identity(name, Role.WORKER) for name in workers]
     identities += [Identity(name, Role.OBSERVER) for name in observers]
     identities += [Identity(name, Role.OPERATOR) for name in operators]
-    if hosts is None and not identities:
+    if hosts is None and not identities and not revoked:
         raise LotteryFLError(
-            "nothing to make: name the --coordinator's hosts, a --worker, an --observer or an --operator"
+            "nothing to make: name the --coordinator's hosts, a --worker or an --observer or an --operator"
         )
-    _check_names([identity.name for identity in identities])
+    _check_names([*revoked, *(identity.name for identity in identities)])
     authority = Authority(out)
+    for name in revoked:
+        serial = authority.revoke(name).serial_number
+        click.echo(f"{out / name}: certificate {serial:x} is revoked for who has --revoked {out / REVOKED}")
     made = []
     if hosts is not None:
         certificate = authority.issue_to_coordinator([host.strip() for host in hosts.split(",")], days)
@@ -43,7 +48,8 @@ def certs(
     made += [(who.name, f"{who.role} {who.name}", authority.issue(who, days)) for who in identities]
     for name, who, certificate in made:
         click.echo(f"{out / name}: {who}, until {certificate.not_valid_after_utc:%Y-%m-%d}")
-    click.echo(f"{out / 'ca.key'} signs more of them: keep it from everyone else")
+    if made:
+        click.echo(f"{out / 'ca.key'} signs more of them: keep it from everyone else")
 
 
 @click.command()
@@ -69,5 +75,5 @@ def _check_names(names: list[str]) -> None:
         check_issued_name(name)
         if count > 1:
             raise LotteryFLError(f"name {name!r}: is given {count} times")
-        if name in (COORDINATOR, "ca.key", "ca.crt"):
+        if name in (COORDINATOR, "ca.key", "ca.crt", REVOKED):
             raise LotteryFLError(f"name {name!r}: is taken by the authority or the coordinator")

@@ -83,7 +83,7 @@ def _steer(address: str, security: ChannelSecurity, **request: Any) -> None:
 
 
 def _resume(directory: Path, reason: str) -> None:
-    from lotteryfl.server.rounds.steering import resume_unattended
+    from lotteryfl.server.operating.steering import resume_unattended
     from lotteryfl.server.store.rundir import RunDirectory
 
     with RunDirectory(directory) as run:

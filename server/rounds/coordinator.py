@@ -23,7 +23,6 @@ from lotteryfl.server.rounds.ledger import Ledger
 from lotteryfl.server.rounds.machine import UNKNOWN, Machine
 from lotteryfl.server.rounds.openround import Decision, Verdict
 from lotteryfl.server.rounds.resultcheck import Arrival, examine
-from lotteryfl.server.rounds.steering import owed
 from lotteryfl.server.rounds.work import Step, Work
 from lotteryfl.server.rounds.workers import AsideError, WorkerRegistry
 from lotteryfl.server.store.assignments import AssignmentId, Standing
@@ -210,10 +209,9 @@ class Coordinator:
         since = self._clock() - self.experiment.round.lease
         peers = self._workers.asking(since) if self._table.has_failures else {}  # else not to look at all workers
         alive = self._workers.count_alive(since)
-        if self.steering.is_paused:
-            granted = owed(self._table, worker_id, has)
-        else:
-            granted = self._table.grant(worker_id, worker.clients, self._homes, peers, has, workers=alive)
+        granted = self._table.grant(
+            worker_id, worker.clients, self._homes, peers, has, workers=alive, paused=self.steering.is_paused
+        )
         if granted is None:
             return None
         row, leased = self._ledger.rows[granted.id.client], self._table.with_its_stack(granted, worker.clients, peers)

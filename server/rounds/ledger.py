@@ -16,6 +16,7 @@ from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.security.identity import owner
 from lotteryfl.common.text import brief
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.operating.steering import Steering
 from lotteryfl.server.privacy.accountant import Accountant
 from lotteryfl.server.privacy.promise import check_plans
 from lotteryfl.server.rounds.codeversion import check_local
@@ -25,7 +26,6 @@ from lotteryfl.server.rounds.openround import Decision, OpenRound
 from lotteryfl.server.rounds.plancheck import check_rule
 from lotteryfl.server.rounds.progress import note_progress
 from lotteryfl.server.rounds.stacks import Place, places, stacked
-from lotteryfl.server.rounds.steering import Steering
 from lotteryfl.server.rounds.workers import WorkerRegistry
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing

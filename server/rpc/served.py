@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from lotteryfl.common.names import WorkerId
 from lotteryfl.server.rounds.coordinator import Coordinator
 from lotteryfl.server.rounds.recent import Recent
 from lotteryfl.server.rpc.bell import Bell
@@ -61,6 +62,12 @@ class ServedRun:
         Nobody waits for it: it is one that only takes note.
         """
         self._thread.submit(function, *args, **kwargs)
+
+    async def leave(self, worker_id: WorkerId, reason: str, *, told_to_stop: bool) -> None:
+        """Take back what a worker holds that leaves, or has to; see `Coordinator.leave`."""
+        if await self.call(self.coordinator.leave, worker_id, reason, told_to_stop=told_to_stop):
+            self.departed.add(worker_id)
+            self.announce()
 
     def close(self) -> None:
         """Wait for what the coordinator's thread is at: nobody may close the run under it."""

@@ -178,10 +178,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
     async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
         """Take back what a worker holds that leaves before the run has ended."""
         reason = printable(brief(request.reason))
-        worker_id, told_to_stop = WorkerId(request.worker_id), request.told_to_stop
-        if await self._call(self._coordinator.leave, worker_id, reason, told_to_stop=told_to_stop):
-            self._served.departed.add(worker_id)
-            self._served.announce()
+        await self._served.leave(WorkerId(request.worker_id), reason, told_to_stop=request.told_to_stop)
         return pb.LeaveReply()
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:

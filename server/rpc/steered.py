@@ -6,7 +6,7 @@ import grpc
 
 from lotteryfl.common.security.identity import MAX_NAME
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.rounds.steering import HERE, SteeringError
+from lotteryfl.server.operating.steering import HERE, SteeringError
 from lotteryfl.server.rpc.context import CALLER, Context
 from lotteryfl.server.rpc.served import ServedRun
 

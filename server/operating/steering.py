@@ -1,14 +1,11 @@
 """What operators say of a run: it pauses and goes on, ends with its open round, and gives work to who was put aside."""
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import owner_of
 from lotteryfl.common.text import brief, printable
-from lotteryfl.server.rounds.leases import LeaseTable
-from lotteryfl.server.store.assignments import Standing
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.rundir import RunDirectory
@@ -115,12 +112,6 @@ class Steering:
             self._note_event("back", _sentence("gets work again", who, why), name)
         self._refusals.put(name, forgiven)
         return f"worker {name} gets work again, once it is started again"
-
-
-def owed(table: LeaseTable, worker: WorkerId, has: Collection[str]) -> Standing | None:
-    """Return what a worker holds and does not say that it has: it is given to it also while a run is paused."""
-    mine = (lease.id for lease in table.leases() if lease.worker == worker and str(lease.id) not in has)
-    return next((table[id_.client] for id_ in mine), None)
 
 
 def resume_unattended(run: RunDirectory, why: str) -> str:
