@@ -12,7 +12,7 @@ HERE = "127.0.0.1:0"
 
 
 class Credentials:
-    """An authority with certificates of a coordinator, the workers alice and bob, the observer dash, the operator olga."""
+    """Certificates of a coordinator, the workers alice and bob, the observer dash and the operator olga."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
