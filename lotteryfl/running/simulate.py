@@ -90,6 +90,7 @@ class Simulation:
             show(coordinator.status())
             if step is Step.COMMIT:
                 self._run.remove(coordinator.commit(coordinator.closed_round().conclude()))
+                coordinator.look_at_disk()
             else:
                 self._work()
         show(coordinator.status())

@@ -156,6 +156,10 @@ class Coordinator:
         self.steering.note_commit(self.state)
         return unneeded
 
+    def look_at_disk(self) -> None:
+        """Warn where the open round may find too little room; to be called when what a round has left is removed."""
+        self._ledger.look_at_disk()
+
     def _require_closed(self) -> Decision:
         if self._closed is None:
             raise ValueError(f"round {self.round} is still open: expected advance() to say COMMIT before")

@@ -16,6 +16,7 @@ from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.security.identity import owner
 from lotteryfl.common.text import brief
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.operating.disk import DiskRoom
 from lotteryfl.server.operating.steering import Steering
 from lotteryfl.server.privacy.accountant import Accountant
 from lotteryfl.server.privacy.promise import check_plans
@@ -96,6 +97,7 @@ class Ledger:
         run.remove_leftovers()
         self.steering = Steering(run.database, self.refusals, self.note_event)
         """What operators have said of the run."""
+        self._disk = DiskRoom(run, self.note_event)
         self._take_up()
         if self.state == "failed":
             self.start_over(self.round.assignments.dropped_anew(), retries=0, reason="")
@@ -251,6 +253,11 @@ class Ledger:
         with self._database.transaction():
             self.traffic.flush()
             self._put_state("failed", reason)
+
+    def look_at_disk(self) -> None:
+        """Say in the advice where the disk has less room than the open round may take."""
+        if self.state == "running" and (short := self._disk.look(len(self.rows))):
+            self.advice = "; ".join(filter(None, (short, self.advice)))
 
     def _put_state(self, state: str, reason: str) -> None:
         self._database.put("state", state)

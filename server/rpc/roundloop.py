@@ -117,6 +117,7 @@ class RoundLoop:
         if not self._coordinator.is_over:
             await wait_for(arrived, _SHOW_SECONDS)
         await asyncio.to_thread(self._served.run.remove, unneeded)
+        await self._served.call(self._coordinator.look_at_disk)
 
     async def _removed(self) -> None:
         """Wait until what was to be deleted is; raises what that has raised."""

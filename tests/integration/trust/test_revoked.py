@@ -78,15 +78,14 @@ def test_a_revoked_worker_ends_and_what_it_held_goes_back_unspent(
     address = server.said(r"^listening at (\S+)")[1]
     work = ("work", "--coordinator", address, "--task", GATED_TASK)
     alice = start(*work, *holders_copy(credentials, "alice"), env=gate.env)
-    visit = gate.arrival()
+    gate.arrival()
     revoked = start("certs", "--out", "certs", "--revoke", "alice")
     assert (revoked.exit_code(), revoked.stderr) == (0, "")
     assert " is revoked for who has --revoked certs/revoked.pem\n" in revoked.stdout
     server.said("alice has left: its certificate or token was revoked")
-    visit.let_go()
+    gate.open()
     assert alice.exit_code() == 1
     assert alice.error_line == f"coordinator {address}: the certificate was revoked"
-    gate.open()
     bob = start(*work, *credentials.options("bob"))
     assert (bob.exit_code(), server.exit_code()) == (0, 0), server.stderr
     assert_same_bits(tmp_path / "run", expect(path))
