@@ -66,9 +66,8 @@ class DiskRoom:
         was_short, self._is_short = self._is_short, free < need
         if not self._is_short:
             return ""
-        short = (
-            f"the disk of {self._run.path} has {decimal(free)} free, and a round may take {decimal(need)}: make room"
-        )
+        path = self._run.path
+        short = f"the disk of {path} has {decimal(free)} free, and a round may take {decimal(need)}: make room"
         if not was_short:
             _log.warning("%s", short)
             with self._run.database.transaction():
@@ -78,9 +77,8 @@ class DiskRoom:
     def _taken_by(self, round_: int) -> _Taken:
         run = self._run
         results = run.database.results(round_)
-        files = {run.tensor_path(row.file) for row in results} | {
-            run.mask_path(row.mask) for row in results if row.mask
-        }
+        files = {run.tensor_path(row.file) for row in results}
+        files |= {run.mask_path(row.mask) for row in results if row.mask}
         models = (run.path / model_file(round_), run.path / optimizer_file(round_))
         return _Taken(_size(files) / max(1, len(results)), 2 * _size(models))
 

@@ -166,8 +166,8 @@ class Coordinator:
         return self._closed
 
     def fail(self, reason: str) -> None:
-        """End the run without a result, unless it has ended; it can be taken up again from its directory."""
-        if self.state == "running":
+        """End the run without a result, unless it is over here; it can be taken up again from its directory."""
+        if not self.is_over:
             self._ledger.fail(reason)
 
     def raise_if_failed(self) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def on_small_disk(folder: Path, *command: object) -> subprocess.CompletedProcess
 
 
 def test_it_is_said_once_and_the_run_goes_on(tmp_path: Path, write: Write) -> None:
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not here")
     ran = on_small_disk(tmp_path, PROGRAM, "simulate", write(), "--run-dir", "small/run")
     if "unshare" in ran.stderr or "mount" in ran.stderr:
         pytest.skip(f"this user may not mount a file system of its own: {ran.stderr}")
