@@ -207,6 +207,8 @@ class Attendance:
         return "not heard of since the coordinator began" if moment is None else f"heard of {now - moment:.0f} s ago"
 
     def _goes_on(self, round_: OpenRound, now: float) -> str:
+        if round_.is_paused:
+            return "no time passes for the round until the run is resumed"
         left, needed = round_.seconds_left(now), round_.still_needed
         if not needed:
             return f"the round goes on without who is missing in {left:.0f} s"

@@ -104,6 +104,8 @@ class OpenRound:
             at_once=settings.leases,
             stacks=stacks,
         )
+        self.is_paused = False
+        """The run is: no time passes for the round."""
         self._settings = settings
         self._opened = self._checked = now
 
@@ -118,7 +120,7 @@ class OpenRound:
             heard: by worker, when it was heard of last.
             paused: the run has been since the last call.
         """
-        unseen = now - self._checked
+        unseen, self.is_paused = now - self._checked, paused
         if paused or unseen > self._settings.lease:
             self._opened += unseen
             self.assignments.renew_all(now)

@@ -28,6 +28,7 @@ def on_small_disk(folder: Path, *command: object) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
 def test_it_is_said_once_and_the_run_goes_on(tmp_path: Path, write: Write) -> None:
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not here")

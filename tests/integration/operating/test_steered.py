@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.credentials import Credentials
 from tests.support.processes import Gate, Process, free_port
-from tests.support.runs import GATED_TASK, Expect, Start, Write, assert_same_bits
+from tests.support.runs import GATED_TASK, Coordinate, Expect, Start, Write, assert_same_bits
 from tests.support.waiting import until
 
 
@@ -69,6 +69,22 @@ def test_a_run_that_is_paused_in_a_round_and_killed_meanwhile_has_the_bits_of_on
     assert_same_bits(tmp_path / "run", expect(tmp_path / "tiny.toml"))
 
 
+def test_the_workers_of_a_drained_coordinator_leave(
+    coordinate: Coordinate, write: Write, gate: Gate, start: Start
+) -> None:
+    server = coordinate(write())
+    worker = start("work", "--coordinator", server.address, "--task", GATED_TASK, "--name", "w", env=gate.env)
+    gate.arrival()
+    assert start("drain", server.address).exit_code() == 0
+    gate.open()
+    assert server.ended() == ""
+    assert worker.exit_code() == 0
+    worker.said("w: leaves: the open round is the last here: drained by somebody on this machine")
+    states = [{row.state for row in server.run.database.assignments(round_)} for round_ in (1, 2)]
+    assert (server.run.state, states) == ("running", [{"done"}, {"waiting"}])
+
+
+@pytest.mark.slow
 def test_a_run_is_drained_and_its_workers_leave_and_it_goes_on_from_there(
     bed: Bed, tmp_path: Path, gate: Gate, expect: Expect
 ) -> None:
@@ -112,6 +128,7 @@ def test_a_run_is_stopped_as_by_a_signal_and_a_paused_one_is_resumed_without_its
     assert_same_bits(tmp_path / "run", expect(tmp_path / "tiny.toml"))
 
 
+@pytest.mark.slow
 def test_an_operator_steers_by_certificate_or_token_and_others_are_told_who_may(
     tmp_path: Path, start: Start, write: Write
 ) -> None:

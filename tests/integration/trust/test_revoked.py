@@ -12,7 +12,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from lotteryfl.common.security.channel import open_channel
+from lotteryfl.client.connection import Connection
+from lotteryfl.common.security.channel import PROTOCOL_VERSION, open_channel
 from lotteryfl.common.security.identity import Identity, Role
 from lotteryfl.common.security.tls import ChannelSecurity, SecurityError, TLSFiles
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -22,7 +23,7 @@ from lotteryfl.server.security.certificates import COORDINATOR, REVOKED, Authori
 from lotteryfl.server.security.tokens import revoke_token
 from tests.support.coordinatorthread import CoordinatorThread
 from tests.support.credentials import Credentials
-from tests.support.handworker import HandWorker
+from tests.support.handworker import INCARNATION, HandWorker
 from tests.support.looking import fails, status
 from tests.support.processes import Gate, free_port
 from tests.support.runs import GATED_TASK, Coordinate, Expect, Start, Write, assert_same_bits
@@ -69,9 +70,30 @@ def calling(server: CoordinatorThread, security: ChannelSecurity) -> Iterator[Ca
 
 
 def test_a_revoked_worker_ends_and_what_it_held_goes_back_unspent(
-    credentials: Credentials, start: Start, write: Write, gate: Gate, expect: Expect, tmp_path: Path
+    credentials: Credentials, coordinate: Coordinate, start: Start, write: Write, gate: Gate
 ) -> None:
     """It is at work, and its poll for more is held open."""
+    server = coordinate(write(round={"leases": 1}), endpoint=with_list(credentials), security=credentials.of("dash"))
+    work = ("work", "--coordinator", server.address, "--task", GATED_TASK)
+    alice = start(*work, *holders_copy(credentials, "alice"), env=gate.env)
+    gate.arrival()
+    Authority(credentials.folder / "certs").revoke("alice")
+    until(lambda: {row.state for row in server.run.database.assignments(1)} == {"waiting"})
+    gate.open()
+    assert alice.exit_code() == 1
+    assert alice.error_line == f"coordinator {server.address}: the certificate was revoked"
+    rows = server.run.database.assignments(1)
+    assert sorted((row.attempt, row.forgiven, row.reason) for row in rows) == [
+        *[(0, 0, "")] * 2,
+        (1, 1, "its certificate or token was revoked"),
+    ]
+
+
+@pytest.mark.slow
+def test_others_finish_what_a_revoked_worker_held(
+    credentials: Credentials, start: Start, write: Write, gate: Gate, expect: Expect, tmp_path: Path
+) -> None:
+    """The bits are those of a run in which nobody was."""
     path, endpoint = write(), with_list(credentials)
     listen = ("--listen", f"127.0.0.1:{free_port()}", f"--revoked={endpoint.revoked}")
     server = start("serve", path, "--run-dir", "run", *listen, *credentials.options(COORDINATOR))
@@ -164,6 +186,23 @@ def test_the_next_handshake_is_made_with_the_renewed_certificate_and_one_that_is
     assert status(server).state == pb.RunStatus.RUNNING, "connections from before hold"
 
 
+def test_a_caller_takes_its_new_certificates_when_it_has_lost_its_connection(
+    credentials: Credentials, coordinate: Coordinate, write: Write, tmp_path: Path
+) -> None:
+    address, path = f"127.0.0.1:{free_port()}", write()
+    alice, others = credentials.files("alice"), Credentials(tmp_path / "other")
+    first = coordinate(path, "first", replace(credentials.mutual, address=address), credentials.of("alice"))
+    request = pb.RegisterRequest(protocol=PROTOCOL_VERSION, name="alice", incarnation=INCARNATION)
+    with Connection(address, DEADLINE, ChannelSecurity(alice)) as connection:
+        assert connection.register(request).run_id == first.run.run_id
+        first.__exit__(None, None, None)
+        for file in NAMES:
+            (others.folder / "certs/alice" / file).replace(tmp_path / "certs/alice" / file)
+        second = coordinate(path, "second", replace(others.mutual, address=address), ChannelSecurity(alice))
+        assert connection.register(request).run_id == second.run.run_id
+
+
+@pytest.mark.slow
 def test_all_certificates_are_another_authoritys_in_the_middle_of_a_run(
     credentials: Credentials, start: Start, write: Write, gate: Gate, expect: Expect, tmp_path: Path
 ) -> None:

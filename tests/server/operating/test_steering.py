@@ -39,6 +39,8 @@ def test_a_paused_run_gives_nothing_out_and_what_is_under_work_counts(drive: Dri
     assert bench.coordinator.lease(other) is None
     assert bench.submit(worker, bench.do(work)).verdict == ACCEPTED
     assert bench.coordinator.lease(worker) is None
+    assert bench.coordinator.advance() is Step.WAIT
+    assert bench.coordinator.status().goes_on == "no time passes for the round until the run is resumed"
     for status in (bench.coordinator.status(), status_of(bench.run)):
         assert (status.state, status.reason, status.results) == (pb.RunStatus.RUNNING, PAUSED, 1)
     resume(bench)
