@@ -3,13 +3,14 @@
 import logging
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.filesize import decimal
 
+from lotteryfl.server.operating.record import Record
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import model_file, optimizer_file
 
@@ -37,15 +38,15 @@ class _Taken(NamedTuple):
 class DiskRoom:
     """Room on the disk of one run's directory."""
 
-    def __init__(self, run: RunDirectory, note_event: Callable[[str, str], object]) -> None:
+    def __init__(self, run: RunDirectory, record: Record) -> None:
         """Begin to look.
 
         Args:
             run: the open run directory.
-            note_event: takes kind and text of what has happened, within a transaction.
+            record: where it is written that there is little.
         """
         self._run = run
-        self._note_event = note_event
+        self._record = record
         self._taken: deque[_Taken] = deque(maxlen=_ROUNDS)
         self._is_short = False
 
@@ -70,8 +71,8 @@ class DiskRoom:
         short = f"the disk of {path} has {decimal(free)} free, and a round may take {decimal(need)}: make room"
         if not was_short:
             _log.warning("%s", short)
-            with self._run.database.transaction():
-                self._note_event("disk", short)
+            with self._record.transaction():
+                self._record.note_event("disk", short)
         return short
 
     def _taken_by(self, round_: int) -> _Taken:

@@ -1,17 +1,13 @@
 """What operators say of a run: it pauses and goes on, ends with its open round, and gives work to who was put aside."""
 
-import logging
-from collections.abc import Callable
-
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.identity import owner_of
 from lotteryfl.common.text import brief, printable
+from lotteryfl.server.operating.record import LoggedRecord, Record
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.steered import paused, put_paused, put_readmitted
-
-_log = logging.getLogger("lotteryfl.coordinator")
 
 HERE = "somebody on this machine"
 """Who steers a run where nobody is asked who they are."""
@@ -24,17 +20,17 @@ class SteeringError(LotteryFLError):
 class Steering:
     """What was said of one run, on disk before it is so; that the process is to end, it alone has to know."""
 
-    def __init__(self, database: Database, refusals: Refusals, note_event: Callable[[str, str, str], object]) -> None:
+    def __init__(self, database: Database, refusals: Refusals, record: Record) -> None:
         """Take up what was said before.
 
         Args:
             database: of the run.
             refusals: who has been put aside.
-            note_event: takes kind, text and worker ('': none) of what has happened, within a transaction.
+            record: where it is written that it was said.
         """
         self._database = database
         self._refusals = refusals
-        self._note_event = note_event
+        self._record = record
         self._paused = paused(database)
         self._drains = ""
         self.is_drained = False
@@ -55,9 +51,9 @@ class Steering:
         if self._paused:
             return f"the run is {self._paused} already"
         sentence = _sentence("paused", who, why)
-        with self._database.transaction():
+        with self._record.transaction():
             put_paused(self._database, sentence)
-            self._note_event("paused", sentence, "")
+            self._record.note_event("paused", sentence)
         self._paused = sentence
         return f"the run is {sentence}"
 
@@ -65,9 +61,9 @@ class Steering:
         """Let a run go on that is paused."""
         if not self._paused:
             return "the run was not paused"
-        with self._database.transaction():
+        with self._record.transaction():
             put_paused(self._database, "")
-            self._note_event("resumed", _sentence("resumed", who, why), "")
+            self._record.note_event("resumed", _sentence("resumed", who, why))
         self._paused = ""
         return "the run goes on"
 
@@ -86,14 +82,14 @@ class Steering:
     def note_commit(self, state: str) -> None:
         """Note that a round is committed, and how the run stands since."""
         if self._drains and state == "running":
-            with self._database.transaction():
-                self._note_event("drained", self._drains, "")
+            with self._record.transaction():
+                self._record.note_event("drained", self._drains)
             self.is_drained = True
 
     def stopped(self, who: str, why: str) -> str:
         """Put on record that the process is told to end."""
-        with self._database.transaction():
-            self._note_event("stopped", _sentence("stopped", who, why), "")
+        with self._record.transaction():
+            self._record.note_event("stopped", _sentence("stopped", who, why))
         return "the coordinator ends"
 
     def readmit(self, worker: str, who: str, why: str) -> str:
@@ -107,9 +103,9 @@ class Steering:
             aside = ", ".join(each.worker for each in self._refusals.messages() if each.aside) or "nobody"
             raise SteeringError(f"worker {name!r} is not put aside; put aside: {aside}")
         forgiven = self._refusals.with_none_counted(name)
-        with self._database.transaction():
+        with self._record.transaction():
             put_readmitted(self._database, name, forgiven.results)
-            self._note_event("back", _sentence("gets work again", who, why), name)
+            self._record.note_event("back", _sentence("gets work again", who, why), name)
         self._refusals.put(name, forgiven)
         return f"worker {name} gets work again, once it is started again"
 
@@ -117,7 +113,7 @@ class Steering:
 def resume_unattended(run: RunDirectory, why: str) -> str:
     """Let a run go on that is paused and that no other process has; `why` is for the record."""
     refusals = Refusals(run.database, run.experiment.checks.max_refusals)
-    return Steering(run.database, refusals, lambda kind, text, _: _log.info("%s: %s", kind, text)).resume(HERE, why)
+    return Steering(run.database, refusals, LoggedRecord(run.database)).resume(HERE, why)
 
 
 def _sentence(what: str, who: str, why: str) -> str:

@@ -3,7 +3,6 @@
 What a write that fails leaves behind is the state before it, in both.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from lotteryfl.common.security.identity import owner
 from lotteryfl.common.text import brief
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.operating.disk import DiskRoom
+from lotteryfl.server.operating.record import LoggedRecord
 from lotteryfl.server.operating.steering import Steering
 from lotteryfl.server.privacy.accountant import Accountant
 from lotteryfl.server.privacy.promise import check_plans
@@ -44,8 +44,6 @@ from lotteryfl.server.strategies.base import ClientState, Strategy
 from lotteryfl.server.strategies.support import asked
 from lotteryfl.server.strategies.support.drawing import drawing
 from lotteryfl.server.strategies.support.tensors import check_sends, names_of_own
-
-_log = logging.getLogger("lotteryfl.coordinator")
 
 
 class Ledger:
@@ -95,9 +93,10 @@ class Ledger:
         self.committed = run.database.committed_rounds()
         self._accountant = Accountant(run.database, run.experiment) if run.experiment.privacy.is_promised else None
         run.remove_leftovers()
-        self.steering = Steering(run.database, self.refusals, self.note_event)
+        record = LoggedRecord(run.database)
+        self.steering = Steering(run.database, self.refusals, record)
         """What operators have said of the run."""
-        self._disk = DiskRoom(run, self.note_event)
+        self._disk = DiskRoom(run, record)
         self._take_up()
         if self.state == "failed":
             self.start_over(self.round.assignments.dropped_anew(), retries=0, reason="")
@@ -195,16 +194,6 @@ class Ledger:
             self._database.set_standings(standings)
         self.state, self._reason = "running", reason
         self.round.start_over(standings, self._clock(), retries=retries)
-
-    def note_event(self, kind: str, text: str, worker: str = "") -> None:
-        """Put on record that something has happened which people are to know of; to be called in a transaction.
-
-        Args:
-            kind: what, in a word.
-            text: the same in a sentence.
-            worker: whom it is about.
-        """
-        _log.info("%s: %s%s", kind, f"{worker}: " if worker else "", text)
 
     def commit(self, closed: Decision, conclusion: Conclusion) -> list[Path]:
         """Commit the open round, and open the next.

@@ -17,7 +17,10 @@ from lotteryfl.server.rpc.context import CALLER, HEALTH, SERVICE, Context, Conti
 from lotteryfl.server.security.revoked import RevokedCertificates
 from lotteryfl.server.security.tokens import TokenFile
 
-_OBSERVING = {f"{SERVICE}{name}" for name in ("GetRun", "WatchRun", "GetFleet", "FetchModel")}
+_OBSERVING = {
+    f"{SERVICE}{name}"
+    for name in ("GetRun", "WatchRun", "GetFleet", "GetClients", "GetRounds", "GetEvents", "FetchModel")
+}
 _STEERING = {f"{SERVICE}SteerRun"}
 
 
