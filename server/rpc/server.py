@@ -24,7 +24,7 @@ from lotteryfl.server.rpc.limits import Limits
 from lotteryfl.server.rpc.openfiles import allow_more_files
 from lotteryfl.server.rpc.receiving import Uploads
 from lotteryfl.server.rpc.roundloop import RoundLoop
-from lotteryfl.server.rpc.served import ServedRun
+from lotteryfl.server.rpc.served import ServedRun, StorageError
 from lotteryfl.server.rpc.service import CoordinatorService
 from lotteryfl.server.rpc.tensorstreams import TensorStreams
 from lotteryfl.server.store.rundir import RunDirectory
@@ -96,7 +96,8 @@ class CoordinatorServer:
 
     async def _dismiss(self, worker_id: WorkerId) -> None:
         """Take back what a worker holds whose certificate or token does not count any more."""
-        await self._served.leave(worker_id, "its certificate or token was revoked", told_to_stop=True)
+        with contextlib.suppress(StorageError), self._served.stopping_if_disk_fails():
+            await self._served.leave(worker_id, "its certificate or token was revoked", told_to_stop=True)
 
     def _server(self, limits: Limits, *guards: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
         return grpc.aio.server(

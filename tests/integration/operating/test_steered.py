@@ -5,9 +5,13 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import grpc
 import pytest
 
+from lotteryfl.protos import lotteryfl_pb2 as pb
 from tests.support.credentials import Credentials
+from tests.support.handworker import HandWorker
+from tests.support.looking import fails
 from tests.support.processes import Gate, Process, free_port
 from tests.support.runs import GATED_TASK, Coordinate, Expect, Start, Write, assert_same_bits
 from tests.support.waiting import until
@@ -82,6 +86,23 @@ def test_the_workers_of_a_drained_coordinator_leave(
     worker.said("w: leaves: the open round is the last here: drained by somebody on this machine")
     states = [{row.state for row in server.run.database.assignments(round_)} for round_ in (1, 2)]
     assert (server.run.state, states) == ("running", [{"done"}, {"waiting"}])
+
+
+def test_a_worker_that_was_put_aside_is_readmitted(coordinate: Coordinate, write: Write, start: Start) -> None:
+    server = coordinate(write(checks={"max_refusals": 1}))
+    worker = HandWorker(server, "bad/1")
+    done = worker.work()
+    done.result.examples = 0
+    assert worker.submit(done.messages()).verdict == pb.SubmitReply.REFUSED
+    error = fails(lambda: HandWorker(server, "bad/2"))
+    assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+    readmitted = start("readmit", server.address, "bad")
+    assert readmitted.exit_code() == 0, readmitted.stderr
+    assert readmitted.stdout == "worker bad gets work again, once it is started again\n"
+    assert HandWorker(server, "bad/2").poll()[0].HasField("assignment")
+    again = start("readmit", server.address, "bad")
+    assert again.exit_code() == 1
+    assert again.error_line == f"coordinator {server.address}: worker 'bad' is not put aside; put aside: nobody"
 
 
 @pytest.mark.slow
