@@ -4,6 +4,8 @@ import hashlib
 import logging
 import random
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -27,7 +29,7 @@ from lotteryfl.common.security.channel import (
     raise_if_refused,
 )
 from lotteryfl.common.security.rpcerror import explain
-from lotteryfl.common.security.tls import ChannelSecurity
+from lotteryfl.common.security.tls import ChannelSecurity, SecurityError
 from lotteryfl.common.stages import Stages
 from lotteryfl.common.tensors.receiver import MemoryReceiver
 from lotteryfl.common.tensors.tensorreceiver import Place, TensorReceiver, new_tensor
@@ -83,19 +85,35 @@ class Connection:
         self._address = address
         self._patience = patience
         self._security = security or ChannelSecurity()
-        self._channel = open_channel(address, self._security)
         self._stages = stages or Stages()
         self._assignment = Download[dict[str, Tensor]]()
         self._under_way = UnderWay()
-        self._stub = pb_grpc.CoordinatorStub(self._channel)
+        self._opening = Lock()
+        self._channels = ExitStack()
+        self._open()
+
+    def _open(self) -> None:
+        self._version = self._security.tls.version()
+        channel = open_channel(self._address, self._security)
+        self._channels.callback(channel.close)
+        self._stub = pb_grpc.CoordinatorStub(channel)
         # Streams of tensors bypass protobuf where it would copy every chunk.
-        self._fetch_assignment: Any = self._channel.unary_stream(
+        self._fetch_assignment: Any = channel.unary_stream(
             _method("FetchAssignment"), serialize, deserializer(pb.AssignmentPart)
         )
-        self._fetch_blob: Any = self._channel.unary_stream(_method("FetchBlob"), serialize, deserializer(pb.BlobPart))
-        self._submit_result: Any = self._channel.stream_unary(
-            _method("SubmitResult"), serialize, pb.SubmitReply.FromString
-        )
+        self._fetch_blob: Any = channel.unary_stream(_method("FetchBlob"), serialize, deserializer(pb.BlobPart))
+        self._submit_result: Any = channel.stream_unary(_method("SubmitResult"), serialize, pb.SubmitReply.FromString)
+
+    def _open_if_renewed(self) -> None:
+        """Go on over another channel where the certificates are others now; what is under way stays where it is."""
+        with self._opening:
+            if self._security.tls.version() == self._version:
+                return
+            try:
+                self._open()
+                _log.info("coordinator %s: certificates were read again", self._address)
+            except SecurityError as error:
+                _log.warning("%s; the certificates from before are used on", error)
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +123,7 @@ class Connection:
     ) -> None:
         # An interrupt may come when gRPC has begun a call and nobody looks after it yet: closing waits for it for ever.
         if not isinstance(error, KeyboardInterrupt):
-            self._channel.close()
+            self._channels.close()
 
     def hang_up(self) -> None:
         """Cancel what is under way in other threads and try nothing again, until the next `pick_up`."""
@@ -267,6 +285,7 @@ class Connection:
         try:
             return call()
         except grpc.RpcError as error:
+            self._open_if_renewed()
             raise self._explained(error) from error
 
     def _retried(
@@ -283,6 +302,7 @@ class Connection:
                 return call()
             except grpc.RpcError as error:
                 raise_if_refused(error, self._address, self._security)
+                self._open_if_renewed()
                 raise
 
         def out_of_patience(state: RetryCallState) -> bool:

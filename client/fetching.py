@@ -19,6 +19,10 @@ from lotteryfl.common.security.channel import GOODBYE_SECONDS, POLL_SECONDS
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 
+class DrainedError(LotteryFLError):
+    """The coordinator ends, and its run does not: the worker leaves, as it is told. The message says why."""
+
+
 class Fetching:
     """Fetches one assignment after the other, as long as there may be more in hand."""
 
@@ -113,6 +117,8 @@ class Fetching:
                 self._leases.lose([lease.id for lease in self._leases.all()])
             if fetched.failed:
                 raise LotteryFLError(f"the run failed: {fetched.reason}")
+            if fetched.finished and fetched.reason:
+                raise DrainedError(fetched.reason)
             return not fetched.finished
         assignment, entries = fetched
         fault("assignment-received")

@@ -17,7 +17,7 @@ from torch import Tensor
 from lotteryfl.client.blobs import Content
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.counted import Counted
-from lotteryfl.client.fetching import Fetching
+from lotteryfl.client.fetching import DrainedError, Fetching
 from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, LeaseLostError, Leases, group_of
 from lotteryfl.client.limits import Limits, check_place, check_sends, coordinators_task
@@ -113,12 +113,12 @@ class Worker:
         self._has_changed = False
 
     def run(self) -> None:
-        """Work until the coordinator says that the run has finished, or the overseer has enough workers without it.
+        """Work until the coordinator says that the run has finished, or sends its workers away, or the overseer does.
 
         Raises:
             LotteryFLError: the run failed, the coordinator cannot be reached, or this worker cannot take part.
         """
-        with contextlib.suppress(DoneWithError), about(worker=self._settings.name):
+        with contextlib.suppress(DoneWithError, DrainedError), about(worker=self._settings.name):
             while not self._took_part():
                 _log.info("%s: the run's experiment is another now, this worker begins anew", self._settings.name)
             _log.info("%s: the run has finished", self._settings.name)
@@ -136,6 +136,9 @@ class Worker:
         except RunChangedError as error:
             self._leave(str(error), told_to_stop=True)
             return False
+        except DrainedError as error:
+            _log.info("%s: leaves: %s", self._settings.name, error)
+            raise
         except KeyboardInterrupt:
             self._leave("was stopped", told_to_stop=True)
             raise

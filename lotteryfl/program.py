@@ -39,6 +39,15 @@ COMMANDS = {
     "watch": Known(
         "watch", "Follow a run on the terminal until it has ended; where there is none, by a line for every round."
     ),
+    "stop": Known(
+        "steer", "End a coordinator as SIGTERM does: what was counted is kept, and its run can be taken up again."
+    ),
+    "pause": Known(
+        "steer", "Have no more work given out, until `resume`: what is under work still counts, and no deadline passes."
+    ),
+    "resume": Known("steer", "Let a run go on that was paused; in DIR one that no process has."),
+    "drain": Known("steer", "Have the open round brought to its end, then end the coordinator; its workers leave."),
+    "readmit": Known("steer", "Give work again to a worker that was put aside for its refused results."),
     "export": Known("inspect", "Write a client's ticket, or the global model, as a plain state dict or as ONNX."),
     "verify": Known("inspect", "Check a run directory: database, rounds, masks, models, tickets."),
     "compare": Known(

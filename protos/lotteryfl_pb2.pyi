@@ -322,7 +322,7 @@ class NoWork(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     finished: _builtins.bool
-    """the run is over: leave with exit code 0"""
+    """the run is over, or its coordinator drained, as the reason says: leave with exit code 0"""
     reason: _builtins.str
     failed: _builtins.bool
     """the run ended without a result"""

@@ -32,6 +32,13 @@ class Role(StrEnum):
     """Does clients' work, and may look at the run."""
     OBSERVER = "observer"
     """May look at the run."""
+    OPERATOR = "operator"
+    """May look at the run, and steer it."""
+
+    @property
+    def with_article(self) -> str:
+        """The role as it is said of somebody."""
+        return f"a {self}" if self is Role.WORKER else f"an {self}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Identity:
         else:
             raise IdentityError("the certificate must say one name, in a URI urn:lotteryfl:ROLE:NAME or as common name")
         if role not in set(Role):
-            raise IdentityError(f"the certificate's role {printable(role)!r}: expected worker or observer")
+            raise IdentityError(f"the certificate's role {printable(role)!r}: expected one of {', '.join(Role)}")
         check_name(name)
         if "/" in name:
             raise IdentityError(f"the certificate's name {name!r}: must be without /")

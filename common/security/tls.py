@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.security.fileversion import FileVersion, file_version
 
 TOKEN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._@-]{0,63})\.[A-Za-z0-9_-]{43}")
 """Whom it is for, and 32 random bytes in base64."""
@@ -36,6 +37,10 @@ class TLSFiles:
     def __bool__(self) -> bool:
         """Tell whether TLS is wanted."""
         return any((self.cert, self.key, self.ca))
+
+    def version(self) -> tuple[FileVersion, ...]:
+        """Return what other files of these names change."""
+        return tuple(file_version(path) for path in (self.cert, self.key, self.ca) if path)
 
     def pair(self) -> tuple[bytes, bytes] | None:
         """Return key and certificate, as gRPC takes them; None where there are none.
@@ -83,7 +88,7 @@ class TLSFiles:
 
 @dataclass(frozen=True)
 class ChannelSecurity:
-    """How a worker or an observer calls a coordinator."""
+    """How a worker, an observer or an operator calls a coordinator."""
 
     tls: TLSFiles = TLSFiles()
     token: str = field(default="", repr=False)

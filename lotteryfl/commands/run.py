@@ -174,6 +174,11 @@ def run(
     type=click.Path(path_type=Path),
     help="A file of `lotteryfl token`: callers need one of its tokens.",
 )
+@click.option(
+    "--revoked",
+    type=click.Path(path_type=Path),
+    help="A list of revoked certificates, as `lotteryfl certs --revoke` writes it: they do not count.",
+)
 @insecure_option
 @click.option(
     "--health-listen", "health", default="", metavar="HOST:PORT", help="Health alone, in plaintext: for probes."
@@ -192,6 +197,7 @@ def serve(
     listen: str,
     tls: TLSFiles,
     tokens: Path | None,
+    revoked: Path | None,
     insecure: bool,
     health: str,
     metrics: str,
@@ -203,7 +209,7 @@ def serve(
     allow_missing: bool,
 ) -> None:
     """Be the coordinator of an experiment, or of the run in DIR."""
-    endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health, metrics)
+    endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health, revoked, metrics)
     warning = endpoint.check()
     if warning:
         say(warning, logging.WARNING)

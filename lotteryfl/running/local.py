@@ -10,6 +10,7 @@ from lotteryfl.running.owncode import OwnCode
 from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.rpc.server import CoordinatorServer
 from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.steered import require_not_paused
 
 _LATE_SECONDS = 60.0
 
@@ -69,6 +70,7 @@ async def run_locally(
     Raises:
         LotteryFLError: the run failed, or all its workers ended before it.
     """
+    require_not_paused(run.path, run.database)
     server = CoordinatorServer(run, show)
     processes = LocalWorkers(run.path / "logs", lambda: server.rounds.number, note, metrics)
     await server.rounds.take_back_all("the run was started anew")

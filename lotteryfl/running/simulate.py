@@ -32,6 +32,7 @@ from lotteryfl.server.rounds.work import Step, Work
 from lotteryfl.server.rounds.workers import AsideError
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import result_file
+from lotteryfl.server.store.steered import require_not_paused
 
 _log = logging.getLogger("lotteryfl.simulate")
 
@@ -67,6 +68,7 @@ class Simulation:
             raise LotteryFLError(f"the run takes {excess}")
         if task.score != run.score:
             raise TaskError(f"task {task.name}: its score is {task.score}, and the run's in {run.path} {run.score}")
+        require_not_paused(run.path, run.database)
         self._run = run
         self._share_errors = share_errors
         # A clock that stands still: where one thing is done after the other, no lease or round is ever late.
@@ -107,6 +109,7 @@ class Simulation:
         coordinator = self._coordinator
         with tracing.within(coordinator.traces.round.parent):
             self._run.remove(coordinator.commit(coordinator.closed_round().conclude()))
+        coordinator.look_at_disk()
 
     def _work(self) -> None:
         try:

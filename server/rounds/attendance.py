@@ -13,8 +13,8 @@ from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.text import printable
 from lotteryfl.server.rounds.machine import UNKNOWN, Machine
 from lotteryfl.server.rounds.openround import OpenRound
-from lotteryfl.server.rounds.told.events import Events
 from lotteryfl.server.rounds.workers import WorkerRegistry
+from lotteryfl.server.store.events import Events
 from lotteryfl.server.store.named import MOST_TOLD, clients_named, cut
 from lotteryfl.server.store.status import Seen, in_flight
 
@@ -228,6 +228,8 @@ class Attendance:
         return "not heard of since the coordinator began" if moment is None else f"heard of {now - moment:.0f} s ago"
 
     def _goes_on(self, round_: OpenRound, now: float) -> str:
+        if round_.is_paused:
+            return "no time passes for the round until the run is resumed"
         left, needed = round_.seconds_left(now), round_.still_needed
         if not needed:
             return f"the round goes on without who is missing in {left:.0f} s"

@@ -3,12 +3,15 @@
 The bits that it works with are the same. Masks travel apart from both, and only to who does not hold them.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Self
 
 from lotteryfl.common.names import Digest
 from lotteryfl.common.wire.format import WireFormat
+from lotteryfl.server.rounds.leases import LeaseTable
 from lotteryfl.server.rounds.workers import Worker
 from lotteryfl.server.store.rundb.rows import AssignmentRow
 from lotteryfl.server.store.rundir import RunDirectory
@@ -79,3 +82,20 @@ class Broadcasts:
                 return Digest("")
             worker.model = digest
         return digest
+
+
+def next_in_line(
+    table: LeaseTable, rows: Mapping[int, AssignmentRow], worker: Worker, row: AssignmentRow, alive: int
+) -> Iterator[AssignmentRow]:
+    """Yield what a worker will do after an assignment, if every worker does as much.
+
+    Args:
+        table: of the open round.
+        rows: its assignments, by client.
+        worker: who has it.
+        row: the assignment.
+        alive: how many workers there are.
+    """
+    share = math.ceil(table.unsettled / alive)
+    line = (rows[client] for client in table.waiting(worker.clients) if client != row.client)
+    yield from islice(line, share - 1)

@@ -5,11 +5,9 @@ calls it (`server.rpc.served` gives it a thread of its own); what takes long, su
 is done elsewhere on what it hands out: `resultcheck.examine` and `ClosedRound.conclude`.
 """
 
-import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError, PayloadError
@@ -18,7 +16,7 @@ from lotteryfl.common.security.identity import name_of, owner, owner_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.promise import check_privacy
 from lotteryfl.server.rounds.attendance import Attendance
-from lotteryfl.server.rounds.broadcast import Broadcasts
+from lotteryfl.server.rounds.broadcast import Broadcasts, next_in_line
 from lotteryfl.server.rounds.conclusion import ClosedRound, Conclusion
 from lotteryfl.server.rounds.leases import LeaseTable
 from lotteryfl.server.rounds.ledger import Ledger
@@ -29,7 +27,7 @@ from lotteryfl.server.rounds.tally import Tally
 from lotteryfl.server.rounds.told.fleet import fleet_of
 from lotteryfl.server.rounds.told.status import status_of_open
 from lotteryfl.server.rounds.work import Step, Work
-from lotteryfl.server.rounds.workers import AsideError, Worker, WorkerRegistry
+from lotteryfl.server.rounds.workers import AsideError, WorkerRegistry
 from lotteryfl.server.store.assignments import AssignmentId, Standing
 from lotteryfl.server.store.rundb.clients import client_page
 from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
@@ -65,6 +63,8 @@ class Coordinator:
         self._workers = WorkerRegistry(holds=run.experiment.round.leases * max(1, run.experiment.engine.stacked))
         self._ledger = Ledger(run, self.strategy, clock, self._workers)
         self.traces = self._ledger.traces
+        self.steering = self._ledger.steering
+        """What operators have said of the run."""
         self._closed: Decision | None = None
         self._attendance = Attendance(
             self._workers, clock, self._ledger.events, lease_seconds=run.experiment.round.lease
@@ -80,8 +80,13 @@ class Coordinator:
         return self._ledger.state
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing more is done here: the run has ended, or this process is drained."""
+        return self.state != "running" or self.steering.is_drained
+
+    @property
     def reason(self) -> str:
-        """Why the run failed, tries its open round again, or trains no more."""
+        """Why the run is paused, failed, tries its open round again, or trains no more."""
         return self._ledger.reason
 
     @property
@@ -104,12 +109,12 @@ class Coordinator:
 
         With the answer COMMIT the round is closed: a result that came now would miss the aggregation.
         """
-        if self.state != "running":
+        if self.is_over:
             return Step.ENDED
         if self._closed is not None:
             return Step.COMMIT
         now, round_ = self._clock(), self._ledger.round
-        expired = round_.expired(now, self._workers.heard)
+        expired = round_.expired(now, self._workers.heard, paused=self.steering.is_paused)
         self._ledger.take_back(expired, "expired")
         self._attendance.look(round_)
         self._ledger.events.write(now)
@@ -155,7 +160,12 @@ class Coordinator:
         """
         unneeded = self._ledger.commit(self._require_closed(), conclusion)
         self._closed = None
+        self.steering.note_commit(self.state)
         return unneeded
+
+    def look_at_disk(self) -> None:
+        """Warn where the open round may find too little room; to be called when what a round has left is removed."""
+        self._ledger.look_at_disk()
 
     def _require_closed(self) -> Decision:
         if self._closed is None:
@@ -163,8 +173,8 @@ class Coordinator:
         return self._closed
 
     def fail(self, reason: str) -> None:
-        """End the run without a result, unless it has ended; it can be taken up again from its directory."""
-        if self.state == "running":
+        """End the run without a result, unless it is over here; it can be taken up again from its directory."""
+        if not self.is_over:
             self._ledger.fail(reason)
 
     def stop(self) -> None:
@@ -215,12 +225,14 @@ class Coordinator:
         since = self._clock() - self.experiment.round.lease
         peers = self._workers.asking(since) if self._table.has_failures else {}  # else not to look at all workers
         alive = self._workers.count_alive(since)
-        granted = self._table.grant(worker_id, worker.clients, self._homes, peers, has, workers=alive)
+        granted = self._table.grant(
+            worker_id, worker.clients, self._homes, peers, has, workers=alive, paused=self.steering.is_paused
+        )
         if granted is None:
             return None
         row, leased = self._ledger.rows[granted.id.client], self._table.with_its_stack(granted, worker.clients, peers)
         before = [self._table[each.id.client] for each in leased]
-        base = self._broadcasts.base(worker, row, self._next_in_line(worker, row, alive))
+        base = self._broadcasts.base(worker, row, next_in_line(self._table, self._ledger.rows, worker, row, alive))
         self._ledger.lease(leased, broadcast=bool(base))
         for now, then in zip(leased, before, strict=True):
             if then.state == "leased" and then.id != now.id and (known := self._workers.known(then.worker)):
@@ -239,12 +251,6 @@ class Coordinator:
         """Note that an assignment is with its worker: from now on it costs an attempt if the worker is lost."""
         if id_ := AssignmentId.parse(assignment_id):
             self._table.arrived(id_)
-
-    def _next_in_line(self, worker: Worker, row: AssignmentRow, alive: int) -> Iterator[AssignmentRow]:
-        """Yield what the worker will do after this, if every worker does as much."""
-        share = math.ceil(self._table.unsettled / alive)
-        line = (self._ledger.rows[client] for client in self._table.waiting(worker.clients) if client != row.client)
-        yield from islice(line, share - 1)
 
     def heartbeat(
         self, worker_id: WorkerId, progress: Collection[pb.AssignmentProgress], load: pb.WorkerLoad | None = None
@@ -384,7 +390,7 @@ class Coordinator:
 
     @property
     def _takes_results(self) -> bool:
-        return self.state == "running" and self._closed is None
+        return self._closed is None and not self.is_over
 
     # -- observers
 

@@ -140,6 +140,7 @@ class LeaseTable:
         has: Collection[str] = (),
         *,
         workers: int = 0,
+        paused: bool = False,
     ) -> Standing | None:
         """Lease an assignment among the worker's clients (None: of any client) to it; None: there is none.
 
@@ -157,12 +158,13 @@ class LeaseTable:
             peers: by worker that is alive, the clients whose data it holds.
             has: ids of the assignments that are with it.
             workers: how many are alive; those that hold nothing are idle.
+            paused: it gets no other than it holds.
         """
         holds = self._holds.get(worker, ())
         for held in (self._standings[client] for client in holds):
             if str(held.id) not in has:
                 return held
-        if self._stacks.count(holds) >= self._at_once or (holds and self._is_for_the_idle(clients, workers)):
+        if paused or self._stacks.count(holds) >= self._at_once or (holds and self._is_for_the_idle(clients, workers)):
             return None
         line = self._stacks.apart(holds, self.waiting(clients))
         client = closest(self._choices(line, worker, peers or {}), worker, homes or {})

@@ -16,6 +16,8 @@ from lotteryfl.common.security.identity import owner
 from lotteryfl.common.text import brief
 from lotteryfl.common.tracing import span
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.operating.disk import DiskRoom
+from lotteryfl.server.operating.steering import Steering
 from lotteryfl.server.privacy.accountant import Accountant
 from lotteryfl.server.privacy.promise import check_plans
 from lotteryfl.server.rounds.codeversion import check_local
@@ -25,11 +27,11 @@ from lotteryfl.server.rounds.openround import Decision, OpenRound
 from lotteryfl.server.rounds.plancheck import check_rule
 from lotteryfl.server.rounds.progress import note_progress
 from lotteryfl.server.rounds.stacks import Place, places, stacked
-from lotteryfl.server.rounds.told.events import Events
 from lotteryfl.server.rounds.traces import Traces
 from lotteryfl.server.rounds.workers import WorkerRegistry
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
+from lotteryfl.server.store.events import Events
 from lotteryfl.server.store.globalcurve import last_shared
 from lotteryfl.server.store.keptmask import KeptMask
 from lotteryfl.server.store.refusals import Refusals
@@ -52,8 +54,6 @@ class Ledger:
 
     state: str
     """One of running, finished, failed."""
-    reason: str
-    """Why the run failed, tries its open round again, waits to open it, or trains no more."""
     round: OpenRound
     is_open: bool
     """The round is on record; else the run has finished, or a strategy that goes by who is there waits for them."""
@@ -107,6 +107,9 @@ class Ledger:
         self.happened = Counter()
         self._accountant = Accountant(run.database, run.experiment) if run.experiment.privacy.is_promised else None
         run.remove_leftovers()
+        self.steering = Steering(run.database, self.refusals, self.events)
+        """What operators have said of the run."""
+        self._disk = DiskRoom(run, self.events)
         self._take_up()
         if self.state == "failed":
             self.start_over(self.round.assignments.dropped_anew(), retries=0, reason="")
@@ -116,6 +119,11 @@ class Ledger:
     def missed(self, client: int) -> int:
         """Return how many committed rounds a client sat out."""
         return self._all_left_out[client].rounds if client in self._all_left_out else 0
+
+    @property
+    def reason(self) -> str:
+        """Why the run is paused, failed, tries its open round again, waits to open it, or trains no more."""
+        return (self.state == "running" and self.steering.reason) or self._reason
 
     @property
     def is_final(self) -> bool:
@@ -186,7 +194,8 @@ class Ledger:
         back = assignments.taken_back(held.id.client, f"refused: {refused.reason}", has_begun=True)
         standings = {held.id.client: back}
         if self.refusals.is_too_much(refused):
-            wasted = Counter(self._database.refused_clients(held.id.round, worker)) + Counter([held.id.client])
+            counted = self._database.refused_clients(held.id.round, worker, refused.forgiven)
+            wasted = Counter(counted) + Counter([held.id.client])
             for client, attempts in wasted.items():
                 standing = standings.get(client, assignments[client])
                 standings[client] = assignments.forgiving(standing, attempts)
@@ -220,7 +229,7 @@ class Ledger:
             self._database.set_standings(standings)
             if retries:
                 self.events.add("round-retry", reason)
-        self.state, self.reason = "running", reason
+        self.state, self._reason = "running", reason
         self.round.start_over(standings, self._clock(), retries=retries)
 
     def commit(self, closed: Decision, conclusion: Conclusion) -> list[Path]:
@@ -270,7 +279,7 @@ class Ledger:
     def fail(self, reason: str) -> None:
         """End the run without a result."""
         self.traces.round_ended("failed")
-        self.state, self.reason = "failed", reason  # also where the disk cannot take it any more
+        self.state, self._reason = "failed", reason  # also where the disk cannot take it any more
         with self.events.transaction():
             self.traffic.flush()
             self._put_state("failed", reason)
@@ -282,6 +291,11 @@ class Ledger:
             with self.events.transaction():
                 self.events.add("stopped", f"the coordinator has ended, in round {self.round.number}")
 
+    def look_at_disk(self) -> None:
+        """Say in the advice where the disk has less room than the open round may take."""
+        if self.state == "running" and (short := self._disk.look(len(self.rows))):
+            self.advice = "; ".join(filter(None, (short, self.advice)))
+
     def _put_state(self, state: str, reason: str) -> None:
         self._database.put("state", state)
         self._database.put("reason", reason)
@@ -289,7 +303,7 @@ class Ledger:
     def _take_up(self) -> None:
         database = self._database
         number, last = next_round(database, self._run.experiment.rounds), database.last_round()
-        self.state, self.reason = database.get("state"), database.get("reason")
+        self.state, self._reason = database.get("state"), database.get("reason")
         self.last = next(iter(round_summaries(database, last)), None)
         self.advice = advice(database, self._run.experiment)
         self.shared = last_shared(database)
@@ -309,7 +323,7 @@ class Ledger:
         """Open the round that waits for who is there, if they are enough by now; tell whether it was opened."""
         number = self.round.number
         if self._open(number, self.round.age(self._clock())):
-            self.reason = self._database.get("reason")
+            self._reason = self._database.get("reason")
             self._put_round(number, is_open=True)
         return self.is_open
 
@@ -349,7 +363,7 @@ class Ledger:
             size = self._strategy.sample_size(number)
             if len(held) < size and not (held and waited >= experiment.round.lease):
                 wanted = f"workers that hold {size} clients"
-                self.reason = f"round {number} waits for {wanted}: those that are there hold {len(held)}"
+                self._reason = f"round {number} waits for {wanted}: those that are there hold {len(held)}"
                 return False
         with self._database.transaction(), drawing(experiment, "round", number):
             new = stacked(self._new_assignments(number, held), experiment.engine.stacked)

@@ -104,21 +104,24 @@ class OpenRound:
             at_once=settings.leases,
             stacks=stacks,
         )
+        self.is_paused = False
+        """The run is: no time passes for the round."""
         self._settings = settings
         self._opened = self._checked = now
 
-    def expired(self, now: float, heard: Mapping[WorkerId, float]) -> list[Standing]:
+    def expired(self, now: float, heard: Mapping[WorkerId, float], *, paused: bool = False) -> list[Standing]:
         """Take back the leases whose time is over; to be called as often as `seconds_until_check` says.
 
-        Time in which the coordinator itself stood still does not count: the round grows no older by it, and leases
-        stand for a whole lease time again.
+        Time in which the coordinator itself stood still, or the run is paused, does not count: the round grows no older
+        by it, and leases stand for a whole lease time again.
 
         Args:
             now: the time.
             heard: by worker, when it was heard of last.
+            paused: the run has been since the last call.
         """
-        unseen = now - self._checked
-        if unseen > self._settings.lease:
+        unseen, self.is_paused = now - self._checked, paused
+        if paused or unseen > self._settings.lease:
             self._opened += unseen
             self.assignments.renew_all(now)
         self._checked = now

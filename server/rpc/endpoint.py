@@ -1,17 +1,16 @@
 """Where a coordinator listens, how that is secured, and what it answers there."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import grpc
 
 from lotteryfl.common.experiment.settings import AccessSettings
 from lotteryfl.common.prometheus.exposing import check_exposed
 from lotteryfl.common.security.address import check_address
-from lotteryfl.common.security.certificate import load_certificate
 from lotteryfl.common.security.tls import HELP, SecurityError, TLSFiles, is_loopback
-from lotteryfl.server.rpc.authentication import Identify, by_certificate, by_token
+from lotteryfl.server.rpc.callers.admitted import Way
+from lotteryfl.server.rpc.callers.authentication import by_certificate, by_token
+from lotteryfl.server.rpc.callers.renewal import RenewedCertificate
+from lotteryfl.server.security.revoked import RevokedCertificates
 from lotteryfl.server.security.tokens import TokenFile
 
 
@@ -31,6 +30,8 @@ class Endpoint:
     """Whether callers may ask which calls there are."""
     health: str = ""
     """Another HOST:PORT, where the health service alone is answered in plaintext; empty: nowhere."""
+    revoked: Path | None = None
+    """The file of callers' certificates that do not count any more."""
     metrics: str = ""
     """Another HOST:PORT, where Prometheus reads how the run goes, in plaintext; empty: nowhere."""
 
@@ -47,6 +48,7 @@ class Endpoint:
             "tls-key": self.tls.key,
             "tls-ca": self.tls.ca,
             "tokens": self.tokens,
+            "revoked": self.revoked,
             "health-listen": self.health,
             "metrics": self.metrics,
         }
@@ -73,6 +75,8 @@ class Endpoint:
             raise SecurityError("--tls-ca: is of use only together with --tls-cert and --tls-key")
         if self.tokens and not self.tls:
             raise SecurityError(f"--tokens: tokens are sent over TLS alone: give --tls-cert and --tls-key; {HELP}")
+        if self.revoked and not self.tls.ca:
+            raise SecurityError("--revoked: is of use only together with --tls-ca, by which callers show certificates")
         self.credentials()
         self.identify()
         if is_loopback(self.address) or (self.tls and self.asks_who_calls):
@@ -97,26 +101,23 @@ class Endpoint:
                 f"give --tls-ca or --tokens; {HELP}"
             )
 
-    def credentials(self) -> grpc.ServerCredentials | None:
+    def credentials(self) -> RenewedCertificate | None:
         """Return what the port is secured with; None: nothing.
 
         Raises:
             SecurityError: a file cannot be used, or a certificate has expired.
         """
-        pair = self.tls.pair()
-        if pair is None or self.tls.cert is None:
-            return None
-        load_certificate(self.tls.cert)
-        authorities = self.tls.authorities()
-        return grpc.ssl_server_credentials([pair], authorities, require_client_auth=authorities is not None)
+        return RenewedCertificate(self.tls) if self.tls else None
 
-    def identify(self) -> Sequence[Identify]:
-        """Return how callers show who they are.
+    def identify(self) -> tuple[Way, ...]:
+        """Return how callers show who they are; in no way where nobody is asked.
 
         Raises:
-            SecurityError: the tokens cannot be read.
+            SecurityError: the tokens, or the list of revoked certificates, cannot be read.
         """
-        ways: list[Identify] = [by_certificate] if self.tls.ca else []
+        ways = []
+        if self.tls.ca is not None:
+            ways.append(by_certificate(RevokedCertificates(self.revoked, self.tls.ca) if self.revoked else None))
         if self.tokens is not None:
-            ways.append(by_token(TokenFile(self.tokens).identify))
-        return ways
+            ways.append(by_token(TokenFile(self.tokens)))
+        return tuple(ways)

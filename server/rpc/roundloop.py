@@ -65,7 +65,10 @@ class RoundLoop:
 
         Raises:
             LotteryFLError: the run failed; the reason is its message.
+            asyncio.CancelledError: the run has not ended, and somebody wants the process to end, at once or with the
+                open round.
         """
+        self._served.driver = asyncio.current_task()
         try:
             try:
                 while await self._step_of_round():
@@ -78,6 +81,8 @@ class RoundLoop:
             ) from error
         await self._say_goodbye()
         self._coordinator.raise_if_failed()
+        if self._coordinator.steering.is_drained:
+            raise asyncio.CancelledError(self._coordinator.reason)
 
     async def take_back_all(self, reason: str) -> None:
         """Give out again what workers had before this start; they are known to be gone."""
@@ -127,9 +132,10 @@ class RoundLoop:
 
     async def _remove(self, unneeded: Sequence[Path], arrived: asyncio.Event) -> None:
         """Delete what a round has left without use once workers are at work: who leases would wait for the disk."""
-        if self._coordinator.state == "running":
+        if not self._coordinator.is_over:
             await wait_for(arrived, _SHOW_SECONDS)
         await asyncio.to_thread(self._served.run.remove, unneeded)
+        await self._served.call(self._coordinator.look_at_disk)
 
     async def _removed(self) -> None:
         """Wait until what was to be deleted is; raises what that has raised."""

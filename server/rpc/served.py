@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import ParamSpec, TypeVar
 
+from lotteryfl.common.names import WorkerId
 from lotteryfl.server.rounds.coordinator import Coordinator
 from lotteryfl.server.rounds.recent import Recent
 from lotteryfl.server.rpc.bell import Bell
@@ -56,6 +57,8 @@ class ServedRun:
         """The workers that leave: they were told that the run has ended, or handed their work back."""
         self.watchers = 0
         """Observers who wait for news, and have questions left when the run has ended."""
+        self.driver: asyncio.Task[object] | None = None
+        """What drives the rounds; who cancels it ends the process as a signal does."""
         self._storage_error: OSError | sqlite3.Error | None = None
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -83,6 +86,12 @@ class ServedRun:
             return asked.result(_ANSWER_SECONDS)
         finally:
             asked.cancel()
+
+    async def leave(self, worker_id: WorkerId, reason: str, *, told_to_stop: bool) -> None:
+        """Take back what a worker holds that leaves, or has to; see `Coordinator.leave`."""
+        if await self.call(self.coordinator.leave, worker_id, reason, told_to_stop=told_to_stop):
+            self.departed.add(worker_id)
+            self.announce()
 
     def close(self) -> None:
         """Wait for what the coordinator's thread is at, and put its end on record; nobody may close the run before."""

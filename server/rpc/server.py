@@ -10,19 +10,22 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.names import WorkerId
 from lotteryfl.common.prometheus.exposing import exposed
 from lotteryfl.common.security.channel import SERVER_OPTIONS
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.server.rpc.aborts import ForgottenAborts
-from lotteryfl.server.rpc.authentication import Authentication
+from lotteryfl.server.rpc.callers.admitted import Admitted
+from lotteryfl.server.rpc.callers.authentication import Authentication
+from lotteryfl.server.rpc.callers.renewal import RenewedCertificate
 from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.rpc.limiting import Limiting
 from lotteryfl.server.rpc.limits import Limits
 from lotteryfl.server.rpc.openfiles import allow_more_files
 from lotteryfl.server.rpc.receiving import Uploads
 from lotteryfl.server.rpc.roundloop import RoundLoop
-from lotteryfl.server.rpc.served import ServedRun
+from lotteryfl.server.rpc.served import ServedRun, StorageError
 from lotteryfl.server.rpc.service import CoordinatorService
 from lotteryfl.server.rpc.tensorstreams import TensorStreams
 from lotteryfl.server.store.rundir import RunDirectory
@@ -51,6 +54,7 @@ class CoordinatorServer:
         self._service = CoordinatorService(served, self._uploads)
         self.rounds = RoundLoop(served, self._uploads, show)
         """What drives the run."""
+        self._certificate: RenewedCertificate | None = None
         self._health = health.aio.HealthServicer()
         self.metrics = ""
         """Where Prometheus reads how the run goes, while it may; empty: nowhere."""
@@ -63,13 +67,16 @@ class CoordinatorServer:
             LotteryFLError: the address cannot be listened at, or not be secured.
         """
         allow_more_files()
-        server = self._server(self._limits, Authentication(endpoint.identify()))
+        ways = endpoint.identify()
+        admitted = Admitted(ways) if ways else None
+        server = self._server(self._limits, Authentication(admitted))
         pb_grpc.add_CoordinatorServicer_to_server(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         name = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
         if endpoint.reflection:
             reflection.enable_server_reflection((name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        port = _listen(server, endpoint.address, endpoint.credentials())
+        self._certificate = endpoint.credentials()
+        port = _listen(server, endpoint.address, getattr(self._certificate, "credentials", None))
         servers = [server]
         if endpoint.health:
             servers.append(self._server(replace(self._limits, connections=_FEW_CONNECTIONS)))
@@ -79,10 +86,13 @@ class CoordinatorServer:
             await started.start()
         for service in ("", name):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        watching = asyncio.create_task(admitted.watch(self._dismiss)) if admitted else None
         try:
             with self._exposed(endpoint.metrics):
                 yield port
         finally:
+            if watching is not None:
+                watching.cancel()
             await self._health.enter_graceful_shutdown()
             self._uploads.close()
             await asyncio.gather(*(started.stop(_STOP_SECONDS) for started in servers))
@@ -100,6 +110,11 @@ class CoordinatorServer:
         collector = CoordinatorCollector(served.run, served.coordinator, self.rounds.stages, served.answer)
         with exposed(address, collector) as self.metrics:
             yield
+
+    async def _dismiss(self, worker_id: WorkerId) -> None:
+        """Take back what a worker holds whose certificate or token does not count any more."""
+        with contextlib.suppress(StorageError), self._served.stopping_if_disk_fails():
+            await self._served.leave(worker_id, "its certificate or token was revoked", told_to_stop=True)
 
     def _server(self, limits: Limits, *guards: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
         return grpc.aio.server(

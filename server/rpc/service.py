@@ -32,6 +32,7 @@ from lotteryfl.server.rpc.filestream import FileStream, model_stream
 from lotteryfl.server.rpc.receiving import Upload, Uploads
 from lotteryfl.server.rpc.sending import messages
 from lotteryfl.server.rpc.served import LINGER_SECONDS, ServedRun, StorageError
+from lotteryfl.server.rpc.steered import steer
 from lotteryfl.server.security.access import AccessError, clients_held
 from lotteryfl.server.store.rundb.rows import AssignmentRow
 
@@ -183,10 +184,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
     async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
         """Take back what a worker holds that leaves before the run has ended."""
         reason = printable(brief(request.reason))
-        worker_id, told_to_stop = WorkerId(request.worker_id), request.told_to_stop
-        if await self._call(self._coordinator.leave, worker_id, reason, told_to_stop=told_to_stop):
-            self._served.departed.add(worker_id)
-            self._served.announce()
+        await self._served.leave(WorkerId(request.worker_id), reason, told_to_stop=request.told_to_stop)
         return pb.LeaveReply()
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:
@@ -257,6 +255,13 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
         async for message in self._send_content(partial(model_stream, self._run, model_round), 0, "", context):
             yield message
 
+    # -- operators
+
+    async def SteerRun(self, request: pb.SteerRunRequest, context: Context) -> pb.SteerRunReply:
+        """Do what an operator says of the run."""
+        async with self._stopping_if_disk_fails(context):
+            return await steer(self._served, request, context)
+
     # -- helpers
 
     async def _check_names(self, request: pb.RegisterRequest, context: Context) -> None:
@@ -281,7 +286,7 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             rung = self._served.work.listen(worker_id)
             async with self._stopping_if_disk_fails(context):
                 work = await self._known(context, self._coordinator.lease, worker_id, has, travels=True)
-            if work is not None or self._coordinator.state != "running" or now() >= deadline:
+            if work is not None or self._coordinator.is_over or now() >= deadline:
                 return work
             await wait_for(rung, deadline - now())
 
@@ -295,11 +300,12 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, f"the coordinator stops: {error}")
 
     def _no_work(self, worker_id: str) -> pb.NoWork:
-        state = self._coordinator.state
-        if state != "running":
+        state, is_over = self._coordinator.state, self._coordinator.is_over
+        if is_over:
             self._served.departed.add(worker_id)
             self._served.advance()
-        return pb.NoWork(finished=state == "finished", failed=state == "failed", reason=self._coordinator.reason)
+        finished, failed = is_over and state != "failed", state == "failed"
+        return pb.NoWork(finished=finished, failed=failed, reason=self._coordinator.reason)
 
     async def _known(self, context: Context, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:

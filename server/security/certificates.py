@@ -1,7 +1,8 @@
 """A small certification authority in a folder: its key, and a folder for everyone whom it certifies.
 
 DIR/ca.key, DIR/ca.crt      the authority; its key signs, and never has to leave the folder
-DIR/NAME/tls.key, tls.crt   of the coordinator, a worker or an observer
+DIR/revoked.pem             which of its certificates do not count any more, if any: the coordinator wants to see it
+DIR/NAME/tls.key, tls.crt   of the coordinator, a worker, an observer or an operator
 DIR/NAME/ca.crt             the authority's certificate again: the folder is all that its holder needs
 """
 
@@ -23,9 +24,13 @@ from lotteryfl.common.security.certificate import load_certificate
 from lotteryfl.common.security.identity import Identity
 from lotteryfl.common.security.tls import SecurityError
 from lotteryfl.server.security.keyfiles import Key, load_or_make_key, make_folder, write_new
+from lotteryfl.server.security.revoked import write_revoked
 
 COORDINATOR = "coordinator"
 """The name in the coordinator's own certificate."""
+
+REVOKED = "revoked.pem"
+"""The list of revoked certificates in an authority's folder."""
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
@@ -68,7 +73,7 @@ class Authority:
         return self._issue(COORDINATOR, names, ExtendedKeyUsageOID.SERVER_AUTH, days)
 
     def issue(self, identity: Identity, days: int) -> x509.Certificate:
-        """Return the certificate of a worker or an observer.
+        """Return the certificate of a worker, an observer or an operator.
 
         Args:
             identity: its name and role.
@@ -79,6 +84,22 @@ class Authority:
         """
         names = [x509.UniformResourceIdentifier(identity.uri)]
         return self._issue(identity.name, names, ExtendedKeyUsageOID.CLIENT_AUTH, days)
+
+    def revoke(self, name: str) -> x509.Certificate:
+        """Put the certificate that a name has here on the list of revoked ones, and remove it with its key.
+
+        The next one of this name is made under a new key.
+
+        Raises:
+            LotteryFLError: the name has none, or a file cannot be used.
+        """
+        path = self._folder / name / "tls.crt"
+        certificate = load_certificate(path)
+        self._check(path, certificate, ())
+        write_revoked(self._folder / REVOKED, self._certificate, self._key, certificate)
+        for each in (path, path.with_suffix(".key")):
+            each.unlink(missing_ok=True)
+        return certificate
 
     def _issue(
         self, name: str, names: Sequence[x509.GeneralName], usage: x509.ObjectIdentifier, days: int

@@ -1,4 +1,4 @@
-"""Tokens by which workers and observers show who they are: a file with their names, roles and SHA-256.
+"""Tokens by which workers, observers and operators show who they are: a file with their names, roles and SHA-256.
 
 A token is NAME.SECRET. The secret is 32 random bytes: nobody guesses it, so that a fast hash is as good as a slow one.
 """
@@ -11,7 +11,7 @@ import os
 import secrets
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import tomli_w
@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lotteryfl.common.atomicfile import AtomicFile
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.security.fileversion import FileVersion, file_version
 from lotteryfl.common.security.identity import Identity, IdentityError, Role, check_issued_name
 from lotteryfl.common.security.tls import SecurityError, token_name
 
 _log = logging.getLogger("lotteryfl.coordinator")
 _NOBODY = "0" * 64
-_Version = tuple[int, int, int]
 
 
 class _Token(BaseModel):
@@ -47,8 +47,15 @@ class TokenFile:
             SecurityError: it is not there, or no file of tokens.
         """
         self._path = path
-        self._version: _Version | None = _version(path)
+        self._version = file_version(path)
         self._tokens = _load(path)
+        self._is_readable = True
+
+    @property
+    def version(self) -> FileVersion:
+        """What other tokens change; None while they cannot be read."""
+        self._reload_if_changed()
+        return self._version if self._is_readable else None
 
     def identify(self, token: str) -> Identity:
         """Return whom the token shows.
@@ -66,14 +73,12 @@ class TokenFile:
 
     def _reload_if_changed(self) -> None:
         """Read the file again where it is another one; while it cannot be read, no token counts."""
-        version: _Version | None = None
-        with suppress(SecurityError):
-            version = _version(self._path)  # microseconds, and a revoked token ends with the next call
+        version = file_version(self._path)
         if version == self._version:
             return
-        self._version, self._tokens = version, {}
+        self._version, self._tokens, self._is_readable = version, {}, False
         try:
-            self._tokens = _load(self._path)
+            self._tokens, self._is_readable = _load(self._path), True
         except SecurityError as error:
             _log.warning("%s; until then all tokens are refused", error)
 
@@ -120,14 +125,6 @@ def _changing(path: Path) -> Iterator[dict[str, _Token]]:
             os.close(folder)
     except OSError as error:
         raise LotteryFLError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _version(path: Path) -> _Version:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise SecurityError(f"{path}: cannot be read: {error.strerror}") from error
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _load(path: Path) -> Mapping[str, _Token]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.named import MOST_TOLD
 from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.steered import readmitted
 
 
 class Refused(NamedTuple):
@@ -15,6 +16,8 @@ class Refused(NamedTuple):
     results: int
     reason: str
     """Why the last one was refused."""
+    forgiven: int = 0
+    """How many of the first ones do not count against it any more: an operator has given it work again."""
 
 
 class Refusals:
@@ -27,12 +30,21 @@ class Refusals:
             database: of the run.
             most: refused results with which a worker is put aside.
         """
-        self._by_worker = {worker: Refused(*row) for worker, row in database.refusals().items()}
+        forgiven = readmitted(database)
+        self._by_worker = {
+            worker: Refused(*row, forgiven=forgiven.get(worker, 0)) for worker, row in database.refusals().items()
+        }
         self._most = most
 
     def with_another(self, worker: str, reason: str) -> Refused:
         """Return how a worker stands once another of its results is refused; nothing is changed."""
-        return Refused(self._by_worker.get(worker, Refused(0, "")).results + 1, reason)
+        before = self._by_worker.get(worker, Refused(0, ""))
+        return before._replace(results=before.results + 1, reason=reason)
+
+    def with_none_counted(self, worker: str) -> Refused:
+        """Return how a worker stands once none of what was refused so far counts against it; nothing is changed."""
+        before = self._by_worker.get(worker, Refused(0, ""))
+        return before._replace(forgiven=before.results)
 
     def put(self, worker: str, refused: Refused) -> None:
         """Note how a worker stands now."""
@@ -40,7 +52,7 @@ class Refusals:
 
     def is_too_much(self, refused: Refused) -> bool:
         """Tell whether who stands so is put aside."""
-        return refused.results >= self._most
+        return refused.results - refused.forgiven >= self._most
 
     def why_aside(self, worker: str, refused: Refused | None = None) -> str:
         """Return why a worker gets no more work; '': it does.

@@ -16,6 +16,7 @@ from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundb.rows import AssignmentRow
 from lotteryfl.server.store.rundb.timeleft import seconds_left
+from lotteryfl.server.store.steered import paused
 from lotteryfl.server.store.summaries import most_left_out, next_round, round_summaries, rounds_left
 from lotteryfl.server.store.traffic import Traffic
 
@@ -49,7 +50,7 @@ def status_of(run: RunRecord) -> pb.RunStatus:
         run.experiment,
         run.score,
         state=database.get("state"),
-        reason=database.get("reason"),
+        reason=(database.get("state") == "running" and paused(database)) or database.get("reason"),
         committed=database.committed_rounds(),
         assignments=len(assignments),
         results=sum(row.state == "done" for row in assignments),

@@ -18,7 +18,7 @@ def test_an_interrupt_does_not_wait_for_calls_that_it_has_struck(
 ) -> None:
     closed: list[bool] = []
     connection = Connection("127.0.0.1:1", patience=1.0)
-    monkeypatch.setattr(connection._channel, "close", lambda: closed.append(True))
+    monkeypatch.setattr(connection._channels, "close", lambda: closed.append(True))
     with pytest.raises(error), connection:
         raise error
     assert closed == [True] * closes

@@ -12,7 +12,7 @@ HERE = "127.0.0.1:0"
 
 
 class Credentials:
-    """An authority with certificates of a coordinator, the workers alice and bob, and the observer dash."""
+    """Certificates of a coordinator, the workers alice and bob, the observer dash and the operator olga."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -21,6 +21,7 @@ class Credentials:
         for name in ("alice", "bob"):
             authority.issue(Identity(name, Role.WORKER), days=1)
         authority.issue(Identity("dash", Role.OBSERVER), days=1)
+        authority.issue(Identity("olga", Role.OPERATOR), days=1)
         self.tokens = folder / "tokens.toml"
 
     def files(self, name: str) -> TLSFiles:

@@ -375,10 +375,12 @@ class Database:
         )
         return {worker: (count, reason) for worker, count, reason, _ in rows}
 
-    def refused_clients(self, round_: int, worker: str) -> dict[int, int]:
-        """Return of how many clients' attempts in a round a worker's results were refused."""
+    def refused_clients(self, round_: int, worker: str, after: int) -> dict[int, int]:
+        """Return by client how many of a worker's results in a round were refused, but for its first in the run."""
         rows = self._connection.execute(
-            "SELECT client, count(*) FROM refusals WHERE (round, worker) = (?, ?) GROUP BY client", (round_, worker)
+            "SELECT client, count(*) FROM (SELECT client, round FROM refusals WHERE worker = ? ORDER BY number "
+            "LIMIT -1 OFFSET ?) WHERE round = ? GROUP BY client",
+            (worker, after, round_),
         )
         return dict(rows.fetchall())
 

@@ -1,5 +1,6 @@
 """Over real sockets: who may make which call, as whom, and that it is found out before a body is read."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from lotteryfl.common.security.identity import Role
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
+from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.security.tokens import revoke_token
 from tests.support.coordinatorthread import CoordinatorThread
 from tests.support.credentials import Credentials
@@ -28,6 +30,7 @@ from tests.support.waiting import DEADLINE
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Coordinator"]
 OBSERVING = {"GetRun", "WatchRun", "GetFleet", "GetClients", "GetRounds", "GetEvents", "FetchModel"}
+STEERING = {"SteerRun"}
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 UNKNOWN = grpc.StatusCode.UNAUTHENTICATED
 
@@ -78,7 +81,7 @@ def requests_as(worker_id: str) -> Iterator[tuple[str, Any]]:
         elif "worker_id" in method.input_type.fields_by_name:
             message.worker_id = worker_id
         else:
-            assert method.name in OBSERVING, "a new call has to say who it is from, or to be one for observers"
+            assert method.name in OBSERVING | STEERING, "a new call has to say who it is from, or to be another role's"
             continue
         yield method.name, message
 
@@ -95,7 +98,7 @@ def test_nobody_acts_as_somebody_else(mutual: CoordinatorThread, credentials: Cr
             error = fails(call_of(channel, method, request))
             assert (error.code(), error.details()) == (DENIED, "bob may act as bob or bob/…, not as 'alice'"), method
             tried.add(method)
-        assert tried == {method.name for method in SERVICE.methods} - OBSERVING
+        assert tried == {method.name for method in SERVICE.methods} - OBSERVING - STEERING
         error = fails(lambda: pb_grpc.CoordinatorStub(channel).SubmitResult(iter(done.messages()), timeout=DEADLINE))
         assert error.code() is DENIED
     assert status(mutual).in_flight == [f"client {done.result.assignment_id.split('-')[1][1:]} on alice"]
@@ -154,7 +157,7 @@ def test_reasons_of_others_are_one_line(server: CoordinatorThread, worker: HandW
 
 
 def test_observers_look_and_workers_may_too(mutual: CoordinatorThread, credentials: Credentials) -> None:
-    for name in ("dash", "alice"):
+    for name in ("dash", "olga", "alice"):
         with calling(mutual, credentials.of(name)) as channel:
             stub = pb_grpc.CoordinatorStub(channel)
             assert stub.GetRun(pb.GetRunRequest(), timeout=DEADLINE).state == pb.RunStatus.RUNNING
@@ -167,6 +170,44 @@ def test_observers_do_nothing_else(mutual: CoordinatorThread, credentials: Crede
         for method, request in requests_as(f"dash:{INCARNATION}"):
             error = fails(call_of(channel, method, request))
             assert (error.code(), error.details()) == (DENIED, "dash is an observer, and this call is for workers")
+
+
+def test_operators_steer_and_nobody_else_does(mutual: CoordinatorThread, credentials: Credentials) -> None:
+    pause = pb.SteerRunRequest(action=pb.SteerRunRequest.PAUSE)
+    for name, is_a in (("dash", "an observer"), ("alice", "a worker")):
+        with calling(mutual, credentials.of(name)) as channel:
+            error = fails(call_of(channel, "SteerRun", pause))
+            assert (error.code(), error.details()) == (DENIED, f"{name} is {is_a}, and this call is for operators")
+    assert status(mutual).reason == ""
+    with calling(mutual, credentials.of("olga")) as channel:
+        stub = pb_grpc.CoordinatorStub(channel)
+        assert stub.SteerRun(pause, timeout=DEADLINE).text == "the run is paused by olga"
+        for method, request in requests_as(f"olga:{INCARNATION}"):
+            error = fails(call_of(channel, method, request))
+            assert (error.code(), error.details()) == (DENIED, "olga is an operator, and this call is for workers")
+        nothing, take_back = pb.SteerRunRequest(), pb.SteerRunRequest(action=pb.SteerRunRequest.TAKE_BACK)
+        assert fails(call_of(channel, "SteerRun", nothing)).code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert fails(call_of(channel, "SteerRun", take_back)).code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert status(mutual).reason == "paused by olga"
+
+
+def test_where_nobody_is_asked_who_they_are_a_run_is_steered_on_its_own_machine_alone(
+    coordinate: Coordinate, write: Write
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as looking:
+        try:
+            looking.connect(("198.51.100.1", 9))  # sends nothing: which of this machine's addresses leads out?
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        address = looking.getsockname()[0]
+    server = coordinate(write(), endpoint=Endpoint("0.0.0.0:0", insecure=True))
+    pause = pb.SteerRunRequest(action=pb.SteerRunRequest.PAUSE)
+    port = server.address.rpartition(":")[2]
+    with grpc.insecure_channel(f"{address}:{port}") as channel:
+        assert call_of(channel, "GetRun", pb.GetRunRequest())()
+        error = fails(call_of(channel, "SteerRun", pause))
+        assert error.code() is DENIED
+    assert server.stub.SteerRun(pause, timeout=DEADLINE).text == "the run is paused by somebody on this machine"
 
 
 def never(answered: threading.Event) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ import pytest
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
-from lotteryfl.server.rounds.told import events as told
+from lotteryfl.server.store import events as told
 from lotteryfl.server.store.rundb import events as stored
 from lotteryfl.server.store.rundb.events import Event, newest_events
 from tests.support.bench import CPU, Bench, TinyTask, silent, simulated, tiny_experiment

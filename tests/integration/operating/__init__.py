@@ -1,0 +1,1 @@
+"""Runs that are steered, over real processes."""
