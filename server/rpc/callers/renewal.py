@@ -23,24 +23,30 @@ class RenewedCertificate:
         self._tls = tls
         self._lock = Lock()
         self._version = tls.version()
-        self._configuration = self._read()
         self.credentials = grpc.dynamic_ssl_server_credentials(
-            self._configuration, self._newest, require_client_authentication=tls.ca is not None
+            self._read(),
+            self._renewed,  # type: ignore[arg-type]  # the stubs do not know of None
+            require_client_authentication=tls.ca is not None,
         )
         """What a port is secured with. gRPC calls it, and does not hold it: whoever listens does."""
 
-    def _newest(self) -> grpc.ServerCertificateConfiguration:
-        """Return what the files hold, or have held last that can be used; in a thread of gRPC's, before a handshake."""
+    def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return what the files hold, in a thread of gRPC's before a handshake; None: nothing that is new and usable.
+
+        Not what they held before: gRPC is not safe from two handshakes at once that both bring it something.
+        """
         with self._lock:
             version = self._tls.version()
-            if version != self._version:
-                self._version = version
-                try:
-                    self._configuration = self._read()
-                    _log.warning("%s: has changed, and is used from now on", self._tls.cert)
-                except SecurityError as error:
-                    _log.warning("%s; the certificate from before is used on", error)
-            return self._configuration
+            if version == self._version:
+                return None
+            self._version = version
+            try:
+                renewed = self._read()
+            except SecurityError as error:
+                _log.warning("%s; the certificate from before is used on", error)
+                return None
+            _log.warning("%s: has changed, and is used from now on", self._tls.cert)
+            return renewed
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         pair = self._tls.pair()
