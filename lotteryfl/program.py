@@ -42,6 +42,9 @@ COMMANDS = {
     "report": Known(
         "report", "Write a page with pictures of runs (or of all runs in a folder), or export their metrics."
     ),
+    "dashboard": Known(
+        "dashboard", "Show runs, finished or not (or all runs in a folder), as a page in a browser: it only looks."
+    ),
     "certs": Known(
         "security",
         "Make certificates for mutual TLS, under an authority of their own in DIR; what is there stays as it is.",
