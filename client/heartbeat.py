@@ -1,4 +1,4 @@
-"""The worker's pulse: a thread of its own that tells progress and learns of lost leases."""
+"""The worker's pulse: a thread of its own that tells progress and load, and learns of lost leases."""
 
 import logging
 import threading
@@ -8,6 +8,7 @@ from typing import Self
 
 from lotteryfl.client.connection import Connection, NotRegisteredError
 from lotteryfl.client.leases import Leases
+from lotteryfl.client.load import Load
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.names import WorkerId
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -25,6 +26,7 @@ class Heartbeat:
         leases: Leases,
         lease_seconds: float,
         register: Callable[[], object],
+        load: Load,
     ) -> None:
         """Prepare the thread; the block of the context manager is its life.
 
@@ -34,12 +36,14 @@ class Heartbeat:
             leases: what it has in hand.
             lease_seconds: time after which a silent worker loses its work.
             register: registers the same worker again, after a restart of the coordinator.
+            load: what it takes of its machine.
         """
         self._connection = connection
         self._worker_id = worker_id
         self._leases = leases
         self._interval = lease_seconds / 3
         self._register = register
+        self._load = load
         self._stops = False
         self._due = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -71,7 +75,7 @@ class Heartbeat:
 
     def _tell(self) -> None:
         progress = [lease.progress() for lease in self._leases.all()]
-        request = pb.HeartbeatRequest(worker_id=self._worker_id, progress=progress)
+        request = pb.HeartbeatRequest(worker_id=self._worker_id, progress=progress, load=self._load.told())
         try:
             reply = self._connection.heartbeat(request, self._interval)
         except NotRegisteredError:

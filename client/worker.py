@@ -20,6 +20,7 @@ from lotteryfl.client.fetching import Fetching
 from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, LeaseLostError, Leases, group_of
 from lotteryfl.client.limits import Limits, check_place, check_sends, coordinators_task
+from lotteryfl.client.load import Load
 from lotteryfl.client.local.registered import check_local, local_of
 from lotteryfl.client.overseer import DoneWithError, Overseer
 from lotteryfl.client.returning import Returning, note_lost
@@ -97,6 +98,7 @@ class Worker:
         self._incarnation = uuid.uuid4().hex
         self._run_id = ""
         self._leases = Leases(1)
+        self._load = Load(settings.device)
         self._registering = Lock()
         self._has_changed = False
 
@@ -145,7 +147,7 @@ class Worker:
         self._overseer.registered(experiment.training.threads)
         _log.info("%s: registered, on %s", self._settings.name, self._settings.device)
         connection, worker_id, leases = self._connection, self._worker_id, self._leases
-        pulse = Heartbeat(connection, worker_id, leases, registration.lease_seconds, self._register_again)
+        pulse = Heartbeat(connection, worker_id, leases, registration.lease_seconds, self._register_again, self._load)
         self._returning = Returning(connection, worker_id, leases, self._content, pulse, self._told, self._overseer)
         fetching = Fetching(
             connection,
@@ -285,6 +287,7 @@ class Worker:
         """Return what each comes to, or why it comes to nothing; None: it is lost."""
 
         def on_step(epoch: int, step: int, loss: Tensor) -> None:
+            self._load.step()
             for lease in leases:
                 lease.note(epoch, step, loss)
             if all(lease.is_lost for lease in leases):

@@ -84,6 +84,11 @@ def peak(device: torch.device) -> tuple[int, int]:
     return torch.accelerator.max_memory_allocated(device), torch.accelerator.max_memory_reserved(device)
 
 
+def taken(device: torch.device) -> int:
+    """Return the bytes that tensors take there now; 0 where nobody counts."""
+    return torch.accelerator.memory_allocated(device) if _tells_of_memory(device) else 0
+
+
 def release(device: torch.device) -> None:
     """Wait for what is under way, and give back what nothing uses any more, where torch counts a device's memory.
 

@@ -1367,6 +1367,7 @@ class RunStatus(_message.Message):
     SHARED_FIELD_NUMBER: _builtins.int
     MACHINES_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
+    SECONDS_LEFT_FIELD_NUMBER: _builtins.int
     state: Global___RunStatus.State.ValueType
     reason: _builtins.str
     strategy: _builtins.str
@@ -1388,6 +1389,8 @@ class RunStatus(_message.Message):
     """what the task's objective is judged by; empty: it is classification, judged by accuracy"""
     advice: _builtins.str
     """what the last rounds say against the experiment's settings; empty: nothing"""
+    seconds_left: _builtins.float
+    """until the run's end, as its last rounds went; absent: nobody knows"""
     @_builtins.property
     def in_flight(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"client 3 on gpu-7: epoch 2, loss 0.31" """
@@ -1450,12 +1453,15 @@ class RunStatus(_message.Message):
         shared: Global___SharedModel | None = ...,
         machines: _abc.Iterable[Global___WorkerMachine] | None = ...,
         devices: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        seconds_left: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last", "shared", b"shared"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left", "last", b"last", "seconds_left", b"seconds_left", "shared", b"shared"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "assignments", b"assignments", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "devices", b"devices", "goes_on", b"goes_on", "heard", b"heard", "in_flight", b"in_flight", "last", b"last", "left_out", b"left_out", "machines", b"machines", "reason", b"reason", "refusals", b"refusals", "results", b"results", "round", b"round", "rounds", b"rounds", "score", b"score", "shared", b"shared", "state", b"state", "strategy", b"strategy", "waits", b"waits", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left", "advice", b"advice", "assignments", b"assignments", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "clients", b"clients", "devices", b"devices", "goes_on", b"goes_on", "heard", b"heard", "in_flight", b"in_flight", "last", b"last", "left_out", b"left_out", "machines", b"machines", "reason", b"reason", "refusals", b"refusals", "results", b"results", "round", b"round", "rounds", b"rounds", "score", b"score", "seconds_left", b"seconds_left", "shared", b"shared", "state", b"state", "strategy", b"strategy", "waits", b"waits", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__seconds_left: _TypeAlias = _typing.Literal["seconds_left"]  # noqa: Y015
+    _WhichOneofArgType__seconds_left: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seconds_left) -> _WhichOneofReturnType__seconds_left | None: ...
 
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015
 
@@ -1483,10 +1489,13 @@ class Fleet(_message.Message):
     WORKERS_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     """the open one"""
     time: _builtins.float
     """when it was so, in seconds since 1970 by the coordinator's clock"""
+    others: _builtins.int
+    """workers that are not among them: a message has an end"""
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerStatus]: ...
     def __init__(
@@ -1495,10 +1504,11 @@ class Fleet(_message.Message):
         workers: _abc.Iterable[Global___WorkerStatus] | None = ...,
         round: _builtins.int = ...,
         time: _builtins.float = ...,
+        others: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["round", b"round", "time", b"time", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["others", b"others", "round", b"round", "time", b"time", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1606,6 +1616,217 @@ class Holding(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Holding: _TypeAlias = Holding  # noqa: Y015
+
+@_typing.final
+class GetClientsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    """client of the page"""
+    most: _builtins.int
+    """clients of a page; 0, or more than there are in one: as many as there are in one"""
+    def __init__(
+        self,
+        *,
+        first: _builtins.int = ...,
+        most: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "most", b"most"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetClientsRequest: _TypeAlias = GetClientsRequest  # noqa: Y015
+
+@_typing.final
+class Clients(_message.Message):
+    """Clients in the order of their numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENTS_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
+    next: _builtins.int
+    """the first of the next page; 0: there is none"""
+    withheld: _builtins.bool
+    """the run promises privacy: single clients' scores, densities and masks are the coordinator's alone"""
+    @_builtins.property
+    def clients(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClientStatus]: ...
+    def __init__(
+        self,
+        *,
+        clients: _abc.Iterable[Global___ClientStatus] | None = ...,
+        next: _builtins.int = ...,
+        withheld: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clients", b"clients", "next", b"next", "withheld", b"withheld"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Clients: _TypeAlias = Clients  # noqa: Y015
+
+@_typing.final
+class ClientStatus(_message.Message):
+    """How a client stands by its last result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    DOWNLOADED_FIELD_NUMBER: _builtins.int
+    PERSONALISED_FIELD_NUMBER: _builtins.int
+    DENSITY_FIELD_NUMBER: _builtins.int
+    MASK_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    client: _builtins.int
+    round: _builtins.int
+    """of that result; 0: there is none, and no number below"""
+    downloaded: _builtins.float
+    """score of the model as downloaded"""
+    personalised: _builtins.float
+    """after local training"""
+    density: _builtins.float
+    """kept share of all prunable weights"""
+    mask: _builtins.str
+    """digest; empty: dense"""
+    worker: _builtins.str
+    """name of who did it"""
+    seconds: _builtins.float
+    """of its work"""
+    left_out: _builtins.int
+    """committed rounds that it sat out"""
+    def __init__(
+        self,
+        *,
+        client: _builtins.int = ...,
+        round: _builtins.int = ...,
+        downloaded: _builtins.float | None = ...,
+        personalised: _builtins.float | None = ...,
+        density: _builtins.float | None = ...,
+        mask: _builtins.str = ...,
+        worker: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+        left_out: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_density", b"_density", "_downloaded", b"_downloaded", "_personalised", b"_personalised", "density", b"density", "downloaded", b"downloaded", "personalised", b"personalised"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_density", b"_density", "_downloaded", b"_downloaded", "_personalised", b"_personalised", "client", b"client", "density", b"density", "downloaded", b"downloaded", "left_out", b"left_out", "mask", b"mask", "personalised", b"personalised", "round", b"round", "seconds", b"seconds", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__density: _TypeAlias = _typing.Literal["density"]  # noqa: Y015
+    _WhichOneofArgType__density: _TypeAlias = _typing.Literal["_density", b"_density"]  # noqa: Y015
+    _WhichOneofReturnType__downloaded: _TypeAlias = _typing.Literal["downloaded"]  # noqa: Y015
+    _WhichOneofArgType__downloaded: _TypeAlias = _typing.Literal["_downloaded", b"_downloaded"]  # noqa: Y015
+    _WhichOneofReturnType__personalised: _TypeAlias = _typing.Literal["personalised"]  # noqa: Y015
+    _WhichOneofArgType__personalised: _TypeAlias = _typing.Literal["_personalised", b"_personalised"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__density) -> _WhichOneofReturnType__density | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__downloaded) -> _WhichOneofReturnType__downloaded | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__personalised) -> _WhichOneofReturnType__personalised | None: ...
+
+Global___ClientStatus: _TypeAlias = ClientStatus  # noqa: Y015
+
+@_typing.final
+class GetEventsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """later than this one, by its id"""
+    most: _builtins.int
+    """the newest so many; 0, or more than travel at once: as many as do"""
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+        most: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "most", b"most"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEventsRequest: _TypeAlias = GetEventsRequest  # noqa: Y015
+
+@_typing.final
+class Events(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
+        """the oldest first"""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___Event] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Events: _TypeAlias = Events  # noqa: Y015
+
+@_typing.final
+class Event(_message.Message):
+    """Something that has happened in the run, as it is on record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    CLIENT_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """grows"""
+    at: _builtins.str
+    """ISO 8601, UTC"""
+    kind: _builtins.str
+    """as "lost", "refused" """
+    round: _builtins.int
+    """the open one"""
+    client: _builtins.int
+    """absent: it is about none"""
+    worker: _builtins.str
+    """name; empty: it is about none"""
+    text: _builtins.str
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        at: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        round: _builtins.int = ...,
+        client: _builtins.int | None = ...,
+        worker: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_client", b"_client", "client", b"client"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_client", b"_client", "at", b"at", "client", b"client", "id", b"id", "kind", b"kind", "round", b"round", "text", b"text", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__client: _TypeAlias = _typing.Literal["client"]  # noqa: Y015
+    _WhichOneofArgType__client: _TypeAlias = _typing.Literal["_client", b"_client"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__client) -> _WhichOneofReturnType__client | None: ...
+
+Global___Event: _TypeAlias = Event  # noqa: Y015
 
 @_typing.final
 class SteerRunRequest(_message.Message):

@@ -84,6 +84,16 @@ class CoordinatorStub:
                 request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetFleetRequest.SerializeToString,
                 response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.Fleet.FromString,
                 _registered_method=True)
+        self.GetClients = channel.unary_unary(
+                '/lotteryfl.v1.Coordinator/GetClients',
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetClientsRequest.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.Clients.FromString,
+                _registered_method=True)
+        self.GetEvents = channel.unary_unary(
+                '/lotteryfl.v1.Coordinator/GetEvents',
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetEventsRequest.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.Events.FromString,
+                _registered_method=True)
         self.FetchModel = channel.unary_stream(
                 '/lotteryfl.v1.Coordinator/FetchModel',
                 request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.FetchModelRequest.SerializeToString,
@@ -169,6 +179,20 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetClients(self, request, context):
+        """How single clients do, by the page: for observers too, without what privacy keeps back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEvents(self, request, context):
+        """What has happened in the run, the newest: for observers too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FetchModel(self, request, context):
         """The global model of the last committed round.
         """
@@ -235,6 +259,16 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.GetFleet,
                     request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetFleetRequest.FromString,
                     response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.Fleet.SerializeToString,
+            ),
+            'GetClients': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetClients,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetClientsRequest.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.Clients.SerializeToString,
+            ),
+            'GetEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEvents,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetEventsRequest.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.Events.SerializeToString,
             ),
             'FetchModel': grpc.unary_stream_rpc_method_handler(
                     servicer.FetchModel,
@@ -517,6 +551,60 @@ class Coordinator:
             '/lotteryfl.v1.Coordinator/GetFleet',
             lotteryfl_dot_protos_dot_lotteryfl__pb2.GetFleetRequest.SerializeToString,
             lotteryfl_dot_protos_dot_lotteryfl__pb2.Fleet.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetClients(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lotteryfl.v1.Coordinator/GetClients',
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.GetClientsRequest.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.Clients.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lotteryfl.v1.Coordinator/GetEvents',
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.GetEventsRequest.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.Events.FromString,
             options,
             channel_credentials,
             insecure,

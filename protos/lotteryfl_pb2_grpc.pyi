@@ -59,6 +59,10 @@ class CoordinatorStub:
     """The run's status now and after every change, until the run has ended."""
     GetFleet: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetFleetRequest, _lotteryfl_pb2.Fleet]
     """What every worker is at, for observers too."""
+    GetClients: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetClientsRequest, _lotteryfl_pb2.Clients]
+    """How single clients do, by the page: for observers too, without what privacy keeps back."""
+    GetEvents: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetEventsRequest, _lotteryfl_pb2.Events]
+    """What has happened in the run, the newest: for observers too."""
     FetchModel: _grpc.UnaryStreamMultiCallable[_lotteryfl_pb2.FetchModelRequest, _lotteryfl_pb2.BlobPart]
     """The global model of the last committed round."""
     SteerRun: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.SteerRunRequest, _lotteryfl_pb2.SteerRunReply]
@@ -87,6 +91,10 @@ class CoordinatorAsyncStub(CoordinatorStub):
     """The run's status now and after every change, until the run has ended."""
     GetFleet: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetFleetRequest, _lotteryfl_pb2.Fleet]  # type: ignore[assignment]
     """What every worker is at, for observers too."""
+    GetClients: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetClientsRequest, _lotteryfl_pb2.Clients]  # type: ignore[assignment]
+    """How single clients do, by the page: for observers too, without what privacy keeps back."""
+    GetEvents: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetEventsRequest, _lotteryfl_pb2.Events]  # type: ignore[assignment]
+    """What has happened in the run, the newest: for observers too."""
     FetchModel: _aio.UnaryStreamMultiCallable[_lotteryfl_pb2.FetchModelRequest, _lotteryfl_pb2.BlobPart]  # type: ignore[assignment]
     """The global model of the last committed round."""
     SteerRun: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.SteerRunRequest, _lotteryfl_pb2.SteerRunReply]  # type: ignore[assignment]
@@ -172,6 +180,22 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_lotteryfl_pb2.Fleet, _abc.Awaitable[_lotteryfl_pb2.Fleet]]:
         """What every worker is at, for observers too."""
+
+    @_abc_1.abstractmethod
+    def GetClients(
+        self,
+        request: _lotteryfl_pb2.GetClientsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lotteryfl_pb2.Clients, _abc.Awaitable[_lotteryfl_pb2.Clients]]:
+        """How single clients do, by the page: for observers too, without what privacy keeps back."""
+
+    @_abc_1.abstractmethod
+    def GetEvents(
+        self,
+        request: _lotteryfl_pb2.GetEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lotteryfl_pb2.Events, _abc.Awaitable[_lotteryfl_pb2.Events]]:
+        """What has happened in the run, the newest: for observers too."""
 
     @_abc_1.abstractmethod
     def FetchModel(

@@ -1,4 +1,4 @@
-"""How much memory one assignment's work has taken at its peak."""
+"""How much memory this process takes, and one assignment's work has taken at its peak."""
 
 import resource
 import sys
@@ -14,7 +14,7 @@ from lotteryfl.common import accelerators
 _PROC = Path("/proc/self")
 _FORGET_PEAK = "5"
 """What `clear_refs` takes for the peak of the resident set to be that of now."""
-_PEAK = "VmHWM:"
+_PEAK, _RESIDENT = "VmHWM:", "VmRSS:"
 _KIB = 1024
 
 
@@ -52,13 +52,22 @@ class PeakMeter:
         return Peak(_host_peak(), *accelerators.peak(self._device))
 
 
+def resident() -> int:
+    """Return bytes of this process that are in the machine's memory now; 0 where the system does not say."""
+    return _in_status(_RESIDENT) or 0
+
+
 def _host_peak() -> int:
+    if found := _in_status(_PEAK):
+        return found
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else _KIB * most
+
+
+def _in_status(key: str) -> int | None:
+    """Return what Linux says of this process's memory; None: it is another system."""
     try:
         lines = (_PROC / "status").read_text().splitlines()
     except OSError:
-        lines = []
-    for line in lines:
-        if line.startswith(_PEAK):
-            return _KIB * int(line.removeprefix(_PEAK).split()[0])
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else _KIB * most
+        return None
+    return next((_KIB * int(line.removeprefix(key).split()[0]) for line in lines if line.startswith(key)), None)

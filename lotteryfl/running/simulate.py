@@ -1,6 +1,8 @@
 """A whole run in one process: the coordinator's rounds and the worker's work without a network, with the same bits."""
 
+import contextlib
 import logging
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -84,12 +86,16 @@ class Simulation:
             LotteryFLError: the run failed; the reason is its message.
         """
         coordinator = self._coordinator
-        while (step := coordinator.advance()) is not Step.ENDED:
-            show(coordinator.status())
-            if step is Step.COMMIT:
-                self._run.remove(coordinator.commit(coordinator.closed_round().conclude()))
-            else:
-                self._work()
+        try:
+            while (step := coordinator.advance()) is not Step.ENDED:
+                show(coordinator.status())
+                if step is Step.COMMIT:
+                    self._run.remove(coordinator.commit(coordinator.closed_round().conclude()))
+                else:
+                    self._work()
+        finally:
+            with contextlib.suppress(OSError, sqlite3.Error):  # a disk that fails: what made it stop says so
+                coordinator.stop()
         show(coordinator.status())
         coordinator.raise_if_failed()
 

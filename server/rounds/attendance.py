@@ -12,6 +12,7 @@ from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.text import printable
 from lotteryfl.server.rounds.machine import UNKNOWN, Machine
 from lotteryfl.server.rounds.openround import OpenRound
+from lotteryfl.server.rounds.told.events import Events
 from lotteryfl.server.rounds.workers import WorkerRegistry
 from lotteryfl.server.store.named import MOST_TOLD, clients_named, cut
 from lotteryfl.server.store.status import Seen, in_flight
@@ -44,14 +45,18 @@ class _Gone(NamedTuple):
 class Attendance:
     """What is known of a round's workers, for people: nothing is decided by it."""
 
-    def __init__(self, workers: WorkerRegistry, clock: Callable[[], float], *, lease_seconds: float) -> None:
+    def __init__(
+        self, workers: WorkerRegistry, clock: Callable[[], float], events: Events, *, lease_seconds: float
+    ) -> None:
         """Begin to look.
 
         Args:
             workers: that have registered.
             clock: seconds, from any start.
+            events: of the run, which who comes and goes is put among.
             lease_seconds: silence after which a worker counts as lost.
         """
+        self._events = events
         self._workers = workers
         self._clock = clock
         self._lease_seconds = lease_seconds
@@ -60,16 +65,25 @@ class Attendance:
         self._next_look = self._begin = clock() + lease_seconds  # before, nobody can be missed
         self._told: int | None = None  # the round of which was told who waits for workers that are gone
 
-    # -- as log lines
+    # -- as log lines and events
+
+    def joined(self, worker_id: WorkerId) -> None:
+        """Note that a worker has registered."""
+        worker = self._workers.known(worker_id)
+        if worker is None:
+            return
+        held = "every client" if worker.clients is None else f"{len(worker.clients)} clients"
+        on = f"on {worker.machine}, " if str(worker.machine) else ""
+        self._events.remember("joined", f"{on}holds {held}", worker_id)
 
     def left(self, worker_id: WorkerId, reason: str) -> None:
         """Log that a worker has left; it is not yet forgotten."""
         name, worker = name_of(worker_id), self._workers.known(worker_id)
         if worker is None:
             return
-        _log.info(
-            "%s has left: %s", printable(name), printable(reason.removeprefix(f"{name}: ")) or "it did not say why"
-        )
+        why = reason.removeprefix(f"{name}: ") or "it did not say why"
+        _log.info("%s has left: %s", printable(name), printable(why))
+        self._events.remember("left", why, worker_id)
         self._left[name] = _Gone(f"{name}, which has left", worker.clients, self._clock())
         self._left.move_to_end(name)
         if len(self._left) > _MOST_LEFT:
@@ -96,6 +110,7 @@ class Attendance:
         for worker_id in [each for each in self._lost if self._is_there(each, now)]:
             self._lost.discard(worker_id)
             _log.info("%s is back", printable(name_of(worker_id)))
+            self._events.remember("back", "is heard of again", worker_id)
 
     def _note_losses(self, now: float) -> None:
         heard = self._workers.heard
@@ -105,6 +120,8 @@ class Attendance:
             _log.warning("%s is lost: not heard of for %.0f s", printable(name_of(worker_id)), now - heard[worker_id])
         if len(lost) > _MOST_LOGGED:
             _log.warning("%d more workers are lost", len(lost) - _MOST_LOGGED)
+        for worker_id in lost:
+            self._events.remember("lost", f"not heard of for {now - heard[worker_id]:.0f} s", worker_id)
         self._lost.update(lost)
         if lost:
             self._told = None

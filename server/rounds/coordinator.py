@@ -25,12 +25,13 @@ from lotteryfl.server.rounds.ledger import Ledger
 from lotteryfl.server.rounds.machine import UNKNOWN, Machine
 from lotteryfl.server.rounds.openround import Decision, Verdict
 from lotteryfl.server.rounds.resultcheck import Arrival, examine
+from lotteryfl.server.rounds.told.fleet import fleet_of
+from lotteryfl.server.rounds.told.status import status_of_open
 from lotteryfl.server.rounds.work import Step, Work
 from lotteryfl.server.rounds.workers import AsideError, Worker, WorkerRegistry
 from lotteryfl.server.store.assignments import AssignmentId, Standing
 from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
-from lotteryfl.server.store.status import run_status
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.support.tensors import check_same_tensors
 
@@ -62,7 +63,9 @@ class Coordinator:
         self._workers = WorkerRegistry(holds=run.experiment.round.leases * max(1, run.experiment.engine.stacked))
         self._ledger = Ledger(run, self.strategy, clock, self._workers)
         self._closed: Decision | None = None
-        self._attendance = Attendance(self._workers, clock, lease_seconds=run.experiment.round.lease)
+        self._attendance = Attendance(
+            self._workers, clock, self._ledger.events, lease_seconds=run.experiment.round.lease
+        )
         self._homes: dict[int, WorkerId] = {}  # by client, the worker that served it last: it has mask and data at hand
         self._broadcasts = Broadcasts(run, allowed=broadcasts)
 
@@ -106,6 +109,7 @@ class Coordinator:
         expired = round_.expired(now, self._workers.heard)
         self._ledger.take_back(expired, "expired")
         self._attendance.look(round_)
+        self._ledger.events.write(now)
         if not self._ledger.is_open:
             return Step.OFFER if self._ledger.open_if_enough() else Step.WAIT
         decision = round_.decide(now)
@@ -160,6 +164,10 @@ class Coordinator:
         if self.state == "running":
             self._ledger.fail(reason)
 
+    def stop(self) -> None:
+        """Put on record that the run is left as it is, unless it has ended: it can be taken up from its directory."""
+        self._ledger.stop()
+
     def raise_if_failed(self) -> None:
         """Raise LotteryFLError with the reason, if the run has failed."""
         if self.state == "failed":
@@ -181,6 +189,7 @@ class Coordinator:
         holders = ((lease.id.client, lease.worker) for lease in self._table.leases())
         replaced = [client for client, holder in holders if name_of(holder) == name and holder != worker_id]
         self._take_back(replaced, f"{name} was started anew", "taken back")
+        self._attendance.joined(worker_id)
         return worker_id
 
     def lease(self, worker_id: WorkerId, has: Collection[str] = (), *, travels: bool = False) -> Work | None:
@@ -234,14 +243,17 @@ class Coordinator:
         line = (self._ledger.rows[client] for client in self._table.waiting(worker.clients) if client != row.client)
         yield from islice(line, share - 1)
 
-    def heartbeat(self, worker_id: WorkerId, progress: Collection[pb.AssignmentProgress]) -> list[str]:
-        """Renew what the worker holds; return the assignments that it works on in vain.
+    def heartbeat(
+        self, worker_id: WorkerId, progress: Collection[pb.AssignmentProgress], load: pb.WorkerLoad | None = None
+    ) -> list[str]:
+        """Renew what the worker holds, note its load; return the assignments that it works on in vain.
 
         Raises:
             UnknownWorkerError: it must register first.
         """
         now = self._clock()
         worker = self._workers.seen(worker_id, now)
+        worker.load = load
         if self.state != "running":
             return [item.assignment_id for item in progress]
         self._table.renew(worker_id, now)
@@ -373,19 +385,8 @@ class Coordinator:
 
     def status(self) -> pb.RunStatus:
         """Return where the run stands."""
-        return run_status(
-            self.experiment,
-            self._run.score,
-            state=self.state,
-            reason=self.reason,
-            committed=self._ledger.committed,
-            assignments=len(self._table),
-            results=self._table.count("done"),
-            seen=self._attendance.seen(self._ledger.round),
-            traffic=self._ledger.traffic,
-            last=self._ledger.last,
-            refusals=self._ledger.refusals,
-            left_out=self._ledger.left_out,
-            advice=self._ledger.advice,
-            shared=self._ledger.shared,
-        )
+        return status_of_open(self._run, self._ledger, self._attendance)
+
+    def fleet(self) -> pb.Fleet:
+        """Return what every worker is at."""
+        return fleet_of(self._workers, self._ledger, self._clock(), self.experiment.round.lease)

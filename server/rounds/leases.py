@@ -44,7 +44,7 @@ class LeaseTable:
         self._standings: dict[int, Standing] = {}
         self._waiting: OrderedDict[int, None] = OrderedDict()
         self._expires: dict[int, float] = {}  # by client; the oldest lease first
-        self._holds: dict[WorkerId, list[int]] = {}  # by worker, the clients that it works for, one after the other
+        self._holds: dict[WorkerId, dict[int, float]] = {}  # by worker, since when for which clients; it goes in turn
         self._ahead: dict[int, None] = {}  # leased clients whose work waits for another of their worker's
         self._returning: set[int] = set()  # leased clients whose work is over: the next one's has begun
         self._must_begin: set[int] = set()  # clients that were ahead of a worker that is gone: not so once more
@@ -77,17 +77,17 @@ class LeaseTable:
 
     def _put_lease(self, standing: Standing, now: float) -> None:
         """Begin a lease, or go on with it; either way its worker lives."""
-        client, holds = standing.id.client, self._holds.setdefault(standing.worker, [])
+        client, holds = standing.id.client, self._holds.setdefault(standing.worker, {})
         if client not in holds:
             if self._stacks.count([client, *holds]) > 1:
                 self._ahead[client] = None
-            holds.append(client)
+            holds[client] = now
         self.renew(standing.worker, now)
 
     def _end_lease(self, old: Standing) -> None:
         """End a lease; the one that its worker has beside it has begun now."""
         client, holds = old.id.client, self._holds[old.worker]
-        holds.remove(client)
+        del holds[client]
         for each in self._begins(holds):
             self._ahead.pop(each, None)
         if not holds:
@@ -299,7 +299,8 @@ class LeaseTable:
         self._none_over = min(self._expires.values(), default=float("inf"))
         if over and self._most_are_silent(now, heard):
             over = [client for client in over if self._expires[client] + self._lease_seconds <= now]
-        return [self.taken_back(client, self._silence(client)) for client in over]
+        silence = f"was silent for {self._lease_seconds:g} s"
+        return [self.taken_back(client, f"{name_of(self._standings[client].worker)} {silence}") for client in over]
 
     def dropped_anew(self) -> list[Standing]:
         """Let the dropped assignments wait again, with all their attempts before them."""
@@ -342,9 +343,6 @@ class LeaseTable:
         silences = [now - moment for moment in last.values() if now - moment < 2 * self._lease_seconds]
         return 2 * sum(silence >= self._lease_seconds for silence in silences) > len(silences)
 
-    def _silence(self, client: int) -> str:
-        return f"{name_of(self._standings[client].worker)} was silent for {self._lease_seconds:g} s"
-
     # -- what there is
 
     def held(self, id_: AssignmentId, worker: WorkerId) -> Standing | None:
@@ -366,6 +364,11 @@ class LeaseTable:
         """Return all leases, the oldest first."""
         holders = ((self._standings[client], expires) for client, expires in self._expires.items())
         return [Lease(standing.id, standing.worker, expires) for standing, expires in holders]
+
+    def held_as(self, lease: Lease) -> tuple[float, bool, bool]:
+        """Return since when a lease is held, whether its assignment has arrived, and whether its result is coming."""
+        since = self._holds[lease.worker][lease.id.client]
+        return since, lease.id not in self._in_transit, lease.id.client in self._returning
 
     @property
     def waiting_count(self) -> int:

@@ -24,6 +24,7 @@ from lotteryfl.server.rounds.openround import Decision, OpenRound
 from lotteryfl.server.rounds.plancheck import check_rule
 from lotteryfl.server.rounds.progress import note_progress
 from lotteryfl.server.rounds.stacks import Place, places, stacked
+from lotteryfl.server.rounds.told.events import Events
 from lotteryfl.server.rounds.workers import WorkerRegistry
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
@@ -32,9 +33,10 @@ from lotteryfl.server.store.keptmask import KeptMask
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundb.history import last_result, last_worker, rounds_of
 from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
+from lotteryfl.server.store.rundb.timeleft import seconds_left
 from lotteryfl.server.store.rundir import RunDirectory, put_shared_mask
 from lotteryfl.server.store.runfiles import model_file
-from lotteryfl.server.store.summaries import left_out, next_round, round_summaries, told_of
+from lotteryfl.server.store.summaries import left_out, next_round, round_summaries, rounds_left, told_of
 from lotteryfl.server.store.superseded import Superseded
 from lotteryfl.server.store.traffic import Traffic
 from lotteryfl.server.strategies.base import ClientState, Strategy
@@ -61,12 +63,16 @@ class Ledger:
     """How many rounds are committed."""
     last: pb.RoundSummary | None
     """The last committed round."""
+    events: Events
+    """What happens, for people: on its way to run.db."""
     left_out: Sequence[pb.LeftOut]
     """Who sat most committed rounds out, chosen anew with every round and not with every question."""
     advice: str
     """What the last committed rounds say against the experiment's settings."""
     shared: pb.SharedModel | None
     """What the shared model was worth when it was measured last."""
+    seconds_left: float | None
+    """Until the run's end, as its last rounds went; None: nobody knows."""
 
     def __init__(
         self, run: RunDirectory, strategy: Strategy, clock: Callable[[], float], workers: WorkerRegistry
@@ -84,6 +90,7 @@ class Ledger:
         self._strategy = strategy
         self._clock = clock
         self._workers = workers
+        self.events = Events(run.database)
         self.traffic = Traffic(run.database)
         self.refusals = Refusals(run.database, run.experiment.checks.max_refusals)
         self._all_left_out: dict[int, pb.LeftOut] = {}  # by client
@@ -95,6 +102,8 @@ class Ledger:
         self._take_up()
         if self.state == "failed":
             self.start_over(self.round.assignments.dropped_anew(), retries=0, reason="")
+        if self.state != "finished":
+            self.events.remember("started", f"the coordinator has begun, with {self.committed} rounds committed")
 
     @property
     def is_final(self) -> bool:
@@ -110,8 +119,9 @@ class Ledger:
         """
         if standings:
             changed = self.round.assignments.with_next(standings)
-            with self._database.transaction():
+            with self.events.transaction():
                 self._database.set_standings(changed)
+                self.events.add_taken_back(standings)
             self.round.assignments.apply(changed, self._clock())
             note_taken_back(standings, how)
 
@@ -124,7 +134,7 @@ class Ledger:
         """
         before = [self.round.assignments[each.id.client] for each in granted]
         fault("lease-writing")
-        with self._database.transaction():
+        with self.events.transaction():
             self._database.set_standings(granted)
             self._database.set_broadcast(granted[0].id, broadcast=broadcast)
         self.round.assignments.apply(granted, self._clock())
@@ -137,7 +147,7 @@ class Ledger:
         done = held._replace(state="done")
         changed = self.round.assignments.with_next((done,))
         fault("result-recording")
-        with self._database.transaction():
+        with self.events.transaction():
             self.traffic.flush()
             self._database.add_result(done.id, received)
             self._database.set_standings(changed)
@@ -161,9 +171,14 @@ class Ledger:
                 standing = standings.get(client, assignments[client])
                 standings[client] = assignments.forgiving(standing, attempts)
         changed = assignments.with_next(standings.values())
-        with self._database.transaction():
+        with self.events.transaction():
             self._database.add_refusal(held.id, worker, refused.reason)
             self._database.set_standings(changed)
+            self.events.add("refused", refused.reason, client=held.id.client, worker=worker)
+            if standings[held.id.client].state == "dropped":
+                self.events.add_taken_back((standings[held.id.client],))
+            if self.refusals.is_too_much(refused):
+                self.events.add("aside", self.refusals.why_aside(worker, refused), worker=worker)
         self.refusals.put(worker, refused)
         assignments.apply(changed, self._clock())
         note_taken_back((standings[held.id.client],), "refused")
@@ -177,10 +192,12 @@ class Ledger:
             retries: how often the round has now been tried again.
             reason: why; '' where the run goes on as usual.
         """
-        with self._database.transaction():
+        with self.events.transaction():
             self._put_state("running", reason)
             self._database.set_retries(self.round.number, retries)
             self._database.set_standings(standings)
+            if retries:
+                self.events.add("round-retry", reason)
         self.state, self.reason = "running", reason
         self.round.start_over(standings, self._clock(), retries=retries)
 
@@ -198,9 +215,10 @@ class Ledger:
         number = self.round.number
         superseded = Superseded(self._run, number)
         fault("round-committing")
-        with self._database.transaction():
+        with self.events.transaction():
             self.traffic.flush()
             self._database.set_standings(closed.standings)
+            self.events.add_each("late", closed.standings)
             tickets = self.is_final or self._strategy.trains(number)
             spent = self._accountant.most_spent_with(number) if self._accountant else None
             self._database.commit_round(number, self.round.age(self._clock()), closed.reason, spent, tickets=tickets)
@@ -213,6 +231,7 @@ class Ledger:
                 put_shared_mask(self._database, conclusion.mask)
             if self.is_final:
                 self._put_state("finished", "")
+                self.events.add("finished", f"all {self._run.experiment.rounds} rounds are committed")
             elif self.state == "running":
                 self._put_state("running", reason)  # there is no reason to try again any more
         self.committed += 1
@@ -228,9 +247,16 @@ class Ledger:
     def fail(self, reason: str) -> None:
         """End the run without a result."""
         self.state, self.reason = "failed", reason  # also where the disk cannot take it any more
-        with self._database.transaction():
+        with self.events.transaction():
             self.traffic.flush()
             self._put_state("failed", reason)
+            self.events.add("failed", reason)
+
+    def stop(self) -> None:
+        """Put on record that nobody drives the run any more, unless it has ended."""
+        if self.state == "running":
+            with self.events.transaction():
+                self.events.add("stopped", f"the coordinator has ended, in round {self.round.number}")
 
     def _put_state(self, state: str, reason: str) -> None:
         self._database.put("state", state)
@@ -243,6 +269,7 @@ class Ledger:
         self.last = next(iter(round_summaries(database, last)), None)
         self.advice = advice(database, self._run.experiment)
         self.shared = last_shared(database)
+        self.seconds_left = seconds_left(database, rounds_left(self.state, number, self._run.experiment.rounds))
         told = {
             missing.client: missing for missing in self.left_out
         }  # whoever is not among them has missed no more since
@@ -266,7 +293,7 @@ class Ledger:
         """Take up a round as it is on record."""
         rows = self._database.assignments(number) if is_open else []
         retries = self._database.retries(number) if is_open else 0
-        self.is_open = is_open
+        self.is_open, self.events.round = is_open, number
         self.rows = {row.client: row for row in rows}
         self.places = places(rows)
         in_order = sorted(rows, key=lambda row: row.leased_at if row.state == "leased" else "")  # of leasing

@@ -41,6 +41,8 @@ class Worker:
     asks: bool = False
     """It has asked for work: what others have failed at may wait for it."""
     progress: dict[str, pb.AssignmentProgress] = field(default_factory=dict)
+    load: pb.WorkerLoad | None = None
+    """What it takes of its machine, as it said last; None: it did not."""
     withdrawn: deque[str] = field(default_factory=deque)
     """Ids of the last that it had ahead and others were given: it has not been told yet."""
 

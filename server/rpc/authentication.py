@@ -14,7 +14,9 @@ from lotteryfl.server.rpc.context import CALLER, HEALTH, SERVICE, Context, Conti
 Identify = Callable[[Context], Identity]
 """Finds out who calls, or raises IdentityError."""
 
-_OBSERVING = {f"{SERVICE}{name}" for name in ("GetRun", "WatchRun", "FetchModel")}
+_OBSERVING = {
+    f"{SERVICE}{name}" for name in ("GetRun", "WatchRun", "GetFleet", "GetClients", "GetEvents", "FetchModel")
+}
 
 
 class Authentication(grpc.aio.ServerInterceptor):

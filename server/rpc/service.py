@@ -20,6 +20,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.server.rounds.codeversion import local_code, task_version
 from lotteryfl.server.rounds.machine import machine_of
+from lotteryfl.server.rounds.told.load import load_of
 from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.rounds.workers import AsideError, ReplacedError, UnknownWorkerError
 from lotteryfl.server.rpc.bell import wait_for
@@ -186,8 +187,12 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:
         """Renew leases and take note of progress."""
         await self._check_entries("progress", len(request.progress), context)
+        try:
+            load = load_of(request)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         worker_id, progress = WorkerId(request.worker_id), list(request.progress)
-        cancel = await self._known(context, self._coordinator.heartbeat, worker_id, progress)
+        cancel = await self._known(context, self._coordinator.heartbeat, worker_id, progress, load)
         self._served.news.ring()
         return pb.HeartbeatReply(cancel=cancel)
 
@@ -218,6 +223,10 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
                 return
             await wait_for(news, None)
             await asyncio.sleep(min(_PAUSE * taken, _LONGEST_PAUSE))
+
+    async def GetFleet(self, request: pb.GetFleetRequest, context: Context) -> pb.Fleet:
+        """Say what every worker is at."""
+        return await self._call(self._coordinator.fleet)
 
     async def FetchModel(self, request: pb.FetchModelRequest, context: Context) -> AsyncIterator[pb.BlobPart]:
         """Send the global model of the last committed round."""

@@ -42,9 +42,14 @@ class Refusals:
         """Tell whether who stands so is put aside."""
         return refused.results >= self._most
 
-    def why_aside(self, worker: str) -> str:
-        """Return why a worker gets no more work; '': it does."""
-        refused = self._by_worker.get(worker)
+    def why_aside(self, worker: str, refused: Refused | None = None) -> str:
+        """Return why a worker gets no more work; '': it does.
+
+        Args:
+            worker: its name.
+            refused: how it stands; None: as it was noted.
+        """
+        refused = refused or self._by_worker.get(worker)
         if refused is None or not self.is_too_much(refused):
             return ""
         return (

@@ -15,7 +15,8 @@ from lotteryfl.server.store.named import MOST_TOLD, clients_named, cut
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundb.rows import AssignmentRow
-from lotteryfl.server.store.summaries import most_left_out, next_round, round_summaries
+from lotteryfl.server.store.rundb.timeleft import seconds_left
+from lotteryfl.server.store.summaries import most_left_out, next_round, round_summaries, rounds_left
 from lotteryfl.server.store.traffic import Traffic
 
 
@@ -59,6 +60,7 @@ def status_of(run: RunRecord) -> pb.RunStatus:
         left_out=most_left_out(database),
         advice=advice(database, run.experiment),
         shared=last_shared(database),
+        seconds_left=seconds_left(database, rounds_left(run.state, number, run.experiment.rounds)),
     )
 
 
@@ -78,6 +80,7 @@ def run_status(
     left_out: Sequence[pb.LeftOut],
     advice: str,
     shared: pb.SharedModel | None,
+    seconds_left: float | None,
 ) -> pb.RunStatus:
     """Return where a run stands.
 
@@ -96,6 +99,7 @@ def run_status(
         left_out: the clients that sat most rounds out, as `told_of` chooses them.
         advice: what the last rounds say against the settings.
         shared: what the shared model was worth when it was measured last; None: it was not.
+        seconds_left: until the run's end, by `timeleft`; None: nobody knows.
     """
     return pb.RunStatus(
         state=pb.RunStatus.State.Value(state.upper()),
@@ -121,6 +125,7 @@ def run_status(
         shared=shared,
         machines=seen.machines,
         devices=seen.devices,
+        seconds_left=seconds_left,
     )
 
 

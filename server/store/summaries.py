@@ -96,6 +96,17 @@ def next_round(database: Database, rounds: int) -> int:
     return rounds + 1 if last and last == database.ended_early() else last + 1
 
 
+def rounds_left(state: str, number: int, rounds: int) -> int:
+    """Return how many rounds are not committed, the last measuring of every client among them.
+
+    Args:
+        state: running, finished or failed.
+        number: what `next_round` has returned.
+        rounds: how many train, if none is spared.
+    """
+    return 0 if state == "finished" else rounds + 2 - number
+
+
 def round_summaries(database: Database, first: int = 1) -> list[pb.RoundSummary]:
     """Return the means over clients of every committed round from `first` on, in order, with its stragglers.
 

@@ -28,7 +28,7 @@ _ROWS = """
     SELECT count(*) FROM (
         SELECT 1 FROM run UNION ALL SELECT 1 FROM rounds UNION ALL SELECT 1 FROM clients UNION ALL
         SELECT 1 FROM assignments UNION ALL SELECT 1 FROM results UNION ALL SELECT 1 FROM refusals UNION ALL
-        SELECT 1 FROM metrics UNION ALL SELECT 1 FROM measures
+        SELECT 1 FROM metrics UNION ALL SELECT 1 FROM measures UNION ALL SELECT 1 FROM events
     )
 """
 _STATES = ("running", "failed", "finished")

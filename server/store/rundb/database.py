@@ -1,7 +1,7 @@
 """run.db: the rounds, assignments, results and metrics of one run, changed only in whole transactions."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -111,6 +111,10 @@ class Database:
         """Return the rows of a query that is nobody's but the caller's; its parameters have places or names."""
         return self._connection.execute(query, named or parameters)
 
+    def change(self, query: str, rows: Iterable[Sequence[object]]) -> None:
+        """Write by a query that is nobody's but the caller's, once for each row of parameters, in its transaction."""
+        self._connection.executemany(query, rows)
+
     # -- the run
 
     def get(self, key: str, default: str = "") -> str:
@@ -212,7 +216,7 @@ class Database:
             "WHERE round = ? AND state = 'open'",
             (reason, round_),
         )
-        for table in ("rounds", "assignments", "results", "metrics", "measures", "refusals"):
+        for table in ("rounds", "assignments", "results", "metrics", "measures", "refusals", "events"):
             self._connection.execute(f"UPDATE {table} SET round = -round WHERE round = ?", (round_,))  # noqa: S608
 
     def attempts(self, round_: int) -> dict[int, int]:
@@ -272,17 +276,14 @@ class Database:
 
     def bytes_of(self, round_: int, client: int) -> tuple[int, int]:
         """Return an assignment's traffic, down and up."""
-        found = self._connection.execute(
-            "SELECT bytes_down, bytes_up FROM assignments WHERE (round, client) = (?, ?)", (round_, client)
-        )
-        down, up = found.fetchone()
+        query = "SELECT bytes_down, bytes_up FROM assignments WHERE (round, client) = (?, ?)"
+        down, up = self._connection.execute(query, (round_, client)).fetchone()
         return int(down), int(up)
 
     def total_bytes(self) -> tuple[int, int]:
         """Return the bytes of all assignments, down and up."""
-        down, up = self._connection.execute(
-            "SELECT coalesce(sum(bytes_down), 0), coalesce(sum(bytes_up), 0) FROM assignments"
-        ).fetchone()
+        query = "SELECT coalesce(sum(bytes_down), 0), coalesce(sum(bytes_up), 0) FROM assignments"
+        down, up = self._connection.execute(query).fetchone()
         return int(down), int(up)
 
     def commit_round(

@@ -67,11 +67,20 @@ def _add_attendance(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE rounds ADD COLUMN held TEXT")
 
 
+def _add_events(connection: sqlite3.Connection) -> None:
+    """0.2: what happens in a run is on record, for who looks at it."""
+    connection.execute(
+        "CREATE TABLE events (id INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, round INTEGER NOT NULL, "
+        "client INTEGER, worker TEXT NOT NULL, text TEXT NOT NULL) STRICT"
+    )
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(7, _add_measures),
     Migration(8, _allow_shared_and_index),
     Migration(9, _add_stacks),
     Migration(10, _add_attendance),
+    Migration(11, _add_events),
 )
 """One for every version after `OLDEST_VERSION`; what has been released is never edited."""
 

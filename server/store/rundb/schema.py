@@ -1,6 +1,6 @@
 """The tables of run.db."""
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 """Raised with every change of the tables, with a step in `migrations` from the one before."""
 
 OLDEST_VERSION = 6
@@ -106,4 +106,14 @@ CREATE TABLE measures (                     -- what a task's own objective measu
     PRIMARY KEY (round, client, phase, name),
     FOREIGN KEY (round, client, phase) REFERENCES metrics
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE events (                       -- what has happened, for people; the newest 10,000
+    id INTEGER PRIMARY KEY,                 -- in the order in which it did
+    at TEXT NOT NULL,                       -- by the coordinator's clock, ISO 8601, UTC
+    kind TEXT NOT NULL,                     -- as started, lost, refused: see events.py
+    round INTEGER NOT NULL,                 -- the open one
+    client INTEGER,                         -- NULL: it is about none
+    worker TEXT NOT NULL,                   -- name; '': it is about none
+    text TEXT NOT NULL
+) STRICT;
 """

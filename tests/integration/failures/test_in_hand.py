@@ -13,6 +13,7 @@ from lotteryfl.client.fetching import Fetching
 from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Leases
 from lotteryfl.client.limits import Limits
+from lotteryfl.client.load import Load
 from lotteryfl.client.overseer import Overseer
 from lotteryfl.client.returning import Returning
 from lotteryfl.client.work.assignment import AssignmentRunner
@@ -50,7 +51,7 @@ def hand(server: CoordinatorThread, check: Callable[[pb.Assignment], None] = not
         content = Content(connection, table, worker_id, Digest(registration.initial_digest))
         task = load_task(experiment, (server.task,))
         runner = AssignmentRunner(task, experiment, table, content.initial, torch.device("cpu"))
-        pulse = Heartbeat(connection, worker_id, leases, registration.lease_seconds, nothing)
+        pulse = Heartbeat(connection, worker_id, leases, registration.lease_seconds, nothing, Load(torch.device("cpu")))
         returning = Returning(connection, worker_id, leases, content, pulse, str, Overseer())
         fetching = Fetching(connection, worker_id, leases, content, runner, returning, check, nothing, nothing)
         with pulse, returning, fetching:

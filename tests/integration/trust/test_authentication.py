@@ -27,7 +27,7 @@ from tests.support.runs import Coordinate, Write
 from tests.support.waiting import DEADLINE
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Coordinator"]
-OBSERVING = {"GetRun", "WatchRun", "FetchModel"}
+OBSERVING = {"GetRun", "WatchRun", "GetFleet", "GetClients", "GetEvents", "FetchModel"}
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 UNKNOWN = grpc.StatusCode.UNAUTHENTICATED
 

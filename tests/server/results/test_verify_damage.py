@@ -119,8 +119,8 @@ DAMAGES: dict[str, tuple[Any, ...]] = {
         "run.db: cannot be used as a run database: file is not a database",
     ),
     "database, version": (
-        lambda path: edit(path, "PRAGMA user_version = 11"),
-        f"run.db: is of version 11; this program reads {OLDEST_VERSION} to {SCHEMA_VERSION}: a newer lotteryfl .*",
+        lambda path: edit(path, "PRAGMA user_version = 12"),
+        f"run.db: is of version 12; this program reads {OLDEST_VERSION} to {SCHEMA_VERSION}: a newer lotteryfl .*",
     ),
     "database, a table": (
         lambda path: edit(path, "DROP TABLE metrics"),

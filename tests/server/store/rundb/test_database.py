@@ -89,10 +89,10 @@ def test_what_is_no_run_database_is_named(tmp_path: Path) -> None:
 
 def test_another_versions_database_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
-    Database(path)._connection.execute("PRAGMA user_version = 11")
+    Database(path)._connection.execute("PRAGMA user_version = 12")
     for read_only in (False, True):
         with pytest.raises(
-            LotteryFLError, match=rf"run\.db: is of version 11; this program reads {OLDEST_VERSION} to {SCHEMA_VERSION}"
+            LotteryFLError, match=rf"run\.db: is of version 12; this program reads {OLDEST_VERSION} to {SCHEMA_VERSION}"
         ):
             Database(path, read_only=read_only)
 

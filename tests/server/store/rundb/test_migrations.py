@@ -11,12 +11,14 @@ import pytest
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.rundb.events import Event, NewEvent, add_events, newest_events
 from lotteryfl.server.store.rundb.migrations import MIGRATIONS, RUN_DB, Migration, Versions
 from lotteryfl.server.store.rundb.schema import OLDEST_VERSION, SCHEMA, SCHEMA_VERSION
 from tests.support.paths import ROOT
 
 FIXTURES = ROOT / "tests" / "fixtures"
 OLD = OLDEST_VERSION
+EVENTS_SINCE = 11
 
 # Two versions that never were: one adds a column, the other puts a new table in the place of one that others refer to.
 NEWEST = SCHEMA.replace(
@@ -229,3 +231,19 @@ def test_metrics_keep_what_is_measured_beside_them_where_their_table_becomes_ano
         assert list(database.select("PRAGMA foreign_key_check")) == []
         with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
             database.select("DELETE FROM metrics")
+
+
+def test_a_run_of_the_version_before_events_has_none_and_gets_them(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for before in MIGRATIONS:
+            if before.version < EVENTS_SINCE:
+                before.apply(connection)
+        connection.execute(f"PRAGMA user_version = {EVENTS_SINCE - 1}")
+        connection.commit()
+    with closing(Database(path, read_only=True)) as database:
+        assert newest_events(database) == []
+    assert version_in(path) == EVENTS_SINCE - 1
+    with closing(Database(path)) as database, database.transaction():
+        add_events(database, [NewEvent("2026-11-27T00:00:00.000Z", "joined", 1, None, "w", "on cpu")])
+    with closing(Database(path, read_only=True)) as database:
+        assert newest_events(database) == [Event(1, "2026-11-27T00:00:00.000Z", "joined", 1, None, "w", "on cpu")]
