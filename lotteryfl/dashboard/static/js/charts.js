@@ -1,7 +1,7 @@
 /** One chart of lines over one x axis, drawn by uPlot, with a legend of buttons and the table behind it. */
 
 import { el, setAttribute, setText } from "./dom.js";
-import { NONE, bytes, duration, number } from "./format.js";
+import { NONE, bytes, bytesTick, duration, number } from "./format.js";
 import { plainTable, twin } from "./table.js";
 import { colour, onTheme } from "./theme.js";
 
@@ -13,18 +13,19 @@ const DASHES = { dashed: [6, 4], dotted: [2, 3] };
 export const AXES = {
   round: { label: "Round", text: (value) => number(value), increments: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] },
   time: { label: "Time", text: duration, increments: [0.1, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400, 604800] },
-  sent: { label: "Bytes sent", text: bytes, increments: null },
+  sent: { label: "Bytes sent", text: bytes, tick: bytesTick, increments: null },
 };
 
 export class Chart {
   /**
    * @param title what is drawn
-   * @param text value → how it is written at the axis and in the legend
+   * @param text value → how it is written
+   * @param tick the same at the axis
    * @param sync name of the charts whose cursors move together
    * @param zero whether the axis begins at 0
    */
-  constructor({ title, text, sync = "runs", zero = false }) {
-    Object.assign(this, { title, text, sync, zero });
+  constructor({ title, text, tick = text, sync = "runs", zero = false }) {
+    Object.assign(this, { title, text, tick, sync, zero });
     this.off = new Set();
     this.plot = null;
     this.shape = "";
@@ -93,9 +94,9 @@ export class Chart {
       cursor: { sync: { key: this.sync }, points: { size: 6 }, drag: { x: true, y: false } },
       scales: { x: { time: false, range: (self, low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]) }, y: { range }, right: { range } },
       axes: [
-        { ...axis, space: 56, size: 26, values: (self, splits) => splits.map(this.axis.text), incrs: this.axis.increments ?? undefined },
-        { ...axis, size: 52, values: (self, splits) => splits.map(this.text) },
-        ...(right ? [{ ...axis, scale: "right", side: 1, size: 58, grid: { show: false }, values: (self, splits) => splits.map(right.text ?? this.text) }] : []),
+        { ...axis, space: 56, size: 26, values: (self, splits) => splits.map(this.axis.tick ?? this.axis.text), incrs: this.axis.increments ?? undefined },
+        { ...axis, size: 52, values: (self, splits) => splits.map(this.tick) },
+        ...(right ? [{ ...axis, scale: "right", side: 1, size: 58, grid: { show: false }, values: (self, splits) => splits.map(this.tick) }] : []),
       ],
       series: [{}, ...this.lines.flatMap((line) => this.#series(line))],
       bands: this.#bands(),

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { byId, el, setAttribute, setText } from "./dom.js";
-import { NONE, bytes, counted, duration, number, percent, short } from "./format.js";
+import { NONE, bytes, counted, duration, number, percent, points, short } from "./format.js";
 import { Refresher } from "./refresh.js";
 import { Table } from "./table.js";
 
@@ -82,7 +82,7 @@ function columnsOf(score, open) {
     { key: "client", label: "Client", number: true, fill: opener(open) },
     scored("personalised", "Personalised", "score after local training"),
     scored("downloaded", "Downloaded", "score of the model as it came"),
-    scored("gain", "Gain", "personalised − downloaded"),
+    { ...scored("gain", "Gain", "personalised − downloaded"), text: (row) => (score.own ? short : points)(row.gain) },
     { key: "density", label: "Density", number: true, kind: "share", fill: fillDensity, bound: 100, unit: " %" },
     { key: "train_loss", label: "Training loss", number: true, text: (row) => short(row.train_loss), bound: 1 },
     { key: "examples", label: "Examples", number: true, text: (row) => number(row.examples), bound: 1 },

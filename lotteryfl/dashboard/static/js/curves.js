@@ -2,7 +2,7 @@
 
 import { AXES, Chart } from "./charts.js";
 import { byId, el } from "./dom.js";
-import { bytes, number, percent, short } from "./format.js";
+import { bytes, bytesTick, number, percent, percentTick, short } from "./format.js";
 
 const FIRST = "--line-1"; // downloaded
 const SECOND = "--line-0"; // personalised
@@ -57,14 +57,15 @@ export function axisChoice(group, chosen) {
 
 function specs(series, status) {
   const score = status.score.own ? status.score.name : "accuracy";
-  const scoreText = status.score.own ? short : (value) => percent(value);
+  const scored = status.score.own ? { text: short } : { text: percent, tick: percentTick };
+  const [worst, best] = status.score.higher_is_better ? ["low", "high"] : ["high", "low"];
   const { privacy } = status;
   return [
     {
-      key: "score", title: `Score: ${score}`, text: scoreText,
+      key: "score", title: `Score: ${score}`, ...scored,
       lines: [
-        band("worst-personalised", "worst to best tenth", SECOND, series.worst_personalised, series.best_personalised),
-        { ...band("worst-downloaded", "worst to best tenth, downloaded", FIRST, series.worst_downloaded, series.best_downloaded), off: true },
+        { ...line("tenths", "worst to best tenth", SECOND), [worst]: series.worst_personalised, [best]: series.best_personalised },
+        { ...line("tenths-downloaded", "the same, downloaded", FIRST), [worst]: series.worst_downloaded, [best]: series.best_downloaded, off: true },
         line("personalised", "personalised", SECOND, series.personalised),
         line("downloaded", "downloaded", FIRST, series.downloaded, "dashed"),
         ...(series.shared.round.length ? [{ ...line("shared", "shared model", FOURTH, null, "dotted"), shared: true }] : []),
@@ -79,11 +80,11 @@ function specs(series, status) {
       ].filter(({ values }) => values.some((value) => value !== null)),
     },
     {
-      key: "density", title: "Density", text: (value) => percent(value), zero: true,
+      key: "density", title: "Density", text: percent, tick: percentTick, zero: true,
       lines: [line("density", "kept share of prunable weights", SECOND, series.density)],
     },
     {
-      key: "bytes", title: "Megabytes a round", text: bytes, zero: true,
+      key: "bytes", title: "Megabytes a round", text: bytes, tick: bytesTick, zero: true,
       lines: [
         line("bytes_down", "down", SECOND, series.bytes_down),
         line("bytes_up", "up", FIRST, series.bytes_up, "dashed"),
@@ -102,10 +103,6 @@ function specs(series, status) {
 
 function line(key, label, colour, values, dash) {
   return { key, label, colour, values, dash };
-}
-
-function band(key, label, colour, low, high) {
-  return { key, label, colour, low, high };
 }
 
 /** Return the x values and lines with the shared model's score where it was measured: before round 1, too, as round 0. */

@@ -11,7 +11,7 @@ export function markSections() {
   let asked = false;
   const mark = () => {
     asked = false;
-    const top = byId("main").offsetTop + 120;
+    const top = byId("main").offsetTop + 60;
     const atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
     const current = atEnd ? sections.length - 1 : sections.findLastIndex((section) => section.getBoundingClientRect().top < top);
     links.forEach((link, place) => setAttribute(link, "aria-current", place === Math.max(current, 0) ? "true" : null));

@@ -20,7 +20,7 @@ export function follow(path, cursor, handlers) {
     close();
     show("waits", "Connecting …");
     source = new EventSource(`/api/${path}${cursor ? `?after=${encodeURIComponent(cursor)}` : ""}`);
-    source.onopen = () => show("live", "Live");
+    source.onopen = () => show("live", "Connected");
     source.onerror = broken;
     for (const [name, handler] of Object.entries(handlers)) {
       source.addEventListener(name, (event) => {

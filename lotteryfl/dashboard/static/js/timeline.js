@@ -18,7 +18,7 @@ export class Timeline {
     this.twin = twin("Time line as a table", () => this.#table());
     byId("timeline").append(this.twin.node);
     byId("timeline-legend").append(
-      ...Object.entries(STATES).map(([state, text]) => el("span", { class: "note" }, el("span", { class: `key block state-${state}` }), ` ${text}`)),
+      ...Object.entries(STATES).map(([state, text]) => el("span", { class: "note" }, el("span", { class: `key block state-${state}` }), text)),
     );
     byId("timeline-before").addEventListener("click", () => this.#choose((this.round ?? this.#newest() + 1) - 1));
     byId("timeline-next").addEventListener("click", () => this.#choose((this.round ?? this.#newest()) + 1));

@@ -24,8 +24,8 @@ export class Workers {
   show(fleet) {
     this.fleet = fleet;
     this.since = performance.now();
-    const from = fleet.source === "live" ? "" : ": as the directory has them, nobody tells of them now";
-    setText(byId("workers-count"), `${number(fleet.alive)} alive of ${number(fleet.workers.length)}${from}`);
+    const known = number(fleet.workers.length);
+    setText(byId("workers-count"), fleet.source === "live" ? `${number(fleet.alive)} alive of ${known}` : `${known}, by the directory: their coordinator says nothing now`);
     this.#renew();
   }
 
@@ -70,15 +70,15 @@ function doing(worker, passed) {
 
 function doingOne(held, passed) {
   const who = `client ${held.client}${held.attempt > 1 ? `, attempt ${held.attempt}` : ""}`;
-  const since = `for ${duration(held.held + passed)}`;
+  const since = held.held === null ? "" : `for ${duration(held.held + passed)}`;
   if (held.returning) return `${who}: returns its result, ${since}`;
-  if (!held.arrived) return `${who}: is being sent, ${since}`;
+  if (held.arrived === false) return `${who}: is being sent, ${since}`;
   const steps = held.step ? `epoch ${held.epoch}, step ${number(held.step)}` : "at work";
   return `${who}: ${steps}${held.loss ? `, loss ${short(held.loss)}` : ""}, ${since}`;
 }
 
 function leaseOf(worker) {
-  return worker.holdings.length ? Math.min(...worker.holdings.map((held) => held.lease)) : null;
+  return worker.holdings.reduce((least, { lease }) => (lease === null || least < lease ? least : lease), null);
 }
 
 function onDevice(worker) {
