@@ -17,6 +17,7 @@ from lotteryfl.commands.options import (
     share_errors_option,
     tls_options,
 )
+from lotteryfl.commands.pageoptions import PageWanted, page_options
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.security.tls import TLSFiles
@@ -102,6 +103,7 @@ def _drive(
 @own_code_options
 @device_option
 @share_errors_option
+@page_options
 @_allow_missing
 def run(
     source: Path,
@@ -111,14 +113,16 @@ def run(
     own: OwnCode,
     device: str,
     share_errors: bool,
+    page: PageWanted,
     allow_missing: bool,
 ) -> None:
     """Run an experiment with local workers, or continue the run in DIR."""
+    page_at = page.options()
     with _opened(source, run_dir, overrides, own) as opened:
         flags = _given(share_errors=share_errors, allow_missing=allow_missing)
         _drive(
             opened,
-            opened.command("run", f"--workers={workers}", f"--device={device}", *flags),
+            opened.command("run", f"--workers={workers}", f"--device={device}", *page.given(), *flags),
             lambda display: run_until_signal(
                 run_locally(
                     opened.directory,
@@ -127,6 +131,7 @@ def run(
                     opened.of_workers,
                     display.show,
                     display.note,
+                    page_at,
                     share_errors=share_errors,
                 )
             ),
@@ -148,6 +153,7 @@ def run(
     "--health-listen", "health", default="", metavar="HOST:PORT", help="Health alone, in plaintext: for probes."
 )
 @click.option("--reflection", is_flag=True, help="Let callers ask which calls there are.")
+@page_options
 @_run_dir
 @_overrides
 @own_code_options
@@ -160,6 +166,7 @@ def serve(
     insecure: bool,
     health: str,
     reflection: bool,
+    page: PageWanted,
     run_dir: Path | None,
     overrides: tuple[str, ...],
     own: OwnCode,
@@ -170,12 +177,13 @@ def serve(
     warning = endpoint.check()
     if warning:
         click.echo(warning, err=True)
+    page_at = page.options(tls, tokens)
     with _opened(source, run_dir, overrides, own) as opened:
         endpoint.check_access(opened.directory.experiment.access)
         _drive(
             opened,
-            opened.command("serve", *endpoint.options(), *_given(allow_missing=allow_missing)),
-            lambda display: run_until_signal(serve_at(opened.directory, endpoint, display.show, display.note)),
+            opened.command("serve", *endpoint.options(), *page.given(), *_given(allow_missing=allow_missing)),
+            lambda display: run_until_signal(serve_at(opened.directory, endpoint, display.show, display.note, page_at)),
             allow_missing=allow_missing,
             even_finished=True,
         )

@@ -24,6 +24,11 @@ SESSION_SECONDS = 24 * 3600
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+_UNKNOWN = (
+    "who looks has to show who it is: by the link that the command has printed, an observer's token or certificate"
+)
+
+
 @dataclass(frozen=True)
 class PageEndpoint:
     """An address to show the page at, and how that is secured."""
@@ -99,7 +104,7 @@ class Access:
         self._tokens = TokenFile(endpoint.tokens) if endpoint.tokens and not self.is_open else None
         self._link = None if self.is_open else secrets.token_urlsafe(32)
         pair = endpoint.tls.pair()
-        # Of the private key, which no page shows: who came by the link may still look when the process has been restarted.
+        # Of the private key, which no page shows: who came by the link may look on when the process is started again.
         self._key = hashlib.sha256(b"lotteryfl page\0" + pair[0]).digest() if pair else secrets.token_bytes(32)
 
     @property
@@ -142,7 +147,7 @@ class Access:
             except IdentityError as error:
                 return str(error)
             return ""
-        return "who looks has to show who it is: by the link that the command has printed, an observer's token or certificate"
+        return _UNKNOWN
 
     def _knows_cookie(self, header: str) -> bool:
         try:

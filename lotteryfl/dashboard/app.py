@@ -35,7 +35,9 @@ _ROUND = number(0, 2**31 - 1)
 _ID = number(-(2**62), 2**62)
 
 # Not a redirect: after a link of another site a browser would not send the cookie, which is of the same site alone.
-_ENTERED = '<!doctype html><title>lotteryfl</title><meta http-equiv="refresh" content="0; url=/"><a href="/">lotteryfl</a>'
+_ENTERED = (
+    '<!doctype html><title>lotteryfl</title><meta http-equiv="refresh" content="0; url=/"><a href="/">lotteryfl</a>'
+)
 
 
 class Page:
@@ -143,7 +145,7 @@ class Page:
             "events": last,
         }
         body = answer(rest).body
-        return answer(b"%b,\"status\":%b,\"fleet\":%b}" % (bytes(body)[:-1], run.status(snapshot), run.fleet(snapshot)))
+        return answer(b'%b,"status":%b,"fleet":%b}' % (bytes(body)[:-1], run.status(snapshot), run.fleet(snapshot)))
 
     async def _series(self, request: Request) -> Response:
         snapshot = await self._run(request).snapshot()

@@ -1,4 +1,4 @@
-"""What holds for every request and every answer: who asks, by which method, and the headers that keep a page to itself."""
+"""What holds for every request and answer: who asks, by which method, and the headers that keep a page to itself."""
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response

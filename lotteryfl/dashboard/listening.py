@@ -161,9 +161,7 @@ def _listener(endpoint: PageEndpoint) -> Iterator[socket.socket]:
         family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
         listener = socket.create_server((endpoint.host, endpoint.port), family=family, backlog=128)
     except OSError as error:
-        raise LotteryFLError(
-            f"{endpoint.address}: the page cannot listen there: {error.strerror or error}"
-        ) from error
+        raise LotteryFLError(f"{endpoint.address}: the page cannot listen there: {error.strerror or error}") from error
     with listener:
         yield listener
 

@@ -1,4 +1,4 @@
-"""Server-sent events of a run. Nothing is kept of a viewer: who comes back says what it knows, and gets what came after."""
+"""Server-sent events of a run. Nothing is kept of a viewer: who comes back says what it knows, and gets the rest."""
 
 import asyncio
 import re

@@ -202,9 +202,10 @@ class WatchedRun:
         signature = self._reader.signature()
         if self._brief is None or self._brief[0] != signature:
             try:
-                snapshot = self._snapshot if signature == self._signature else None
-                snapshot = snapshot or await asyncio.to_thread(RunReader(self.path).read)
-                self._brief = signature, _brief(snapshot)
+                known = self._snapshot if signature == self._signature else None
+                if known is None:
+                    known = await asyncio.to_thread(RunReader(self.path).read)
+                self._brief = signature, _brief(known)
             except LotteryFLError as error:
                 self._brief = signature, {"problem": str(error)}
         news = self.live.news
@@ -219,9 +220,7 @@ _BRIEF = (
 
 
 def _brief(snapshot: Snapshot) -> dict[str, Any]:
-    status = status_of(
-        snapshot.experiment, snapshot.score, snapshot.rounds, snapshot.facts, snapshot.status
-    )
+    status = status_of(snapshot.experiment, snapshot.score, snapshot.rounds, snapshot.facts, snapshot.status)
     rounds = snapshot.rounds
     last = {name: rounds.columns[name][-1] if rounds.numbers else None for name in _OF_ROUND}
     alike = snapshot.experiment.model_copy(update={"seed": 0}).model_dump_json()

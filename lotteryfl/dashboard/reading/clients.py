@@ -16,6 +16,9 @@ COLUMNS = (
     *("client", "is_new", "round", "rounds", "downloaded", "personalised", "gain", "global", "density", "train_loss"),
     *("examples", "seconds", "bytes_down", "bytes_up", "worker", "missed", "refused", "state", "mask"),
 )
+WITHHELD = ("downloaded", "personalised", "gain", "global", "density", "train_loss", "mask")
+"""Of single clients, where privacy is promised."""
+
 _NUMBERS = frozenset(COLUMNS) - {"is_new", "worker", "state", "mask"}
 MOST_AT_ONCE = 5000
 _DIGITS_OF_MASK = 8
@@ -69,16 +72,19 @@ def read_clients(run: RunRecord) -> list[Row]:
         rows[client]["state"] = state
     _add_results(run, rows)
     _add_workers(run, rows)
+    if run.experiment.privacy.is_promised:
+        for row in rows:
+            row |= dict.fromkeys(WITHHELD)
     return rows
 
 
-def _add_results(run: RunRecord, rows: Sequence[Row]) -> None:
+def _add_results(run: RunRecord, rows: list[Row]) -> None:
     score, hides_loss = run.score, run.experiment.privacy.hides_loss
     downloaded, personalised, globally = (score_column(score, metrics) for metrics in ("d", "p", "g"))
     for client, round_, rounds, down, up, known, density, loss, examples, seconds in run.database.select(
         f"""
-        SELECT r.client, r.round, l.rounds, {downloaded}, {personalised}, {globally}, r.density, r.train_loss, r.examples,
-            r.seconds
+        SELECT r.client, r.round, l.rounds, {downloaded}, {personalised}, {globally}, r.density, r.train_loss,
+            r.examples, r.seconds
         FROM (SELECT client, max(round) AS round, count(*) AS rounds FROM results WHERE round > 0 GROUP BY client) l
         JOIN results r USING (round, client)
         JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
@@ -101,7 +107,7 @@ def _add_results(run: RunRecord, rows: Sequence[Row]) -> None:
         }
 
 
-def _add_workers(run: RunRecord, rows: Sequence[Row]) -> None:
+def _add_workers(run: RunRecord, rows: list[Row]) -> None:
     """Say who had each client's last assignment that anybody had."""
     for client, worker in run.database.select(
         "SELECT client, worker FROM (SELECT client, worker, max(round) FROM assignments WHERE round > 0 "

@@ -26,6 +26,8 @@ def kept_by_layer(run: Path, digest: str) -> dict[str, int]:
 
 def read_overlap(run: RunRecord) -> dict[str, Any]:
     """Return how much the clients' masks overlap, like ones beside each other."""
+    if run.experiment.privacy.is_promised:
+        return {"of": 0, "after": run.model_round, "clients": [], "jaccard": []}
     rows = run.database.clients()[: run.database.participants]
     loaded = {digest: _load(run.path, digest) for digest in {row.mask for row in rows} if digest}
     overlap = measure_overlap([loaded.get(row.mask, {}) for row in rows], [row.client for row in rows])

@@ -15,6 +15,8 @@ _HISTORY = (
     *("round", "downloaded", "personalised", "loss_downloaded", "loss_personalised", "train_loss", "density"),
     *("examples", "seconds", "bytes_down", "bytes_up", "worker", "attempt", "state", "reason"),
 )
+_WITHHELD = ("downloaded", "personalised", "loss_downloaded", "loss_personalised", "train_loss", "density")
+"""Where privacy is promised."""
 
 
 def read_client(run: RunRecord, row: Row) -> dict[str, Any]:
@@ -33,7 +35,7 @@ def read_client(run: RunRecord, row: Row) -> dict[str, Any]:
         "client": row["client"],
         "row": row,
         "history": history,
-        "layers": _layers(run, row["client"]),
+        "layers": [] if run.experiment.privacy.is_promised else _layers(run, row["client"]),
         "served_by": [
             {"worker": worker, "results": results, "last": last[worker]} for worker, results in served.most_common()
         ],
@@ -57,8 +59,11 @@ def _history(run: RunRecord, client: int) -> dict[str, list[Any]]:
     columns = {name: [row[place] for row in rows] for place, name in enumerate(_HISTORY)}
     columns["worker"] = [name_of(worker) if worker else "" for worker in columns["worker"]]
     columns["reason"] = [printable(reason) for reason in columns["reason"]]
-    if run.experiment.privacy.hides_loss:
+    privacy = run.experiment.privacy
+    if privacy.hides_loss:
         columns["train_loss"] = [None] * len(rows)
+    if privacy.is_promised:
+        columns |= {name: [None] * len(rows) for name in _WITHHELD}
     return columns
 
 

@@ -23,12 +23,19 @@ Columns = dict[str, list[Any]]
 _COUNTED = ("seconds", "clients", "refused", "broadcasts")
 """What a round's summary says, by the same name."""
 
+_COLUMNS = (
+    *("round", "time", "sent", "bytes_down", "bytes_up", "downloaded", "personalised", "worst_downloaded"),
+    *("worst_personalised", "best_downloaded", "best_personalised", "loss_downloaded", "loss_personalised"),
+    *("train_loss", "density", "seconds", "clients", "refused", "stragglers", "broadcasts", "epsilon"),
+)
+_TENTHS = ("worst_downloaded", "worst_personalised", "best_downloaded", "best_personalised")
+
 
 @dataclass(frozen=True)
 class Rounds:
     """What is known of the committed rounds; nothing in it is changed any more."""
 
-    columns: Columns = field(default_factory=lambda: {"round": []})
+    columns: Columns = field(default_factory=lambda: {name: [] for name in _COLUMNS})
     values: Mapping[str, Columns] = field(default_factory=dict)
     """By name of what a task's own objective measures beside the score: downloaded and personalised."""
     shared: Columns = field(default_factory=lambda: {"round": [], "score": []})
@@ -124,6 +131,8 @@ def _columns(
     columns["downloaded"] = [each.downloaded for each in scores]
     columns["personalised"] = [each.personalised for each in scores]
     columns |= _tenths(database, score, known.last, columns["round"])
+    if experiment.privacy.is_promised:  # a tenth of few clients is a single one
+        columns |= {name: [None] * len(new) for name in _TENTHS}
     hides_loss = experiment.privacy.hides_loss
     columns["train_loss"] = [None if hides_loss else each.train_loss for each in new]
     columns["density"] = [each.density for each in new]
@@ -139,7 +148,7 @@ def _columns(
         for name in score.first_of(names)
         if name not in (score.name, "loss")
     }
-    return columns, values
+    return {name: columns[name] for name in _COLUMNS}, values
 
 
 def _tenths(database: Database, score: Score, after: int, numbers: Sequence[int]) -> Columns:

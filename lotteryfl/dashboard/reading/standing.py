@@ -1,8 +1,6 @@
 """Where a run stands, as the page has it."""
 
-import time
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from lotteryfl.common.experiment.experiment import Experiment
@@ -13,9 +11,6 @@ from lotteryfl.dashboard.reading.times import seconds_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.summaries import next_round
-
-_LOOKED_BACK = 5
-"""Rounds whose mean seconds say how long the next ones take."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,7 @@ def status_of(
         "started_at": rounds.began if rounds.began is not None else facts.opened,
         "round_opened_at": facts.opened,
         "ended_at": facts.ended,
-        "time_left": _time_left(rounds, facts, status) if is_running else None,
+        "time_left": status.seconds_left if is_running and status.HasField("seconds_left") else None,
         "bytes_down": status.bytes_down,
         "bytes_up": status.bytes_up,
         "workers": status.workers,
@@ -113,16 +108,6 @@ def _task(experiment: Experiment) -> str:
     return experiment.task.name.rpartition("/")[2]
 
 
-def _time_left(rounds: Rounds, facts: Facts, status: pb.RunStatus) -> float | None:
-    """Return how long the rest takes, if its rounds take as long as the last ones; the last round measures all."""
-    seconds = rounds.columns["seconds"][-_LOOKED_BACK:] if rounds.numbers else []
-    if not seconds or facts.open_round is None:
-        return None
-    left = status.rounds + 1 - rounds.last
-    gone = 0.0 if facts.opened is None else time.time() - facts.opened
-    return max(0.0, left * fmean(seconds) - gone)
-
-
 def _shared(status: pb.RunStatus) -> dict[str, Any] | None:
     if not status.HasField("shared"):
         return None
@@ -138,6 +123,7 @@ def _privacy(experiment: Experiment, status: pb.RunStatus) -> dict[str, Any] | N
     return {
         "promised": privacy.is_promised,
         "withholds_loss": privacy.hides_loss,
+        "withholds_clients": privacy.is_promised,
         "of": ("examples" if privacy.dp_sgd else "clients") if privacy.is_promised else None,
         "epsilon": last.epsilon if last.HasField("epsilon") else None,
         "delta": last.delta if last.HasField("delta") else None,

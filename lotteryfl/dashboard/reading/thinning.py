@@ -1,4 +1,4 @@
-"""Of more rounds than a picture has room for, those that it is drawn of: all are rounds that were, and no peak is lost."""
+"""Of more rounds than a picture has room for, those that it is drawn of: all were rounds, and no peak is lost."""
 
 from collections.abc import Sequence
 from typing import Any

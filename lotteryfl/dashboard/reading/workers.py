@@ -98,7 +98,7 @@ def fleet_of_directory(served: Served, results: Mapping[str, int], number: int |
             {
                 **unknown,
                 "name": each["name"],
-                "state": "working" if holdings else "idle",
+                "state": "working" if holdings else "idle" if number is not None else "gone",
                 "why": "",
                 "device_memory": None,
                 "holds": None,
@@ -109,7 +109,7 @@ def fleet_of_directory(served: Served, results: Mapping[str, int], number: int |
                 "holdings": holdings,
             }
         )
-    return {"source": "directory", "at": now, "round": number, "alive": None, "workers": workers}
+    return {"source": "directory", "at": now, "round": number, "alive": None, "workers": workers, "others": 0}
 
 
 def fleet_of(
@@ -126,7 +126,9 @@ def fleet_of(
     """
     workers = [_worker(each, fleet.time, served, results, lease, hides_loss) for each in fleet.workers]
     alive = sum(each["state"] not in ("lost", "gone") for each in workers)
-    return {"source": "live", "at": fleet.time, "round": fleet.round, "alive": alive, "workers": workers}
+    return {"source": "live", "at": fleet.time, "round": fleet.round, "alive": alive, "workers": workers} | {
+        "others": fleet.others
+    }
 
 
 def _worker(

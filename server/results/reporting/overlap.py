@@ -52,7 +52,7 @@ def jaccard(masks: "Sequence[Masks]") -> "FloatArray":
     common += np.triu(common, 1).T
     kept = common.diagonal()
     union = kept[:, None] + kept[None, :] - common
-    index: "FloatArray" = common / np.maximum(union, 1)
+    index: FloatArray = common / np.maximum(union, 1)
     return index
 
 
