@@ -9,6 +9,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ _STOP_SECONDS = 2
 _LAST_LOOK_SECONDS = 2.5
 """For which the page is still there when its coordinator has gone: who looks sees the end."""
 
+_READ_FIRST = 4
 _MOST_CONNECTIONS = 1024
 _MOST_HEADER = 16 << 10
 
@@ -59,7 +61,7 @@ async def show_page(
     server = _Server(_config(Page(catalogue, access, closing).app(), endpoint))
     with _listener(endpoint) as listener:
         address = f"{'https' if endpoint.tls.pair() else 'http'}://{_host(endpoint)}:{listener.getsockname()[1]}"
-        tasks = [asyncio.create_task(_tidy(catalogue))]
+        tasks = [asyncio.create_task(_tidy(catalogue)), asyncio.create_task(_begin(catalogue))]
         serving = asyncio.create_task(server.serve([listener]))
         try:
             await server.ready.wait()
@@ -171,6 +173,12 @@ def _host(endpoint: PageEndpoint) -> str:
     if endpoint.host in ("0.0.0.0", "::"):  # noqa: S104 - it is asked for, not listened at
         return socket.gethostname()
     return f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+
+
+async def _begin(catalogue: Catalogue) -> None:
+    """Read the first runs before anybody asks: who has started this is about to."""
+    for run in islice(catalogue, _READ_FIRST):
+        await run.refresh()
 
 
 async def _tidy(catalogue: Catalogue) -> None:

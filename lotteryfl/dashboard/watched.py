@@ -99,7 +99,6 @@ class WatchedRun:
     def forget(self) -> None:
         """Hold nothing of the run any more: nobody looks."""
         self._snapshot, self._signature, self._next = None, (), 0.0
-        self._reader = RunReader(self.path)
         self._rendered.clear()
         self._answers.clear()
 
