@@ -28,5 +28,5 @@ function offer(runs, name) {
     ...runs.map((run) => el("option", { value: `/runs/${encodeURIComponent(run.name)}`, selected: run.name === name }, run.title)),
   );
   choose.addEventListener("change", () => location.assign(choose.value));
-  byId("chooser").hidden = false;
+  choose.hidden = false;
 }

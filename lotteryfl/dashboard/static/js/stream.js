@@ -11,8 +11,9 @@ const AGAIN = 5000; // milliseconds until a refused stream is asked for once mor
  * @param path of the stream, under /api
  * @param cursor what is known already; null: nothing
  * @param handlers by event's name, called with its data
+ * @param isOver whether nothing new is to come: then its server may end
  */
-export function follow(path, cursor, handlers) {
+export function follow(path, cursor, handlers, isOver = () => false) {
   let source = null;
   let timer = null;
 
@@ -31,7 +32,8 @@ export function follow(path, cursor, handlers) {
   }
 
   function broken() {
-    show("gone", "Connection lost, trying again …");
+    if (isOver()) show("waits", "Not connected: the run is over");
+    else show("gone", "Connection lost, trying again …");
     if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
     timer = setTimeout(open, AGAIN);
     get("runs").catch((error) => {

@@ -72,7 +72,7 @@ export class Timeline {
     const height = TOP + lane * workers.length + BOTTOM;
     place.replaceChildren(
       svg(
-        "svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Assignments on workers; the table below has the same" },
+        "svg", { width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
         ticks(first, last, x, height),
         roundMarks(marks, x, height, width),
         workers.map((name, row) => laneOf(name, row, lane, left, width)),
