@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import ctypes
+import errno
 import gc
 import logging
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ _STOP_SECONDS = 2
 _LAST_LOOK_SECONDS = 2.5
 """For which the page is still there when its coordinator has gone: who looks sees the end."""
 
+_PATIENCE_SECONDS, _AGAIN_SECONDS = 5.0, 0.2
 _READ_FIRST = 4
 _MOST_CONNECTIONS = 1024
 _MOST_HEADER = 16 << 10
@@ -59,7 +62,7 @@ async def show_page(
     closing = asyncio.Event()
     catalogue, access = Catalogue(paths, live), Access(endpoint)
     server = _Server(_config(Page(catalogue, access, closing).app(), endpoint))
-    with _listener(endpoint) as listener:
+    async with _listener(endpoint, _PATIENCE_SECONDS if following is not None else 0.0) as listener:
         address = f"{'https' if endpoint.tls.pair() else 'http'}://{_host(endpoint)}:{listener.getsockname()[1]}"
         tasks = [asyncio.create_task(_tidy(catalogue)), asyncio.create_task(_begin(catalogue))]
         serving = asyncio.create_task(server.serve([listener]))
@@ -71,7 +74,9 @@ async def show_page(
             ends = [serving] if following is None else [serving, asyncio.create_task(following)]
             tasks += ends[1:]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if not serving.done():
+            for ended in (each for each in ends if each.done()):
+                ended.result()  # or why it has failed
+            if live.has_ended:
                 await asyncio.sleep(_LAST_LOOK_SECONDS)
         finally:
             closing.set()
@@ -157,11 +162,20 @@ def _config(app: Any, endpoint: PageEndpoint) -> Config:
     )
 
 
-@contextlib.contextmanager
-def _listener(endpoint: PageEndpoint) -> Iterator[socket.socket]:
+@contextlib.asynccontextmanager
+async def _listener(endpoint: PageEndpoint, patience: float) -> AsyncIterator[socket.socket]:
+    """Listen; where another process still does, that may be the page of a coordinator that was killed."""
+    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    deadline = time.monotonic() + patience
     try:
-        family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
-        listener = socket.create_server((endpoint.host, endpoint.port), family=family, backlog=128)
+        while True:
+            try:
+                listener = socket.create_server((endpoint.host, endpoint.port), family=family, backlog=128)
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_AGAIN_SECONDS)
     except OSError as error:
         raise LotteryFLError(f"{endpoint.address}: the page cannot listen there: {error.strerror or error}") from error
     with listener:

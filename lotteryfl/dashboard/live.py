@@ -3,6 +3,7 @@
 import time
 
 from lotteryfl.feed import News
+from lotteryfl.protos import lotteryfl_pb2 as pb
 
 _FRESH_SECONDS = 10.0
 
@@ -23,6 +24,11 @@ class Live:
     def news(self) -> News | None:
         """The last ones; None: there are none, or they are old."""
         return self._news if time.monotonic() - self._heard < _FRESH_SECONDS else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the last ones said that the run has."""
+        return self._news is not None and self._news.status.state != pb.RunStatus.RUNNING
 
     def tell(self, news: News) -> None:
         """Take note of news."""

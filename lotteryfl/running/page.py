@@ -40,6 +40,13 @@ class ShownPage:
         self._fleet = fleet
         self._note = note
         self._status: pb.RunStatus | None = None
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def unread(self) -> int:
+        """Bytes that were written for the page and are not on their way to it: of one message, at most."""
+        pipe = self._process.stdin if self._process else None
+        return pipe.transport.get_write_buffer_size() if pipe else 0
 
     def show(self, status: pb.RunStatus) -> None:
         """Take note of where the run stands; the page is told within a second."""
@@ -49,7 +56,7 @@ class ShownPage:
     async def shown(self) -> AsyncIterator[None]:
         """Show the page while the block runs; in the end it is told how the run has ended."""
         try:
-            process = await self._start()
+            self._process = process = await self._start()
         except OSError as error:
             self._note(f"the page cannot be started: {error.strerror}; the run goes on without it")
             yield
@@ -89,7 +96,7 @@ class ShownPage:
     async def _tell_once(self, process: asyncio.subprocess.Process) -> None:
         """Write what is new, if the page has read what was written before: nobody waits for it."""
         pipe, status = process.stdin, self._status
-        if pipe is None or status is None or pipe.is_closing() or pipe.transport.get_write_buffer_size():
+        if pipe is None or status is None or pipe.is_closing() or self.unread:
             return
         pipe.write(packed(News(status, await self._fleet())))
 
