@@ -64,10 +64,11 @@ async def show_page(
     server = _Server(_config(Page(catalogue, access, closing).app(), endpoint))
     async with _listener(endpoint, _PATIENCE_SECONDS if following is not None else 0.0) as listener:
         address = f"{'https' if endpoint.tls.pair() else 'http'}://{_host(endpoint)}:{listener.getsockname()[1]}"
-        tasks = [asyncio.create_task(_tidy(catalogue)), asyncio.create_task(_begin(catalogue))]
+        tasks = [asyncio.create_task(_tidy(catalogue))]
         serving = asyncio.create_task(server.serve([listener]))
         try:
             await server.ready.wait()
+            await _begin(catalogue)
             said(f"page: {address}{access.link()}")
             if opened is not None:
                 await asyncio.to_thread(opened, address + access.link())
