@@ -10,7 +10,7 @@ import click
 
 from lotteryfl.commands.options import channel_options
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.security.tls import ChannelSecurity, TLSFiles
+from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.dashboard.extra import require_extra
 from lotteryfl.signals import run_until_signal
 
@@ -49,8 +49,8 @@ def dashboard(
     if coordinator and len(directories) != 1:
         raise LotteryFLError(f"--coordinator {coordinator}: expected one DIR, that of its run")
     endpoint = PageEndpoint(listen, security.tls, tokens)
-    if coordinator and endpoint.is_open:
-        endpoint = PageEndpoint(listen, TLSFiles(), tokens)  # what secures the call is not for browsers
+    if endpoint.is_open:
+        endpoint = PageEndpoint(listen)  # what the environment names is for calls to a coordinator
     endpoint.check()
     live = Live()
     following: Coroutine[object, object, None] | None = None

@@ -76,8 +76,6 @@ class PageEndpoint:
         check_address(self.address, listens=True)
         if self.address.startswith("unix"):
             raise SecurityError(f"{self.address}: browsers come to HOST:PORT")
-        if self.tls.pair() is None and (self.tls or self.tokens) and not self.is_open:
-            raise SecurityError(f"{self.address}: the page needs --tls-cert and --tls-key beside these; {HELP}")
         if self.tls.pair() is None and not self.is_open:
             raise SecurityError(
                 f"{self.address}: other machines can reach it, and the page would not be encrypted: give --tls-cert "

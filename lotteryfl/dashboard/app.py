@@ -221,12 +221,14 @@ class Page:
     async def _run_stream(self, request: Request) -> Response:
         run = self._run(request)
         known = request.headers.get("last-event-id") or request.query_params.get("after")
-        return self._streaming(run_stream(run, Cursor.parse(known), self._closing))
+        return self._streaming(request, run_stream(run, Cursor.parse(known), self._closing))
 
-    async def _list_stream(self, _request: Request) -> Response:
-        return self._streaming(list_stream(self._catalogue, self._closing))
+    async def _list_stream(self, request: Request) -> Response:
+        return self._streaming(request, list_stream(self._catalogue, self._closing))
 
-    def _streaming(self, events: AsyncIterator[bytes]) -> Response:
+    def _streaming(self, request: Request, events: AsyncIterator[bytes]) -> Response:
+        if request.method == "HEAD":  # whose answer has an end
+            return Response(media_type="text/event-stream", headers={"Cache-Control": "no-store"})
         if self._streams >= MOST_STREAMS:
             return refusal(503, f"{MOST_STREAMS} others look on already", {"Retry-After": "30"})
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -227,7 +227,7 @@ def test_the_pages_own_files_are_all_there_and_stay_with_who_has_them(local: Bro
     ("arguments", "expected"),
     [
         (["--listen", "0.0.0.0:0"], "0.0.0.0:0: other machines can reach it, and the page would not be encrypted"),
-        (["--listen", "0.0.0.0:0", "--tokens", "tokens.toml"], "the page needs --tls-cert and --tls-key"),
+        (["--listen", "0.0.0.0:0", "--tokens", "tokens.toml"], "would not be encrypted: give --tls-cert and --tls-key"),
         (["--listen", "8080"], "8080: has no port"),
         (["--listen", "unix:/tmp/page"], "browsers come to HOST:PORT"),
         (["--coordinator", "127.0.0.1:1", "elsewhere"], "expected one DIR"),

@@ -10,11 +10,19 @@ import httpx
 import numpy as np
 import pytest
 
+from lotteryfl.dashboard.reading import events
+from lotteryfl.dashboard.reading.clients import read_clients
+from lotteryfl.dashboard.reading.masks import read_overlap
+from lotteryfl.dashboard.reading.oneclient import read_client
+from lotteryfl.dashboard.reading.rounds import Rounds, read_rounds
+from lotteryfl.dashboard.reading.standing import read_facts
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.reporting.overlap import jaccard
 from lotteryfl.server.results.spread import spread
+from lotteryfl.server.store.rundb.events import NewEvent, add_events, now
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries, round_summaries
+from tests.conftest import Drive
 from tests.support.bench import Bench, TinyTask, tiny_experiment
 from tests.support.pages import Browser
 from tests.support.processes import Process
@@ -215,11 +223,6 @@ def test_a_damaged_run_is_said_to_be_so(browser: Browser, path: Path) -> None:
 
 def test_where_privacy_is_promised_single_clients_are_withheld(finished_run: Path) -> None:
     """By the experiment that the run is bound to."""
-    from lotteryfl.dashboard.reading.clients import read_clients
-    from lotteryfl.dashboard.reading.masks import read_overlap
-    from lotteryfl.dashboard.reading.oneclient import read_client
-    from lotteryfl.dashboard.reading.rounds import Rounds, read_rounds
-
     with RunDirectory(finished_run, read_only=True) as run:
         private = {"noise": "client", "clip_norm": 1.0}
         privacy = run.experiment.privacy.model_copy(update=private)
@@ -238,8 +241,6 @@ def test_where_privacy_is_promised_single_clients_are_withheld(finished_run: Pat
 
 
 def test_of_an_earlier_version_events_are_told_without_their_table(finished_run: Path) -> None:
-    from lotteryfl.dashboard.reading import events
-
     with closing(sqlite3.connect(finished_run / "run.db")) as database, database:
         database.execute("DELETE FROM events")
         database.execute("UPDATE rounds SET retries = 1, reason = 'too few' WHERE round = 1")
@@ -252,3 +253,13 @@ def test_of_an_earlier_version_events_are_told_without_their_table(finished_run:
         ]
         assert not found["kept"]
         assert json.dumps(found)
+
+
+def test_a_run_that_is_paused_says_so_until_it_goes_on(drive: Drive) -> None:
+    bench = drive()
+    said = []
+    for kind in ("paused", "late", "resumed"):
+        with bench.run.database.transaction():
+            add_events(bench.run.database, [NewEvent(now(), kind, 1, None, "", f"{kind} by dash")])
+        said.append(read_facts(bench.run, Rounds()).paused)
+    assert said == ["paused by dash", "paused by dash", ""]

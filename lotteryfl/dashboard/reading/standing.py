@@ -10,6 +10,7 @@ from lotteryfl.dashboard.reading.rounds import Rounds
 from lotteryfl.dashboard.reading.times import seconds_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.record import RunRecord
+from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.summaries import next_round
 
 
@@ -23,6 +24,8 @@ class Facts:
     opened: float | None
     """When, in seconds since 1970."""
     ended: float | None
+    paused: str
+    """Why no work is given out; '': it is."""
     values: tuple[str, ...]
     """What is measured of a model, the score first."""
 
@@ -37,7 +40,15 @@ def read_facts(run: RunRecord, rounds: Rounds) -> Facts:
         opened = seconds_of(found[0]) if found else None
     (last,) = database.select("SELECT max(committed_at) FROM rounds WHERE round > 0").fetchone()
     names = (run.score.name, *rounds.values, "loss")
-    return Facts(state, number, opened, None if state == "running" else seconds_of(last), tuple(dict.fromkeys(names)))
+    ended = None if state == "running" else seconds_of(last)
+    paused = _paused(database) if state == "running" else ""
+    return Facts(state, number, opened, ended, paused, tuple(dict.fromkeys(names)))
+
+
+def _paused(database: Database) -> str:
+    query = "SELECT kind, text FROM events WHERE kind IN ('paused', 'resumed') ORDER BY id DESC LIMIT 1"
+    kind, text = database.select(query).fetchone() or ("resumed", "")
+    return printable(text) or "paused" if kind == "paused" else ""
 
 
 def status_of(
@@ -56,7 +67,7 @@ def status_of(
     return {
         "state": pb.RunStatus.State.Name(status.state).lower(),
         "reason": printable(status.reason),
-        "paused": "",
+        "paused": facts.paused,
         "strategy": printable(status.strategy),
         "task": printable(_task(experiment)),
         "model": printable(experiment.task.model if isinstance(experiment.task.model, str) else ""),
