@@ -34,6 +34,9 @@ COMMANDS = {
     "work": Known("work", "Be a worker: fetch assignments, train, return tickets, until the run is over."),
     "simulate": Known("run", "Run an experiment in this one process, with the same result as over gRPC."),
     "status": Known("inspect", "Say where a run stands, from its directory or its coordinator."),
+    "watch": Known(
+        "watch", "Follow a run on the terminal until it has ended; where there is none, by a line for every round."
+    ),
     "export": Known("inspect", "Write a client's ticket, or the global model, as a plain state dict or as ONNX."),
     "verify": Known("inspect", "Check a run directory: database, rounds, masks, models, tickets."),
     "compare": Known(

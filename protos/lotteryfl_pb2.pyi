@@ -1279,12 +1279,19 @@ Global___GetRunRequest: _TypeAlias = GetRunRequest  # noqa: Y015
 class WatchRunRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    LINGERS_FIELD_NUMBER: _builtins.int
+    lingers: _builtins.bool
+    """After the run's last status the stream stays open for as long as whoever watches has questions left, but not for long:
+    the coordinator waits for them. It is for the one who asks to end it.
+    """
     def __init__(
         self,
+        *,
+        lingers: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lingers", b"lingers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1734,6 +1741,50 @@ class ClientStatus(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__personalised) -> _WhichOneofReturnType__personalised | None: ...
 
 Global___ClientStatus: _TypeAlias = ClientStatus  # noqa: Y015
+
+@_typing.final
+class GetRoundsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """later than this one, by its number"""
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRoundsRequest: _TypeAlias = GetRoundsRequest  # noqa: Y015
+
+@_typing.final
+class Rounds(_message.Message):
+    """Committed rounds in their order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUNDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___RoundSummary]:
+        """few: the next page begins after the last of them"""
+
+    def __init__(
+        self,
+        *,
+        rounds: _abc.Iterable[Global___RoundSummary] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rounds", b"rounds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rounds: _TypeAlias = Rounds  # noqa: Y015
 
 @_typing.final
 class GetEventsRequest(_message.Message):

@@ -89,6 +89,11 @@ class CoordinatorStub:
                 request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetClientsRequest.SerializeToString,
                 response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.Clients.FromString,
                 _registered_method=True)
+        self.GetRounds = channel.unary_unary(
+                '/lotteryfl.v1.Coordinator/GetRounds',
+                request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetRoundsRequest.SerializeToString,
+                response_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.Rounds.FromString,
+                _registered_method=True)
         self.GetEvents = channel.unary_unary(
                 '/lotteryfl.v1.Coordinator/GetEvents',
                 request_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetEventsRequest.SerializeToString,
@@ -186,6 +191,13 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRounds(self, request, context):
+        """What committed rounds came to, by the page: for observers too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetEvents(self, request, context):
         """What has happened in the run, the newest: for observers too.
         """
@@ -264,6 +276,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.GetClients,
                     request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetClientsRequest.FromString,
                     response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.Clients.SerializeToString,
+            ),
+            'GetRounds': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRounds,
+                    request_deserializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.GetRoundsRequest.FromString,
+                    response_serializer=lotteryfl_dot_protos_dot_lotteryfl__pb2.Rounds.SerializeToString,
             ),
             'GetEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEvents,
@@ -578,6 +595,33 @@ class Coordinator:
             '/lotteryfl.v1.Coordinator/GetClients',
             lotteryfl_dot_protos_dot_lotteryfl__pb2.GetClientsRequest.SerializeToString,
             lotteryfl_dot_protos_dot_lotteryfl__pb2.Clients.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRounds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lotteryfl.v1.Coordinator/GetRounds',
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.GetRoundsRequest.SerializeToString,
+            lotteryfl_dot_protos_dot_lotteryfl__pb2.Rounds.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,8 @@ class CoordinatorStub:
     """What every worker is at, for observers too."""
     GetClients: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetClientsRequest, _lotteryfl_pb2.Clients]
     """How single clients do, by the page: for observers too, without what privacy keeps back."""
+    GetRounds: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetRoundsRequest, _lotteryfl_pb2.Rounds]
+    """What committed rounds came to, by the page: for observers too."""
     GetEvents: _grpc.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetEventsRequest, _lotteryfl_pb2.Events]
     """What has happened in the run, the newest: for observers too."""
     FetchModel: _grpc.UnaryStreamMultiCallable[_lotteryfl_pb2.FetchModelRequest, _lotteryfl_pb2.BlobPart]
@@ -93,6 +95,8 @@ class CoordinatorAsyncStub(CoordinatorStub):
     """What every worker is at, for observers too."""
     GetClients: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetClientsRequest, _lotteryfl_pb2.Clients]  # type: ignore[assignment]
     """How single clients do, by the page: for observers too, without what privacy keeps back."""
+    GetRounds: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetRoundsRequest, _lotteryfl_pb2.Rounds]  # type: ignore[assignment]
+    """What committed rounds came to, by the page: for observers too."""
     GetEvents: _aio.UnaryUnaryMultiCallable[_lotteryfl_pb2.GetEventsRequest, _lotteryfl_pb2.Events]  # type: ignore[assignment]
     """What has happened in the run, the newest: for observers too."""
     FetchModel: _aio.UnaryStreamMultiCallable[_lotteryfl_pb2.FetchModelRequest, _lotteryfl_pb2.BlobPart]  # type: ignore[assignment]
@@ -188,6 +192,14 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_lotteryfl_pb2.Clients, _abc.Awaitable[_lotteryfl_pb2.Clients]]:
         """How single clients do, by the page: for observers too, without what privacy keeps back."""
+
+    @_abc_1.abstractmethod
+    def GetRounds(
+        self,
+        request: _lotteryfl_pb2.GetRoundsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lotteryfl_pb2.Rounds, _abc.Awaitable[_lotteryfl_pb2.Rounds]]:
+        """What committed rounds came to, by the page: for observers too."""
 
     @_abc_1.abstractmethod
     def GetEvents(

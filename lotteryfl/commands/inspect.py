@@ -4,34 +4,59 @@ What needs torch or gRPC is imported where it is used: asking for a status, as h
 must not cost the seconds that importing torch takes, and a directory's no gRPC either.
 """
 
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.filesize import decimal
+from google.protobuf.message import Message
 
 from lotteryfl.commands.options import channel_options, strategy_option, task_option
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
-from lotteryfl.describe import describe_refusals, describe_round, describe_shared
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.results.leftout import describe_left_out
-from lotteryfl.server.store.named import MOST_TOLD, cut
+from lotteryfl.seeing.lines import describe
+from lotteryfl.seeing.look import Source
 
 
 @click.command()
 @click.argument("where", metavar="DIR|HOST:PORT")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, by the names of the contract's RunStatus.")
+@click.option("--clients", "with_clients", is_flag=True, help="Every client too, by its last result.")
+@click.option(
+    "--watch",
+    "seconds",
+    metavar="[SECONDS]",
+    type=click.FloatRange(min=0.1),
+    is_flag=False,
+    flag_value=2.0,
+    help="Say it again every so many seconds (2), until the run has ended; with --json a line each time.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="As JSON, by the names of the contract's RunStatus; with `fleet`, its Fleet, and `clients_now`, its Clients.",
+)
 @channel_options
-def status(where: str, as_json: bool, security: ChannelSecurity) -> None:
+def status(where: str, with_clients: bool, seconds: float | None, as_json: bool, security: ChannelSecurity) -> None:
     """Say where a run stands, from its directory or its coordinator."""
-    if Path(where).is_dir():
-        found = _read(Path(where))
-    elif ":" in where:
-        found = _ask(where, security)
-    else:
-        raise LotteryFLError(f"{where}: neither a run directory nor HOST:PORT")
-    click.echo(_as_json(found) if as_json else _describe(found))
+    with source_of(where, security) as source:
+        while True:
+            found, fleet = source.status(), source.fleet()
+            clients = source.clients() if with_clients else None
+            if as_json:
+                click.echo(_as_json(found, fleet, clients, None if seconds else 2))
+            else:
+                click.echo(describe(found, fleet, clients))
+            if not seconds or found.state != pb.RunStatus.RUNNING:
+                return
+            time.sleep(seconds)
+            if not as_json:
+                click.echo()
 
 
 @click.command()
@@ -81,55 +106,36 @@ def verify(directory: Path) -> None:
     click.echo("sound")
 
 
-def _read(directory: Path) -> pb.RunStatus:
-    from lotteryfl.server.store.record import RunRecord, damage_named
-    from lotteryfl.server.store.status import status_of
+@contextmanager
+def source_of(where: str, security: ChannelSecurity) -> Iterator[Source]:
+    """Open what a run is looked at by: its directory or its coordinator.
 
-    with damage_named(directory), RunRecord(directory) as run:
-        return status_of(run)
+    Raises:
+        LotteryFLError: it is neither.
+    """
+    if Path(where).is_dir():
+        from lotteryfl.seeing.directory import DirectorySource
 
+        yield DirectorySource(Path(where))
+    elif ":" in where:
+        from lotteryfl.seeing.coordinator import CoordinatorSource
 
-def _ask(address: str, security: ChannelSecurity) -> pb.RunStatus:
-    import grpc
-
-    from lotteryfl.common.security.channel import CALL_SECONDS, open_channel, raise_if_refused
-    from lotteryfl.common.security.rpcerror import explain
-    from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
-
-    with open_channel(address, security) as channel:
-        try:
-            reply: pb.RunStatus = pb_grpc.CoordinatorStub(channel).GetRun(pb.GetRunRequest(), timeout=CALL_SECONDS)
-        except grpc.RpcError as error:
-            raise_if_refused(error, address, security)
-            raise LotteryFLError(explain(error, address)) from error
-    return reply
+        with CoordinatorSource(where, security) as source:
+            yield source
+    else:
+        raise LotteryFLError(f"{where}: neither a run directory nor HOST:PORT")
 
 
-def _as_json(status: pb.RunStatus) -> str:
-    """Return all of a status, with what is 0 or empty; JSON has every 64-bit number as a text."""
-    from google.protobuf.json_format import MessageToJson
+def _as_json(status: pb.RunStatus, fleet: pb.Fleet | None, clients: pb.Clients | None, indent: int | None) -> str:
+    """Return all that is known, with what is 0 or empty; JSON has every 64-bit number as a text."""
+    from google.protobuf.json_format import MessageToDict
 
-    return MessageToJson(status, always_print_fields_with_no_presence=True, preserving_proto_field_name=True)
+    def fields(message: Message) -> dict[str, Any]:
+        return MessageToDict(message, always_print_fields_with_no_presence=True, preserving_proto_field_name=True)
 
-
-def _describe(status: pb.RunStatus) -> str:
-    state = pb.RunStatus.State.Name(status.state).lower()
-    lines = [
-        f"{status.strategy}, {status.clients} clients: {state}{': ' if status.reason else ''}{status.reason}",
-        f"rounds: {status.round} of {status.rounds} committed",
-        f"open round: {status.results} of {status.assignments} results, {len(status.in_flight)} in flight",
-        *(f"  {line}" for line in cut(status.in_flight, MOST_TOLD)),
-        *(f"  {line}" for line in (*status.waits, status.goes_on) if line),
-        *([f"workers: {status.workers} alive"] if status.heard else []),
-        *(f"  {line}" for line in status.heard),
-        f"traffic of the whole run: {decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up",
-    ]
-    lines += map(describe_refusals, status.refusals)
-    lines += map(describe_left_out, status.left_out)
-    if status.HasField("last"):
-        lines.append(describe_round(status))
-    if status.HasField("shared"):
-        lines.append(describe_shared(status.shared, status.score))
-    if status.advice:
-        lines.append(f"advice: {status.advice}")
-    return "\n".join(map(printable, lines))
+    found = fields(status)
+    if fleet is not None:
+        found["fleet"] = fields(fleet)
+    if clients is not None:
+        found["clients_now"] = fields(clients)
+    return json.dumps(found, indent=indent)

@@ -30,6 +30,7 @@ from lotteryfl.server.rounds.told.status import status_of_open
 from lotteryfl.server.rounds.work import Step, Work
 from lotteryfl.server.rounds.workers import AsideError, Worker, WorkerRegistry
 from lotteryfl.server.store.assignments import AssignmentId, Standing
+from lotteryfl.server.store.rundb.clients import client_page
 from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.strategies import create_strategy
@@ -390,3 +391,8 @@ class Coordinator:
     def fleet(self) -> pb.Fleet:
         """Return what every worker is at."""
         return fleet_of(self._workers, self._ledger, self._clock(), self.experiment.round.lease)
+
+    def clients(self, first: int, most: int) -> pb.Clients:
+        """Return how single clients stand, from `first` on, for whoever may look."""
+        withheld = self.experiment.privacy.is_promised
+        return client_page(self._run.database, first, most, self._ledger.missed, withheld=withheld)

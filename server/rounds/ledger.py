@@ -105,6 +105,10 @@ class Ledger:
         if self.state != "finished":
             self.events.remember("started", f"the coordinator has begun, with {self.committed} rounds committed")
 
+    def missed(self, client: int) -> int:
+        """Return how many committed rounds a client sat out."""
+        return self._all_left_out[client].rounds if client in self._all_left_out else 0
+
     @property
     def is_final(self) -> bool:
         """Whether the open round is the last: after the training rounds, every client is measured once."""

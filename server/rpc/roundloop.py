@@ -13,7 +13,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.rpc.bell import wait_for
 from lotteryfl.server.rpc.receiving import Uploads
-from lotteryfl.server.rpc.served import ServedRun
+from lotteryfl.server.rpc.served import LINGER_SECONDS, ServedRun
 
 _SHOW_SECONDS = 1.0
 """The longest that a change is not shown which the rounds need not know of."""
@@ -130,15 +130,15 @@ class RoundLoop:
         return _Look(step, min(_SHOW_SECONDS, self._coordinator.seconds_until_check()), status)
 
     async def _say_goodbye(self) -> None:
-        """Keep answering until every living worker has been told, but not for ever."""
-        served = self._served
+        """Keep answering until every living worker has been told, but not for ever; who watches may ask once more."""
+        served, now = self._served, asyncio.get_running_loop().time
         served.announce()
-        deadline = asyncio.get_running_loop().time() + CALL_SECONDS
+        begin = now()
         while True:
             changed = served.changed.listen()
             alive = await served.call(self._coordinator.alive_workers)
             untold = any(worker_id not in served.departed for worker_id in alive)
-            remaining = deadline - asyncio.get_running_loop().time()
-            if not untold or remaining <= 0:
+            remaining = begin + (CALL_SECONDS if untold else LINGER_SECONDS if served.watchers else 0.0) - now()
+            if remaining <= 0:
                 return
             await wait_for(changed, min(remaining, served.run.experiment.round.lease))  # then the silent count as dead

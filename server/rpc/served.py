@@ -16,6 +16,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+LINGER_SECONDS = 5.0
+"""The longest that who watches a run may ask questions when it has ended."""
+
+
 class StorageError(Exception):
     """The run directory cannot be written or read: its disk is full, or fails."""
 
@@ -46,6 +50,8 @@ class ServedRun:
         """Rings when an assignment is with its worker: for what has time until workers are at work."""
         self.departed = Recent(most_departed)
         """The workers that leave: they were told that the run has ended, or handed their work back."""
+        self.watchers = 0
+        """Observers who wait for news, and have questions left when the run has ended."""
         self._storage_error: OSError | sqlite3.Error | None = None
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

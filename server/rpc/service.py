@@ -21,6 +21,7 @@ from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.server.rounds.codeversion import local_code, task_version
 from lotteryfl.server.rounds.machine import machine_of
 from lotteryfl.server.rounds.told.load import load_of
+from lotteryfl.server.rounds.told.past import events_after, rounds_after
 from lotteryfl.server.rounds.work import Work
 from lotteryfl.server.rounds.workers import AsideError, ReplacedError, UnknownWorkerError
 from lotteryfl.server.rpc.bell import wait_for
@@ -29,7 +30,7 @@ from lotteryfl.server.rpc.downloads import Downloads
 from lotteryfl.server.rpc.filestream import FileStream, model_stream
 from lotteryfl.server.rpc.receiving import Upload, Uploads
 from lotteryfl.server.rpc.sending import messages
-from lotteryfl.server.rpc.served import ServedRun, StorageError
+from lotteryfl.server.rpc.served import LINGER_SECONDS, ServedRun, StorageError
 from lotteryfl.server.security.access import AccessError, clients_held
 from lotteryfl.server.store.rundb.rows import AssignmentRow
 
@@ -213,20 +214,38 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.RunStatus]:
         """Say where the run stands now and after every change, until it has ended."""
-        while True:
-            news = self._served.news.listen()
-            begin = time.monotonic()
-            status = await self._call(self._coordinator.status)
-            taken = time.monotonic() - begin
-            yield status
-            if status.state != pb.RunStatus.RUNNING:
-                return
-            await wait_for(news, None)
-            await asyncio.sleep(min(_PAUSE * taken, _LONGEST_PAUSE))
+        self._served.watchers += request.lingers
+        try:
+            while True:
+                news = self._served.news.listen()
+                begin = time.monotonic()
+                status = await self._call(self._coordinator.status)
+                taken = time.monotonic() - begin
+                yield status
+                if status.state != pb.RunStatus.RUNNING:
+                    await asyncio.sleep(LINGER_SECONDS if request.lingers else 0.0)
+                    return
+                await wait_for(news, None)
+                await asyncio.sleep(min(_PAUSE * taken, _LONGEST_PAUSE))
+        finally:
+            self._served.watchers -= request.lingers
+            self._served.changed.ring()
 
     async def GetFleet(self, request: pb.GetFleetRequest, context: Context) -> pb.Fleet:
         """Say what every worker is at."""
         return await self._call(self._coordinator.fleet)
+
+    async def GetClients(self, request: pb.GetClientsRequest, context: Context) -> pb.Clients:
+        """Say how single clients do."""
+        return await self._call(self._coordinator.clients, request.first, request.most)
+
+    async def GetRounds(self, request: pb.GetRoundsRequest, context: Context) -> pb.Rounds:
+        """Say what rounds came to."""
+        return await self._call(rounds_after, self._run.database, request.after)
+
+    async def GetEvents(self, request: pb.GetEventsRequest, context: Context) -> pb.Events:
+        """Say what has happened."""
+        return await self._call(events_after, self._run.database, request.after, request.most)
 
     async def FetchModel(self, request: pb.FetchModelRequest, context: Context) -> AsyncIterator[pb.BlobPart]:
         """Send the global model of the last committed round."""

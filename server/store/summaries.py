@@ -12,6 +12,9 @@ from lotteryfl.server.store.named import MOST_TOLD
 from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.rundb.measures import score_column
 
+NO_LAST = 2**31
+"""Greater than the number of any round."""
+
 
 @dataclass(frozen=True)
 class ClientSummary:
@@ -51,8 +54,8 @@ def scores_of(summary: pb.RoundSummary, score: Score) -> RoundScores:
     return RoundScores(summary.downloaded[score.name], summary.personalised[score.name])
 
 
-def measures(database: Database, first: int = 1) -> Iterator[Measure]:
-    """Yield all that is known of the committed rounds from `first` on by name, where the task has its own objective.
+def measures(database: Database, first: int = 1, last: int = NO_LAST) -> Iterator[Measure]:
+    """Yield all that is known of the committed rounds from `first` to `last` by name, of a task's own objective.
 
     A metric that not every client of a round has sent is left out.
     """
@@ -65,13 +68,14 @@ def measures(database: Database, first: int = 1) -> Iterator[Measure]:
             UNION ALL SELECT round, client, phase, 'loss', loss FROM metrics
         )
         SELECT round, phase, name, avg(value) FROM named JOIN rounds USING (round)
-        WHERE rounds.state = 'committed' AND round >= :first AND phase NOT IN ('validation', 'shared')
+        WHERE rounds.state = 'committed' AND round BETWEEN :first AND :last AND phase NOT IN ('validation', 'shared')
         AND client < :participants
         GROUP BY round, phase, name HAVING count(*) = (
             SELECT count(*) FROM results r WHERE r.round = named.round AND r.client < :participants
         ) ORDER BY round, phase, name
         """,
         first=first,
+        last=last,
         participants=database.participants,
     )
     yield from map(Measure._make, rows)
@@ -107,8 +111,8 @@ def rounds_left(state: str, number: int, rounds: int) -> int:
     return 0 if state == "finished" else rounds + 2 - number
 
 
-def round_summaries(database: Database, first: int = 1) -> list[pb.RoundSummary]:
-    """Return the means over clients of every committed round from `first` on, in order, with its stragglers.
+def round_summaries(database: Database, first: int = 1, last: int = NO_LAST) -> list[pb.RoundSummary]:
+    """Return the means over clients of every committed round from `first` to `last`, in order, with its stragglers.
 
     New clients, which took part in none, are in no mean; bytes, refusals and stragglers are of all.
     """
@@ -122,22 +126,24 @@ def round_summaries(database: Database, first: int = 1) -> list[pb.RoundSummary]
         FROM rounds o JOIN results r USING (round)
         JOIN metrics d ON (d.round, d.client, d.phase) = (r.round, r.client, 'downloaded')
         JOIN metrics p ON (p.round, p.client, p.phase) = (r.round, r.client, 'personalised')
-        WHERE o.state = 'committed' AND r.round >= ? AND r.client < ? GROUP BY r.round ORDER BY r.round
+        WHERE o.state = 'committed' AND r.round BETWEEN ? AND ? AND r.client < ? GROUP BY r.round ORDER BY r.round
         """,
         first,
+        last,
         database.participants,
     )
     names = [field.name for field in pb.RoundSummary.DESCRIPTOR.fields if not field.is_repeated]
     summaries = {row[0]: pb.RoundSummary(**dict(zip(names, row, strict=True))) for row in rows}
     late = database.select(
         "SELECT round, client FROM assignments a JOIN rounds o USING (round) "
-        "WHERE o.state = 'committed' AND a.state != 'done' AND round >= ? ORDER BY round, client",
+        "WHERE o.state = 'committed' AND a.state != 'done' AND round BETWEEN ? AND ? ORDER BY round, client",
         first,
+        last,
     )
     for round_, client in late:
         if round_ in summaries:
             summaries[round_].stragglers.append(client)
-    for measure in measures(database, first):
+    for measure in measures(database, first, last):
         if measure.phase != "global":
             means = summaries[measure.round]
             (means.downloaded if measure.phase == "downloaded" else means.personalised)[measure.name] = measure.value

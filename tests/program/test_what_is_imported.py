@@ -53,13 +53,15 @@ def test_help_imports_no_command() -> None:
     assert all(f"  {name} " in process.stdout for name in COMMANDS)
 
 
-def test_the_status_of_a_directory_is_read_from_its_record_alone(finished_run: Path) -> None:
-    assert heavy_modules(RUN, "status", finished_run) == set()
+@pytest.mark.parametrize("command", [("status",), ("status", "--clients"), ("watch",)])
+def test_a_directory_is_looked_at_by_its_record_alone(finished_run: Path, command: tuple[str, ...]) -> None:
+    assert heavy_modules(RUN, *command, finished_run) == set()
 
 
-def test_the_status_of_a_coordinator_needs_grpc_and_no_torch() -> None:
+@pytest.mark.parametrize("command", ["status", "watch"])
+def test_to_look_at_a_coordinator_needs_grpc_and_no_torch(command: str) -> None:
     code = RUN.replace("try:\n    main()", "try:\n    main()\nexcept SystemExit as ended:\n    assert ended.code == 1")
-    assert heavy_modules(code, "status", "127.0.0.1:1") == {"grpc"}
+    assert heavy_modules(code, command, "127.0.0.1:1") == {"grpc"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

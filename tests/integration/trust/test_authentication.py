@@ -27,7 +27,7 @@ from tests.support.runs import Coordinate, Write
 from tests.support.waiting import DEADLINE
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Coordinator"]
-OBSERVING = {"GetRun", "WatchRun", "GetFleet", "GetClients", "GetEvents", "FetchModel"}
+OBSERVING = {"GetRun", "WatchRun", "GetFleet", "GetClients", "GetRounds", "GetEvents", "FetchModel"}
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 UNKNOWN = grpc.StatusCode.UNAUTHENTICATED
 

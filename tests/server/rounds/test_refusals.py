@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from lotteryfl.commands.inspect import _describe
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.names import WorkerId
 from lotteryfl.describe import describe_round
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation
+from lotteryfl.seeing.lines import describe
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.results.verify import verify
 from lotteryfl.server.rounds.workers import AsideError
@@ -45,7 +45,7 @@ def test_refusals_are_counted_by_worker_and_by_round(drive: Drive) -> None:
     status = bench.coordinator.status()
     assert status.last.refused == 3
     assert ", 3 refused" in describe_round(status)
-    assert f"refused: 2 of worse's results; the last: {REASON}" in _describe(status)
+    assert f"refused: 2 of worse's results; the last: {REASON}" in describe(status)
     send_rubbish(bench, bad)
     bench.finish()
     assert [summary.refused for summary in round_summaries(bench.run.database)] == [3, 1, 0]
@@ -65,7 +65,7 @@ def test_the_third_refusal_puts_a_worker_aside_and_the_others_finish_as_if_it_ha
             call()
     assert bench.coordinator.status().in_flight == []
     assert bench.coordinator.alive_workers() == set()
-    assert f"refused: 3 of bad's results, put aside; the last: {REASON}" in _describe(bench.coordinator.status())
+    assert f"refused: 3 of bad's results, put aside; the last: {REASON}" in describe(bench.coordinator.status())
     assert bench.finish().bits() == drive(name="undisturbed").finish().bits()
     assert summarise(bench.run)["refused"] == {"results": 3, "by_worker": {"bad": 3}, "aside": ["bad"]}
     assert [str(problem) for group in verify(bench.path).groups for problem in group.problems] == []

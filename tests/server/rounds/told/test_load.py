@@ -15,7 +15,7 @@ def beat(**load: Any) -> pb.HeartbeatRequest:
 def test_it_is_as_the_worker_says() -> None:
     assert load_of(pb.HeartbeatRequest(worker_id="w:1")) is None  # as older workers have it
     assert load_of(beat()) == pb.WorkerLoad()
-    whole = {"memory": 3 << 30, "device_memory": 80 << 30, "steps_per_second": 250.5}
+    whole: dict[str, Any] = {"memory": 3 << 30, "device_memory": 80 << 30, "steps_per_second": 250.5}
     assert load_of(beat(**whole)) == pb.WorkerLoad(**whole)
 
 

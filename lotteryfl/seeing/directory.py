@@ -1,0 +1,82 @@
+"""A run as its directory has it, whoever drives it, if anybody does. Imports neither torch nor gRPC."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.seeing.look import SECONDS, SHARE, Look, first_of_last
+from lotteryfl.server.store.record import RunRecord, damage_named
+from lotteryfl.server.store.rundb.clients import client_page
+from lotteryfl.server.store.rundb.events import newest_events
+from lotteryfl.server.store.status import status_of
+from lotteryfl.server.store.summaries import left_out, round_summaries
+
+T = TypeVar("T")
+
+
+class DirectorySource:
+    """Opens the directory for every look: a coordinator may come and go meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        """Set which."""
+        self._path = path
+        self._round = self._event = 0
+
+    def status(self) -> pb.RunStatus:
+        """Return where the run stands.
+
+        Raises:
+            LotteryFLError: there is no run, or it is damaged.
+        """
+        return self._read(status_of)
+
+    def fleet(self) -> None:
+        """Return nothing: what workers are at, only their coordinator's memory knows."""
+
+    def clients(self) -> pb.Clients:
+        """Return how all clients stand, to who has the directory without anything withheld.
+
+        Raises:
+            LotteryFLError: there is no run, or it is damaged.
+        """
+        return self._read(_clients)
+
+    def looks(self) -> Iterator[Look]:
+        """Look at the run again and again, until it has ended.
+
+        Raises:
+            LotteryFLError: there is no run, or it is damaged.
+        """
+        while True:
+            begin = time.monotonic()
+            look = self._read(self._look)
+            taken = time.monotonic() - begin
+            yield look
+            if look.is_last:
+                return
+            time.sleep(max(SECONDS, SHARE * taken))
+
+    def _look(self, run: RunRecord) -> Look:
+        status, database = status_of(run), run.database
+        rounds = round_summaries(database, first_of_last(database.last_round(), self._round))
+        events = [pb.Event(**event._asdict()) for event in newest_events(database, self._event)]
+        self._round = rounds[-1].round if rounds else self._round
+        self._event = events[-1].id if events else self._event
+        return Look(status, None, rounds, events)
+
+    def _read(self, function: Callable[[RunRecord], T]) -> T:
+        with damage_named(self._path), RunRecord(self._path) as run, run.database.snapshot():
+            return function(run)
+
+
+def _clients(run: RunRecord) -> pb.Clients:
+    missed = {missing.client: missing.rounds for missing in left_out(run.database)}
+    whole, following = pb.Clients(), 0
+    while True:
+        page = client_page(run.database, following, 0, lambda client: missed.get(client, 0), withheld=False)
+        whole.clients.extend(page.clients)
+        following = page.next
+        if not following:
+            return whole

@@ -1,0 +1,1 @@
+"""Looking at runs of real processes, from their directories and from afar."""

@@ -1,0 +1,1 @@
+"""What there is to see of a run, and how it is drawn."""
