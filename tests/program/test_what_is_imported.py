@@ -65,7 +65,8 @@ def test_to_look_at_a_coordinator_needs_grpc_and_no_torch(command: str) -> None:
 
 
 def test_the_pages_process_does_without_torch() -> None:
-    code = "import sys, lotteryfl.commands.dashboard, lotteryfl.dashboard.listening; print(*sys.modules, file=sys.stderr)"
+    imported = "import sys, lotteryfl.commands.dashboard, lotteryfl.dashboard.listening"
+    code = f"{imported}; print(*sys.modules, file=sys.stderr)"
     assert heavy_modules(code) == {"numpy"}
 
 
