@@ -56,7 +56,7 @@ export class ClientDialog {
     this.body.replaceChildren(
       this.#tiles(row),
       el("div", { class: "charts" }, this.scores.node, this.densities.node),
-      el("h3", {}, "Mask by layer"), layerTable(layers),
+      el("h3", {}, "Mask by layer"), layers.length ? layerTable(layers) : el("p", { class: "note" }, "Kept back for privacy."),
       el("h3", {}, "Served by"), servedTable(served),
       el("h3", {}, "History"), this.#historyTable(past),
     );

@@ -35,7 +35,7 @@ export class Curves {
         this.charts.set(spec.key, new Chart(spec));
         this.place.append(this.charts.get(spec.key).node);
       }
-      const { x, lines } = withShared(series, this.axis, spec.lines);
+      const { x, lines } = withShared(series, this.axis, spec.lines.filter(isKnown));
       this.charts.get(spec.key).draw(AXES[this.axis], x, lines);
     }
     byId("thinned").hidden = !series.thinned;
@@ -77,7 +77,7 @@ function specs(series, status) {
         line("loss_personalised", "personalised", SECOND, series.loss_personalised),
         line("loss_downloaded", "downloaded", FIRST, series.loss_downloaded, "dashed"),
         line("train_loss", "training", THIRD, series.train_loss, "dotted"),
-      ].filter(({ values }) => values.some((value) => value !== null)),
+      ],
     },
     {
       key: "density", title: "Density", text: percent, tick: percentTick, zero: true,
@@ -99,6 +99,11 @@ function specs(series, status) {
       ? [{ key: "epsilon", title: "Privacy spent: ε", text: short, zero: true, lines: [line("epsilon", "ε", THIRD, series.epsilon)] }]
       : []),
   ];
+}
+
+/** Tell whether there is anything to draw: what is kept back for privacy is not. */
+function isKnown({ values, low, shared }) {
+  return shared || (low ?? values).some((value) => value !== null);
 }
 
 function line(key, label, colour, values, dash) {

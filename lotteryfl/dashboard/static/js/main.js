@@ -7,12 +7,11 @@ import { startRuns } from "./runs.js";
 import { startTheme } from "./theme.js";
 
 startTheme();
+const named = location.pathname.match(/^\/runs\/([^/]+)$/)?.[1];
 try {
-  const { runs } = await get("runs");
-  const named = location.pathname.match(/^\/runs\/([^/]+)$/)?.[1];
-  const name = named ? decodeURIComponent(named) : runs.length === 1 ? runs[0].name : null;
-  offer(runs, name);
-  await (name === null ? startRuns(runs) : startRun(name));
+  const [{ runs }] = await Promise.all([get("runs"), named && startRun(decodeURIComponent(named))]);
+  offer(runs, named ? decodeURIComponent(named) : null);
+  if (!named) await (runs.length === 1 ? startRun(runs[0].name) : startRuns(runs));
 } catch (error) {
   byId("problem").hidden = false;
   setText(byId("problem"), error.message);

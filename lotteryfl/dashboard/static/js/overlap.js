@@ -40,7 +40,8 @@ export class Overlap {
     const { clients, of, after } = this.found;
     this.figure.hidden = this.twin.node.hidden = clients.length === 0;
     if (clients.length === 0) {
-      setText(byId("overlap-note"), "Fewer than two clients have a mask.");
+      const kept = this.run.status.privacy?.withholds_clients;
+      setText(byId("overlap-note"), kept ? "Kept back for privacy." : "Fewer than two clients have a mask.");
       return;
     }
     const some = clients.length < of ? `${number(clients.length)} of ${counted(of, "client")}` : counted(of, "client");
@@ -62,12 +63,11 @@ export class Overlap {
   }
 
   #point(event) {
-    const { clients, jaccard, classes } = this.found;
+    const { clients, jaccard } = this.found;
     const box = this.canvas.getBoundingClientRect();
     const at = (position, size) => Math.min(clients.length - 1, Math.max(0, Math.floor((position / size) * clients.length)));
     const [row, column] = [at(event.clientY - box.top, box.height), at(event.clientX - box.left, box.width)];
-    const name = (place) => `${clients[place]}${classes ? ` (mostly class ${classes[place]})` : ""}`;
-    setText(this.pair, `Clients ${name(row)} and ${name(column)}: ${number(jaccard[row][column], 3)}`);
+    setText(this.pair, `Clients ${clients[row]} and ${clients[column]}: ${number(jaccard[row][column], 3)}`);
   }
 
   #table() {

@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { AXES, Chart } from "./charts.js";
 import { axisChoice } from "./curves.js";
 import { byId, el, setAttribute, setText } from "./dom.js";
-import { NONE, bytes, counted, duration, number, percent, short } from "./format.js";
+import { NONE, bytes, bytesTick, counted, duration, number, percent, percentTick, short } from "./format.js";
 import { Refresher } from "./refresh.js";
 import { follow } from "./stream.js";
 import { Table } from "./table.js";
@@ -43,10 +43,10 @@ class Runs {
     });
     byId("which").addEventListener("change", () => this.#draw());
     this.charts = [
-      ["score", new Chart({ title: "Score", text: (value) => this.#score(value) }), () => byId("which").value],
+      ["score", new Chart({ title: "Score", text: (value) => this.#score(value, percent), tick: (value) => this.#score(value, percentTick) }), () => byId("which").value],
       ["loss", new Chart({ title: "Loss", text: short }), () => `loss_${byId("which").value}`],
-      ["density", new Chart({ title: "Density", text: (value) => percent(value), zero: true }), () => "density"],
-      ["sent", new Chart({ title: "Megabytes in all", text: bytes, zero: true }), () => "sent"],
+      ["density", new Chart({ title: "Density", text: percent, tick: percentTick, zero: true }), () => "density"],
+      ["sent", new Chart({ title: "Megabytes in all", text: bytes, tick: bytesTick, zero: true }), () => "sent"],
     ];
     byId("charts").append(...this.charts.map(([, chart]) => chart.node));
     this.refresher = new Refresher(byId("curves"), 3000, () => this.#fetch());
@@ -76,8 +76,8 @@ class Runs {
     return { colour: `--line-${place % 7}`, dash: DASHES[Math.floor(place / 7)] };
   }
 
-  #score(value) {
-    return this.runs.some((run) => run.score?.own) ? short(value) : percent(value);
+  #score(value, share) {
+    return this.runs.some((run) => run.score?.own) ? short(value) : share(value);
   }
 
   async #fetch() {

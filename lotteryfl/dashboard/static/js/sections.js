@@ -13,7 +13,9 @@ export function markSections() {
     asked = false;
     const top = byId("main").offsetTop + 60;
     const atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
-    const current = atEnd ? sections.length - 1 : sections.findLastIndex((section) => section.getBoundingClientRect().top < top);
+    const tops = sections.map((section) => section.getBoundingClientRect().top);
+    const lowest = Math.max(...tops.filter((one) => one < top));
+    const current = atEnd ? sections.length - 1 : tops.indexOf(lowest); // of those beside each other the first
     links.forEach((link, place) => setAttribute(link, "aria-current", place === Math.max(current, 0) ? "true" : null));
   };
   addEventListener("scroll", () => {

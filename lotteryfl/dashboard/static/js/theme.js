@@ -14,7 +14,7 @@ export function startTheme() {
     apply(CHOICES[(CHOICES.indexOf(chosen) + 1) % CHOICES.length]);
     keep();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
+  for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", tell);
 }
 
 /** Call whenever colours change: what is painted on a canvas does not change by itself. */

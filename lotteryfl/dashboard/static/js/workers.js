@@ -25,7 +25,8 @@ export class Workers {
     this.fleet = fleet;
     this.since = performance.now();
     const known = number(fleet.workers.length);
-    setText(byId("workers-count"), fleet.source === "live" ? `${number(fleet.alive)} alive of ${known}` : `${known}, by the directory: their coordinator says nothing now`);
+    const more = fleet.others ? `, and ${number(fleet.others)} for whom there is no room here` : "";
+    setText(byId("workers-count"), fleet.source === "live" ? `${number(fleet.alive)} alive of ${known}${more}` : `${known}, by the directory: their coordinator says nothing now`);
     this.#renew();
   }
 
