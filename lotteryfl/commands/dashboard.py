@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import webbrowser
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 
 import click
@@ -53,15 +54,15 @@ def dashboard(
         endpoint = PageEndpoint(listen)  # what the environment names is for calls to a coordinator
     endpoint.check()
     live = Live()
-    following: Coroutine[object, object, None] | None = None
+    following: Callable[[], Coroutine[object, object, None]] | None = None
     if fed:
-        following = follow_pipe(live)
+        following = partial(follow_pipe, live)
     elif coordinator:
         from lotteryfl.dashboard.asking import follow_coordinator  # gRPC, for who asks
 
         if warning := security.check(coordinator):
             click.echo(warning, err=True)
-        following = follow_coordinator(coordinator, security, live)
+        following = partial(follow_coordinator, coordinator, security, live)
     with contextlib.suppress(asyncio.CancelledError):  # it ends when it is told to: that is no failure
         run_until_signal(
             show_page(

@@ -44,7 +44,7 @@ async def show_page(
     live: Live,
     said: Callable[[str], None],
     opened: Callable[[str], object] | None = None,
-    following: Coroutine[object, object, None] | None = None,
+    following: Callable[[], Coroutine[object, object, None]] | None = None,
 ) -> None:
     """Show runs until this is cancelled, or what is followed has ended.
 
@@ -54,7 +54,7 @@ async def show_page(
         live: where the news of the first run are.
         said: is told where the page is.
         opened: is called with its address, to open it.
-        following: follows a coordinator, until that has gone.
+        following: what it returns follows a coordinator, until that has gone.
 
     Raises:
         LotteryFLError: there is no run, or the address cannot be listened at.
@@ -72,7 +72,7 @@ async def show_page(
             said(f"page: {address}{access.link()}")
             if opened is not None:
                 await asyncio.to_thread(opened, address + access.link())
-            ends = [serving] if following is None else [serving, asyncio.create_task(following)]
+            ends = [serving] if following is None else [serving, asyncio.create_task(following())]
             tasks += ends[1:]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for ended in (each for each in ends if each.done()):
