@@ -1,5 +1,5 @@
 """Processes, experiment files and gates as integration tests have them."""
 
-from tests.integration.conftest import gate, start, write
+from tests.integration.conftest import coordinate, gate, start, write
 
-__all__ = ["gate", "start", "write"]
+__all__ = ["coordinate", "gate", "start", "write"]

@@ -11,9 +11,10 @@ import pytest
 from lotteryfl.feed import News, packed, read_news
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.page import ShownPage
+from tests.support.handworker import HandWorker
 from tests.support.pages import Browser, address_of, next_of
 from tests.support.processes import Gate, free_port
-from tests.support.runs import GATED_TASK, Start, Write, read_summary
+from tests.support.runs import GATED_TASK, Coordinate, Start, Write, read_summary
 from tests.support.waiting import DEADLINE
 
 HERE = ["--listen=127.0.0.1:0"]
@@ -66,6 +67,16 @@ def test_a_coordinator_that_is_killed_comes_back_with_its_page(tmp_path: Path, s
         os.kill(page, signal.SIGKILL)
         assert again.said(r"^the page has ended: (.*)$")[1] == "ended by signal 9; the run goes on without it"
     again.end()
+
+
+def test_a_page_elsewhere_asks_the_coordinator(start: Start, coordinate: Coordinate, write: Write) -> None:
+    server = coordinate(write())
+    HandWorker(server, "hand")
+    with Browser.at(start("dashboard", server.run.path, "--coordinator", server.address)) as browser:
+        fleets = (event.data for event in browser.events("served") if event.kind == "fleet")
+        live = next(fleet for fleet in fleets if fleet["source"] == "live")
+        assert [(each["name"], each["state"]) for each in live["workers"]] == [("hand", "idle")]
+        assert browser.get("/api/runs")["runs"][0]["live"]
 
 
 def shown(
