@@ -66,6 +66,7 @@ def test_a_straggler_is_shown(start: Start, write: Write, look: Look) -> None:
         viewer = look(server.page)
         client = HandWorker(server, "slow").poll()[0].assignment.client
         do(HandWorker(server), 2)
+        viewer.page.get_by_text("Who waits for whom").click()
         viewer.shows("#says", f"client {client} waits for slow")
         expect(viewer.shows(LATE, "slow")).to_contain_text(str(client))
         viewer.shows("#tiles", "1 of 3")

@@ -113,7 +113,7 @@ export class Chart {
       spanGaps: true,
     };
     if (line.low) return [{ ...common, width: 0, points: { show: false } }, { ...common, width: 1, alpha: 0.7, points: { show: false } }];
-    return [{ ...common, width: 1.75, points: { show: this.x.length < 2, size: 5 } }];
+    return [{ ...common, width: 1.75, points: { show: (plot) => plot.data[0].length < 2, size: 5 } }];
   }
 
   #bands() {

@@ -64,7 +64,7 @@ function specs(series, status) {
     {
       key: "score", title: `Score: ${score}`, ...scored,
       lines: [
-        { ...line("tenths", "worst to best tenth", SECOND), [worst]: series.worst_personalised, [best]: series.best_personalised },
+        { ...line("tenths", "worst–best tenth", SECOND), [worst]: series.worst_personalised, [best]: series.best_personalised },
         { ...line("tenths-downloaded", "the same, downloaded", FIRST), [worst]: series.worst_downloaded, [best]: series.best_downloaded, off: true },
         line("personalised", "personalised", SECOND, series.personalised),
         line("downloaded", "downloaded", FIRST, series.downloaded, "dashed"),

@@ -2,12 +2,17 @@
 
 import { byId, el, setAttribute, setText } from "./dom.js";
 import { NONE, bytes, counted, duration, number, percent, short } from "./format.js";
+import { lastRound } from "./series.js";
 
 const KINDS = { running: "", finished: "good", failed: "bad" };
 
 export class Overview {
   constructor() {
     this.tiles = new Map();
+    this.serious = el("div", { class: "says" });
+    this.waits = el("div", { class: "says" });
+    this.behind = el("details", { hidden: true }, el("summary", {}, "Who waits for whom"), this.waits);
+    byId("says").append(this.serious, this.behind);
     setInterval(() => this.run && this.#times(), 1000);
   }
 
@@ -24,7 +29,7 @@ export class Overview {
 
   #header(status) {
     const { title } = this.run;
-    document.title = `${status.round}/${status.rounds} ${title} – lotteryfl`;
+    document.title = `${committed(this.run)}/${status.rounds} ${title} – lotteryfl`;
     setText(byId("title"), title);
     const [text, kind] = stateOf(status);
     const state = byId("state");
@@ -33,7 +38,7 @@ export class Overview {
     setText(state, text);
     setText(byId("headline"), `${status.strategy} · ${[status.task, status.model].filter(Boolean).join("/")} · seed ${status.seed}`);
     byId("progress").hidden = false;
-    setAttribute(byId("progress"), "value", Math.min(1, (status.round + openShare(status)) / (status.rounds + 1)).toFixed(4));
+    setAttribute(byId("progress"), "value", Math.min(1, (committed(this.run) + openShare(status)) / (status.rounds + 1)).toFixed(4));
     setText(byId("problem"), status.problem);
     byId("problem").hidden = !status.problem;
   }
@@ -66,15 +71,25 @@ export class Overview {
       status.paused && ["warn", `Paused: ${status.paused}`],
       ...status.refusals.map((one) => ["bad", `${one.worker}: ${counted(one.results, "result")} refused${one.aside ? ", put aside" : ""}: ${one.reason}`]),
       ...status.left_out.slice(0, 5).map((one) => ["warn", `Client ${one.client} sat out ${counted(one.rounds, "round")}, last ${one.last}: ${one.reason}`]),
-      ...status.waits.map((text) => ["warn", text]),
-      status.goes_on && ["muted", status.goes_on],
       status.advice && ["muted", status.advice],
     ].filter(Boolean);
-    const text = JSON.stringify(lines);
-    if (text === this.said) return;
-    this.said = text;
-    byId("says").replaceChildren(...lines.map(([kind, one]) => el("p", { class: kind }, one)));
+    write(this.serious, lines);
+    write(this.waits, [...status.waits, ...status.heard, status.goes_on].filter(Boolean).map((text) => ["", text]));
+    this.behind.hidden = status.state !== "running";
   }
+}
+
+/** Show lines in their kinds, anew only where they are others. */
+function write(place, lines) {
+  const text = JSON.stringify(lines);
+  if (text === place.dataset.lines) return;
+  place.dataset.lines = text;
+  place.replaceChildren(...lines.map(([kind, one]) => el("p", { class: kind }, one)));
+}
+
+/** Return how many rounds are committed: the directory may know of one before the coordinator's word comes. */
+function committed({ status, series }) {
+  return Math.max(status.round, Math.min(lastRound(series), status.rounds));
 }
 
 function stateOf(status) {
@@ -88,17 +103,18 @@ function openShare(status) {
 }
 
 /** Return name, value and note of each tile. */
-function figures({ status, series }) {
+function figures(run) {
+  const { status, series } = run;
   const last = (name) => series[name].findLast((value) => value !== null) ?? null;
   const score = status.score.own ? short : percent;
   const open = status.open_round;
   const figure = [
-    ["Round", `${number(status.round)} of ${number(status.rounds)}`, open === null ? "" : `${open > status.rounds ? "last measurement" : `round ${open}`}: ${status.results} of ${status.assignments}`],
+    ["Round", `${number(committed(run))} of ${number(status.rounds)}`, open === null ? "" : `${open > status.rounds ? "last measurement" : `round ${open}`}: ${status.results} of ${status.assignments}`],
     ["Time left", NONE, ""],
     ["Personalised", score(last("personalised")), `worst tenth ${score(last("worst_personalised"))}`],
     ["Downloaded", score(last("downloaded")), `worst tenth ${score(last("worst_downloaded"))}`],
     ["Density", percent(last("density")), counted(status.clients, "client")],
-    ["Sent", bytes(status.bytes_down + status.bytes_up), `${bytes(status.bytes_down)} down, ${bytes(status.bytes_up)} up`],
+    ["Sent", bytes(status.bytes_down + status.bytes_up), `↓ ${bytes(status.bytes_down)}  ↑ ${bytes(status.bytes_up)}`],
     ["Workers", number(status.workers), Object.entries(status.devices).map(([kind, count]) => `${count} × ${kind}`).join(", ")],
   ];
   if (status.shared) {

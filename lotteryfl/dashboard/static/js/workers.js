@@ -85,6 +85,7 @@ function leaseOf(worker) {
 function onDevice(worker) {
   const used = worker.load?.device_memory;
   if (!used && !worker.device_memory) return NONE;
+  if (!used) return bytes(worker.device_memory);
   return worker.device_memory ? `${bytes(used)} of ${bytes(worker.device_memory)}` : bytes(used);
 }
 
