@@ -79,7 +79,7 @@ function doingOne(held, passed) {
 }
 
 function leaseOf(worker) {
-  return worker.holdings.reduce((least, { lease }) => (lease === null || least < lease ? least : lease), null);
+  return worker.holdings.map(({ lease }) => lease).filter((lease) => lease !== null).toSorted((one, other) => one - other)[0] ?? null;
 }
 
 function onDevice(worker) {
