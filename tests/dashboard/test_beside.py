@@ -30,6 +30,7 @@ def page_of(pid: int) -> int:
     return next(int(child) for child in children if is_page(child))
 
 
+@pytest.mark.slow
 def test_a_run_is_watched_to_its_end(tmp_path: Path, start: Start, write: Write, gate: Gate) -> None:
     path = write(rounds=1, clients=2, clients_per_round=2)
     arguments = [path, "--workers=1", "--run-dir=run", "--dashboard=127.0.0.1:0"]
