@@ -28,7 +28,7 @@ def faults(viewer: Viewer) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("how", LOOKS)
+@pytest.mark.parametrize("how", ["light", *(pytest.param(how, marks=pytest.mark.slow) for how in ("dark", "narrow"))])
 def test_a_run(how: str, finished: str, look: Look) -> None:
     viewer = look(f"{finished}runs/first", **LOOKS[how])
     for section in ("timeline", "clients", "overlap", "experiment"):

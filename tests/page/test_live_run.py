@@ -73,6 +73,7 @@ def test_a_straggler_is_shown(start: Start, write: Write, look: Look) -> None:
         viewer.shows("#says", f"Client {client} sat out 1 round, last 1")
 
 
+@pytest.mark.slow
 def test_a_coordinator_is_killed_and_started_again(tmp_path: Path, start: Start, write: Write, look: Look) -> None:
     """The page comes back by itself, without a round or an event missing or shown twice."""
     at = ("--dashboard", f"127.0.0.1:{free_port()}")
