@@ -19,7 +19,7 @@ PEER := .venv-peer
 FLOWER := flwr==1.42.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-extras coverage lint audit format protos protos-check \
+.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-extras coverage lint audit format protos protos-check \
   chaos soak fuzz bench bench-peer profile gpu-check clean
 .NOTPARALLEL: # one pip at a time
 
@@ -43,8 +43,9 @@ $(EXTRAS:%=$(READY)-%): $(READY)-%: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
-demo: $(READY) ## coordinator + 2 workers over gRPC: 20 clients find their tickets on real data
-	$(BIN)/lotteryfl run examples/digits.toml --workers 2
+demo: $(READY)$(if $(DASHBOARD),-dashboard) ## coordinator + 2 workers over gRPC: 20 clients find their tickets; DASHBOARD=127.0.0.1:8080: with a page
+	$(BIN)/lotteryfl run examples/digits.toml --workers 2 $(DASHBOARD:%=--dashboard %)
+	$(if $(DASHBOARD),$(BIN)/lotteryfl dashboard runs --listen $(DASHBOARD))
 
 report-demo: $(READY_TO_REPORT) ## the demo, and a page with pictures of it: runs/report-demo/report/index.html
 	$(BIN)/lotteryfl run examples/digits.toml --workers 2 --run-dir runs/report-demo/run
@@ -55,6 +56,11 @@ test: $(READY_TO_DEVELOP) ## the tests, under 10 minutes on 2 cores
 
 coverage: $(READY_TO_DEVELOP) ## the tests, and how much of the code they run: not less than pyproject.toml says
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --cov
+
+test-page: $(READY_TO_DEVELOP) ## the page in a browser, all of it; installs Debian's Chromium where there is none
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit; done; \
+	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends chromium
+	$(BIN)/python -m pytest tests/page
 
 test-slow: $(READY_TO_DEVELOP) ## the tests that take longer
 	$(BIN)/python -m pytest -m slow

@@ -57,6 +57,9 @@ COMMANDS = {
         "report", "Write a page with pictures of runs (or of all runs in a folder), or export their metrics."
     ),
     "track": Known("track", "Feed trackers with a run, each round as it is committed, until the run has ended."),
+    "dashboard": Known(
+        "dashboard", "Show runs, finished or not (or all runs in a folder), as a page in a browser: it only looks."
+    ),
     "certs": Known(
         "security",
         "Make certificates for mutual TLS, under an authority of their own in DIR; what is there stays as it is.",

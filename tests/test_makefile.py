@@ -130,6 +130,13 @@ def test_the_demo_installs_nothing_but_what_runs_it(make: Make) -> None:
     assert ".[" not in planned
 
 
+def test_the_demo_with_a_page_installs_what_shows_it(make: Make) -> None:
+    planned = make("--dry-run", "demo", "DASHBOARD=127.0.0.1:8080").stdout
+    assert "--editable '.[dashboard]'" in planned
+    assert "--workers 2 --dashboard 127.0.0.1:8080" in planned
+    assert "lotteryfl dashboard runs --listen 127.0.0.1:8080" in planned
+
+
 @pytest.mark.parametrize("target", ["demo", "test", "test-slow", "coverage"])
 def test_heavy_libraries_are_in_an_environment_of_their_own(make: Make, target: str) -> None:
     heavy = make("--dry-run", "test-extras").stdout

@@ -28,6 +28,7 @@ PARTS = (
     "assignments",
     "ahead",
     "fleet",
+    "page",
     "partition",
     "commit",
 )

@@ -110,7 +110,7 @@ def drive_coordinator(sizes: Sizes, address: str, pid: int) -> Load:
 
 async def _drive_coordinator(sizes: Sizes, address: str, pid: int) -> Load:
     async with AsyncExitStack() as stack:
-        workers = [Worker(await _channel(stack, address), number) for number in range(sizes.workers)]
+        workers = [Worker(await channel(stack, address), number) for number in range(sizes.workers)]
         for worker in workers:
             await worker.register()
         await _all(worker.fetch for worker in workers)
@@ -131,7 +131,7 @@ def drive_raw(sizes: Sizes, address: str, pid: int) -> Load:
 
 async def _drive_raw(sizes: Sizes, address: str, pid: int) -> Load:
     async with AsyncExitStack() as stack:
-        channels = [await _channel(stack, address) for _ in range(sizes.workers)]
+        channels = [await channel(stack, address) for _ in range(sizes.workers)]
 
         def echo(channel: Any) -> Callable[[], Awaitable[object]]:
             return lambda: channel.unary_unary("/raw/Echo")(bytes(50))
@@ -192,7 +192,8 @@ class Worker:
         await self._stub.Heartbeat(pb.HeartbeatRequest(worker_id=self._id, progress=progress))
 
 
-async def _channel(stack: AsyncExitStack, address: str) -> Any:
+async def channel(stack: AsyncExitStack, address: str) -> Any:
+    """Return a connection of its own to a server, closed with the stack."""
     return await stack.enter_async_context(grpc.aio.insecure_channel(address, options=_OPTIONS))
 
 
@@ -211,13 +212,13 @@ async def _heartbeats(
         await call()
         return time.perf_counter() - start
 
-    clock = _cpu_clock(pid)
+    clock = cpu_clock(pid)
     cpu, start = time.clock_gettime(clock), time.perf_counter()
     taken = await asyncio.gather(*(beat(number, call) for number, call in enumerate(calls)))
     return list(taken), (time.clock_gettime(clock) - cpu) / (time.perf_counter() - start)
 
 
-def _cpu_clock(pid: int) -> int:
+def cpu_clock(pid: int) -> int:
     """Return the clock of the processor time that a process has taken, in and for it."""
     clock = ctypes.c_int()
     if error := ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock)):

@@ -22,6 +22,7 @@ from lotteryfl.commands.options import (
     traces_option,
     track_options,
 )
+from lotteryfl.commands.pageoptions import PageWanted, page_options
 from lotteryfl.common.about import bind
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load
@@ -126,6 +127,7 @@ def _tell(result: str) -> None:
 @traces_option
 @track_options
 @metrics_option
+@page_options
 @_allow_missing
 def run(
     source: Path,
@@ -137,17 +139,27 @@ def run(
     share_errors: bool,
     tracking: Tracking,
     metrics: str,
+    page: PageWanted,
     allow_missing: bool,
 ) -> None:
     """Run an experiment with local workers, or continue the run in DIR."""
     if metrics:
         check_exposed(metrics, workers)
+    page_at = page.options()
     with _opened(source, run_dir, overrides, own) as opened:
         flags = _given(share_errors=share_errors, allow_missing=allow_missing)
         at = [f"--metrics={metrics}"] if metrics else []
         _drive(
             opened,
-            opened.command("run", f"--workers={workers}", f"--device={device}", *at, *tracking.options(), *flags),
+            opened.command(
+                "run",
+                f"--workers={workers}",
+                f"--device={device}",
+                *at,
+                *page.given(),
+                *tracking.options(),
+                *flags,
+            ),
             lambda display: run_until_signal(
                 run_locally(
                     opened.directory,
@@ -156,6 +168,7 @@ def run(
                     opened.of_workers,
                     display.show,
                     display.note,
+                    page_at,
                     share_errors=share_errors,
                     metrics=metrics,
                 )
@@ -185,6 +198,7 @@ def run(
 )
 @metrics_option
 @click.option("--reflection", is_flag=True, help="Let callers ask which calls there are.")
+@page_options
 @_run_dir
 @_overrides
 @own_code_options
@@ -202,6 +216,7 @@ def serve(
     health: str,
     metrics: str,
     reflection: bool,
+    page: PageWanted,
     run_dir: Path | None,
     overrides: tuple[str, ...],
     own: OwnCode,
@@ -213,12 +228,19 @@ def serve(
     warning = endpoint.check()
     if warning:
         say(warning, logging.WARNING)
+    page_at = page.options(tls, tokens)
     with _opened(source, run_dir, overrides, own) as opened:
         endpoint.check_access(opened.directory.experiment.access)
         _drive(
             opened,
-            opened.command("serve", *endpoint.options(), *tracking.options(), *_given(allow_missing=allow_missing)),
-            lambda display: run_until_signal(serve_at(opened.directory, endpoint, display.show, display.note)),
+            opened.command(
+                "serve",
+                *endpoint.options(),
+                *page.given(),
+                *tracking.options(),
+                *_given(allow_missing=allow_missing),
+            ),
+            lambda display: run_until_signal(serve_at(opened.directory, endpoint, display.show, display.note, page_at)),
             tracking,
             allow_missing=allow_missing,
             even_finished=True,

@@ -208,7 +208,7 @@ def _exposed(address: str, counted: Counted, device: torch.device) -> Iterator[N
     from lotteryfl.client.prometheus import WorkerCollector
 
     with exposed(address, WorkerCollector(counted, device)) as url:
-        click.echo(f"metrics at {url}", err=True)
+        say(f"metrics at {url}")
         yield
 
 

@@ -59,6 +59,10 @@ class CoordinatorServer:
         self.metrics = ""
         """Where Prometheus reads how the run goes, while it may; empty: nowhere."""
 
+    async def fleet(self) -> pb.Fleet:
+        """Return what every worker is at."""
+        return await self._served.call(self._served.coordinator.fleet)
+
     @contextlib.asynccontextmanager
     async def listening(self, endpoint: Endpoint) -> AsyncIterator[int]:
         """Answer calls while the block runs; yields the port, which matters when it was 0.

@@ -70,6 +70,12 @@ def test_to_look_at_a_coordinator_needs_grpc_and_no_torch(command: str) -> None:
     assert heavy_modules(code, command, "127.0.0.1:1") == {"grpc"}
 
 
+def test_the_pages_process_does_without_torch() -> None:
+    imported = "import sys, lotteryfl.commands.dashboard, lotteryfl.dashboard.listening"
+    code = f"{imported}; print(*sys.modules, file=sys.stderr)"
+    assert heavy_modules(code) == {"numpy"}
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_help_says_of_a_command_is_what_the_command_says_of_itself(name: str) -> None:
     command = getattr(import_module(f"lotteryfl.commands.{COMMANDS[name].module}"), name)

@@ -17,6 +17,8 @@ HELD = (
     "lotteryfl/server/rounds/coordinator.py",
     "lotteryfl/client/work/planrun.py",
     "lotteryfl/common/experiment/template.toml",
+    "lotteryfl/dashboard/static/index.html",
+    "lotteryfl/dashboard/static/uplot/LICENSE",
     "lotteryfl/protos/lotteryfl.proto",
     "lotteryfl/protos/lotteryfl_pb2.pyi",
 )
@@ -52,15 +54,20 @@ def test_it_has_lotteryfl_and_its_metadata_alone(wheel: Path) -> None:
 
 
 def test_it_has_every_module(wheel: Path) -> None:
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "lotteryfl").glob("*.py")}
-    modules |= {
-        str(path.relative_to(ROOT))
-        for name in ("commands", "running", "comparing")
-        for path in (ROOT / "lotteryfl" / name).rglob("*.py")
+    rooms = (room for room in (ROOT / "lotteryfl").iterdir() if not room.is_symlink())
+    modules = {
+        str(path.relative_to(ROOT)) for room in rooms for path in (room, *room.rglob("*")) if path.suffix == ".py"
     }
     modules |= {f"lotteryfl/{path.relative_to(ROOT)}" for name in FOLDERS[1:] for path in (ROOT / name).rglob("*.py")}
     with zipfile.ZipFile(wheel) as archive:
         assert {name for name in archive.namelist() if name.endswith(".py")} == modules
+
+
+def test_it_has_every_file_of_the_page(wheel: Path) -> None:
+    static = ROOT / "lotteryfl/dashboard/static"
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("lotteryfl/dashboard/static/")}
+    assert packed == {str(path.relative_to(ROOT)) for path in static.rglob("*") if path.is_file()}
 
 
 def test_installed_it_is_imported_beside_others_files_of_those_names(wheel: Path, tmp_path: Path) -> None:

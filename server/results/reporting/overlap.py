@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lotteryfl.common.packedmasks import Masks
-from lotteryfl.server.results.reporting.data import FloatArray, IntArray
 from lotteryfl.server.results.reporting.style import INK, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from lotteryfl.common.packedmasks import Masks  # these two import torch, which the page's process does without
+    from lotteryfl.server.results.reporting.data import FloatArray, IntArray
 
 _BLOCK = 1 << 16
 """Bytes of each mask that are compared at a time: what many clients have of it stays in the processor's cache."""
@@ -23,12 +24,12 @@ _MOST_LABELLED = 40
 class Overlap(NamedTuple):
     """Clients that have a ticket, in the order in which they are shown."""
 
-    clients: IntArray
-    jaccard: FloatArray
+    clients: "IntArray"
+    jaccard: "FloatArray"
     """(clients, clients): see `jaccard`."""
 
 
-def jaccard(masks: Sequence[Masks]) -> FloatArray:
+def jaccard(masks: "Sequence[Masks]") -> "FloatArray":
     """Return for each pair of clients how much their masks overlap, (clients, clients).
 
     The Jaccard index, or intersection over union: weights that both keep / weights that at least one keeps, over all
@@ -55,7 +56,7 @@ def jaccard(masks: Sequence[Masks]) -> FloatArray:
     return index
 
 
-def measure_overlap(masks: Sequence[Masks], order: Sequence[int]) -> Overlap | None:
+def measure_overlap(masks: "Sequence[Masks]", order: Sequence[int]) -> Overlap | None:
     """Compare the clients that have a ticket, of very many an even choice; None: fewer than two have one.
 
     Args:
@@ -70,7 +71,7 @@ def measure_overlap(masks: Sequence[Masks], order: Sequence[int]) -> Overlap | N
     return Overlap(clients, jaccard([masks[client] for client in clients]))
 
 
-def class_order(counts: IntArray) -> list[int]:
+def class_order(counts: "IntArray") -> list[int]:
     """Order clients by the class that they hold most of, then the next, and so on.
 
     Args:
@@ -79,13 +80,13 @@ def class_order(counts: IntArray) -> list[int]:
     return sorted(range(len(counts)), key=lambda client: held_classes(counts[client]))
 
 
-def held_classes(counts: IntArray) -> tuple[int, ...]:
+def held_classes(counts: "IntArray") -> tuple[int, ...]:
     """Return the classes that one client holds, most held first, of equally many the lower."""
     ranked = np.argsort(-counts, kind="stable")
     return tuple(ranked[counts[ranked] > 0].tolist())
 
 
-def draw_overlap(overlap: Overlap, counts: IntArray | None, label: str) -> "Figure":
+def draw_overlap(overlap: Overlap, counts: "IntArray | None", label: str) -> "Figure":
     """Draw the overlap of all pairs.
 
     Args:
@@ -133,7 +134,7 @@ def _label_blocks(axes: "Axes", held: Sequence[tuple[int, ...]]) -> None:
     axes.set_ylabel(what, color=INK)
 
 
-def _in_numbers(overlap: Overlap, counts: IntArray) -> str:
+def _in_numbers(overlap: Overlap, counts: "IntArray") -> str:
     """Return the mean overlap of pairs that have a class in common, and of those that have none."""
     holds = (counts[overlap.clients] > 0).astype(np.int64)
     in_common = holds @ holds.T
@@ -145,6 +146,6 @@ def _in_numbers(overlap: Overlap, counts: IntArray) -> str:
     )
 
 
-def _same(holds: IntArray) -> np.typing.NDArray[np.bool_]:
+def _same(holds: "IntArray") -> np.typing.NDArray[np.bool_]:
     same: np.typing.NDArray[np.bool_] = (holds[:, None] == holds[None]).all(axis=2)
     return same

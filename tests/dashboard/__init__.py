@@ -1,0 +1,1 @@
+"""The page's process: what it answers, to whom, and what is new."""
