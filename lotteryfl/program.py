@@ -29,6 +29,10 @@ class Known(NamedTuple):
 COMMANDS = {
     "init": Known("init", "Write a commented experiment file."),
     "data": Known("data", "Say which client holds how much of what, and how skewed that is."),
+    "estimate": Known(
+        "estimate",
+        "Say what a run will take in bytes, disk, memory and time, from one assignment of it that is really done.",
+    ),
     "run": Known("run", "Run an experiment with local workers, or continue the run in DIR."),
     "serve": Known("run", "Be the coordinator of an experiment, or of the run in DIR."),
     "work": Known("work", "Be a worker: fetch assignments, train, return tickets, until the run is over."),
