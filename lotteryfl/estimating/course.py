@@ -102,7 +102,7 @@ class _Walk:
             self._shared = self._run.experiment.strategy.target_density
 
     def _broadcast(self, round_: int) -> int | None:
-        """Return the bytes of the whole model for every worker, but for θ_0, which they have; None: they get no model."""
+        """Return the bytes of the whole model for every worker, but for θ_0, which all have; None: none gets it."""
         if not (self._run.experiment.round.broadcasts and self._strategy.aggregates) or self._has_own:
             return None
         return 0 if round_ == 1 else self._workers * self._run.table.lasting.nbytes

@@ -104,11 +104,12 @@ def _traffic(courses: list[Course], workers: int) -> list[Line]:
 
 def _disk(measured: Measured, courses: list[Course]) -> list[Line]:
     initial = measured.run.model_path(0).stat().st_size
-    at_end = initial + measured.models
+    kept = _kept(measured)
+    at_end = initial + measured.optimizer + (1 + kept) * measured.model
     database = [measured.database + _ROW_BYTES * each.assignments for each in courses]
     ends = [at_end + base + each.files_at_end for base, each in zip(database, courses, strict=True)]
     peaks = [
-        at_end + measured.models + base + _LOG_BYTES + each.files_at_peak
+        at_end + measured.model + measured.optimizer + base + _LOG_BYTES + each.files_at_peak
         for base, each in zip(database, courses, strict=True)
     ]
     return [
@@ -119,9 +120,16 @@ def _disk(measured: Measured, courses: list[Course]) -> list[Line]:
             "disk at the end",
             "bytes",
             ends,
-            f"θ_0, the models kept, every ticket and mask, {_ROW_BYTES} bytes of run.db an assignment",
+            f"θ_0, {1 + kept} global models, every ticket and mask, {_ROW_BYTES} bytes of run.db an assignment",
         ),
     ]
+
+
+def _kept(measured: Measured) -> int:
+    """Return how many global models stay beside the newest."""
+    experiment = measured.run.experiment
+    rounds = filter(experiment.evaluation.keeps, range(1, experiment.rounds))
+    return sum(map(measured.strategy.trains, rounds)) + experiment.evaluation.keeps_best
 
 
 def _memory(measured: Measured) -> list[Line]:

@@ -18,6 +18,7 @@ from lotteryfl.running.owncode import OwnCode
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.rounds.conclusion import ClosedRound
 from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.runfiles import optimizer_file
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.base import Strategy
 
@@ -58,8 +59,10 @@ class Measured:
     """What a worker counts beforehand that the work takes."""
     database: int
     """Bytes of run.db before any work."""
-    models: int
-    """Bytes of a global model, with what the server's optimizer remembers; 0: there is none."""
+    model: int
+    """Bytes of a global model's file; 0: there is none."""
+    optimizer: int
+    """Bytes of what the server's optimizer remembers."""
 
 
 @contextmanager
@@ -92,7 +95,6 @@ def measured(experiment: Experiment, own: OwnCode, device: torch.device) -> Iter
         results = len(run.database.results(1))
         ClosedRound.of(run, strategy, 1, is_final=False).conclude()
         concluding = (time.monotonic() - started) / results
-        made = (path for path in run.path.glob("models/*-0001.*"))
         yield Measured(
             run,
             strategy,
@@ -109,8 +111,13 @@ def measured(experiment: Experiment, own: OwnCode, device: torch.device) -> Iter
             worker,
             simulation.need,
             database,
-            sum(path.stat().st_size for path in made),
+            _size(run.model_path(1)),
+            _size(run.path / optimizer_file(1)),
         )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _timed(simulation: Simulation, run: RunDirectory, meter: PeakMeter) -> tuple[float, Peak]:
