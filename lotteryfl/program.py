@@ -40,6 +40,7 @@ COMMANDS = {
     "status": Known("inspect", "Say where a run stands, from its directory or its coordinator."),
     "export": Known("inspect", "Write a client's ticket, or the global model, as a plain state dict or as ONNX."),
     "verify": Known("inspect", "Check a run directory: database, rounds, masks, models, tickets."),
+    "clean": Known("clean", "Say what of run directories (or all in a folder) could go, and with --yes remove it."),
     "compare": Known(
         "compare", "Compare strategies over seeds; what has finished is kept, what was interrupted goes on."
     ),
