@@ -38,6 +38,9 @@ COMMANDS = {
     "work": Known("work", "Be a worker: fetch assignments, train, return tickets, until the run is over."),
     "simulate": Known("run", "Run an experiment in this one process, with the same result as over gRPC."),
     "status": Known("inspect", "Say where a run stands, from its directory or its coordinator."),
+    "doctor": Known(
+        "doctor", "Say whether all is well with this machine, and with a run, a coordinator or an experiment."
+    ),
     "export": Known("inspect", "Write a client's ticket, or the global model, as a plain state dict or as ONNX."),
     "verify": Known("inspect", "Check a run directory: database, rounds, masks, models, tickets."),
     "clean": Known("clean", "Say what of run directories (or all in a folder) could go, and with --yes remove it."),
