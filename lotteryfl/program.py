@@ -50,6 +50,7 @@ COMMANDS = {
     "report": Known(
         "report", "Write a page with pictures of runs (or of all runs in a folder), or export their metrics."
     ),
+    "support": Known("support", "Write a bundle of a run for a bug report: without secrets, models or data."),
     "certs": Known(
         "security",
         "Make certificates for mutual TLS, under an authority of their own in DIR; what is there stays as it is.",
