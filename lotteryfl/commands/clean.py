@@ -50,7 +50,7 @@ def clean(directories: tuple[Path, ...], yes: bool, older_than: float, keep: str
         if found.left_alone:
             click.echo(printable(f"{path}: left alone: {found.left_alone}"))
             continue
-        click.echo(printable(f"{path}: {len(found.removable)} of {decimal(found.nbytes)}"))
+        click.echo(printable(f"{path}: {len(found.removable)} files, {decimal(found.nbytes)}"))
         for each in found.removable:
             name = each.path.relative_to(path) if each.path != path else each.path
             click.echo(printable(f"  {decimal(each.nbytes):>9}  {name}: {each.why}"))

@@ -55,6 +55,7 @@ class _Walk:
         self._run, self._strategy = measured.run, measured.strategy
         self._density = {row.client: row.density for row in self._run.database.clients()}
         self._shared = self._run.shared_mask.density
+        self._trained = False
         self._history: defaultdict[int, list[float]] = defaultdict(list)
         self._rounds: defaultdict[int, list[int]] = defaultdict(list)
         self._tickets: dict[int, int] = {}
@@ -92,20 +93,21 @@ class _Walk:
         found.clients_of_rounds.append(len(results))
         found.bytes_up += sum(results.values())
         found.bytes_down_apart += apart
-        whole = self._broadcast(round_)
+        whole = self._broadcast()
         found.bytes_down += apart if whole is None else min(apart, whole)
         found.files_at_peak = max(found.files_at_peak, self._held() + sum(results.values()) + self._new_masks(ends))
         if trains:
             self._tickets |= results
             self._density |= ends
+            self._trained = True
         else:
             self._shared = self._run.experiment.strategy.target_density
 
-    def _broadcast(self, round_: int) -> int | None:
+    def _broadcast(self) -> int | None:
         """Return the bytes of the whole model for every worker, but for θ_0, which all have; None: none gets it."""
         if not (self._run.experiment.round.broadcasts and self._strategy.aggregates) or self._has_own:
             return None
-        return 0 if round_ == 1 else self._workers * self._run.table.lasting.nbytes
+        return self._workers * self._run.table.lasting.nbytes if self._trained else 0
 
     def _held(self) -> int:
         """Return the bytes of all tickets and masks."""

@@ -22,7 +22,7 @@ from lotteryfl.server.store.runfiles import optimizer_file
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.base import Strategy
 
-WARM_UP_SECONDS = 5.0
+WARM_UP_SECONDS = 30.0
 """Where the first assignment, which has to warm up, takes less, another one is measured."""
 
 _DONE = """
@@ -60,7 +60,7 @@ class Measured:
     database: int
     """Bytes of run.db before any work."""
     model: int
-    """Bytes of a global model's file; 0: there is none."""
+    """Bytes of a global model; 0: there is none."""
     optimizer: int
     """Bytes of what the server's optimizer remembers."""
 
@@ -87,7 +87,7 @@ def measured(experiment: Experiment, own: OwnCode, device: torch.device) -> Iter
         simulation = Simulation(run, opened.task, device, local=opened.code)
         starting = time.process_time()
         seconds, worker = _timed(simulation, run, meter)
-        if seconds < WARM_UP_SECONDS and run.database.assignments(1)[-1].state == "waiting":
+        if seconds < WARM_UP_SECONDS and any(row.state == "waiting" for row in run.database.assignments(1)):
             seconds, worker = _timed(simulation, run, meter)
         client, before, after, down, up, examples = run.database.select(_DONE).fetchall()[-1]
         strategy = create_strategy(run.experiment, run.score)
@@ -111,7 +111,7 @@ def measured(experiment: Experiment, own: OwnCode, device: torch.device) -> Iter
             worker,
             simulation.need,
             database,
-            _size(run.model_path(1)),
+            run.table.lasting.nbytes if strategy.aggregates else 0,
             _size(run.path / optimizer_file(1)),
         )
 

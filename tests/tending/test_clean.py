@@ -72,7 +72,7 @@ def test_what_it_removes_nobody_misses(finished_run: Path, tmp_path: Path) -> No
         export_global(run, tmp_path / "global.safetensors")
         for client in range(4):
             export_ticket(run, client, tmp_path / f"{client}.safetensors")
-    assert cleaned(finished_run).output == f"{finished_run}: 0 of 0 bytes\n0 bytes could go\n"
+    assert cleaned(finished_run).output == f"{finished_run}: 0 files, 0 bytes\n0 bytes could go\n"
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(drive: Drive) -> None:
@@ -131,7 +131,7 @@ def test_only_what_is_old_goes_and_then_backups_too(finished_run: Path) -> None:
     aged(finished_run, *old, "notes.txt")
     assert {each.path.name for each in could_go(finished_run, Rule()).removable} == {Path(name).name for name in LEFT}
     result = cleaned(finished_run, "--older-than", "1d", "--yes")
-    assert result.output.startswith(f"{finished_run}: 2 of ")
+    assert result.output.startswith(f"{finished_run}: 2 files, ")
     assert all(not (finished_run / name).exists() for name in old)
     assert (finished_run / "experiment.toml~").exists()
     assert (finished_run / "notes.txt").exists()
