@@ -56,9 +56,9 @@ def known_round(run: RunDirectory, round_: int | None) -> int:
     Raises:
         LotteryFLError: there is none of that round.
     """
-    there = run.rounds_with_models()
     if round_ is None:
         return run.model_round
+    there = run.rounds_with_models()
     if round_ not in there:
         kept = ", ".join(map(str, there))
         raise LotteryFLError(f"round {round_}: its global model is not in {run.path}: expected one of {kept}")

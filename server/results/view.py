@@ -166,7 +166,7 @@ class RunView:
         """
         return ticket_tensors(self._run, client)
 
-    def global_model(self, round: int | None = None) -> dict[str, Tensor]:  # noqa: A002 - as the tables have it
+    def global_model(self, round: int | None = None) -> dict[str, Tensor]:  # noqa: A002 - as tables call it
         """Return the newest global model, or that of a round whose model is kept (0: θ_0), as a state dict.
 
         Raises:
