@@ -31,6 +31,10 @@ class Known(NamedTuple):
 COMMANDS = {
     "init": Known("init", "Write a commented experiment file."),
     "data": Known("data", "Say which client holds how much of what, and how skewed that is."),
+    "estimate": Known(
+        "estimate",
+        "Say what a run will take in bytes, disk, memory and time, from one assignment of it that is really done.",
+    ),
     "run": Known("run", "Run an experiment with local workers, or continue the run in DIR."),
     "serve": Known("run", "Be the coordinator of an experiment, or of the run in DIR."),
     "work": Known("work", "Be a worker: fetch assignments, train, return tickets, until the run is over."),
@@ -48,8 +52,12 @@ COMMANDS = {
     "resume": Known("steer", "Let a run go on that was paused; in DIR one that no process has."),
     "drain": Known("steer", "Have the open round brought to its end, then end the coordinator; its workers leave."),
     "readmit": Known("steer", "Give work again to a worker that was put aside for its refused results."),
+    "doctor": Known(
+        "doctor", "Say whether all is well with this machine, and with a run, a coordinator or an experiment."
+    ),
     "export": Known("inspect", "Write a client's ticket, or the global model, as a plain state dict or as ONNX."),
     "verify": Known("inspect", "Check a run directory: database, rounds, masks, models, tickets."),
+    "clean": Known("clean", "Say what of run directories (or all in a folder) could go, and with --yes remove it."),
     "compare": Known(
         "compare", "Compare strategies over seeds; what has finished is kept, what was interrupted goes on."
     ),
@@ -60,6 +68,7 @@ COMMANDS = {
     "dashboard": Known(
         "dashboard", "Show runs, finished or not (or all runs in a folder), as a page in a browser: it only looks."
     ),
+    "support": Known("support", "Write a bundle of a run for a bug report: without secrets, models or data."),
     "certs": Known(
         "security",
         "Make certificates for mutual TLS, under an authority of their own in DIR; what is there stays as it is.",

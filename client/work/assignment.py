@@ -131,7 +131,8 @@ class AssignmentRunner:
         )
         self._need_of = partial(worker_need, table, experiment, own_memory=device_bound(device) is not None)
         self._max_memory = host_bound() if max_memory is None else max_memory
-        self._need: WorkerNeed | None = None
+        self.need: WorkerNeed | None = None
+        """What of memory the last work was counted to take, before it was done; None: nothing was."""
         self._meter = PeakMeter(device)
         self._device = device
         self._on_tight = on_tight
@@ -267,7 +268,7 @@ class AssignmentRunner:
 
     def _naming_shortage(self, *clients: int) -> AbstractContextManager[None]:
         """Let memory that runs out in the block be named, as a `ShortOfMemoryError`."""
-        return shortage_named(clients, self._task.name, lambda: str(self._need or ""), lambda: left_of(self._device))
+        return shortage_named(clients, self._task.name, lambda: str(self.need or ""), lambda: left_of(self._device))
 
     def free(self) -> None:
         """Give back what work that failed has left on an accelerator, and the data that is kept there.
@@ -283,7 +284,7 @@ class AssignmentRunner:
     def _work(
         self, assignment: pb.Assignment, ready: Ready, on_step: OnStep | None = None
     ) -> Generator[Wanted, TrainResult, Outcome]:
-        self._need = None
+        self.need = None
         with self._naming_shortage(assignment.client):
             return (yield from self._follow(assignment, ready, on_step))
 
@@ -344,7 +345,7 @@ class AssignmentRunner:
 
     def _look_at(self, client: int, data: ClientData, everybodys: Dataset[Any] | None) -> None:
         """Find out before any work is done whether it can be, on these data and in the memory that there is."""
-        need = self._need = self._need_of(activations=self._probe.look(client, data, everybodys))
+        need = self.need = self._need_of(activations=self._probe.look(client, data, everybodys))
         if self._data.nbytes and need.excess(self._max_memory, self._data.room(), "this worker takes on"):
             self._data.clear()  # it only saves time
         room = self._data.room()

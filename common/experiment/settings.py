@@ -184,6 +184,24 @@ class EvaluationSettings(Section):
     the personalised ones, after which only the last round is left; 0: all rounds are."""
     keep_best: bool = False
     """Keep the global model whose clients' mean score was the best when they downloaded it, beside the newest."""
+    keep: str = Field("last", pattern="^(last|best|every [1-9][0-9]{0,8})$")
+    """Which global models stay beside θ_0: the newest alone; the best too, as with `keep_best`; or every Nth too."""
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best global model stays."""
+        return self.keep_best or self.keep == "best"
+
+    def keeps(self, round_: int) -> bool:
+        """Tell whether the global model that a round makes stays when the next one is made."""
+        every = self.keep.removeprefix("every ")
+        return every.isdecimal() and round_ % int(every) == 0
+
+    def said_to_keep(self) -> str:
+        """Return what says that another global model than the newest stays, as key and value; '': none does."""
+        if self.keep != "last":
+            return f"evaluation.keep = {self.keep!r}"
+        return "evaluation.keep_best = true" if self.keep_best else ""
 
 
 class CheckSettings(Section):

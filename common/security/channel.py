@@ -18,6 +18,10 @@ PROTOCOL_VERSION = 2
 STREAM_IDLE_SECONDS = 60.0
 """A stream that has not moved for so long is given up; streams have no other deadline."""
 
+TOLD_PROTOCOL, TOLD_VERSION, TOLD_TIME = "lotteryfl-protocol", "lotteryfl-version", "lotteryfl-time"
+"""What a coordinator tells of itself beside its status, in the metadata after it: what it speaks, what it is, when it
+is there in seconds since 1970. Nothing depends on it but `lotteryfl doctor`."""
+
 CONNECT_SECONDS = 20.0
 """How long one attempt at a connection may take, handshakes and all: networks are slow, and machines busy."""
 

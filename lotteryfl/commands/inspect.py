@@ -60,7 +60,10 @@ def status(where: str, with_clients: bool, seconds: float | None, as_json: bool,
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--client", type=click.IntRange(min=0), help="Whose ticket.")
-@click.option("--global", "of_all", is_flag=True, help="The newest global model.")
+@click.option("--global", "of_all", is_flag=True, help="The global model.")
+@click.option(
+    "--round", "round_", type=click.IntRange(min=0), help="Whose, of those kept; 0: θ_0.  [default: the newest]"
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A .safetensors file, or an .onnx one.")
 @click.option("--half", is_flag=True, help="Write float16.")
 @click.option("--structured", is_flag=True, help="Take rows and filters out that are pruned whole: a smaller model.")
@@ -71,6 +74,7 @@ def export(
     directory: Path,
     client: int | None,
     of_all: bool,
+    round_: int | None,
     out: Path,
     half: bool,
     structured: bool,
@@ -83,9 +87,14 @@ def export(
 
     if (client is not None) == of_all:
         raise click.UsageError("export: expected one of --client and --global")
+    if client is not None and round_ is not None:
+        raise click.UsageError("export: --round goes with --global: of a client there is its last ticket alone")
     form = Form(half, structured, onnx, tasks)
     with inspected(directory) as run:
-        left = export_global(run, out, form=form) if client is None else export_ticket(run, client, out, form=form)
+        if client is None:
+            left = export_global(run, out, form=form, round_=round_)
+        else:
+            left = export_ticket(run, client, out, form=form)
     click.echo(f"{out} written{f', {left.described()}' if left else ''}")
 
 

@@ -236,22 +236,30 @@ def tls_options(command: F) -> F:
 insecure_option = click.option("--insecure", is_flag=True, help="Allow plaintext beyond this machine.")
 
 
+token_file_option = click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help=f"Holds the token that shows who this is. [or ${TOKEN_VARIABLE}, the token itself]",
+)
+"""Gives the command `token_file`, for `read_token_file`."""
+
+
 def channel_options(command: F) -> F:
     """Give a command all that secures a call to a coordinator, as its parameter `security`."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, tls: TLSFiles, token_file: Path | None, insecure: bool, **options: Any) -> object:
-        return command(*args, security=ChannelSecurity(tls, _token(token_file), insecure), **options)
+        return command(*args, security=ChannelSecurity(tls, read_token_file(token_file), insecure), **options)
 
-    token_file = click.option(
-        "--token-file",
-        type=click.Path(path_type=Path),
-        help=f"Holds the token that shows who this is. [or ${TOKEN_VARIABLE}, the token itself]",
-    )
-    return tls_options(token_file(insecure_option(wrapped)))  # type: ignore[return-value]
+    return tls_options(token_file_option(insecure_option(wrapped)))  # type: ignore[return-value]
 
 
-def _token(file: Path | None) -> str:
+def read_token_file(file: Path | None) -> str:
+    """Return the token that a file holds, or where there is none the environment; '': there is none.
+
+    Raises:
+        SecurityError: what is there is none.
+    """
     if file is None:
         text = os.environ.get(TOKEN_VARIABLE, "")
         return read_token(text, f"${TOKEN_VARIABLE}") if text else ""

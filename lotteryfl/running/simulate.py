@@ -18,7 +18,7 @@ from lotteryfl.common import tracing
 from lotteryfl.common.about import about, bind, named_in
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.memory.bounds import device_bound, host_bound
-from lotteryfl.common.memory.need import worker_need
+from lotteryfl.common.memory.need import WorkerNeed, worker_need
 from lotteryfl.common.names import Digest
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tensors.file import open_file, parse, save
@@ -104,6 +104,19 @@ class Simulation:
                 coordinator.stop()
         show(coordinator.status())
         coordinator.raise_if_failed()
+
+    def do_next(self) -> None:
+        """Do one assignment, or one stack, of the open round, and no more: for who wants to know what it takes.
+
+        What it came to is in run.db; where that is nothing, why.
+        """
+        self._coordinator.advance()
+        self._work()
+
+    @property
+    def need(self) -> WorkerNeed | None:
+        """What of memory the last assignment's work was counted to take, before it was done; None: nothing was."""
+        return self._runner.need
 
     def _conclude(self) -> None:
         coordinator = self._coordinator

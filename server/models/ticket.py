@@ -37,16 +37,39 @@ def ticket_tensors(run: RunDirectory, client: int) -> dict[str, Tensor]:
     return _whole(run, tensors)
 
 
-def global_tensors(run: RunDirectory) -> dict[str, Tensor]:
-    """Return the newest global model as the rounds made it, with all names of the plain model's state dict."""
-    return _whole(run, open_file(run.model_path(run.model_round)))
+def global_tensors(run: RunDirectory, round_: int | None = None) -> dict[str, Tensor]:
+    """Return a global model as the rounds made it, with all names of the plain model's state dict.
 
-
-def strategy_tensors(run: RunDirectory, client: int | None = None) -> dict[str, Tensor]:
-    """Return the tensors of the strategy's own that all share, or those that are one client's.
+    Args:
+        run: whose it is.
+        round_: that made it, of those whose models are kept; 0: θ_0; None: the newest.
 
     Raises:
-        LotteryFLError: there is no such client.
+        LotteryFLError: there is none of that round.
+    """
+    return _whole(run, open_file(run.model_path(known_round(run, round_))))
+
+
+def known_round(run: RunDirectory, round_: int | None) -> int:
+    """Return the round of a global model that is there; of the newest, where it is None.
+
+    Raises:
+        LotteryFLError: there is none of that round.
+    """
+    if round_ is None:
+        return run.model_round
+    there = run.rounds_with_models()
+    if round_ not in there:
+        kept = ", ".join(map(str, there))
+        raise LotteryFLError(f"round {round_}: its global model is not in {run.path}: expected one of {kept}")
+    return round_
+
+
+def strategy_tensors(run: RunDirectory, client: int | None = None, round_: int | None = None) -> dict[str, Tensor]:
+    """Return the tensors of the strategy's own that all share, as of a global model, or those that are one client's.
+
+    Raises:
+        LotteryFLError: there is no such client, or no such model.
     """
     names = [spec.name for spec in run.table.added if spec.role == ("shared" if client is None else "own")]
     row = None if client is None else client_row(run, client)
@@ -55,7 +78,7 @@ def strategy_tensors(run: RunDirectory, client: int | None = None) -> dict[str, 
     if row is not None and row.ticket:
         tensors = _returned(run, row, create_strategy(run.experiment))
     else:
-        tensors = open_file(run.model_path(run.model_round))
+        tensors = open_file(run.model_path(known_round(run, round_)))
     return {name: tensors[name] for name in names}
 
 

@@ -18,7 +18,7 @@ from lotteryfl.common.pruning.structured.resizing import Smaller
 from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tensors.file import save
 from lotteryfl.server.models.built import built, smaller_model
-from lotteryfl.server.models.ticket import client_row, global_tensors, strategy_tensors, ticket_tensors
+from lotteryfl.server.models.ticket import client_row, global_tensors, known_round, strategy_tensors, ticket_tensors
 from lotteryfl.server.results.onnxfile import save_onnx
 from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.rundir import RunDirectory
@@ -67,16 +67,22 @@ def export_ticket(run: RunDirectory, client: int, out: Path, *, form: Form = _PL
     return left
 
 
-def export_global(run: RunDirectory, out: Path, *, form: Form = _PLAIN) -> Smaller | None:
+def export_global(run: RunDirectory, out: Path, *, form: Form = _PLAIN, round_: int | None = None) -> Smaller | None:
     """Write `global_tensors`, as `export_ticket` does; client 0's data are the example that some forms need.
 
     Beside it, the tensors of the strategy's own that all share.
 
+    Args:
+        run: whose model it is.
+        out: the file.
+        form: in what form.
+        round_: as for `global_tensors`.
+
     Raises:
         LotteryFLError: as there.
     """
-    left = _write(run, global_tensors(run), {"round": str(run.model_round)}, out, form)
-    _write_beside(strategy_tensors(run), out)
+    left = _write(run, global_tensors(run, round_), {"round": str(known_round(run, round_))}, out, form)
+    _write_beside(strategy_tensors(run, round_=round_), out)
     return left
 
 

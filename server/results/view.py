@@ -231,9 +231,13 @@ class RunView:
         """
         return ticket_tensors(self._run, client)
 
-    def global_model(self) -> dict[str, Tensor]:
-        """Return the newest global model, as a state dict."""
-        return global_tensors(self._run)
+    def global_model(self, round: int | None = None) -> dict[str, Tensor]:  # noqa: A002 - as tables call it
+        """Return the newest global model, or that of a round whose model is kept (0: θ_0), as a state dict.
+
+        Raises:
+            LotteryFLError: there is none of that round.
+        """
+        return global_tensors(self._run, round)
 
     def strategy_tensors(self, client: int | None = None) -> dict[str, Tensor]:
         """Return the tensors of the strategy's own that all share, or those that are one client's, by name.

@@ -34,6 +34,7 @@ from lotteryfl.server.store.assignments import Standing
 from lotteryfl.server.store.events import Events
 from lotteryfl.server.store.globalcurve import last_shared
 from lotteryfl.server.store.keptmask import KeptMask
+from lotteryfl.server.store.keptmodels import keep_model
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundb.history import last_result, last_worker, rounds_of
 from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
@@ -258,6 +259,8 @@ class Ledger:
                 self._database.put("model_sha256", model.sha256)
                 self._database.put("model_digest", model.digest)
                 self._database.put("model_round", str(number))
+                if self._run.experiment.evaluation.keeps(number):
+                    keep_model(self._database, number, model.digest)
             if conclusion.mask is not None:
                 put_shared_mask(self._database, conclusion.mask)
             if self.is_final:

@@ -56,8 +56,8 @@ def _check(run: RunDirectory, old: Strategy, new: Strategy) -> None:
         schedule = old.experiment.training.schedule
         raise ExperimentError(f"{what}training.schedule.kind = {schedule.kind!r} depends on how many there are")
     evaluation = old.experiment.evaluation
-    if (evaluation.patience or evaluation.keep_best) and run.database.committed_rounds() >= rounds:
-        key = "patience" if evaluation.patience else "keep_best"
+    if (evaluation.patience or evaluation.keeps_best) and run.database.committed_rounds() >= rounds:
+        key = "patience" if evaluation.patience else "keep_best" if evaluation.keep_best else "keep"
         raise ExperimentError(
             f"{what}evaluation.{key} = {getattr(evaluation, key)!r} has looked at its last one; expected a run that "
             "has not come to it"

@@ -18,7 +18,7 @@ def note_progress(run: RunDirectory, round_: int, *, aggregates: bool) -> str:
         Why only the last round is left, if training ends early with this one; otherwise nothing.
     """
     settings = run.experiment.evaluation
-    if not (settings.keep_best or settings.patience):
+    if not (settings.keeps_best or settings.patience):
         return ""
     summaries = round_summaries(run.database, round_)
     if not summaries:  # none but new clients was left in the last round
@@ -26,7 +26,7 @@ def note_progress(run: RunDirectory, round_: int, *, aggregates: bool) -> str:
     scores = scores_of(summaries[0], run.score)
     downloaded = _is_best(run, "best_downloaded", scores.downloaded)
     personalised = _is_best(run, "best_personalised", scores.personalised)
-    if settings.keep_best and downloaded and aggregates:
+    if settings.keeps_best and downloaded and aggregates:
         run.database.put("best_round", str(run.model_round))
         run.database.put("best_digest", run.model_digest)
     in_vain = 0 if downloaded or personalised else int(run.database.get("rounds_in_vain", "0")) + 1

@@ -6,13 +6,20 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
+from importlib.metadata import version
 from typing import Any, ParamSpec, TypeVar
 
 import grpc
 
 from lotteryfl.common.faults import fault
 from lotteryfl.common.names import WorkerId
-from lotteryfl.common.security.channel import POLL_SECONDS, PROTOCOL_VERSION
+from lotteryfl.common.security.channel import (
+    POLL_SECONDS,
+    PROTOCOL_VERSION,
+    TOLD_PROTOCOL,
+    TOLD_TIME,
+    TOLD_VERSION,
+)
 from lotteryfl.common.security.identity import MAX_ID, IdentityError, check_incarnation, check_name
 from lotteryfl.common.text import brief, printable, quoted
 from lotteryfl.common.tracing import to_send
@@ -38,6 +45,8 @@ from lotteryfl.server.store.rundb.rows import AssignmentRow
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_VERSION = version("lotteryfl")
 
 _PAUSE, _LONGEST_PAUSE = 5.0, 1.0
 """For how many times as long as a status took nothing is done for who watches: many workers make it long. At most for
@@ -211,7 +220,13 @@ class CoordinatorService(pb_grpc.CoordinatorServicer):
     # -- observers
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.RunStatus:
-        """Say where the run stands."""
+        """Say where the run stands, and in the metadata what answers."""
+        told = {
+            TOLD_PROTOCOL: str(PROTOCOL_VERSION),
+            TOLD_VERSION: _VERSION,
+            TOLD_TIME: f"{time.time():.3f}",
+        }
+        context.set_trailing_metadata(tuple(told.items()))
         return await self._call(self._coordinator.status)
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.RunStatus]:

@@ -3,7 +3,7 @@
 experiment.toml       the experiment as resolved, held against that in run.db; see `store.binding`
 run.db                the experiment, rounds, assignments, results, metrics
 models/round-NNNN.safetensors    the global model after round NNNN (0000: θ_0)
-                                 and the best so far, where evaluation.keep_best asks for it
+                                 and the best so far, or every Nth, where evaluation.keep asks for them
 models/optimizer-NNNN.safetensors    what the server's optimizer remembers of it, where there is one
 masks/DIGEST.safetensors         packed masks, named by content
 results/ASSIGNMENT.N.safetensors what clients returned; the last of each client is its ticket
@@ -43,6 +43,7 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.store.binding import EXPERIMENT_FILE, bind, is_bound, record, write_again
 from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.keptmask import KeptMask, kept_masks
+from lotteryfl.server.store.keptmodels import kept_models
 from lotteryfl.server.store.maskfiles import MaskFiles
 from lotteryfl.server.store.record import SETUP, RunRecord, damage_named, require_no_links
 from lotteryfl.server.store.rundb.database import Database
@@ -317,10 +318,13 @@ class RunDirectory(RunRecord):
         return needed | self.model_files()
 
     def model_files(self) -> set[Path]:
-        """Return the files of the model that the run still needs: θ_0, the global model, the best, the optimizer's."""
+        """Return the files of models that the run needs: θ_0, the global one, those kept, and the optimizer's."""
+        return {self.path / optimizer_file(self.model_round), *map(self.model_path, self.rounds_with_models())}
+
+    def rounds_with_models(self) -> list[int]:
+        """Return the rounds whose global models are there, in order; 0: θ_0."""
         best = self.model_round if self.best_round is None else self.best_round
-        names = (model_file(0), model_file(best), model_file(self.model_round), optimizer_file(self.model_round))
-        return {self.path / name for name in names}
+        return sorted({0, best, self.model_round, *kept_models(self.database)})
 
     def remove(self, paths: Iterable[Path]) -> None:
         """Delete files that the run no longer needs."""

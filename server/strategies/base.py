@@ -210,10 +210,8 @@ class Strategy(ABC):
                 f"strategy.personal: {personal[0]!r} is prunable, and with strategy.name = {self.name!r} a client "
                 "has no mask of its own to keep such a tensor under; expected tensors that are not prunable"
             )
-        if self.experiment.evaluation.keep_best and not self.aggregates:
-            raise ExperimentError(
-                f"evaluation.keep_best = true: with strategy.name = {self.name!r} there is no global model"
-            )
+        if (keeps := self.experiment.evaluation.said_to_keep()) and not self.aggregates:
+            raise ExperimentError(f"{keeps}: with strategy.name = {self.name!r} there is no global model")
         if self.experiment.evaluation.global_every:
             self._check_shared(own)
         if (new := self.experiment.evaluation.new_clients) and not self.aggregates:

@@ -47,10 +47,9 @@ class SpaFL(Strategy):
             raise ExperimentError(
                 f"server.optimizer = {optimizer!r}: with strategy.name = {self.name!r} {_NO_MODEL}: expected 'none'"
             )
-        if self.experiment.evaluation.keep_best:
-            raise ExperimentError(
-                f"evaluation.keep_best = true: with strategy.name = {self.name!r} {_NO_MODEL}: expected false"
-            )
+        if keeps := self.experiment.evaluation.said_to_keep():
+            expected = "false" if keeps.endswith("true") else "'last'"
+            raise ExperimentError(f"{keeps}: with strategy.name = {self.name!r} {_NO_MODEL}: expected {expected}")
         if bound := self.experiment.checks.max_update_norm:
             raise ExperimentError(
                 f"checks.max_update_norm = {bound:g}: with strategy.name = {self.name!r} {_NO_MODEL}: expected 0"

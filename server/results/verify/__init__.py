@@ -76,6 +76,21 @@ def verify(path: Path) -> Report:
     return report
 
 
+def check_records(path: Path) -> Report:
+    """Check of a run directory only what its record says, as far as that needs no tensors.
+
+    Raises:
+        LotteryFLError: there are links in it.
+    """
+    require_no_links(path)
+    report = Report(path, is_being_run(path))
+    _check_foundations(report)
+    if not report.problems:
+        with RunDirectory(path, read_only=True) as run, run.database.snapshot():
+            _check_records(report, run)
+    return report
+
+
 def _check_foundations(report: Report) -> None:
     """Check what everything else is read by."""
     with (
@@ -89,13 +104,17 @@ def _check_foundations(report: Report) -> None:
                 check_experiment(group, report.path, database)
 
 
-def _check_contents(report: Report, run: RunDirectory) -> None:
+def _check_records(report: Report, run: RunDirectory) -> None:
     for name, check in _RECORDS.items():
         if report.problems:
             report.skipped.append(name)
         else:
             with report.group(name) as group:
                 check(group, run)
+
+
+def _check_contents(report: Report, run: RunDirectory) -> None:
+    _check_records(report, run)
     for name, check in _FILES.items():
         with report.group(name) as group:
             check(group, run)

@@ -22,6 +22,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation.optimizer import check_state
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.results.verify.report import Group
+from lotteryfl.server.store.keptmodels import kept_models
 from lotteryfl.server.store.rundb.needed import files_in_use
 from lotteryfl.server.store.rundir import FOLDERS, RunDirectory
 from lotteryfl.server.store.runfiles import is_tensor_file, model_file, optimizer_file
@@ -78,12 +79,22 @@ def check_models(group: Group, run: RunDirectory) -> None:
         with group.naming(best):
             _check_model(run, best)
             _check_content(run.path / best, run.database.get("best_digest"))
+    kept = kept_models(run.database)
+    for round_, recorded in kept.items():
+        file = model_file(round_)
+        files.add(run.path / file)
+        with group.naming(file):
+            if not 0 < round_ <= run.model_round:
+                raise PayloadError(f"kept as the model of a round, expected one of 1 to {run.model_round}")
+            _check_model(run, file)
+            _check_content(run.path / file, recorded)
     if steps := sum(map(strategy.optimizes, rounds[: run.model_round])):
         state = optimizer_file(run.model_round)
         files.add(run.path / state)
         with group.naming(state):
             check_state(strategy.server_optimizer(), run.table.model, open_file(run.path / state), steps)
-    group.looked_at = f"θ_0 and the model after round {run.model_round}, {_size(files)}"
+    others = f", {len(kept)} kept" if kept else ""
+    group.looked_at = f"θ_0 and the model after round {run.model_round}{others}, {_size(files)}"
 
 
 def check_masks(group: Group, run: RunDirectory) -> None:

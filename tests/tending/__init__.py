@@ -1,0 +1,1 @@
+"""What looks after machines and runs: clean, doctor, support."""
