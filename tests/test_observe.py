@@ -23,7 +23,7 @@ SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 PROMETHEUS = yaml.safe_load((OBSERVE / "prometheus.yml").read_text())
 BOARD = json.loads((OBSERVE / "grafana/boards/run.json").read_text())
 EXPRESSIONS = [target["expr"] for panel in BOARD["panels"] for target in panel["targets"]]
-PAGE = (ROOT / "docs/seeing.d/metrics.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/seeing.md").read_text(encoding="utf-8")
 PROMTOOL = shutil.which("promtool")
 
 ALL = (*OF_COORDINATOR, *OF_WORKER)
