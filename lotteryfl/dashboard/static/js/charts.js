@@ -1,9 +1,9 @@
 /** One chart of lines over one x axis, drawn by uPlot, with a legend of buttons and the table behind it. */
 
-import { el, setAttribute, setText } from "./dom.js";
-import { NONE, bytes, bytesTick, duration, number } from "./format.js";
-import { plainTable, twin } from "./table.js";
-import { colour, onTheme } from "./theme.js";
+import { el, setAttribute, setText } from "./base/dom.js";
+import { NONE, bytes, bytesTick, duration, number } from "./base/format.js";
+import { plainTable, twin } from "./base/table.js";
+import { colour, onTheme } from "./base/theme.js";
 
 const HEIGHT = 210;
 const FONT = "11px system-ui, sans-serif";

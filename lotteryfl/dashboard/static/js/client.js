@@ -1,10 +1,10 @@
 /** One client: its history, its mask by layer, and who served it. */
 
-import { get } from "./api.js";
+import { get } from "./base/api.js";
 import { AXES, Chart } from "./charts.js";
-import { byId, el, setText } from "./dom.js";
-import { NONE, bytes, duration, number, percent, percentTick, points, short } from "./format.js";
-import { plainTable } from "./table.js";
+import { byId, el, setText } from "./base/dom.js";
+import { NONE, bytes, duration, number, percent, percentTick, points, short } from "./base/format.js";
+import { plainTable } from "./base/table.js";
 
 export class ClientDialog {
   constructor(run) {

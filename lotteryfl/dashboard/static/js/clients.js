@@ -1,10 +1,10 @@
 /** All clients, as of their last results: sorted and filtered by the server, so that any number of them will do. */
 
-import { get } from "./api.js";
-import { byId, el, setAttribute, setText } from "./dom.js";
-import { NONE, bytes, counted, duration, number, percent, points, short } from "./format.js";
-import { Refresher } from "./refresh.js";
-import { Table } from "./table.js";
+import { get } from "./base/api.js";
+import { byId, el, setAttribute, setText } from "./base/dom.js";
+import { NONE, bytes, counted, duration, number, percent, points, short } from "./base/format.js";
+import { Refresher } from "./base/refresh.js";
+import { Table } from "./base/table.js";
 
 const STEP = 200; // rows that are shown, and by which more are
 const PAUSE = 3000;

@@ -1,8 +1,8 @@
 /** A run's curves: score, loss, density, megabytes and what else is measured, against rounds, time or bytes. */
 
 import { AXES, Chart } from "./charts.js";
-import { byId, el } from "./dom.js";
-import { bytes, bytesTick, number, percent, percentTick, short } from "./format.js";
+import { byId, el } from "./base/dom.js";
+import { bytes, bytesTick, number, percent, percentTick, short } from "./base/format.js";
 
 const FIRST = "--line-1"; // downloaded
 const SECOND = "--line-0"; // personalised

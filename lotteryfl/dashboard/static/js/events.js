@@ -1,8 +1,8 @@
 /** What has happened, newest first: refusals, retries, restarts, stragglers, who came and went. */
 
-import { get } from "./api.js";
-import { byId, el, setText } from "./dom.js";
-import { NONE, clock, counted } from "./format.js";
+import { get } from "./base/api.js";
+import { byId, el, setText } from "./base/dom.js";
+import { NONE, clock, counted } from "./base/format.js";
 
 const MOST = 1000; // lines that are kept on the page
 const KINDS = ["started", "stopped", "failed", "finished", "joined", "left", "lost", "back", "refused", "aside", "retried", "given-up", "late", "round-retry", "paused", "resumed", "drained", "disk"];

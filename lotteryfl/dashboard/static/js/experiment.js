@@ -1,7 +1,7 @@
 /** The experiment as it was resolved: every key with its value, those that were changed marked. */
 
-import { get } from "./api.js";
-import { byId, el, setText } from "./dom.js";
+import { get } from "./base/api.js";
+import { byId, el, setText } from "./base/dom.js";
 
 /** Fetch it once and show it: it never changes. */
 export async function showExperiment(path) {

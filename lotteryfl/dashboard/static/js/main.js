@@ -1,10 +1,10 @@
 /** Where the page begins: one run, or several side by side. */
 
-import { get } from "./api.js";
-import { byId, el, setText } from "./dom.js";
+import { get } from "./base/api.js";
+import { byId, el, setText } from "./base/dom.js";
 import { startRun } from "./run.js";
 import { startRuns } from "./runs.js";
-import { startTheme } from "./theme.js";
+import { startTheme } from "./base/theme.js";
 
 startTheme();
 const named = location.pathname.match(/^\/runs\/([^/]+)$/)?.[1];

@@ -1,10 +1,10 @@
 /** How alike the clients' masks are, as a heat map: each pair's kept weights in common by those that either keeps. */
 
-import { get } from "./api.js";
-import { byId, el, setText } from "./dom.js";
-import { counted, number } from "./format.js";
-import { Refresher } from "./refresh.js";
-import { plainTable, twin } from "./table.js";
+import { get } from "./base/api.js";
+import { byId, el, setText } from "./base/dom.js";
+import { counted, number } from "./base/format.js";
+import { Refresher } from "./base/refresh.js";
+import { plainTable, twin } from "./base/table.js";
 
 const PAUSE = 20000;
 const CIVIDIS = [[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115], [138, 134, 120], [165, 156, 116], [195, 179, 105], [225, 204, 85], [254, 232, 56]];

@@ -1,8 +1,8 @@
 /** How a run stands: its state, the time left, and the last figures. */
 
-import { byId, el, setAttribute, setText } from "./dom.js";
-import { NONE, bytes, counted, duration, number, percent, short } from "./format.js";
-import { lastRound } from "./series.js";
+import { byId, el, setAttribute, setText } from "./base/dom.js";
+import { NONE, bytes, counted, duration, number, percent, short } from "./base/format.js";
+import { lastRound } from "./base/series.js";
 
 const KINDS = { running: "", finished: "good", failed: "bad" };
 

@@ -1,17 +1,17 @@
 /** One run: what is known of it, kept up to date by its stream, and the sections that show it. */
 
-import { get } from "./api.js";
+import { get } from "./base/api.js";
 import { ClientDialog } from "./client.js";
 import { Clients } from "./clients.js";
 import { Curves } from "./curves.js";
-import { byId } from "./dom.js";
+import { byId } from "./base/dom.js";
 import { Events } from "./events.js";
 import { showExperiment } from "./experiment.js";
 import { Overlap } from "./overlap.js";
 import { Overview } from "./overview.js";
 import { markSections } from "./sections.js";
-import { appended, lastRound } from "./series.js";
-import { follow } from "./stream.js";
+import { appended, lastRound } from "./base/series.js";
+import { follow } from "./base/stream.js";
 import { Timeline } from "./timeline.js";
 import { Workers } from "./workers.js";
 

@@ -1,13 +1,13 @@
 /** Many runs side by side: a table of them, and the curves of those that are chosen, over one another. */
 
-import { get } from "./api.js";
+import { get } from "./base/api.js";
 import { AXES, Chart } from "./charts.js";
 import { axisChoice } from "./curves.js";
-import { byId, el, setAttribute, setText } from "./dom.js";
-import { NONE, bytes, bytesTick, counted, duration, number, percent, percentTick, short } from "./format.js";
-import { Refresher } from "./refresh.js";
-import { follow } from "./stream.js";
-import { Table } from "./table.js";
+import { byId, el, setAttribute, setText } from "./base/dom.js";
+import { NONE, bytes, bytesTick, counted, duration, number, percent, percentTick, short } from "./base/format.js";
+import { Refresher } from "./base/refresh.js";
+import { follow } from "./base/stream.js";
+import { Table } from "./base/table.js";
 
 const MOST_LINES = 21; // that can be told apart: 7 colours with 3 dashes each
 const FIRST_LINES = 8; // that are chosen at first

@@ -1,6 +1,6 @@
 /** The links to the page's sections: which of them is read now. */
 
-import { byId, setAttribute } from "./dom.js";
+import { byId, setAttribute } from "./base/dom.js";
 
 /** Show the links, and mark the one whose section is at the top of the window. */
 export function markSections() {

@@ -1,10 +1,10 @@
 /** Who works when: the assignments of some rounds on their workers, as bars. */
 
-import { get } from "./api.js";
-import { byId, el, setAttribute, setText, svg } from "./dom.js";
-import { NONE, duration, number } from "./format.js";
-import { Refresher } from "./refresh.js";
-import { plainTable, twin } from "./table.js";
+import { get } from "./base/api.js";
+import { byId, el, setAttribute, setText, svg } from "./base/dom.js";
+import { NONE, duration, number } from "./base/format.js";
+import { Refresher } from "./base/refresh.js";
+import { plainTable, twin } from "./base/table.js";
 
 const PAUSE = 2000;
 const STATES = { done: "done", leased: "under way", waiting: "waits for another worker", dropped: "dropped" };

@@ -1,8 +1,8 @@
 /** The workers: what each does, on what, when it was heard of, and why it is late or aside. */
 
-import { byId, el, setText } from "./dom.js";
-import { NONE, bytes, duration, number, short } from "./format.js";
-import { Table } from "./table.js";
+import { byId, el, setText } from "./base/dom.js";
+import { NONE, bytes, duration, number, short } from "./base/format.js";
+import { Table } from "./base/table.js";
 
 const KINDS = { working: "good", idle: "", late: "warn", lost: "bad", aside: "bad", gone: "" };
 const RANKS = { aside: 0, lost: 1, late: 2, working: 3, idle: 4, gone: 5 };
