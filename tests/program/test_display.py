@@ -63,5 +63,5 @@ def test_a_status_as_json_has_every_field(drive: Callable[..., Bench]) -> None:
     assert done.exit_code == 0, done.output
     found = json.loads(done.output)
     assert (found["state"], found["clients"], found["machines"], found["devices"]) == ("RUNNING", 4, [], {})
-    with_presence = {"last", "shared"}
+    with_presence = {"last", "shared", "seconds_left"}
     assert found.keys() | with_presence == set(pb.RunStatus.DESCRIPTOR.fields_by_name)

@@ -95,7 +95,7 @@ def test_warnings_of_libraries_are_objects() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--nonsense",), "No such option '--nonsense'."),
+        (("--zzz",), "No such option '--zzz'."),
         (("--log-level=loud",), "--log-level 'loud': expected debug, info, warning or error"),
     ],
 )
