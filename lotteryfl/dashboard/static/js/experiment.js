@@ -9,7 +9,10 @@ export async function showExperiment(path) {
   try {
     const { toml, sections, run_id: id, version, directory } = await get(`${path}/experiment`);
     setText(byId("experiment-note"), `run ${id.slice(0, 8)} of lotteryfl ${version}, directory ${directory}`);
-    const show = () => place.replaceChildren(...sections.map((section) => sectionOf(section, byId("changed").checked)).filter(Boolean), asFile(toml));
+    const show = () => {
+      const tables = sections.map((section) => sectionOf(section, byId("changed").checked)).filter(Boolean);
+      place.replaceChildren(...(tables.length ? tables : [el("p", { class: "muted" }, "Every key is at its default.")]), asFile(toml));
+    };
     byId("changed").addEventListener("change", show);
     show();
   } catch (error) {

@@ -51,7 +51,7 @@ export class Overview {
     const left = status.time_left === null ? null : Math.max(status.time_left - (status.live ? passed : 0), 0);
     const end = over ? (status.ended_at ?? null) : Date.now() / 1000;
     const runs = status.started_at === null || end === null ? null : end - status.started_at;
-    this.#tile("Time left", over ? NONE : duration(left), runs === null ? "" : `${over ? "took" : "since"} ${duration(runs)}`);
+    this.#tile("Time left", over ? NONE : duration(left), runs === null ? "" : `${duration(runs)} ${over ? "in all" : "so far"}`);
   }
 
   #tile(name, value, note) {

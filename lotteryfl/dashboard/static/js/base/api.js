@@ -14,7 +14,7 @@ export async function get(path, parameters = {}) {
   try {
     answer = await fetch(`/api/${path}${query(parameters)}`, { headers: { Accept: "application/json" } });
   } catch {
-    throw new ApiError(0, "The page's server cannot be reached.");
+    throw new ApiError(0, "The page's process cannot be reached. If it has ended with its run: lotteryfl dashboard DIR shows the run again.");
   }
   const content = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new ApiError(answer.status, content.error ?? `The server answered ${answer.status}.`);

@@ -32,7 +32,7 @@ export function follow(path, cursor, handlers, isOver = () => false) {
   }
 
   function broken() {
-    if (isOver()) show("waits", "Not connected: the run is over");
+    if (isOver()) show("waits", "Not connected: the run is over; lotteryfl dashboard DIR shows it again");
     else show("gone", "Connection lost, trying again …");
     if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
     timer = setTimeout(open, AGAIN);
