@@ -13,7 +13,8 @@ from click.core import ParameterSource
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.counted import Counted
 from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits
-from lotteryfl.client.worker import Worker, WorkerSettings, full_name
+from lotteryfl.client.settings import WorkerSettings, full_name
+from lotteryfl.client.worker import Worker
 from lotteryfl.commands.options import (
     any_local_version_option,
     any_task_version_option,
