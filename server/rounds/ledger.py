@@ -27,8 +27,8 @@ from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
 from lotteryfl.server.store.events import Events
 from lotteryfl.server.store.globalcurve import last_shared
-from lotteryfl.server.store.keptmodels import keep_model
 from lotteryfl.server.store.refusals import Refusals
+from lotteryfl.server.store.rundb.keptmodels import keep_model
 from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundb.timeleft import seconds_left
 from lotteryfl.server.store.rundir import RunDirectory, put_shared_mask
@@ -277,8 +277,8 @@ class Ledger:
             self.events.add("failed", reason)
 
     def stop(self) -> None:
-        """Put on record that nobody drives the run any more, unless it has ended."""
-        if self.state == "running":
+        """Put on record that nobody drives the run any more, unless it has ended, or that somebody said so."""
+        if self.state == "running" and not self.steering.is_stopped:
             with self.events.transaction():
                 self.events.add("stopped", f"the coordinator has ended, in round {self.round.number}")
 
