@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.commands.options import device_option, local_option, set_option, strategy_option, task_option
+from lotteryfl.commands.options.runs import device_option, local_option, set_option, strategy_option, task_option
 from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.logs import say

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.commands.options import channel_options
+from lotteryfl.commands.options.calls import channel_options
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.dashboard.extra import require_extra

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.commands.options import task_option
+from lotteryfl.commands.options.runs import task_option
 from lotteryfl.server.results.reporting.data import read_run
 from lotteryfl.server.results.reporting.groups import group_runs
 from lotteryfl.server.results.trackers.export import export

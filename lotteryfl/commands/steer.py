@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lotteryfl.commands.options import channel_options
+from lotteryfl.commands.options.calls import channel_options
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
 from lotteryfl.protos import lotteryfl_pb2 as pb

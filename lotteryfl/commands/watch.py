@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from lotteryfl.commands.options import channel_options
+from lotteryfl.commands.options.calls import channel_options
 from lotteryfl.common.logs import say
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
