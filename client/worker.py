@@ -3,11 +3,9 @@
 import contextlib
 import gc
 import logging
-import os
-import socket
 import uuid
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
@@ -20,11 +18,12 @@ from lotteryfl.client.counted import Counted
 from lotteryfl.client.fetching import DrainedError, Fetching
 from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, LeaseLostError, Leases, group_of
-from lotteryfl.client.limits import Limits, check_place, check_sends, coordinators_task
+from lotteryfl.client.limits import check_place, check_sends, coordinators_task
 from lotteryfl.client.load import Load
 from lotteryfl.client.local.registered import check_local, local_of
 from lotteryfl.client.overseer import DoneWithError, Overseer
 from lotteryfl.client.returning import Returning, note_lost
+from lotteryfl.client.settings import WorkerSettings
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
 from lotteryfl.client.work.followed import followed
@@ -36,10 +35,7 @@ from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.memory.bounds import memory_of
 from lotteryfl.common.memory.shortage import is_out_of_memory
 from lotteryfl.common.names import Digest, WorkerId
-from lotteryfl.common.security.certificate import identity_of, load_certificate
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
-from lotteryfl.common.security.identity import Identity, Role, check_name
-from lotteryfl.common.security.tls import ChannelSecurity, token_name
 from lotteryfl.common.tasks import Task, load_task
 from lotteryfl.common.tasks.custom import version_of_task
 from lotteryfl.common.text import brief
@@ -48,35 +44,6 @@ from lotteryfl.common.wire.samemodel import check_same_model
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 _log = logging.getLogger("lotteryfl.worker")
-
-
-@dataclass(frozen=True)
-class WorkerSettings:
-    """What the operator of a worker decides."""
-
-    name: str
-    """Unique in the run; a worker that starts again under its name replaces itself."""
-    device: torch.device
-    clients: Collection[int] | None
-    """The clients whose data it holds; None: every client's."""
-    tasks: Sequence[str]
-    """The task files and modules, beside the built-in ones, that it is willing to run."""
-    data_dir: str
-    """Folder of the built-in tasks' data; empty: the usual places."""
-    limits: Limits = field(default_factory=Limits)
-    """What it takes on."""
-    share_errors: bool = False
-    """Tell the coordinator what errors of a client's work say, also of private clients."""
-    any_task_version: bool = False
-    """Take part also with another version of the task than the coordinator's."""
-    index_file: str = ""
-    """Who holds what, where the experiment says it by a file; empty: of its name, in `data_dir`."""
-    keep_data: int | None = None
-    """Bytes of clients' data that may stay on the device between assignments; None: see `KeptData`."""
-    local: Sequence[str] = ()
-    """The files and modules of local algorithms, beside the built-in ones, that it is willing to run."""
-    any_local_version: bool = False
-    """Take part also with another version of the local algorithm than the coordinator's."""
 
 
 class RunChangedError(LotteryFLError):
@@ -356,31 +323,6 @@ class Worker:
             _log.info("%s: left; what was under work was handed back", self._settings.name)
         except LotteryFLError as error:
             _log.debug("no goodbye: %s", error)
-
-
-def full_name(name: str, security: ChannelSecurity) -> str:
-    """Return the name to go by.
-
-    Args:
-        name: as it was given; with a / at its end it is completed, so that no other process has it. Empty: what
-            certificate or token say, or else the name of host and process.
-        security: certificate and token.
-
-    Raises:
-        LotteryFLError: certificate or token are another's, or cannot be used.
-    """
-    process = f"{socket.gethostname()}-{os.getpid()}"
-    own = [Identity(token_name(security.token), Role.WORKER)] if security.token else []
-    if security.tls.cert is not None:
-        own.append(identity_of(load_certificate(security.tls.cert)))
-    name = name or (own[0].name if own else process)
-    if name.endswith("/"):
-        name += process
-    check_name(name)
-    for identity in own:
-        if not identity.owns(name):
-            raise LotteryFLError(f"--name {name}: certificate or token are those of {identity.name}")
-    return name
 
 
 def _changed() -> RunChangedError:

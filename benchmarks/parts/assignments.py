@@ -14,7 +14,8 @@ from benchmarks.harness import Row, Spread, at_most, seconds, share
 from benchmarks.rawserver import RawServer
 from lotteryfl.allocator import keep_freed_memory
 from lotteryfl.client.connection import Connection
-from lotteryfl.client.worker import Worker, WorkerSettings
+from lotteryfl.client.settings import WorkerSettings
+from lotteryfl.client.worker import Worker
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from benchmarks.stopwatch import Lap, Laps, Stopwatch, seconds_within
 from lotteryfl.allocator import keep_freed_memory
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.download import Download
+from lotteryfl.client.settings import WorkerSettings
 from lotteryfl.client.work.assignment import AssignmentRunner
-from lotteryfl.client.worker import Worker, WorkerSettings
+from lotteryfl.client.worker import Worker
 from lotteryfl.common.wire.format import WireFormat
 
 

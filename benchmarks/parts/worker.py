@@ -20,9 +20,10 @@ from benchmarks.harness import Goal, Measure, Row, Spread, at_most, interleaved,
 from benchmarks.inputs import random_masks, random_tensors
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.leases import Lease
+from lotteryfl.client.settings import WorkerSettings
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.workplace import Workplace
-from lotteryfl.client.worker import Worker, WorkerSettings
+from lotteryfl.client.worker import Worker
 from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.experiment import validate
 from lotteryfl.common.packedmasks import Masks

@@ -19,7 +19,7 @@ from lotteryfl.client.work.objectiveprobe import ObjectiveProbe
 from lotteryfl.client.work.planrun import PlanRun, Wanted
 from lotteryfl.client.work.stack import alone, side_by_side
 from lotteryfl.client.work.testdata import TestData
-from lotteryfl.client.work.updateprivacy import protect_update, without_loss
+from lotteryfl.client.work.updateprivacy import UpdateBound, without_loss
 from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import accelerators
 from lotteryfl.common.errors import ClientError, PayloadError
@@ -102,8 +102,9 @@ class AssignmentRunner:
         self._privacy = experiment.privacy
         self._mask_coding = experiment.mask_coding
         require_coder(self._mask_coding)
-        self._rounds, self._seed = experiment.rounds, experiment.seed
+        self._seed = experiment.seed
         self._wire = WireFormat(table.moving, experiment.wire_dtype, lambda: initial, Positions())
+        self._bound = UpdateBound(experiment, table.moving)
         self._pristine = task.model()
         self._frozen = Frozen(table, initial)
         self._frozen.put_into(self._pristine)
@@ -306,7 +307,7 @@ class AssignmentRunner:
             workplace = self.new_workplace()
             with self._stages.within("decode"):
                 self._load(workplace, self._wire.pack(ready.base, masks), masks, own=plan.owns_unkept)
-        start = self._start(workplace, assignment)
+        start = self._bound.start(workplace.items, assignment.round)
         with belonging_to(assignment.client, self._task.name):
             run = PlanRun(workplace, assignment, data, masks, self._local, on_step)
             downloaded = workplace.evaluate(test, run.downloaded())
@@ -314,7 +315,7 @@ class AssignmentRunner:
         tensors = named_tensors(workplace.model)  # as they are now: models put new buffers in the place of others
         self._frozen.require_unchanged(tensors)
         tensors.update(workplace.tensors)
-        self._protect(tensors, start, done.masks)
+        self._bound.apply(tensors, start, done.masks)
         wire = self._wire.of_result(plan)
         with self._stages.within("encode"):
             values = packed(wire, tensors, done.masks, own=plan.owns_unkept)
@@ -382,20 +383,3 @@ class AssignmentRunner:
             if key.startswith(KEPT) and value.is_floating_point() and not own:
                 value.add_(0)  # a kept 0 is +0, as training has it in a pruned weight
         self._wire.unpack_into(entries, masks, tensors, own=own)
-
-    def _start(self, workplace: Workplace, assignment: pb.Assignment) -> dict[str, Tensor]:
-        """Return what the update is measured from, where it is to be bounded; otherwise nothing.
-
-        The last round's results go into no model: only a client that trusts no coordinator bounds its own.
-        """
-        is_bounded = assignment.round <= self._rounds or self._privacy.noise == "client"
-        if not (self._privacy.clip_norm and is_bounded):
-            return {}
-        floating = [spec.name for spec in self._wire.table.model if spec.dtype.is_floating_point]
-        return {name: workplace.items[name].tensor.detach().clone() for name in floating}
-
-    def _protect(self, tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], masks: Masks) -> None:
-        if start:
-            bound, own_noise = self._privacy.clip_norm, self._privacy.noise == "client"
-            deviation = bound * self._privacy.noise_multiplier if own_noise else 0.0
-            protect_update(self._wire.table.model, tensors, start, masks, clip_norm=bound, deviation=deviation)

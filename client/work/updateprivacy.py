@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from lotteryfl.common import packedmasks
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.noise import Source, gaussian
 from lotteryfl.common.packedmasks import Masks
+from lotteryfl.common.pruning.modeltensors import ModelTensor
 from lotteryfl.common.training.loop import OnStep
 from lotteryfl.common.wire.table import TensorTable
 
@@ -55,6 +57,49 @@ def protect_update(
             change += noise if kept is None else noise * kept
         tensor.copy_(change.add_(_wide(tensor)).to(tensor.dtype))
     return norm
+
+
+class UpdateBound:
+    """Bounds what a client's work may change of the model, as the experiment's `[privacy]` says."""
+
+    def __init__(self, experiment: Experiment, table: TensorTable) -> None:
+        """Set by what updates are bounded.
+
+        Args:
+            experiment: the resolved experiment.
+            table: of what travels.
+        """
+        self._privacy = experiment.privacy
+        self._rounds = experiment.rounds
+        self._table = table.model
+
+    def start(self, items: Mapping[str, ModelTensor], round_: int) -> dict[str, Tensor]:
+        """Return what an update is measured from, where it is to be bounded; otherwise nothing.
+
+        The last round's results go into no model: only a client that trusts no coordinator bounds its own.
+
+        Args:
+            items: of the model that the work starts from, by plain name.
+            round_: of the assignment.
+        """
+        is_bounded = round_ <= self._rounds or self._privacy.noise == "client"
+        if not (self._privacy.clip_norm and is_bounded):
+            return {}
+        floating = [spec.name for spec in self._table if spec.dtype.is_floating_point]
+        return {name: items[name].tensor.detach().clone() for name in floating}
+
+    def apply(self, tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], masks: Masks) -> None:
+        """Bound an update in place, and add the client's own noise; from nothing, nothing is bounded.
+
+        Args:
+            tensors: after the work, by plain name.
+            start: what `start` returned before it.
+            masks: packed masks that are in force after the work.
+        """
+        if start:
+            bound, own_noise = self._privacy.clip_norm, self._privacy.noise == "client"
+            deviation = bound * self._privacy.noise_multiplier if own_noise else 0.0
+            protect_update(self._table, tensors, start, masks, clip_norm=bound, deviation=deviation)
 
 
 def without_loss(on_step: OnStep) -> OnStep:

@@ -4,13 +4,19 @@ gRPC ignores unknown names of options silently: tests show their effect.
 """
 
 import logging
+from collections.abc import Callable
+from typing import TypeVar
 
 import grpc
 
+from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.logs import say
 from lotteryfl.common.security.address import check_address
 from lotteryfl.common.security.handshake import refusal
+from lotteryfl.common.security.rpcerror import explain
 from lotteryfl.common.security.tls import ChannelSecurity, SecurityError
+
+T = TypeVar("T")
 
 PROTOCOL_VERSION = 2
 """Raised with every change of protos/lotteryfl.proto that an older peer would misread."""
@@ -93,6 +99,25 @@ def open_channel(address: str, security: ChannelSecurity) -> grpc.Channel:
         bearer = grpc.access_token_call_credentials(security.token)
         credentials = grpc.composite_channel_credentials(credentials, bearer)
     return grpc.secure_channel(address, credentials, options=CLIENT_OPTIONS)
+
+
+def asked(call: Callable[[], T], address: str, security: ChannelSecurity) -> T:
+    """Return a coordinator's answer.
+
+    Args:
+        call: a call over the channel to it.
+        address: HOST:PORT.
+        security: how the channel is secured.
+
+    Raises:
+        SecurityError: the two sides will never agree about TLS.
+        LotteryFLError: it cannot be reached, or does not answer as it should.
+    """
+    try:
+        return call()
+    except grpc.RpcError as error:
+        raise_if_refused(error, address, security)
+        raise LotteryFLError(explain(error, address)) from error
 
 
 def raise_if_refused(error: grpc.RpcError, address: str, security: ChannelSecurity) -> None:

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.security.fileversion import FileVersion, file_version
+from lotteryfl.common.fileversion import FileVersion, file_version
 
 TOKEN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._@-]{0,63})\.[A-Za-z0-9_-]{43}")
 """Whom it is for, and 32 random bytes in base64."""
@@ -38,7 +38,7 @@ class TLSFiles:
         """Tell whether TLS is wanted."""
         return any((self.cert, self.key, self.ca))
 
-    def version(self) -> tuple[FileVersion, ...]:
+    def version(self) -> tuple[FileVersion | None, ...]:
         """Return what other files of these names change."""
         return tuple(file_version(path) for path in (self.cert, self.key, self.ca) if path)
 

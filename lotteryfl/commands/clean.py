@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from rich.filesize import decimal
 
-from lotteryfl.commands.options import strategy_option
+from lotteryfl.commands.options.runs import strategy_option
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.text import printable
 

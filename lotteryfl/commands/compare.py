@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.commands.options import device_option, local_option, set_option, strategy_option, task_option
+from lotteryfl.commands.options.runs import device_option, local_option, set_option, strategy_option, task_option
 from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.logs import say
 from lotteryfl.common.privatefiles import SHARED_FILE
 from lotteryfl.common.text import printable
 from lotteryfl.comparing.cells import Cell, plan_cells
@@ -62,15 +63,15 @@ def compare(
     kind = ("simulate",) if simulate else ("run", f"--workers={workers}")
     own += tuple(f"--local={each}" for each in local)
     verb = (*kind, f"--device={device}", *own)
-    click.echo(f"{len(cells)} runs, {len(cells) - len(left)} of them finished", err=True)
+    say(f"{len(cells)} runs, {len(cells) - len(left)} of them finished")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        failed = run_until_signal(run_cells(left, jobs, verb, lambda text: click.echo(printable(text), err=True)))
+        failed = run_until_signal(run_cells(left, jobs, verb, lambda text: say(printable(text))))
     except OSError as error:
         raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror or error}") from error
     except (asyncio.CancelledError, KeyboardInterrupt) as error:
         again = shlex.join(["lotteryfl", *sys.argv[1:]])
-        click.echo(f"stopped; what was counted is kept. Go on with: {again}", err=True)
+        say(f"stopped; what was counted is kept. Go on with: {again}")
         raise click.Abort from error
     done = [cell for cell in cells if cell not in failed]
     if done:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.commands.options import channel_options
+from lotteryfl.commands.options.calls import channel_options
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.dashboard.extra import require_extra
@@ -60,8 +60,7 @@ def dashboard(
     elif coordinator:
         from lotteryfl.dashboard.asking import follow_coordinator  # gRPC, for who asks
 
-        if warning := security.check(coordinator):
-            click.echo(warning, err=True)
+        security.check(coordinator)  # what is wrong is said before the page is shown, and what is to be warned of after
         following = partial(follow_coordinator, coordinator, security, live)
     with contextlib.suppress(asyncio.CancelledError):  # it ends when it is told to: that is no failure
         run_until_signal(

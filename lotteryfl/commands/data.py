@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.commands.options import set_option, task_option
+from lotteryfl.commands.options.runs import set_option, task_option
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, load
 from lotteryfl.common.pruning.prunable import explain

@@ -11,15 +11,8 @@ from typing import NamedTuple
 
 import click
 
-from lotteryfl.commands.options import (
-    insecure_option,
-    read_token_file,
-    set_option,
-    strategy_option,
-    task_option,
-    tls_options,
-    token_file_option,
-)
+from lotteryfl.commands.options.calls import insecure_option, read_token_file, tls_options, token_file_option
+from lotteryfl.commands.options.runs import set_option, strategy_option, task_option
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import ChannelSecurity, TLSFiles
 from lotteryfl.tending.doctor.check import Check, looked

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.commands.options import device_option, own_code_options, set_option
+from lotteryfl.commands.options.runs import device_option, own_code_options, set_option
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.estimating.described import described
 from lotteryfl.estimating.estimate import estimate as estimated

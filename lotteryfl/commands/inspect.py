@@ -12,7 +12,8 @@ from typing import Any
 import click
 from google.protobuf.message import Message
 
-from lotteryfl.commands.options import channel_options, strategy_option, task_option
+from lotteryfl.commands.options.calls import channel_options
+from lotteryfl.commands.options.runs import strategy_option, task_option
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable

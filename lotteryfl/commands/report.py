@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.commands.options import task_option
-from lotteryfl.server.results.reporting.data import find_runs, read_run
+from lotteryfl.commands.options.runs import task_option
+from lotteryfl.server.results.reporting.data import read_run
 from lotteryfl.server.results.reporting.groups import group_runs
 from lotteryfl.server.results.trackers.export import export
 from lotteryfl.server.results.trackers.tracker import without_secrets
+from lotteryfl.server.store.findruns import find_runs
 
 
 @click.command()

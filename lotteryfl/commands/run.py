@@ -10,19 +10,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from lotteryfl.commands.options import (
-    device_option,
-    insecure_option,
-    log_options,
-    metrics_option,
-    own_code_options,
-    set_option,
-    share_errors_option,
-    tls_options,
-    traces_option,
-    track_options,
-)
-from lotteryfl.commands.pageoptions import PageWanted, page_options
+from lotteryfl.commands.options.calls import insecure_option, tls_options
+from lotteryfl.commands.options.logs import log_options, traces_option
+from lotteryfl.commands.options.page import PageWanted, page_options
+from lotteryfl.commands.options.runs import device_option, own_code_options, set_option, share_errors_option
+from lotteryfl.commands.options.telling import metrics_option, track_options
 from lotteryfl.common.about import bind
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load

@@ -1,13 +1,13 @@
 """Commands by which an operator steers a run."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lotteryfl.commands.options import channel_options
-from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.commands.options.calls import channel_options
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -66,19 +66,12 @@ def readmit(where: str, worker: str, reason: str, security: ChannelSecurity) -> 
 
 
 def _steer(address: str, security: ChannelSecurity, **request: Any) -> None:
-    import grpc
-
-    from lotteryfl.common.security.channel import CALL_SECONDS, open_channel, raise_if_refused
-    from lotteryfl.common.security.rpcerror import explain
+    from lotteryfl.common.security.channel import CALL_SECONDS, asked, open_channel
     from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 
     with open_channel(address, security) as channel:
-        try:
-            stub = pb_grpc.CoordinatorStub(channel)
-            reply: pb.SteerRunReply = stub.SteerRun(pb.SteerRunRequest(**request), timeout=CALL_SECONDS)
-        except grpc.RpcError as error:
-            raise_if_refused(error, address, security)
-            raise LotteryFLError(explain(error, address)) from error
+        call = partial(pb_grpc.CoordinatorStub(channel).SteerRun, pb.SteerRunRequest(**request), timeout=CALL_SECONDS)
+        reply: pb.SteerRunReply = asked(call, address, security)
     click.echo(printable(reply.text))
 
 

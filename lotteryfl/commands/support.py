@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 from rich.filesize import decimal
 
-from lotteryfl.commands.options import strategy_option
-from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.commands.options.runs import strategy_option
 
 
 @click.command()
@@ -15,10 +14,10 @@ from lotteryfl.common.errors import LotteryFLError
 @strategy_option(passed_on=False)
 def support(directory: Path, out: Path) -> None:
     """Write a bundle of a run for a bug report: without secrets, models or data."""
+    from lotteryfl.server.store.findruns import require_run
     from lotteryfl.tending.support.bundle import parts, write
 
-    if not (directory / "run.db").is_file():
-        raise LotteryFLError(f"{directory}: is no run directory: it has no run.db")
+    require_run(directory)
     bundle = list(parts(directory))
     write(out, bundle)
     for part in bundle:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.logs import say
 from lotteryfl.common.text import printable
 from lotteryfl.server.results.following import Follower
 from lotteryfl.server.results.trackers import parse_target
@@ -51,20 +52,16 @@ def track(directory: Path, to: tuple[str, ...], wait: float, interval: float, pa
     with RunRecord(directory):  # or say what is wrong with it, before anything else
         pass
     end = RunsEnd(wait)
-    say = _begin_at_end_of_parent(parent, end) if parent is not None else _say
-    feeds = [Feed(directory, target, end, say, interval) for target in targets]
+    note = _begin_at_end_of_parent(parent, end) if parent is not None else lambda line: say(printable(line))
+    feeds = [Feed(directory, target, end, note, interval) for target in targets]
     if parent is None:
         threading.Thread(target=_begin_at_end_of_run, args=(directory, end, interval), daemon=True).start()
     failed = feed_all(feeds, end)
     for line in failed:
-        say(f"{line}; what it lacks gets there with: lotteryfl track {directory} --to …")
+        note(f"{line}; what it lacks gets there with: lotteryfl track {directory} --to …")
     if failed:
         sys.stdout.flush()
         os._exit(LotteryFLError.exit_code)  # a library's thread that hangs is not waited for
-
-
-def _say(line: str) -> None:
-    click.echo(printable(line), err=True)
 
 
 def _begin_at_end_of_run(directory: Path, end: RunsEnd, interval: float) -> None:
@@ -88,9 +85,9 @@ def _begin_at_end_of_parent(descriptor: int, end: RunsEnd) -> Callable[[str], No
                 said += part
         end.begin(float(said) if said else None)
 
-    def say(text: str) -> None:
+    def note(text: str) -> None:
         with suppress(OSError):
             line.sendall(f"{printable(text)}\n".encode())
 
     threading.Thread(target=listen, daemon=True).start()
-    return say
+    return note

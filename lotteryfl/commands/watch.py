@@ -6,7 +6,8 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from lotteryfl.commands.options import channel_options
+from lotteryfl.commands.options.calls import channel_options
+from lotteryfl.common.logs import say
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
 from lotteryfl.describe import describe_round
@@ -42,7 +43,7 @@ def _print(looks: Iterable[Look]) -> None:
         for round_ in look.rounds:
             click.echo(printable(describe_round(_after(look.status, round_))))
         if look.trouble not in ("", trouble):
-            click.echo(printable(f"{look.trouble}; waiting for it"), err=True)
+            say(printable(f"{look.trouble}; waiting for it"))
         trouble = look.trouble
         if look.is_last:
             state = pb.RunStatus.State.Name(look.status.state).lower()

@@ -13,19 +13,19 @@ from click.core import ParameterSource
 from lotteryfl.client.connection import Connection
 from lotteryfl.client.counted import Counted
 from lotteryfl.client.limits import DEFAULT_MAX_EPOCHS, Limits
-from lotteryfl.client.worker import Worker, WorkerSettings, full_name
-from lotteryfl.commands.options import (
+from lotteryfl.client.settings import WorkerSettings, full_name
+from lotteryfl.client.worker import Worker
+from lotteryfl.commands.options.calls import channel_options
+from lotteryfl.commands.options.logs import log_options, traces_option
+from lotteryfl.commands.options.runs import (
     any_local_version_option,
     any_task_version_option,
-    channel_options,
     device_option,
     local_option,
-    log_options,
-    metrics_option,
     share_errors_option,
     task_option,
-    traces_option,
 )
+from lotteryfl.commands.options.telling import metrics_option
 from lotteryfl.common.experiment.clientranges import parse_clients
 from lotteryfl.common.logs import say
 from lotteryfl.common.memory.bounds import Bound, host_bound

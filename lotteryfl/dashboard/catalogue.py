@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.dashboard.answers import as_json
 from lotteryfl.dashboard.live import Live
 from lotteryfl.dashboard.watched import WatchedRun
+from lotteryfl.server.store.findruns import find_runs, runs_in
 
 _LOOK_SECONDS = 5.0
 """Between two looks for new runs in the folders that were named."""
@@ -43,9 +43,7 @@ class Catalogue:
         self._next_look = 0.0
         self._list: tuple[float, bytes] = (0.0, b"")
         self._listing = asyncio.Lock()
-        for path in paths:
-            if not list(_inside(path)):
-                raise LotteryFLError(f"{path}: is no run directory: it has no run.db; nor has a folder in it")
+        find_runs(paths)
         self.look()
 
     def look(self) -> None:
@@ -54,7 +52,7 @@ class Catalogue:
         if now < self._next_look:
             return
         self._next_look = now + _LOOK_SECONDS
-        for found in (run for path in self._paths for run in _inside(path)):
+        for found in (run for path in self._paths for run in runs_in(path)):
             if found not in self._known:
                 run = WatchedRun(self._name(found), found, Live() if self._known else self._live)
                 self._known[found] = self._runs[run.name] = run
@@ -88,11 +86,3 @@ class Catalogue:
         plain = _UNSAFE.sub("_", path.resolve().name) or "run"
         taken = (plain, *(f"{plain}-{number}" for number in range(2, len(self._runs) + 2)))
         return next(name for name in taken if name not in self._runs)
-
-
-def _inside(path: Path) -> Iterator[Path]:
-    """Yield the path, if it is a run, or else those in it."""
-    if (path / "run.db").is_file():
-        yield path
-    else:
-        yield from sorted(database.parent for database in path.glob("*/run.db"))

@@ -12,10 +12,11 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.text import printable
 from lotteryfl.dashboard.answers import as_json
 from lotteryfl.dashboard.live import Live
-from lotteryfl.dashboard.reading.reader import RunReader, Signature, Snapshot
+from lotteryfl.dashboard.reading.reader import RunReader, Snapshot
 from lotteryfl.dashboard.reading.standing import status_of
 from lotteryfl.dashboard.reading.workers import fleet_of, fleet_of_directory
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.results.following import Stamps
 from lotteryfl.server.store.record import RunRecord
 
 _LEAST_SECONDS = 0.9
@@ -54,7 +55,7 @@ class WatchedRun:
         self.problem = ""
         """Why the directory cannot be read now."""
         self._reader = RunReader(path)
-        self._signature: Signature = ()
+        self._stamps: Stamps | None = None
         self._snapshot: Snapshot | None = None
         self._reading = asyncio.Lock()
         self._next = 0.0
@@ -62,7 +63,7 @@ class WatchedRun:
         self._rendered: dict[str, tuple[Hashable, bytes]] = {}
         self._answers: OrderedDict[Hashable, _Answer] = OrderedDict()
         self._asked: dict[Hashable, asyncio.Task[Any]] = {}
-        self._brief: tuple[Signature, dict[str, Any]] | None = None
+        self._brief: tuple[Stamps, dict[str, Any]] | None = None
 
     # -- what all see
 
@@ -73,11 +74,11 @@ class WatchedRun:
             begin = time.monotonic()
             if begin < self._next:
                 return self._snapshot
-            signature = self._reader.signature()
-            if signature != self._signature or self._snapshot is None:
+            stamps = self._reader.stamps()
+            if stamps != self._stamps or self._snapshot is None:
                 try:
                     self._snapshot, self.problem = await asyncio.to_thread(self._reader.read), ""
-                    self._signature = signature
+                    self._stamps = stamps
                 except LotteryFLError as error:
                     self.problem = str(error)
                 self._number += 1
@@ -98,7 +99,7 @@ class WatchedRun:
 
     def forget(self) -> None:
         """Hold nothing of the run any more: nobody looks."""
-        self._snapshot, self._signature, self._next = None, (), 0.0
+        self._snapshot, self._stamps, self._next = None, None, 0.0
         self._rendered.clear()
         self._answers.clear()
 
@@ -169,7 +170,7 @@ class WatchedRun:
             LotteryFLError: the run cannot be read.
         """
         self.used = time.monotonic()
-        return await self.ask_of(self._reader.signature(), key, function)
+        return await self.ask_of(self._reader.stamps(), key, function)
 
     async def ask_of(self, state: Hashable, key: Hashable, function: Callable[[RunRecord], Any]) -> Any:
         """Return the same, where the answer stays as long as a state of its own.
@@ -198,15 +199,15 @@ class WatchedRun:
 
     async def brief(self) -> dict[str, Any]:
         """Return what the list of runs says of it; what was read for it alone is not kept."""
-        signature = self._reader.signature()
-        if self._brief is None or self._brief[0] != signature:
+        stamps = self._reader.stamps()
+        if self._brief is None or self._brief[0] != stamps:
             try:
-                known = self._snapshot if signature == self._signature else None
+                known = self._snapshot if stamps == self._stamps else None
                 if known is None:
                     known = await asyncio.to_thread(RunReader(self.path).read)
-                self._brief = signature, _brief(known)
+                self._brief = stamps, _brief(known)
             except LotteryFLError as error:
-                self._brief = signature, {"problem": str(error)}
+                self._brief = stamps, {"problem": str(error)}
         news = self.live.news
         said = {"name": self.name, "title": self.title, "live": news is not None}
         return {**dict.fromkeys(_BRIEF), **self._brief[1], **said}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from lotteryfl.client.worker import full_name
+from lotteryfl.client.settings import full_name
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.logs import as_text, from_place
 from lotteryfl.common.memory.bounds import host_bound

@@ -12,8 +12,8 @@ from lotteryfl.running.owncode import OwnCode
 from lotteryfl.running.page import ShownPage
 from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.rpc.server import CoordinatorServer
+from lotteryfl.server.store.rundb.steered import require_not_paused
 from lotteryfl.server.store.rundir import RunDirectory
-from lotteryfl.server.store.steered import require_not_paused
 
 _LATE_SECONDS = 60.0
 

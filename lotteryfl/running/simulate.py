@@ -30,9 +30,9 @@ from lotteryfl.server.rounds.coordinator import Coordinator
 from lotteryfl.server.rounds.outgoing import assignment_payload
 from lotteryfl.server.rounds.work import Step, Work
 from lotteryfl.server.rounds.workers import AsideError
+from lotteryfl.server.store.rundb.steered import require_not_paused
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.runfiles import result_file
-from lotteryfl.server.store.steered import require_not_paused
 
 _log = logging.getLogger("lotteryfl.simulate")
 

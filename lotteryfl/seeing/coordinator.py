@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 import grpc
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.security.channel import CALL_SECONDS, open_channel, raise_if_refused
+from lotteryfl.common.security.channel import CALL_SECONDS, asked, open_channel
 from lotteryfl.common.security.rpcerror import explain
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -156,11 +156,7 @@ class CoordinatorSource:
             told.is_over.wait(SECONDS)
 
     def _asked(self, call: Callable[[], T]) -> T:
-        try:
-            return call()
-        except grpc.RpcError as error:
-            raise_if_refused(error, self._address, self._security)
-            raise LotteryFLError(explain(error, self._address)) from error
+        return asked(call, self._address, self._security)
 
 
 def _if_known(call: Callable[[], T]) -> T | None:

@@ -13,9 +13,10 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.settings import EvaluationSettings
 from lotteryfl.common.folders import sync_folder
 from lotteryfl.server.results.verify import check_records
-from lotteryfl.server.store.keptmodels import forget_model, kept_models
+from lotteryfl.server.store.findruns import runs_in
 from lotteryfl.server.store.record import SETUP
 from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.rundb.keptmodels import forget_model, kept_models
 from lotteryfl.server.store.rundir import RunDirectory, cannot_be_written, inspected
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.store.runlock import is_being_run, lock
@@ -68,7 +69,7 @@ def folders(paths: tuple[Path, ...]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        inside = [path] if _is_run(path) else sorted(each for each in path.glob("*") if _is_run(each))
+        inside = runs_in(path, _is_run)
         if not inside:
             raise LotteryFLError(f"{path}: is no run directory, and has none in it")
         found += inside

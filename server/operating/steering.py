@@ -6,8 +6,8 @@ from lotteryfl.common.text import brief, printable
 from lotteryfl.server.store.events import Events
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.rundb.steered import paused, put_paused, put_readmitted
 from lotteryfl.server.store.rundir import RunDirectory
-from lotteryfl.server.store.steered import paused, put_paused, put_readmitted
 
 HERE = "somebody on this machine"
 """Who steers a run where nobody is asked who they are."""
@@ -33,6 +33,8 @@ class Steering:
         self._events = events
         self._paused = paused(database)
         self._drains = ""
+        self.is_stopped = False
+        """The process was told to end, which is on record."""
         self.is_drained = False
         """The round that was open when the process was told to drain is committed, and no other is begun here."""
 
@@ -88,8 +90,10 @@ class Steering:
 
     def stopped(self, who: str, why: str) -> str:
         """Put on record that the process is told to end."""
-        with self._events.transaction():
-            self._events.add("stopped", _sentence("stopped", who, why))
+        if not self.is_stopped:
+            with self._events.transaction():
+                self._events.add("stopped", _sentence("stopped", who, why))
+            self.is_stopped = True
         return "the coordinator ends"
 
     def readmit(self, worker: str, who: str, why: str) -> str:

@@ -15,7 +15,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.prometheus.committed import CommittedRounds
 from lotteryfl.server.prometheus.table import DEVICES, METRICS
 from lotteryfl.server.rounds.coordinator import Coordinator
-from lotteryfl.server.rounds.tally import Tally
+from lotteryfl.server.rounds.told.tally import Tally
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import scores_of
 

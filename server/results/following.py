@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple, Self, TypeVar
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.fileversion import FileVersion, file_version
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.record import damage_named
 from lotteryfl.server.store.rundb.database import Database
@@ -25,17 +26,7 @@ _TICK = 2_000_000_000
 """Nanoseconds within which two changes of a file may bear the same time."""
 
 
-class Stamp(NamedTuple):
-    """What changes with a file."""
-
-    inode: int
-    size: int
-    modified: int
-    """In nanoseconds."""
-
-
-Stamps = tuple[Stamp, Stamp]
-_NO_FILE = Stamp(0, 0, 0)
+Stamps = tuple[FileVersion | None, FileVersion | None]
 
 
 class Look(NamedTuple, Generic[T]):
@@ -78,7 +69,7 @@ class Follower(Generic[T]):
         seen = stamps(self._path)
         if seen == self._seen:
             return None
-        is_settled = all(time.time_ns() - file.modified > _TICK for file in seen)
+        is_settled = all(file is None or time.time_ns() - file.modified > _TICK for file in seen)
         try:
             found = self._look()
         except LotteryFLError:
@@ -105,20 +96,12 @@ class Follower(Generic[T]):
 
 def stamps(run: Path) -> Stamps:
     """Return what changes whenever the record in a run directory does."""
-    return _stamp(run / "run.db"), _stamp(run / "run.db-wal")
+    return file_version(run / "run.db"), file_version(run / "run.db-wal")
 
 
 def is_being_written(found: Stamps) -> bool:
     """Tell whether somebody had the record open to write it, or was killed so: a reader then sees what is written."""
-    return found[1] != _NO_FILE
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return _NO_FILE
-    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
+    return found[1] is not None
 
 
 class _Pause(NamedTuple):

@@ -15,17 +15,17 @@ from lotteryfl.common.names import FileName, WorkerId
 from lotteryfl.common.security.identity import name_of, owner, owner_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.privacy.promise import check_privacy
-from lotteryfl.server.rounds.attendance import Attendance
-from lotteryfl.server.rounds.broadcast import Broadcasts, next_in_line
 from lotteryfl.server.rounds.conclusion import ClosedRound, Conclusion
+from lotteryfl.server.rounds.giving import Giving
 from lotteryfl.server.rounds.leases import LeaseTable
 from lotteryfl.server.rounds.ledger import Ledger
 from lotteryfl.server.rounds.machine import UNKNOWN, Machine
 from lotteryfl.server.rounds.openround import Decision, Verdict
 from lotteryfl.server.rounds.resultcheck import Arrival, examine
-from lotteryfl.server.rounds.tally import Tally
+from lotteryfl.server.rounds.told.attendance import Attendance
 from lotteryfl.server.rounds.told.fleet import fleet_of
 from lotteryfl.server.rounds.told.status import status_of_open
+from lotteryfl.server.rounds.told.tally import Tally
 from lotteryfl.server.rounds.work import Step, Work
 from lotteryfl.server.rounds.workers import AsideError, WorkerRegistry
 from lotteryfl.server.store.assignments import AssignmentId, Standing
@@ -69,8 +69,7 @@ class Coordinator:
         self._attendance = Attendance(
             self._workers, clock, self._ledger.events, lease_seconds=run.experiment.round.lease
         )
-        self._homes: dict[int, WorkerId] = {}  # by client, the worker that served it last: it has mask and data at hand
-        self._broadcasts = Broadcasts(run, allowed=broadcasts)
+        self._giving = Giving(run, self._ledger, self._workers, clock, broadcasts=broadcasts)
 
     # -- rounds
 
@@ -221,31 +220,7 @@ class Coordinator:
         worker = self._workers.seen(worker_id, self._clock())
         if not self._takes_results:
             return None
-        worker.asks = True
-        since = self._clock() - self.experiment.round.lease
-        peers = self._workers.asking(since) if self._table.has_failures else {}  # else not to look at all workers
-        alive = self._workers.count_alive(since)
-        granted = self._table.grant(
-            worker_id, worker.clients, self._homes, peers, has, workers=alive, paused=self.steering.is_paused
-        )
-        if granted is None:
-            return None
-        row, leased = self._ledger.rows[granted.id.client], self._table.with_its_stack(granted, worker.clients, peers)
-        before = [self._table[each.id.client] for each in leased]
-        base = self._broadcasts.base(worker, row, next_in_line(self._table, self._ledger.rows, worker, row, alive))
-        self._ledger.lease(leased, broadcast=bool(base))
-        for now, then in zip(leased, before, strict=True):
-            if then.state == "leased" and then.id != now.id and (known := self._workers.known(then.worker)):
-                known.withdrawn.append(str(then.id))
-            if travels:
-                self._table.send(now.id)
-        return Work.of(self._run, replace(row, attempt=granted.id.attempt), base, self._place(granted, has))
-
-    def _place(self, granted: Standing, has: Collection[str]) -> pb.Stack | None:
-        place = self._ledger.places.get(granted.id.client)
-        if place is None:
-            return None
-        return pb.Stack(rows=place.rows, row=place.row, first=place.first, more=self._table.more(granted, has))
+        return self._giving.give(worker, has, travels=travels, paused=self.steering.is_paused)
 
     def arrived(self, assignment_id: str) -> None:
         """Note that an assignment is with its worker: from now on it costs an attempt if the worker is lost."""
@@ -371,7 +346,7 @@ class Coordinator:
         if held is None:
             return self._unwanted(worker_id, received.assignment_id)
         self._ledger.count(held, received)
-        self._homes[held.id.client] = worker_id
+        self._giving.homes[held.id.client] = worker_id
         return pb.SubmitReply(verdict=pb.SubmitReply.ACCEPTED)
 
     def count_bytes(self, assignment_id: str, *, down: int = 0, up: int = 0) -> None:

@@ -4,14 +4,10 @@ What a write that fails leaves behind is the state before it, in both.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from lotteryfl.common.errors import ExperimentError
-from lotteryfl.common.experiment.clientranges import format_clients
 from lotteryfl.common.faults import fault
-from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.security.identity import owner
 from lotteryfl.common.text import brief
 from lotteryfl.common.tracing import span
@@ -19,35 +15,27 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.operating.disk import DiskRoom
 from lotteryfl.server.operating.steering import Steering
 from lotteryfl.server.privacy.accountant import Accountant
-from lotteryfl.server.privacy.promise import check_plans
-from lotteryfl.server.rounds.codeversion import check_local
 from lotteryfl.server.rounds.conclusion import Conclusion
-from lotteryfl.server.rounds.journal import note_given, note_returned, note_taken_back
+from lotteryfl.server.rounds.opening import Opening
 from lotteryfl.server.rounds.openround import Decision, OpenRound
-from lotteryfl.server.rounds.plancheck import check_rule
 from lotteryfl.server.rounds.progress import note_progress
-from lotteryfl.server.rounds.stacks import Place, places, stacked
-from lotteryfl.server.rounds.traces import Traces
+from lotteryfl.server.rounds.stacks import Place, places
+from lotteryfl.server.rounds.told.journal import note_given, note_returned, note_taken_back
+from lotteryfl.server.rounds.told.traces import Traces
 from lotteryfl.server.rounds.workers import WorkerRegistry
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.assignments import Standing
 from lotteryfl.server.store.events import Events
 from lotteryfl.server.store.globalcurve import last_shared
-from lotteryfl.server.store.keptmask import KeptMask
-from lotteryfl.server.store.keptmodels import keep_model
 from lotteryfl.server.store.refusals import Refusals
-from lotteryfl.server.store.rundb.history import last_result, last_worker, rounds_of
+from lotteryfl.server.store.rundb.keptmodels import keep_model
 from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
 from lotteryfl.server.store.rundb.timeleft import seconds_left
 from lotteryfl.server.store.rundir import RunDirectory, put_shared_mask
-from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.store.summaries import left_out, next_round, round_summaries, rounds_left, told_of
 from lotteryfl.server.store.superseded import Superseded
 from lotteryfl.server.store.traffic import Traffic
-from lotteryfl.server.strategies.base import ClientState, Strategy
-from lotteryfl.server.strategies.support import asked
-from lotteryfl.server.strategies.support.drawing import drawing
-from lotteryfl.server.strategies.support.tensors import check_sends, names_of_own
+from lotteryfl.server.strategies.base import Strategy
 
 
 class Ledger:
@@ -96,7 +84,7 @@ class Ledger:
         self._database = run.database
         self._strategy = strategy
         self._clock = clock
-        self._workers = workers
+        self._opening = Opening(run, strategy, workers)
         self.events = Events(run.database)
         self.traces = Traces(run.run_id)
         self.traffic = Traffic(run.database)
@@ -289,8 +277,8 @@ class Ledger:
             self.events.add("failed", reason)
 
     def stop(self) -> None:
-        """Put on record that nobody drives the run any more, unless it has ended."""
-        if self.state == "running":
+        """Put on record that nobody drives the run any more, unless it has ended, or that somebody said so."""
+        if self.state == "running" and not self.steering.is_stopped:
             with self.events.transaction():
                 self.events.add("stopped", f"the coordinator has ended, in round {self.round.number}")
 
@@ -311,16 +299,14 @@ class Ledger:
         self.advice = advice(database, self._run.experiment)
         self.shared = last_shared(database)
         self.seconds_left = seconds_left(database, rounds_left(self.state, number, self._run.experiment.rounds))
-        told = {
-            missing.client: missing for missing in self.left_out
-        }  # whoever is not among them has missed no more since
+        told = {missing.client: missing for missing in self.left_out}  # who is not among them has missed no more since
         for missing in left_out(database, self._known_rounds + 1):
             missing.rounds += self._all_left_out.get(missing.client, pb.LeftOut()).rounds
             self._all_left_out[missing.client] = told[missing.client] = missing
         self.left_out = told_of(told.values())
         self._known_rounds = last
         is_on_record = self.state != "finished" and database.is_open(number)
-        self._put_round(number, is_open=is_on_record or (self.state != "finished" and self._open(number, 0.0)))
+        self._put_round(number, is_open=is_on_record or (self.state != "finished" and self._open(number)))
 
     def open_if_enough(self) -> bool:
         """Open the round that waits for who is there, if they are enough by now; tell whether it was opened."""
@@ -329,6 +315,12 @@ class Ledger:
             self._reason = self._database.get("reason")
             self._put_round(number, is_open=True)
         return self.is_open
+
+    def _open(self, number: int, waited: float = 0.0) -> bool:
+        """Open a round, or let the reason say what it waits for; tell whether it was opened."""
+        if waits := self._opening.open(number, self._clock(), waited):
+            self._reason = waits
+        return not waits
 
     def _put_round(self, number: int, *, is_open: bool) -> None:
         """Take up a round as it is on record."""
@@ -346,84 +338,3 @@ class Ledger:
             self.traces.round_ended()
         else:
             self.traces.take_up(number, self.round.assignments.leases())
-
-    def _open(self, number: int, waited: float) -> bool:
-        """Put a round on record with all that is to be done in it; what was seen of who is there comes first.
-
-        A strategy that goes by who is there waits until they hold as many clients as are drawn, or a lease time; where
-        nobody is there, for ever.
-
-        Args:
-            number: of the round.
-            waited: for how many seconds it has.
-
-        Returns:
-            Whether it was opened.
-        """
-        experiment, held = self._run.experiment, None
-        if self._strategy.attends and number <= experiment.rounds:
-            held = self._workers.held(self._clock() - experiment.round.lease, experiment.participants)
-            size = self._strategy.sample_size(number)
-            if len(held) < size and not (held and waited >= experiment.round.lease):
-                wanted = f"workers that hold {size} clients"
-                self._reason = f"round {number} waits for {wanted}: those that are there hold {len(held)}"
-                return False
-        with self._database.transaction(), drawing(experiment, "round", number):
-            new = stacked(self._new_assignments(number, held), experiment.engine.stacked)
-            self._database.open_round(number, new, None if held is None else format_clients(held))
-        return True
-
-    def _new_assignments(self, number: int, held: Sequence[int] | None) -> Iterator[AssignmentRow]:
-        experiment, strategy = self._run.experiment, self._strategy
-        is_final = number > experiment.rounds
-        sampled = range(experiment.clients) if is_final else asked.sampled(strategy, number, held)
-        measures = experiment.measures_shared(number)
-        database = self._database
-        shared, shared_mask = model_file(self._run.model_round), self._shared_mask()
-        has_own = strategy.owns_unkept or bool(names_of_own(strategy, self._run.table))
-        # Set only where it says something: an older worker refuses what it does not know.
-        lossless = not (is_final or strategy.trains(number) or self._run.wire.is_lossless)
-        # Where the run has been made longer, these stood for the last measuring: an answer to that is stale.
-        attempts = database.attempts(-number)
-        for client in sampled:
-            row = database.client(client)
-            plan = asked.planned(strategy, number, self._known_of(client), is_final=is_final)
-            check_plans(strategy, (plan,))
-            check_rule(strategy, number, client, plan)
-            check_local(plan, strategy)
-            check_sends(strategy, plan, self._run.table)
-            plan.lossless = lossless
-            plan.measure_shared = measures and client == sampled[0]
-            source = shared if strategy.aggregates else row.ticket or shared
-            mask, density = shared_mask or (row.mask, row.density)
-            own, attempt = row.ticket if has_own else FileName(""), attempts.get(client, 0)
-            yield AssignmentRow(number, client, plan, mask, source, density, own, attempt=attempt, forgiven=attempt)
-
-    def _known_of(self, client: int) -> ClientState:
-        database, hides_loss = self._database, self._run.experiment.privacy.hides_loss
-        return ClientState(
-            client,
-            partial(database.densities, client),
-            rounds=partial(rounds_of, database, client),
-            last=partial(last_result, database, client, hides_loss=hides_loss),
-            worker=partial(self._worker_of, client),
-        )
-
-    def _worker_of(self, client: int) -> str:
-        """Return who served a client last.
-
-        Raises:
-            ExperimentError: the strategy does not say that it goes by who is there.
-        """
-        if not self._strategy.attends:
-            raise ExperimentError(
-                f"strategy.name = {self._strategy.name!r}: goes by the worker of client {client}, and so its bits by "
-                "who is there: expected a class that says attends = True"
-            )
-        return last_worker(self._database, client)
-
-    def _shared_mask(self) -> KeptMask | None:
-        """Return what every client's work begins under; None: each one's own."""
-        if self._strategy.starts_under == "own mask":
-            return None
-        return self._run.shared_mask if self._strategy.starts_under == "shared mask" else KeptMask(Digest(""), 1.0)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from lotteryfl.common.atomicfile import AtomicFile
-from lotteryfl.common.security.fileversion import FileVersion, file_version
+from lotteryfl.common.fileversion import FileVersion, file_version
 from lotteryfl.common.security.identity import IdentityError
 from lotteryfl.common.security.tls import SecurityError
 from lotteryfl.server.security.keyfiles import Key
@@ -42,7 +42,7 @@ class RevokedCertificates:
         self._lists = self._load()
 
     @property
-    def version(self) -> FileVersion:
+    def version(self) -> FileVersion | None:
         """What another list changes."""
         self._reload_if_changed()
         return self._version

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lotteryfl.common.atomicfile import AtomicFile
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.security.fileversion import FileVersion, file_version
+from lotteryfl.common.fileversion import FileVersion, file_version
 from lotteryfl.common.security.identity import Identity, IdentityError, Role, check_issued_name
 from lotteryfl.common.security.tls import SecurityError, token_name
 
@@ -52,7 +52,7 @@ class TokenFile:
         self._is_readable = True
 
     @property
-    def version(self) -> FileVersion:
+    def version(self) -> FileVersion | None:
         """What other tokens change; None while they cannot be read."""
         self._reload_if_changed()
         return self._version if self._is_readable else None

@@ -15,6 +15,7 @@ from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.names import Digest
 from lotteryfl.server.store.binding import bound_experiment
+from lotteryfl.server.store.findruns import is_run, require_run
 from lotteryfl.server.store.rundb.database import Database
 
 UNREADABLE = (OSError, sqlite3.Error, DecodeError, ValueError, TypeError, ArithmeticError, LookupError, RuntimeError)
@@ -33,10 +34,9 @@ class RunRecord:
         Raises:
             LotteryFLError: there is no run, or it is damaged.
         """
-        if not (path / "run.db").is_file():
-            if (path / SETUP).exists():
-                raise LotteryFLError(f"{path}: was never finished being set up: start its experiment there again")
-            raise LotteryFLError(f"{path}: is no run directory: it has no run.db")
+        if not is_run(path) and (path / SETUP).exists():
+            raise LotteryFLError(f"{path}: was never finished being set up: start its experiment there again")
+        require_run(path)
         require_no_links(path)
         self.path = path
         with ExitStack() as opened:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.named import MOST_TOLD
 from lotteryfl.server.store.rundb.database import Database
-from lotteryfl.server.store.steered import readmitted
+from lotteryfl.server.store.rundb.steered import readmitted
 
 
 class Refused(NamedTuple):

@@ -43,10 +43,10 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.store.binding import EXPERIMENT_FILE, bind, is_bound, record, write_again
 from lotteryfl.server.store.extrastate import ExtraState
 from lotteryfl.server.store.keptmask import KeptMask, kept_masks
-from lotteryfl.server.store.keptmodels import kept_models
 from lotteryfl.server.store.maskfiles import MaskFiles
 from lotteryfl.server.store.record import SETUP, RunRecord, damage_named, require_no_links
 from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.rundb.keptmodels import kept_models
 from lotteryfl.server.store.rundb.needed import files_in_use, needs_mask
 from lotteryfl.server.store.runfiles import is_tensor_file, mask_file, model_file, optimizer_file, tensor_file
 from lotteryfl.server.store.runlock import lock

@@ -15,8 +15,8 @@ from lotteryfl.server.store.named import MOST_TOLD, clients_named, cut
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.refusals import Refusals
 from lotteryfl.server.store.rundb.rows import AssignmentRow
+from lotteryfl.server.store.rundb.steered import paused
 from lotteryfl.server.store.rundb.timeleft import seconds_left
-from lotteryfl.server.store.steered import paused
 from lotteryfl.server.store.summaries import most_left_out, next_round, round_summaries, rounds_left
 from lotteryfl.server.store.traffic import Traffic
 

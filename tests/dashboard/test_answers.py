@@ -19,7 +19,6 @@ from lotteryfl.dashboard.reading.standing import read_facts
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.reporting.overlap import jaccard
 from lotteryfl.server.results.spread import spread
-from lotteryfl.server.store.rundb.events import NewEvent, add_events, now
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries, round_summaries
 from tests.conftest import Drive
@@ -258,8 +257,8 @@ def test_of_an_earlier_version_events_are_told_without_their_table(finished_run:
 def test_a_run_that_is_paused_says_so_until_it_goes_on(drive: Drive) -> None:
     bench = drive()
     said = []
-    for kind in ("paused", "late", "resumed"):
-        with bench.run.database.transaction():
-            add_events(bench.run.database, [NewEvent(now(), kind, 1, None, "", f"{kind} by dash")])
+    steering = bench.coordinator.steering
+    for steered in (steering.pause, steering.pause, steering.resume):
+        steered("dash", "")
         said.append(read_facts(bench.run, Rounds()).paused)
     assert said == ["paused by dash", "paused by dash", ""]

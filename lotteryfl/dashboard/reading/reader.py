@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.training.score import Score
@@ -11,12 +11,11 @@ from lotteryfl.dashboard.reading.rounds import Rounds, read_rounds
 from lotteryfl.dashboard.reading.standing import Facts, read_facts
 from lotteryfl.dashboard.reading.workers import Served, read_served
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.results.following import Stamps, stamps
 from lotteryfl.server.store.record import RunRecord, damage_named
 from lotteryfl.server.store.status import status_of
 
 T = TypeVar("T")
-
-Signature = tuple[Any, ...]
 
 
 class Snapshot(NamedTuple):
@@ -41,12 +40,9 @@ class RunReader:
         self._of = ""
         self._rounds = Rounds()
 
-    def signature(self) -> Signature:
-        """Return what differs whenever run.db has changed; the log that it grows by lies beside it."""
-        try:
-            return _version(self._path / "run.db"), _version(self._path / "run.db-wal")
-        except OSError as error:
-            return (error.strerror,)
+    def stamps(self) -> Stamps:
+        """Return what differs whenever run.db has changed."""
+        return stamps(self._path)
 
     def read(self) -> Snapshot:
         """Read all that every viewer sees.
@@ -81,11 +77,3 @@ class RunReader:
             read_served(run),
             tail(run.database),
         )
-
-
-def _version(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

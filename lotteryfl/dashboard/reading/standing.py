@@ -10,7 +10,7 @@ from lotteryfl.dashboard.reading.rounds import Rounds
 from lotteryfl.dashboard.reading.times import seconds_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.record import RunRecord
-from lotteryfl.server.store.rundb.database import Database
+from lotteryfl.server.store.rundb.steered import paused
 from lotteryfl.server.store.summaries import next_round
 
 
@@ -41,14 +41,8 @@ def read_facts(run: RunRecord, rounds: Rounds) -> Facts:
     (last,) = database.select("SELECT max(committed_at) FROM rounds WHERE round > 0").fetchone()
     names = (run.score.name, *rounds.values, "loss")
     ended = None if state == "running" else seconds_of(last)
-    paused = _paused(database) if state == "running" else ""
-    return Facts(state, number, opened, ended, paused, tuple(dict.fromkeys(names)))
-
-
-def _paused(database: Database) -> str:
-    query = "SELECT kind, text FROM events WHERE kind IN ('paused', 'resumed') ORDER BY id DESC LIMIT 1"
-    kind, text = database.select(query).fetchone() or ("resumed", "")
-    return printable(text) or "paused" if kind == "paused" else ""
+    why = printable(paused(database)) if state == "running" else ""
+    return Facts(state, number, opened, ended, why, tuple(dict.fromkeys(names)))
 
 
 def status_of(

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 
-import grpc
 from cryptography import x509
 
 from lotteryfl.common.security.address import check_address
@@ -17,11 +16,10 @@ from lotteryfl.common.security.channel import (
     TOLD_PROTOCOL,
     TOLD_TIME,
     TOLD_VERSION,
+    asked,
     open_channel,
-    raise_if_refused,
 )
-from lotteryfl.common.security.rpcerror import explain
-from lotteryfl.common.security.tls import ChannelSecurity, SecurityError
+from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.tending.doctor.check import Check, looked
@@ -128,12 +126,8 @@ def _secured(address: str, security: ChannelSecurity) -> Iterator[Check]:
 def _called(address: str, security: ChannelSecurity) -> Iterator[Check]:
     with open_channel(address, security) as channel:
         sent = time.time()
-        try:
-            call = pb_grpc.CoordinatorStub(channel).GetRun.with_call
-            status, done = call(pb.GetRunRequest(), timeout=CALL_SECONDS)
-        except grpc.RpcError as error:
-            raise_if_refused(error, address, security)
-            raise SecurityError(explain(error, address)) from error
+        call = partial(pb_grpc.CoordinatorStub(channel).GetRun.with_call, pb.GetRunRequest(), timeout=CALL_SECONDS)
+        status, done = asked(call, address, security)
         came = time.time()
     state = pb.RunStatus.State.Name(status.state).lower()
     yield Check("ok", "call", f"{status.strategy}, {state}, {status.round} of {status.rounds} rounds committed")

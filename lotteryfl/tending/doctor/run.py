@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.privatefiles import is_open
 from lotteryfl.tending.doctor.check import Check, close_command, looked
 from lotteryfl.tending.doctor.experiment import checks_of_work
@@ -30,10 +29,10 @@ def checks_of_run(path: Path, tasks: Sequence[str] | None = None) -> Iterator[Ch
 
 def _record(path: Path, tasks: Sequence[str] | None) -> Iterator[Check]:
     from lotteryfl.server.results.verify import check_records
+    from lotteryfl.server.store.findruns import require_run
     from lotteryfl.server.store.rundir import inspected
 
-    if not (path / "run.db").is_file():
-        raise LotteryFLError(f"{path}: is no run directory: it has no run.db")
+    require_run(path)
     report = check_records(path)
     if report.problems:
         problems = [str(problem) for group in report.groups for problem in group.problems]

@@ -199,21 +199,6 @@ def read_run(path: Path) -> RunData:
         )
 
 
-def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """Return the run directories among the paths and right inside them, such as those of `lotteryfl compare`.
-
-    Raises:
-        LotteryFLError: one of the paths neither is nor holds one.
-    """
-    found: list[Path] = []
-    for path in paths:
-        inside = [path] if (path / "run.db").is_file() else sorted(db.parent for db in path.glob("*/run.db"))
-        if not inside:
-            raise LotteryFLError(f"{path}: is no run directory: it has no run.db; nor has a folder in it")
-        found += [run for run in inside if run not in found]
-    return found
-
-
 def _rounds(database: Database, score: Score) -> Rounds:
     summaries = round_summaries(database)
     names = set.intersection(*(set(each.downloaded) for each in summaries)) if summaries else set()

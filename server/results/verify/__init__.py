@@ -23,6 +23,7 @@ from lotteryfl.server.results.verify.tensors import (
     check_results,
     check_summary,
 )
+from lotteryfl.server.store.findruns import require_run
 from lotteryfl.server.store.record import require_no_links
 from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.rundir import FOLDERS, RunDirectory, inspected
@@ -54,8 +55,7 @@ def verify(path: Path) -> Report:
     Raises:
         LotteryFLError: there is no run, or somebody took it up meanwhile.
     """
-    if not (path / "run.db").is_file():
-        raise LotteryFLError(f"{path}: is no run directory: it has no run.db")
+    require_run(path)
     require_no_links(path)
     report = Report(path, is_being_run(path), is_open=is_open(path))
     _check_foundations(report)

@@ -22,7 +22,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.aggregation.optimizer import check_state
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.results.verify.report import Group
-from lotteryfl.server.store.keptmodels import kept_models
+from lotteryfl.server.store.rundb.keptmodels import kept_models
 from lotteryfl.server.store.rundb.needed import files_in_use
 from lotteryfl.server.store.rundir import FOLDERS, RunDirectory
 from lotteryfl.server.store.runfiles import is_tensor_file, model_file, optimizer_file

@@ -1,8 +1,8 @@
 """Where a run stands that is driven, by the memory of its coordinator."""
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.rounds.attendance import Attendance
 from lotteryfl.server.rounds.ledger import Ledger
+from lotteryfl.server.rounds.told.attendance import Attendance
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.status import run_status
 

@@ -11,6 +11,7 @@ from lotteryfl.running.simulate import Simulation
 from lotteryfl.server.operating.steering import SteeringError, resume_unattended
 from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.rounds.workers import AsideError
+from lotteryfl.server.store.rundb.events import newest_events
 from lotteryfl.server.store.status import status_of
 from tests.support.bench import CPU, Bench, TinyTask, tiny_experiment
 
@@ -136,6 +137,18 @@ def test_a_paused_run_is_not_driven_by_who_cannot_be_told_to_go_on(drive: Drive)
     bench.close()
     assert resume_unattended(bench.restart().run, "") == "the run goes on"
     assert bench.restart().finish().bits() == drive(name="undisturbed").finish().bits()
+
+
+# ---- stopped
+
+
+def test_that_somebody_has_stopped_the_process_is_one_event(drive: Drive) -> None:
+    bench = drive()
+    for _ in range(2):
+        assert bench.coordinator.steering.stopped("anna", "to move it") == "the coordinator ends"
+    bench.coordinator.stop()
+    found = [event.text for event in newest_events(bench.run.database) if event.kind == "stopped"]
+    assert found == ["stopped by anna: to move it"]
 
 
 # ---- drained

@@ -25,7 +25,7 @@ from lotteryfl.common.packedmasks import pack
 from lotteryfl.server.results.picture import draw_holdings
 from lotteryfl.server.results.reporting.clientpictures import draw_clients, draw_layers
 from lotteryfl.server.results.reporting.curves import draw_accuracy, draw_traffic
-from lotteryfl.server.results.reporting.data import RunData, find_runs, read_run
+from lotteryfl.server.results.reporting.data import RunData, read_run
 from lotteryfl.server.results.reporting.figures import Targets, figures, table, target_accuracies
 from lotteryfl.server.results.reporting.groups import group_runs
 from lotteryfl.server.results.reporting.overlap import class_order, held_classes, jaccard, measure_overlap
@@ -33,6 +33,7 @@ from lotteryfl.server.results.reporting.style import save
 from lotteryfl.server.results.reporting.timeline import draw_timeline
 from lotteryfl.server.results.reporting.write import write_report
 from lotteryfl.server.results.summary import summarise
+from lotteryfl.server.store.findruns import find_runs
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries
 from tests.support.bench import Bench, simulated, tiny_experiment, tiny_mlp
