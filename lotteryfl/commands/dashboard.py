@@ -29,6 +29,11 @@ from lotteryfl.signals import run_until_signal
     type=click.Path(path_type=Path),
     help="A file of `lotteryfl token`: who has one of its tokens may look, beyond this machine.",
 )
+@click.option(
+    "--revoked",
+    type=click.Path(path_type=Path),
+    help="A list of revoked certificates, as `lotteryfl certs --revoke` writes it: who shows one may not look.",
+)
 @channel_options
 @click.option("--open", "open_", is_flag=True, help="Open the page in a browser here.")
 @click.option("--fed", is_flag=True, hidden=True)  # a coordinator's process has started this one, and tells it more
@@ -37,6 +42,7 @@ def dashboard(
     listen: str,
     coordinator: str | None,
     tokens: Path | None,
+    revoked: Path | None,
     security: ChannelSecurity,
     open_: bool,
     fed: bool,
@@ -49,7 +55,7 @@ def dashboard(
 
     if coordinator and len(directories) != 1:
         raise LotteryFLError(f"--coordinator {coordinator}: expected one DIR, that of its run")
-    endpoint = PageEndpoint(listen, security.tls, tokens)
+    endpoint = PageEndpoint(listen, security.tls, tokens, revoked)
     if endpoint.is_open:
         endpoint = PageEndpoint(listen)  # what the environment names is for calls to a coordinator
     endpoint.check()

@@ -220,7 +220,7 @@ def serve(
     warning = endpoint.check()
     if warning:
         say(warning, logging.WARNING)
-    page_at = page.options(tls, tokens)
+    page_at = page.options(tls, tokens, revoked)
     with _opened(source, run_dir, overrides, own) as opened:
         endpoint.check_access(opened.directory.experiment.access)
         _drive(

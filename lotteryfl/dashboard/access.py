@@ -11,8 +11,9 @@ from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 
 from lotteryfl.common.security.address import check_address
-from lotteryfl.common.security.identity import Identity, IdentityError
+from lotteryfl.common.security.identity import IdentityError
 from lotteryfl.common.security.tls import HELP, SecurityError, TLSFiles, is_loopback
+from lotteryfl.server.security.revoked import RevokedCertificates
 from lotteryfl.server.security.tokens import TokenFile
 
 COOKIE = "__Host-lotteryfl"
@@ -39,6 +40,8 @@ class PageEndpoint:
     """Certificate and key; a browser with a certificate of the authority may look."""
     tokens: Path | None = None
     """The file of tokens; who has one of them may look."""
+    revoked: Path | None = None
+    """The file of certificates of the authority that do not count any more."""
 
     @property
     def host(self) -> str:
@@ -63,6 +66,7 @@ class PageEndpoint:
             "tls-key": self.tls.key,
             "tls-ca": self.tls.ca,
             "tokens": self.tokens,
+            "revoked": self.revoked,
         }
         return [f"--{name}={value}" for name, value in values.items() if value]
 
@@ -82,8 +86,21 @@ class PageEndpoint:
                 f"and --tls-key ({HELP}), or a loopback address, as 127.0.0.1:{self.port}"
             )
         self.tls.authorities()
+        self.revocations()
         if self.tokens is not None:
             TokenFile(self.tokens)
+
+    def revocations(self) -> RevokedCertificates | None:
+        """Return the certificates that do not count any more; None: all of the authority's do.
+
+        Raises:
+            SecurityError: the list cannot be read, or there is no authority.
+        """
+        if self.revoked is None:
+            return None
+        if self.tls.ca is None:
+            raise SecurityError("--revoked: is of use only together with --tls-ca, by which browsers show certificates")
+        return RevokedCertificates(self.revoked, self.tls.ca)
 
 
 class Access:
@@ -100,6 +117,7 @@ class Access:
         """The hosts that a request may be meant for; None: any. A page of somebody else's whose name leads here, as
         DNS rebinding does it, says its own."""
         self._tokens = TokenFile(endpoint.tokens) if endpoint.tokens and not self.is_open else None
+        self._revoked = None if self.is_open else endpoint.revocations()
         self._link = None if self.is_open else secrets.token_urlsafe(32)
         pair = endpoint.tls.pair()
         # Of the private key, which no page shows: who came by the link may look on when the process is started again.
@@ -129,15 +147,17 @@ class Access:
         text = f"{int(time.time()) + SESSION_SECONDS}.{secrets.token_urlsafe(16)}"
         return f"{text}.{self._signed(text)}"
 
-    def may_look(self, headers: Mapping[str, str], peer: Identity | None) -> str:
+    def may_look(self, headers: Mapping[str, str], certificate: bytes) -> str:
         """Return '' where a request may look, and else why not.
 
         Args:
             headers: of the request, by small letters.
-            peer: whom the connection's certificate shows; None: it has none, or none that says so.
+            certificate: that the connection shows who is there by, in PEM; empty: by none.
         """
-        if self.is_open or peer is not None or self._knows_cookie(headers.get("cookie", "")):
+        if self.is_open or self._knows_cookie(headers.get("cookie", "")):
             return ""
+        if certificate:
+            return self._why_not(certificate)
         token = _token(headers.get("authorization", ""))
         if token and self._tokens is not None:
             try:
@@ -146,6 +166,15 @@ class Access:
                 return str(error)
             return ""
         return _UNKNOWN
+
+    def _why_not(self, certificate: bytes) -> str:
+        if self._revoked is None:
+            return ""
+        try:
+            self._revoked.check(certificate)
+        except IdentityError as error:
+            return str(error)
+        return ""
 
     def _knows_cookie(self, header: str) -> bool:
         try:

@@ -75,7 +75,7 @@ class Page:
             Route(f"{run}/workers", self._workers),
             Route(f"{run}/events", self._events),
             Route(f"{run}/clients", self._clients),
-            Route(f"{run}/clients/{{client:int}}", self._client),
+            Route(f"{run}/clients/{{client}}", self._client),
             Route(f"{run}/timeline", self._timeline),
             Route(f"{run}/overlap", self._overlap),
             Route(f"{run}/experiment", self._experiment),
@@ -191,10 +191,12 @@ class Page:
         return answer(clients.page(await self._run(request).ask("clients", clients.read_clients), wanted))
 
     async def _client(self, request: Request) -> Response:
-        run, client = self._run(request), request.path_params["client"]
+        run, given = self._run(request), request.path_params["client"]
         rows = await run.ask("clients", clients.read_clients)
-        if client >= len(rows):
-            raise HTTPException(404, f"client {client}: the run has 0 to {len(rows) - 1}")
+        try:
+            client = number(0, len(rows) - 1)(given)
+        except ValueError as error:
+            raise HTTPException(404, f"client {given[:80]}: the run has 0 to {len(rows) - 1}") from error
         return answer(await run.ask(("client", client), lambda record: read_client(record, rows[client])))
 
     async def _timeline(self, request: Request) -> Response:

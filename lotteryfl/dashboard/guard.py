@@ -4,12 +4,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lotteryfl.common.security.identity import Identity
 from lotteryfl.dashboard.access import Access
 from lotteryfl.dashboard.answers import refusal
 
 PEER = "lotteryfl.peer"
-"""Key of a request's scope: whom the certificate of its connection shows."""
+"""Key of a request's scope: the certificate, in PEM, that its connection shows who is there by; empty: none."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -57,8 +56,7 @@ class Guard:
             return refusal(405, "this page is for looking alone: expected GET", {"Allow": ", ".join(_METHODS)})
         if scope["path"] in _FOR_ANYONE:
             return None
-        peer: Identity | None = scope.get(PEER)
-        if not (why := self._access.may_look(headers, peer)):
+        if not (why := self._access.may_look(headers, scope.get(PEER, b""))):
             return None
         asks = {"WWW-Authenticate": 'Basic realm="lotteryfl: the password is an observer\'s token", charset="UTF-8"'}
         return refusal(401, why, asks if self._access.takes_tokens else None)

@@ -114,7 +114,7 @@ class _Server(Server):
 
 
 class _Protocol(H11Protocol):
-    """Says of each request whom the certificate of its connection shows."""
+    """Says of each request by which certificate its connection shows who is there."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin with a connection."""
@@ -128,16 +128,18 @@ class _Protocol(H11Protocol):
         self.app = known
 
 
-def _peer(connection: ssl.SSLObject | None) -> Identity | None:
+def _peer(connection: ssl.SSLObject | None) -> bytes:
     certificate: Any = connection.getpeercert() if connection else None
-    if not certificate:
-        return None
+    whole = connection.getpeercert(binary_form=True) if connection else None
+    if not (certificate and whole):
+        return b""
     uris = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
     names = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
     try:
-        return Identity.of_certificate(uris, names)
+        Identity.of_certificate(uris, names)
     except IdentityError:
-        return None
+        return b""
+    return ssl.DER_cert_to_PEM_cert(whole).encode()
 
 
 def _config(app: Any, endpoint: PageEndpoint) -> Config:

@@ -24,6 +24,10 @@ from lotteryfl.server.store.setupmark import clear, is_set_up
 
 _PART = re.compile(r"\.run\.db\.part(-wal|-shm)?|\..+\.[0-9a-f]{8}\.part", re.ASCII)
 """Names that a file has before it is whole."""
+_OF_SET_UP = re.compile(
+    r"\.setup|run\.lock|experiment\.toml|models|masks|results|(models|masks)/[\w-]+\.safetensors", re.ASCII
+)
+"""What a set-up makes, by its place in the folder."""
 _BACKUP = re.compile(r".+(\.bak\d*|\.orig|\.old|~)")
 """Names that people and editors give to copies; a run makes none."""
 
@@ -78,7 +82,8 @@ def folders(paths: tuple[Path, ...]) -> list[Path]:
 
 def could_go(path: Path, rule: Rule) -> Found:
     """Say what of a run directory could go; changes nothing."""
-    return Found(path, left_alone="is being run") if is_being_run(path) else _found(path, rule)
+    why = _not_ours(path)
+    return Found(path, left_alone=why) if why else _found(path, rule)
 
 
 def let_go(path: Path, rule: Rule) -> Found:
@@ -87,8 +92,8 @@ def let_go(path: Path, rule: Rule) -> Found:
     Raises:
         LotteryFLError: it cannot be removed, or somebody takes the run up at this moment.
     """
-    if is_being_run(path):
-        return could_go(path, rule)
+    if why := _not_ours(path):
+        return Found(path, left_alone=why)
     try:
         with lock(path):
             found = _found(path, rule)
@@ -100,6 +105,24 @@ def let_go(path: Path, rule: Rule) -> Found:
 
 def _is_run(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and (is_set_up(path) or (path / SETUP).exists())
+
+
+def _not_ours(path: Path) -> str:
+    """Say why nothing of a folder may go, whatever is in it; '': it may.
+
+    A set-up that was never finished goes with its folder: one that holds anything else is somebody's own.
+    """
+    if is_being_run(path):
+        return "is being run"
+    if is_set_up(path):
+        return ""
+    others = (file for file in sorted(path.rglob("*")) if file.is_symlink() or not _is_of_set_up(file, path))
+    other = next(others, None)
+    return f"has {other.relative_to(path)}, which no set-up makes" if other else ""
+
+
+def _is_of_set_up(file: Path, path: Path) -> bool:
+    return _is_part(file) or _OF_SET_UP.fullmatch(str(file.relative_to(path))) is not None
 
 
 def _found(path: Path, rule: Rule) -> Found:

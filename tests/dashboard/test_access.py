@@ -125,6 +125,21 @@ def test_a_certificate_of_the_authority_is_a_way_in(public: Public, tmp_path: Pa
         browser.client.get("/api/runs")
 
 
+def test_a_certificate_that_was_revoked_is_none(public: Public, start: Start) -> None:
+    authority, revoked = public.folder / "certs", public.folder / "certs/revoked.pem"
+    for name in ("gone", "stays"):
+        Authority(authority).issue(Identity(name, Role.OBSERVER), days=1)
+    context = ssl.create_default_context(cafile=public.files.ca)
+    context.load_cert_chain(authority / "gone/tls.crt", authority / "gone/tls.key")
+    Authority(authority).revoke("stays")
+    process = start("dashboard", public.folder / "run", *public.options, f"--revoked={revoked}")
+    address = re.sub("//[^/]+:", "//127.0.0.1:", address_of(process)).partition("/enter")[0]
+    with Browser(address, verify=context) as browser:
+        assert browser.get("/api/runs")["runs"]
+        Authority(authority).revoke("gone")
+        assert browser.refused("/api/runs", 401) == "the certificate was revoked"
+
+
 def test_the_link_leads_in_once_and_its_cookie_survives_a_restart(public: Public, start: Start) -> None:
     with public.browser() as browser:
         assert browser.client.head(public.link).status_code == 200
@@ -157,9 +172,9 @@ def test_a_session_ends(public: Public, monkeypatch: pytest.MonkeyPatch) -> None
     cookie = access.enter(access.link().partition("=")[2])
     assert cookie
     headers = {"cookie": f"{COOKIE}={cookie}"}
-    assert access.may_look(headers, None) == ""
+    assert access.may_look(headers, b"") == ""
     monkeypatch.setattr("time.time", lambda: float(cookie.partition(".")[0]) + 1)
-    assert access.may_look(headers, None)
+    assert access.may_look(headers, b"")
 
 
 def test_plaintext_gets_nowhere(public: Public) -> None:

@@ -180,6 +180,8 @@ def test_several_runs_side_by_side(browser: Browser, path: Path) -> None:
         ("/api/runs/nobody", 404),
         ("/api/runs/..%2Frun", 404),
         ("/api/runs/run/clients/99", 404),
+        ("/api/runs/run/clients/-1", 404),
+        pytest.param(f"/api/runs/run/clients/{'9' * 5000}", 404, id="a number of 5,000 digits"),
         ("/api/runs/run/clients?sort=mask;DROP", 400),
         ("/api/runs/run/clients?low=worker:1", 400),
         ("/api/runs/run/clients?limit=999999", 400),

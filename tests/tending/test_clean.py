@@ -147,6 +147,29 @@ def test_a_set_up_that_was_never_finished_goes_whole(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "src/main.py", "models/best.pt", "results/r0001-c0-a1.safetensors"])
+def test_a_folder_with_anything_of_others_goes_by_no_mark(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "mine"
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
+    (path / name).write_text("mine")
+    (path / ".setup").touch()
+    before = files(path)
+    result = cleaned(tmp_path, "--yes")
+    first = "src" if name.startswith("src") else name
+    assert f"{path}: left alone: has {first}, which no set-up makes\n" in result.output
+    assert files(path) == before
+
+
+def test_a_set_up_with_a_link_to_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    (path := tmp_path / "run").mkdir()
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "round-0000.safetensors").write_text("mine")
+    (path / ".setup").touch()
+    (path / "models").symlink_to(elsewhere)
+    assert f"{path}: left alone: has models, which no set-up makes\n" in cleaned(path, "--yes").output
+    assert files(elsewhere) == {"round-0000.safetensors": b"mine"}
+
+
 def test_what_is_no_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     assert isinstance(error := cleaned(tmp_path, "--yes").exception, LotteryFLError)

@@ -22,13 +22,16 @@ class PageWanted:
     address: str | None
     open: bool
 
-    def options(self, tls: TLSFiles | None = None, tokens: Path | None = None) -> list[str]:
+    def options(
+        self, tls: TLSFiles | None = None, tokens: Path | None = None, revoked: Path | None = None
+    ) -> list[str]:
         """Return the options of `lotteryfl dashboard` that show it; none: no page is wanted.
 
         Args:
             tls: what the coordinator's own address is secured with; None: there is no such thing, and the page is for
                 this machine.
             tokens: the file of tokens by which callers show who they are.
+            revoked: the file of callers' certificates that do not count any more.
 
         Raises:
             LotteryFLError: the page cannot be shown there.
@@ -40,7 +43,7 @@ class PageWanted:
         require_extra()
         from lotteryfl.dashboard.access import PageEndpoint
 
-        endpoint = PageEndpoint(self.address, tls or TLSFiles(), tokens)
+        endpoint = PageEndpoint(self.address, tls or TLSFiles(), tokens, revoked)
         if endpoint.is_open:
             endpoint = PageEndpoint(self.address)  # what is for this machine alone needs neither
         elif tls is None:
