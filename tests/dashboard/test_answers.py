@@ -244,10 +244,11 @@ def test_where_privacy_is_promised_single_clients_are_withheld(finished_run: Pat
         run.experiment = run.experiment.model_copy(update={"privacy": privacy})
         rows = read_clients(run)
         assert {row["personalised"] for row in rows} == {row["density"] for row in rows} == {None}
-        assert {row["mask"] for row in rows} == {None}
+        assert {row["mask"] for row in rows} == {row["examples"] for row in rows} == {None}
         client = read_client(run, rows[1])
         assert client["layers"] == []
         assert not any(client["history"]["personalised"])
+        assert not any(client["history"]["examples"])
         assert client["history"]["bytes_up"]
         assert read_overlap(run)["clients"] == []
         columns = read_rounds(run.database, run.experiment, Rounds()).columns
