@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lotteryfl.common.security.address import check_address
 from lotteryfl.common.security.identity import IdentityError
 from lotteryfl.common.security.tls import HELP, SecurityError, TLSFiles, is_loopback
-from lotteryfl.server.security.revoked import RevokedCertificates
 from lotteryfl.server.security.tokens import TokenFile
+
+if TYPE_CHECKING:
+    from lotteryfl.server.security.revoked import RevokedCertificates
 
 COOKIE = "__Host-lotteryfl"
 """Browsers take a cookie of such a name over TLS alone, and send it to the very host that has set it."""
@@ -90,7 +93,7 @@ class PageEndpoint:
         if self.tokens is not None:
             TokenFile(self.tokens)
 
-    def revocations(self) -> RevokedCertificates | None:
+    def revocations(self) -> "RevokedCertificates | None":
         """Return the certificates that do not count any more; None: all of the authority's do.
 
         Raises:
@@ -100,6 +103,8 @@ class PageEndpoint:
             return None
         if self.tls.ca is None:
             raise SecurityError("--revoked: is of use only together with --tls-ca, by which browsers show certificates")
+        from lotteryfl.server.security.revoked import RevokedCertificates  # cryptography, for who has a list
+
         return RevokedCertificates(self.revoked, self.tls.ca)
 
 

@@ -15,14 +15,16 @@ from lotteryfl.dashboard.reading.clients import read_clients
 from lotteryfl.dashboard.reading.masks import read_overlap
 from lotteryfl.dashboard.reading.oneclient import read_client
 from lotteryfl.dashboard.reading.rounds import Rounds, read_rounds
+from lotteryfl.dashboard.reading.settings import experiment_of
 from lotteryfl.dashboard.reading.standing import read_facts
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.reporting.overlap import jaccard
 from lotteryfl.server.results.spread import spread
+from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.rundir import RunDirectory
 from lotteryfl.server.store.summaries import client_summaries, round_summaries
 from tests.conftest import Drive
-from tests.support.bench import Bench, TinyTask, tiny_experiment
+from tests.support.bench import Bench, TinyTask, simulated, tiny_experiment
 from tests.support.pages import Browser
 from tests.support.processes import Process
 from tests.support.waiting import until
@@ -166,6 +168,17 @@ def test_the_experiment_says_what_is_no_default(browser: Browser) -> None:
     assert "[training]" in found["toml"]
 
 
+def test_options_that_are_called_secrets_have_no_value(tmp_path: Path) -> None:
+    options = {"hub_token": "hf_1", "password": 918273645, "columns": 3}
+    with simulated(tmp_path / "run", tiny_experiment(task={"options": options}), TinyTask()):
+        pass
+    with RunRecord(tmp_path / "run") as record:
+        found = experiment_of(record)
+    told = {(section["name"], key["key"]): key["value"] for section in found["sections"] for key in section["keys"]}
+    assert told["task", "options"] == {"hub_token": "…", "password": "…", "columns": 3}
+    assert not any(secret in str(found) for secret in ("hf_1", "918273645"))
+
+
 def test_several_runs_side_by_side(browser: Browser, path: Path) -> None:
     """A run and the folder that it is in: it is there once."""
     names = [run["name"] for run in browser.get("/api/runs")["runs"]]
@@ -230,10 +243,11 @@ def test_where_privacy_is_promised_single_clients_are_withheld(finished_run: Pat
         run.experiment = run.experiment.model_copy(update={"privacy": privacy})
         rows = read_clients(run)
         assert {row["personalised"] for row in rows} == {row["density"] for row in rows} == {None}
-        assert {row["mask"] for row in rows} == {None}
+        assert {row["mask"] for row in rows} == {row["examples"] for row in rows} == {None}
         client = read_client(run, rows[1])
         assert client["layers"] == []
         assert not any(client["history"]["personalised"])
+        assert not any(client["history"]["examples"])
         assert client["history"]["bytes_up"]
         assert read_overlap(run)["clients"] == []
         columns = read_rounds(run.database, run.experiment, Rounds()).columns

@@ -30,6 +30,7 @@ SECRETS = {
     "variable": "AKIAIOSFODNN7EXAMPLE",
     "option": "hf_abcdefghijklmnop",
     "comment": "remember the milk",
+    "pin": "918273645",
 }
 
 
@@ -53,7 +54,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> 
     folder = tmp_path / SECRETS["place"]
     folder.mkdir()
     path = folder / "run"
-    options = {"key": SECRETS["option"], "depth": 3}
+    options = {"key": SECRETS["option"], "depth": 3, "password": int(SECRETS["pin"])}
     task = {"name": f"{folder}/tiny.py", "data_dir": str(folder / "records"), "options": options}
     with simulated(path, tiny_experiment(task=task, **changes), TinyTask()) as run:
         run_id = run.run_id
@@ -117,7 +118,7 @@ def test_no_secret_of_all_that_are_around_is_in_it(tmp_path: Path, monkeypatch: 
     assert rows[0]["reason"].startswith("client 1 of task tiny: ValueError: patient Doe, born 1955 (…/1.csv, line 3;")
     assert len(found["run.db/metrics.jsonl"].splitlines()) > 10
     experiment = tomllib.loads(found["experiment.toml"])
-    assert experiment["task"]["options"] == {"key": "<withheld>", "depth": 3}
+    assert experiment["task"]["options"] == {"key": "<withheld>", "depth": 3, "password": "<withheld>"}
     assert experiment["task"]["name"] == "…/tiny.py"
     assert json.loads(found["environment.json"])["OMP_NUM_THREADS"] == "2"
     assert json.loads(found["versions.json"])["torch"]

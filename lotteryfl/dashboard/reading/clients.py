@@ -16,7 +16,7 @@ COLUMNS = (
     *("client", "is_new", "round", "rounds", "downloaded", "personalised", "gain", "global", "density", "train_loss"),
     *("examples", "seconds", "bytes_down", "bytes_up", "worker", "missed", "refused", "state", "mask"),
 )
-WITHHELD = ("downloaded", "personalised", "gain", "global", "density", "train_loss", "mask")
+WITHHELD = ("downloaded", "personalised", "gain", "global", "density", "train_loss", "examples", "mask")
 """Of single clients, where privacy is promised."""
 
 _NUMBERS = frozenset(COLUMNS) - {"is_new", "worker", "state", "mask"}

@@ -15,7 +15,7 @@ _HISTORY = (
     *("round", "downloaded", "personalised", "loss_downloaded", "loss_personalised", "train_loss", "density"),
     *("examples", "seconds", "bytes_down", "bytes_up", "worker", "attempt", "state", "reason"),
 )
-_WITHHELD = ("downloaded", "personalised", "loss_downloaded", "loss_personalised", "train_loss", "density")
+_WITHHELD = ("downloaded", "personalised", "loss_downloaded", "loss_personalised", "train_loss", "density", "examples")
 """Where privacy is promised."""
 
 

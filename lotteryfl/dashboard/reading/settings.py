@@ -8,12 +8,19 @@ from typing import Any
 import tomli_w
 
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.security.secretnames import is_secret
 from lotteryfl.server.store.record import RunRecord
 
 
 def experiment_of(run: RunRecord) -> dict[str, Any]:
-    """Return a run's experiment; of paths, which are this machine's, their last part alone."""
+    """Return a run's experiment; of paths, which are this machine's, their last part alone.
+
+    Options of the user's own that are called as secrets are have no value.
+    """
     given = _without_places(run.experiment.model_dump(mode="json", exclude={"access"}))
+    for section in ("task", "strategy"):
+        options = given[section]["options"]
+        given[section]["options"] = {key: "…" if is_secret(key) else value for key, value in options.items()}
     defaults = Experiment().model_dump(mode="json", exclude={"access"})
     return {
         "toml": tomli_w.dumps(_without_none(given)),

@@ -21,6 +21,7 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
+from lotteryfl.common.security.secretnames import is_secret
 from lotteryfl.server.store.binding import bound_experiment
 from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.tending.doctor.machine import PACKAGE, checks_of_machine
@@ -178,7 +179,9 @@ def _without_places(experiment: Experiment, redactor: Redactor) -> dict[str, obj
     table = experiment.model_dump(exclude_none=True, exclude={"access"})
     for section in ("task", "strategy"):
         options = table[section]["options"]
-        table[section]["options"] = {key: GONE if isinstance(value, str) else value for key, value in options.items()}
+        table[section]["options"] = {
+            key: GONE if isinstance(value, str) or is_secret(key) else value for key, value in options.items()
+        }
     for section, key in (
         ("task", "name"),
         ("task", "model"),

@@ -1,7 +1,6 @@
 """What trackers are told of a run: its settings, the same few series round by round, and what it came to in the end."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.security.secretnames import is_secret
 from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tasks.placeless import without_places
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -20,8 +20,6 @@ from lotteryfl.server.store.traffic import shared_bytes
 
 _NOT_TOLD = ("refused", "left_out", "global_curve")
 """Of the summary: workers' names and words of others, and what the series have."""
-
-_SECRET = re.compile("token|secret|passw|credential|api_?key", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def read_final(path: Path) -> Final | None:
     with damage_named(path):
         flat = dict(_flat({key: value for key, value in summary.items() if key not in _NOT_TOLD}))
         flat["refused/results"] = summary["refused"]["results"]
-        flat["left_out"] = len(summary["left_out"])
+        flat["left_out"] = len(summary.get("left_out", ()))  # 0.1 named nobody
     return Final(
         {name: float(value) for name, value in flat.items() if isinstance(value, int | float)},
         {name: value for name, value in flat.items() if isinstance(value, str)},
@@ -192,7 +190,7 @@ def _traffic(database: Database, first: int) -> dict[int, tuple[dict[str, float]
 def _without_secrets(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
-    return {key: "…" if _SECRET.search(key) else _without_secrets(inner) for key, inner in value.items()}
+    return {key: "…" if is_secret(key) else _without_secrets(inner) for key, inner in value.items()}
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -183,6 +183,13 @@ def test_the_end_tells_figures_and_nobodys_words(run: RunData) -> None:
     assert not any(name.startswith(("refused/by_worker", "refused/aside")) for name in (*final.numbers, *final.words))
 
 
+def test_the_end_of_a_run_of_an_earlier_version_is_told() -> None:
+    final = read_final(ROOT / "tests/fixtures/run-0.1-finished")
+    assert final is not None
+    assert final.numbers["left_out"] == 0
+    assert final.numbers["rounds"] == 4
+
+
 def test_a_password_in_a_url_is_shown_to_nobody() -> None:
     for text, shown in (
         ("http://me:secret@host:5000/x", "http://host:5000/x"),
