@@ -24,7 +24,7 @@ from lotteryfl.allocator import keep_freed_memory
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.running.device import choose_device
 
-SECONDS = 540.0
+SECONDS = 900.0
 """That all of it may take, if nothing else is said."""
 
 _ROOT = Path(__file__).parents[2]

@@ -110,7 +110,7 @@ def drive_coordinator(sizes: Sizes, address: str, pid: int) -> Load:
 
 async def _drive_coordinator(sizes: Sizes, address: str, pid: int) -> Load:
     async with AsyncExitStack() as stack:
-        workers = [Worker(await channel(stack, address), number) for number in range(sizes.workers)]
+        workers = [Worker(await connected(stack, address), number) for number in range(sizes.workers)]
         for worker in workers:
             await worker.register()
         await _all(worker.fetch for worker in workers)
@@ -131,7 +131,7 @@ def drive_raw(sizes: Sizes, address: str, pid: int) -> Load:
 
 async def _drive_raw(sizes: Sizes, address: str, pid: int) -> Load:
     async with AsyncExitStack() as stack:
-        channels = [await channel(stack, address) for _ in range(sizes.workers)]
+        channels = [await connected(stack, address) for _ in range(sizes.workers)]
 
         def echo(channel: Any) -> Callable[[], Awaitable[object]]:
             return lambda: channel.unary_unary("/raw/Echo")(bytes(50))
@@ -192,7 +192,7 @@ class Worker:
         await self._stub.Heartbeat(pb.HeartbeatRequest(worker_id=self._id, progress=progress))
 
 
-async def channel(stack: AsyncExitStack, address: str) -> Any:
+async def connected(stack: AsyncExitStack, address: str) -> Any:
     """Return a connection of its own to a server, closed with the stack."""
     return await stack.enter_async_context(grpc.aio.insecure_channel(address, options=_OPTIONS))
 

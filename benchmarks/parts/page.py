@@ -19,7 +19,7 @@ from typing import NamedTuple
 from benchmarks import ballast
 from benchmarks.coordinators import TASK
 from benchmarks.harness import Row, Spread, at_most, share
-from benchmarks.parts.fleet import Worker, channel, cpu_clock
+from benchmarks.parts.fleet import Worker, connected, cpu_clock
 from benchmarks.peakmemory import anonymous_memory
 from lotteryfl.common.experiment.experiment import validate
 from lotteryfl.server.rounds.setup import create_run
@@ -87,7 +87,7 @@ async def _measure(sizes: Sizes, served: _Served) -> tuple[list[_Cost], list[_Co
     without: list[_Cost] = []
     looked_at: list[_Cost] = []
     async with AsyncExitStack() as stack:
-        workers = [Worker(await channel(stack, served.address), number) for number in range(sizes.workers)]
+        workers = [Worker(await connected(stack, served.address), number) for number in range(sizes.workers)]
         for worker in workers:
             await worker.register()
         await _round(sizes, workers, served)

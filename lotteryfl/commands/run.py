@@ -15,7 +15,7 @@ from lotteryfl.commands.options.logs import log_options, traces_option
 from lotteryfl.commands.options.page import PageWanted, page_options
 from lotteryfl.commands.options.runs import device_option, own_code_options, set_option, share_errors_option
 from lotteryfl.commands.options.telling import metrics_option, track_options
-from lotteryfl.common.about import bind
+from lotteryfl.common.about import about
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.logs import is_json, say
@@ -57,12 +57,12 @@ def _opened(
     if source.is_dir():
         if run_dir:
             raise LotteryFLError(f"{source}: is a run: --run-dir is for new ones")
-        with opened_again(source, own, overrides) as opened:
+        with opened_again(source, own, overrides) as opened, about(run=opened.directory.run_id):
             yield opened
     else:
         experiment = load(source, overrides)
         folder = nullcontext(run_dir) if run_dir else new_folder(Path("runs"), source.stem)
-        with folder as path, opened_new(experiment, path, own) as opened:
+        with folder as path, opened_new(experiment, path, own) as opened, about(run=opened.directory.run_id):
             yield opened
 
 
@@ -79,7 +79,6 @@ def _drive(
 
     Where clients were left out, and that is not allowed, this is the process's end.
     """
-    bind(run=opened.directory.run_id)
     _tell(f"run directory: {opened.directory.path}")
     with tracked(opened.directory.path, tracking, _note):
         try:

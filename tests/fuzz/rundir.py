@@ -61,7 +61,7 @@ def _look(path: Path, client: int) -> None:
     with redirect_stdout(_SHOWN) as shown:
         for command in (
             lambda: _callback(verify)(path),
-            lambda: unwrap(_callback(status))(str(path), False, ChannelSecurity()),
+            lambda: unwrap(_callback(status))(str(path), True, None, False, ChannelSecurity()),
             lambda: _callback(export)(path, client, False, out, False, False, False, ()),
         ):
             try:

@@ -13,7 +13,7 @@ from benchmarks.gpu.runs import TASK, Setting, bits, experiment, simulated, work
 from lotteryfl.common.experiment.experiment import Experiment, load
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
-SECONDS = 70.0
+SECONDS = 130.0
 
 _DIGITS = Path(__file__).parents[3] / "examples/digits.toml"
 _APART = 0.1

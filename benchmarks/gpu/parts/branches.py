@@ -16,7 +16,7 @@ from benchmarks.gpu.row import Row, check
 from benchmarks.gpu.runs import Setting, experiment, simulated
 from lotteryfl.common.errors import LotteryFLError
 
-SECONDS = 30.0
+SECONDS = 20.0
 
 _ROOT = Path(__file__).parents[3]
 _FOLDERS = ("client", "common", "server", "lotteryfl/running")

@@ -18,7 +18,7 @@ from lotteryfl.common.pruning.parameters import copy_model, named_masks, named_t
 from lotteryfl.common.pruning.prune import rewind
 from lotteryfl.common.transfer import to_device, to_host
 
-SECONDS = 25.0
+SECONDS = 20.0
 
 SIZES = {"11 M": 5, "350 M": 2}
 """Models, and how often each is pruned."""

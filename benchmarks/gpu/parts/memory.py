@@ -8,7 +8,7 @@ from benchmarks.gpu.row import Row, check
 from benchmarks.gpu.runs import Setting, experiment, simulated
 from lotteryfl.common.errors import LotteryFLError
 
-SECONDS = 10.0
+SECONDS = 20.0
 
 _GIB = 2
 """That this process may take of the card: enough for the model, and not for a batch."""

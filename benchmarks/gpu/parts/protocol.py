@@ -10,7 +10,7 @@ from benchmarks.gpu.machine import Busy
 from benchmarks.gpu.row import Row
 from benchmarks.gpu.runs import Pace, Setting, experiment, worked
 
-SECONDS = 60.0
+SECONDS = 120.0
 
 ROUNDS = 999
 HOURS = 4 / 5

@@ -14,7 +14,7 @@ from lotteryfl.common.pruning.prune import get_prune_summary, prune_fixed_amount
 from lotteryfl.common.training.loop import train_by_recipe
 from lotteryfl.common.training.recipe import Recipe, TrainingSettings
 
-SECONDS = 30.0
+SECONDS = 20.0
 
 
 class Classifying(nn.Module):

@@ -11,7 +11,7 @@ from benchmarks.gpu.row import Row
 from benchmarks.gpu.runs import Pace, Setting, experiment, worked
 from lotteryfl.common.experiment.experiment import Experiment
 
-SECONDS = 95.0
+SECONDS = 150.0
 
 WORKERS = (1, 2, 4, 8)
 GOAL = 0.8

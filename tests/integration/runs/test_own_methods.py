@@ -38,7 +38,7 @@ EXPERIMENT: dict[str, Any] = {
     "training": {"epochs": EPOCHS, "batch_size": 99, "lr": LR, "momentum": 0.0},
     "strategy": {"prunable": "matrices", "target_density": 0.5},
 }
-METHODS = ("ditto", "scaffold", "sparsyfed")
+METHODS = [pytest.param("ditto", marks=pytest.mark.slow), "scaffold", pytest.param("sparsyfed", marks=pytest.mark.slow)]
 Net = dict[str, Tensor]
 
 
@@ -192,7 +192,7 @@ def test_one_worker_three_and_one_killed_give_the_bits_of_one_process(
     assert_same_bits(tmp_path / "killed", expected)
 
 
-@pytest.mark.parametrize("method", ["ditto", "scaffold"])
+@pytest.mark.parametrize("method", [pytest.param("ditto", marks=pytest.mark.slow), "scaffold"])
 def test_an_example_leaves_what_is_frozen_alone(
     method: str, tmp_path: Path, start: Start, experiment: Callable[..., Path]
 ) -> None:
