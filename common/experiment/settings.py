@@ -1,5 +1,6 @@
 """The sections of an experiment file: their keys, defaults and bounds; `training` is in `common.training.recipe`."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -184,8 +185,15 @@ class EvaluationSettings(Section):
     the personalised ones, after which only the last round is left; 0: all rounds are."""
     keep_best: bool = False
     """Keep the global model whose clients' mean score was the best when they downloaded it, beside the newest."""
-    keep: str = Field("last", pattern="^(last|best|every [1-9][0-9]{0,8})$")
+    keep: str = "last"
     """Which global models stay beside θ_0: the newest alone; the best too, as with `keep_best`; or every Nth too."""
+
+    @field_validator("keep")
+    @classmethod
+    def _check_keep(cls, keep: str) -> str:
+        if not re.fullmatch("last|best|every [1-9][0-9]{0,8}", keep):
+            raise ValueError(f"evaluation.keep = {keep!r}: expected last, best or every N, with N from 1 on")
+        return keep
 
     @property
     def keeps_best(self) -> bool:
