@@ -62,7 +62,7 @@ def _look(path: Path, client: int) -> None:
         for command in (
             lambda: _callback(verify)(path),
             lambda: unwrap(_callback(status))(str(path), True, None, False, ChannelSecurity()),
-            lambda: _callback(export)(path, client, False, out, False, False, False, ()),
+            lambda: _callback(export)(path, client, False, None, out, False, False, False, ()),
         ):
             try:
                 command()
