@@ -71,6 +71,7 @@ def test_the_time_line_the_overlap_and_the_experiment_are_shown(finished: str, l
 def test_runs_lie_over_one_another(finished: str, look: Look) -> None:
     viewer = look(finished)
     page = viewer.page
+    expect(page.locator("#overview tbody tr")).to_have_count(2)
     assert sorted(viewer.column("#overview", 0)) == ["first", "second"]
     legend = page.get_by_role("group", name="Lines of Score")
     expect(legend.get_by_role("button")).to_have_count(2)

@@ -31,10 +31,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
-# Slow, as it wants a machine of its own: a worker that is told to stop while it is given another assignment may take
-# longer than its command waits for it, and what it held goes back by its lease.
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_run_is_interrupted_and_goes_on(
     number: signal.Signals, tmp_path: Path, start: Start, write: Write, gate: Gate, expect: Expect
 ) -> None:
