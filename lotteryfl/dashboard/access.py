@@ -11,6 +11,7 @@ from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lotteryfl.common.commandline import given
 from lotteryfl.common.security.address import check_address
 from lotteryfl.common.security.identity import IdentityError
 from lotteryfl.common.security.tls import HELP, SecurityError, TLSFiles, is_loopback
@@ -63,15 +64,11 @@ class PageEndpoint:
 
     def options(self) -> list[str]:
         """Return the options of `lotteryfl dashboard` that mean this endpoint."""
-        values = {
-            "listen": self.address,
-            "tls-cert": self.tls.cert,
-            "tls-key": self.tls.key,
-            "tls-ca": self.tls.ca,
-            "tokens": self.tokens,
-            "revoked": self.revoked,
-        }
-        return [f"--{name}={value}" for name, value in values.items() if value]
+        return [
+            *given(listen=self.address),
+            *self.tls.options(),
+            *given(tokens=self.tokens, revoked=self.revoked),
+        ]
 
     def check(self) -> None:
         """Check that everything can be used and is enough for the address.

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from lotteryfl.common.commandline import given
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import TLSFiles
 from lotteryfl.dashboard.extra import require_extra
@@ -52,11 +53,7 @@ class PageWanted:
                 "127.0.0.1:8080; or show it apart: lotteryfl dashboard DIR --listen HOST:PORT --tls-cert … --tls-key …"
             )
         endpoint.check()
-        return [*endpoint.options(), *["--open"][: self.open]]
-
-    def given(self) -> list[str]:
-        """Return the options as they were given."""
-        return [f"--dashboard={self.address}"] if self.address else []
+        return [*endpoint.options(), *given(open=self.open)]
 
 
 def page_options(command: F) -> F:
