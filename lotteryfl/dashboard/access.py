@@ -47,6 +47,14 @@ class PageEndpoint:
     revoked: Path | None = None
     """The file of certificates of the authority that do not count any more."""
 
+    @classmethod
+    def of(cls, address: str, tls: TLSFiles, tokens: Path | None = None, revoked: Path | None = None) -> "PageEndpoint":
+        """Return an endpoint; what can be reached from this machine alone needs none of the rest.
+
+        The environment may name TLS files all the same: they are for calls to a coordinator.
+        """
+        return cls(address) if is_loopback(address) else cls(address, tls, tokens, revoked)
+
     @property
     def host(self) -> str:
         """Where it listens, without the port."""
@@ -118,8 +126,8 @@ class Access:
         self.hosts = _LOOPBACK | {endpoint.host.lower()} if self.is_open else None
         """The hosts that a request may be meant for; None: any. A page of somebody else's whose name leads here, as
         DNS rebinding does it, says its own."""
-        self._tokens = TokenFile(endpoint.tokens) if endpoint.tokens and not self.is_open else None
-        self._revoked = None if self.is_open else endpoint.revocations()
+        self._tokens = TokenFile(endpoint.tokens) if endpoint.tokens else None
+        self._revoked = endpoint.revocations()
         self._link = None if self.is_open else secrets.token_urlsafe(32)
         pair = endpoint.tls.pair()
         # Of the private key, which no page shows: who came by the link may look on when the process is started again.

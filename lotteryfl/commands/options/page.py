@@ -44,10 +44,8 @@ class PageWanted:
         require_extra()
         from lotteryfl.dashboard.access import PageEndpoint
 
-        endpoint = PageEndpoint(self.address, tls or TLSFiles(), tokens, revoked)
-        if endpoint.is_open:
-            endpoint = PageEndpoint(self.address)  # what is for this machine alone needs neither
-        elif tls is None:
+        endpoint = PageEndpoint.of(self.address, tls or TLSFiles(), tokens, revoked)
+        if tls is None and not endpoint.is_open:
             raise LotteryFLError(
                 f"--dashboard {self.address}: other machines can reach it: expected a loopback address, as "
                 "127.0.0.1:8080; or show it apart: lotteryfl dashboard DIR --listen HOST:PORT --tls-cert … --tls-key …"
