@@ -12,7 +12,7 @@ from lotteryfl.dashboard.reading.standing import Facts, read_facts
 from lotteryfl.dashboard.reading.workers import Served, read_served
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.following import Stamps, stamps
-from lotteryfl.server.store.record import RunRecord, damage_named
+from lotteryfl.server.store.record import RunRecord, looked_at
 from lotteryfl.server.store.status import status_of
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class RunReader:
         Raises:
             LotteryFLError: there is no run, or it is damaged.
         """
-        with damage_named(self._path), RunRecord(self._path) as record, record.database.snapshot():
+        with looked_at(self._path) as record:
             return function(record)
 
     def _snapshot(self, run: RunRecord) -> Snapshot:
