@@ -8,6 +8,7 @@ from lotteryfl.common.text import printable
 from lotteryfl.common.training.score import Score
 from lotteryfl.dashboard.reading.rounds import Rounds
 from lotteryfl.dashboard.reading.times import seconds_of
+from lotteryfl.describe import state_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.rundb.steered import paused
@@ -59,7 +60,7 @@ def status_of(
     """
     is_running = status.state == pb.RunStatus.RUNNING
     return {
-        "state": pb.RunStatus.State.Name(status.state).lower(),
+        "state": state_of(status),
         "reason": printable(status.reason),
         "paused": facts.paused,
         "strategy": printable(status.strategy),
