@@ -19,7 +19,6 @@ from lotteryfl.server.store.summaries import next_round
 class Facts:
     """What run.db tells beside a status."""
 
-    state: str
     open_round: int | None
     """None: none is, nor comes."""
     opened: float | None
@@ -43,7 +42,7 @@ def read_facts(run: RunRecord, rounds: Rounds) -> Facts:
     names = (run.score.name, *rounds.values, "loss")
     ended = None if state == "running" else seconds_of(last)
     why = printable(paused(database)) if state == "running" else ""
-    return Facts(state, number, opened, ended, why, tuple(dict.fromkeys(names)))
+    return Facts(number, opened, ended, why, tuple(dict.fromkeys(names)))
 
 
 def status_of(
