@@ -63,6 +63,7 @@ class WatchedRun:
         self._answers: OrderedDict[Hashable, _Answer] = OrderedDict()
         self._asked: dict[Hashable, asyncio.Task[Any]] = {}
         self._brief: tuple[Stamps, dict[str, Any]] | None = None
+        self._next_brief = 0.0
 
     # -- what all see
 
@@ -81,8 +82,7 @@ class WatchedRun:
                 except LotteryFLError as error:
                     self.problem = str(error)
                 self._number += 1
-            end = time.monotonic()
-            self._next = end + max(_LEAST_SECONDS, _PAUSE * (end - begin))
+            self._next = _next(begin)
         return self._snapshot
 
     async def snapshot(self) -> Snapshot:
@@ -198,8 +198,8 @@ class WatchedRun:
 
     async def brief(self) -> dict[str, Any]:
         """Return what the list of runs says of it; what was read for it alone is not kept."""
-        found = stamps(self.path)
-        if self._brief is None or self._brief[0] != found:
+        found, begin = stamps(self.path), time.monotonic()
+        if self._brief is None or (self._brief[0] != found and begin >= self._next_brief):
             try:
                 known = self._snapshot if found == self._stamps else None
                 if known is None:
@@ -207,9 +207,16 @@ class WatchedRun:
                 self._brief = found, _brief(known)
             except LotteryFLError as error:
                 self._brief = found, {"problem": str(error)}
+            self._next_brief = _next(begin)
         news = self.live.news
         said = {"name": self.name, "title": self.title, "live": news is not None}
         return {**dict.fromkeys(_BRIEF), **self._brief[1], **said}
+
+
+def _next(begin: float) -> float:
+    """Return when a run may be read again whose reading began then and has just ended."""
+    end = time.monotonic()
+    return end + max(_LEAST_SECONDS, _PAUSE * (end - begin))
 
 
 _BRIEF = (
