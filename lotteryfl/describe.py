@@ -10,6 +10,16 @@ _MOST_VALUES = 4
 """Metrics of a task's own objective; tables and reports have them all."""
 
 
+def state_of(status: pb.RunStatus) -> str:
+    """Return where a run stands, in a word: running, finished or failed."""
+    return pb.RunStatus.State.Name(status.state).lower()
+
+
+def describe_state(status: pb.RunStatus) -> str:
+    """Return the same, with the reason where there is one."""
+    return f"{state_of(status)}{': ' if status.reason else ''}{status.reason}"
+
+
 def describe_round(status: pb.RunStatus) -> str:
     """Return the last committed round in one line."""
     last = status.last
@@ -36,7 +46,7 @@ def describe_shared(shared: pb.SharedModel, score: str) -> str:
         shared: what was measured.
         score: what the task's objective is judged by; empty: it is classification.
     """
-    judged = Score(score, own=True) if score else Score()
+    judged = Score.of(score)
     names = [name for name in judged.first_of(shared.values) if score or name in (judged.name, "loss")]
     told = [f"{name} {shared.values[name]:{judged.digits}}" for name in names[:_MOST_VALUES]]
     more = [f"{len(names) - _MOST_VALUES} more values"] if len(names) > _MOST_VALUES else []

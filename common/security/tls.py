@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
+from lotteryfl.common.commandline import given
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.fileversion import FileVersion, file_version
 
@@ -37,6 +38,10 @@ class TLSFiles:
     def __bool__(self) -> bool:
         """Tell whether TLS is wanted."""
         return any((self.cert, self.key, self.ca))
+
+    def options(self) -> list[str]:
+        """Return the options that name them."""
+        return given(tls_cert=self.cert, tls_key=self.key, tls_ca=self.ca)
 
     def version(self) -> tuple[FileVersion | None, ...]:
         """Return what other files of these names change."""

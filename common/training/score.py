@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 MAX_VALUES = 32
 """Metrics of an evaluation beside the loss; what is measured travels with every result and is kept of it."""
@@ -23,6 +24,11 @@ class Score:
     higher_is_better: bool = True
     own: bool = False
     """A task's objective names it; otherwise the task is classification."""
+
+    @classmethod
+    def of(cls, name: str, *, higher_is_better: bool = True) -> Self:
+        """Return the score that is on record under a name; empty: the task is classification."""
+        return cls(name, higher_is_better, own=True) if name else cls()
 
     def __str__(self) -> str:
         return f"{self.name} ({'higher' if self.higher_is_better else 'lower'} is better)"

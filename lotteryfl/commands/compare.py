@@ -17,6 +17,7 @@ from lotteryfl.common.privatefiles import SHARED_FILE
 from lotteryfl.common.text import printable
 from lotteryfl.comparing.cells import Cell, plan_cells
 from lotteryfl.comparing.processes import run_cells
+from lotteryfl.running.owncode import OwnCode
 from lotteryfl.server.results.reporting.data import read_run
 from lotteryfl.server.results.reporting.figures import Figures, Targets, figures, table, target_accuracies, values_table
 from lotteryfl.server.results.reporting.groups import Group
@@ -59,10 +60,8 @@ def compare(
     """Compare strategies over seeds; what has finished is kept, what was interrupted goes on."""
     cells = plan_cells(source, labels, seeds, overrides, out)
     left = [cell for cell in cells if not cell.is_finished()]
-    own = (*(f"--task={task}" for task in tasks), *(f"--strategy={each}" for each in strategies))
     kind = ("simulate",) if simulate else ("run", f"--workers={workers}")
-    own += tuple(f"--local={each}" for each in local)
-    verb = (*kind, f"--device={device}", *own)
+    verb = (*kind, f"--device={device}", *OwnCode(tasks, strategies, local=local).options)
     say(f"{len(cells)} runs, {len(cells) - len(left)} of them finished")
     try:
         out.mkdir(parents=True, exist_ok=True)

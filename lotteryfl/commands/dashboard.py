@@ -55,9 +55,7 @@ def dashboard(
 
     if coordinator and len(directories) != 1:
         raise LotteryFLError(f"--coordinator {coordinator}: expected one DIR, that of its run")
-    endpoint = PageEndpoint(listen, security.tls, tokens, revoked)
-    if endpoint.is_open:
-        endpoint = PageEndpoint(listen)  # what the environment names is for calls to a coordinator
+    endpoint = PageEndpoint.of(listen, security.tls, tokens, revoked)
     endpoint.check()
     live = Live()
     following: Callable[[], Coroutine[object, object, None]] | None = None

@@ -16,6 +16,7 @@ from lotteryfl.commands.options.page import PageWanted, page_options
 from lotteryfl.commands.options.runs import device_option, own_code_options, set_option, share_errors_option
 from lotteryfl.commands.options.telling import metrics_option, track_options
 from lotteryfl.common.about import about
+from lotteryfl.common.commandline import given
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.logs import is_json, say
@@ -138,18 +139,13 @@ def run(
         check_exposed(metrics, workers)
     page_at = page.options()
     with _opened(source, run_dir, overrides, own) as opened:
-        flags = _given(share_errors=share_errors, allow_missing=allow_missing)
-        at = [f"--metrics={metrics}"] if metrics else []
         _drive(
             opened,
             opened.command(
                 "run",
-                f"--workers={workers}",
-                f"--device={device}",
-                *at,
-                *page.given(),
+                *given(workers=workers, device=device, metrics=metrics, dashboard=page.address),
                 *tracking.options(),
-                *flags,
+                *given(share_errors=share_errors, allow_missing=allow_missing),
             ),
             lambda display: run_until_signal(
                 run_locally(
@@ -227,9 +223,9 @@ def serve(
             opened.command(
                 "serve",
                 *endpoint.options(),
-                *page.given(),
+                *given(dashboard=page.address),
                 *tracking.options(),
-                *_given(allow_missing=allow_missing),
+                *given(allow_missing=allow_missing),
             ),
             lambda display: run_until_signal(serve_at(opened.directory, endpoint, display.show, display.note, page_at)),
             tracking,
@@ -262,11 +258,15 @@ def simulate(
     """Run an experiment in this one process, with the same result as over gRPC."""
     chosen = choose_device(device)
     with _opened(source, run_dir, overrides, own) as opened:
-        flags = _given(share_errors=share_errors, allow_missing=allow_missing)
         simulation = Simulation(opened.directory, opened.task, chosen, share_errors=share_errors, local=opened.code)
         _drive(
             opened,
-            opened.command("simulate", f"--device={device}", *tracking.options(), *flags),
+            opened.command(
+                "simulate",
+                *given(device=device),
+                *tracking.options(),
+                *given(share_errors=share_errors, allow_missing=allow_missing),
+            ),
             lambda display: simulation.run(display.show),
             tracking,
             allow_missing=allow_missing,
@@ -275,8 +275,3 @@ def simulate(
 
 def _note(text: str) -> None:
     say(printable(text))
-
-
-def _given(**flags: bool) -> list[str]:
-    """Return the options that were given, as they are given."""
-    return [f"--{name.replace('_', '-')}" for name, given in flags.items() if given]

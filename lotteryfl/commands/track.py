@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from lotteryfl.commands.options.telling import wait_option
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.logs import say
 from lotteryfl.common.text import printable
@@ -31,13 +32,7 @@ from lotteryfl.server.store.record import RunRecord
     metavar="KIND[=PLACE]",
     help="tensorboard, mlflow, wandb or trackio; PLACE is a folder, a URI, or a project.",
 )
-@click.option(
-    "--wait",
-    type=click.FloatRange(min=0),
-    default=60.0,
-    show_default=True,
-    help="Seconds after the run's end in which a tracker that is down is tried again.",
-)
+@wait_option("--wait")
 @click.option(
     "--interval",
     type=click.FloatRange(min=0, min_open=True),

@@ -10,7 +10,7 @@ from lotteryfl.commands.options.calls import channel_options
 from lotteryfl.common.logs import say
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.text import printable
-from lotteryfl.describe import describe_round
+from lotteryfl.describe import describe_round, describe_state
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.seeing.look import Look
 from lotteryfl.seeing.screen import Screen
@@ -46,8 +46,7 @@ def _print(looks: Iterable[Look]) -> None:
             say(printable(f"{look.trouble}; waiting for it"))
         trouble = look.trouble
         if look.is_last:
-            state = pb.RunStatus.State.Name(look.status.state).lower()
-            click.echo(printable(f"the run has {state}{': ' if look.status.reason else ''}{look.status.reason}"))
+            click.echo(printable(f"the run has {describe_state(look.status)}"))
 
 
 def _after(status: pb.RunStatus, last: pb.RoundSummary) -> pb.RunStatus:

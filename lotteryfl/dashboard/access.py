@@ -11,6 +11,7 @@ from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lotteryfl.common.commandline import given
 from lotteryfl.common.security.address import check_address
 from lotteryfl.common.security.identity import IdentityError
 from lotteryfl.common.security.tls import HELP, SecurityError, TLSFiles, is_loopback
@@ -46,6 +47,14 @@ class PageEndpoint:
     revoked: Path | None = None
     """The file of certificates of the authority that do not count any more."""
 
+    @classmethod
+    def of(cls, address: str, tls: TLSFiles, tokens: Path | None = None, revoked: Path | None = None) -> "PageEndpoint":
+        """Return an endpoint; what can be reached from this machine alone needs none of the rest.
+
+        The environment may name TLS files all the same: they are for calls to a coordinator.
+        """
+        return cls(address) if is_loopback(address) else cls(address, tls, tokens, revoked)
+
     @property
     def host(self) -> str:
         """Where it listens, without the port."""
@@ -63,15 +72,11 @@ class PageEndpoint:
 
     def options(self) -> list[str]:
         """Return the options of `lotteryfl dashboard` that mean this endpoint."""
-        values = {
-            "listen": self.address,
-            "tls-cert": self.tls.cert,
-            "tls-key": self.tls.key,
-            "tls-ca": self.tls.ca,
-            "tokens": self.tokens,
-            "revoked": self.revoked,
-        }
-        return [f"--{name}={value}" for name, value in values.items() if value]
+        return [
+            *given(listen=self.address),
+            *self.tls.options(),
+            *given(tokens=self.tokens, revoked=self.revoked),
+        ]
 
     def check(self) -> None:
         """Check that everything can be used and is enough for the address.
@@ -121,8 +126,8 @@ class Access:
         self.hosts = _LOOPBACK | {endpoint.host.lower()} if self.is_open else None
         """The hosts that a request may be meant for; None: any. A page of somebody else's whose name leads here, as
         DNS rebinding does it, says its own."""
-        self._tokens = TokenFile(endpoint.tokens) if endpoint.tokens and not self.is_open else None
-        self._revoked = None if self.is_open else endpoint.revocations()
+        self._tokens = TokenFile(endpoint.tokens) if endpoint.tokens else None
+        self._revoked = endpoint.revocations()
         self._link = None if self.is_open else secrets.token_urlsafe(32)
         pair = endpoint.tls.pair()
         # Of the private key, which no page shows: who came by the link may look on when the process is started again.

@@ -12,7 +12,8 @@ from lotteryfl.common.text import printable
 
 T = TypeVar("T")
 
-_NO_STORE = {"Cache-Control": "no-store"}
+NO_STORE = {"Cache-Control": "no-store"}
+"""Headers of whatever is not to be kept."""
 
 
 def as_json(value: object) -> bytes:
@@ -23,7 +24,7 @@ def as_json(value: object) -> bytes:
 def answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return an answer that nobody keeps: bytes are JSON already."""
     content = value if isinstance(value, bytes) else as_json(value)
-    return Response(content, status, {**_NO_STORE, **(headers or {})}, "application/json")
+    return Response(content, status, {**NO_STORE, **(headers or {})}, "application/json")
 
 
 def refusal(status: int, why: str, headers: dict[str, str] | None = None) -> Response:

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.dashboard.access import COOKIE, SESSION_SECONDS, Access
-from lotteryfl.dashboard.answers import answer, number, one_of, parameter, refusal
+from lotteryfl.dashboard.answers import NO_STORE, answer, as_json, number, one_of, parameter, refusal
 from lotteryfl.dashboard.catalogue import Catalogue
 from lotteryfl.dashboard.guard import Guard
 from lotteryfl.dashboard.reading import clients, events
@@ -110,7 +110,7 @@ class Page:
         cookie = self._access.enter(request.query_params.get("link", ""))
         if cookie is None:
             return refusal(403, "the link was used already, or is another one: start the page again for a new one")
-        response = HTMLResponse(_ENTERED, headers={"Cache-Control": "no-store"})
+        response = HTMLResponse(_ENTERED, headers=NO_STORE)
         response.set_cookie(COOKIE, cookie, SESSION_SECONDS, secure=True, httponly=True, samesite="strict")
         return response
 
@@ -144,16 +144,14 @@ class Page:
             "series": series(snapshot.rounds, points),
             "events": last,
         }
-        body = answer(rest).body
-        return answer(b'%b,"status":%b,"fleet":%b}' % (bytes(body)[:-1], run.status(snapshot), run.fleet(snapshot)))
+        known = as_json(rest)[:-1]
+        return answer(b'%b,"status":%b,"fleet":%b}' % (known, run.status(snapshot), run.fleet(snapshot)))
 
     async def _series(self, request: Request) -> Response:
         snapshot = await self._run(request).snapshot()
         points = parameter(request, "points", _POINTS, _USUAL_POINTS)
-        last: int | None = parameter(request, "to", _ROUND, -1)
-        return answer(
-            series(snapshot.rounds, points, parameter(request, "from", _ROUND, 1), None if last == -1 else last)
-        )
+        first, last = parameter(request, "from", _ROUND, 1), parameter(request, "to", _ROUND, None)
+        return answer(series(snapshot.rounds, points, first, last))
 
     async def _workers(self, request: Request) -> Response:
         run = self._run(request)
@@ -230,10 +228,10 @@ class Page:
 
     def _streaming(self, request: Request, events: AsyncIterator[bytes]) -> Response:
         if request.method == "HEAD":  # whose answer has an end
-            return Response(media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+            return Response(media_type="text/event-stream", headers=NO_STORE)
         if self._streams >= MOST_STREAMS:
             return refusal(503, f"{MOST_STREAMS} others look on already", {"Retry-After": "30"})
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        headers = {**NO_STORE, "X-Accel-Buffering": "no"}
         return StreamingResponse(self._counted(events), media_type="text/event-stream", headers=headers)
 
     async def _counted(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

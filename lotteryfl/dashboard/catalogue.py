@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lotteryfl.dashboard.answers import as_json
@@ -38,13 +38,11 @@ class Catalogue:
         """
         self._paths = paths
         self._runs: dict[str, WatchedRun] = {}
-        self._known: dict[Path, WatchedRun] = {}
         self._live = live
-        self._next_look = 0.0
+        self._next_look = time.monotonic() + _LOOK_SECONDS
         self._list: tuple[float, bytes] = (0.0, b"")
         self._listing = asyncio.Lock()
-        find_runs(paths)
-        self.look()
+        self._add(find_runs(paths))
 
     def look(self) -> None:
         """Look for new runs, where the last look is old."""
@@ -52,10 +50,7 @@ class Catalogue:
         if now < self._next_look:
             return
         self._next_look = now + _LOOK_SECONDS
-        for found in (run for path in self._paths for run in runs_in(path)):
-            if found not in self._known:
-                run = WatchedRun(self._name(found), found, Live() if self._known else self._live)
-                self._known[found] = self._runs[run.name] = run
+        self._add(run for path in self._paths for run in runs_in(path))
 
     def get(self, name: str) -> WatchedRun | None:
         """Return a run by its name."""
@@ -81,6 +76,14 @@ class Catalogue:
         for run in idle:
             run.forget()
         return bool(idle)
+
+    def _add(self, found: Iterable[Path]) -> None:
+        known = {run.path for run in self}
+        for path in found:
+            if path not in known:
+                known.add(path)
+                run = WatchedRun(self._name(path), path, Live() if self._runs else self._live)
+                self._runs[run.name] = run
 
     def _name(self, path: Path) -> str:
         plain = _UNSAFE.sub("_", path.resolve().name) or "run"

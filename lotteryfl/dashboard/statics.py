@@ -29,12 +29,12 @@ class StaticFile(NamedTuple):
     type: str
     etag: str
 
-    def response(self, request: Request, status: int = 200) -> Response:
+    def response(self, request: Request) -> Response:
         """Return the answer to who asks for it: nothing, if that is what it has."""
         headers = {"Cache-Control": "no-cache", "ETag": self.etag}
         if request.headers.get("if-none-match") == self.etag:
             return Response(status_code=304, headers=headers)
-        return Response(self.content, status, headers, self.type)
+        return Response(self.content, headers=headers, media_type=self.type)
 
 
 def static_files() -> Mapping[str, StaticFile]:

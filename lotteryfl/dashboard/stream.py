@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Hashable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 from lotteryfl.dashboard.answers import as_json
@@ -95,36 +95,39 @@ def _missed(before: Cursor, now: Cursor, snapshot: Snapshot) -> str:
     return ""
 
 
-async def run_stream(run: WatchedRun, cursor: Cursor | None, closing: asyncio.Event) -> AsyncIterator[bytes]:
-    """Yield what a viewer of a run gets, until the page's process ends."""
-    viewer, silent = Viewer(run, cursor), 0
-    yield b"retry: 2000\n\n"
-    while True:
+def run_stream(run: WatchedRun, cursor: Cursor | None, closing: asyncio.Event) -> AsyncIterator[bytes]:
+    """Return what a viewer of a run gets, until the page's process ends."""
+    viewer = Viewer(run, cursor)
+
+    async def look() -> Sequence[bytes]:
         snapshot = await run.refresh()
-        told = False
-        if snapshot is not None:
-            for event in viewer.news(snapshot):
-                told = True
-                yield event
-        silent = 0 if told else silent + 1
-        if silent >= _ALIVE:
-            silent = 0
-            yield b": alive\n\n"
-        if await _closes(closing):
-            return
+        return () if snapshot is None else tuple(viewer.news(snapshot))
+
+    return _stream(look, closing)
 
 
-async def list_stream(catalogue: Catalogue, closing: asyncio.Event) -> AsyncIterator[bytes]:
-    """Yield the list of runs, now and whenever it has changed."""
-    known, silent = b"", 0
+def list_stream(catalogue: Catalogue, closing: asyncio.Event) -> AsyncIterator[bytes]:
+    """Return the list of runs, now and whenever it has changed."""
+    known = b""
+
+    async def look() -> Sequence[bytes]:
+        nonlocal known
+        before, known = known, await catalogue.listing()
+        return () if known == before else (b"event: runs\ndata: " + known + b"\n\n",)
+
+    return _stream(look, closing)
+
+
+async def _stream(look: Callable[[], Awaitable[Sequence[bytes]]], closing: asyncio.Event) -> AsyncIterator[bytes]:
+    """Yield the events of look after look, and a line where none has come for long."""
+    silent = 0
     yield b"retry: 2000\n\n"
     while True:
-        listing = await catalogue.listing()
-        silent += 1
-        if listing != known:
-            known, silent = listing, 0
-            yield b"event: runs\ndata: " + listing + b"\n\n"
-        elif silent >= _ALIVE:
+        events = await look()
+        for event in events:
+            yield event
+        silent = 0 if events else silent + 1
+        if silent >= _ALIVE:
             silent = 0
             yield b": alive\n\n"
         if await _closes(closing):

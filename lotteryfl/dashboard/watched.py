@@ -12,11 +12,11 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.text import printable
 from lotteryfl.dashboard.answers import as_json
 from lotteryfl.dashboard.live import Live
-from lotteryfl.dashboard.reading.reader import RunReader, Snapshot
+from lotteryfl.dashboard.reading.reader import Snapshot, call, read_snapshot
 from lotteryfl.dashboard.reading.standing import status_of
 from lotteryfl.dashboard.reading.workers import fleet_of, fleet_of_directory
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.results.following import Stamps
+from lotteryfl.server.results.following import Stamps, stamps
 from lotteryfl.server.store.record import RunRecord
 
 _LEAST_SECONDS = 0.9
@@ -54,7 +54,6 @@ class WatchedRun:
         """When somebody looked at it last."""
         self.problem = ""
         """Why the directory cannot be read now."""
-        self._reader = RunReader(path)
         self._stamps: Stamps | None = None
         self._snapshot: Snapshot | None = None
         self._reading = asyncio.Lock()
@@ -64,6 +63,7 @@ class WatchedRun:
         self._answers: OrderedDict[Hashable, _Answer] = OrderedDict()
         self._asked: dict[Hashable, asyncio.Task[Any]] = {}
         self._brief: tuple[Stamps, dict[str, Any]] | None = None
+        self._next_brief = 0.0
 
     # -- what all see
 
@@ -74,16 +74,15 @@ class WatchedRun:
             begin = time.monotonic()
             if begin < self._next:
                 return self._snapshot
-            stamps = self._reader.stamps()
-            if stamps != self._stamps or self._snapshot is None:
+            found = stamps(self.path)
+            if found != self._stamps or self._snapshot is None:
                 try:
-                    self._snapshot, self.problem = await asyncio.to_thread(self._reader.read), ""
-                    self._stamps = stamps
+                    self._snapshot = await asyncio.to_thread(read_snapshot, self.path, self._snapshot)
+                    self._stamps, self.problem = found, ""
                 except LotteryFLError as error:
                     self.problem = str(error)
                 self._number += 1
-            end = time.monotonic()
-            self._next = end + max(_LEAST_SECONDS, _PAUSE * (end - begin))
+            self._next = _next(begin)
         return self._snapshot
 
     async def snapshot(self) -> Snapshot:
@@ -170,7 +169,7 @@ class WatchedRun:
             LotteryFLError: the run cannot be read.
         """
         self.used = time.monotonic()
-        return await self.ask_of(self._reader.stamps(), key, function)
+        return await self.ask_of(stamps(self.path), key, function)
 
     async def ask_of(self, state: Hashable, key: Hashable, function: Callable[[RunRecord], Any]) -> Any:
         """Return the same, where the answer stays as long as a state of its own.
@@ -188,7 +187,7 @@ class WatchedRun:
         return await asyncio.shield(task)
 
     async def _answer(self, key: Hashable, state: Hashable, function: Callable[[RunRecord], Any]) -> Any:
-        value = await asyncio.to_thread(self._reader.call, function)
+        value = await asyncio.to_thread(call, self.path, function)
         self._answers[key] = _Answer(state, time.monotonic(), value)
         self._answers.move_to_end(key)
         if len(self._answers) > _KEPT:
@@ -199,18 +198,25 @@ class WatchedRun:
 
     async def brief(self) -> dict[str, Any]:
         """Return what the list of runs says of it; what was read for it alone is not kept."""
-        stamps = self._reader.stamps()
-        if self._brief is None or self._brief[0] != stamps:
+        found, begin = stamps(self.path), time.monotonic()
+        if self._brief is None or (self._brief[0] != found and begin >= self._next_brief):
             try:
-                known = self._snapshot if stamps == self._stamps else None
+                known = self._snapshot if found == self._stamps else None
                 if known is None:
-                    known = await asyncio.to_thread(RunReader(self.path).read)
-                self._brief = stamps, _brief(known)
+                    known = await asyncio.to_thread(read_snapshot, self.path, self._snapshot)
+                self._brief = found, _brief(known)
             except LotteryFLError as error:
-                self._brief = stamps, {"problem": str(error)}
+                self._brief = found, {"problem": str(error)}
+            self._next_brief = _next(begin)
         news = self.live.news
         said = {"name": self.name, "title": self.title, "live": news is not None}
         return {**dict.fromkeys(_BRIEF), **self._brief[1], **said}
+
+
+def _next(begin: float) -> float:
+    """Return when a run may be read again whose reading began then and has just ended."""
+    end = time.monotonic()
+    return end + max(_LEAST_SECONDS, _PAUSE * (end - begin))
 
 
 _BRIEF = (

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from lotteryfl.common.commandline import given
+
 
 @dataclass(frozen=True)
 class OwnCode:
@@ -21,10 +23,10 @@ class OwnCode:
     @property
     def options(self) -> list[str]:
         """The options by which a command is told of it."""
-        return [
-            *(f"--task={each}" for each in self.tasks),
-            *(f"--strategy={each}" for each in self.strategies),
-            *["--any-task-version"] * self.any_task_version,
-            *(f"--local={each}" for each in self.local),
-            *["--any-local-version"] * self.any_local_version,
-        ]
+        return given(
+            task=self.tasks,
+            strategy=self.strategies,
+            any_task_version=self.any_task_version,
+            local=self.local,
+            any_local_version=self.any_local_version,
+        )

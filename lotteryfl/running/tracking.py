@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lotteryfl.common.commandline import given
 from lotteryfl.common.privatefiles import PRIVATE_FOLDER, private
 from lotteryfl.running.environment import VARIABLES
 from lotteryfl.running.workerprocesses import MOST_RESTARTS
@@ -41,7 +42,7 @@ class Tracking:
             return []
         from lotteryfl.server.results.trackers.tracker import without_secrets  # who asks for none imports none
 
-        return [*(f"--track={without_secrets(target)}" for target in self.targets), f"--track-wait={self.wait:g}"]
+        return given(track=tuple(map(without_secrets, self.targets)), track_wait=f"{self.wait:g}")
 
 
 @contextmanager

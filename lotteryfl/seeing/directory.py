@@ -1,19 +1,16 @@
 """A run as its directory has it, whoever drives it, if anybody does. Imports neither torch nor gRPC."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.seeing.look import SECONDS, SHARE, Look, first_of_last
-from lotteryfl.server.store.record import RunRecord, damage_named
+from lotteryfl.server.store.record import RunRecord, looked_at
 from lotteryfl.server.store.rundb.clients import client_page
 from lotteryfl.server.store.rundb.events import newest_events
 from lotteryfl.server.store.status import status_of
 from lotteryfl.server.store.summaries import left_out, round_summaries
-
-T = TypeVar("T")
 
 
 class DirectorySource:
@@ -30,7 +27,8 @@ class DirectorySource:
         Raises:
             LotteryFLError: there is no run, or it is damaged.
         """
-        return self._read(status_of)
+        with looked_at(self._path) as run:
+            return status_of(run)
 
     def fleet(self) -> None:
         """Return nothing: what workers are at, only their coordinator's memory knows."""
@@ -41,7 +39,8 @@ class DirectorySource:
         Raises:
             LotteryFLError: there is no run, or it is damaged.
         """
-        return self._read(_clients)
+        with looked_at(self._path) as run:
+            return _clients(run)
 
     def looks(self) -> Iterator[Look]:
         """Look at the run again and again, until it has ended.
@@ -51,7 +50,8 @@ class DirectorySource:
         """
         while True:
             begin = time.monotonic()
-            look = self._read(self._look)
+            with looked_at(self._path) as run:
+                look = self._look(run)
             taken = time.monotonic() - begin
             yield look
             if look.is_last:
@@ -65,10 +65,6 @@ class DirectorySource:
         self._round = rounds[-1].round if rounds else self._round
         self._event = events[-1].id if events else self._event
         return Look(status, None, rounds, events)
-
-    def _read(self, function: Callable[[RunRecord], T]) -> T:
-        with damage_named(self._path), RunRecord(self._path) as run, run.database.snapshot():
-            return function(run)
 
 
 def _clients(run: RunRecord) -> pb.Clients:

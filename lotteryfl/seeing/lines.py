@@ -6,7 +6,7 @@ from rich.filesize import decimal
 
 from lotteryfl.common.text import printable
 from lotteryfl.common.training.score import Score
-from lotteryfl.describe import describe_refusals, describe_round, describe_shared
+from lotteryfl.describe import describe_refusals, describe_round, describe_shared, describe_state
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.leftout import describe_left_out
 from lotteryfl.server.rounds.machine import Machine
@@ -19,9 +19,8 @@ _DIGEST = 8
 
 def describe(status: pb.RunStatus, fleet: pb.Fleet | None = None, clients: pb.Clients | None = None) -> str:
     """Return where a run stands, what is known of its workers, and of single clients where they are asked for."""
-    state = pb.RunStatus.State.Name(status.state).lower()
     lines = [
-        f"{status.strategy}, {status.clients} clients: {state}{': ' if status.reason else ''}{status.reason}",
+        f"{status.strategy}, {status.clients} clients: {describe_state(status)}",
         f"rounds: {status.round} of {status.rounds} committed",
         f"open round: {status.results} of {status.assignments} results, {len(status.in_flight)} in flight",
         *(f"  {line}" for line in cut(status.in_flight, MOST_TOLD)),
@@ -109,7 +108,7 @@ def _fleet(fleet: pb.Fleet) -> Iterator[str]:
 
 def _clients(clients: pb.Clients, name: str) -> Iterator[str]:
     """Yield how each client stands by its last result, in columns."""
-    score = Score(name, own=True) if name else Score()
+    score = Score.of(name)
     yield f"clients by their last results ({score.name} of the model as downloaded, and after local training):"
     if clients.withheld:
         yield "  scores, densities and masks are withheld: the run promises privacy, and its directory has them"

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from lotteryfl.common.text import printable
 from lotteryfl.common.training.score import Score
+from lotteryfl.describe import state_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.seeing.lines import doing, duration, load_of, machine_of, time_left
 from lotteryfl.seeing.look import MOST_ROUNDS, Look
@@ -75,8 +76,7 @@ class Screen:
 
     def _header(self, look: Look) -> Iterator[tuple[str, str]]:
         status = look.status
-        state = pb.RunStatus.State.Name(status.state).lower()
-        yield f"{self._where}: {status.strategy}, {status.clients} clients: {state}", "bold"
+        yield f"{self._where}: {status.strategy}, {status.clients} clients: {state_of(status)}", "bold"
         left = time_left(status)
         traffic = f"{decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up"
         yield f"round {min(status.round + 1, status.rounds)}/{status.rounds}, {traffic}", ""
@@ -95,7 +95,7 @@ class Screen:
         rounds = [each for each in self._rounds if each.round <= status.rounds]  # not the last measuring
         if not rounds:
             return
-        score = Score(status.score, own=True) if status.score else Score()
+        score = Score.of(status.score)
         scores = [scores_of(each, score) for each in rounds]
         yield _Curve(f"{score.name} downloaded", [each.downloaded for each in scores], score.digits)
         yield _Curve(f"{score.name} personalised", [each.personalised for each in scores], score.digits)

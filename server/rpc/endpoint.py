@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lotteryfl.common.commandline import given
 from lotteryfl.common.experiment.settings import AccessSettings
 from lotteryfl.common.prometheus.exposing import check_exposed
 from lotteryfl.common.security.address import check_address
@@ -42,21 +43,15 @@ class Endpoint:
 
     def options(self) -> list[str]:
         """Return the options of `lotteryfl serve` that mean this endpoint."""
-        values = {
-            "listen": self.address,
-            "tls-cert": self.tls.cert,
-            "tls-key": self.tls.key,
-            "tls-ca": self.tls.ca,
-            "tokens": self.tokens,
-            "revoked": self.revoked,
-            "health-listen": self.health,
-            "metrics": self.metrics,
-        }
-        flags = {"insecure": self.insecure, "reflection": self.reflection}
-        return [
-            *(f"--{name}={value}" for name, value in values.items() if value),
-            *(f"--{name}" for name, is_set in flags.items() if is_set),
-        ]
+        rest = given(
+            tokens=self.tokens,
+            revoked=self.revoked,
+            health_listen=self.health,
+            metrics=self.metrics,
+            insecure=self.insecure,
+            reflection=self.reflection,
+        )
+        return [*given(listen=self.address), *self.tls.options(), *rest]
 
     def check(self) -> str:
         """Check that everything can be used and is enough for the address; return a warning, if one is due.

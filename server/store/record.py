@@ -120,6 +120,17 @@ def damage_named(path: Path) -> Iterator[None]:
         raise LotteryFLError(f"{path}: is damaged ({what}): `lotteryfl verify` names where") from error
 
 
+@contextmanager
+def looked_at(path: Path) -> Iterator[RunRecord]:
+    """Open the record of a run directory for one look: all that the block reads is of one moment.
+
+    Raises:
+        LotteryFLError: there is no run, or what the block reads of it is damaged.
+    """
+    with damage_named(path), RunRecord(path) as run, run.database.snapshot():
+        yield run
+
+
 def require_no_links(run: Path) -> None:
     """Refuse a run directory with links in it: what a run writes, deletes and sends to workers is its own.
 

@@ -36,9 +36,7 @@ class Public:
         self.files = self.of(COORDINATOR)
         self.options = [
             "--listen=0.0.0.0:0",
-            f"--tls-cert={self.files.cert}",
-            f"--tls-key={self.files.key}",
-            f"--tls-ca={self.files.ca}",
+            *self.files.options(),
             f"--tokens={folder / 'tokens.toml'}",
         ]
         self.process = Process("dashboard", folder / "run", *self.options, cwd=folder, env={})

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.longrun import write_long_run
 from lotteryfl.dashboard.catalogue import Catalogue
 from lotteryfl.dashboard.live import Live
-from lotteryfl.dashboard.reading.reader import RunReader
+from lotteryfl.dashboard.reading.reader import read_snapshot
 from lotteryfl.dashboard.reading.thinning import series
 from lotteryfl.dashboard.stream import Cursor, Viewer, cursor_of
 from lotteryfl.dashboard.watched import WatchedRun
@@ -92,7 +92,7 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_who_has_missed_much_reads_all_anew(long_run: Path) -> None:
-    run, snapshot = WatchedRun("run", long_run, Live()), RunReader(long_run).read()
+    run, snapshot = WatchedRun("run", long_run, Live()), read_snapshot(long_run)
     now = cursor_of(run, snapshot)
     assert now.round == 300
 
@@ -107,7 +107,7 @@ def test_who_has_missed_much_reads_all_anew(long_run: Path) -> None:
 
 
 def test_thinned_series_are_of_real_rounds_and_lose_no_peak(long_run: Path) -> None:
-    rounds = RunReader(long_run).read().rounds
+    rounds = read_snapshot(long_run).rounds
     whole, thin = series(rounds, 4000), series(rounds, 40)
     assert (whole["thinned"], thin["thinned"], thin["total"]) == (False, True, 300)
     assert len(thin["round"]) <= 40
@@ -125,14 +125,16 @@ def test_nothing_is_held_when_nobody_looks(long_run: Path, monkeypatch: pytest.M
         catalogue = Catalogue([long_run], Live())
         run = catalogue.get("run")
         assert run
-        facts = weakref.ref((await run.snapshot()).facts)
+        snapshot = await run.snapshot()
+        facts, rounds = weakref.ref(snapshot.facts), weakref.ref(snapshot.rounds)
+        del snapshot
         assert facts() is not None
         assert not catalogue.forget_idle()
         monkeypatch.setattr("lotteryfl.dashboard.catalogue._IDLE_SECONDS", -1.0)
         assert catalogue.forget_idle()
         await asyncio.sleep(0)  # what has read it is over
         gc.collect()
-        assert facts() is None
+        assert facts() is rounds() is None
         assert not run.is_held
         assert (await run.snapshot()).rounds.last == 300
 

@@ -39,8 +39,7 @@ class Credentials:
 
     def options(self, name: str) -> list[str]:
         """Return the options that name the files."""
-        files = self.files(name)
-        return [f"--tls-cert={files.cert}", f"--tls-key={files.key}", f"--tls-ca={files.ca}"]
+        return self.files(name).options()
 
     @property
     def mutual(self) -> Endpoint:

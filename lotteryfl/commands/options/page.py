@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from lotteryfl.common.commandline import given
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import TLSFiles
 from lotteryfl.dashboard.extra import require_extra
@@ -43,20 +44,14 @@ class PageWanted:
         require_extra()
         from lotteryfl.dashboard.access import PageEndpoint
 
-        endpoint = PageEndpoint(self.address, tls or TLSFiles(), tokens, revoked)
-        if endpoint.is_open:
-            endpoint = PageEndpoint(self.address)  # what is for this machine alone needs neither
-        elif tls is None:
+        endpoint = PageEndpoint.of(self.address, tls or TLSFiles(), tokens, revoked)
+        if tls is None and not endpoint.is_open:
             raise LotteryFLError(
                 f"--dashboard {self.address}: other machines can reach it: expected a loopback address, as "
                 "127.0.0.1:8080; or show it apart: lotteryfl dashboard DIR --listen HOST:PORT --tls-cert … --tls-key …"
             )
         endpoint.check()
-        return [*endpoint.options(), *["--open"][: self.open]]
-
-    def given(self) -> list[str]:
-        """Return the options as they were given."""
-        return [f"--dashboard={self.address}"] if self.address else []
+        return [*endpoint.options(), *given(open=self.open)]
 
 
 def page_options(command: F) -> F:

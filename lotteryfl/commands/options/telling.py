@@ -11,6 +11,17 @@ from lotteryfl.running.tracking import Tracking
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def wait_option(name: str) -> Callable[[F], F]:
+    """Return the option of that name which says how long trackers are waited for."""
+    return click.option(
+        name,
+        type=click.FloatRange(min=0),
+        default=Tracking.wait,
+        show_default=True,
+        help="Seconds after the run's end in which a tracker that is down is tried again.",
+    )
+
+
 def track_options(command: F) -> F:
     """Give a command --track and --track-wait, as its parameter `tracking`; what they need is asked for first."""
 
@@ -24,13 +35,7 @@ def track_options(command: F) -> F:
         return command(*args, tracking=Tracking(track, track_wait), **options)
 
     for decorator in (
-        click.option(
-            "--track-wait",
-            type=click.FloatRange(min=0),
-            default=60.0,
-            show_default=True,
-            help="Seconds after the run's end in which a tracker that is down is tried again.",
-        ),
+        wait_option("--track-wait"),
         click.option(
             "--track",
             multiple=True,

@@ -142,4 +142,4 @@ def _left_out(database: Database) -> Iterator[_Row]:
         "JOIN rounds o USING (round) WHERE a.round > 0 AND o.state = 'committed' AND a.state != 'done'"
     ):
         kind = "given-up" if state == "dropped" and reason else "late"
-        yield round_, ended, kind, client, name_of(worker) if worker else "", reason or "had no result in time"
+        yield round_, ended, kind, client, name_of(worker), reason or "had no result in time"

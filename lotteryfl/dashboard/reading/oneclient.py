@@ -1,6 +1,7 @@
 """One client: what it came to, round by round, its mask layer by layer, and who has served it."""
 
 import json
+import math
 from collections import Counter
 from typing import Any
 
@@ -57,7 +58,7 @@ def _history(run: RunRecord, client: int) -> dict[str, list[Any]]:
         score=score.name,
     ).fetchall()
     columns = {name: [row[place] for row in rows] for place, name in enumerate(_HISTORY)}
-    columns["worker"] = [name_of(worker) if worker else "" for worker in columns["worker"]]
+    columns["worker"] = [name_of(worker) for worker in columns["worker"]]
     columns["reason"] = [printable(reason) for reason in columns["reason"]]
     privacy = run.experiment.privacy
     if privacy.hides_loss:
@@ -74,9 +75,7 @@ def _layers(run: RunRecord, client: int) -> list[dict[str, Any]]:
     for spec in json.loads(run.database.get("table")):
         if not spec["prunable"]:
             continue
-        size = 1
-        for length in spec["shape"]:
-            size *= length
+        size = math.prod(spec["shape"])
         of_it = kept.get(spec["name"], size)
         found.append({"name": printable(spec["name"]), "size": size, "kept": of_it, "density": of_it / max(1, size)})
     return found

@@ -11,8 +11,7 @@ from lotteryfl.dashboard.reading.rounds import Rounds, read_rounds
 from lotteryfl.dashboard.reading.standing import Facts, read_facts
 from lotteryfl.dashboard.reading.workers import Served, read_served
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from lotteryfl.server.results.following import Stamps, stamps
-from lotteryfl.server.store.record import RunRecord, damage_named
+from lotteryfl.server.store.record import RunRecord, looked_at
 from lotteryfl.server.store.status import status_of
 
 T = TypeVar("T")
@@ -31,49 +30,38 @@ class Snapshot(NamedTuple):
     events: Tail
 
 
-class RunReader:
-    """Reads one run directory. One thread at a time may use it."""
+def read_snapshot(path: Path, known: Snapshot | None = None) -> Snapshot:
+    """Read all of a run that every viewer sees.
 
-    def __init__(self, path: Path) -> None:
-        """Set which."""
-        self._path = path
-        self._of = ""
-        self._rounds = Rounds()
+    Args:
+        path: its directory.
+        known: what was read before; its rounds are not read again.
 
-    def stamps(self) -> Stamps:
-        """Return what differs whenever run.db has changed."""
-        return stamps(self._path)
-
-    def read(self) -> Snapshot:
-        """Read all that every viewer sees.
-
-        Raises:
-            LotteryFLError: there is no run, or it is damaged.
-        """
-        return self.call(self._snapshot)
-
-    def call(self, function: Callable[[RunRecord], T]) -> T:
-        """Return what a function reads, all of it of one moment.
-
-        The database is open no longer than that: whoever writes it gathers it into one file when nobody else has it.
-
-        Raises:
-            LotteryFLError: there is no run, or it is damaged.
-        """
-        with damage_named(self._path), RunRecord(self._path) as record, record.database.snapshot():
-            return function(record)
-
-    def _snapshot(self, run: RunRecord) -> Snapshot:
-        if run.run_id != self._of:
-            self._of, self._rounds = run.run_id, Rounds()
-        self._rounds = read_rounds(run.database, run.experiment, self._rounds)
+    Raises:
+        LotteryFLError: there is no run, or it is damaged.
+    """
+    with looked_at(path) as run:
+        before = known.rounds if known and known.run_id == run.run_id else Rounds()
+        rounds = read_rounds(run.database, run.experiment, before)
         return Snapshot(
             run.run_id,
             run.experiment,
             run.score,
             status_of(run),
-            read_facts(run, self._rounds),
-            self._rounds,
+            read_facts(run, rounds),
+            rounds,
             read_served(run),
             tail(run.database),
         )
+
+
+def call(path: Path, function: Callable[[RunRecord], T]) -> T:
+    """Return what a function reads of a run, all of it of one moment.
+
+    The database is open no longer than that: whoever writes it gathers it into one file when nobody else has it.
+
+    Raises:
+        LotteryFLError: there is no run, or it is damaged.
+    """
+    with looked_at(path) as run:
+        return function(run)

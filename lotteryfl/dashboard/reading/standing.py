@@ -8,6 +8,7 @@ from lotteryfl.common.text import printable
 from lotteryfl.common.training.score import Score
 from lotteryfl.dashboard.reading.rounds import Rounds
 from lotteryfl.dashboard.reading.times import seconds_of
+from lotteryfl.describe import state_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.rundb.steered import paused
@@ -18,7 +19,6 @@ from lotteryfl.server.store.summaries import next_round
 class Facts:
     """What run.db tells beside a status."""
 
-    state: str
     open_round: int | None
     """None: none is, nor comes."""
     opened: float | None
@@ -42,7 +42,7 @@ def read_facts(run: RunRecord, rounds: Rounds) -> Facts:
     names = (run.score.name, *rounds.values, "loss")
     ended = None if state == "running" else seconds_of(last)
     why = printable(paused(database)) if state == "running" else ""
-    return Facts(state, number, opened, ended, why, tuple(dict.fromkeys(names)))
+    return Facts(number, opened, ended, why, tuple(dict.fromkeys(names)))
 
 
 def status_of(
@@ -59,7 +59,7 @@ def status_of(
     """
     is_running = status.state == pb.RunStatus.RUNNING
     return {
-        "state": pb.RunStatus.State.Name(status.state).lower(),
+        "state": state_of(status),
         "reason": printable(status.reason),
         "paused": facts.paused,
         "strategy": printable(status.strategy),

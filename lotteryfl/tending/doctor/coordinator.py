@@ -20,6 +20,7 @@ from lotteryfl.common.security.channel import (
     open_channel,
 )
 from lotteryfl.common.security.tls import ChannelSecurity
+from lotteryfl.describe import state_of
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from lotteryfl.tending.doctor.check import Check, looked
@@ -129,8 +130,9 @@ def _called(address: str, security: ChannelSecurity) -> Iterator[Check]:
         call = partial(pb_grpc.CoordinatorStub(channel).GetRun.with_call, pb.GetRunRequest(), timeout=CALL_SECONDS)
         status, done = asked(call, address, security)
         came = time.time()
-    state = pb.RunStatus.State.Name(status.state).lower()
-    yield Check("ok", "call", f"{status.strategy}, {state}, {status.round} of {status.rounds} rounds committed")
+    yield Check(
+        "ok", "call", f"{status.strategy}, {state_of(status)}, {status.round} of {status.rounds} rounds committed"
+    )
     told = {key: value for key, value in done.trailing_metadata() or () if isinstance(value, str)}
     yield from versions(told)
     if TOLD_TIME in told:

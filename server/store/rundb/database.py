@@ -130,7 +130,7 @@ class Database:
     def score(self) -> Score:
         """What the run is judged by: set when the run is set up, and never again."""
         name, lower = self.get("score"), self.get("score_lower_is_better")
-        return Score(name, higher_is_better=not lower, own=True) if name else Score()
+        return Score.of(name, higher_is_better=not lower)
 
     def put_score(self, score: Score) -> None:
         """Set what the run is judged by; of classification nothing is written."""

@@ -3,7 +3,7 @@
 import { get } from "./base/api.js";
 import { AXES, Chart } from "./charts.js";
 import { byId, el, setText } from "./base/dom.js";
-import { NONE, bytes, duration, number, percent, percentTick, points, short } from "./base/format.js";
+import { NONE, bytes, duration, number, percent, percentTick, scoreText, short } from "./base/format.js";
 import { plainTable } from "./base/table.js";
 
 export class ClientDialog {
@@ -21,7 +21,7 @@ export class ClientDialog {
     this.dialog.addEventListener("keydown", ({ key }) => {
       if (key === "ArrowLeft" || key === "ArrowRight") this.#move(key === "ArrowLeft" ? -1 : 1);
     });
-    this.scores = new Chart({ title: "Score", ...(run.status.score.own ? { text: short } : { text: percent, tick: percentTick }), sync: "client" });
+    this.scores = new Chart({ title: "Score", ...scoreText(run.status.score), sync: "client" });
     this.densities = new Chart({ title: "Density", text: percent, tick: percentTick, sync: "client", zero: true });
   }
 
@@ -68,7 +68,7 @@ export class ClientDialog {
   }
 
   #tiles(row) {
-    const [score, difference] = this.run.status.score.own ? [short, short] : [percent, points];
+    const { text: score, difference } = scoreText(this.run.status.score);
     const tile = (name, value, note) => el("div", {}, el("dt", {}, name), el("dd", {}, value), el("dd", {}, note));
     return el(
       "dl", { class: "tiles" },
@@ -82,7 +82,7 @@ export class ClientDialog {
   }
 
   #historyTable(past) {
-    const score = this.run.status.score.own ? short : percent;
+    const { text: score } = scoreText(this.run.status.score);
     const heads = ["Round", "Personalised", "Downloaded", "Training loss", "Density", "Took", "Down", "Up", "Attempt", "Worker", "State"];
     return plainTable(
       "History",

@@ -2,7 +2,7 @@
 
 import { get } from "./base/api.js";
 import { byId, el, setAttribute, setText } from "./base/dom.js";
-import { NONE, bytes, counted, duration, number, percent, points, short } from "./base/format.js";
+import { NONE, bytes, counted, duration, number, percent, scoreText, short } from "./base/format.js";
 import { Refresher } from "./base/refresh.js";
 import { Table } from "./base/table.js";
 
@@ -74,16 +74,15 @@ export class Clients {
 
 /** Return the columns; `bound`: by what the reader's number is divided where the column is filtered (per cent are shares). */
 function columnsOf(score, open) {
-  const text = score.own ? short : percent;
+  const { text, difference } = scoreText(score);
   const scale = score.own ? 1 : 100;
-  const unit = score.own ? "" : " %";
-  const scored = (key, label, title) => ({ key, label, title, number: true, text: (row) => text(row[key]), bound: scale, unit });
+  const scored = (key, label, title) => ({ key, label, title, number: true, text: (row) => text(row[key]), bound: scale });
   return [
     { key: "client", label: "Client", number: true, fill: opener(open) },
     scored("personalised", "Personalised", "score after local training"),
     scored("downloaded", "Downloaded", "score of the model as it came"),
-    { ...scored("gain", "Gain", "personalised − downloaded"), text: (row) => (score.own ? short : points)(row.gain) },
-    { key: "density", label: "Density", number: true, kind: "share", fill: fillDensity, bound: 100, unit: " %" },
+    { ...scored("gain", "Gain", "personalised − downloaded"), text: (row) => difference(row.gain) },
+    { key: "density", label: "Density", number: true, kind: "share", fill: fillDensity, bound: 100 },
     { key: "train_loss", label: "Training loss", number: true, text: (row) => short(row.train_loss), bound: 1 },
     { key: "examples", label: "Examples", number: true, text: (row) => number(row.examples), bound: 1 },
     { key: "round", label: "Last round", number: true, text: (row) => number(row.round), bound: 1 },

@@ -2,7 +2,7 @@
 
 import { AXES, Chart } from "./charts.js";
 import { byId, el } from "./base/dom.js";
-import { bytes, bytesTick, number, percent, percentTick, short } from "./base/format.js";
+import { bytes, bytesTick, number, percent, percentTick, scoreText, short } from "./base/format.js";
 
 const FIRST = "--line-1"; // downloaded
 const SECOND = "--line-0"; // personalised
@@ -14,7 +14,7 @@ export class Curves {
     this.place = byId("charts");
     this.charts = new Map();
     this.axis = "round";
-    this.choice = axisChoice(byId("against"), (axis) => {
+    axisChoice(byId("against"), (axis) => {
       this.axis = axis;
       this.show(this.run);
     });
@@ -43,7 +43,7 @@ export class Curves {
   }
 }
 
-/** Fill a group with the three things to draw against; return nothing: the choice is told. */
+/** Fill a group with the three things to draw against; `chosen` is called with the one that is. */
 export function axisChoice(group, chosen) {
   const buttons = Object.entries(AXES).map(([key, axis]) =>
     el("button", { type: "button", "aria-pressed": String(key === "round"), onclick: () => press(key) }, axis.label),
@@ -57,12 +57,11 @@ export function axisChoice(group, chosen) {
 
 function specs(series, status) {
   const score = status.score.own ? status.score.name : "accuracy";
-  const scored = status.score.own ? { text: short } : { text: percent, tick: percentTick };
   const [worst, best] = status.score.higher_is_better ? ["low", "high"] : ["high", "low"];
   const { privacy } = status;
   return [
     {
-      key: "score", title: `Score: ${score}`, ...scored,
+      key: "score", title: `Score: ${score}`, ...scoreText(status.score),
       lines: [
         { ...line("tenths", "worst–best tenth", SECOND), [worst]: series.worst_personalised, [best]: series.best_personalised },
         { ...line("tenths-downloaded", "the same, downloaded", FIRST), [worst]: series.worst_downloaded, [best]: series.best_downloaded, off: true },

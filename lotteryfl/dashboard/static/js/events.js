@@ -2,7 +2,8 @@
 
 import { get } from "./base/api.js";
 import { byId, el, setText } from "./base/dom.js";
-import { NONE, clock, counted } from "./base/format.js";
+import { NONE, clock } from "./base/format.js";
+import { framed } from "./base/table.js";
 
 const MOST = 1000; // lines that are kept on the page
 const KINDS = ["started", "stopped", "failed", "finished", "joined", "left", "lost", "back", "refused", "aside", "retried", "given-up", "late", "round-retry", "paused", "resumed", "drained", "disk"];
@@ -17,11 +18,8 @@ export class Events {
     this.none = el("p", { class: "empty" }, "Nothing yet.");
     this.older = el("button", { type: "button", class: "more", hidden: true, onclick: () => this.#fetchOlder() }, "Older ones");
     const heads = ["Time", "Kind", "Round", "Client", "Worker", "What"];
-    const table = el(
-      "table", {}, el("caption", { class: "apart" }, "Events, newest first"),
-      el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))), this.body,
-    );
-    byId("events").append(el("div", { class: "scroll tall", role: "region", tabindex: 0, "aria-label": "Events" }, table, this.none), this.older);
+    const table = framed("Events, newest first", heads.map((head) => el("th", { scope: "col" }, head)), this.body, this.none);
+    byId("events").append(table, this.older);
     byId("events-kind").append(el("option", { value: "" }, "all"), ...KINDS.map((kind) => el("option", {}, kind)));
     byId("events-kind").addEventListener("change", (event) => this.#choose(event.target.value));
   }

@@ -1,10 +1,9 @@
 /** How a run stands: its state, the time left, and the last figures. */
 
+import { RUN_STATES } from "./base/badge.js";
 import { byId, el, setAttribute, setText } from "./base/dom.js";
-import { NONE, bytes, counted, duration, number, percent, short } from "./base/format.js";
+import { NONE, bytes, counted, duration, number, percent, scoreText, short } from "./base/format.js";
 import { lastRound } from "./base/series.js";
-
-const KINDS = { running: "", finished: "good", failed: "bad" };
 
 export class Overview {
   constructor() {
@@ -95,7 +94,7 @@ function committed({ status, series }) {
 function stateOf(status) {
   if (status.state === "running" && status.paused) return ["paused", "warn"];
   if (status.state === "running" && !status.live) return ["running? nobody tells", "warn"];
-  return [status.state, KINDS[status.state]];
+  return [status.state, RUN_STATES[status.state]];
 }
 
 function openShare(status) {
@@ -106,7 +105,7 @@ function openShare(status) {
 function figures(run) {
   const { status, series } = run;
   const last = (name) => series[name].findLast((value) => value !== null) ?? null;
-  const score = status.score.own ? short : percent;
+  const { text: score } = scoreText(status.score);
   const open = status.open_round;
   const figure = [
     ["Round", `${number(committed(run))} of ${number(status.rounds)}`, open === null ? "" : `${open > status.rounds ? "last measurement" : `round ${open}`}: ${status.results} of ${status.assignments}`],

@@ -1,10 +1,11 @@
 /** Many runs side by side: a table of them, and the curves of those that are chosen, over one another. */
 
 import { get } from "./base/api.js";
+import { RUN_STATES, fillBadge } from "./base/badge.js";
 import { AXES, Chart } from "./charts.js";
 import { axisChoice } from "./curves.js";
 import { byId, el, setAttribute, setText } from "./base/dom.js";
-import { NONE, bytes, bytesTick, counted, duration, number, percent, percentTick, short } from "./base/format.js";
+import { NONE, bytes, bytesTick, counted, duration, number, percent, percentTick, scoreText, short } from "./base/format.js";
 import { Refresher } from "./base/refresh.js";
 import { follow } from "./base/stream.js";
 import { Table } from "./base/table.js";
@@ -12,7 +13,6 @@ import { Table } from "./base/table.js";
 const MOST_LINES = 21; // that can be told apart: 7 colours with 3 dashes each
 const FIRST_LINES = 8; // that are chosen at first
 const DASHES = [undefined, "dashed", "dotted"];
-const KINDS = { running: "", finished: "good", failed: "bad" };
 
 /** Show the runs and follow them. */
 export async function startRuns(runs) {
@@ -43,7 +43,7 @@ class Runs {
     });
     byId("which").addEventListener("change", () => this.#draw());
     this.charts = [
-      ["score", new Chart({ title: "Score", text: (value) => this.#score(value, percent), tick: (value) => this.#score(value, percentTick) }), () => byId("which").value],
+      ["score", new Chart({ title: "Score", text: (value) => this.#score().text(value), tick: (value) => this.#score().tick(value) }), () => byId("which").value],
       ["loss", new Chart({ title: "Loss", text: short }), () => `loss_${byId("which").value}`],
       ["density", new Chart({ title: "Density", text: percent, tick: percentTick, zero: true }), () => "density"],
       ["sent", new Chart({ title: "Megabytes in all", text: bytes, tick: bytesTick, zero: true }), () => "sent"],
@@ -76,8 +76,8 @@ class Runs {
     return { colour: `--line-${place % 7}`, dash: DASHES[Math.floor(place / 7)] };
   }
 
-  #score(value, share) {
-    return this.runs.some((run) => run.score?.own) ? short(value) : share(value);
+  #score() {
+    return scoreText({ own: this.runs.some((run) => run.score?.own) });
   }
 
   async #fetch() {
@@ -101,11 +101,11 @@ class Runs {
 }
 
 function columnsOf(choose, isChosen, style) {
-  const scored = (key) => (run) => (run[key] === null || run[key] === undefined ? NONE : run.score?.own ? short(run[key]) : percent(run[key]));
+  const scored = (key) => (run) => scoreText(run.score ?? {}).text(run[key]);
   return [
     { key: "name", label: "Run", fill: namer(style) },
     { key: "chosen", label: "Drawn", sortable: false, fill: chooser(choose, isChosen) },
-    { key: "state", label: "State", fill: fillState },
+    { key: "state", label: "State", fill: (cell, run) => fillBadge(cell, run.problem ? "bad" : RUN_STATES[run.state], run.problem ? "unreadable" : run.state, run.problem || run.reason || "") },
     { key: "strategy", label: "Strategy" },
     { key: "task", label: "Task", text: (run) => [run.task, run.model].filter(Boolean).join("/") || NONE },
     { key: "seed", label: "Seed", number: true },
@@ -139,12 +139,4 @@ function chooser(choose, isChosen) {
     box.checked = isChosen(run);
     setAttribute(box, "aria-label", `Draw ${run.title}`);
   };
-}
-
-function fillState(cell, run) {
-  if (!cell.firstChild) cell.append(el("span"), el("span", { class: "why" }));
-  const [badge, why] = cell.children;
-  badge.className = `badge ${run.problem ? "bad" : (KINDS[run.state] ?? "")}`;
-  setText(badge, run.problem ? "unreadable" : run.state);
-  setText(why, run.problem || run.reason || "");
 }

@@ -1,6 +1,7 @@
 /** The workers: what each does, on what, when it was heard of, and why it is late or aside. */
 
-import { byId, el, setText } from "./base/dom.js";
+import { fillBadge } from "./base/badge.js";
+import { byId, setText } from "./base/dom.js";
 import { NONE, bytes, duration, number, short } from "./base/format.js";
 import { Table } from "./base/table.js";
 
@@ -43,27 +44,19 @@ export class Workers {
 
 const COLUMNS = [
   { key: "name", label: "Worker" },
-  { key: "state", label: "State", value: (worker) => RANKS[worker.state] ?? 9, fill: fillState },
+  { key: "state", label: "State", value: (worker) => RANKS[worker.state] ?? 9, fill: (cell, worker) => fillBadge(cell, KINDS[worker.state], worker.state, worker.why || worker.aside) },
   { key: "doing", label: "Does", kind: "doing", value: (worker) => worker.holdings[0]?.client, clock: doing },
   { key: "silent", label: "Heard of", number: true, clock: (worker, passed) => (worker.silent === null ? NONE : `${duration(worker.silent + passed)} ago`) },
   { key: "lease", label: "Lease", number: true, title: "until its work goes to another, if nothing is heard of it", value: (worker) => leaseOf(worker), clock: (worker, passed) => (leaseOf(worker) === null ? NONE : duration(leaseOf(worker) - passed)) },
   { key: "steps", label: "Steps/s", number: true, value: (worker) => worker.load?.steps_per_second, text: (worker) => short(worker.load?.steps_per_second) },
-  { key: "down_per_second", label: "Down/s", number: true, text: (worker) => rate(worker.down_per_second) },
-  { key: "up_per_second", label: "Up/s", number: true, text: (worker) => rate(worker.up_per_second) },
+  { key: "down_per_second", label: "Down/s", number: true, text: (worker) => bytes(worker.down_per_second) },
+  { key: "up_per_second", label: "Up/s", number: true, text: (worker) => bytes(worker.up_per_second) },
   { key: "device", label: "Device" },
   { key: "memory", label: "Memory", number: true, title: "of its process", value: (worker) => worker.load?.memory, text: (worker) => bytes(worker.load?.memory) },
   { key: "device_memory", label: "On the device", number: true, value: (worker) => worker.load?.device_memory, text: onDevice },
   { key: "holds", label: "Holds", number: true, title: "clients whose data it has", value: (worker) => (worker.holds === "all" ? Infinity : worker.holds), text: (worker) => (worker.holds === "all" ? "all" : number(worker.holds)) },
   { key: "results", label: "Results", number: true, text: (worker) => number(worker.results) },
 ];
-
-function fillState(cell, worker) {
-  if (!cell.firstChild) cell.append(el("span"), el("span", { class: "why" }));
-  const [badge, why] = cell.children;
-  badge.className = `badge ${KINDS[worker.state] ?? ""}`;
-  setText(badge, worker.state);
-  setText(why, worker.why || worker.aside);
-}
 
 function doing(worker, passed) {
   return worker.holdings.map((held) => doingOne(held, passed)).join("; ") || NONE;
@@ -87,8 +80,4 @@ function onDevice(worker) {
   if (!used && !worker.device_memory) return NONE;
   if (!used) return bytes(worker.device_memory);
   return worker.device_memory ? `${bytes(used)} of ${bytes(worker.device_memory)}` : bytes(used);
-}
-
-function rate(value) {
-  return value === null ? NONE : bytes(value);
 }

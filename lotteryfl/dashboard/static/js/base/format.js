@@ -4,13 +4,13 @@ export const NONE = "–";
 
 /** Return a number with so many digits behind the point, or a dash. */
 export function number(value, digits = 0) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
+  if (!Number.isFinite(value)) return NONE;
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
 /** Return a number with three significant digits. */
 export function short(value) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
+  if (!Number.isFinite(value)) return NONE;
   if (value !== 0 && (Math.abs(value) < 0.0001 || Math.abs(value) >= 1e6)) return value.toExponential(2);
   return value.toLocaleString("en", { maximumSignificantDigits: 3 });
 }
@@ -32,6 +32,11 @@ export function percentTick(value) {
   return `${(value * 100).toLocaleString("en", { maximumFractionDigits: 2 })} %`;
 }
 
+/** Return how scores are written, at an axis too, and differences of them: accuracies are shares, others nobody knows. */
+export function scoreText({ own }) {
+  return own ? { text: short, tick: short, difference: short } : { text: percent, tick: percentTick, difference: points };
+}
+
 const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
 
 /** Return bytes in units of 1,000, as everywhere in the project, with three digits. */
@@ -45,7 +50,7 @@ export function bytesTick(value) {
 }
 
 function inUnits(value, digits) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
+  if (!Number.isFinite(value)) return NONE;
   let unit = 0;
   while (value >= 999.5 && unit < UNITS.length - 1) {
     value /= 1000;
@@ -56,7 +61,7 @@ function inUnits(value, digits) {
 
 /** Return seconds as a length of time: 40 ms, 0.4 s, 42 s, 3 min 20 s, 2 h 5 min, 3 d 4 h. */
 export function duration(seconds) {
-  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return NONE;
+  if (!Number.isFinite(seconds)) return NONE;
   if (seconds <= 0) return "0 s";
   if (seconds < 0.0995) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 9.95) return `${number(seconds, 1)} s`;

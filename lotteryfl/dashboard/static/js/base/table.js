@@ -20,11 +20,8 @@ export class Table {
     this.lines = new Map();
     this.heads = columns.map((column) => this.#head(column));
     this.body = el("tbody");
-    this.table = el(
-      "table", {}, el("caption", { class: "apart" }, caption), el("thead", {}, el("tr", {}, this.heads)), this.body,
-    );
     this.none = el("p", { class: "empty", hidden: true }, empty);
-    this.node = el("div", { class: "scroll tall", role: "region", tabindex: 0, "aria-label": caption }, this.table, this.none);
+    this.node = framed(caption, this.heads, this.body, this.none);
     this.#showOrder();
   }
 
@@ -114,13 +111,18 @@ function fill(node, column, row) {
  */
 export function plainTable(caption, heads, rows) {
   const kind = (place) => (heads[place].number ? "number" : null);
+  return framed(
+    caption,
+    heads.map((head, place) => el("th", { scope: "col", class: kind(place) }, head.label)),
+    el("tbody", {}, rows.map((row) => el("tr", {}, row.map((text, place) => el("td", { class: kind(place) }, text))))),
+  );
+}
+
+/** Return a table that scrolls in its own frame, by keys too, and what stands below it there. */
+export function framed(caption, heads, body, below = null) {
   return el(
     "div", { class: "scroll tall", role: "region", tabindex: 0, "aria-label": caption },
-    el(
-      "table", {}, el("caption", { class: "apart" }, caption),
-      el("thead", {}, el("tr", {}, heads.map((head, place) => el("th", { scope: "col", class: kind(place) }, head.label)))),
-      el("tbody", {}, rows.map((row) => el("tr", {}, row.map((text, place) => el("td", { class: kind(place) }, text))))),
-    ),
+    el("table", {}, el("caption", { class: "apart" }, caption), el("thead", {}, el("tr", {}, heads)), body), below,
   );
 }
 
