@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.security.secretnames import is_secret
+from lotteryfl.common.security.secretnames import without_values_of_secrets
 from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tasks.placeless import without_places
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -73,7 +73,7 @@ def settings(experiment: Experiment) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in without_places(experiment).model_dump(exclude={"access"}, exclude_none=True).items():
         if isinstance(value, Mapping):
-            flat |= {f"{key}/{inner}": _without_secrets(v) for inner, v in value.items()}
+            flat |= {f"{key}/{inner}": without_values_of_secrets(v) for inner, v in value.items()}
         else:
             flat[key] = value
     return flat
@@ -185,12 +185,6 @@ def _traffic(database: Database, first: int) -> dict[int, tuple[dict[str, float]
         }
         found[number] = (values, at)
     return found
-
-
-def _without_secrets(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    return {key: "…" if is_secret(key) else _without_secrets(inner) for key, inner in value.items()}
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
