@@ -1,7 +1,7 @@
 """What trackers are told of a run: its settings, the same few series round by round, and what it came to in the end."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -87,7 +87,7 @@ def figures(database: Database, experiment: Experiment, first: int = 1) -> list[
     count with round 1, as far as it was sent by now.
     """
     summaries = round_summaries(database, first)
-    shared = _shared(database, [summary.round for summary in summaries])
+    shared = _shared(database, len(summaries))
     traffic = _traffic(database, first)
     found = []
     for summary in summaries:
@@ -147,16 +147,16 @@ def _of_new_clients(database: Database, round_: int) -> dict[str, float]:
     }
 
 
-def _shared(database: Database, rounds: Sequence[int]) -> dict[int, dict[int, dict[str, float]]]:
-    """Return by the round that measured it, and by that after which it was so, what the shared model was worth."""
-    if not rounds:
-        return {}
-    early = database.ended_early()
-    after = {early if early and number > early else number - 1: number for number in rounds}
+def _shared(database: Database, most: int) -> dict[int, dict[int, dict[str, float]]]:
+    """Return by the round that measured it, and by that after which it was so, what the shared model was worth.
+
+    Args:
+        database: of the run.
+        most: how many of the last measurements.
+    """
     return {
-        after[point.round]: {point.round: {f"{name}/shared": value for name, value in point.values.items()}}
-        for point in global_curve(database, most=len(rounds))
-        if point.round in after
+        point.measured: {point.round: {f"{name}/shared": value for name, value in point.values.items()}}
+        for point in global_curve(database, most)
     }
 
 
