@@ -88,11 +88,19 @@ def figures(database: Database, experiment: Experiment, first: int = 1) -> list[
     """
     summaries = round_summaries(database, first)
     shared = _shared(database, len(summaries))
-    traffic = _traffic(database, first)
+    times, of_all = _times(database, first), shared_bytes(database)
+    sent = of_all + _sent_before(database, first)
     found = []
     for summary in summaries:
-        values, at = traffic[summary.round]
-        own = dict(_of_clients(summary, database)) | values | _kept_promise(summary, experiment)
+        opened, at = times[summary.round]
+        sent += summary.bytes_down + summary.bytes_up
+        own = dict(_of_clients(summary, database)) | {
+            "bytes/down": float(summary.bytes_down + (of_all if summary.round == 1 else 0)),
+            "bytes/up": float(summary.bytes_up),
+            "megabytes_so_far": sent / 1e6,
+            "seconds": at - opened,
+        }
+        own |= _kept_promise(summary, experiment)
         if summary.round > experiment.rounds:
             own |= _of_new_clients(database, summary.round)
         found.append(Figures(summary.round, at, {**shared.get(summary.round, {}), summary.round: own}))
@@ -160,31 +168,25 @@ def _shared(database: Database, most: int) -> dict[int, dict[int, dict[str, floa
     }
 
 
-def _traffic(database: Database, first: int) -> dict[int, tuple[dict[str, float], float]]:
-    """Return by round its bytes and seconds, and when it was committed."""
-    (so_far,) = database.select(
+def _sent_before(database: Database, round_: int) -> int:
+    """Return the bytes of the committed rounds before one, down and up."""
+    (sent,) = database.select(
         "SELECT coalesce(sum(bytes_down + bytes_up), 0) FROM assignments JOIN rounds USING (round) "
         "WHERE rounds.state = 'committed' AND round BETWEEN 1 AND ?",
-        first - 1,
+        round_ - 1,
     ).fetchone()
-    sent = so_far + shared_bytes(database)
-    found = {}
+    return int(sent)
+
+
+def _times(database: Database, first: int) -> dict[int, tuple[float, float]]:
+    """Return by round when it was opened, and when it was committed."""
     rows = database.select(
-        "SELECT round, sum(bytes_down), sum(bytes_up), opened_at, committed_at FROM rounds JOIN assignments "
-        "USING (round) WHERE rounds.state = 'committed' AND round >= ? GROUP BY round ORDER BY round",
-        first,
+        "SELECT round, opened_at, committed_at FROM rounds WHERE state = 'committed' AND round >= ?", first
     )
-    for number, down, up, opened, committed in rows:
-        sent += down + up
-        at = datetime.fromisoformat(committed).timestamp()
-        values = {
-            "bytes/down": float(down + (shared_bytes(database) if number == 1 else 0)),
-            "bytes/up": float(up),
-            "megabytes_so_far": sent / 1e6,
-            "seconds": at - datetime.fromisoformat(opened).timestamp(),
-        }
-        found[number] = (values, at)
-    return found
+    return {
+        number: (datetime.fromisoformat(opened).timestamp(), datetime.fromisoformat(committed).timestamp())
+        for number, opened, committed in rows
+    }
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
