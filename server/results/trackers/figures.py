@@ -52,17 +52,11 @@ class Final(NamedTuple):
     words: Mapping[str, str]
 
 
-def read_card(path: Path) -> RunCard:
-    """Read what a tracker is told first.
-
-    Raises:
-        LotteryFLError: there is no run, or it is damaged.
-    """
-    with damage_named(path), RunRecord(path) as run:
-        experiment = run.experiment
-        (earlier,) = run.database.select("SELECT count(*) FROM rounds WHERE round < 0").fetchone()
-        identity = f"{run.run_id}-{earlier}" if earlier else run.run_id
-        return RunCard(identity, path.resolve().name, task_id(experiment.task.name), settings(experiment))
+def card_of(run: RunRecord) -> RunCard:
+    """Return what a tracker is told first."""
+    (earlier,) = run.database.select("SELECT count(*) FROM rounds WHERE round < 0").fetchone()
+    identity = f"{run.run_id}-{earlier}" if earlier else run.run_id
+    return RunCard(identity, run.path.resolve().name, task_id(run.experiment.task.name), settings(run.experiment))
 
 
 def settings(experiment: Experiment) -> dict[str, Any]:
