@@ -57,8 +57,7 @@ class Feed:
         self._follower = Follower(path, partial(_figures, experiment))
         self._state = "running"
         self._is_connected = self._is_down = False
-        self.last: Figures | None = None
-        """The last round that the tracker has."""
+        self._last: Figures | None = None  # that the tracker has
 
     def run(self) -> None:
         """Send all rounds, and those that come until the end.
@@ -81,7 +80,7 @@ class Feed:
                     break
                 self._end.pause(self._interval)
             final = self._final()
-            self._deliver(partial(self._tracker.finish, self._state, final, self.last))
+            self._deliver(partial(self._tracker.finish, self._state, final, self._last))
         finally:
             self._one.end()
 
@@ -97,7 +96,7 @@ class Feed:
 
     def _send(self, rounds: Sequence[Figures]) -> None:
         self._tracker.send(rounds)
-        self.last = rounds[-1]
+        self._last = rounds[-1]
 
     def _final(self) -> Final | None:
         """Return what the run came to; its coordinator writes that down after its goodbye to the workers."""
