@@ -59,7 +59,6 @@ class _Walk:
         self._history: defaultdict[int, list[float]] = defaultdict(list)
         self._rounds: defaultdict[int, list[int]] = defaultdict(list)
         self._tickets: dict[int, int] = {}
-        self._masks: dict[int, int] = {}
         self._plans: dict[tuple[int, float, int], pb.Plan] = {}
         self._has_own = self._strategy.owns_unkept or bool(names_of_own(self._strategy, self._run.table))
         self._scales = self._as_measured()
@@ -119,14 +118,8 @@ class _Walk:
 
     def _masks_of(self, density: Mapping[int, float]) -> int:
         if self._strategy.starts_under == "shared mask":
-            return self._mask(self._shared)  # nearly all are under the same
-        return sum(map(self._mask, density.values()))
-
-    def _mask(self, density: float) -> int:
-        kept = round(density * self._sizes.prunable)
-        if kept not in self._masks:
-            self._masks[kept] = self._sizes.mask(density)
-        return self._masks[kept]
+            return self._sizes.mask(self._shared)  # nearly all are under the same
+        return sum(map(self._sizes.mask, density.values()))
 
     def _sampled(self, round_: int) -> list[int]:
         experiment, strategy = self._run.experiment, self._strategy
