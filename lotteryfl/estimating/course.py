@@ -18,7 +18,6 @@ from lotteryfl.server.strategies.support.tensors import names_of_own
 class Course:
     """What a run moves and holds."""
 
-    assignments: int = 0
     bytes_down: int = 0
     """Where a worker that serves several clients may be sent the whole model once a round, as few workers do."""
     bytes_down_apart: int = 0
@@ -32,6 +31,11 @@ class Course:
     """Bytes of tickets and masks."""
     files_at_peak: int = 0
     """The same when a round's results lie beside the tickets that they replace."""
+
+    @property
+    def assignments(self) -> int:
+        """How many there are in all."""
+        return sum(self.clients_of_rounds)
 
 
 def course(measured: Measured, sizes: Sizes, workers: int, *, prunes: bool) -> Course:
@@ -88,7 +92,6 @@ class _Walk:
             ends[client] = after
             self._history[client].append(after)
             self._rounds[client].append(round_)
-        found.assignments += len(results)
         found.clients_of_rounds.append(len(results))
         found.bytes_up += sum(results.values())
         found.bytes_down_apart += apart
