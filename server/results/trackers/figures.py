@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.flattened import flattened
 from lotteryfl.common.security.secretnames import without_values_of_secrets
 from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tasks.placeless import without_places
@@ -108,7 +109,7 @@ def read_final(path: Path) -> Final | None:
     except FileNotFoundError:
         return None
     with damage_named(path):
-        flat = dict(_flat({key: value for key, value in summary.items() if key not in _NOT_TOLD}))
+        flat = dict(flattened({key: value for key, value in summary.items() if key not in _NOT_TOLD}, "/"))
         flat["refused/results"] = summary["refused"]["results"]
         flat["left_out"] = len(summary.get("left_out", ()))  # 0.1 named nobody
     return Final(
@@ -181,11 +182,3 @@ def _times(database: Database, first: int) -> dict[int, tuple[float, float]]:
         number: (datetime.fromisoformat(opened).timestamp(), datetime.fromisoformat(committed).timestamp())
         for number, opened, committed in rows
     }
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", value
