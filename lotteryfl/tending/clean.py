@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from lotteryfl.common.atomicfile import PART
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.settings import EvaluationSettings
 from lotteryfl.common.folders import sync_folder
@@ -21,7 +22,7 @@ from lotteryfl.server.store.rundir import RunDirectory, cannot_be_written, inspe
 from lotteryfl.server.store.runlock import is_being_run, lock
 from lotteryfl.server.store.setupmark import clear, is_set_up
 
-_PART = re.compile(r"\.run\.db\.part(-wal|-shm)?|\..+\.[0-9a-f]{8}\.part", re.ASCII)
+_PART = re.compile(rf"\.run\.db\.part(-wal|-shm)?|{PART.pattern}", re.ASCII)
 """Names that a file has before it is whole."""
 _OF_SET_UP = re.compile(
     r"\.setup|run\.lock|experiment\.toml|models|masks|results|(models|masks)/[\w-]+\.safetensors", re.ASCII
