@@ -1,6 +1,7 @@
 """Files that are there whole and on disk, or not at all."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,9 @@ from lotteryfl.common.faults import fault
 from lotteryfl.common.folders import sync_folder
 from lotteryfl.common.privatefiles import PRIVATE_FILE
 from lotteryfl.common.writeback import begin_write_back
+
+PART = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.ASCII)
+"""What a file is called that is not whole yet, or was not when its process was killed."""
 
 _AT_ONCE = 8 << 20
 """Bytes that are written before the disk gets to work on them."""

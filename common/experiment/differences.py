@@ -1,9 +1,10 @@
 """Where two experiments first differ, key by key: a run is bound to what decides its bits."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.flattened import flattened
 from lotteryfl.common.taskid import task_id
 from lotteryfl.common.text import quoted
 
@@ -33,7 +34,7 @@ def first_difference(found: Experiment, expected: Experiment) -> Difference | No
         found: what somebody has now.
         expected: what it is held against.
     """
-    return _first_difference(dict(_flat(found.model_dump())), dict(_flat(expected.model_dump())))
+    return _first_difference(dict(flattened(found.model_dump(), ".")), dict(flattened(expected.model_dump(), ".")))
 
 
 def first_bound_difference(found: Experiment, expected: Experiment) -> Difference | None:
@@ -56,15 +57,7 @@ def _first_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> 
 def _bound(experiment: Experiment) -> dict[str, Any]:
     flat = {
         key: value
-        for key, value in _flat(experiment.model_dump())
+        for key, value in flattened(experiment.model_dump(), ".")
         if not any(key == free or key.startswith(f"{free}.") for free in _FREE)
     }
     return {**flat, "task.name": task_id(experiment.task.name)}
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

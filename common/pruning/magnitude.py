@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lotteryfl.common.pruning.selection import masks_above
+from lotteryfl.common.pruning.selection import bracket_places, masks_above
 from lotteryfl.common.transfer import fetched_counts
 
 _BLOCK = 1 << 17
@@ -138,10 +138,9 @@ def _bracket(weights: Sequence[Weight], rank: int, dtype: torch.dtype) -> tuple[
     total = sum(weight.values.numel() for weight in weights)
     stride = (total // _SAMPLE) | 1  # odd, so that it does not walk down one column of a matrix
     sample = np.sort(torch.cat([_sampled(weight, stride, dtype).cpu() for weight in weights]).numpy())
-    position = rank * sample.size // total
-    margin = 2 * math.isqrt(sample.size) + 1  # four standard deviations of a sampled median's rank
-    low = sample[position - margin].item() if position >= margin else -math.inf
-    high = sample[position + margin].item() if position + margin < sample.size else math.inf
+    first, last = bracket_places(rank, total, sample.size)
+    low = sample[first].item() if first >= 0 else -math.inf
+    high = sample[last].item() if last < sample.size else math.inf
     return low, high
 
 

@@ -78,11 +78,25 @@ def _bracket(bits: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Guess from a sample what the `rank`-th smallest is above, and not above."""
     stride = (bits.numel() // _SAMPLE) | 1  # odd, so that it does not walk down one column of a matrix
     sample = bits[::stride].sort().values
-    position = rank * sample.numel() // bits.numel()
-    margin = 2 * isqrt(sample.numel()) + 1  # four standard deviations of a sampled median's rank
-    low = sample[position - margin] if position >= margin else sample.new_tensor(_PRUNED - 1)
-    high = sample[position + margin] if position + margin < sample.numel() else bits.new_tensor(_largest(bits))
+    first, last = bracket_places(rank, bits.numel(), sample.numel())
+    low = sample[first] if first >= 0 else sample.new_tensor(_PRUNED - 1)
+    high = sample[last] if last < sample.numel() else bits.new_tensor(_largest(bits))
     return low, high
+
+
+def bracket_places(rank: int, numel: int, sampled: int) -> tuple[int, int]:
+    """Return the places in a sorted sample between which the `rank`-th smallest of all should be.
+
+    One that is outside of the sample bounds nothing.
+
+    Args:
+        rank: from 1.
+        numel: how many there are in all.
+        sampled: how many of them are in the sample.
+    """
+    position = rank * sampled // numel
+    margin = 2 * isqrt(sampled) + 1  # four standard deviations of a sampled median's rank
+    return position - margin, position + margin
 
 
 def _kth_smallest(bits: Tensor, rank: int) -> Tensor:

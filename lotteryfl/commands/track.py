@@ -19,7 +19,6 @@ from lotteryfl.server.results.trackers import parse_target
 from lotteryfl.server.results.trackers.feed import Feed
 from lotteryfl.server.results.trackers.feeding import feed_all
 from lotteryfl.server.results.trackers.runsend import RunsEnd
-from lotteryfl.server.store.record import RunRecord
 
 
 @click.command()
@@ -44,8 +43,6 @@ from lotteryfl.server.store.record import RunRecord
 def track(directory: Path, to: tuple[str, ...], wait: float, interval: float, parent: int | None) -> None:
     """Feed trackers with a run, each round as it is committed, until the run has ended."""
     targets = [parse_target(text, "--to") for text in to]
-    with RunRecord(directory):  # or say what is wrong with it, before anything else
-        pass
     end = RunsEnd(wait)
     note = _begin_at_end_of_parent(parent, end) if parent is not None else lambda line: say(printable(line))
     feeds = [Feed(directory, target, end, note, interval) for target in targets]

@@ -18,7 +18,6 @@ from lotteryfl.server.strategies.support.tensors import names_of_own
 class Course:
     """What a run moves and holds."""
 
-    assignments: int = 0
     bytes_down: int = 0
     """Where a worker that serves several clients may be sent the whole model once a round, as few workers do."""
     bytes_down_apart: int = 0
@@ -32,6 +31,11 @@ class Course:
     """Bytes of tickets and masks."""
     files_at_peak: int = 0
     """The same when a round's results lie beside the tickets that they replace."""
+
+    @property
+    def assignments(self) -> int:
+        """How many there are in all."""
+        return sum(self.clients_of_rounds)
 
 
 def course(measured: Measured, sizes: Sizes, workers: int, *, prunes: bool) -> Course:
@@ -59,7 +63,6 @@ class _Walk:
         self._history: defaultdict[int, list[float]] = defaultdict(list)
         self._rounds: defaultdict[int, list[int]] = defaultdict(list)
         self._tickets: dict[int, int] = {}
-        self._masks: dict[int, int] = {}
         self._plans: dict[tuple[int, float, int], pb.Plan] = {}
         self._has_own = self._strategy.owns_unkept or bool(names_of_own(self._strategy, self._run.table))
         self._scales = self._as_measured()
@@ -89,7 +92,6 @@ class _Walk:
             ends[client] = after
             self._history[client].append(after)
             self._rounds[client].append(round_)
-        found.assignments += len(results)
         found.clients_of_rounds.append(len(results))
         found.bytes_up += sum(results.values())
         found.bytes_down_apart += apart
@@ -119,14 +121,8 @@ class _Walk:
 
     def _masks_of(self, density: Mapping[int, float]) -> int:
         if self._strategy.starts_under == "shared mask":
-            return self._mask(self._shared)  # nearly all are under the same
-        return sum(map(self._mask, density.values()))
-
-    def _mask(self, density: float) -> int:
-        kept = round(density * self._sizes.prunable)
-        if kept not in self._masks:
-            self._masks[kept] = self._sizes.mask(density)
-        return self._masks[kept]
+            return self._sizes.mask(self._shared)  # nearly all are under the same
+        return sum(map(self._sizes.mask, density.values()))
 
     def _sampled(self, round_: int) -> list[int]:
         experiment, strategy = self._run.experiment, self._strategy

@@ -55,8 +55,11 @@ class Sizes:
 
     def mask(self, density: float) -> int:
         """Return the bytes of a mask's file; 0: a dense client's, which has none."""
-        masks = self._masks_of(density)
-        return TensorStream(mask_tensors(masks)).size if masks else 0
+        key = ("mask", self._kept(density))
+        if key not in self._found:
+            masks = self._masks_of(density)
+            self._found[key] = TensorStream(mask_tensors(masks)).size if masks else 0
+        return self._found[key]
 
     def _kept(self, density: float) -> int:
         return round(density * self.prunable)

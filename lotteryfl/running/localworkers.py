@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from lotteryfl.common.logs import as_text
 from lotteryfl.common.privatefiles import PRIVATE_FOLDER, private
 from lotteryfl.common.prometheus.exposing import beside
 from lotteryfl.running.device import Place
-from lotteryfl.running.environment import VARIABLES
+from lotteryfl.running.environment import inherited
 from lotteryfl.running.workerprocesses import WorkerProcesses, named_together, start_worker
 
 
@@ -86,5 +85,4 @@ class LocalWorkers(WorkerProcesses):
 
 def _environment(place: Place | None) -> dict[str, str]:
     """Return ours, without what says in it who we are to another coordinator."""
-    inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    return {**inherited, **(place.environment if place else {})}
+    return {**inherited(), **(place.environment if place else {})}

@@ -1,6 +1,5 @@
 """The process beside a run that feeds trackers with it: started, started again when it dies, and ended with the run."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from lotteryfl.common.commandline import given
 from lotteryfl.common.privatefiles import PRIVATE_FOLDER, private
-from lotteryfl.running.environment import VARIABLES
+from lotteryfl.running.environment import inherited
 from lotteryfl.running.workerprocesses import MOST_RESTARTS
 
 _INTERRUPTED_SECONDS = 3.0
@@ -134,7 +133,7 @@ class _Process:
                 stderr=log,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
-                env={name: value for name, value in os.environ.items() if name not in VARIABLES},
+                env=inherited(),
             )
         self._line = ours
 

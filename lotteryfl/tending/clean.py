@@ -3,12 +3,13 @@
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from lotteryfl.common.atomicfile import PART
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.settings import EvaluationSettings
 from lotteryfl.common.folders import sync_folder
@@ -18,11 +19,10 @@ from lotteryfl.server.store.record import SETUP
 from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.rundb.keptmodels import forget_model, kept_models
 from lotteryfl.server.store.rundir import RunDirectory, cannot_be_written, inspected
-from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.store.runlock import is_being_run, lock
 from lotteryfl.server.store.setupmark import clear, is_set_up
 
-_PART = re.compile(r"\.run\.db\.part(-wal|-shm)?|\..+\.[0-9a-f]{8}\.part", re.ASCII)
+_PART = re.compile(rf"\.run\.db\.part(-wal|-shm)?|{PART.pattern}", re.ASCII)
 """Names that a file has before it is whole."""
 _OF_SET_UP = re.compile(
     r"\.setup|run\.lock|experiment\.toml|models|masks|results|(models|masks)/[\w-]+\.safetensors", re.ASCII
@@ -48,6 +48,8 @@ class Removable(NamedTuple):
     path: Path
     nbytes: int
     why: str
+    model: int = 0
+    """The round whose kept model it is; 0: it is none."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ def _of_run(run: RunDirectory, rule: Rule) -> Iterator[Removable]:
         elif file.is_file() and rule.older_than and _BACKUP.fullmatch(file.name):
             yield _removable(file, "a backup")
     for round_ in _not_kept(run, rule):
-        yield _removable(run.model_path(round_), f"the model of round {round_}, beyond --keep {rule.keep!r}")
+        why = f"the model of round {round_}, beyond --keep {rule.keep!r}"
+        yield _removable(run.model_path(round_), why, round_)
 
 
 def _not_kept(run: RunDirectory, rule: Rule) -> list[int]:
@@ -164,8 +167,8 @@ def _not_kept(run: RunDirectory, rule: Rule) -> list[int]:
     return [round_ for round_ in there if run.model_path(round_).is_file()]
 
 
-def _removable(file: Path, why: str) -> Removable:
-    return Removable(file, file.stat().st_size, why)
+def _removable(file: Path, why: str, model: int = 0) -> Removable:
+    return Removable(file, file.stat().st_size, why, model)
 
 
 def _is_part(file: Path) -> bool:
@@ -183,18 +186,16 @@ def _remove(found: Found) -> None:
             clear(found.path)
             shutil.rmtree(found.path)
         return
+    _forget(found.path, [each.model for each in found.removable if each.model])
     gone = {each.path for each in found.removable}
-    _forget(found.path, gone)
     for file in gone:
         file.unlink(missing_ok=True)
     for folder in {file.parent for file in gone}:
         sync_folder(folder)
 
 
-def _forget(path: Path, gone: set[Path]) -> None:
+def _forget(path: Path, rounds: Sequence[int]) -> None:
     """Take models that go off the record, on disk before their files are: verify misses no file that is gone."""
-    with closing(Database(path / "run.db", read_only=True)) as database:
-        rounds = [round_ for round_ in kept_models(database) if path / model_file(round_) in gone]
     if not rounds:
         return
     with closing(Database(path / "run.db")) as database, database.transaction():

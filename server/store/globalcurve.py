@@ -14,6 +14,8 @@ class Point(NamedTuple):
 
     round: int
     """The round after which it was so; 0: it is θ_0."""
+    measured: int
+    """The round in which it was measured."""
     examples: int
     values: dict[str, float]
     """By name: the score first, then by the alphabet all else that is measured, the loss too."""
@@ -39,7 +41,7 @@ def global_curve(database: Database, most: int = -1) -> list[Point]:
         known = _own(database, round_, client) if database.score.own else dict(zip(_SHARES, shares, strict=True))
         known["loss"] = loss
         after = early if early and round_ > early else round_ - 1
-        points.append(Point(after, examples, {name: known[name] for name in database.score.first_of(known)}))
+        points.append(Point(after, round_, examples, {name: known[name] for name in database.score.first_of(known)}))
     return points
 
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome, Strategy
-from lotteryfl.server.strategies.support.options import check_known, number, whole
+from lotteryfl.server.strategies.support.options import check_known, check_left, number, whole
 
 
 class FedPM(Strategy):
@@ -43,16 +42,9 @@ class FedPM(Strategy):
         check_known(self.experiment, "prior", "reset_every")
         number(self.experiment, "prior", 1, least=1)
         self._reset_every()
-        if every := self.experiment.evaluation.global_every:
-            raise ExperimentError(
-                f"evaluation.global_every = {every}: with strategy.name = {self.name!r} the model is θ_0 under a mask "
-                "that its clients draw: expected 0"
-            )
-        if (optimizer := self.experiment.server.optimizer) != "none":
-            raise ExperimentError(
-                f"server.optimizer = {optimizer!r}: with strategy.name = {self.name!r} parameters stay as θ_0 has "
-                "them: expected 'none'"
-            )
+        why = "the model is θ_0 under a mask that its clients draw"
+        check_left(self.experiment, "evaluation.global_every", 0, why)
+        check_left(self.experiment, "server.optimizer", "none", "parameters stay as θ_0 has them")
 
     def fixed(self, table: TensorTable) -> frozenset[str]:
         """Return all parameters."""

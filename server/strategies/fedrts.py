@@ -13,7 +13,7 @@ from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome, Strategy
-from lotteryfl.server.strategies.support.options import check_known, check_mean, number
+from lotteryfl.server.strategies.support.options import check_known, check_left, number
 from lotteryfl.server.strategies.support.sharedmask import (
     adjusted_share,
     adjusting_ends,
@@ -53,7 +53,7 @@ class FedRTS(Strategy):
         """
         super().check(table)
         check_known(self.experiment, "gamma", "strength")
-        check_mean(self.experiment, "weights go by the share of clients that want them")
+        check_left(self.experiment, "aggregation.rule", "mean", "weights go by the share of clients that want them")
         self._gamma()
         self._strength()
 

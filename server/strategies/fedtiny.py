@@ -18,7 +18,7 @@ from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome, Strategy
-from lotteryfl.server.strategies.support.options import check_known, check_mean, number, whole
+from lotteryfl.server.strategies.support.options import check_known, check_left, number, whole
 from lotteryfl.server.strategies.support.sharedmask import adjusted_share, adjusts
 
 _LOOKS, _JUDGES = 1, 2
@@ -56,7 +56,9 @@ class FedTiny(Strategy):
         """
         super().check(table)
         check_known(self.experiment, "candidates", "noise", "blocks")
-        check_mean(self.experiment, "clients send gradients with zeros in the place of most")
+        check_left(
+            self.experiment, "aggregation.rule", "mean", "clients send gradients with zeros in the place of most"
+        )
         self._candidates()
         if self.experiment.rounds <= _JUDGES:
             raise ExperimentError(

@@ -9,7 +9,7 @@ from lotteryfl.common.wire.strategytensor import StrategyTensor
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, Strategy
-from lotteryfl.server.strategies.support.options import check_known, number
+from lotteryfl.server.strategies.support.options import check_known, check_left, number
 
 _NO_MODEL = "all of the model is each client's own"
 
@@ -43,10 +43,7 @@ class SpaFL(Strategy):
         super().check(table)
         check_known(self.experiment, "sparsity")
         self._local_plan()
-        if (optimizer := self.experiment.server.optimizer) != "none":
-            raise ExperimentError(
-                f"server.optimizer = {optimizer!r}: with strategy.name = {self.name!r} {_NO_MODEL}: expected 'none'"
-            )
+        check_left(self.experiment, "server.optimizer", "none", _NO_MODEL)
         if keeps := self.experiment.evaluation.said_to_keep():
             expected = "false" if keeps.endswith("true") else "'last'"
             raise ExperimentError(f"{keeps}: with strategy.name = {self.name!r} {_NO_MODEL}: expected {expected}")

@@ -8,7 +8,7 @@ from typing import Any
 import tomli_w
 
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.security.secretnames import is_secret
+from lotteryfl.common.security.secretnames import without_values_of_secrets
 from lotteryfl.server.store.record import RunRecord
 
 
@@ -19,8 +19,7 @@ def experiment_of(run: RunRecord) -> dict[str, Any]:
     """
     given = _without_places(run.experiment.model_dump(mode="json", exclude={"access"}))
     for section in ("task", "strategy"):
-        options = given[section]["options"]
-        given[section]["options"] = {key: "…" if is_secret(key) else value for key, value in options.items()}
+        given[section]["options"] = without_values_of_secrets(given[section]["options"])
     defaults = Experiment().model_dump(mode="json", exclude={"access"})
     return {
         "toml": tomli_w.dumps(_without_none(given)),

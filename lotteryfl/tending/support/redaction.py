@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from lotteryfl.common.security import secretnames
 from lotteryfl.common.text import printable
 
 GONE = "<withheld>"
@@ -22,7 +23,7 @@ _RULES = (
     (re.compile(r"(?i)\b(bearer|basic)\s+\S+"), rf"\1 {GONE}"),
     (
         re.compile(
-            r"(?i)([\w-]*(?:passw|passphrase|secret|token|api[-_]?key|private[-_]?key|credential|authorization)[\w-]*"
+            rf"(?i)([\w-]*(?:{secretnames.WORDS}|passphrase|authorization)[\w-]*"
             r"[\"']?\s*[=:]\s*)(\"[^\"]*\"?|'[^']*'?|\S+)"
         ),
         rf"\1{GONE}",

@@ -10,7 +10,7 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.faults import fault
 from lotteryfl.server.results.following import Follower
-from lotteryfl.server.results.trackers.figures import Figures, Final, figures, read_card, read_final
+from lotteryfl.server.results.trackers.figures import Figures, Final, card_of, figures, read_final
 from lotteryfl.server.results.trackers.onefeed import OneFeed
 from lotteryfl.server.results.trackers.runsend import RunsEnd
 from lotteryfl.server.results.trackers.tracker import Target, Tracker, without_secrets
@@ -39,24 +39,25 @@ class Feed:
             end: of the run, or of this process's part in it.
             say: is told, in a line, when the tracker is down, and when it is back.
             interval: seconds between two looks at the directory.
+
+        Raises:
+            LotteryFLError: there is no run, or it is damaged.
         """
         where = target.where(path)
         self.shown = target.shown(path)
         """The tracker's name for messages."""
         self._path = path
-        self._where = where
         self._end = end
         self._say = say
         self._interval = interval
         self._one = OneFeed(path, target.tracker.kind, where)
-        self._tracker: Tracker = target.tracker(read_card(path), where, self._one)
         with damage_named(path), RunRecord(path) as run:
-            experiment = run.experiment
+            card, experiment = card_of(run), run.experiment
+        self._tracker: Tracker = target.tracker(card, where, self._one)
         self._follower = Follower(path, partial(_figures, experiment))
         self._state = "running"
         self._is_connected = self._is_down = False
-        self.last: Figures | None = None
-        """The last round that the tracker has."""
+        self._last: Figures | None = None  # that the tracker has
 
     def run(self) -> None:
         """Send all rounds, and those that come until the end.
@@ -79,7 +80,7 @@ class Feed:
                     break
                 self._end.pause(self._interval)
             final = self._final()
-            self._deliver(partial(self._tracker.finish, self._state, final, self.last))
+            self._deliver(partial(self._tracker.finish, self._state, final, self._last))
         finally:
             self._one.end()
 
@@ -95,7 +96,7 @@ class Feed:
 
     def _send(self, rounds: Sequence[Figures]) -> None:
         self._tracker.send(rounds)
-        self.last = rounds[-1]
+        self._last = rounds[-1]
 
     def _final(self) -> Final | None:
         """Return what the run came to; its coordinator writes that down after its goodbye to the workers."""

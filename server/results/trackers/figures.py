@@ -1,14 +1,15 @@
 """What trackers are told of a run: its settings, the same few series round by round, and what it came to in the end."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.security.secretnames import is_secret
+from lotteryfl.common.flattened import flattened
+from lotteryfl.common.security.secretnames import without_values_of_secrets
 from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tasks.placeless import without_places
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -52,17 +53,11 @@ class Final(NamedTuple):
     words: Mapping[str, str]
 
 
-def read_card(path: Path) -> RunCard:
-    """Read what a tracker is told first.
-
-    Raises:
-        LotteryFLError: there is no run, or it is damaged.
-    """
-    with damage_named(path), RunRecord(path) as run:
-        experiment = run.experiment
-        (earlier,) = run.database.select("SELECT count(*) FROM rounds WHERE round < 0").fetchone()
-        identity = f"{run.run_id}-{earlier}" if earlier else run.run_id
-        return RunCard(identity, path.resolve().name, task_id(experiment.task.name), settings(experiment))
+def card_of(run: RunRecord) -> RunCard:
+    """Return what a tracker is told first."""
+    (earlier,) = run.database.select("SELECT count(*) FROM rounds WHERE round < 0").fetchone()
+    identity = f"{run.run_id}-{earlier}" if earlier else run.run_id
+    return RunCard(identity, run.path.resolve().name, task_id(run.experiment.task.name), settings(run.experiment))
 
 
 def settings(experiment: Experiment) -> dict[str, Any]:
@@ -73,7 +68,7 @@ def settings(experiment: Experiment) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in without_places(experiment).model_dump(exclude={"access"}, exclude_none=True).items():
         if isinstance(value, Mapping):
-            flat |= {f"{key}/{inner}": _without_secrets(v) for inner, v in value.items()}
+            flat |= {f"{key}/{inner}": without_values_of_secrets(v) for inner, v in value.items()}
         else:
             flat[key] = value
     return flat
@@ -87,12 +82,20 @@ def figures(database: Database, experiment: Experiment, first: int = 1) -> list[
     count with round 1, as far as it was sent by now.
     """
     summaries = round_summaries(database, first)
-    shared = _shared(database, [summary.round for summary in summaries])
-    traffic = _traffic(database, first)
+    shared = _shared(database, len(summaries))
+    times, of_all = _times(database, first), shared_bytes(database)
+    sent = of_all + _sent_before(database, first)
     found = []
     for summary in summaries:
-        values, at = traffic[summary.round]
-        own = dict(_of_clients(summary, database)) | values | _kept_promise(summary, experiment)
+        opened, at = times[summary.round]
+        sent += summary.bytes_down + summary.bytes_up
+        own = dict(_of_clients(summary, database)) | {
+            "bytes/down": float(summary.bytes_down + (of_all if summary.round == 1 else 0)),
+            "bytes/up": float(summary.bytes_up),
+            "megabytes_so_far": sent / 1e6,
+            "seconds": at - opened,
+        }
+        own |= _kept_promise(summary, experiment)
         if summary.round > experiment.rounds:
             own |= _of_new_clients(database, summary.round)
         found.append(Figures(summary.round, at, {**shared.get(summary.round, {}), summary.round: own}))
@@ -106,7 +109,7 @@ def read_final(path: Path) -> Final | None:
     except FileNotFoundError:
         return None
     with damage_named(path):
-        flat = dict(_flat({key: value for key, value in summary.items() if key not in _NOT_TOLD}))
+        flat = dict(flattened({key: value for key, value in summary.items() if key not in _NOT_TOLD}, "/"))
         flat["refused/results"] = summary["refused"]["results"]
         flat["left_out"] = len(summary.get("left_out", ()))  # 0.1 named nobody
     return Final(
@@ -147,55 +150,35 @@ def _of_new_clients(database: Database, round_: int) -> dict[str, float]:
     }
 
 
-def _shared(database: Database, rounds: Sequence[int]) -> dict[int, dict[int, dict[str, float]]]:
-    """Return by the round that measured it, and by that after which it was so, what the shared model was worth."""
-    if not rounds:
-        return {}
-    early = database.ended_early()
-    after = {early if early and number > early else number - 1: number for number in rounds}
+def _shared(database: Database, most: int) -> dict[int, dict[int, dict[str, float]]]:
+    """Return by the round that measured it, and by that after which it was so, what the shared model was worth.
+
+    Args:
+        database: of the run.
+        most: how many of the last measurements.
+    """
     return {
-        after[point.round]: {point.round: {f"{name}/shared": value for name, value in point.values.items()}}
-        for point in global_curve(database, most=len(rounds))
-        if point.round in after
+        point.measured: {point.round: {f"{name}/shared": value for name, value in point.values.items()}}
+        for point in global_curve(database, most)
     }
 
 
-def _traffic(database: Database, first: int) -> dict[int, tuple[dict[str, float], float]]:
-    """Return by round its bytes and seconds, and when it was committed."""
-    (so_far,) = database.select(
+def _sent_before(database: Database, round_: int) -> int:
+    """Return the bytes of the committed rounds before one, down and up."""
+    (sent,) = database.select(
         "SELECT coalesce(sum(bytes_down + bytes_up), 0) FROM assignments JOIN rounds USING (round) "
         "WHERE rounds.state = 'committed' AND round BETWEEN 1 AND ?",
-        first - 1,
+        round_ - 1,
     ).fetchone()
-    sent = so_far + shared_bytes(database)
-    found = {}
+    return int(sent)
+
+
+def _times(database: Database, first: int) -> dict[int, tuple[float, float]]:
+    """Return by round when it was opened, and when it was committed."""
     rows = database.select(
-        "SELECT round, sum(bytes_down), sum(bytes_up), opened_at, committed_at FROM rounds JOIN assignments "
-        "USING (round) WHERE rounds.state = 'committed' AND round >= ? GROUP BY round ORDER BY round",
-        first,
+        "SELECT round, opened_at, committed_at FROM rounds WHERE state = 'committed' AND round >= ?", first
     )
-    for number, down, up, opened, committed in rows:
-        sent += down + up
-        at = datetime.fromisoformat(committed).timestamp()
-        values = {
-            "bytes/down": float(down + (shared_bytes(database) if number == 1 else 0)),
-            "bytes/up": float(up),
-            "megabytes_so_far": sent / 1e6,
-            "seconds": at - datetime.fromisoformat(opened).timestamp(),
-        }
-        found[number] = (values, at)
-    return found
-
-
-def _without_secrets(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    return {key: "…" if is_secret(key) else _without_secrets(inner) for key, inner in value.items()}
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", value
+    return {
+        number: (datetime.fromisoformat(opened).timestamp(), datetime.fromisoformat(committed).timestamp())
+        for number, opened, committed in rows
+    }

@@ -1,7 +1,7 @@
 """Trackio: a run of a project on this machine, or, as its own variables say, on a server or in a Space."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,13 @@ class Trackio(Tracker):
 
     def send(self, rounds: Sequence[Figures]) -> None:
         """Add rows."""
-        self._add([self._row(values, step, f"{figures.round}-{step}") for figures, step, values in _steps(rounds)])
+        self._add(
+            [
+                self._row(values, step, f"{figures.round}-{step}")
+                for figures in rounds
+                for step, values in figures.steps.items()
+            ]
+        )
 
     def finish(self, state: str, final: Final | None, last: Figures | None) -> None:  # noqa: ARG002
         """Add a row with what the run came to."""
@@ -88,9 +94,3 @@ class Trackio(Tracker):
                 config=self._config,
             )
         self._config = None  # once
-
-
-def _steps(rounds: Sequence[Figures]) -> Iterator[tuple[Figures, int, Mapping[str, float]]]:
-    for figures in rounds:
-        for step, values in figures.steps.items():
-            yield figures, step, values

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from operator import attrgetter
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
@@ -76,16 +77,18 @@ def check_known(experiment: Experiment, *keys: str) -> None:
             )
 
 
-def check_mean(experiment: Experiment, why: str) -> None:
-    """Check that what clients send is put together to its mean.
+def check_left(experiment: Experiment, key: str, expected: str | int, why: str) -> None:
+    """Check that a setting is left as the strategy needs it.
 
     Args:
         experiment: whose.
-        why: what the mean is needed for.
+        key: of the setting, as server.optimizer.
+        expected: its value.
+        why: what is so with the strategy that no other makes sense.
 
     Raises:
-        ExperimentError: by another rule.
+        ExperimentError: it has another one.
     """
-    if (rule := experiment.aggregation.rule) != "mean":
+    if (value := attrgetter(key)(experiment)) != expected:
         name = experiment.strategy.name
-        raise ExperimentError(f"aggregation.rule = {rule!r}: with strategy.name = {name!r} {why}: expected 'mean'")
+        raise ExperimentError(f"{key} = {value!r}: with strategy.name = {name!r} {why}: expected {expected!r}")
