@@ -29,9 +29,14 @@ HEALTH = f"/{health.SERVICE_NAME}/"
 _log = logging.getLogger("lotteryfl.coordinator")
 
 
+def sender_of(message: object) -> object:
+    """Return what of a message says whom it is from: the header of a result, or all of it."""
+    return message.result if isinstance(message, pb.ResultPart) and message.HasField("result") else message
+
+
 def bind_call(message: object) -> None:
     """Let what is logged of a call say whom and what it is about, by its first message."""
-    sender = message.result if isinstance(message, pb.ResultPart) and message.HasField("result") else message
+    sender = sender_of(message)
     worker = getattr(sender, "worker_id", "")
     if isinstance(sender, pb.RegisterRequest):
         worker = sender.name

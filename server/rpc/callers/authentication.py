@@ -13,7 +13,7 @@ from lotteryfl.common.security.tls import is_loopback
 from lotteryfl.common.text import printable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rpc.callers.admitted import Admitted, Way
-from lotteryfl.server.rpc.context import CALLER, HEALTH, SERVICE, Context, Continuation, abort
+from lotteryfl.server.rpc.context import CALLER, HEALTH, SERVICE, Context, Continuation, abort, sender_of
 from lotteryfl.server.security.revoked import RevokedCertificates
 from lotteryfl.server.security.tokens import TokenFile
 
@@ -144,5 +144,5 @@ def _acting_as(message: Message | memoryview) -> WorkerId | None:
     """Return the id of the worker that a message says it is from; None: it need not say."""
     if isinstance(message, pb.RegisterRequest):
         return WorkerId(f"{message.name}:{message.incarnation}")
-    sender = message.result if isinstance(message, pb.ResultPart) and message.HasField("result") else message
-    return WorkerId(sender.worker_id) if hasattr(sender, "worker_id") else None
+    worker_id = getattr(sender_of(message), "worker_id", None)
+    return None if worker_id is None else WorkerId(worker_id)
