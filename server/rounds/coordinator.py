@@ -274,8 +274,7 @@ class Coordinator:
 
     def alive_workers(self) -> set[WorkerId]:
         """Return the ids of the workers heard of within a lease time."""
-        since = self._clock() - self.experiment.round.lease
-        return {worker_id for worker_id, heard in self._workers.heard.items() if heard >= since}
+        return {worker.worker_id for worker in self._workers.alive(self._clock() - self.experiment.round.lease)}
 
     # -- results
 
