@@ -175,7 +175,7 @@ class Attendance:
         missed = self._missed(round_, now)
         yield from cut([_wait_for(clients, whom) for whom, clients in missed.items()], MOST_TOLD)
         without_worker = {client for clients in missed.values() for client in clients}
-        others = table.waiting_count - len(without_worker)
+        others = table.count("waiting") - len(without_worker)
         if others:
             first = sorted(islice((c for c in table.waiting(None) if c not in without_worker), _LOOK_AHEAD))
             yield _wait_for(first, "a worker to be free", others)
