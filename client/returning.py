@@ -36,7 +36,7 @@ class Returning:
         pulse: Heartbeat,
         told: Callable[[ClientError | PayloadError], str],
         overseer: Overseer,
-        counted: Counted | None = None,
+        counted: Counted,
     ) -> None:
         """Prepare the thread; the block of the context manager is its life.
 
@@ -48,7 +48,7 @@ class Returning:
             pulse: asks what is still the worker's, where a result was not wanted.
             told: what the coordinator may know of an error.
             overseer: hears what counts.
-            counted: what becomes of assignments; None: nobody looks at it.
+            counted: hears what becomes of assignments.
         """
         self._connection = connection
         self._worker_id = worker_id
@@ -57,7 +57,7 @@ class Returning:
         self._pulse = pulse
         self._told = told
         self._overseer = overseer
-        self._counted = counted or Counted()
+        self._counted = counted
         self._done: queue.SimpleQueue[tuple[Lease, Outcome] | None] = queue.SimpleQueue()
         self._thread = thread(self._return_all, "returning")
 
@@ -79,10 +79,15 @@ class Returning:
         """Hand an assignment back whose work cannot be done; this worker's log alone has all that the error says."""
         self.hand_back(assignment_id, str(error), self._told(error))
 
+    def lost(self, assignment_id: str) -> None:
+        """Drop an assignment that is not this worker's any more."""
+        self._counted.ended("lost")
+        _note_lost(assignment_id)
+
     def gone(self, assignment_id: str, error: ContentGoneError) -> None:
         """Drop an assignment whose round has ended without us: what it needs is gone."""
         self.hand_back(assignment_id, str(error), str(error))
-        note_lost(assignment_id)
+        _note_lost(assignment_id)
 
     def hand_back(self, assignment_id: str, reason: str, shared: str) -> None:
         """Hand an assignment back, so that nobody waits for its lease to run out.
@@ -112,8 +117,7 @@ class Returning:
 
     def _return(self, lease: Lease, outcome: Outcome) -> None:
         if (reply := self._submitted(lease, outcome)) is None:
-            self._counted.ended("lost")
-            note_lost(lease.id)
+            self.lost(lease.id)
             self._leases.end(lease)
             return
         verdict = pb.SubmitReply.Verdict.Name(reply.verdict)
@@ -147,6 +151,6 @@ class Returning:
             raise
 
 
-def note_lost(assignment_id: str) -> None:
+def _note_lost(assignment_id: str) -> None:
     """Log that the work on an assignment was in vain."""
     _log.warning("%s: lease lost, its work is dropped", assignment_id)

@@ -22,7 +22,7 @@ from lotteryfl.client.limits import check_place, check_sends, coordinators_task
 from lotteryfl.client.load import Load
 from lotteryfl.client.local.registered import check_local, local_of
 from lotteryfl.client.overseer import DoneWithError, Overseer
-from lotteryfl.client.returning import Returning, note_lost
+from lotteryfl.client.returning import Returning
 from lotteryfl.client.settings import WorkerSettings
 from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
@@ -291,8 +291,7 @@ class Worker:
         if isinstance(outcome, ClientError | PayloadError):
             self._returning.failure(lease.id, outcome)
         else:
-            self._counted.ended("lost")
-            note_lost(lease.id)
+            self._returning.lost(lease.id)
         self._leases.end(lease)
 
     def _check_assignment(self, assignment: pb.Assignment) -> None:

@@ -1,10 +1,11 @@
 """What is being worked on, wherever it is asked: run, round, client, worker, assignment; for logs and traces."""
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+
+from lotteryfl.common.names import ASSIGNMENT_ID
 
 Fields = Mapping[str, str | int]
 
@@ -13,7 +14,6 @@ NAMES = ("run", "round", "client", "worker", "assignment")
 
 _NOTHING: Fields = {}
 _ABOUT: ContextVar[Fields] = ContextVar("ABOUT", default=_NOTHING)
-_ASSIGNMENT = re.compile(r"r(\d{1,9})-c(\d{1,9})-a\d{1,9}", re.ASCII)
 
 
 def fields() -> Fields:
@@ -38,7 +38,7 @@ def about(**found: str | int) -> Iterator[None]:
 
 def named_in(assignment_id: str) -> dict[str, str | int]:
     """Return the fields that an assignment's id names; none, where it is no such id."""
-    match = _ASSIGNMENT.fullmatch(assignment_id)
+    match = ASSIGNMENT_ID.fullmatch(assignment_id)
     if match is None:
         return {}
     return {"round": int(match[1]), "client": int(match[2]), "assignment": assignment_id}

@@ -1,5 +1,6 @@
 """What names what: texts of three kinds, each a type of its own, so that none is taken for another."""
 
+import re
 from typing import NewType
 
 Digest = NewType("Digest", str)
@@ -16,3 +17,6 @@ WorkerId = NewType("WorkerId", str)
 
 The name alone stays when the worker is started again, and is no `WorkerId`.
 """
+
+ASSIGNMENT_ID = re.compile(r"r(\d{1,9})-c(\d{1,9})-a(\d{1,9})", re.ASCII)
+"""How an assignment is named where it travels: by round, client and attempt."""

@@ -1,8 +1,6 @@
 """A whole run in one process: the coordinator's rounds and the worker's work without a network, with the same bits."""
 
-import contextlib
 import logging
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 
@@ -100,8 +98,7 @@ class Simulation:
                     else:
                         self._work()
         finally:
-            with contextlib.suppress(OSError, sqlite3.Error):  # a disk that fails: what made it stop says so
-                coordinator.stop()
+            coordinator.stop()
         show(coordinator.status())
         coordinator.raise_if_failed()
 

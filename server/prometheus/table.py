@@ -1,7 +1,10 @@
 """The metrics of a coordinator; docs/seeing.md has the same table."""
 
+from typing import get_args
+
 from lotteryfl.common.prometheus.build import BUILD
 from lotteryfl.common.prometheus.described import Described
+from lotteryfl.server.store.assignments import State
 
 DEVICES = ("cpu", "cuda", "mps", "xpu", "other", "unknown")
 """Kinds that workers are counted by: what a worker calls its device is its own word, and becomes no label."""
@@ -24,7 +27,7 @@ METRICS = (
         "now",
         "Assignments of the open round, by how they stand.",
         "state",
-        ("waiting", "leased", "done", "dropped"),
+        get_args(State),
     ),
     Described("lotteryfl_results_accepted_total", "counter", "run", "Results that count."),
     Described("lotteryfl_results_refused_total", "counter", "run", "Results that were refused."),

@@ -5,8 +5,10 @@ calls it (`server.rpc.served` gives it a thread of its own); what takes long, su
 is done elsewhere on what it hands out: `resultcheck.examine` and `ClosedRound.conclude`.
 """
 
+import sqlite3
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,7 +180,8 @@ class Coordinator:
 
     def stop(self) -> None:
         """Put on record that the run is left as it is, unless it has ended: it can be taken up from its directory."""
-        self._ledger.stop()
+        with suppress(OSError, sqlite3.Error):  # a disk that fails: what made it stop says so
+            self._ledger.stop()
 
     def raise_if_failed(self) -> None:
         """Raise LotteryFLError with the reason, if the run has failed."""
@@ -274,8 +277,7 @@ class Coordinator:
 
     def alive_workers(self) -> set[WorkerId]:
         """Return the ids of the workers heard of within a lease time."""
-        since = self._clock() - self.experiment.round.lease
-        return {worker_id for worker_id, heard in self._workers.heard.items() if heard >= since}
+        return {worker.worker_id for worker in self._workers.alive(self._clock() - self.experiment.round.lease)}
 
     # -- results
 

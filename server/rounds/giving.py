@@ -63,14 +63,13 @@ class Giving:
         if granted is None:
             return None
         row, leased = rows[granted.id.client], table.with_its_stack(granted, worker.clients, peers)
-        before = [table[each.id.client] for each in leased]
         base = self._broadcasts.base(worker, row, next_in_line(table, rows, worker, row, alive))
-        self._ledger.lease(leased, broadcast=bool(base))
-        for now, then in zip(leased, before, strict=True):
-            if then.state == "leased" and then.id != now.id and (known := self._workers.known(then.worker)):
-                known.withdrawn.append(str(then.id))
-            if travels:
-                table.send(now.id)
+        for withdrawn in self._ledger.lease(leased, broadcast=bool(base)):
+            if known := self._workers.known(withdrawn.worker):
+                known.withdrawn.append(str(withdrawn.id))
+        if travels:
+            for each in leased:
+                table.send(each.id)
         return Work.of(self._run, replace(row, attempt=granted.id.attempt), base, self._place(granted, has))
 
     def _place(self, granted: Standing, has: Collection[str]) -> pb.Stack | None:

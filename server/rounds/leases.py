@@ -372,11 +372,6 @@ class LeaseTable:
         since = self._holds[lease.worker][lease.id.client]
         return since, lease.id not in self._in_transit, lease.id.client in self._returning
 
-    @property
-    def waiting_count(self) -> int:
-        """How many assignments wait for a worker."""
-        return len(self._waiting)
-
     def reasons(self) -> list[str]:
         """Return why assignments were dropped, or wait again; each reason once."""
         return sorted({standing.reason for standing in self._standings.values() if standing.reason})

@@ -136,12 +136,15 @@ class Ledger:
             note_taken_back(standings, how)
             self.traces.ended(standings, how)
 
-    def lease(self, granted: Sequence[Standing], *, broadcast: bool) -> None:
+    def lease(self, granted: Sequence[Standing], *, broadcast: bool) -> list[Standing]:
         """Give assignments that are leased as one to a worker.
 
         Args:
             granted: the first goes to it now.
             broadcast: that starts from the whole model.
+
+        Returns:
+            What was withdrawn for it, as it stood: others had it ahead.
         """
         before = [self.round.assignments[each.id.client] for each in granted]
         fault("lease-writing")
@@ -150,12 +153,14 @@ class Ledger:
             self._database.set_broadcast(granted[0].id, broadcast=broadcast)
         self.round.assignments.apply(granted, self._clock())
         fault("lease-written")
-        for now, then in zip(granted, before, strict=True):
-            self.happened["given"] += now.id != then.id
-            self.happened["withdrawn"] += now.id != then.id and then.state == "leased"
-            note_given(now, then)
-        self.traces.ended((then for now, then in zip(granted, before, strict=True) if then.id != now.id), "withdrawn")
+        replaced = [then for now, then in zip(granted, before, strict=True) if now.id != then.id]
+        withdrawn = [then for then in replaced if then.state == "leased"]
+        self.happened["given"] += len(replaced)
+        self.happened["withdrawn"] += len(withdrawn)
+        note_given(granted, withdrawn)
+        self.traces.ended(withdrawn, "withdrawn")
         self.traces.given(granted)
+        return withdrawn
 
     def count(self, held: Standing, received: Received) -> None:
         """Count a checked result."""

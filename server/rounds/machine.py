@@ -10,7 +10,8 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 
 _DEVICE = re.compile(r"[a-z0-9_]{1,24}(:\d{1,4})?", re.ASCII)
 _MOST_VERSION = 64
-_MOST_MEMORY = 1 << 50
+MOST_MEMORY = 1 << 50
+"""Bytes that a worker may say of its machine."""
 
 
 class Machine(NamedTuple):
@@ -52,8 +53,8 @@ def machine_of(request: pb.RegisterRequest) -> Machine:
     device, memory, version = request.device, request.device_memory, request.torch_version
     if device and not _DEVICE.fullmatch(device):
         raise ValueError(f"device {quoted(device)}: expected a kind and perhaps a number, as cuda:0")
-    if memory > _MOST_MEMORY:
-        raise ValueError(f"device_memory {memory}: expected at most {_MOST_MEMORY} bytes")
+    if memory > MOST_MEMORY:
+        raise ValueError(f"device_memory {memory}: expected at most {MOST_MEMORY} bytes")
     if len(version) > _MOST_VERSION or not version.isprintable():
         raise ValueError(f"torch_version {quoted(version)}: expected at most {_MOST_VERSION} printable characters")
     return Machine(device, memory, version)

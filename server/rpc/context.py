@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import grpc
 from grpc_health.v1 import health
@@ -29,14 +29,30 @@ HEALTH = f"/{health.SERVICE_NAME}/"
 _log = logging.getLogger("lotteryfl.coordinator")
 
 
+class Sender(NamedTuple):
+    """The worker that a message says it is from."""
+
+    name: str
+    id: WorkerId
+    assignment_id: str
+    """Of the work that the message is about; '': of none."""
+
+
+def sender_of(message: object) -> Sender | None:
+    """Return who a message says it is from; None: it need not say."""
+    if isinstance(message, pb.RegisterRequest):
+        return Sender(message.name, WorkerId(f"{message.name}:{message.incarnation}"), "")
+    header = message.result if isinstance(message, pb.ResultPart) and message.HasField("result") else message
+    if not hasattr(header, "worker_id"):
+        return None
+    worker_id = WorkerId(header.worker_id)
+    return Sender(name_of(worker_id), worker_id, getattr(header, "assignment_id", ""))
+
+
 def bind_call(message: object) -> None:
     """Let what is logged of a call say whom and what it is about, by its first message."""
-    sender = message.result if isinstance(message, pb.ResultPart) and message.HasField("result") else message
-    worker = getattr(sender, "worker_id", "")
-    if isinstance(sender, pb.RegisterRequest):
-        worker = sender.name
-    if worker:
-        bind(worker=name_of(WorkerId(worker))[:MAX_NAME], **named_in(getattr(sender, "assignment_id", "")))
+    if (sender := sender_of(message)) and sender.id:
+        bind(worker=sender.name[:MAX_NAME], **named_in(sender.assignment_id))
 
 
 def join_trace(lease: Span, context: Context) -> None:

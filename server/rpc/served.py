@@ -96,8 +96,7 @@ class ServedRun:
     def close(self) -> None:
         """Wait for what the coordinator's thread is at, and put its end on record; nobody may close the run before."""
         self._thread.shutdown(cancel_futures=True)
-        with contextlib.suppress(OSError, sqlite3.Error):  # a disk that fails: what made it stop says so
-            self.coordinator.stop()
+        self.coordinator.stop()
 
     def announce(self) -> None:
         """Wake everyone: there may be new work, or the run has ended."""

@@ -1,9 +1,8 @@
 """How one client's work in one round stands: what run.db keeps and the lease table decides."""
 
-import re
 from typing import Literal, NamedTuple, Self
 
-from lotteryfl.common.names import WorkerId
+from lotteryfl.common.names import ASSIGNMENT_ID, WorkerId
 
 State = Literal["waiting", "leased", "done", "dropped"]
 
@@ -21,7 +20,7 @@ class AssignmentId(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """Return the id that `str` wrote; None for anything else."""
-        match = re.fullmatch(r"r(\d{1,9})-c(\d{1,9})-a(\d{1,9})", text, re.ASCII)
+        match = ASSIGNMENT_ID.fullmatch(text)
         return cls(*map(int, match.groups())) if match else None
 
 

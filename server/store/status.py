@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
-from lotteryfl.common.training.score import Score
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.globalcurve import last_shared
@@ -42,75 +40,60 @@ class Seen(NamedTuple):
 
 def status_of(run: RunRecord) -> pb.RunStatus:
     """Return where a run stands by its directory alone, whether or not somebody is running it."""
-    database = run.database
+    database, state = run.database, run.state
     number = next_round(database, run.experiment.rounds)
     assignments = database.assignments(number)
     summaries = round_summaries(database, database.last_round())
-    return run_status(
-        run.experiment,
-        run.score,
-        state=database.get("state"),
-        reason=(database.get("state") == "running" and paused(database)) or database.get("reason"),
-        committed=database.committed_rounds(),
+    told = pb.RunStatus(
+        reason=(state == "running" and paused(database)) or database.get("reason"),
         assignments=len(assignments),
         results=sum(row.state == "done" for row in assignments),
-        seen=_seen_on_disk(run, number, assignments),
-        traffic=Traffic(database),
         last=summaries[-1] if summaries else None,
-        refusals=Refusals(database, run.experiment.checks.max_refusals),
         left_out=most_left_out(database),
         advice=advice(database, run.experiment),
         shared=last_shared(database),
-        seconds_left=seconds_left(database, rounds_left(run.state, number, run.experiment.rounds)),
+        seconds_left=seconds_left(database, rounds_left(state, number, run.experiment.rounds)),
+    )
+    return run_status(
+        run,
+        told,
+        state=state,
+        committed=database.committed_rounds(),
+        seen=_seen_on_disk(run, number, assignments),
+        traffic=Traffic(database),
+        refusals=Refusals(database, run.experiment.checks.max_refusals),
     )
 
 
 def run_status(
-    experiment: Experiment,
-    score: Score,
+    run: RunRecord,
+    told: pb.RunStatus,
     *,
     state: str,
-    reason: str,
     committed: int,
-    assignments: int,
-    results: int,
     seen: Seen,
     traffic: Traffic,
-    last: pb.RoundSummary | None,
     refusals: Refusals,
-    left_out: Sequence[pb.LeftOut],
-    advice: str,
-    shared: pb.SharedModel | None,
-    seconds_left: float | None,
 ) -> pb.RunStatus:
     """Return where a run stands.
 
     Args:
-        experiment: the run's.
-        score: what the run is judged by.
+        run: its record; nothing is read of it.
+        told: what is said as it is: reason, assignments and results of the open round, the last committed one, the
+            clients that sat most rounds out, advice, the shared model's worth, seconds until the end.
         state: running, finished or failed.
-        reason: why it failed, tries its open round again, or trains no more.
         committed: rounds that are committed, the last measuring of every client among them.
-        assignments: how many the open round has.
-        results: how many of them are done.
-        seen: who works on it, and who is waited for.
+        seen: who works on the open round, and who is waited for.
         traffic: bytes that were sent and received in the whole run.
-        last: means over the clients of the last committed round.
         refusals: results that were refused in the whole run.
-        left_out: the clients that sat most rounds out, as `told_of` chooses them.
-        advice: what the last rounds say against the settings.
-        shared: what the shared model was worth when it was measured last; None: it was not.
-        seconds_left: until the run's end, by `timeleft`; None: nobody knows.
     """
-    return pb.RunStatus(
+    experiment, score = run.experiment, run.score
+    status = pb.RunStatus(
         state=pb.RunStatus.State.Value(state.upper()),
-        reason=reason,
         strategy=experiment.strategy.name,
         round=min(committed, experiment.rounds),
         rounds=experiment.rounds,
         clients=experiment.clients,
-        assignments=assignments,
-        results=results,
         in_flight=seen.in_flight,
         workers=seen.workers,
         waits=seen.waits,
@@ -118,16 +101,13 @@ def run_status(
         goes_on=seen.goes_on,
         bytes_down=traffic.down,
         bytes_up=traffic.up,
-        last=last,
         refusals=refusals.messages(),
-        left_out=left_out,
         score=score.name if score.own else "",
-        advice=advice,
-        shared=shared,
         machines=seen.machines,
         devices=seen.devices,
-        seconds_left=seconds_left,
     )
+    status.MergeFrom(told)
+    return status
 
 
 def _seen_on_disk(run: RunRecord, round_: int, assignments: Sequence[AssignmentRow]) -> Seen:

@@ -11,7 +11,7 @@ from lotteryfl.common.about import about
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
 from lotteryfl.common.text import printable
-from lotteryfl.server.rounds.machine import UNKNOWN, Machine
+from lotteryfl.server.rounds.machine import UNKNOWN
 from lotteryfl.server.rounds.openround import OpenRound
 from lotteryfl.server.rounds.workers import WorkerRegistry
 from lotteryfl.server.store.events import Events
@@ -138,7 +138,7 @@ class Attendance:
         """Return how it looks now."""
         now, heard = self._clock(), self._workers.heard
         table = round_.assignments
-        alive = [each for each, moment in heard.items() if moment >= now - self._lease_seconds]
+        alive = {name_of(each.worker_id): each.machine for each in self._workers.alive(now - self._lease_seconds)}
         longest_silent = nsmallest(MOST_TOLD, heard, key=heard.__getitem__)
         return Seen(
             in_flight=[
@@ -153,16 +153,13 @@ class Attendance:
             ),
             goes_on=self._goes_on(round_, now) if table.unsettled else "",
             workers=len(alive),
-            machines=[self._machine(each).message(name_of(each)) for each in nsmallest(MOST_TOLD, alive, key=name_of)],
-            devices=dict(Counter(self._machine(each).kind for each in alive).most_common(_MOST_KINDS)),
+            machines=[alive[name].message(name) for name in nsmallest(MOST_TOLD, alive)],
+            devices=dict(Counter(machine.kind for machine in alive.values()).most_common(_MOST_KINDS)),
         )
 
-    def _machine(self, worker_id: WorkerId) -> Machine:
-        worker = self._workers.known(worker_id)
-        return worker.machine if worker else UNKNOWN
-
     def _with_machine(self, worker_id: WorkerId) -> str:
-        machine = str(self._machine(worker_id))
+        worker = self._workers.known(worker_id)
+        machine = str(worker.machine if worker else UNKNOWN)
         return f"{name_of(worker_id)} ({machine})" if machine else name_of(worker_id)
 
     def _waits(self, round_: OpenRound, now: float) -> Iterator[str]:
@@ -178,7 +175,7 @@ class Attendance:
         missed = self._missed(round_, now)
         yield from cut([_wait_for(clients, whom) for whom, clients in missed.items()], MOST_TOLD)
         without_worker = {client for clients in missed.values() for client in clients}
-        others = table.waiting_count - len(without_worker)
+        others = table.count("waiting") - len(without_worker)
         if others:
             first = sorted(islice((c for c in table.waiting(None) if c not in without_worker), _LOOK_AHEAD))
             yield _wait_for(first, "a worker to be free", others)

@@ -1,7 +1,7 @@
 """What becomes of every assignment, a log line each, for `--verbose`; leases that nobody renewed are always told."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from rich.filesize import decimal
@@ -19,15 +19,16 @@ _MOST_NEWS = 10
 """Leases at once that are told to have expired; how many workers are lost, `attendance` tells."""
 
 
-def note_given(granted: Standing, before: Standing) -> None:
-    """Log that a worker has an assignment; perhaps one that another had, and had not begun."""
+def note_given(granted: Sequence[Standing], withdrawn: Iterable[Standing]) -> None:
+    """Log that a worker has assignments, and which of them others had, and had not begun."""
     if not _log.isEnabledFor(logging.INFO):
         return
-    if before.state == "leased" and before.id != granted.id:
+    for before in withdrawn:
         with _about(before):
-            _log.info("%s of %s: withdrawn: %s has nothing to do", before.id, _worker(before), _worker(granted))
-    with _about(granted):
-        _log.info("%s: given to %s", granted.id, _worker(granted))
+            _log.info("%s of %s: withdrawn: %s has nothing to do", before.id, _worker(before), _worker(granted[0]))
+    for now in granted:
+        with _about(now):
+            _log.info("%s: given to %s", now.id, _worker(now))
 
 
 def note_returned(done: Standing, received: Received, traffic: Traffic) -> None:

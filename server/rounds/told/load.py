@@ -3,8 +3,8 @@
 import math
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.rounds.machine import MOST_MEMORY
 
-_MOST_MEMORY = 1 << 50
 _MOST_STEPS = 1e9
 
 
@@ -18,8 +18,8 @@ def load_of(request: pb.HeartbeatRequest) -> pb.WorkerLoad | None:
         return None
     load = request.load
     for name, nbytes in (("memory", load.memory), ("device_memory", load.device_memory)):
-        if nbytes > _MOST_MEMORY:
-            raise ValueError(f"load.{name} {nbytes}: expected at most {_MOST_MEMORY} bytes")
+        if nbytes > MOST_MEMORY:
+            raise ValueError(f"load.{name} {nbytes}: expected at most {MOST_MEMORY} bytes")
     steps = load.steps_per_second
     if not math.isfinite(steps) or not 0 <= steps <= _MOST_STEPS:
         raise ValueError(f"load.steps_per_second {steps:g}: expected a number from 0 to {_MOST_STEPS:g}")

@@ -16,20 +16,22 @@ def status_of_open(run: RunDirectory, ledger: Ledger, attendance: Attendance) ->
         attendance: who is there, and who is waited for.
     """
     assignments = ledger.round.assignments
-    return run_status(
-        run.experiment,
-        run.score,
-        state=ledger.state,
+    told = pb.RunStatus(
         reason=ledger.reason,
-        committed=ledger.committed,
         assignments=len(assignments),
         results=assignments.count("done"),
-        seen=attendance.seen(ledger.round),
-        traffic=ledger.traffic,
         last=ledger.last,
-        refusals=ledger.refusals,
         left_out=ledger.left_out,
         advice=ledger.advice,
         shared=ledger.shared,
         seconds_left=ledger.seconds_left,
+    )
+    return run_status(
+        run,
+        told,
+        state=ledger.state,
+        committed=ledger.committed,
+        seen=attendance.seen(ledger.round),
+        traffic=ledger.traffic,
+        refusals=ledger.refusals,
     )

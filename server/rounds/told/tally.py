@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, get_args
 
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.ledger import Ledger
@@ -42,14 +42,13 @@ class Tally(NamedTuple):
     def of(cls, ledger: Ledger, workers: WorkerRegistry, alive_since: float) -> Self:
         """Count; looked at are those workers that are alive."""
         table = ledger.round.assignments
-        states: tuple[State, ...] = ("waiting", "leased", "done", "dropped")
         down, up = ledger.traffic.on_record
         return cls(
             state=ledger.state,
             committed=ledger.committed,
             round=ledger.round.number,
             retries=ledger.round.retries,
-            assignments={state: table.count(state) for state in states},
+            assignments={state: table.count(state) for state in get_args(State)},
             happened=ledger.happened,
             refused=ledger.refusals.results,
             aside=ledger.refusals.aside,

@@ -5,15 +5,13 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import grpc
-from google.protobuf.message import Message
 
 from lotteryfl.common.names import WorkerId
-from lotteryfl.common.security.identity import Identity, IdentityError, Role, name_of
+from lotteryfl.common.security.identity import Identity, IdentityError, Role
 from lotteryfl.common.security.tls import is_loopback
 from lotteryfl.common.text import printable
-from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rpc.callers.admitted import Admitted, Way
-from lotteryfl.server.rpc.context import CALLER, HEALTH, SERVICE, Context, Continuation, abort
+from lotteryfl.server.rpc.context import CALLER, HEALTH, SERVICE, Context, Continuation, abort, sender_of
 from lotteryfl.server.security.revoked import RevokedCertificates
 from lotteryfl.server.security.tokens import TokenFile
 
@@ -130,19 +128,10 @@ async def _own(
 ) -> AsyncIterator[Any]:
     """Pass messages on that the caller sends as itself, or as nobody, and note as which worker."""
     async for message in requests:
-        worker = _acting_as(message)
-        if worker is not None:
-            name = message.name if isinstance(message, pb.RegisterRequest) else name_of(worker)
-            if not caller.owns(name):
-                reason = f"{caller.name} may act as {caller.name} or {caller.name}/…, not as {printable(name[:80])!r}"
+        if sender := sender_of(message):
+            if not caller.owns(sender.name):
+                other = printable(sender.name[:80])
+                reason = f"{caller.name} may act as {caller.name} or {caller.name}/…, not as {other!r}"
                 await abort(context, grpc.StatusCode.PERMISSION_DENIED, reason)
-            note(worker)
+            note(sender.id)
         yield message
-
-
-def _acting_as(message: Message | memoryview) -> WorkerId | None:
-    """Return the id of the worker that a message says it is from; None: it need not say."""
-    if isinstance(message, pb.RegisterRequest):
-        return WorkerId(f"{message.name}:{message.incarnation}")
-    sender = message.result if isinstance(message, pb.ResultPart) and message.HasField("result") else message
-    return WorkerId(sender.worker_id) if hasattr(sender, "worker_id") else None

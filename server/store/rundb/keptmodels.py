@@ -24,4 +24,4 @@ def kept_models(database: Database) -> dict[int, Digest]:
 
 def forget_model(database: Database, round_: int) -> None:
     """Note that a round's model stays no longer; its file can then go."""
-    database.select("DELETE FROM run WHERE key = ?", f"{_KEY}{round_:04d}")
+    database.change("DELETE FROM run WHERE key = ?", [(f"{_KEY}{round_:04d}",)])

@@ -52,9 +52,10 @@ def hand(server: CoordinatorThread, check: Callable[[pb.Assignment], None] = not
         content = Content(connection, table, worker_id, Digest(registration.initial_digest))
         task = load_task(experiment, (server.task,))
         runner = AssignmentRunner(task, experiment, table, content.initial, torch.device("cpu"))
-        load = Load(torch.device("cpu"), Counted())
+        counted = Counted()
+        load = Load(torch.device("cpu"), counted)
         pulse = Heartbeat(connection, worker_id, leases, registration.lease_seconds, nothing, load)
-        returning = Returning(connection, worker_id, leases, content, pulse, str, Overseer())
+        returning = Returning(connection, worker_id, leases, content, pulse, str, Overseer(), counted)
         fetching = Fetching(connection, worker_id, leases, content, runner, returning, check, nothing, nothing)
         with pulse, returning, fetching:
             yield Hand(leases, runner, returning)
