@@ -1,4 +1,4 @@
-"""The coordinator's commands, and those about a run."""
+"""The coordinator's commands, and those about a run. Torch is imported for a run alone: mistakes are told at once."""
 
 import asyncio
 import logging
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -25,19 +26,15 @@ from lotteryfl.common.security.tls import TLSFiles
 from lotteryfl.common.text import printable
 from lotteryfl.display import RunDisplay
 from lotteryfl.exitcodes import LEFT_OUT
-from lotteryfl.running.device import choose_device
-from lotteryfl.running.local import run_locally, serve_at
 from lotteryfl.running.newfolder import new_folder
-from lotteryfl.running.opened import OpenedRun, opened_again, opened_new
 from lotteryfl.running.owncode import OwnCode
-from lotteryfl.running.simulate import Simulation
 from lotteryfl.running.tracking import Tracking, tracked
-from lotteryfl.server.results.finaltable import final_table
 from lotteryfl.server.results.leftout import describe_left_out
-from lotteryfl.server.results.summary import write_summary
-from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.server.store.summaries import left_out
 from lotteryfl.signals import run_until_signal
+
+if TYPE_CHECKING:
+    from lotteryfl.running.opened import OpenedRun
 
 _overrides = set_option(text="Override the experiment, as training.lr=0.05; of a run in DIR, only rounds=MORE.")
 _run_dir = click.option("--run-dir", type=click.Path(path_type=Path), help="[default: runs/NAME-TIME]")
@@ -53,22 +50,26 @@ def _opened(
     run_dir: Path | None,
     overrides: tuple[str, ...],
     own: OwnCode,
-) -> Iterator[OpenedRun]:
+) -> Iterator["OpenedRun"]:
     """Open the run that the arguments mean: of an experiment file, or the one in a run directory."""
     if source.is_dir():
         if run_dir:
             raise LotteryFLError(f"{source}: is a run: --run-dir is for new ones")
+        from lotteryfl.running.opened import opened_again
+
         with opened_again(source, own, overrides) as opened, about(run=opened.directory.run_id):
             yield opened
     else:
         experiment = load(source, overrides)
+        from lotteryfl.running.opened import opened_new
+
         folder = nullcontext(run_dir) if run_dir else new_folder(Path("runs"), source.stem)
         with folder as path, opened_new(experiment, path, own) as opened, about(run=opened.directory.run_id):
             yield opened
 
 
 def _drive(
-    opened: OpenedRun,
+    opened: "OpenedRun",
     again: str,
     driver: Callable[[RunDisplay], None],
     tracking: Tracking,
@@ -80,6 +81,9 @@ def _drive(
 
     Where clients were left out, and that is not allowed, this is the process's end.
     """
+    from lotteryfl.server.results.finaltable import final_table
+    from lotteryfl.server.results.summary import write_summary
+
     _tell(f"run directory: {opened.directory.path}")
     with tracked(opened.directory.path, tracking, _note):
         try:
@@ -139,6 +143,8 @@ def run(
         check_exposed(metrics, workers)
     page_at = page.options()
     with _opened(source, run_dir, overrides, own) as opened:
+        from lotteryfl.running.local import run_locally
+
         _drive(
             opened,
             opened.command(
@@ -211,12 +217,16 @@ def serve(
     allow_missing: bool,
 ) -> None:
     """Be the coordinator of an experiment, or of the run in DIR."""
+    from lotteryfl.server.rpc.endpoint import Endpoint
+
     endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health, revoked, metrics)
     warning = endpoint.check()
     if warning:
         say(warning, logging.WARNING)
     page_at = page.options(tls, tokens, revoked)
     with _opened(source, run_dir, overrides, own) as opened:
+        from lotteryfl.running.local import serve_at
+
         endpoint.check_access(opened.directory.experiment.access)
         _drive(
             opened,
@@ -256,6 +266,9 @@ def simulate(
     allow_missing: bool,
 ) -> None:
     """Run an experiment in this one process, with the same result as over gRPC."""
+    from lotteryfl.running.device import choose_device
+    from lotteryfl.running.simulate import Simulation
+
     chosen = choose_device(device)
     with _opened(source, run_dir, overrides, own) as opened:
         simulation = Simulation(opened.directory, opened.task, chosen, share_errors=share_errors, local=opened.code)
