@@ -16,7 +16,7 @@ from typing import IO, NoReturn
 
 from tests.support.paths import ROOT
 
-_AT_START = ("COV", "GRPC_", "LD_", "MALLOC_", "MKL_", "OMP_", "PYTHON", "TORCH_")
+_AT_START = ("COV", "GRPC_", "LD_", "LOTTERYFL_FAULTS", "MALLOC_", "MKL_", "OMP_", "PYTHON", "TORCH_")
 """What variables begin with that are looked at when a process starts or imports something."""
 _COMMANDS = {"run", "serve", "simulate", "work"}
 """Those that import torch."""
