@@ -213,6 +213,7 @@ def serve(
     """Be the coordinator of an experiment, or of the run in DIR."""
     endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health, revoked, metrics)
     warning = endpoint.check()
+    endpoint.check_free()
     if warning:
         say(warning, logging.WARNING)
     page_at = page.options(tls, tokens, revoked)
