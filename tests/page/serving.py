@@ -1,5 +1,6 @@
 """A coordinator as a process, with its page: where each is, and what a worker by hand needs to know of it."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,19 +18,15 @@ class Served:
     """A coordinator that serves."""
 
     process: Process
+    page: str
     stub: pb_grpc.CoordinatorStub
     task: str = str(GATED_TASK)
-
-    @property
-    def page(self) -> str:
-        """Where its page is, which comes a moment later than the coordinator."""
-        return self.process.said(r"^page: (\S+)")[1]
 
 
 @contextmanager
 def serving(start: Start, source: Path, *options: object) -> Iterator[Served]:
     """Serve an experiment or the run in a directory, with a page."""
     process = start("serve", source, "--listen", "127.0.0.1:0", *options)
-    address = process.said(r"^listening at (\S+)")[1]
+    address, page = (process.said(rf"^{re.escape(said)} (\S+)")[1] for said in ("listening at", "page:"))
     with open_channel(address, ChannelSecurity()) as channel:
-        yield Served(process, pb_grpc.CoordinatorStub(channel))
+        yield Served(process, page, pb_grpc.CoordinatorStub(channel))
