@@ -104,3 +104,5 @@ def test_nothing_is_wider_than_the_window(finished: str, look: Look) -> None:
     for width in (360, 1280):
         viewer.page.set_viewport_size({"width": width, "height": 800})
         assert viewer.page.evaluate("document.documentElement.scrollWidth") <= width
+    cut = "tables => tables.filter(table => table.scrollWidth > table.clientWidth).map(table => table.ariaLabel)"
+    assert viewer.page.locator(".scroll").evaluate_all(cut) == [], "scrolled in themselves: in a narrow window alone"
