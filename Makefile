@@ -43,9 +43,10 @@ $(EXTRAS:%=$(READY)-%): $(READY)-%: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
-demo: $(READY)$(if $(DASHBOARD),-dashboard) ## coordinator + 2 workers over gRPC: 20 clients find their tickets; DASHBOARD=127.0.0.1:8080: with a page
-	$(BIN)/lotteryfl run examples/digits.toml --workers 2 $(DASHBOARD:%=--dashboard %)
-	$(if $(DASHBOARD),$(BIN)/lotteryfl dashboard runs --listen $(DASHBOARD))
+SEEN_BY := dashboard metrics tensorboard
+
+demo: $(READY) $(if $(DASHBOARD),$(SEEN_BY:%=$(READY)-%)) ## coordinator + 2 workers over gRPC: 20 clients find their tickets; DASHBOARD=127.0.0.1:8080: seen by a page and all else
+	$(if $(DASHBOARD),tools/demo-seen $(BIN) $(DASHBOARD),$(BIN)/lotteryfl run examples/digits.toml --workers 2)
 
 report-demo: $(READY_TO_REPORT) ## the demo, and a page with pictures of it: runs/report-demo/report/index.html
 	$(BIN)/lotteryfl run examples/digits.toml --workers 2 --run-dir runs/report-demo/run

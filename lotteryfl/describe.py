@@ -10,14 +10,18 @@ _MOST_VALUES = 4
 """Metrics of a task's own objective; tables and reports have them all."""
 
 
-def state_of(status: pb.RunStatus) -> str:
-    """Return where a run stands, in a word: running, finished or failed."""
+def state_of(status: pb.RunStatus, *, is_driven: bool = True) -> str:
+    """Return where a run stands, in a word: running, finished or failed; stopped, if nobody drives it to its end."""
+    if status.state == pb.RunStatus.RUNNING and not is_driven:
+        return "stopped"
     return pb.RunStatus.State.Name(status.state).lower()
 
 
-def describe_state(status: pb.RunStatus) -> str:
+def describe_state(status: pb.RunStatus, *, is_driven: bool = True) -> str:
     """Return the same, with the reason where there is one."""
-    return f"{state_of(status)}{': ' if status.reason else ''}{status.reason}"
+    state = state_of(status, is_driven=is_driven)
+    reason = status.reason or ("no process has it" if state == "stopped" else "")
+    return f"{state}{': ' if reason else ''}{reason}"
 
 
 def describe_round(status: pb.RunStatus) -> str:

@@ -130,11 +130,11 @@ def test_the_demo_installs_nothing_but_what_runs_it(make: Make) -> None:
     assert ".[" not in planned
 
 
-def test_the_demo_with_a_page_installs_what_shows_it(make: Make) -> None:
+def test_the_demo_that_is_seen_installs_what_shows_it(make: Make) -> None:
     planned = make("--dry-run", "demo", "DASHBOARD=127.0.0.1:8080").stdout
-    assert "--editable '.[dashboard]'" in planned
-    assert "--workers 2 --dashboard 127.0.0.1:8080" in planned
-    assert "lotteryfl dashboard runs --listen 127.0.0.1:8080" in planned
+    for extra in ("dashboard", "metrics", "tensorboard"):
+        assert f"--editable '.[{extra}]'" in planned
+    assert planned.splitlines()[-1] == "tools/demo-seen .venv/bin 127.0.0.1:8080"
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "test-slow", "coverage"])

@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.security.address import AddressError, check_address
+from lotteryfl.common.security.address import AddressError, cannot_listen, check_address, check_free
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -60,7 +60,7 @@ def check_exposed(address: str, workers: int = 0) -> None:
         workers: how many more processes are to answer, at the ports after it.
 
     Raises:
-        AddressError: it is no address, or there are not so many ports after it.
+        AddressError: it is no address, there are not so many ports after it, or one is taken.
         LotteryFLError: prometheus-client is not installed.
     """
     check_address(address, listens=True)
@@ -71,6 +71,8 @@ def check_exposed(address: str, workers: int = 0) -> None:
         import prometheus_client  # noqa: F401 - an extra
     except ImportError as error:
         raise LotteryFLError("--metrics needs prometheus-client: pip install 'lotteryfl[metrics]'") from error
+    for number in range(workers + 1):
+        check_free(beside(address, number), "--metrics")
 
 
 def beside(address: str, number: int) -> str:
@@ -126,9 +128,7 @@ def _listening(address: str) -> WSGIServer:
             return _Server(family, str(where[0]), int(where[1]))
         except OSError as error:
             failure = error
-    raise LotteryFLError(
-        f"--metrics {address}: cannot listen there: the address is in use or not this host's"
-    ) from failure
+    raise cannot_listen(address, "--metrics") from failure
 
 
 def _answering(app: WSGIApplication) -> Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]:

@@ -1,5 +1,6 @@
 """Addresses as people write them: HOST:PORT, or named for what is wrong with them before anything is called."""
 
+import socket
 from ipaddress import IPv6Address, ip_address
 
 from lotteryfl.common.errors import LotteryFLError
@@ -39,6 +40,40 @@ def check_address(address: str, *, listens: bool = False) -> None:
         raise AddressError(f"{address}: has no host: expected HOST:PORT ({here})")
     _check_host(host, address)
     _check_port(port, address, lowest=0 if listens else 1)
+
+
+def check_free(address: str, option: str = "") -> None:
+    """Check that an address can be listened at now, before anything is made for who is to listen there.
+
+    Args:
+        address: as `check_address` lets it pass, to be listened at.
+        option: whose it is, if it needs to be said.
+
+    Raises:
+        AddressError: it cannot.
+    """
+    host, _, port = address.rpartition(":")
+    if address.startswith(_FILES) or not int(port):
+        return
+    failure: OSError | None = None
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except OSError as error:
+        found, failure = [], error
+    for family, _, _, _, where in found:  # one of them will do: localhost has two where a machine may have one
+        try:
+            socket.create_server((str(where[0]), int(where[1])), family=family).close()
+        except OSError as error:
+            failure = error
+        else:
+            return
+    raise cannot_listen(address, option) from failure
+
+
+def cannot_listen(address: str, option: str = "") -> AddressError:
+    """Return what is said of an address that cannot be listened at."""
+    named = f"{option} {address}" if option else address
+    return AddressError(f"{named}: cannot listen there: the address is in use or not this host's")
 
 
 def _check_host(host: str, address: str) -> None:

@@ -12,4 +12,6 @@ def explain(error: grpc.RpcError, address: str) -> str:
         return f"coordinator {address}: cannot be reached: {details}"
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"coordinator {address}: does not answer: {details}"
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return f"coordinator {address}: does not know this call: it is of an older lotteryfl, or is no coordinator"
     return f"coordinator {address}: {details}"

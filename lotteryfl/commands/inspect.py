@@ -38,19 +38,20 @@ from lotteryfl.seeing.source import source_of
     "--json",
     "as_json",
     is_flag=True,
-    help="As JSON, by the names of the contract's RunStatus; with `fleet`, its Fleet, and `clients_now`, its Clients.",
+    help="As JSON, by the names of the contract's RunStatus; with `is_driven`, whether a process has it, `fleet`, its "
+    "Fleet, and `clients_now`, its Clients.",
 )
 @channel_options
 def status(where: str, with_clients: bool, seconds: float | None, as_json: bool, security: ChannelSecurity) -> None:
     """Say where a run stands, from its directory or its coordinator."""
     with source_of(where, security) as source:
         while True:
-            found, fleet = source.status(), source.fleet()
+            is_driven, found, fleet = source.is_driven(), source.status(), source.fleet()
             clients = source.clients() if with_clients else None
             if as_json:
-                click.echo(_as_json(found, fleet, clients, None if seconds else 2))
+                click.echo(_as_json(found, fleet, clients, None if seconds else 2, is_driven=is_driven))
             else:
-                click.echo(describe(found, fleet, clients))
+                click.echo(describe(found, fleet, clients, is_driven=is_driven))
             if not seconds or found.state != pb.RunStatus.RUNNING:
                 return
             time.sleep(seconds)
@@ -114,14 +115,16 @@ def verify(directory: Path) -> None:
     click.echo("sound")
 
 
-def _as_json(status: pb.RunStatus, fleet: pb.Fleet | None, clients: pb.Clients | None, indent: int | None) -> str:
+def _as_json(
+    status: pb.RunStatus, fleet: pb.Fleet | None, clients: pb.Clients | None, indent: int | None, *, is_driven: bool
+) -> str:
     """Return all that is known, with what is 0 or empty; JSON has every 64-bit number as a text."""
     from google.protobuf.json_format import MessageToDict
 
     def fields(message: Message) -> dict[str, Any]:
         return MessageToDict(message, always_print_fields_with_no_presence=True, preserving_proto_field_name=True)
 
-    found = fields(status)
+    found = {**fields(status), "is_driven": is_driven}
     if fleet is not None:
         found["fleet"] = fields(fleet)
     if clients is not None:

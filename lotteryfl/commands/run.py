@@ -221,6 +221,7 @@ def serve(
 
     endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health, revoked, metrics)
     warning = endpoint.check()
+    endpoint.check_free()
     if warning:
         say(warning, logging.WARNING)
     page_at = page.options(tls, tokens, revoked)

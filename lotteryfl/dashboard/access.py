@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lotteryfl.common.commandline import given
 from lotteryfl.common.security.address import check_address
-from lotteryfl.common.security.identity import IdentityError
+from lotteryfl.common.security.identity import Identity, IdentityError, Role
 from lotteryfl.common.security.tls import HELP, SecurityError, TLSFiles, is_loopback
 from lotteryfl.server.security.tokens import TokenFile
 
@@ -41,9 +41,9 @@ class PageEndpoint:
     address: str
     """HOST:PORT; with port 0 a free one is taken."""
     tls: TLSFiles = field(default_factory=TLSFiles)
-    """Certificate and key; a browser with a certificate of the authority may look."""
+    """Certificate and key; a browser with an observer's or operator's certificate of the authority may look."""
     tokens: Path | None = None
-    """The file of tokens; who has one of them may look."""
+    """The file of tokens; who has an observer's or operator's may look."""
     revoked: Path | None = None
     """The file of certificates of the authority that do not count any more."""
 
@@ -113,6 +113,14 @@ class PageEndpoint:
         return RevokedCertificates(self.revoked, self.tls.ca)
 
 
+class Peer(NamedTuple):
+    """Who is at the other end of a connection."""
+
+    identity: Identity
+    certificate: bytes
+    """That shows it, in PEM."""
+
+
 class Access:
     """Decides for each request whether it may look."""
 
@@ -157,34 +165,33 @@ class Access:
         text = f"{int(time.time()) + SESSION_SECONDS}.{secrets.token_urlsafe(16)}"
         return f"{text}.{self._signed(text)}"
 
-    def may_look(self, headers: Mapping[str, str], certificate: bytes) -> str:
+    def may_look(self, headers: Mapping[str, str], peer: Peer | None) -> str:
         """Return '' where a request may look, and else why not.
 
         Args:
             headers: of the request, by small letters.
-            certificate: that the connection shows who is there by, in PEM; empty: by none.
+            peer: whom the connection shows by a certificate; None: nobody.
         """
         if self.is_open or self._knows_cookie(headers.get("cookie", "")):
             return ""
-        if certificate:
-            return self._why_not(certificate)
         token = _token(headers.get("authorization", ""))
-        if token and self._tokens is not None:
-            try:
-                self._tokens.identify(token)
-            except IdentityError as error:
-                return str(error)
-            return ""
-        return _UNKNOWN
-
-    def _why_not(self, certificate: bytes) -> str:
-        if self._revoked is None:
-            return ""
         try:
-            self._revoked.check(certificate)
+            if peer is not None:
+                identity = self._by_certificate(peer)
+            elif token and self._tokens is not None:
+                identity = self._tokens.identify(token)
+            else:
+                return _UNKNOWN
         except IdentityError as error:
             return str(error)
+        if identity.role is Role.WORKER:  # who does some clients' work need not see all clients
+            return f"{identity.name} is {identity.role.with_article}: expected an observer or an operator"
         return ""
+
+    def _by_certificate(self, peer: Peer) -> Identity:
+        if self._revoked is not None:
+            self._revoked.check(peer.certificate)
+        return peer.identity
 
     def _knows_cookie(self, header: str) -> bool:
         try:

@@ -8,7 +8,7 @@ from lotteryfl.dashboard.access import Access
 from lotteryfl.dashboard.answers import refusal
 
 PEER = "lotteryfl.peer"
-"""Key of a request's scope: the certificate, in PEM, that its connection shows who is there by; empty: none."""
+"""Key of a request's scope: the `Peer` whom its connection shows by a certificate; None: nobody."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -56,7 +56,7 @@ class Guard:
             return refusal(405, "this page is for looking alone: expected GET", {"Allow": ", ".join(_METHODS)})
         if scope["path"] in _FOR_ANYONE:
             return None
-        if not (why := self._access.may_look(headers, scope.get(PEER, b""))):
+        if not (why := self._access.may_look(headers, scope.get(PEER))):
             return None
         asks = {"WWW-Authenticate": 'Basic realm="lotteryfl: the password is an observer\'s token", charset="UTF-8"'}
         return refusal(401, why, asks if self._access.takes_tokens else None)

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.identity import Identity, IdentityError
-from lotteryfl.dashboard.access import Access, PageEndpoint
+from lotteryfl.dashboard.access import Access, PageEndpoint, Peer
 from lotteryfl.dashboard.app import Page
 from lotteryfl.dashboard.catalogue import Catalogue
 from lotteryfl.dashboard.guard import PEER
@@ -128,18 +128,17 @@ class _Protocol(H11Protocol):
         self.app = known
 
 
-def _peer(connection: ssl.SSLObject | None) -> bytes:
+def _peer(connection: ssl.SSLObject | None) -> Peer | None:
     certificate: Any = connection.getpeercert() if connection else None
     whole = connection.getpeercert(binary_form=True) if connection else None
     if not (certificate and whole):
-        return b""
+        return None
     uris = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
     names = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
     try:
-        Identity.of_certificate(uris, names)
+        return Peer(Identity.of_certificate(uris, names), ssl.DER_cert_to_PEM_cert(whole).encode())
     except IdentityError:
-        return b""
-    return ssl.DER_cert_to_PEM_cert(whole).encode()
+        return None
 
 
 def _config(app: Any, endpoint: PageEndpoint) -> Config:

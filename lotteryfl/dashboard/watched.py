@@ -18,6 +18,7 @@ from lotteryfl.dashboard.reading.workers import fleet_of, fleet_of_directory
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.following import Stamps, stamps
 from lotteryfl.server.store.record import RunRecord
+from lotteryfl.server.store.runlock import is_being_run
 
 _LEAST_SECONDS = 0.9
 """Between two readings of one run; who looks comes every second."""
@@ -56,6 +57,7 @@ class WatchedRun:
         """Why the directory cannot be read now."""
         self._stamps: Stamps | None = None
         self._snapshot: Snapshot | None = None
+        self._is_driven = False  # at the last reading, by the lock of the run
         self._reading = asyncio.Lock()
         self._next = 0.0
         self._number = 0  # of the snapshot
@@ -74,7 +76,7 @@ class WatchedRun:
             begin = time.monotonic()
             if begin < self._next:
                 return self._snapshot
-            found = stamps(self.path)
+            self._is_driven, found = is_being_run(self.path), stamps(self.path)
             if found != self._stamps or self._snapshot is None:
                 try:
                     self._snapshot = await asyncio.to_thread(read_snapshot, self.path, self._snapshot)
@@ -116,7 +118,7 @@ class WatchedRun:
     def state_of(self, what: str) -> Hashable:
         """Return what differs when the status, or the fleet, has changed."""
         news = self.live.news
-        return (what, self._number, self.live.number if news else 0)
+        return (what, self._number, self._is_driven, self.live.number if news else 0)
 
     def status(self, snapshot: Snapshot) -> bytes:
         """Return where it stands, as JSON: made once for all who look."""
@@ -136,8 +138,11 @@ class WatchedRun:
     def _status(self, snapshot: Snapshot) -> dict[str, Any]:
         news = self.live.news
         status = news.status if news else snapshot.status
+        is_driven = self._is_driven or news is not None
         return {
-            **status_of(snapshot.experiment, snapshot.score, snapshot.rounds, snapshot.facts, status),
+            **status_of(
+                snapshot.experiment, snapshot.score, snapshot.rounds, snapshot.facts, status, is_driven=is_driven
+            ),
             "live": news is not None,
             "heard_at": self.live.heard_at,
             "problem": self.problem,
@@ -198,7 +203,7 @@ class WatchedRun:
 
     async def brief(self) -> dict[str, Any]:
         """Return what the list of runs says of it; what was read for it alone is not kept."""
-        found, begin = stamps(self.path), time.monotonic()
+        is_driven, found, begin = is_being_run(self.path), stamps(self.path), time.monotonic()
         if self._brief is None or (self._brief[0] != found and begin >= self._next_brief):
             try:
                 known = self._snapshot if found == self._stamps else None
@@ -208,8 +213,9 @@ class WatchedRun:
             except LotteryFLError as error:
                 self._brief = found, {"problem": str(error)}
             self._next_brief = _next(begin)
-        news = self.live.news
-        said = {"name": self.name, "title": self.title, "live": news is not None}
+        said = {"name": self.name, "title": self.title, "live": self.live.news is not None}
+        if self._brief[1].get("state") == "running" and not (is_driven or said["live"]):
+            said |= {"state": "stopped", "time_left": None}
         return {**dict.fromkeys(_BRIEF), **self._brief[1], **said}
 
 

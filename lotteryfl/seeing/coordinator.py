@@ -57,6 +57,10 @@ class CoordinatorSource:
         """
         return self._asked(lambda: self._stub.GetRun(pb.GetRunRequest(), timeout=CALL_SECONDS))
 
+    def is_driven(self) -> bool:
+        """Return True: who answers has it."""
+        return True
+
     def fleet(self) -> pb.Fleet | None:
         """Return what the run's workers are at; None: an older coordinator does not say.
 

@@ -9,6 +9,7 @@ from lotteryfl.seeing.look import SECONDS, SHARE, Look, first_of_last
 from lotteryfl.server.store.record import RunRecord, looked_at
 from lotteryfl.server.store.rundb.clients import client_page
 from lotteryfl.server.store.rundb.events import newest_events
+from lotteryfl.server.store.runlock import is_being_run
 from lotteryfl.server.store.status import status_of
 from lotteryfl.server.store.summaries import left_out, round_summaries
 
@@ -30,6 +31,10 @@ class DirectorySource:
         with looked_at(self._path) as run:
             return status_of(run)
 
+    def is_driven(self) -> bool:
+        """Tell whether a process holds the run's lock."""
+        return is_being_run(self._path)
+
     def fleet(self) -> None:
         """Return nothing: what workers are at, only their coordinator's memory knows."""
 
@@ -49,22 +54,22 @@ class DirectorySource:
             LotteryFLError: there is no run, or it is damaged.
         """
         while True:
-            begin = time.monotonic()
+            begin, is_driven = time.monotonic(), self.is_driven()  # before: who ends the run says so, and lets go
             with looked_at(self._path) as run:
-                look = self._look(run)
+                look = self._look(run, is_driven=is_driven)
             taken = time.monotonic() - begin
             yield look
             if look.is_last:
                 return
             time.sleep(max(SECONDS, SHARE * taken))
 
-    def _look(self, run: RunRecord) -> Look:
+    def _look(self, run: RunRecord, *, is_driven: bool) -> Look:
         status, database = status_of(run), run.database
         rounds = round_summaries(database, first_of_last(database.last_round(), self._round))
         events = [pb.Event(**event._asdict()) for event in newest_events(database, self._event)]
         self._round = rounds[-1].round if rounds else self._round
         self._event = events[-1].id if events else self._event
-        return Look(status, None, rounds, events)
+        return Look(status, None, rounds, events, is_driven=is_driven)
 
 
 def _clients(run: RunRecord) -> pb.Clients:

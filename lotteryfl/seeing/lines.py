@@ -17,14 +17,20 @@ _DIGEST = 8
 """Characters of a mask's digest: masks are told apart by them."""
 
 
-def describe(status: pb.RunStatus, fleet: pb.Fleet | None = None, clients: pb.Clients | None = None) -> str:
+def describe(
+    status: pb.RunStatus,
+    fleet: pb.Fleet | None = None,
+    clients: pb.Clients | None = None,
+    *,
+    is_driven: bool = True,
+) -> str:
     """Return where a run stands, what is known of its workers, and of single clients where they are asked for."""
     lines = [
-        f"{status.strategy}, {status.clients} clients: {describe_state(status)}",
+        f"{status.strategy}, {status.clients} clients: {describe_state(status, is_driven=is_driven)}",
         f"rounds: {status.round} of {status.rounds} committed",
         f"open round: {status.results} of {status.assignments} results, {len(status.in_flight)} in flight",
         *(f"  {line}" for line in cut(status.in_flight, MOST_TOLD)),
-        *(f"  {line}" for line in (*status.waits, status.goes_on) if line),
+        *(f"  {line}" for line in (*status.waits, status.goes_on if is_driven else "") if line),
         *([f"workers: {status.workers} alive"] if status.heard or (fleet and fleet.workers) else []),
         *(f"  {line}" for line in (status.heard if fleet is None else _fleet(fleet))),
         f"traffic of the whole run: {decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up",

@@ -27,6 +27,8 @@ class Look(NamedTuple):
     """What has happened since the last look, the newest of it."""
     trouble: str = ""
     """Why this is how it was before; '': it is how it is now."""
+    is_driven: bool = True
+    """Whether a process has the run; of one that has ended it does not matter."""
 
     @property
     def is_last(self) -> bool:
@@ -39,6 +41,9 @@ class Source(Protocol):
 
     def status(self) -> pb.RunStatus:
         """Return where it stands now."""
+
+    def is_driven(self) -> bool:
+        """Tell whether a process has it."""
 
     def fleet(self) -> pb.Fleet | None:
         """Return what its workers are at; None: that is not known here."""

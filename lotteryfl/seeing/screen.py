@@ -76,7 +76,10 @@ class Screen:
 
     def _header(self, look: Look) -> Iterator[tuple[str, str]]:
         status = look.status
-        yield f"{self._where}: {status.strategy}, {status.clients} clients: {state_of(status)}", "bold"
+        yield (
+            f"{self._where}: {status.strategy}, {status.clients} clients: {state_of(status, is_driven=look.is_driven)}",
+            "bold",
+        )
         left = time_left(status)
         traffic = f"{decimal(status.bytes_down)} down, {decimal(status.bytes_up)} up"
         yield f"round {min(status.round + 1, status.rounds)}/{status.rounds}, {traffic}", ""
@@ -88,7 +91,7 @@ class Screen:
                 yield f"! {text}", "bold"
         if status.waits and not look.fleet:
             yield from ((line, "") for line in status.waits[:_LEAST_ROWS])
-        if status.goes_on:
+        if status.goes_on and look.is_driven:
             yield status.goes_on, "dim"
 
     def _curves(self, status: pb.RunStatus) -> Iterator[_Curve]:

@@ -36,7 +36,7 @@ class Steering:
         self.is_stopped = False
         """The process was told to end, which is on record."""
         self.is_drained = False
-        """The round that was open when the process was told to drain is committed, and no other is begun here."""
+        """The round that was open when the process was told to drain, if any, is committed, and no other is begun."""
 
     @property
     def is_paused(self) -> bool:
@@ -81,8 +81,8 @@ class Steering:
             self._drains = _sentence("the open round is the last here: drained", who, why)
         return "the coordinator ends when the open round is committed"
 
-    def note_commit(self, state: str) -> None:
-        """Note that a round is committed, and how the run stands since."""
+    def note_no_round(self, state: str) -> None:
+        """Note that no round is under work: one was committed, or the next waits to be opened; and how it stands."""
         if self._drains and state == "running":
             with self._events.transaction():
                 self._events.add("drained", self._drains)

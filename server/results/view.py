@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from torch import Tensor
 
@@ -62,6 +62,14 @@ _CLIENTS = """
 
 _PHASES = ("downloaded", "personalised")
 """Fields of a round's summary that are numbers by name."""
+
+
+class RunTables(NamedTuple):
+    """A run in three tables, as the methods of `RunView` by these names return them."""
+
+    rounds: "pd.DataFrame"
+    clients: "pd.DataFrame"
+    assignments: "pd.DataFrame"
 
 
 class RunView:
@@ -213,6 +221,14 @@ class RunView:
             _CLIENTS.format(downloaded=downloaded, personalised=personalised), score=self._run.score.name
         )
         return table.astype({"last_round": "Int64", "examples": "Int64"})
+
+    def to_pandas(self) -> RunTables:
+        """Return the run in its three tables, `rounds`, `clients` and `assignments`, each as it is then.
+
+        Raises:
+            LotteryFLError: pandas is not installed.
+        """
+        return RunTables(self.rounds(), self.clients(), self.assignments())
 
     def masks(self, client: int) -> dict[str, Tensor]:
         """Return the client's last mask by tensor name: bool tensors of the weights' shapes; empty: it is dense.

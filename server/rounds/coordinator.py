@@ -120,6 +120,9 @@ class Coordinator:
         self._attendance.look(round_)
         self._ledger.events.write(now)
         if not self._ledger.is_open:
+            self.steering.note_no_round(self.state)
+            if self.is_over:
+                return Step.ENDED
             return Step.OFFER if self._ledger.open_if_enough() else Step.WAIT
         decision = round_.decide(now)
         if decision.verdict is Verdict.WAIT:
@@ -161,7 +164,7 @@ class Coordinator:
         """
         unneeded = self._ledger.commit(self._require_closed(), conclusion)
         self._closed = None
-        self.steering.note_commit(self.state)
+        self.steering.note_no_round(self.state)
         return unneeded
 
     def look_at_disk(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from lotteryfl.common.commandline import given
 from lotteryfl.common.experiment.settings import AccessSettings
 from lotteryfl.common.prometheus.exposing import check_exposed
-from lotteryfl.common.security.address import check_address
+from lotteryfl.common.security.address import check_address, check_free
 from lotteryfl.common.security.tls import HELP, SecurityError, TLSFiles, is_loopback
 from lotteryfl.server.rpc.callers.admitted import Way
 from lotteryfl.server.rpc.callers.authentication import by_certificate, by_token
@@ -83,6 +83,15 @@ class Endpoint:
             f"{self.address}: other machines can reach it, and {missing}: give --tls-cert and --tls-key with --tls-ca "
             f"or --tokens ({HELP}), or allow it with --insecure"
         )
+
+    def check_free(self) -> None:
+        """Check that it can be listened at, before a run is set up for who is to come.
+
+        Raises:
+            AddressError: the address, or the one for health, is in use or not this host's.
+        """
+        for address in filter(None, (self.address, self.health)):
+            check_free(address)
 
     def check_access(self, access: AccessSettings) -> None:
         """Check that what an experiment says about access can be kept.

@@ -9,9 +9,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.prometheus.exposing import exposed
+from lotteryfl.common.security.address import cannot_listen
 from lotteryfl.common.security.channel import SERVER_OPTIONS
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
@@ -134,4 +134,4 @@ def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCrede
             return server.add_insecure_port(address)
         return server.add_secure_port(address, credentials)
     except RuntimeError as error:
-        raise LotteryFLError(f"{address}: cannot listen there: the address is in use or not this host's") from error
+        raise cannot_listen(address) from error

@@ -1,7 +1,7 @@
 """A small certification authority in a folder: its key, and a folder for everyone whom it certifies.
 
 DIR/ca.key, DIR/ca.crt      the authority; its key signs, and never has to leave the folder
-DIR/revoked.pem             which of its certificates do not count any more, if any: the coordinator wants to see it
+DIR/revoked.pem             which of its certificates do not count any more: none at first. The coordinator looks at it
 DIR/NAME/tls.key, tls.crt   of the coordinator, a worker, an observer or an operator
 DIR/NAME/ca.crt             the authority's certificate again: the folder is all that its holder needs
 """
@@ -58,6 +58,8 @@ class Authority:
             write_new(path, _self_signed(self._key).public_bytes(Encoding.PEM))
         self._certificate = load_certificate(path)
         _check_pair(path, self._certificate, self._key)
+        if not (folder / REVOKED).exists():  # a coordinator that is to look at it wants it before anything is on it
+            write_revoked(folder / REVOKED, self._certificate, self._key)
 
     def issue_to_coordinator(self, hosts: Sequence[str], days: int) -> x509.Certificate:
         """Return the coordinator's certificate for these host names and addresses, and for this machine's own.

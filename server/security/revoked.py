@@ -86,14 +86,14 @@ class RevokedCertificates:
         return {each.issuer: each for each in found}
 
 
-def write_revoked(path: Path, authority: x509.Certificate, key: Key, certificate: x509.Certificate) -> None:
-    """Add a certificate to an authority's list, which is made where it is missing.
+def write_revoked(path: Path, authority: x509.Certificate, key: Key, *certificates: x509.Certificate) -> None:
+    """Add certificates to an authority's list, which is made where it is missing.
 
     Args:
         path: of the list.
         authority: the authority's own certificate.
         key: the authority's.
-        certificate: what does not count any more.
+        certificates: what does not count any more.
 
     Raises:
         SecurityError: the list cannot be read or written.
@@ -101,10 +101,11 @@ def write_revoked(path: Path, authority: x509.Certificate, key: Key, certificate
     now = datetime.now(UTC)
     builder = x509.CertificateRevocationListBuilder().issuer_name(authority.subject)
     builder = builder.last_update(now).next_update(authority.not_valid_after_utc)
-    entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(now).build()
+    unnamed = x509.RevokedCertificateBuilder().revocation_date(now)
+    entries = [unnamed.serial_number(certificate.serial_number).build() for certificate in certificates]
     try:
         before = x509.load_pem_x509_crl(path.read_bytes()) if path.exists() else ()
-        for each in (*before, entry):
+        for each in (*before, *entries):
             builder = builder.add_revoked_certificate(each)
         with AtomicFile(path) as file:
             file.write(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), 0)

@@ -138,6 +138,22 @@ def test_a_certificate_that_was_revoked_is_none(public: Public, start: Start) ->
         assert browser.refused("/api/runs", 401) == "the certificate was revoked"
 
 
+def test_who_does_the_work_of_some_clients_does_not_look_at_all_of_them(public: Public) -> None:
+    tokens, authority = public.folder / "tokens.toml", Authority(public.folder / "certs")
+    for name, role, status in (("worker", Role.WORKER, 401), ("olga", Role.OPERATOR, 200)):
+        authority.issue(Identity(name, role), days=1)
+        token = add_token(tokens, name, role)
+        with public.browser(name) as by_certificate, public.browser() as by_token:
+            answers = (
+                by_certificate.client.get("/api/runs"),
+                by_token.client.get("/api/runs", headers={"Authorization": f"Bearer {token}"}),
+            )
+        assert [answer.status_code for answer in answers] == [status, status]
+        if status == 401:
+            expected = "worker is a worker: expected an observer or an operator"
+            assert [answer.json()["error"] for answer in answers] == [expected, expected]
+
+
 def test_the_link_leads_in_once_and_its_cookie_survives_a_restart(public: Public, start: Start) -> None:
     with public.browser() as browser:
         assert browser.client.head(public.link).status_code == 200
@@ -170,9 +186,9 @@ def test_a_session_ends(public: Public, monkeypatch: pytest.MonkeyPatch) -> None
     cookie = access.enter(access.link().partition("=")[2])
     assert cookie
     headers = {"cookie": f"{COOKIE}={cookie}"}
-    assert access.may_look(headers, b"") == ""
+    assert access.may_look(headers, None) == ""
     monkeypatch.setattr("time.time", lambda: float(cookie.partition(".")[0]) + 1)
-    assert access.may_look(headers, b"")
+    assert access.may_look(headers, None)
 
 
 def test_plaintext_gets_nowhere(public: Public) -> None:

@@ -52,8 +52,9 @@ def test_a_run_is_watched_to_its_end(tmp_path: Path, start: Start, write: Write,
     assert read_summary(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_coordinator_that_is_killed_comes_back_with_its_page(tmp_path: Path, start: Start, write: Write) -> None:
-    """At the same address, and who looked has lost nothing."""
+    """At the same address, and who looked has lost nothing; as tests/page has it in a browser."""
     at = f"--dashboard=127.0.0.1:{free_port()}"
     first = start("serve", write(), "--listen=127.0.0.1:0", "--run-dir=run", at)
     with Browser(address := address_of(first)) as browser:

@@ -21,6 +21,7 @@ from tests.conftest import Drive
 from tests.support.bench import Bench, tiny_experiment
 from tests.support.pages import Browser, cursor_round, next_of
 from tests.support.runs import Start
+from tests.support.waiting import until
 
 
 def commit_a_round(bench: Bench) -> None:
@@ -50,6 +51,11 @@ def test_rounds_and_events_come_as_they_happen(drive: Drive, start: Start) -> No
         refused = next(each for each in happened if each["kind"] == "refused")
         assert (refused["worker"], refused["round"]) == ("mallory", 2)
         assert refused in browser.get("/api/runs/run/events")["events"]
+        assert browser.get("/api/runs")["runs"][0]["state"] == "running"
+        bench.close()
+        stopped = next(event for event in events if event.kind == "status" and event.data["state"] != "running")
+        assert (stopped.data["state"], stopped.data["time_left"]) == ("stopped", None)
+        until(lambda: browser.get("/api/runs")["runs"][0]["state"] == "stopped")
 
 
 def test_who_comes_back_to_another_process_has_lost_nothing(drive: Drive, start: Start) -> None:

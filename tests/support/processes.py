@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple, Self
@@ -25,11 +25,17 @@ class Process:
     """One `lotteryfl …`, in a session of its own, with what it has written so far."""
 
     def __init__(
-        self, *arguments: object, cwd: Path, env: Mapping[str, str], descriptors: Collection[int] = ()
+        self,
+        *arguments: object,
+        cwd: Path,
+        env: Mapping[str, str],
+        descriptors: Collection[int] = (),
+        program: str = PROGRAM,
     ) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env}
-        command = [PROGRAM, *map(str, arguments)]
-        self._popen = (not descriptors and forked(command, str(cwd), environment)) or subprocess.Popen(
+        command = [program, *map(str, arguments)]
+        warm = forked(command, str(cwd), environment) if program == PROGRAM and not descriptors else None
+        self._popen = warm or subprocess.Popen(
             command,
             cwd=cwd,
             env=environment,
@@ -159,9 +165,11 @@ class Gate:
         self.open()
 
 
-def free_port() -> int:
-    """Return a port that nobody listens at, and that no connection gets meanwhile: theirs are from 32768 on."""
-    for port in random.SystemRandom().sample(range(20000, 32768), 100):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+def free_port(count: int = 1) -> int:
+    """Return the first of some ports that nobody listens at, and no connection gets: theirs are from 32768 on."""
+    for first in random.SystemRandom().sample(range(20000, 32768 - count), 100):
+        with suppress(OSError), ExitStack() as stack:
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
     raise OSError("no free port")

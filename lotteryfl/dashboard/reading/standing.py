@@ -46,7 +46,13 @@ def read_facts(run: RunRecord, rounds: Rounds) -> Facts:
 
 
 def status_of(
-    experiment: Experiment, score: Score, rounds: Rounds, facts: Facts, status: pb.RunStatus
+    experiment: Experiment,
+    score: Score,
+    rounds: Rounds,
+    facts: Facts,
+    status: pb.RunStatus,
+    *,
+    is_driven: bool = True,
 ) -> dict[str, Any]:
     """Return a status as the page has it, but for who says so.
 
@@ -56,10 +62,11 @@ def status_of(
         rounds: what is committed.
         facts: what run.db tells beside.
         status: its coordinator's, or that of its directory.
+        is_driven: whether a process has it.
     """
-    is_running = status.state == pb.RunStatus.RUNNING
+    state = state_of(status, is_driven=is_driven)
     return {
-        "state": state_of(status),
+        "state": state,
         "reason": printable(status.reason),
         "paused": facts.paused,
         "strategy": printable(status.strategy),
@@ -81,7 +88,7 @@ def status_of(
         "started_at": rounds.began if rounds.began is not None else facts.opened,
         "round_opened_at": facts.opened,
         "ended_at": facts.ended,
-        "time_left": status.seconds_left if is_running and status.HasField("seconds_left") else None,
+        "time_left": status.seconds_left if state == "running" and status.HasField("seconds_left") else None,
         "bytes_down": status.bytes_down,
         "bytes_up": status.bytes_up,
         "workers": status.workers,

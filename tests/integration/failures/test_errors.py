@@ -106,9 +106,12 @@ def test_what_is_taken_already(tmp_path: Path, start: Start, write: Write, coord
     path = write()
     server = coordinate(path, "served")
     occupied = start("serve", path, "--listen", server.address, "--run-dir", "other")
+    read = start("run", path, f"--metrics={server.address}", "--run-dir", "other")
     in_use = start("run", path, "--run-dir", "served")
     not_empty = start("run", path, "--run-dir", ".")
     assert error_of(occupied).startswith(f"{server.address}: cannot listen there: the address is in use")
+    assert error_of(read).startswith(f"--metrics {server.address}: cannot listen there: the address is in use")
+    assert not (tmp_path / "other").exists()
     assert error_of(in_use) == "served: another process is running this run"
     assert error_of(not_empty) == ".: is not empty; choose another run directory"
 

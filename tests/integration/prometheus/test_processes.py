@@ -4,10 +4,8 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -33,16 +31,6 @@ def documented(table: Iterable[Described]) -> set[str]:
 
 def found_at(port: int) -> str:
     return f"http://127.0.0.1:{port}/metrics"
-
-
-def free_ports(count: int) -> int:
-    """Return the first of so many ports in a row that nobody listens at."""
-    while True:
-        first = free_port()
-        with suppress(OSError), ExitStack() as stack:
-            for port in range(first, first + count):
-                stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            return first
 
 
 def test_a_run_that_is_killed_and_taken_up_again_is_read_all_along(
@@ -121,7 +109,7 @@ def check_with_promtool(text: str) -> None:
 def test_coordinator_and_workers_of_one_command_are_at_ports_in_a_row(
     tmp_path: Path, start: Start, write: Write, gate: Gate
 ) -> None:
-    port = free_ports(2)
+    port = free_port(2)
     run = start("run", write(), "--workers=1", "--run-dir=run", f"--metrics=127.0.0.1:{port}", env=gate.env)
     assert run.said(AT)[1] == found_at(port)
     gate.arrival()
@@ -136,7 +124,7 @@ def test_coordinator_and_workers_of_one_command_are_at_ports_in_a_row(
 def test_a_worker_of_several_keeps_its_port_when_it_is_started_again(
     start: Start, write: Write, gate: Gate, coordinate: Coordinate
 ) -> None:
-    port = free_ports(2)
+    port = free_port(2)
     server = coordinate(write())
     workers = start(
         "work",

@@ -70,7 +70,8 @@ def test_a_run_of_an_earlier_version_can_be_looked_at(version: str, tmp_path: Pa
     }
     for process in looks.values():
         assert process.exit_code() == 0, process.stderr
-    assert "5 clients: running\nrounds: 2 of 4 committed\nopen round: 1 of 4 results" in looks["running"].stdout
+    stands = "5 clients: stopped: no process has it\nrounds: 2 of 4 committed\nopen round: 1 of 4 results"
+    assert stands in looks["running"].stdout
     assert "5 clients: finished" in looks["finished"].stdout
     assert looks["sound"].stdout.splitlines()[-1] == "sound"
     assert verify(finished).problems == 0

@@ -56,6 +56,7 @@ def test_it_outlives_a_coordinator_that_ends_and_is_started_again(
         terminal.shows("lotteryfl, 4 clients: running")
     seen = terminal.shows(r"^! coordinator .*: cannot be reached.*")
     beside.shows(r"^\d\d:\d\d:\d\d stopped: the coordinator has ended, in round 1$")
+    beside.shows("lotteryfl, 4 clients: stopped")
     with RunDirectory(tmp_path / "run") as run, CoordinatorThread(run, endpoint) as server:
         worker = HandWorker(server, "w")
         terminal.shows(r"^w +\d s ago +waits for work", since=seen)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pandas.testing import assert_frame_equal
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.packedmasks import unpack
@@ -24,6 +25,9 @@ def path(tmp_path: Path) -> Path:
 def test_tables_are_those_of_the_database(path: Path) -> None:
     with open_run(path) as run, simulated(path.parent / "same", tiny_experiment(clients_per_round=4)) as same:
         metrics, assignments, summary = run.metrics(), run.assignments(), run.summary()
+        tables = run.to_pandas()
+        for table, expected in zip(tables, (run.rounds(), run.clients(), assignments), strict=True):
+            assert_frame_equal(table, expected)
         assert summary == summarise(same)
         clients = client_summaries(same.database, 3)
     assert len(metrics) == 3 * 4 * 2 + len(metrics[metrics["phase"] == "validation"])

@@ -12,6 +12,7 @@ from lotteryfl.comparing.cells import plan_cells
 from lotteryfl.server.results.finaltable import final_table
 from lotteryfl.server.results.summary import summarise
 from lotteryfl.server.rounds.work import Step
+from lotteryfl.server.store.rundb.events import newest_events
 from lotteryfl.server.strategies import STRATEGIES
 from lotteryfl.server.strategies.fedavg import FedAvg
 from tests.support.bench import Bench, TinyTask, simulated, tiny_experiment
@@ -64,6 +65,18 @@ def test_a_round_is_opened_when_as_many_clients_are_there_as_are_drawn(tmp_path:
         bench.do_all(worker)
     bench.commit()
     assert held(bench) == [(1, "1-3,5"), (2, "1-3,5")], "who is there is there at once"
+    bench.close()
+
+
+def test_who_is_drained_does_not_wait_to_open_a_round(tmp_path: Path) -> None:
+    bench = bench_at(tmp_path / "run")
+    assert bench.coordinator.advance() is Step.WAIT
+    bench.coordinator.steering.drain("anna", "")
+    bench.register("all")
+    assert bench.coordinator.advance() is Step.ENDED
+    assert (bench.coordinator.is_over, bench.coordinator.state, held(bench)) == (True, "running", [])
+    assert [event.kind for event in newest_events(bench.run.database)][-1] == "drained"
+    assert bench.restart().finish().coordinator.state == "finished"
     bench.close()
 
 

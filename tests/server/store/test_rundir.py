@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,6 +156,13 @@ def test_one_process_runs_a_run_and_all_may_read_it(path: Path) -> None:
         with RunDirectory(path, read_only=True) as reader:
             assert reader.database.get("state") == "running"
     RunDirectory(path).close()
+
+
+def test_who_looks_whether_it_is_run_keeps_nobody_from_running_it(path: Path) -> None:
+    with (path / "run.lock").open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.05, looking.close).start()
+        RunDirectory(path).close()
 
 
 def test_a_run_directory_may_be_moved(tmp_path: Path, drive: Drive) -> None:

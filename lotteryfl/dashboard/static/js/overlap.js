@@ -7,12 +7,15 @@ import { Refresher } from "./base/refresh.js";
 import { plainTable, twin } from "./base/table.js";
 
 const PAUSE = 20000;
+const MOST_NAMED = 20; // clients at an axis
 const CIVIDIS = [[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115], [138, 134, 120], [165, 156, 116], [195, 179, 105], [225, 204, 85], [254, 232, 56]];
 
 export class Overlap {
   constructor(run) {
     this.run = run;
     this.canvas = el("canvas", { role: "img" });
+    this.rows = el("div", { class: "rows", "aria-hidden": "true" });
+    this.columns = el("div", { class: "columns", "aria-hidden": "true" });
     this.low = el("span");
     this.high = el("span");
     this.scale = el("canvas", { width: 256, height: 1, "aria-hidden": "true" });
@@ -20,7 +23,8 @@ export class Overlap {
     this.twin = twin("Overlap as a table", () => this.#table());
     this.figure = el(
       "figure", { hidden: true },
-      this.canvas, el("div", { class: "scale" }, this.low, this.scale, this.high), this.pair,
+      el("div", { class: "map" }, this.rows, this.canvas, el("span", { class: "corner", "aria-hidden": "true" }, "client"), this.columns),
+      el("div", { class: "scale" }, this.low, this.scale, this.high), this.pair,
     );
     byId("heat").append(el("div", { class: "heat" }, this.figure), this.twin.node);
     this.twin.node.hidden = true;
@@ -57,6 +61,8 @@ export class Overlap {
     const high = others.reduce((one, other) => Math.max(one, other));
     const room = high - low || 1;
     paint(this.canvas, clients.length, clients.length, (column, row) => (column === row ? [128, 128, 128] : coloured((jaccard[row][column] - low) / room)));
+    nameAxis(this.rows, clients, "top", MOST_NAMED);
+    nameAxis(this.columns, clients, "left", Math.max(...clients) < 100 ? MOST_NAMED : MOST_NAMED / 2);
     this.canvas.setAttribute("aria-label", `Overlap of ${clients.length} masks, from ${number(low, 3)} to ${number(high, 3)}; the table below has the same`);
     setText(this.low, number(low, 2));
     setText(this.high, number(high, 2));
@@ -81,6 +87,17 @@ export class Overlap {
     const heads = ["Client", "Mean overlap", "Most alike", "Least alike"].map((label) => ({ label, number: true }));
     return plainTable("Mask overlap", heads, rows);
   }
+}
+
+/** Write the numbers of clients at an axis, of every so many where there is no room for all. */
+function nameAxis(axis, clients, side, most) {
+  const step = Math.ceil(clients.length / most);
+  axis.replaceChildren(...clients.flatMap((client, at) => {
+    if (at % step) return [];
+    const label = el("span", {}, String(client));
+    label.style[side] = `${((at + 0.5) / clients.length) * 100}%`;
+    return [label];
+  }));
 }
 
 function paint(canvas, width, height, pixel) {

@@ -93,7 +93,6 @@ function committed({ status, series }) {
 
 function stateOf(status) {
   if (status.state === "running" && status.paused) return ["paused", "warn"];
-  if (status.state === "running" && !status.live) return ["running? nobody tells", "warn"];
   return [status.state, RUN_STATES[status.state]];
 }
 

@@ -70,5 +70,5 @@ export async function startRun(name) {
       parts.events.add(news.events);
     },
     reset: again,
-  }, () => run.status.state !== "running");
+  }, () => ["finished", "failed"].includes(run.status.state));
 }

@@ -3,7 +3,7 @@
 import { el, setText } from "./dom.js";
 
 /** The colours of a run's states. */
-export const RUN_STATES = { running: "", finished: "good", failed: "bad" };
+export const RUN_STATES = { running: "", stopped: "warn", finished: "good", failed: "bad" };
 
 /** Fill a cell of a table with a state, and why it is so. */
 export function fillBadge(cell, kind, state, why) {
