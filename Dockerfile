@@ -15,14 +15,16 @@ ARG TORCH=
 ARG TORCH_INDEX=
 RUN if [ "$TORCH" = cuda ] && [ -z "$TORCH_INDEX" ]; then set -- --require-hashes --no-deps --requirement torch.txt; \
     else set -- ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} --constraint constraints.txt torch; fi \
-    && pip --python /opt/venv/bin/python install "$@" \
+    && pip --python /opt/venv/bin/python install "$@"
+# What no run opens: headers and archives for extensions in C++, torch's programs but for the one that it looks for, and everyone's tests. Models
+# are not compiled here (training.compile): an image without a compiler cannot.
+RUN cd /opt/venv/lib/python3*/site-packages \
+    && find torch/bin -type f ! -name torch_shm_manager -delete \
+    && rm -rf torch/include torch/lib/*.a torch/share torch/test \
+    && find . -type d -name tests -prune -exec rm -rf {} + \
     && /opt/venv/bin/python -c 'import sys, torch; built = "cuda" if torch.version.cuda else "cpu"; wanted = sys.argv[1]; \
         sys.exit(f"TORCH={wanted}: found torch {torch.__version__}, for {built}: name an index with another: TORCH_INDEX" \
         if wanted not in ("", built) else 0)' "$TORCH"
-# What no run opens: headers and archives for extensions in C++, and the tests of others. Models are not compiled here: there is no compiler.
-RUN cd /opt/venv/lib/python3*/site-packages \
-    && rm -rf torch/include torch/share torch/bin torch/lib/*.a \
-    && find . -type d -name tests -prune -exec rm -rf {} +
 
 FROM dependencies AS wheel
 COPY . /src
