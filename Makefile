@@ -68,7 +68,7 @@ test-page: $(READY_TO_DEVELOP) ## the page in a browser, all of it; installs Deb
 
 # An engine that is there but cannot be reached is started by its own means: as a service, or by Docker's desktop program.
 test-compose: $(READY_TO_DEVELOP) ## Compose for real, also over several hosts; installs Debian's docker.io and docker-compose where there is no Docker
-	@command -v docker && command -v docker-compose && exit; \
+	@command -v docker >/dev/null && { command -v docker-compose || docker compose version; } >/dev/null && exit; \
 	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends docker.io docker-compose
 	$(BIN)/python -m pytest tests/compose
 

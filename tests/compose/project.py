@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,16 @@ from tests.support.paths import ROOT
 
 LONGEST = 1500.0
 """Seconds for an image to be built that nobody has built here before."""
+
+
+def compose() -> list[str]:
+    """Return how Compose is called here, version 1 or 2; nothing where it or an engine is missing."""
+    for command in (["docker-compose"], ["docker", "compose"]):
+        there = shutil.which(command[0]) and subprocess.run([*command, "version"], capture_output=True)
+        if there and there.returncode == 0:
+            engine = ["docker", "version"]
+            return command if subprocess.run(engine, capture_output=True).returncode == 0 else []
+    return []
 
 
 def call(*command: object, **variables: str) -> str:
@@ -23,11 +34,10 @@ def call(*command: object, **variables: str) -> str:
 
 
 class Project:
-    """Containers, networks and volumes under a name; gone, all of them, with the end of the block."""
+    """Containers, networks and volumes under a name, gone with the end of the block; images stay, for the next time."""
 
     def __init__(self, name: str, files: Sequence[str | Path], **variables: str) -> None:
-        self._compose = ["docker-compose", "--project-name", name, *(f"--file={ROOT / file}" for file in files)]
-        self.name = name
+        self._compose = [*compose(), "--project-name", name, *(f"--file={ROOT / file}" for file in files)]
         self.variables = variables
 
     def __enter__(self) -> "Project":
@@ -37,11 +47,11 @@ class Project:
         self("down", "--volumes", "--timeout=1")
 
     def __call__(self, *arguments: object) -> str:
-        """Run `docker-compose … ARGUMENTS` for it; return what it says."""
+        """Call Compose for it; return what it says."""
         return call(*self._compose, *arguments, **self.variables)
 
     def containers(self, service: str = "") -> list[str]:
-        """Return the ids of its containers, or of a service's, also of those that have ended."""
+        """Return the ids of its containers, or of those of a service, also of those that have ended."""
         return self("ps", "--all", "--quiet", *([service] if service else [])).split()
 
     def said(self, service: str, pattern: str) -> None:
@@ -59,8 +69,11 @@ class Project:
         raise AssertionError(f"{pattern!r} not in:\n{''.join(lines)}")
 
     def exit_codes(self) -> dict[str, int]:
-        """Wait for the end of all its containers; return how each has ended, by name."""
+        """Wait for the end of all its containers; return how each has ended, as worker_1."""
         containers = self.containers()
         codes = call("docker", "wait", *containers).split()
-        names = call("docker", "inspect", "--format={{.Name}}", *containers).split()
-        return {name.removeprefix(f"/{self.name}_"): int(code) for name, code in zip(names, codes, strict=True)}
+        labels = [
+            f'{{{{index .Config.Labels "com.docker.compose.{label}"}}}}' for label in ("service", "container-number")
+        ]
+        names = call("docker", "inspect", f"--format={'_'.join(labels)}", *containers).split()
+        return {name: int(code) for name, code in zip(names, codes, strict=True)}

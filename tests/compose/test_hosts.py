@@ -1,16 +1,14 @@
 """`docker-compose up` brings a run to its end, on one host and over several, one of which goes down in the middle."""
 
 import os
-import shutil
 import socket
-import subprocess
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.compose.project import Project, call
+from tests.compose.project import Project, call, compose
 from tests.integration.conftest import start
 from tests.support.paths import ROOT
 from tests.support.runs import Start, read_summary
@@ -18,18 +16,10 @@ from tests.support.runs import Start, read_summary
 __all__ = ["start"]
 
 
-def engine_answers() -> bool:
-    """Tell whether there is an engine, and Compose."""
-    docker = shutil.which("docker")
-    if docker is None or shutil.which("docker-compose") is None:
-        return False
-    return subprocess.run([docker, "version"], capture_output=True).returncode == 0
-
-
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(2400),
-    pytest.mark.skipif(not engine_answers(), reason="no Docker engine answers here, or docker-compose is missing"),
+    pytest.mark.skipif(not compose(), reason="no Docker engine answers here, or Compose is missing"),
 ]
 
 SHORT = ("--set=rounds=6", "--set=round.lease=5")
@@ -77,7 +67,7 @@ def test_one_host_ends_with_exit_code_0_in_every_container(
     short: Path, expected: dict[str, object], tmp_path: Path
 ) -> None:
     """Nothing of them can be written but volumes and /tmp, and none is root."""
-    with Project(f"lotteryfl-one-{os.getpid()}", ["docker-compose.yml", short]) as project:
+    with Project("lotteryfl-test-one", ["docker-compose.yml", short]) as project:
         project("up", "--build", "--detach", "--scale=worker=2")
         codes = project.exit_codes()
         assert codes == dict.fromkeys(("certs_1", "coordinator_1", "worker_1", "worker_2"), 0)
@@ -92,7 +82,7 @@ def test_a_host_of_workers_goes_down_and_comes_back_in_the_middle(
     """Two projects on two networks: all that the workers' host has of the other is an address and certificates."""
     certificates = tmp_path / "worker"
     certificates.mkdir()
-    here, there = (f"lotteryfl-{place}-{os.getpid()}" for place in ("here", "there"))
+    here, there = "lotteryfl-test-here", "lotteryfl-test-there"
     # Docker writes the certificates as whom the test is, and so the worker has to be who may read them.
     settings = {"CERTS": str(certificates), "USER_ID": str(os.getuid()), "COORDINATOR": "not yet known:0"}
     with (
