@@ -2,7 +2,7 @@
 # TORCH=cpu and TORCH=cuda insist on that build of torch, and without either it is the one that pip finds: PyPI's, which for Linux is CUDA's.
 # TORCH_INDEX: a package index with another build, for the CPU alone or for the host's accelerator.
 
-# Stages are in full without BuildKit, too: each is needed. What is installed is compared with its hash, but for a torch that is not PyPI's.
+# What is installed is compared with its hash, but for a torch that is not PyPI's. Every stage is needed: without BuildKit all are built.
 FROM python:3.11-slim AS dependencies
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \

@@ -102,7 +102,7 @@ def files(parameters: dict[str, object]) -> dict[str, Path]:
     return {name: Path(str(parameters[f"tls_{name}"])) for name in ("cert", "key", "ca")}
 
 
-def given(command: list[str], **variables: str) -> list[str]:
+def completed(command: list[str], **variables: str) -> list[str]:
     """Return a command as Compose completes it, by variables or by what stands in their place."""
     return [
         re.sub(r"\$\{(\w+):[-?]([^}]*)\}", lambda match: variables.get(match[1], match[2]), word) for word in command
@@ -196,9 +196,9 @@ def test_coordinator_takes_workers_of_other_hosts_over_tls() -> None:
     (published,) = override["coordinator"].pop("ports")
     assert override["coordinator"] == {}
     inside = port(parse(COMPOSE["coordinator"]["command"])["listen"])
-    assert given([published]) == [f"7000:{inside}"]
+    assert completed([published]) == [f"7000:{inside}"]
     plain = parse(COMPOSE["certs"]["command"])
-    made = parse(given(override["certs"]["command"], HOSTS="gpu-0.example.org,10.0.0.7"))
+    made = parse(completed(override["certs"]["command"], HOSTS="gpu-0.example.org,10.0.0.7"))
     assert made == plain | {"hosts": f"{plain['hosts']},gpu-0.example.org,10.0.0.7"}
     assert ":?" in override["certs"]["command"][4]
 
@@ -207,12 +207,12 @@ def test_workers_elsewhere_need_to_know_nothing_but_the_coordinator() -> None:
     """Name, folders and devices come with their certificate and from variables; cards from a file beside theirs."""
     command = ELSEWHERE["command"]
     assert [word for word in command if ":?" in word] == [command[1]]
-    work = parse(given(command, COORDINATOR="gpu-0.example.org:7000"))
+    work = parse(completed(command, COORDINATOR="gpu-0.example.org:7000"))
     assert (work["coordinator"], work["devices"], work["name"]) == ("gpu-0.example.org:7000", "all", "")
-    assert parse(given(command, COORDINATOR="gpu-0:7000", DEVICES="cpu"))["devices"] == "cpu"
+    assert parse(completed(command, COORDINATOR="gpu-0:7000", DEVICES="cpu"))["devices"] == "cpu"
     certificates, data = ELSEWHERE["volumes"]
     assert {file.parent for file in files(work).values()} == {Path(certificates["target"])}
-    assert given([data]) == [f"data:{work['data_dir']}:ro"]
+    assert completed([data]) == [f"data:{work['data_dir']}:ro"]
     assert certificates["read_only"]
     beside = yaml.safe_load((ROOT / "deploy/docker-compose.worker-gpu.yml").read_text())["services"]
     gpus = yaml.safe_load((ROOT / "deploy/docker-compose.gpu.yml").read_text())["services"]["worker"]["deploy"]
@@ -230,7 +230,7 @@ def test_what_runs_in_a_container_is_confined() -> None:
         context, arguments = service["build"]["context"], service["build"]["args"]
         assert context == (".." if service is ELSEWHERE else ".")
         assert arguments == {"TORCH": "${TORCH:-}", "TORCH_INDEX": "${TORCH_INDEX:-}"}
-    assert given([ELSEWHERE["user"]]) == ["1000"]
+    assert completed([ELSEWHERE["user"]]) == ["1000"]
     assert [line.split("=")[0] for line in DOCKERFILE if line.startswith("ARG")] == ["ARG TORCH", "ARG TORCH_INDEX"]
 
 

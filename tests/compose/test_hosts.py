@@ -15,14 +15,15 @@ from tests.support.runs import Start, read_summary
 
 __all__ = ["start"]
 
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(2400),
-    pytest.mark.skipif(not compose(), reason="no Docker engine answers here, or Compose is missing"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 SHORT = ("--set=rounds=6", "--set=round.lease=5")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _engine() -> None:
+    if not compose():
+        pytest.skip("no Docker engine answers here, or Compose is missing")
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_host_of_workers_goes_down_and_comes_back_in_the_middle(
     settings = {"CERTS": str(certificates), "USER_ID": str(os.getuid()), "COORDINATOR": "not yet known:0"}
     with (
         Project(there, ["deploy/docker-compose.worker.yml"], **settings) as elsewhere,
-        Project(here, ["docker-compose.yml", "deploy/docker-compose.hosts.yml", short]) as project,
+        Project(here, ["docker-compose.yml", "deploy/docker-compose.hosts.yml", short], HOSTS="localhost") as project,
     ):
         elsewhere("up", "--build", "--no-start")
         address = call(
