@@ -18,9 +18,13 @@ LIBRARIES := .venv-extras
 PEER := .venv-peer
 FLOWER := flwr==1.42.0
 
+# What a release is made with, in a third.
+RELEASING := .venv-release
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-extras coverage lint audit format protos protos-check \
-  chaos soak fuzz bench bench-peer profile gpu-check clean
+.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-compose test-extras coverage lint audit format protos protos-check \
+  chaos soak fuzz bench bench-peer profile gpu-check package try-package sbom requirements clean
 .NOTPARALLEL: # one pip at a time
 
 help: ## list the targets
@@ -62,6 +66,12 @@ test-page: $(READY_TO_DEVELOP) ## the page in a browser, all of it; installs Deb
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit; done; \
 	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends chromium
 	$(BIN)/python -m pytest tests/page
+
+# An engine that is there but cannot be reached is started by its own means: as a service, or by Docker's desktop program.
+test-compose: $(READY_TO_DEVELOP) ## Compose for real, also over several hosts; installs Debian's docker.io and docker-compose where there is no Docker
+	@command -v docker >/dev/null && { command -v docker-compose || docker compose version; } >/dev/null && exit; \
+	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends docker.io docker-compose
+	$(BIN)/python -m pytest tests/compose
 
 test-slow: $(READY_TO_DEVELOP) ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
@@ -129,5 +139,32 @@ gpu-check: $(if $(GPU_PYTHON),,$(READY_TO_DEVELOP)) ## what holds on an accelera
 	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(or $(GPU_PYTHON),$(BIN)/python) -m benchmarks.gpu \
 	  $(DEVICE:%=--device %) $(if $(QUICK),--quick) $(OUT:%=--out %) $(SECONDS:%=--seconds %) $(ONLY)
 
+$(RELEASING)/.ready: requirements/release.txt
+	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(RELEASING)
+	$(RELEASING)/bin/python -m pip install --quiet --require-hashes --requirement requirements/release.txt
+	touch $@
+
+package: $(RELEASING)/.ready ## sdist and wheel of the last commit, in dist/
+	tools/package $(RELEASING)/bin
+
+# Without HASHED=1 pip finds what is needed, torch from where it is set up to look; with it, what requirements/ has and nothing else.
+try-package: package ## that wheel in a clean environment, and a short run there; PYTHON=python3.13, HASHED=1
+	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && \
+	  tools/try-package "$$python" dist/lotteryfl-$(VERSION)-py3-none-any.whl $(if $(HASHED),requirements/torch.txt requirements/run.txt)
+
+# It is of what requirements/ has, with all hashes; or of an environment, such as that of an image, with licences and who wants what.
+sbom: $(RELEASING)/.ready ## a bill of materials (CycloneDX) of what running installs, in dist/; OF=/path/to/python: of what is installed there
+	mkdir -p dist
+ifdef OF
+	$(RELEASING)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  --output-file dist/lotteryfl-$(VERSION)-installed.cdx.json '$(OF)'
+else
+	cat requirements/torch.txt requirements/run.txt | $(RELEASING)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+	  --output-file dist/lotteryfl-$(VERSION).cdx.json -
+endif
+
+requirements: $(RELEASING)/.ready ## renew requirements/ within pyproject.toml and constraints.txt (network)
+	tools/lock $(RELEASING)/bin/uv
+
 clean: ## remove .venv and caches
-	rm -rf .venv $(LIBRARIES) $(PEER) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf .venv $(LIBRARIES) $(PEER) $(RELEASING) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from lotteryfl.program import program
 from tests.support.paths import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+ELSEWHERE = yaml.safe_load((ROOT / "deploy/docker-compose.worker.yml").read_text())["services"]["worker"]
 KUBERNETES = list(yaml.safe_load_all((ROOT / "deploy/kubernetes.yaml").read_text()))
 CallScript = Callable[..., tuple[int, list[list[str]]]]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
-DOCKERFILE = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if line and line[0].isupper()]
+DOCKERFILE = [
+    line for line in (ROOT / "Dockerfile").read_text().replace("\\\n", "").splitlines() if line and line[0].isupper()
+]
 
 
 def parse(arguments: list[str]) -> dict[str, Any]:
@@ -40,13 +44,29 @@ def port(address: object) -> str:
 # -- the image
 
 
+def stage(name: str) -> list[str]:
+    """Return the lines of an image's stage; of the last one without a name."""
+    starts = [i for i, line in enumerate(DOCKERFILE) if line.startswith("FROM")] + [len(DOCKERFILE)]
+    stages = {DOCKERFILE[i].partition(" AS ")[2]: DOCKERFILE[i:j] for i, j in pairwise(starts)}
+    return stages[name]
+
+
 def test_image_installs_dependencies_before_it_sees_code() -> None:
-    last_stage = DOCKERFILE[[i for i, line in enumerate(DOCKERFILE) if line.startswith("FROM")][-1] :]
-    dependencies = next(i for i, line in enumerate(last_stage) if line.startswith("RUN python -c"))
-    code = next(i for i, line in enumerate(last_stage) if line.startswith("COPY --from=wheel"))
-    before = " ".join(line for line in last_stage[:dependencies] if line.startswith("COPY"))
-    assert before == "COPY constraints.txt ./ COPY pyproject.toml ./"
-    assert dependencies < code
+    before = [line for line in stage("dependencies") if line.startswith("COPY")]
+    assert before == ["COPY constraints.txt requirements/run.txt requirements/torch.txt ./"]
+    last_stage = stage("")
+    assert last_stage.index("COPY --from=dependencies /opt/venv /opt/venv") < last_stage.index(
+        "COPY --from=wheel /dist /dist"
+    )
+
+
+def test_image_has_what_is_hashed() -> None:
+    hashed, torch = (line for line in stage("dependencies") if line.startswith("RUN") and "install" in line)
+    assert hashed.endswith("--require-hashes --no-deps --requirement run.txt")
+    assert '"$TORCH" = cuda' in torch
+    assert "set -- --require-hashes --no-deps --requirement torch.txt" in torch
+    assert any("--no-build-isolation" in line for line in stage("wheel"))
+    assert any("--no-index --no-deps /dist/*.whl" in line for line in stage(""))
 
 
 def test_image_runs_the_installed_program_as_an_ordinary_user() -> None:
@@ -70,7 +90,8 @@ def test_build_context_is_what_the_package_is_made_of() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = {"lotteryfl", *(link.name for link in (ROOT / "lotteryfl").iterdir() if link.is_symlink())}
     files = {pyproject["project"]["readme"], *pyproject["project"]["license-files"]}
-    assert allowed == packages | files | {"pyproject.toml", "constraints.txt", "examples"}
+    requirements = {"constraints.txt", "requirements/run.txt", "requirements/torch.txt"}
+    assert allowed == packages | files | requirements | {"pyproject.toml", "examples"}
 
 
 # -- Compose
@@ -79,6 +100,13 @@ def test_build_context_is_what_the_package_is_made_of() -> None:
 def files(parameters: dict[str, object]) -> dict[str, Path]:
     """Return the files of TLS that a command names."""
     return {name: Path(str(parameters[f"tls_{name}"])) for name in ("cert", "key", "ca")}
+
+
+def completed(command: list[str], **variables: str) -> list[str]:
+    """Return a command as Compose completes it, by variables or by what stands in their place."""
+    return [
+        re.sub(r"\$\{(\w+):[-?]([^}]*)\}", lambda match: variables.get(match[1], match[2]), word) for word in command
+    ]
 
 
 def mounts(service: dict[str, Any]) -> dict[Path, str]:
@@ -158,6 +186,52 @@ def test_gpu_override_changes_the_worker_alone() -> None:
     assert given["count"] == "all"
     plain = parse(COMPOSE["worker"]["command"])
     assert {**work, "devices": plain["devices"]} == plain
+
+
+def test_coordinator_takes_workers_of_other_hosts_over_tls() -> None:
+    """Its port is published by the override alone, and its certificate is for the names that reach it there."""
+    assert "ports" not in COMPOSE["coordinator"]
+    override = yaml.safe_load((ROOT / "deploy/docker-compose.hosts.yml").read_text())["services"]
+    assert set(override) == {"certs", "coordinator"}
+    (published,) = override["coordinator"].pop("ports")
+    assert override["coordinator"] == {}
+    inside = port(parse(COMPOSE["coordinator"]["command"])["listen"])
+    assert completed([published]) == [f"7000:{inside}"]
+    plain = parse(COMPOSE["certs"]["command"])
+    made = parse(completed(override["certs"]["command"], HOSTS="gpu-0.example.org,10.0.0.7"))
+    assert made == plain | {"hosts": f"{plain['hosts']},gpu-0.example.org,10.0.0.7"}
+    assert ":?" in override["certs"]["command"][4]
+
+
+def test_workers_elsewhere_need_to_know_nothing_but_the_coordinator() -> None:
+    """Name, folders and devices come with their certificate and from variables; cards from a file beside theirs."""
+    command = ELSEWHERE["command"]
+    assert [word for word in command if ":?" in word] == [command[1]]
+    work = parse(completed(command, COORDINATOR="gpu-0.example.org:7000"))
+    assert (work["coordinator"], work["devices"], work["name"]) == ("gpu-0.example.org:7000", "all", "")
+    assert parse(completed(command, COORDINATOR="gpu-0:7000", DEVICES="cpu"))["devices"] == "cpu"
+    certificates, data = ELSEWHERE["volumes"]
+    assert {file.parent for file in files(work).values()} == {Path(certificates["target"])}
+    assert completed([data]) == [f"data:{work['data_dir']}:ro"]
+    assert certificates["read_only"]
+    beside = yaml.safe_load((ROOT / "deploy/docker-compose.worker-gpu.yml").read_text())["services"]
+    gpus = yaml.safe_load((ROOT / "deploy/docker-compose.gpu.yml").read_text())["services"]["worker"]["deploy"]
+    assert beside == {"worker": {"deploy": gpus}}
+
+
+def test_what_runs_in_a_container_is_confined() -> None:
+    """It has no right that it does not need; every image is built in the same way."""
+    services = [COMPOSE["certs"], COMPOSE["coordinator"], COMPOSE["worker"], ELSEWHERE]
+    for service in services:
+        assert service["read_only"]
+        assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - a folder in a container
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        context, arguments = service["build"]["context"], service["build"]["args"]
+        assert context == (".." if service is ELSEWHERE else ".")
+        assert arguments == {"TORCH": "${TORCH:-}", "TORCH_INDEX": "${TORCH_INDEX:-}"}
+    assert completed([ELSEWHERE["user"]]) == ["1000"]
+    assert [line.split("=")[0] for line in DOCKERFILE if line.startswith("ARG")] == ["ARG TORCH", "ARG TORCH_INDEX"]
 
 
 # -- Kubernetes

@@ -156,6 +156,23 @@ def test_the_peer_is_in_an_environment_of_its_own(make: Make, target: str) -> No
     assert not any(name in planned for name in (".venv-peer", "flwr", "benchmarks.peer"))
 
 
+def test_what_makes_a_release_is_hashed_and_in_an_environment_of_its_own(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "requirements").mkdir()
+    shutil.copy(ROOT / "requirements/release.txt", tmp_path / "requirements")
+    planned = make("--dry-run", "try-package", "sbom", "requirements", "PYTHON=python3.13", "HASHED=1").stdout
+    installed = (
+        ".venv-release/bin/python -m pip install --quiet --require-hashes --requirement requirements/release.txt"
+    )
+    assert planned.count(" pip install ") == planned.count(installed) == 1
+    wheel = f"dist/lotteryfl-{PYPROJECT['project']['version']}-py3-none-any.whl"
+    assert f'tools/try-package "$python" {wheel} requirements/torch.txt requirements/run.txt' in planned
+    assert "tools/package .venv-release/bin" in planned
+    assert ".venv/" not in planned
+    of = make("--dry-run", "sbom", "OF=venv/bin/python").stdout
+    assert "cyclonedx-py environment" in of
+    assert "'venv/bin/python'" in of
+
+
 def test_a_card_is_checked_by_a_python_that_is_there_or_by_venvs(make: Make) -> None:
     planned = make(
         "--dry-run", "gpu-check", "GPU_PYTHON=python3", "DEVICE=cpu", "QUICK=1", "OUT=GPU.md", "ONLY=bits"

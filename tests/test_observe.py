@@ -175,4 +175,5 @@ def test_what_is_mounted_is_there_and_is_what_is_read() -> None:
 
 
 def test_the_image_can_answer() -> None:
-    assert '["optional-dependencies"]["metrics"]' in (ROOT / "Dockerfile").read_text()
+    assert "--requirement run.txt" in (ROOT / "Dockerfile").read_text()
+    assert "\nprometheus-client==" in (ROOT / "requirements/run.txt").read_text()

@@ -1,15 +1,19 @@
-"""The wheel: `lotteryfl` and its metadata alone, whole, and usable beside files of the same names as its folders."""
+"""The wheel: `lotteryfl` and its metadata alone, whole, and usable beside files of the same names as its folders.
+
+And the sdist: what a wheel is made of, and no tests.
+"""
 
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
 FOLDERS = ("lotteryfl", "client", "server", "common", "protos")
 HELD = (
     "lotteryfl/__init__.py",
@@ -31,14 +35,22 @@ def pip(*arguments: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built of a copy, with the setuptools that is here: a build leaves folders behind, and may use no network."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy to build of, since a build leaves folders behind."""
+    source = tmp_path_factory.mktemp("source")
     for name in SOURCES:
         shutil.copy(ROOT / name, source)
     for name in FOLDERS:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
+    shutil.copytree(ROOT / "tests/program", source / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built with the setuptools that is here: without a network."""
+    target = tmp_path_factory.mktemp("wheel")
     pip("wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", target, source)
     (found,) = target.glob("*.whl")
     return found
@@ -68,6 +80,22 @@ def test_it_has_every_file_of_the_page(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.startswith("lotteryfl/dashboard/static/")}
     assert packed == {str(path.relative_to(ROOT)) for path in static.rglob("*") if path.is_file()}
+
+
+def test_the_sdist_is_what_a_wheel_is_made_of(source: Path, wheel: Path, tmp_path: Path) -> None:
+    code = "import sys; from setuptools.build_meta import build_sdist; print(build_sdist(sys.argv[1]))"
+    built = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], cwd=source, capture_output=True, text=True, check=True
+    )
+    path = tmp_path / built.stdout.split()[-1]
+    folder = path.name.removesuffix(".tar.gz")
+    with tarfile.open(path) as archive:
+        files = {member.name.removeprefix(f"{folder}/") for member in archive if member.isfile()}
+    with zipfile.ZipFile(wheel) as packed:
+        modules = {name for name in packed.namelist() if name.startswith("lotteryfl/")}
+    own = {name for name in files - modules if not name.startswith("lotteryfl.egg-info/")}
+    assert modules <= files
+    assert own == {*SOURCES, "PKG-INFO", "setup.cfg"}
 
 
 def test_installed_it_is_imported_beside_others_files_of_those_names(wheel: Path, tmp_path: Path) -> None:

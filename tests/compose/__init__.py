@@ -1,0 +1,1 @@
+"""Compose for real: containers, networks and hosts that an engine here makes."""
