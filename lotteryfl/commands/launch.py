@@ -138,7 +138,9 @@ def _drive(launcher: Launcher, *, is_new: bool, detach: bool, allow_missing: boo
         if is_new:
             await bring_up(launcher)
             is_up = True
-        if not detach:
+        if detach:
+            await launcher.detach()
+        else:
             await follow(launcher, click.echo)
 
     try:
