@@ -10,13 +10,19 @@ from lotteryfl.common.security.certificate import load_certificate
 from lotteryfl.launching.folder import LaunchFolder
 from lotteryfl.launching.launcher import Request
 from lotteryfl.launching.settings import LaunchSettings
+from lotteryfl.launching.ssh.settings import HostSettings, SSHSettings
 from lotteryfl.running.owncode import OwnCode
 
 
 @pytest.fixture
 def request_(tmp_path: Path) -> Request:
     own = OwnCode(("task.py",), ("strategy.py",), True, ("local.py",), False)
-    settings = LaunchSettings(program="there", setup=("module load x",), environment={"A": "b"})
+    settings = LaunchSettings(
+        program="there",
+        setup=("module load x",),
+        environment={"A": "b"},
+        ssh=SSHSettings(hosts=(HostSettings(host="a"), HostSettings(host="b", devices="cpu"))),
+    )
     source, run_dir = tmp_path / "e.toml", tmp_path / "run"
     return Request(source, run_dir, ("rounds=2",), own, settings, LaunchFolder(run_dir))
 

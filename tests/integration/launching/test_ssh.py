@@ -43,8 +43,7 @@ def commands(text: str) -> list[list[str]]:
         for word in shlex.split(lines) if head.startswith("# host") else ():
             if word == "ssh":
                 found.append([])
-            else:
-                found[-1].append(word)
+            found[-1].append(word)
     return found
 
 
