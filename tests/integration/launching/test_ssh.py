@@ -177,7 +177,11 @@ def saying(folder: Path, line: str) -> str:
     ("line", "expected"),
     [
         ("lotteryfl, version 9.9 (protocol 2)", "beta: has lotteryfl 9.9, this machine "),
-        ("lotteryfl, version 0.1.0 (protocol 1)", "beta: has lotteryfl 0.1.0 (protocol 1), this machine "),
+        pytest.param(
+            "lotteryfl, version 0.1.0 (protocol 1)",
+            "beta: has lotteryfl 0.1.0 (protocol 1), this machine ",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_host_of_another_version_is_named_before_anything_starts(
