@@ -53,7 +53,7 @@ class SSHLauncher(Launcher):
         """Return the coordinator's command, and for each host those that connect it, ask it, and work there."""
         found = {"coordinator": shlex.join(self._places.serve())}
         for calls in self._places.calls():
-            lines = map(shlex.join, (calls.connect(1), calls.version(), calls.work(1)))
+            lines = map(shlex.join, (calls.connect(1), calls.tunnel(1), calls.version(), calls.work(1)))
             found[f"host {calls.host.host}"] = "\n".join(lines)
         return found
 
