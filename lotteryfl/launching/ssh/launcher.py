@@ -22,7 +22,7 @@ from lotteryfl.launching.ssh.processes import last_line
 from lotteryfl.running.environment import inherited
 
 _POLL_SECONDS = 0.2
-_END_SECONDS = 3 * STOP_SECONDS
+_END_SECONDS = 4 * STOP_SECONDS
 """How long a keeper has to end workers, coordinator and connections."""
 
 
