@@ -60,8 +60,8 @@ async def follow(launcher: Launcher, tell: Callable[[str], None]) -> Standing:
         How it has ended: well, with exit code 0, or with that of a run that left clients out.
 
     Raises:
-        LotteryFLError: it has failed; or nobody knows any more how it stands, or it cannot be brought here: then what is
-            up stays so, to be followed again.
+        LotteryFLError: it has failed; or nobody knows any more how it stands, or it cannot be brought here: then what
+            is up stays so, to be followed again.
     """
     told = _Rounds(launcher, tell)
     standing = await _until_ended(launcher, told)
