@@ -23,8 +23,9 @@ RELEASING := .venv-release
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-compose test-extras coverage lint audit format protos protos-check \
-  chaos soak fuzz bench bench-peer profile gpu-check package try-package sbom requirements clean
+.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-compose test-extras coverage \
+  lint audit format protos protos-check chaos soak fuzz bench bench-peer profile gpu-check package try-package sbom \
+  requirements clean test-ssh
 .NOTPARALLEL: # one pip at a time
 
 help: ## list the targets
@@ -72,6 +73,10 @@ test-compose: $(READY_TO_DEVELOP) ## Compose for real, also over several hosts; 
 	@command -v docker >/dev/null && { command -v docker-compose || docker compose version; } >/dev/null && exit; \
 	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends docker.io docker-compose
 	$(BIN)/python -m pytest tests/compose
+test-ssh: $(READY_TO_DEVELOP) ## launch ssh on a real sshd, all of it; installs Debian's OpenSSH where there is none
+	@command -v /usr/sbin/sshd >/dev/null && exit; \
+	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends openssh-client openssh-server
+	$(BIN)/python -m pytest tests/launching tests/integration/launching
 
 test-slow: $(READY_TO_DEVELOP) ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
