@@ -14,12 +14,15 @@ READY_TO_PROFILE := $(READY)-profile
 # Heavy libraries that models come from: an environment of their own, and .venv stays what the other targets need.
 LIBRARIES := .venv-extras
 
+# helm, kubectl and the schemas of Kubernetes' API, in another one.
+CLUSTER := .venv-helm
+
 # The peer that benchmarks run beside, in another one.
 PEER := .venv-peer
 FLOWER := flwr==1.42.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-extras coverage lint audit format protos protos-check \
+.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-helm test-extras coverage lint audit format protos protos-check \
   chaos soak fuzz bench bench-peer profile gpu-check clean
 .NOTPARALLEL: # one pip at a time
 
@@ -61,6 +64,16 @@ test-page: $(READY_TO_DEVELOP) ## the page in a browser, all of it; installs Deb
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit; done; \
 	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends chromium
 	$(BIN)/python -m pytest tests/page
+
+$(CLUSTER)/.ready:
+	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(CLUSTER)
+	$(CLUSTER)/bin/python -m pip install --quiet kubernetes-validate
+	tools/kube-tools $(CLUSTER)/bin
+	touch $@
+
+test-helm: $(READY_TO_DEVELOP) $(CLUSTER)/.ready ## the chart by real helm; CONTEXT=kind IMAGE=lotteryfl:0.1.0: a launch on that cluster, too
+	PATH="$$PATH:$(CURDIR)/$(CLUSTER)/bin" $(CONTEXT:%=LOTTERYFL_TEST_CLUSTER=%) $(IMAGE:%=LOTTERYFL_TEST_IMAGE=%) \
+	  $(BIN)/python -m pytest tests/launching/kubernetes
 
 test-slow: $(READY_TO_DEVELOP) ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
@@ -129,4 +142,4 @@ gpu-check: $(if $(GPU_PYTHON),,$(READY_TO_DEVELOP)) ## what holds on an accelera
 	  $(DEVICE:%=--device %) $(if $(QUICK),--quick) $(OUT:%=--out %) $(SECONDS:%=--seconds %) $(ONLY)
 
 clean: ## remove .venv and caches
-	rm -rf .venv $(LIBRARIES) $(PEER) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf .venv $(LIBRARIES) $(PEER) $(CLUSTER) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
