@@ -17,7 +17,7 @@ from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.launching.kubernetes.calls import Target, asked, called, failure
 from lotteryfl.launching.kubernetes.fetch import fetch, remove
 from lotteryfl.launching.kubernetes.forward import Forward
-from lotteryfl.launching.kubernetes.state import standing_of, workers_of
+from lotteryfl.launching.kubernetes.state import standing_of, trouble_of, workers_of
 from lotteryfl.launching.kubernetes.values import CHART, WORKERS, chart_name, release_of, values_of
 from lotteryfl.launching.launcher import Launcher, Looking, Request, Stage, Standing
 
@@ -95,6 +95,8 @@ class KubernetesLauncher(Launcher):
             self.note(told)
         if standing.stage is Stage.RUNNING:
             await self._ensure_forward(target)
+        if standing.stage is Stage.WAITING:
+            standing = standing._replace(why=await self._with_trouble(target, standing.why))
         return standing
 
     def looking(self) -> Looking:
@@ -194,6 +196,14 @@ class KubernetesLauncher(Launcher):
         return found
 
     # -- while it runs, and at its end
+
+    async def _with_trouble(self, target: Target, why: str) -> str:
+        """Return for what it waits with what the cluster warns of."""
+        get = target.kubectl("get", "events", "--field-selector=type=Warning", "--output=json")
+        with contextlib.suppress(LotteryFLError):  # who may not read events knows less
+            found = trouble_of((await asked(get)).get("items", []), f"{chart_name(target.release)}-coordinator")
+            return f"{why} ({found})" if found and found not in why else why
+        return why
 
     async def _ensure_forward(self, target: Target) -> None:
         if self._forward is None:

@@ -12,6 +12,8 @@ Object = dict[str, Any]
 _COMPONENT = "app.kubernetes.io/component"
 _NEVER = {"InvalidImageName", "ErrImageNeverPull"}
 """Reasons for which a container waits that do not pass."""
+_NOT_YET = "Unhealthy"
+"""What is said of one that begins to listen, too."""
 _STARTING = {"ContainerCreating", "PodInitializing"}
 
 
@@ -40,7 +42,8 @@ def standing_of(objects: list[Object]) -> Standing:
         return Standing(Stage.WAITING, "the coordinator's Job is suspended, and waits in its queue")
     alive = [pod for pod in _pods(objects, "coordinator") if _phase(pod) in ("Pending", "Running", "Unknown")]
     if not alive:
-        return Standing(Stage.WAITING, "the coordinator has no pod yet")
+        ended = _pods(objects, "coordinator")
+        return Standing(Stage.WAITING, _end(ended[-1]) if ended else "the coordinator has no pod yet")
     return Standing(Stage.RUNNING) if _is_ready(alive[-1]) else Standing(Stage.WAITING, _why(alive[-1]))
 
 
@@ -57,6 +60,17 @@ def workers_of(objects: list[Object]) -> str:
     found = dict.fromkeys(_why(pod) for pod in pods if _phase(pod) == "Pending")
     failed = dict.fromkeys(_end(pod) for pod in pods if _phase(pod) == "Failed")
     return "; ".join([f"workers: {running} of {wanted} pods run", *list(found)[:1], *list(failed)[-1:]])
+
+
+def trouble_of(events: list[Object], name: str) -> str:
+    """Return the newest warning about an object whose name begins so: a quota, a volume or a secret that is missing."""
+    found = [
+        each
+        for each in events
+        if str(each.get("involvedObject", {}).get("name", "")).startswith(name) and each.get("reason") != _NOT_YET
+    ]
+    newest = max(found, key=lambda each: str(each.get("lastTimestamp") or each.get("eventTime") or ""), default=None)
+    return "" if newest is None else printable(f"{newest.get('reason', '')}: {newest.get('message', '')}")
 
 
 def _failed(role: str, condition: Object, pods: list[Object]) -> Standing:

@@ -10,8 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.experiment.experiment import load
+from lotteryfl.common.experiment.experiment import LAUNCH, load
+from lotteryfl.common.experiment.tables import read_table
 from lotteryfl.launching.kubernetes.ownfiles import MOST_BYTES, OwnFiles
 from lotteryfl.launching.kubernetes.settings import parts_of
 from lotteryfl.launching.launcher import Request
@@ -53,7 +56,7 @@ def values_of(request: Request) -> Values:
     task = load(request.source, request.overrides).task.name
     if (named := files.named(task)) != task:
         overrides.append(f"task.name={named}")
-    experiment = request.source.read_bytes().decode("utf-8-sig")
+    experiment = _experiment(request.source)
     size = sum(len(text.encode()) for text in (experiment, *files.texts.values()))
     if size > MOST_BYTES:
         raise LotteryFLError(f"{request.source}: is {size} bytes with your own code: expected at most {MOST_BYTES}")
@@ -74,6 +77,14 @@ def values_of(request: Request) -> Values:
         "data": _data(request),
     }
     return _merged(made, own_settings.values)
+
+
+def _experiment(source: Path) -> str:
+    """Return the experiment file's text; where and how it is launched is not the coordinator's business."""
+    table = read_table(source)
+    if LAUNCH not in table:
+        return source.read_bytes().decode("utf-8-sig")
+    return tomli_w.dumps({key: value for key, value in table.items() if key != LAUNCH})
 
 
 def _working(request: Request) -> Values:
