@@ -73,7 +73,8 @@ $(CLUSTER)/.ready:
 
 test-helm: $(READY_TO_DEVELOP) $(CLUSTER)/.ready ## the chart by real helm; CONTEXT=kind IMAGE=lotteryfl:0.1.0: a launch on that cluster, too
 	PATH="$$PATH:$(CURDIR)/$(CLUSTER)/bin" $(CONTEXT:%=LOTTERYFL_TEST_CLUSTER=%) $(IMAGE:%=LOTTERYFL_TEST_IMAGE=%) \
-	  $(BIN)/python -m pytest tests/launching/kubernetes
+	  $(BIN)/python -m pytest tests/launching/kubernetes tests/integration/launching/test_kubernetes.py \
+	  tests/integration/launching/test_cluster.py
 
 test-slow: $(READY_TO_DEVELOP) ## the tests that take longer
 	$(BIN)/python -m pytest -m slow

@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.privatefiles import PRIVATE_FOLDER
+from lotteryfl.common.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER
 from lotteryfl.launching.kubernetes.calls import Target, called, ended, failure, started
 
 _TRIES = 3
@@ -85,6 +85,8 @@ def _unpacked(stream: object, part: Path) -> str:
         part.mkdir(PRIVATE_FOLDER, parents=True)
         with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
             archive.extractall(part, filter="data")  # nothing outside, no links out of it, no devices
+        for path in (part, *part.rglob("*")):  # volumes have groups of their own
+            path.chmod(PRIVATE_FOLDER if path.is_dir() else PRIVATE_FILE)
     except (OSError, tarfile.TarError) as error:
         return f"{type(error).__name__}: {error}"
     return ""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lotteryfl.common.privatefiles import is_open
 from tests.support.kubernetes import job, pod, waiting
 from tests.support.runs import Start, Write, read_summary
 from tests.support.standincluster import Cluster
@@ -47,6 +48,7 @@ def test_a_run_is_installed_followed_and_brought_back_and_nothing_is_left(
     assert "waiting: pod run-a-coordinator: ImagePullBackOff: Back-off pulling image" in launch.stderr
     assert "workers: 1 of 2 pods run" in launch.stderr
     assert read_summary(tmp_path / "here") == read_summary(finished_run)
+    assert not is_open(tmp_path / "here")
     assert "summary: " in launch.stdout
     assert cluster.verbs() == [
         *("helm template", "kubectl config", "kubectl apply", "helm upgrade", "kubectl get", "kubectl port-forward"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lotteryfl.launching.kubernetes.state import standing_of, workers_of
+from lotteryfl.launching.kubernetes.state import standing_of, trouble_of, workers_of
 from lotteryfl.launching.launcher import Stage, Standing
 from tests.support.kubernetes import Object, job, pod, waiting
 
@@ -43,7 +43,10 @@ def unscheduled(role: str) -> Object:
         ),
         ([*JOBS, pod("coordinator")], Standing(Stage.WAITING, "pod run-a-coordinator: starts")),
         ([*JOBS, pod("coordinator", ready=True)], Standing(Stage.RUNNING)),
-        ([*JOBS, pod("coordinator", ended=(137, "killed"))], Standing(Stage.WAITING, "the coordinator has no pod yet")),
+        (
+            [*JOBS, pod("coordinator", ended=(137, "killed"))],
+            Standing(Stage.WAITING, "pod run-a-coordinator: exit code 137: killed"),
+        ),
         (
             [
                 job("coordinator", Complete="CompletionsReached"),
@@ -78,6 +81,21 @@ def test_a_launch_stands_where_its_jobs_and_pods_do(objects: list[Object], stand
 def test_no_failure_has_the_code_of_a_finished_run() -> None:
     failed = standing_of([job("coordinator", Failed="PodFailurePolicy"), pod("coordinator", ended=(3, "left out"))])
     assert (failed.stage, failed.code) == (Stage.ENDED, 1)
+
+
+def test_the_clusters_newest_warning_is_told_but_not_that_one_does_not_listen_yet() -> None:
+    def event(reason: str, time: str, name: str = "run-a-coordinator-x") -> Object:
+        involved = {"name": name}
+        return {
+            "involvedObject": involved,
+            "reason": reason,
+            "message": f"at {time}",
+            "lastTimestamp": f"2026-01-01T{time}",
+        }
+
+    events = [event("FailedMount", "10:00"), event("FailedCreate", "09:00"), event("Unhealthy", "11:00")]
+    assert trouble_of([*events, event("BackOff", "12:00", "another")], "run-a-coordinator") == "FailedMount: at 10:00"
+    assert trouble_of(events[2:], "run-a-coordinator") == ""
 
 
 @pytest.mark.parametrize(
