@@ -1,4 +1,4 @@
-"""A launch on a real cluster, where one is named: `make test-helm CONTEXT=… IMAGE=…`. It needs room for three small pods."""
+"""A launch on a real cluster, where one is named: `make test-helm CONTEXT=… IMAGE=…`. Three small pods fit there."""
 
 import os
 import subprocess
