@@ -44,6 +44,8 @@ class KubernetesLauncher(Launcher):
         super().__init__(request, note)
         self._forward: Forward | None = None
         self._told = ""
+        self._keeps_volume = False
+        """Whether the volume has, or may have, a run that is nowhere else; who only takes down has been told to."""
 
     def check(self) -> None:
         """Check tools, settings, the user's own code, and the chart's values by its schema."""
@@ -53,6 +55,8 @@ class KubernetesLauncher(Launcher):
                 raise LotteryFLError(f"{tool}: is not installed here: expected it on the PATH")
         if not settings.kubernetes.image and "image" not in settings.kubernetes.values:
             raise LotteryFLError("kubernetes.image: is missing: expected the image as the cluster pulls it")
+        if "tls" in settings.kubernetes.values:
+            raise LotteryFLError("kubernetes.values.tls: is not for a launch, which makes its certificates by itself")
         if settings.setup:
             raise LotteryFLError("setup: is for shells: expected an image in which everything is set up")
         if self.request.source.is_dir():
@@ -70,6 +74,7 @@ class KubernetesLauncher(Launcher):
 
     async def up(self) -> None:
         """Make the certificates' secrets, and install the release."""
+        self._keeps_volume = True
         target = await self._find_target()
         self.request.folder.note(_RELEASE, target)
         service = f"{chart_name(target.release)}-coordinator"
@@ -84,6 +89,7 @@ class KubernetesLauncher(Launcher):
 
     async def standing(self) -> Standing:
         """Return what the cluster says of the Jobs and their pods."""
+        self._keeps_volume = True
         target = self._target()
         if target is None:
             return Standing(Stage.ENDED, "nothing was started", 1)
@@ -117,9 +123,12 @@ class KubernetesLauncher(Launcher):
         )
         directory = self.request.settings.kubernetes.values.get("runs", {}).get("directory")
         seconds = self.request.settings.kubernetes.fetch_seconds
-        await fetch(
-            target, self._fetching(target), manifest, directory or target.release, self.request.run_dir, seconds
-        )
+        pod, place = self._fetching(target), self.request.run_dir
+        try:
+            await fetch(target, pod, manifest, directory or target.release, place, seconds)
+        except LotteryFLError as error:
+            raise LotteryFLError(f"{error}; the run is on its volume still: the same launch brings it here") from error
+        self._keeps_volume = False
 
     async def down(self) -> None:
         """Keep the pods' last lines, and take away release and secrets, but the volume only where that is wanted."""
@@ -132,9 +141,8 @@ class KubernetesLauncher(Launcher):
         await called(
             target.helm("uninstall", target.release, "--ignore-not-found", "--wait", f"--timeout={_DELETE_SECONDS}s")
         )
-        kinds = (
-            "secrets,pods,persistentvolumeclaims" if self.request.settings.kubernetes.delete_volume else "secrets,pods"
-        )
+        deletes = self.request.settings.kubernetes.delete_volume and not self._keeps_volume
+        kinds = "secrets,pods,persistentvolumeclaims" if deletes else "secrets,pods"
         await called(target.kubectl("delete", kinds, target.labelled(), f"--timeout={_DELETE_SECONDS}s"))
         self._values_file.unlink(missing_ok=True)
 

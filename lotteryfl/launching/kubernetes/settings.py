@@ -54,7 +54,7 @@ class KubernetesSettings(Section):
     storage: str = "10Gi"
     """How large that is."""
     delete_volume: bool = False
-    """Whether the one that was made goes, and the run with it, when the launch is taken down."""
+    """Whether the one that was made goes once the run was brought here, and with --down; never after a failure."""
     data_claim: Annotated[str, _name("data_claim")] = ""
     """A PersistentVolumeClaim with the workers' data, mounted at `data_dir`; '': there is none."""
     queue: Annotated[str, _name("queue")] = ""

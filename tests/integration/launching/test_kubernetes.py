@@ -47,6 +47,7 @@ def test_a_run_is_installed_followed_and_brought_back_and_nothing_is_left(
     assert "waiting: the coordinator has no pod yet" in launch.stderr
     assert "waiting: pod run-a-coordinator: ImagePullBackOff: Back-off pulling image" in launch.stderr
     assert "workers: 1 of 2 pods run" in launch.stderr
+    assert "service/run-a-lotteryfl-coordinator: error: nothing to forward to here" in launch.stderr
     assert read_summary(tmp_path / "here") == read_summary(finished_run)
     assert not is_open(tmp_path / "here")
     assert "summary: " in launch.stdout
@@ -99,6 +100,23 @@ def test_a_coordinator_that_fails_is_told_with_its_code_and_last_words(
     assert words in launch.stderr
     assert not (tmp_path / "here").exists()
     assert "helm uninstall" in cluster.verbs()
+
+
+def test_a_volume_goes_only_once_its_run_is_here_or_by_ones_own_word(
+    cluster: Cluster, start: Start, write: Write, finished_run: Path, tmp_path: Path
+) -> None:
+    ended = [job("coordinator", Complete="CompletionsReached"), job("worker"), pod("coordinator", ended=(0, ""))]
+    cluster.says(ended)
+    path = write(launch={"kubernetes": {**LAUNCH["kubernetes"], "delete_volume": True}})
+    lost = start("launch", "kubernetes", path, "--run-dir", "here", env=cluster.env)
+    assert lost.exit_code() == 1
+    assert "the run is on its volume still" in lost.error_line
+    assert not (tmp_path / "here").exists()
+    assert cluster.calls()[-1][0][2] == "secrets,pods"
+
+    shutil.copytree(finished_run, cluster.folder / "volume/run-a")
+    assert start("launch", "kubernetes", path, "--run-dir", "here", env=cluster.env).exit_code() == 0
+    assert cluster.calls()[-1][0][2] == "secrets,pods,persistentvolumeclaims"
 
 
 def test_without_an_image_nothing_is_made(cluster: Cluster, start: Start, write: Write, tmp_path: Path) -> None:
