@@ -12,8 +12,9 @@ Object = dict[str, Any]
 _COMPONENT = "app.kubernetes.io/component"
 _NEVER = {"InvalidImageName", "ErrImageNeverPull"}
 """Reasons for which a container waits that do not pass."""
-_NOT_YET = "Unhealthy"
-"""What is said of one that begins to listen, too."""
+_NO_NEWS = {"Unhealthy", "FailedScheduling", "Failed", "BackOff"}
+"""Reasons of warnings that say of a pod no more than it says itself, or only that it does not listen yet."""
+_PULL = "ErrImagePull"
 _STARTING = {"ContainerCreating", "PodInitializing"}
 
 
@@ -67,7 +68,7 @@ def trouble_of(events: list[Object], name: str) -> str:
     found = [
         each
         for each in events
-        if str(each.get("involvedObject", {}).get("name", "")).startswith(name) and each.get("reason") != _NOT_YET
+        if str(each.get("involvedObject", {}).get("name", "")).startswith(name) and each.get("reason") not in _NO_NEWS
     ]
     newest = max(found, key=lambda each: str(each.get("lastTimestamp") or each.get("eventTime") or ""), default=None)
     return "" if newest is None else printable(f"{newest.get('reason', '')}: {newest.get('message', '')}")
@@ -118,7 +119,9 @@ def _exit_code(pod: Object) -> int | None:
 def _waiting(pod: Object) -> tuple[str, str]:
     for status in _containers(pod):
         if waiting := status.get("state", {}).get("waiting"):
-            return str(waiting.get("reason", "")), str(waiting.get("message", ""))
+            reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
+            _, again, cause = message.partition(f"{_PULL}: ")  # it is tried again and again, and is one trouble
+            return (_PULL, cause) if again else (reason, message)
     return "", ""
 
 

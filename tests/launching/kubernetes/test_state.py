@@ -34,6 +34,13 @@ def unscheduled(role: str) -> Object:
             Standing(Stage.WAITING, "pod run-a-coordinator: ErrImagePull: not found"),
         ),
         (
+            [
+                *JOBS,
+                pod("coordinator", waiting("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: not found')),
+            ],
+            Standing(Stage.WAITING, "pod run-a-coordinator: ErrImagePull: not found"),
+        ),
+        (
             [*JOBS, pod("coordinator", waiting("ContainerCreating"))],
             Standing(Stage.WAITING, "pod run-a-coordinator: starts"),
         ),
@@ -95,7 +102,7 @@ def test_the_clusters_newest_warning_is_told_but_not_that_one_does_not_listen_ye
 
     events = [event("FailedMount", "10:00"), event("FailedCreate", "09:00"), event("Unhealthy", "11:00")]
     assert trouble_of([*events, event("BackOff", "12:00", "another")], "run-a-coordinator") == "FailedMount: at 10:00"
-    assert trouble_of(events[2:], "run-a-coordinator") == ""
+    assert trouble_of([*events[2:], event("FailedScheduling", "12:00")], "run-a-coordinator") == ""
 
 
 @pytest.mark.parametrize(
