@@ -127,7 +127,9 @@ class KubernetesLauncher(Launcher):
         try:
             await fetch(target, pod, manifest, directory or target.release, place, seconds)
         except LotteryFLError as error:
-            raise LotteryFLError(f"{error}; the run is on its volume still: the same launch brings it here") from error
+            raise LotteryFLError(
+                f"{error}; the run is on its volume still: follow it again to bring it here"
+            ) from error
         self._keeps_volume = False
 
     async def down(self) -> None:

@@ -94,12 +94,14 @@ def test_a_coordinator_that_fails_is_told_with_its_code_and_last_words(
 ) -> None:
     words = "lotteryfl: rounds = 0: expected at least 1"
     cluster.says([job("coordinator", Failed="PodFailurePolicy"), job("worker"), pod("coordinator", ended=(1, words))])
-    launch = start("launch", "kubernetes", write(launch=LAUNCH), "--run-dir", "here", env=cluster.env)
+    settings = {"kubernetes": {**LAUNCH["kubernetes"], "delete_volume": True}}
+    launch = start("launch", "kubernetes", write(launch=settings), "--run-dir", "here", env=cluster.env)
     assert launch.exit_code() == 1
     assert "the coordinator's Job has failed (PodFailurePolicy): pod run-a-coordinator: exit code 1: " in launch.stderr
     assert words in launch.stderr
     assert not (tmp_path / "here").exists()
     assert "helm uninstall" in cluster.verbs()
+    assert cluster.calls()[-1][0][2] == "secrets,pods"  # what the run had come to is on its volume
 
 
 def test_a_volume_goes_only_once_its_run_is_here_or_by_ones_own_word(
@@ -112,10 +114,11 @@ def test_a_volume_goes_only_once_its_run_is_here_or_by_ones_own_word(
     assert lost.exit_code() == 1
     assert "the run is on its volume still" in lost.error_line
     assert not (tmp_path / "here").exists()
-    assert cluster.calls()[-1][0][2] == "secrets,pods"
+    assert "helm uninstall" not in cluster.verbs()
 
     shutil.copytree(finished_run, cluster.folder / "volume/run-a")
-    assert start("launch", "kubernetes", path, "--run-dir", "here", env=cluster.env).exit_code() == 0
+    again = start("launch", "kubernetes", "here", env=cluster.env)
+    assert again.exit_code() == 0, again.stderr
     assert cluster.calls()[-1][0][2] == "secrets,pods,persistentvolumeclaims"
 
 
