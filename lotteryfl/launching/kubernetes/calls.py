@@ -11,6 +11,9 @@ from lotteryfl.common.commandline import given
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.text import printable
 
+_MOST_LINES = 8
+"""Of what a command says of its trouble."""
+
 
 class Target(NamedTuple):
     """Where a launch is."""
@@ -92,6 +95,3 @@ def failure(command: Sequence[str], code: int | None, said: bytes) -> str:
     words = [word for word in command[1:] if not word.startswith("-")][:2]
     what = " ".join([command[0], *words])
     return printable(f"{what}: {'; '.join(lines[-_MOST_LINES:]) or f'exit code {code}'}")
-
-
-_MOST_LINES = 8

@@ -251,7 +251,7 @@ def test_a_pod_with_cards_has_a_worker_on_each_and_each_has_its_port() -> None:
     assert [each["containerPort"] for each in container["ports"]] == [port(work["metrics"]) + n for n in range(4)]
     read = [each["port"] for each in found["PodMonitor", "worker"]["spec"]["podMetricsEndpoints"]]
     assert read == [each["name"] for each in container["ports"]]
-    assert "resources" not in str(objects()["Job", "worker"]["spec"].get("limits"))
+    assert "limits" not in container_of(objects(), "worker")["resources"]
 
 
 @helm
