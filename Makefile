@@ -14,6 +14,9 @@ READY_TO_PROFILE := $(READY)-profile
 # Heavy libraries that models come from: an environment of their own, and .venv stays what the other targets need.
 LIBRARIES := .venv-extras
 
+# helm, kubectl and the schemas of Kubernetes' API, in another one.
+CLUSTER := .venv-helm
+
 # The peer that benchmarks run beside, in another one.
 PEER := .venv-peer
 FLOWER := flwr==1.42.0
@@ -25,7 +28,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-compose test-extras coverage \
   lint audit format protos protos-check chaos soak fuzz bench bench-peer profile gpu-check package try-package sbom \
-  requirements clean test-ssh
+  requirements clean test-ssh test-helm
 .NOTPARALLEL: # one pip at a time
 
 help: ## list the targets
@@ -77,6 +80,17 @@ test-ssh: $(READY_TO_DEVELOP) ## launch ssh on a real sshd, all of it; installs 
 	@command -v /usr/sbin/sshd >/dev/null && exit; \
 	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends openssh-client openssh-server
 	$(BIN)/python -m pytest tests/launching tests/integration/launching
+
+$(CLUSTER)/.ready:
+	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(CLUSTER)
+	$(CLUSTER)/bin/python -m pip install --quiet kubernetes-validate
+	tools/kube-tools $(CLUSTER)/bin
+	touch $@
+
+test-helm: $(READY_TO_DEVELOP) $(CLUSTER)/.ready ## the chart by real helm; CONTEXT=kind IMAGE=lotteryfl:0.1.0: a launch on that cluster, too
+	PATH="$$PATH:$(CURDIR)/$(CLUSTER)/bin" $(CONTEXT:%=LOTTERYFL_TEST_CLUSTER=%) $(IMAGE:%=LOTTERYFL_TEST_IMAGE=%) \
+	  $(BIN)/python -m pytest tests/launching/kubernetes tests/integration/launching/test_kubernetes.py \
+	  tests/integration/launching/test_cluster.py
 
 test-slow: $(READY_TO_DEVELOP) ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
@@ -172,4 +186,4 @@ requirements: $(RELEASING)/.ready ## renew requirements/ within pyproject.toml a
 	tools/lock $(RELEASING)/bin/uv
 
 clean: ## remove .venv and caches
-	rm -rf .venv $(LIBRARIES) $(PEER) $(RELEASING) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf .venv $(LIBRARIES) $(PEER) $(RELEASING) $(CLUSTER) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

@@ -20,9 +20,7 @@ from tests.support.paths import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 ELSEWHERE = yaml.safe_load((ROOT / "deploy/docker-compose.worker.yml").read_text())["services"]["worker"]
-KUBERNETES = list(yaml.safe_load_all((ROOT / "deploy/kubernetes.yaml").read_text()))
 CallScript = Callable[..., tuple[int, list[list[str]]]]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 DOCKERFILE = [
     line for line in (ROOT / "Dockerfile").read_text().replace("\\\n", "").splitlines() if line and line[0].isupper()
 ]
@@ -90,7 +88,7 @@ def test_build_context_is_what_the_package_is_made_of() -> None:
     packages = {"lotteryfl", *(link.name for link in (ROOT / "lotteryfl").iterdir() if link.is_symlink())}
     files = {pyproject["project"]["readme"], *pyproject["project"]["license-files"]}
     requirements = {"constraints.txt", "requirements/run.txt", "requirements/torch.txt"}
-    assert allowed == packages | files | requirements | {"pyproject.toml", "examples"}
+    assert allowed == packages | files | requirements | {"pyproject.toml", "examples", "deploy/helm"}
 
 
 # -- Compose
@@ -231,49 +229,6 @@ def test_what_runs_in_a_container_is_confined() -> None:
         assert arguments == {"TORCH": "${TORCH:-}", "TORCH_INDEX": "${TORCH_INDEX:-}"}
     assert completed([ELSEWHERE["user"]]) == ["1000"]
     assert [line.split("=")[0] for line in DOCKERFILE if line.startswith("ARG")] == ["ARG TORCH", "ARG TORCH_INDEX"]
-
-
-# -- Kubernetes
-
-
-def test_kubernetes_objects_fit_together() -> None:
-    objects = {(item["kind"], item["metadata"]["name"]): item for item in KUBERNETES}
-    coordinator = objects["Job", "lotteryfl-coordinator"]["spec"]["template"]
-    worker = objects["Job", "lotteryfl-worker"]["spec"]["template"]
-    service = objects["Service", "lotteryfl-coordinator"]["spec"]
-    (serving,), (working,) = coordinator["spec"]["containers"], worker["spec"]["containers"]
-    serve, work = parse(serving["args"]), parse(working["args"])
-
-    (listen,) = {int(port(serve["listen"])), service["ports"][0]["port"]}
-    assert serving["readinessProbe"]["grpc"]["port"] == int(port(serve["health"]))
-    assert work["coordinator"] == f"lotteryfl-coordinator:{listen}"
-    assert service["selector"].items() <= coordinator["metadata"]["labels"].items()
-    paths = {mount["mountPath"]: mount["name"] for mount in serving["volumeMounts"]}
-    volumes = {volume["name"]: volume for volume in coordinator["spec"]["volumes"]}
-    runs = volumes[paths[str(Path(str(serve["run_dir"])).parent)]]
-    assert ("PersistentVolumeClaim", runs["persistentVolumeClaim"]["claimName"]) in objects
-    policy = objects["NetworkPolicy", "lotteryfl-coordinator"]["spec"]
-    (source,) = policy["ingress"][0]["from"]
-    assert policy["podSelector"]["matchLabels"] == coordinator["metadata"]["labels"]
-    assert source["podSelector"]["matchLabels"] == worker["metadata"]["labels"]
-
-
-def test_kubernetes_secrets_are_made_as_its_first_lines_say(tmp_path: Path) -> None:
-    head = [line[1:].split() for line in (ROOT / "deploy/kubernetes.yaml").read_text().splitlines() if line[:1] == "#"]
-    (certs,) = (line[1:] for line in head if line[:2] == ["lotteryfl", "certs"])
-    subprocess.run([sys.executable, "-m", "lotteryfl", *certs], cwd=tmp_path, check=True, env=ENVIRONMENT)
-    secrets = {line[4]: line[5].removeprefix("--from-file=") for line in head if line[1:3] == ["create", "secret"]}
-    jobs = [item["spec"]["template"]["spec"] for item in KUBERNETES if item["kind"] == "Job"]
-    assert len(jobs) == len(secrets) == 2
-    for job in jobs:
-        (container,) = job["containers"]
-        (volume,) = (volume for volume in job["volumes"] if "secret" in volume)
-        (place,) = (mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == volume["name"])
-        folder = tmp_path / secrets[volume["secret"]["secretName"]]
-        for file in files(parse(container["args"])).values():
-            assert (folder / file.relative_to(place)).is_file()
-    coordinator = next(item["metadata"]["name"] for item in KUBERNETES if item["kind"] == "Service")
-    assert parse(certs)["hosts"] == coordinator
 
 
 # -- scripts

@@ -11,5 +11,11 @@ def _ssh(request: Request, note: Callable[[str], None]) -> Launcher:
     return SSHLauncher(request, note)
 
 
-KINDS: dict[str, Callable[[Request, Callable[[str], None]], Launcher]] = {"ssh": _ssh}
+def _kubernetes(request: Request, note: Callable[[str], None]) -> Launcher:
+    from lotteryfl.launching.kubernetes.launcher import KubernetesLauncher
+
+    return KubernetesLauncher(request, note)
+
+
+KINDS: dict[str, Callable[[Request, Callable[[str], None]], Launcher]] = {"ssh": _ssh, "kubernetes": _kubernetes}
 """How the launcher of each is made, by the command's word for it."""

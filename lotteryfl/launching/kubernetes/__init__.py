@@ -1,0 +1,1 @@
+"""Runs on a cluster of Kubernetes, by the Helm chart of deploy/helm."""
