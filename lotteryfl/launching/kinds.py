@@ -5,11 +5,17 @@ from collections.abc import Callable
 from lotteryfl.launching.launcher import Launcher, Request
 
 
+def _ray(request: Request, note: Callable[[str], None]) -> Launcher:
+    from lotteryfl.launching.ray.launcher import RayLauncher
+
+    return RayLauncher(request, note)
+
+
 def _ssh(request: Request, note: Callable[[str], None]) -> Launcher:
     from lotteryfl.launching.ssh.launcher import SSHLauncher
 
     return SSHLauncher(request, note)
 
 
-KINDS: dict[str, Callable[[Request, Callable[[str], None]], Launcher]] = {"ssh": _ssh}
+KINDS: dict[str, Callable[[Request, Callable[[str], None]], Launcher]] = {"ray": _ray, "ssh": _ssh}
 """How the launcher of each is made, by the command's word for it."""

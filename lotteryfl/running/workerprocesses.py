@@ -95,7 +95,7 @@ class WorkerProcesses(ABC):
             reason = _reason(code, last)
             if self._progress(name) != progress:
                 restarts, progress = 0, self._progress(name)
-            if restarts == MOST_RESTARTS or not _has_died(code, last) or not self._is_wanted(name):
+            if restarts == MOST_RESTARTS or not has_died(code, last) or not self._is_wanted(name):
                 return Ended(code, reason)
             restarts += 1
             log = self._log_of(name)
@@ -150,7 +150,7 @@ def named_together(ended: Mapping[str, Ended]) -> str:
     return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in names_by_reason.items())
 
 
-def _has_died(code: int, last: str) -> bool:
+def has_died(code: int, last: str) -> bool:
     """Tell whether a worker was ended by something else than its own decision, or a wish from outside."""
     by_itself = code in _BY_ITSELF and last.startswith(_OWN_WORD)
     return not by_itself and code not in (0, 2, INTERRUPTED)
