@@ -75,13 +75,13 @@ class Cluster:
 
         if ray.is_initialized():
             return
+        logging.getLogger("ray").setLevel(logging.ERROR)  # what the user needs of it, ours say
         try:
             with chdir(self._stand):
                 ray.init(
                     address=self._address,
                     namespace=self.namespace,
                     configure_logging=False,
-                    logging_level=logging.ERROR,
                     log_to_driver=False,
                 )
         except Exception as error:  # RuntimeError, ConnectionError, ValueError, …: Ray has no one kind

@@ -50,6 +50,7 @@ class Fleet:
         self._over_since: float | None = None
         self._known: dict[str, str] = {}
         self._pids: dict[str, int] = {}
+        self._gone: dict[str, float] = {}
 
     def needs(self, nodes: Sequence[Node]) -> Needs:
         """Return what each worker needs."""
@@ -97,9 +98,9 @@ class Fleet:
         for name, each in seen.items():
             self._tell(name, each)
         running = sum(each.is_running for each in seen.values())
-        if running != self._running:
-            self._running = running
+        if running > self._running:  # those that leave have their reasons
             self._note(f"{running} of {len(names)} workers run")
+        self._running = running
         return self._none_left(seen)
 
     def end(self, names: Sequence[str]) -> None:
@@ -134,17 +135,17 @@ class Fleet:
         ]
 
     def _tell(self, name: str, seen: Seen) -> None:
-        """Say once of a worker that it was started again, or has ended by its own decision."""
-        if (told := seen.told) is None:
-            return
-        if told.code is not None:
-            news = f"{name} on {told.host} has ended: {told.last_line}"
-        elif self._pids.setdefault(name, told.pid) != told.pid:
-            news = f"{name} was started again by Ray, on {told.host}"
-        else:
-            return
-        self._pids[name] = told.pid
-        if self._known.get(name) != news or told.code is None:
+        """Say once of a worker that it was started again, has ended by its own decision, or is not started any more."""
+        news = ""
+        if told := seen.told:
+            if told.code is not None:
+                news = f"{name} on {told.host} has ended: {told.last_line}"
+            elif self._pids.setdefault(name, told.pid) != told.pid:
+                news = f"{name} was started again by Ray, on {told.host} as process {told.pid}"
+            self._pids[name] = told.pid
+        elif seen.is_gone and time.monotonic() - self._gone.setdefault(name, time.monotonic()) > _LATE_SECONDS:
+            news = f"{name} is gone, and Ray does not start it again: {seen.why}"
+        if news not in ("", self._known.get(name)):
             self._known[name] = news
             self._note(news)
 
