@@ -19,13 +19,13 @@ class RayCluster:
     """Its head and another node have room for one worker each; more nodes come and go with tests."""
 
     def __init__(self) -> None:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # paths of sockets have to be short
+        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(self._folder)}
         common = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
         self._common = common
         self._cluster = Cluster(
             initialize_head=True,
-            head_node_args={**common, "num_cpus": 1, "temp_dir": str(self._folder)},
+            head_node_args={**common, "num_cpus": 1},
         )
         self.add(num_cpus=1)
         self.address: str = self._cluster.address
