@@ -14,12 +14,15 @@ READY_TO_PROFILE := $(READY)-profile
 # Heavy libraries that models come from: an environment of their own, and .venv stays what the other targets need.
 LIBRARIES := .venv-extras
 
-# The peer that benchmarks run beside, in another one.
+# Ray, for what launches runs on its clusters, in another one.
+CLUSTERS := .venv-ray
+
+# The peer that benchmarks run beside, in one more.
 PEER := .venv-peer
 FLOWER := flwr==1.42.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-extras coverage lint audit format protos protos-check \
+.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-extras test-ray coverage lint audit format protos protos-check \
   chaos soak fuzz bench bench-peer profile gpu-check clean
 .NOTPARALLEL: # one pip at a time
 
@@ -75,6 +78,14 @@ $(LIBRARIES)/.ready: pyproject.toml constraints.txt
 test-extras: $(LIBRARIES)/.ready ## what is tested with timm, torchvision, transformers, peft and datasets, in .venv-extras
 	LOTTERYFL_TEST_EXTRAS=1 $(LIBRARIES)/bin/python -m pytest -m extras -n 2
 
+$(CLUSTERS)/.ready: pyproject.toml constraints.txt
+	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(CLUSTERS)
+	$(CLUSTERS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
+	touch $@
+
+test-ray: $(CLUSTERS)/.ready ## `launch ray` on a real Ray of several raylets, in .venv-ray
+	$(CLUSTERS)/bin/python -m pytest -m ray
+
 lint: $(READY_TO_DEVELOP) protos-check ## format, lint, layering and types, and that the generated code is fresh
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -129,4 +140,4 @@ gpu-check: $(if $(GPU_PYTHON),,$(READY_TO_DEVELOP)) ## what holds on an accelera
 	  $(DEVICE:%=--device %) $(if $(QUICK),--quick) $(OUT:%=--out %) $(SECONDS:%=--seconds %) $(ONLY)
 
 clean: ## remove .venv and caches
-	rm -rf .venv $(LIBRARIES) $(PEER) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf .venv $(LIBRARIES) $(CLUSTERS) $(PEER) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

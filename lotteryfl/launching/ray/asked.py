@@ -47,7 +47,8 @@ class Needs(NamedTuple):
 
     def __str__(self) -> str:
         """Say it for people."""
-        return ", ".join(f"{amount:g} {name}" for name, amount in self.resources.items()) or "nothing"
+        told = {**self.resources, "GiB memory": self.resources.get("memory", 0) / _GIB}
+        return ", ".join(f"{told[name]:g} {name}" for name in told if told[name] and name != "memory") or "nothing"
 
 
 def check(settings: LaunchSettings) -> None:
