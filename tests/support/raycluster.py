@@ -12,23 +12,28 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util import list_named_actors
 
+from tests.support.processes import free_port
+
 _STORE_BYTES = 80_000_000
 
 
 class RayCluster:
-    """Its head and another node have room for one worker each; more nodes come and go with tests."""
+    """Its head has room for a worker and a coordinator, another node for a worker; more come and go with tests."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # paths of sockets have to be short
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(self._folder)}
+        port = free_port()
         common = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
         self._common = common
         self._cluster = Cluster(
             initialize_head=True,
-            head_node_args={**common, "num_cpus": 1},
+            head_node_args={**common, "num_cpus": 2, "ray_client_server_port": port},
         )
         self.add(num_cpus=1)
         self.address: str = self._cluster.address
+        self.client_address = f"ray://127.0.0.1:{port}"
+        """For who is on none of its machines."""
         ray.init(self.address, configure_logging=False, log_to_driver=False)
 
     def add(self, **settings: object) -> Any:

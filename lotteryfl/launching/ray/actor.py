@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lotteryfl.launching.ray.child import Child, Handed
 from lotteryfl.launching.ray.node import listens, log_folder, version
-from lotteryfl.running.workerprocesses import has_died
+from lotteryfl.running.workerprocesses import OWN_WORD, has_died
 
 _STOP_SECONDS = 15.0
 
@@ -74,7 +74,8 @@ class Ward:
         host, child = socket.gethostname(), self._child
         if child is None:
             return Told(host, 0, 1, self._trouble, listens=False)
-        return Told(host, child.pid, child.code, child.last_line(), self._listens())
+        reason = child.last_line().removeprefix(OWN_WORD)
+        return Told(host, child.pid, child.code, reason, self._listens())
 
     def stop(self) -> None:
         """End the child; the actor is left for Ray to end."""

@@ -10,19 +10,20 @@ from lotteryfl.launching.ray import node as on_node
 from lotteryfl.launching.ray.cluster import Cluster, Node
 
 
-def bring(cluster: Cluster, node: Node, run_dir: Path, note: Callable[[str], None]) -> None:
+def bring(cluster: Cluster, node: Node, source: Path, run_dir: Path, note: Callable[[str], None]) -> None:
     """Bring it, unless there is one of its name here: that may be the same, where machines share their disks.
 
     Args:
         cluster: whose node it is.
         node: where it is.
-        run_dir: its path, there and here.
+        source: its path there.
+        run_dir: its path here.
         note: is told where another stays.
 
     Raises:
         LotteryFLError: it cannot be read there, or not be written here.
     """
-    sizes = cluster.on(node, on_node.listing, str(run_dir))
+    sizes = cluster.on(node, on_node.listing, str(source))
     if run_dir.exists():
         if on_node.listing(str(run_dir)) != sizes:
             note(f"{run_dir}: is another here than on node {node.address}, which stays there")
@@ -32,7 +33,7 @@ def bring(cluster: Cluster, node: Node, run_dir: Path, note: Callable[[str], Non
     try:
         part.mkdir(PRIVATE_FOLDER, parents=True)
         for name, size in sizes.items():
-            _bring_file(cluster, node, str(run_dir), name, size, part)
+            _bring_file(cluster, node, str(source), name, size, part)
         part.rename(run_dir)
     except OSError as error:
         raise LotteryFLError(f"{error.filename or part}: cannot be written: {error.strerror or error}") from error

@@ -65,6 +65,13 @@ class Cluster:
         """In which names of actors are looked for."""
         self._stand = stand
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether it can be asked: Ray itself would start a cluster of its own for who asks without one."""
+        import ray
+
+        return bool(ray.is_initialized())
+
     def connect(self) -> None:
         """Connect, unless that has been done.
 
@@ -73,7 +80,7 @@ class Cluster:
         """
         import ray
 
-        if ray.is_initialized():
+        if self.is_connected:
             return
         logging.getLogger("ray").setLevel(logging.ERROR)  # what the user needs of it, ours say
         try:

@@ -129,7 +129,7 @@ class CoordinatorHere(Coordinator):
             return Standing(Stage.RUNNING)
         if _has_finished(self._request.run_dir):
             return Standing(Stage.ENDED)
-        return Standing(Stage.ENDED, self._process.last_line() or "the coordinator was ended", 1)
+        return Standing(Stage.ENDED, f"coordinator: {self._process.reason()}", 1)
 
     def looking(self, place: Place, observer: TLSFiles) -> Looking:  # noqa: ARG002 - the other kind needs them
         """Return the run directory."""

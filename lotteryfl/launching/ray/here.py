@@ -14,6 +14,7 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.privatefiles import private
 from lotteryfl.launching.ray.child import last_line
 from lotteryfl.running.environment import inherited
+from lotteryfl.running.workerprocesses import OWN_WORD
 
 _STOP_SECONDS = 30.0
 _PAUSE_SECONDS = 0.1
@@ -52,7 +53,12 @@ class ProcessHere:
 
         Args:
             arguments: of the program.
+
+        Raises:
+            LotteryFLError: it runs already.
         """
+        if self.is_alive:
+            raise LotteryFLError(f"{self._lock}: a process of this launch runs already")
         with open(self._lock, "wb", buffering=0, opener=private) as lock, open(self._log, "ab", opener=private) as log:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             process = subprocess.Popen(  # noqa: S603 - the program itself
@@ -66,9 +72,12 @@ class ProcessHere:
             )
             lock.write(f"{process.pid}\n".encode())
 
-    def last_line(self) -> str:
-        """Return what it has written last; '': nothing."""
-        return last_line(self._log)
+    def reason(self) -> str:
+        """Return why it has ended: its own word, if it has left one."""
+        last = last_line(self._log)
+        return (
+            last.removeprefix(OWN_WORD) if last.startswith(OWN_WORD) else f"was ended before its end; log: {self._log}"
+        )
 
     def end(self) -> None:
         """End it, if it runs.

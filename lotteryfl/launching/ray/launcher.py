@@ -85,7 +85,8 @@ class RayLauncher(Launcher):
             await _step(self._cluster.connect)
             await _step(lambda: self._fleet.end(folder.started(_WORKERS)))
         finally:
-            await _step(self._coordinator.end)
+            if self._cluster.is_connected or not self._coordinator.is_actor:
+                await _step(self._coordinator.end)
         await _step(self._gather_logs)
 
     # -- what it stands on
@@ -150,7 +151,7 @@ class RayLauncher(Launcher):
         nodes = [each for each in self._cluster.nodes() if each.id == place.node]
         if not nodes:
             raise LotteryFLError(f"node {place.host}: is gone, and the run directory with it")
-        bring(self._cluster, nodes[0], self.request.run_dir, self.note)
+        bring(self._cluster, nodes[0], self.request.run_dir, self.request.run_dir, self.note)
 
     def _gather_logs(self) -> None:
         """Bring the logs of all nodes that are there, and remove them there."""

@@ -13,7 +13,7 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.privatefiles import PRIVATE_FOLDER
 
 CHUNK = 4 << 20
-_MOST_LOG = 16 << 20
+_MOST_LOG = 4 << 20
 """Bytes of a log that are gathered: its last."""
 _PROBE_SECONDS = 1.0
 

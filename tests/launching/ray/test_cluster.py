@@ -3,7 +3,8 @@
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def assert_nothing_is_left(cluster: "RayCluster", run: Path) -> None:
     until(lambda: not processes_of(str(run)))
     folder = run.with_name("run.launch")
     assert [path.name for path in folder.iterdir()] == ["logs"]
-    assert not list(Path("/tmp").glob("lotteryfl-*/worker-*.log"))
+    assert not list(Path(gettempdir()).glob("lotteryfl-*/worker-*.log"))
 
 
 def test_a_run_has_the_bits_of_simulate_and_leaves_its_logs(
@@ -110,6 +111,17 @@ def test_a_detached_coordinator_is_followed_again_and_survives_a_kill(
     assert_nothing_is_left(cluster, tmp_path / "run")
 
 
+def test_a_run_is_launched_from_outside_the_cluster(
+    cluster: "RayCluster", launch: Launch, gate: Gate, write: Write, expect: Expect, tmp_path: Path
+) -> None:
+    gate.open()
+    path = write()
+    process = launch(path, address=cluster.client_address, workers=1, coordinator="actor", placement_group="PACK")
+    assert process.exit_code() == 0, process.stderr
+    assert_same_bits(tmp_path / "run", expect(path))
+    assert_nothing_is_left(cluster, tmp_path / "run")
+
+
 @pytest.mark.parametrize("coordinator", ["here", "actor"])
 def test_down_leaves_the_run_alone_and_twice_is_no_error(
     cluster: "RayCluster",
@@ -152,6 +164,28 @@ def test_a_node_with_another_version_is_named(
     assert_nothing_is_left(cluster, tmp_path / "run")
 
 
+def test_a_run_is_brought_from_a_nodes_disk(cluster: "RayCluster", finished_run: Path, tmp_path: Path) -> None:
+    from lotteryfl.launching.ray.bringing import bring
+    from lotteryfl.launching.ray.cluster import Cluster
+
+    notes: list[str] = []
+    there = Cluster(cluster.address, "", tmp_path)
+    there.connect()
+    node = there.nodes()[0]
+    (finished_run / "empty").touch()
+    bring(there, node, finished_run, tmp_path / "brought", notes.append)
+    assert contents(tmp_path / "brought") == contents(finished_run)
+    bring(there, node, finished_run, tmp_path / "brought", notes.append)
+    assert notes == []
+    (tmp_path / "brought/empty").unlink()
+    bring(there, node, finished_run, tmp_path / "brought", notes.append)
+    assert notes == [f"{tmp_path / 'brought'}: is another here than on node {node.address}, which stays there"]
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_launch_ends_where_no_worker_is_willing(
     cluster: "RayCluster", launch: Launch, write: Write, tmp_path: Path
 ) -> None:
@@ -168,7 +202,7 @@ def test_where_no_cluster_is_one_line_says_so(launch: Launch, write: Write, tmp_
     assert process.error_line.startswith("ray.address = '127.0.0.1:9': ")
 
 
-def _site(cluster: "RayCluster") -> object:
+def _site(cluster: "RayCluster") -> Any:
     return cluster.add(num_cpus=1, resources={"site": 1})
 
 
