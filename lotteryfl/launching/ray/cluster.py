@@ -5,6 +5,7 @@ and the folder in which the driver stands, where Ray has the nodes look for modu
 """
 
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ T = TypeVar("T")
 CALL_SECONDS = 60.0
 """For a task on a node, which may have to start a process first."""
 
+CLIENT = "ray://"
+"""What an address begins with that is called from outside the cluster."""
+
+_PROBE_SECONDS = 10.0
 _HEAD = "node:__internal_head__"
 
 
@@ -82,6 +87,7 @@ class Cluster:
 
         if self.is_connected:
             return
+        _require_somebody(self._address)
         logging.getLogger("ray").setLevel(logging.ERROR)  # what the user needs of it, ours say
         try:
             with chdir(self._stand):
@@ -138,6 +144,17 @@ class Cluster:
                 return ray.get(call, timeout=0)
         except LotteryFLError as error:
             return LotteryFLError(f"node {node.address}: {error}")
+
+
+def _require_somebody(address: str) -> None:
+    """Check that somebody listens at an address, where it is one: Ray would try for a minute and more."""
+    host, colon, port = address.removeprefix(CLIENT).rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS).close()
+    except OSError as error:
+        raise LotteryFLError(f"ray.address = {address!r}: {error.strerror or error}") from error
 
 
 def there(node: Node) -> Any:

@@ -14,7 +14,7 @@ from lotteryfl.launching.ray import node as on_node
 from lotteryfl.launching.ray.actor import Orders
 from lotteryfl.launching.ray.asked import Needs
 from lotteryfl.launching.ray.child import Handed
-from lotteryfl.launching.ray.cluster import Cluster, Node, there
+from lotteryfl.launching.ray.cluster import CLIENT, Cluster, Node, there
 from lotteryfl.launching.ray.here import ProcessHere
 from lotteryfl.launching.ray.workers import Actors
 from lotteryfl.server.store.findruns import is_run
@@ -23,7 +23,6 @@ NAME = "coordinator"
 """Of its actor, of its log, and in its certificate."""
 
 _ANYWHERE = "0.0.0.0"  # noqa: S104 - callers show certificates
-_CLIENT = "ray://"
 
 
 class Place(NamedTuple):
@@ -249,8 +248,8 @@ def _has_finished(run_dir: Path) -> bool:
 
 def _host_of(address: str, nodes: list[Node]) -> str:
     """Return a host of the cluster's: the one that is called from elsewhere, or its head."""
-    if address.startswith(_CLIENT):
-        return address.removeprefix(_CLIENT).rpartition(":")[0].strip("[]") or nodes[0].address
+    if address.startswith(CLIENT):
+        return address.removeprefix(CLIENT).rpartition(":")[0].strip("[]") or nodes[0].address
     return nodes[0].address
 
 

@@ -48,7 +48,7 @@ class RayLauncher(Launcher):
         folder = self.request.folder
         folder.note(_LAUNCH, (f"lotteryfl-{secrets.token_hex(6)}",))
         await _step(self._cluster.connect)
-        nodes = await _step(self._able_nodes)
+        nodes = await _step(self._checked_nodes)
         place = await _step(lambda: self._coordinator.placed(nodes))
         await _step(lambda: folder.make_certificates([place.host], [CERTIFICATE]))
         folder.note(_PLACE, place.record())
@@ -115,8 +115,8 @@ class RayLauncher(Launcher):
 
     # -- steps
 
-    def _able_nodes(self) -> list[Node]:
-        """Return the nodes on which something may be started, where the program is in this version.
+    def _checked_nodes(self) -> list[Node]:
+        """Return the nodes, once all on which something may be started have the program in this version.
 
         Raises:
             LotteryFLError: it is not installed on one, or in another version.
