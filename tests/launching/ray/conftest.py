@@ -10,6 +10,7 @@ import pytest
 from tests.integration.conftest import expect, gate, start, write  # noqa: F401 - fixtures
 from tests.support.processes import Gate, Process
 from tests.support.runs import GATED_TASK, Start
+from tests.support.waiting import DEADLINE
 
 if TYPE_CHECKING:
     from tests.support.raycluster import RayCluster
@@ -37,7 +38,7 @@ def launch(cluster: "RayCluster", start: Start, gate: Gate, tmp_path: Path) -> I
             run = tmp_path / "run"
             place = [] if source == run else [f"--run-dir={run}"]
             gate_ = f'--with=environment.GATE="{gate.env["GATE"]}"'
-            stack.callback(lambda: start("launch", "ray", run, "--down").exit_code())
+            stack.callback(lambda: start("launch", "ray", run, "--down").exit_code(2 * DEADLINE))
             return start("launch", "ray", source, *place, f"--task={GATED_TASK}", gate_, *given, *arguments)
 
         yield launch_

@@ -11,12 +11,15 @@ import pytest
 from tests.launching.ray.conftest import Launch
 from tests.support.processes import Gate
 from tests.support.runs import Expect, Start, Write, assert_same_bits
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
 if TYPE_CHECKING:
     from tests.support.raycluster import RayCluster
 
-pytestmark = pytest.mark.ray
+SECONDS = 2 * DEADLINE
+"""For a whole launch: Ray starts a dozen processes that import torch or itself, and notices deaths in its own time."""
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(4 * SECONDS)]
 
 
 def assert_nothing_is_left(cluster: "RayCluster", run: Path) -> None:
@@ -35,7 +38,7 @@ def test_a_run_has_the_bits_of_simulate_and_leaves_its_logs(
     gate.open()
     path = write()
     process = launch(path, placement_group="STRICT_SPREAD")
-    assert process.exit_code() == 0, process.stderr
+    assert process.exit_code(SECONDS) == 0, process.stderr
     assert "2 of 2 workers run" in process.stderr
     assert "round 3/3" in process.stdout
     assert_same_bits(tmp_path / "run", expect(path))
@@ -65,7 +68,7 @@ def test_a_worker_that_dies_is_started_again_by_ray(
         os.kill(actor if victim == "actor" else visit.pid, signal.SIGKILL)
     until(lambda: not is_running(actor) and not is_running(visit.pid))
     gate.open()
-    assert process.exit_code() == 0, process.stderr
+    assert process.exit_code(SECONDS) == 0, process.stderr
     assert_same_bits(tmp_path / "run", expect(path))
     assert_nothing_is_left(cluster, tmp_path / "run")
 
@@ -85,7 +88,7 @@ def test_workers_of_a_raylet_that_goes_begin_again_on_another(
         until(lambda: not is_running(visit.pid))
         gate.open()
         process.said("worker-1 was started again by Ray")
-        assert process.exit_code() == 0, process.stderr
+        assert process.exit_code(SECONDS) == 0, process.stderr
         assert_same_bits(tmp_path / "run", expect(path))
     finally:
         for node in nodes.values():
@@ -99,14 +102,14 @@ def test_a_detached_coordinator_is_followed_again_and_survives_a_kill(
 
     path = write()
     process = launch(path, "--detach", coordinator="actor", workers=1)
-    assert process.exit_code() == 0, process.stderr
+    assert process.exit_code(SECONDS) == 0, process.stderr
     gate.arrival()
     (serving,) = processes_of(f"serve\0--run-dir={tmp_path / 'run'}")
     os.kill(parent_of(serving), signal.SIGKILL)
     until(lambda: processes_of(f"serve\0--run-dir={tmp_path / 'run'}") not in ([], [serving]))
     gate.open()
     following = start("launch", "ray", tmp_path / "run")
-    assert following.exit_code() == 0, following.stderr
+    assert following.exit_code(SECONDS) == 0, following.stderr
     assert_same_bits(tmp_path / "run", expect(path))
     assert_nothing_is_left(cluster, tmp_path / "run")
 
@@ -117,7 +120,7 @@ def test_a_run_is_launched_from_outside_the_cluster(
     gate.open()
     path = write()
     process = launch(path, address=cluster.client_address, workers=1, coordinator="actor", placement_group="PACK")
-    assert process.exit_code() == 0, process.stderr
+    assert process.exit_code(SECONDS) == 0, process.stderr
     assert_same_bits(tmp_path / "run", expect(path))
     assert_nothing_is_left(cluster, tmp_path / "run")
 
@@ -134,16 +137,16 @@ def test_down_leaves_the_run_alone_and_twice_is_no_error(
     coordinator: str,
 ) -> None:
     path = write()
-    assert launch(path, "--detach", coordinator=coordinator, workers=1).exit_code() == 0
+    assert launch(path, "--detach", coordinator=coordinator, workers=1).exit_code(SECONDS) == 0
     gate.arrival()
-    assert start("launch", "ray", tmp_path / "run", "--down").exit_code() == 0
+    assert start("launch", "ray", tmp_path / "run", "--down").exit_code(SECONDS) == 0
     assert_nothing_is_left(cluster, tmp_path / "run")
     again = start("launch", "ray", tmp_path / "run", "--down")
-    assert again.exit_code() == 0
+    assert again.exit_code(SECONDS) == 0
     assert "nothing is launched" in again.stderr
     gate.open()
     going_on = launch(tmp_path / "run", coordinator=coordinator, workers=1)
-    assert going_on.exit_code() == 0, going_on.stderr
+    assert going_on.exit_code(SECONDS) == 0, going_on.stderr
     assert_same_bits(tmp_path / "run", expect(path))
 
 
@@ -156,7 +159,7 @@ def test_a_node_with_another_version_is_named(
     node = cluster.add(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path / "other")})
     try:
         process = launch(write())
-        assert process.exit_code() == 1
+        assert process.exit_code(SECONDS) == 1
         assert "has lotteryfl 9.9.9: expected" in process.error_line
         assert not (tmp_path / "run").exists()
     finally:
@@ -190,15 +193,15 @@ def test_a_launch_ends_where_no_worker_is_willing(
     cluster: "RayCluster", launch: Launch, write: Write, tmp_path: Path
 ) -> None:
     process = launch(write(), '--with=arguments=["--task=elsewhere.py"]')
-    assert process.exit_code() == 1
+    assert process.exit_code(SECONDS) == 1
     assert process.error_line.startswith("no worker is left: worker-1: ")
-    assert "elsewhere.py" in process.error_line
+    assert "task 'gated_task' is not installed here" in process.error_line
     assert_nothing_is_left(cluster, tmp_path / "run")
 
 
 def test_where_no_cluster_is_one_line_says_so(launch: Launch, write: Write, tmp_path: Path) -> None:
     process = launch(write(), address="127.0.0.1:9")
-    assert process.exit_code() == 1
+    assert process.exit_code(SECONDS) == 1
     assert process.error_line.startswith("ray.address = '127.0.0.1:9': ")
 
 
