@@ -22,7 +22,7 @@ PEER := .venv-peer
 FLOWER := flwr==1.42.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-extras test-ray coverage lint audit format protos protos-check \
+.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-ssh test-extras test-ray coverage lint audit format protos protos-check \
   chaos soak fuzz bench bench-peer profile gpu-check clean
 .NOTPARALLEL: # one pip at a time
 
@@ -64,6 +64,11 @@ test-page: $(READY_TO_DEVELOP) ## the page in a browser, all of it; installs Deb
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit; done; \
 	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends chromium
 	$(BIN)/python -m pytest tests/page
+
+test-ssh: $(READY_TO_DEVELOP) ## launch ssh on a real sshd, all of it; installs Debian's OpenSSH where there is none
+	@command -v /usr/sbin/sshd >/dev/null && exit; \
+	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends openssh-client openssh-server
+	$(BIN)/python -m pytest tests/launching tests/integration/launching
 
 test-slow: $(READY_TO_DEVELOP) ## the tests that take longer
 	$(BIN)/python -m pytest -m slow

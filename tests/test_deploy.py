@@ -14,7 +14,6 @@ import click
 import pytest
 import yaml
 
-from lotteryfl.common.security.tls import is_loopback
 from lotteryfl.program import program
 from tests.support.paths import ROOT
 
@@ -208,7 +207,6 @@ def test_kubernetes_secrets_are_made_as_its_first_lines_say(tmp_path: Path) -> N
 STAND_INS = {
     "lotteryfl": 'trap "" TERM; echo "$*" >> "$CALLS"; [ "$1" != serve ] || exit "$SERVE_CODE"',
     "srun": 'until grep -q ^serve "$CALLS"; do :; done; shift; "$@"',
-    "ssh": 'for last; do :; done; sh -c "$last"',
     "sleep": ":",
 }
 
@@ -233,37 +231,27 @@ def call_script(tmp_path: Path) -> CallScript:
     return call
 
 
-@pytest.mark.parametrize(("script", "hosts"), [("slurm.sh", []), ("ssh.sh", ["alpha", "beta"])])
-def test_script_starts_coordinator_and_workers(call_script: CallScript, script: str, hosts: list[str]) -> None:
-    code, calls = call_script(script, "e.toml", "run", *hosts)
+def test_script_starts_coordinator_and_workers(call_script: CallScript) -> None:
+    code, calls = call_script("slurm.sh", "e.toml", "run")
     assert code == 0
     (serve,) = (parse(call) for call in calls if call[0] == "serve")
-    work = [parse(call) for call in calls if call[0] == "work"]
-    certs = [parse(call) for call in calls if call[0] == "certs"]
+    (worker,) = (parse(call) for call in calls if call[0] == "work")
+    (made,) = (parse(call) for call in calls if call[0] == "certs")
     assert (str(serve["source"]), str(serve["run_dir"])) == ("e.toml", "run")
-    assert {port(worker["coordinator"]) for worker in work} == {port(serve["listen"])}
-    assert len(work) == max(1, len(hosts))
-    if hosts:
-        assert sorted(str(worker["name"]) for worker in work) == hosts
-        assert is_loopback(str(serve["listen"]))
-        assert all(is_loopback(str(worker["coordinator"])) for worker in work)
-    else:
-        ((made,), (worker,)) = certs, work
-        assert str(worker["coordinator"]).partition(":")[0] == made["hosts"]
-        assert worker["name"] == f"{made['workers'][0]}/"
-        for holder, parameters in (("coordinator", serve), (made["workers"][0], worker)):
-            shown = files(parameters)
-            assert {shown["cert"].parent, shown["key"].parent} == {Path(str(made["out"])) / str(holder)}
-            assert shown["ca"] == Path(str(made["out"])) / "ca.crt"
+    assert port(worker["coordinator"]) == port(serve["listen"])
+    assert str(worker["coordinator"]).partition(":")[0] == made["hosts"]
+    assert worker["name"] == f"{made['workers'][0]}/"
+    for holder, parameters in (("coordinator", serve), (made["workers"][0], worker)):
+        shown = files(parameters)
+        assert {shown["cert"].parent, shown["key"].parent} == {Path(str(made["out"])) / str(holder)}
+        assert shown["ca"] == Path(str(made["out"])) / "ca.crt"
 
 
-@pytest.mark.parametrize(("script", "hosts"), [("slurm.sh", []), ("ssh.sh", ["alpha"])])
-def test_script_ends_as_the_coordinator_did(call_script: CallScript, script: str, hosts: list[str]) -> None:
-    assert call_script(script, "e.toml", "run", *hosts, serve_code=3)[0] == 3
+def test_script_ends_as_the_coordinator_did(call_script: CallScript) -> None:
+    assert call_script("slurm.sh", "e.toml", "run", serve_code=3)[0] == 3
 
 
-@pytest.mark.parametrize(("script", "given"), [("slurm.sh", ["e.toml"]), ("ssh.sh", ["e.toml", "run"])])
-def test_script_says_what_is_missing(call_script: CallScript, script: str, given: list[str]) -> None:
-    code, calls = call_script(script, *given)
+def test_script_says_what_is_missing(call_script: CallScript) -> None:
+    code, calls = call_script("slurm.sh", "e.toml")
     assert code != 0
     assert calls == []

@@ -15,6 +15,7 @@ from lotteryfl.common import commandline
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment, load
 from lotteryfl.common.logs import say
+from lotteryfl.common.models.named import model_name
 from lotteryfl.common.text import printable
 from lotteryfl.launching.folder import LaunchFolder
 from lotteryfl.launching.following import bring_up, follow, take_down
@@ -23,6 +24,7 @@ from lotteryfl.launching.launcher import Launcher, Request
 from lotteryfl.launching.settings import launch_settings
 from lotteryfl.running.owncode import OwnCode
 from lotteryfl.server.store.findruns import is_run
+from lotteryfl.server.store.record import looked_at
 from lotteryfl.signals import run_until_signal
 
 
@@ -64,6 +66,8 @@ def launch(
     allow_missing: bool,
 ) -> None:
     """Run an experiment on other machines, follow it, and bring it back; RUN_DIR's launch is followed again."""
+    if down and source.is_file() and not run_dir:
+        raise click.UsageError(f"--down: expected RUN_DIR, or {source} with --run-dir")
     place = (run_dir or source).absolute()
     folder = LaunchFolder(place)
     if down or (folder.is_up and not source.is_file()):
@@ -79,6 +83,9 @@ def launch(
     request = launcher.request
     if source.is_dir() and not is_run(source):
         raise LotteryFLError(f"{source}: is no run directory, and nothing is launched for it")
+    if source.is_dir() and not overrides and _has_finished(source):
+        _tell_end(request.run_dir, allow_missing=allow_missing)
+        return
     tell(f"run directory: {request.run_dir}")
     options = commandline.given(
         run_dir="" if source.is_dir() else request.run_dir, set=overrides, profile=profile, **{"with": given}
@@ -111,9 +118,14 @@ def _new(
 
 def _with_sources_of(experiment: Experiment, own: OwnCode) -> OwnCode:
     """Return the user's own code with what the experiment names: its author has named that for all machines."""
-    from lotteryfl.common.tasks import own_sources  # torch takes seconds to import
+    task = experiment.task
+    if task.name.endswith(".py") and model_name(task.model) is None:
+        named: tuple[str, ...] = (task.name,)
+    else:
+        from lotteryfl.common.tasks import own_sources  # which are built in, torch has to be imported for
 
-    return replace(own, tasks=(*own_sources(experiment), *own.tasks))
+        named = own_sources(experiment)
+    return replace(own, tasks=(*named, *own.tasks))
 
 
 def _again(kind: str, run_dir: Path, folder: LaunchFolder, *, detach: bool, down: bool, allow_missing: bool) -> None:
@@ -173,13 +185,16 @@ def _drive(launcher: Launcher, go_on: str, *, detach: bool, allow_missing: bool)
     _tell_end(run_dir, allow_missing=allow_missing)
 
 
+def _has_finished(run_dir: Path) -> bool:
+    with looked_at(run_dir) as run:
+        return run.state == "finished"
+
+
 def _tell_end(run_dir: Path, *, allow_missing: bool) -> None:
     """Say what a run has come to, as far as it is here."""
-    from lotteryfl.server.store.rundir import RunDirectory
-
     if not is_run(run_dir):
         return
-    with RunDirectory(run_dir, read_only=True) as run:
+    with looked_at(run_dir) as run:
         tell_outcome(run, run_dir / "summary.json")
         leave(run, allow_missing=allow_missing)
 
