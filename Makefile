@@ -14,21 +14,22 @@ READY_TO_PROFILE := $(READY)-profile
 # Heavy libraries that models come from: an environment of their own, and .venv stays what the other targets need.
 LIBRARIES := .venv-extras
 
-# helm, kubectl and the schemas of Kubernetes' API, in another one.
-CLUSTER := .venv-helm
+# What launches runs on clusters is tested with: helm, kubectl and the schemas of Kubernetes' API; and Ray.
+HELM := .venv-helm
+RAY := .venv-ray
 
-# The peer that benchmarks run beside, in another one.
+# The peer that benchmarks run beside.
 PEER := .venv-peer
 FLOWER := flwr==1.42.0
 
-# What a release is made with, in a third.
+# What a release is made with.
 RELEASING := .venv-release
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-compose test-extras coverage \
   lint audit format protos protos-check chaos soak fuzz bench bench-peer profile gpu-check package try-package sbom \
-  requirements clean test-ssh test-helm
+  requirements clean test-ssh test-helm test-ray
 .NOTPARALLEL: # one pip at a time
 
 help: ## list the targets
@@ -81,14 +82,14 @@ test-ssh: $(READY_TO_DEVELOP) ## launch ssh on a real sshd, all of it; installs 
 	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends openssh-client openssh-server
 	$(BIN)/python -m pytest tests/launching tests/integration/launching
 
-$(CLUSTER)/.ready:
-	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(CLUSTER)
-	$(CLUSTER)/bin/python -m pip install --quiet kubernetes-validate
-	tools/kube-tools $(CLUSTER)/bin
+$(HELM)/.ready:
+	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(HELM)
+	$(HELM)/bin/python -m pip install --quiet kubernetes-validate
+	tools/kube-tools $(HELM)/bin
 	touch $@
 
-test-helm: $(READY_TO_DEVELOP) $(CLUSTER)/.ready ## the chart by real helm; CONTEXT=kind IMAGE=lotteryfl:0.1.0: a launch on that cluster, too
-	PATH="$$PATH:$(CURDIR)/$(CLUSTER)/bin" $(CONTEXT:%=LOTTERYFL_TEST_CLUSTER=%) $(IMAGE:%=LOTTERYFL_TEST_IMAGE=%) \
+test-helm: $(READY_TO_DEVELOP) $(HELM)/.ready ## the chart by real helm; CONTEXT=kind IMAGE=lotteryfl:0.1.0: a launch on that cluster, too
+	PATH="$$PATH:$(CURDIR)/$(HELM)/bin" $(CONTEXT:%=LOTTERYFL_TEST_CLUSTER=%) $(IMAGE:%=LOTTERYFL_TEST_IMAGE=%) \
 	  $(BIN)/python -m pytest tests/launching/kubernetes tests/integration/launching/test_kubernetes.py \
 	  tests/integration/launching/test_cluster.py
 
@@ -104,6 +105,14 @@ $(LIBRARIES)/.ready: pyproject.toml constraints.txt
 
 test-extras: $(LIBRARIES)/.ready ## what is tested with timm, torchvision, transformers, peft and datasets, in .venv-extras
 	LOTTERYFL_TEST_EXTRAS=1 $(LIBRARIES)/bin/python -m pytest -m extras -n 2
+
+$(RAY)/.ready: pyproject.toml constraints.txt
+	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
+	touch $@
+
+test-ray: $(RAY)/.ready ## `launch ray` on a real Ray of several raylets, in .venv-ray
+	$(RAY)/bin/python -m pytest -m ray
 
 lint: $(READY_TO_DEVELOP) protos-check ## format, lint, layering and types, and that the generated code is fresh
 	$(BIN)/ruff format --check .
@@ -186,4 +195,4 @@ requirements: $(RELEASING)/.ready ## renew requirements/ within pyproject.toml a
 	tools/lock $(RELEASING)/bin/uv
 
 clean: ## remove .venv and caches
-	rm -rf .venv $(LIBRARIES) $(PEER) $(RELEASING) $(CLUSTER) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf .venv $(LIBRARIES) $(PEER) $(RELEASING) $(HELM) $(RAY) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*

@@ -147,6 +147,14 @@ def test_heavy_libraries_are_in_an_environment_of_their_own(make: Make, target: 
     assert not any(name in planned for name in (".venv-extras", "timm", "torchvision", "transformers", "peft"))
 
 
+@pytest.mark.parametrize("target", ["test", "test-slow", "test-extras"])
+def test_ray_is_in_an_environment_of_its_own(make: Make, target: str) -> None:
+    beside = make("--dry-run", "test-ray").stdout
+    assert ".venv-ray/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'" in beside
+    assert ".venv-ray/bin/python -m pytest -m ray" in beside
+    assert ".venv-ray" not in make("--dry-run", target).stdout
+
+
 @pytest.mark.parametrize("target", ["bench", "test", "test-slow", "test-extras"])
 def test_the_peer_is_in_an_environment_of_its_own(make: Make, target: str) -> None:
     beside = make("--dry-run", "bench-peer").stdout

@@ -5,6 +5,12 @@ from collections.abc import Callable
 from lotteryfl.launching.launcher import Launcher, Request
 
 
+def _ray(request: Request, note: Callable[[str], None]) -> Launcher:
+    from lotteryfl.launching.ray.launcher import RayLauncher
+
+    return RayLauncher(request, note)
+
+
 def _ssh(request: Request, note: Callable[[str], None]) -> Launcher:
     from lotteryfl.launching.ssh.launcher import SSHLauncher
 
@@ -17,5 +23,9 @@ def _kubernetes(request: Request, note: Callable[[str], None]) -> Launcher:
     return KubernetesLauncher(request, note)
 
 
-KINDS: dict[str, Callable[[Request, Callable[[str], None]], Launcher]] = {"ssh": _ssh, "kubernetes": _kubernetes}
+KINDS: dict[str, Callable[[Request, Callable[[str], None]], Launcher]] = {
+    "ssh": _ssh,
+    "ray": _ray,
+    "kubernetes": _kubernetes,
+}
 """How the launcher of each is made, by the command's word for it."""

@@ -46,13 +46,16 @@ class Request:
         The user's tasks and local algorithms are named as they were here, unless `arguments` names any there.
         """
         settings = self.settings
+        return [*given(devices=settings.devices, per_device=settings.workers_per_device), *self.one_worker_arguments()]
+
+    def one_worker_arguments(self) -> list[str]:
+        """What it is told there in a place that gives every worker its device: as `work_arguments`, less devices."""
+        settings = self.settings
         more = settings.arguments
         tasks = () if _names("--task", more) else self.own.tasks
         local = () if _names("--local", more) else self.own.local
         return [
             *given(
-                devices=settings.devices,
-                per_device=settings.workers_per_device,
                 data_dir=settings.data_dir,
                 patience=settings.patience,
                 task=tasks,

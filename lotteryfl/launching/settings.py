@@ -15,6 +15,7 @@ from lotteryfl.common.experiment.experiment import LAUNCH
 from lotteryfl.common.experiment.tables import TOMLTable, apply_override, explained, read_table
 from lotteryfl.common.section import Count, Section
 from lotteryfl.launching.kubernetes.settings import KubernetesSettings
+from lotteryfl.launching.ray.settings import RaySettings
 from lotteryfl.launching.ssh.settings import SSHSettings
 from lotteryfl.launching.values import Environment, Program
 
@@ -40,6 +41,7 @@ class LaunchSettings(Section):
     """Variables that are set there, by name; no secrets."""
     patience: Count = 60
     """Seconds for which workers go on trying while they cannot reach the coordinator, as `work --patience` has it."""
+    ray: RaySettings = RaySettings()
     ssh: SSHSettings = SSHSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
 

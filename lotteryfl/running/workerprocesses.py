@@ -11,7 +11,7 @@ from lotteryfl.common.errors import LotteryFLError, TaskVersionError
 from lotteryfl.exitcodes import INTERRUPTED
 
 STOP_SECONDS = 10.0
-_OWN_WORD = "lotteryfl: "
+OWN_WORD = "lotteryfl: "
 """What the last line of a worker begins with that has ended with a reason of its own."""
 _BY_ITSELF = (LotteryFLError.exit_code, TaskVersionError.exit_code)
 MOST_RESTARTS = 10
@@ -95,7 +95,7 @@ class WorkerProcesses(ABC):
             reason = _reason(code, last)
             if self._progress(name) != progress:
                 restarts, progress = 0, self._progress(name)
-            if restarts == MOST_RESTARTS or not _has_died(code, last) or not self._is_wanted(name):
+            if restarts == MOST_RESTARTS or not has_died(code, last) or not self._is_wanted(name):
                 return Ended(code, reason)
             restarts += 1
             log = self._log_of(name)
@@ -150,13 +150,13 @@ def named_together(ended: Mapping[str, Ended]) -> str:
     return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in names_by_reason.items())
 
 
-def _has_died(code: int, last: str) -> bool:
+def has_died(code: int, last: str) -> bool:
     """Tell whether a worker was ended by something else than its own decision, or a wish from outside."""
-    by_itself = code in _BY_ITSELF and last.startswith(_OWN_WORD)
+    by_itself = code in _BY_ITSELF and last.startswith(OWN_WORD)
     return not by_itself and code not in (0, 2, INTERRUPTED)
 
 
 def _reason(code: int, last: str) -> str:
     if code < 0:
         return f"ended by signal {-code}"
-    return last.removeprefix(_OWN_WORD) if last.startswith(_OWN_WORD) else f"exit code {code}: {last}"
+    return last.removeprefix(OWN_WORD) if last.startswith(OWN_WORD) else f"exit code {code}: {last}"

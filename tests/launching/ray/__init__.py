@@ -1,0 +1,1 @@
+"""Launching on Ray: what is asked of it, and real clusters (`make test-ray`)."""
