@@ -38,6 +38,10 @@ COMMANDS = {
     "run": Known("run", "Run an experiment with local workers, or continue the run in DIR."),
     "serve": Known("run", "Be the coordinator of an experiment, or of the run in DIR."),
     "work": Known("work", "Be a worker: fetch assignments, train, return tickets, until the run is over."),
+    "launch": Known(
+        "launch",
+        "Run an experiment on other machines, follow it, and bring it back; RUN_DIR's launch is followed again.",
+    ),
     "simulate": Known("run", "Run an experiment in this one process, with the same result as over gRPC."),
     "status": Known("inspect", "Say where a run stands, from its directory or its coordinator."),
     "watch": Known(

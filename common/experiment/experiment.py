@@ -1,14 +1,12 @@
 """The experiment file: its schema and defaults, and errors that name the key, its value and what is allowed."""
 
 import hashlib
-import tomllib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.clientranges import parse_clients
@@ -28,15 +26,10 @@ from lotteryfl.common.experiment.settings import (
     TaskSettings,
     WireDtype,
 )
+from lotteryfl.common.experiment.tables import TOMLTable, apply_override, explained, read_table
 from lotteryfl.common.models.named import ModelName, model_name
 from lotteryfl.common.section import Count, Section
-from lotteryfl.common.text import quoted
 from lotteryfl.common.training.recipe import STACKABLE, TrainingSettings
-
-TOMLTable = dict[str, Any]
-
-_NO_TOML = (ValueError, RecursionError)
-"""What tomllib raises: a number of thousands of digits and values nested as deep are no TOMLDecodeError."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
@@ -45,6 +38,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     }
 }
 """What `strategy.preset` sets, section by section, wherever the experiment does not give the key itself."""
+
+LAUNCH = "launch"
+"""The section of an experiment file that says where its run is launched: see `lotteryfl.launching.settings`."""
 
 _MAX_JSON = 2**20
 """Characters of an experiment as the coordinator sends it."""
@@ -184,14 +180,17 @@ class Experiment(Section):
 def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     """Read an experiment file, apply `section.key=value` overrides, and validate the whole.
 
+    What it says of where the run is launched is no part of the experiment, and passed over.
+
     Files that it names, of a task, a model, who holds what, or θ_0, are found relative to the experiment file.
 
     Raises:
         ExperimentError: the file cannot be read or parsed, or a key or value is wrong.
     """
-    table = _read(path)
+    table = read_table(path)
+    table.pop(LAUNCH, None)
     for override in overrides:
-        _apply_override(table, override)
+        apply_override(table, override)
     return _with_index_file(_with_places(validate(table, source=str(path)), path.parent), path.parent)
 
 
@@ -203,8 +202,8 @@ def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
     """
     table = experiment.model_dump()
     for override in overrides:
-        _apply_override(table, override)
-    with _explained("--set"):
+        apply_override(table, override)
+    with explained(Experiment, "--set"):
         return Experiment.model_validate(table, context=_RESOLVED)
 
 
@@ -216,8 +215,8 @@ def load_resolved(path: Path) -> Experiment:
     Raises:
         ExperimentError: the file cannot be read or parsed, or a key or value is wrong.
     """
-    table = _read(path)
-    with _explained(str(path), resolved=True):
+    table = read_table(path)
+    with explained(Experiment, str(path), resolved=True):
         return _with_places(Experiment.model_validate(table, context=_RESOLVED), path.parent)
 
 
@@ -227,7 +226,7 @@ def validate(table: TOMLTable, source: str) -> Experiment:
     Raises:
         ExperimentError: naming every wrong key, its value and what is allowed.
     """
-    with _explained(source):
+    with explained(Experiment, source):
         return Experiment.model_validate(table)
 
 
@@ -239,7 +238,7 @@ def from_json(text: str) -> Experiment:
     """
     if len(text) > _MAX_JSON:
         raise ExperimentError(f"the coordinator's experiment: {len(text)} characters, expected at most {_MAX_JSON}")
-    with _explained("the coordinator's experiment", resolved=True):
+    with explained(Experiment, "the coordinator's experiment", resolved=True):
         return Experiment.model_validate_json(text, context=_RESOLVED)
 
 
@@ -259,22 +258,13 @@ def from_record(text: str, source: str) -> Experiment:
     Raises:
         ExperimentError: it is none, or a newer version's.
     """
-    with _explained(source, resolved=True):
+    with explained(Experiment, source, resolved=True):
         return Experiment.model_validate_json(text, context=_RESOLVED)
 
 
 def to_toml(experiment: Experiment) -> str:
     """Return the resolved experiment as TOML that `load_resolved` reads back to an equal value."""
     return tomli_w.dumps(experiment.model_dump(exclude_none=True))
-
-
-def _read(path: Path) -> TOMLTable:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin a file with a BOM
-    except OSError as error:
-        raise ExperimentError(f"{path}: {error.strerror or error}") from error
-    except _NO_TOML as error:
-        raise ExperimentError(f"{path}: not valid TOML: {error}") from error
 
 
 def _with_places(experiment: Experiment, folder: Path) -> Experiment:
@@ -305,57 +295,3 @@ def _with_index_file(experiment: Experiment, folder: Path) -> Experiment:
     sha256 = experiment.partition.sha256 or hashlib.sha256(index_bytes(file)).hexdigest()
     partition = experiment.partition.model_copy(update={"file": str(file), "sha256": sha256})
     return experiment.model_copy(update={"partition": partition})
-
-
-def _apply_override(table: TOMLTable, override: str) -> None:
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise ExperimentError(f"--set {override}: expected KEY=VALUE, as in --set training.lr=0.05")
-    for depth, part in enumerate(parts[:-1], start=1):
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise ExperimentError(f"--set {override}: {'.'.join(parts[:depth])} is a value, not a section")
-    table[parts[-1]] = _toml_value(text.strip())
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except _NO_TOML:
-        return text  # a bare word is a string: --set strategy.name=fedavg
-
-
-@contextmanager
-def _explained(source: str, *, resolved: bool = False) -> Iterator[None]:
-    """Raise what a validation finds wrong as one line.
-
-    Args:
-        source: where the experiment came from.
-        resolved: a program wrote it, not a person.
-    """
-    try:
-        yield
-    except ValidationError as error:
-        raise ExperimentError(f"{source}: {'; '.join(_sentences(error, resolved=resolved))}") from error
-
-
-def _sentences(error: ValidationError, *, resolved: bool) -> Iterable[str]:
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            known = "a newer lotteryfl has it" if resolved else f"allowed here: {', '.join(_known_keys(item['loc']))}"
-            yield f"unknown key {key} = {quoted(item['input'])}; {known}"
-        elif item["type"] == "value_error":
-            yield str(item["ctx"]["error"])
-        else:
-            yield f"{key} = {quoted(item['input'])}: {item['msg'][:1].lower()}{item['msg'][1:]}"
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Experiment
-    for part in location[:-1]:
-        annotation = section.model_fields[str(part)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            section = annotation
-    return list(section.model_fields)

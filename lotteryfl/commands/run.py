@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.console import Console
 
 from lotteryfl.commands.options.calls import insecure_option, tls_options
 from lotteryfl.commands.options.logs import log_options, traces_option
+from lotteryfl.commands.options.outcome import allow_missing_option, leave, tell, tell_outcome
 from lotteryfl.commands.options.page import PageWanted, page_options
 from lotteryfl.commands.options.runs import device_option, own_code_options, set_option, share_errors_option
 from lotteryfl.commands.options.telling import metrics_option, track_options
@@ -19,12 +19,11 @@ from lotteryfl.common.about import about
 from lotteryfl.common.commandline import given
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load
-from lotteryfl.common.logs import is_json, say
+from lotteryfl.common.logs import say
 from lotteryfl.common.prometheus.exposing import check_exposed
 from lotteryfl.common.security.tls import TLSFiles
 from lotteryfl.common.text import printable
 from lotteryfl.display import RunDisplay
-from lotteryfl.exitcodes import LEFT_OUT
 from lotteryfl.running.device import choose_device
 from lotteryfl.running.local import run_locally, serve_at
 from lotteryfl.running.newfolder import new_folder
@@ -32,19 +31,13 @@ from lotteryfl.running.opened import OpenedRun, opened_again, opened_new
 from lotteryfl.running.owncode import OwnCode
 from lotteryfl.running.simulate import Simulation
 from lotteryfl.running.tracking import Tracking, tracked
-from lotteryfl.server.results.finaltable import final_table
-from lotteryfl.server.results.leftout import describe_left_out
 from lotteryfl.server.results.summary import write_summary
 from lotteryfl.server.rpc.endpoint import Endpoint
-from lotteryfl.server.store.summaries import left_out
 from lotteryfl.signals import run_until_signal
 
 _overrides = set_option(text="Override the experiment, as training.lr=0.05; of a run in DIR, only rounds=MORE.")
 _run_dir = click.option("--run-dir", type=click.Path(path_type=Path), help="[default: runs/NAME-TIME]")
 _source = click.argument("source", metavar="EXPERIMENT.toml|DIR", type=click.Path(path_type=Path))
-_allow_missing = click.option(
-    "--allow-missing", is_flag=True, help="Exit with 0, not 3, from a finished run that left clients out of rounds."
-)
 
 
 @contextmanager
@@ -80,7 +73,7 @@ def _drive(
 
     Where clients were left out, and that is not allowed, this is the process's end.
     """
-    _tell(f"run directory: {opened.directory.path}")
+    tell(f"run directory: {opened.directory.path}")
     with tracked(opened.directory.path, tracking, _note):
         try:
             if even_finished or not opened.is_finished:
@@ -90,21 +83,8 @@ def _drive(
             say(f"stopped; what was counted is kept. Go on with: {again}")
             raise click.Abort from error
         path = write_summary(opened.directory)
-        click.echo(final_table(opened.directory))
-        click.echo()
-        _tell(f"summary: {path}")
-    missing = left_out(opened.directory.database)
-    for client in missing:
-        say(f"warning: {printable(describe_left_out(client))}", logging.WARNING)
-    if missing and not allow_missing:
-        sys.exit(LEFT_OUT)
-
-
-def _tell(result: str) -> None:
-    """Print where something is; who reads stderr as a machine is told there too."""
-    click.echo(result)
-    if is_json():
-        say(result)
+        tell_outcome(opened.directory, path)
+    leave(opened.directory, allow_missing=allow_missing)
 
 
 @click.command()
@@ -120,7 +100,7 @@ def _tell(result: str) -> None:
 @track_options
 @metrics_option
 @page_options
-@_allow_missing
+@allow_missing_option
 def run(
     source: Path,
     workers: int,
@@ -192,7 +172,7 @@ def run(
 @log_options
 @traces_option
 @track_options
-@_allow_missing
+@allow_missing_option
 def serve(
     source: Path,
     listen: str,
@@ -244,7 +224,7 @@ def serve(
 @log_options
 @traces_option
 @track_options
-@_allow_missing
+@allow_missing_option
 def simulate(
     source: Path,
     run_dir: Path | None,

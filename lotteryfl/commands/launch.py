@@ -1,0 +1,182 @@
+"""The command that runs an experiment elsewhere. Imports neither torch nor gRPC before something is launched."""
+
+import asyncio
+import shlex
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from lotteryfl.commands.options.logs import log_options
+from lotteryfl.commands.options.outcome import allow_missing_option, leave, tell, tell_outcome
+from lotteryfl.commands.options.runs import own_code_options, set_option
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.experiment.experiment import Experiment, load
+from lotteryfl.common.logs import say
+from lotteryfl.common.text import printable
+from lotteryfl.launching.folder import LaunchFolder
+from lotteryfl.launching.following import bring_up, follow, take_down
+from lotteryfl.launching.kinds import KINDS
+from lotteryfl.launching.launcher import Launcher, Request
+from lotteryfl.launching.settings import launch_settings
+from lotteryfl.running.owncode import OwnCode
+from lotteryfl.server.store.findruns import is_run
+from lotteryfl.signals import run_until_signal
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("source", metavar="EXPERIMENT.toml|RUN_DIR", type=click.Path(path_type=Path))
+@click.option("--run-dir", type=click.Path(path_type=Path), help="[default: runs/NAME-TIME]")
+@set_option(text="Override the experiment, as training.lr=0.05.")
+@own_code_options
+@click.option(
+    "--profile",
+    default="",
+    metavar="NAME|FILE",
+    help="Settings for every experiment: NAME.toml in ~/.config/lotteryfl, or a path. [default: default, if any]",
+)
+@click.option(
+    "--with",
+    "given",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override the profile and the experiment's [launch], as ssh.hosts=gpu1,gpu2.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be submitted or called, and do nothing.")
+@click.option("--detach", is_flag=True, help="Return once everything is started.")
+@click.option("--down", is_flag=True, help="Take away all that was launched; the run and its logs stay.")
+@allow_missing_option
+@log_options
+def launch(
+    kind: str,
+    source: Path,
+    run_dir: Path | None,
+    overrides: tuple[str, ...],
+    own: OwnCode,
+    profile: str,
+    given: tuple[str, ...],
+    dry_run: bool,
+    detach: bool,
+    down: bool,
+    allow_missing: bool,
+) -> None:
+    """Run an experiment on other machines, follow it, and bring it back; RUN_DIR's launch is followed again."""
+    place = (run_dir or source).absolute()
+    folder = LaunchFolder(place)
+    if down or (folder.is_up and not source.is_file()):
+        _require_nothing_else(folder, overrides, profile, given, dry_run)
+        _again(kind, place, folder, detach=detach, down=down, allow_missing=allow_missing)
+        return
+    launcher = _new(kind, source, run_dir, overrides, own, profile, given)
+    if dry_run:
+        launcher.check()
+        for name, text in launcher.rendered().items():
+            click.echo(f"# {name}\n{text.rstrip()}\n")
+        return
+    if source.is_dir() and not is_run(source):
+        raise LotteryFLError(f"{source}: is no run directory, and nothing is launched for it")
+    tell(f"run directory: {launcher.request.run_dir}")
+    _drive(launcher, is_new=True, detach=detach, allow_missing=allow_missing)
+
+
+def _new(
+    kind: str,
+    source: Path,
+    run_dir: Path | None,
+    overrides: tuple[str, ...],
+    own: OwnCode,
+    profile: str,
+    given: tuple[str, ...],
+) -> Launcher:
+    """Return the launcher of an experiment, or of a run that goes on."""
+    settings = launch_settings(source, profile, given)
+    if source.is_dir():
+        if run_dir:
+            raise LotteryFLError(f"{source}: is a run: --run-dir is for new ones")
+        place = source
+    else:
+        own = _with_sources_of(load(source, overrides), own)  # what is wrong with it is said before anything starts
+        place = run_dir or Path("runs") / f"{source.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    request = Request(source.absolute(), place.absolute(), overrides, own, settings, LaunchFolder(place))
+    return KINDS[kind](request, _note)
+
+
+def _with_sources_of(experiment: Experiment, own: OwnCode) -> OwnCode:
+    """Return the user's own code with what the experiment names: its author has named that for all machines."""
+    from lotteryfl.common.tasks import own_sources  # torch takes seconds to import
+
+    return replace(own, tasks=(*own_sources(experiment), *own.tasks))
+
+
+def _again(kind: str, run_dir: Path, folder: LaunchFolder, *, detach: bool, down: bool, allow_missing: bool) -> None:
+    """Follow what was launched, or take it down."""
+    if not folder.is_up:
+        _note(f"{run_dir}: nothing is launched")
+        return
+    if (known := folder.record().kind) != kind:
+        raise LotteryFLError(f"{run_dir}: was launched by {known!r}, not {kind!r}")
+    launcher = KINDS[kind](Request.of_record(run_dir, folder), _note)
+    if down:
+        asyncio.run(take_down(launcher))
+        _note(f"{run_dir}: nothing of it is launched any more; logs: {folder.logs}")
+    elif detach:
+        _note(f"{run_dir}: is launched already")
+    else:
+        _drive(launcher, is_new=False, detach=False, allow_missing=allow_missing)
+
+
+def _drive(launcher: Launcher, *, is_new: bool, detach: bool, allow_missing: bool) -> None:
+    """Bring a launch up, follow it to its end, and say what the run has come to."""
+    run_dir = launcher.request.run_dir
+    again = shlex.join(["lotteryfl", "launch", launcher.kind, str(run_dir)])
+    is_up = not is_new
+
+    async def whole() -> None:
+        nonlocal is_up
+        if is_new:
+            await bring_up(launcher)
+            is_up = True
+        if not detach:
+            await follow(launcher, click.echo)
+
+    try:
+        run_until_signal(whole())
+    except (asyncio.CancelledError, KeyboardInterrupt) as error:
+        if not is_up:
+            _note("stopped; nothing is launched")
+        elif is_new and not launcher.outlives_its_command:
+            asyncio.run(take_down(launcher))
+            _note(f"stopped; what was counted is kept. Go on with: {again}")
+        else:
+            _note(f"not followed any more, and goes on. Follow it with: {again}; take it down with: {again} --down")
+        raise click.Abort from error
+    if detach:
+        _note(f"launched. Follow it with: {again}; take it down with: {again} --down")
+        return
+    _tell_end(run_dir, allow_missing=allow_missing)
+
+
+def _tell_end(run_dir: Path, *, allow_missing: bool) -> None:
+    """Say what a run has come to, as far as it is here."""
+    from lotteryfl.server.store.rundir import RunDirectory
+
+    if not is_run(run_dir):
+        return
+    with RunDirectory(run_dir, read_only=True) as run:
+        tell_outcome(run, run_dir / "summary.json")
+        leave(run, allow_missing=allow_missing)
+
+
+def _require_nothing_else(
+    folder: LaunchFolder, overrides: tuple[str, ...], profile: str, given: tuple[str, ...], dry_run: bool
+) -> None:
+    """Check that nothing is asked for that only a new launch can have."""
+    for option, value in (("--set", overrides), ("--profile", profile), ("--with", given), ("--dry-run", dry_run)):
+        if value:
+            raise LotteryFLError(f"{option}: is for a new launch; {folder.path} has one")
+
+
+def _note(text: str) -> None:
+    say(printable(text))

@@ -1,0 +1,1 @@
+"""Runs on other machines: one launcher for each kind of place, and what they share."""

@@ -1,0 +1,121 @@
+"""Where and how a run is launched: a profile's keys, then those of the experiment's `[launch]`, then `--with`.
+
+A kind's own settings are a field of its name here; their model lies in the kind's own room.
+"""
+
+import os
+import re
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.experiment.experiment import LAUNCH
+from lotteryfl.common.experiment.tables import TOMLTable, apply_override, explained, read_table
+from lotteryfl.common.section import Count, Section
+from lotteryfl.common.security.secretnames import is_secret
+from lotteryfl.launching.ssh.settings import SSHSettings
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DEFAULT = "default"
+
+
+def _program(program: str) -> str:
+    try:
+        words = shlex.split(program)
+    except ValueError as error:
+        raise ValueError(f"program = {program!r}: {error}; expected words as a shell takes them") from None
+    if not words or words[0].startswith("-"):
+        raise ValueError(f"program = {program!r}: expected how lotteryfl is called there, as ~/venv/bin/lotteryfl")
+    return program
+
+
+def _environment(variables: dict[str, str]) -> dict[str, str]:
+    for name in variables:
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError(f"environment.{name}: is no name of a variable")
+        if is_secret(name):
+            raise ValueError(
+                f"environment.{name}: is called as a secret is, and what is launched can be read by others"
+            )
+    return variables
+
+
+class LaunchSettings(Section):
+    """What all kinds of places share, and one section for each kind."""
+
+    program: Annotated[str, AfterValidator(_program)] = "lotteryfl"
+    """How the program is called there: words as a shell takes them, of which the first may begin with ~/."""
+    setup: tuple[str, ...] = ()
+    """Lines of sh before it is called there: modules, environments."""
+    devices: str = "all"
+    """As `work --devices` takes them."""
+    workers_per_device: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    """As `work --per-device` takes it."""
+    data_dir: str = ""
+    """Folder of the tasks' data there; '': the usual places."""
+    arguments: tuple[str, ...] = ()
+    """More options of `work`, as --max-memory=8; a --task or --local among them is in the place of the run's own."""
+    environment: Annotated[dict[str, str], AfterValidator(_environment)] = Field(default_factory=dict)
+    """Variables that are set there, by name; no secrets."""
+    patience: Count = 60
+    """Seconds for which workers go on trying while they cannot reach the coordinator, as `work --patience` has it."""
+    ssh: SSHSettings = SSHSettings()
+
+
+def launch_settings(source: Path, profile: str, given: Iterable[str]) -> LaunchSettings:
+    """Read the settings of a launch: later ones stand in the place of earlier ones, key by key.
+
+    Args:
+        source: an experiment file, whose `[launch]` counts; a run directory has none.
+        profile: the name of a file NAME.toml in the user's folder of profiles, or a path; '': default.toml there, if
+            there is one.
+        given: `KEY=VALUE` of --with, as "ssh.hosts=gpu1,gpu2".
+
+    Raises:
+        ExperimentError: a file cannot be read, or a key or value is wrong.
+    """
+    path = _profile(profile)
+    table = read_table(path) if path else {}
+    if path:
+        _checked(table, str(path))
+    own = read_table(source).get(LAUNCH, {}) if source.is_file() else {}
+    if not isinstance(own, dict):
+        raise ExperimentError(f"{source}: {LAUNCH} = {own!r}: expected a section, [launch]")
+    _checked(own, f"{source}, [{LAUNCH}]")
+    table = _merged(table, own)
+    for override in given:
+        apply_override(table, override, "--with", "ssh.hosts=gpu1,gpu2")
+    return _checked(table, "--with")
+
+
+def _checked(table: TOMLTable, source: str) -> LaunchSettings:
+    with explained(LaunchSettings, source):
+        return LaunchSettings.model_validate(table)
+
+
+def _merged(below: TOMLTable, above: TOMLTable) -> TOMLTable:
+    """Return both, where one has what the other has not; of what both have it is a section's keys that are merged."""
+
+    def either(key: str) -> Any:
+        if key not in above:
+            return below[key]
+        if isinstance(below.get(key), dict) and isinstance(above[key], dict):
+            return _merged(below[key], above[key])
+        return above[key]
+
+    return {key: either(key) for key in (*below, *(key for key in above if key not in below))}
+
+
+def _profile(profile: str) -> Path | None:
+    """Return the file of a profile; None: none was named, and there is no default one."""
+    folder = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "lotteryfl"
+    if not profile:
+        default = folder / f"{_DEFAULT}.toml"
+        return default if default.is_file() else None
+    if profile.endswith(".toml") or "/" in profile:
+        return Path(profile).expanduser()
+    return folder / f"{profile}.toml"
