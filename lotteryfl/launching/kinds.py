@@ -11,5 +11,14 @@ def _ssh(request: Request, note: Callable[[str], None]) -> Launcher:
     return SSHLauncher(request, note)
 
 
-KINDS: dict[str, Callable[[Request, Callable[[str], None]], Launcher]] = {"ssh": _ssh}
+def _slurm(request: Request, note: Callable[[str], None]) -> Launcher:
+    from lotteryfl.launching.slurm.launcher import SlurmLauncher
+
+    return SlurmLauncher(request, note)
+
+
+KINDS: dict[str, Callable[[Request, Callable[[str], None]], Launcher]] = {
+    "ssh": _ssh,
+    "slurm": _slurm,
+}
 """How the launcher of each is made, by the command's word for it."""

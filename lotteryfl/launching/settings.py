@@ -17,6 +17,7 @@ from lotteryfl.common.experiment.experiment import LAUNCH
 from lotteryfl.common.experiment.tables import TOMLTable, apply_override, explained, read_table
 from lotteryfl.common.section import Count, Section
 from lotteryfl.common.security.secretnames import is_secret
+from lotteryfl.launching.slurm.settings import SlurmSettings
 from lotteryfl.launching.ssh.settings import SSHSettings
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -64,6 +65,7 @@ class LaunchSettings(Section):
     patience: Count = 60
     """Seconds for which workers go on trying while they cannot reach the coordinator, as `work --patience` has it."""
     ssh: SSHSettings = SSHSettings()
+    slurm: SlurmSettings = SlurmSettings()
 
 
 def launch_settings(source: Path, profile: str, given: Iterable[str]) -> LaunchSettings:
