@@ -72,8 +72,9 @@ def launch(
     launcher = _new(kind, source, run_dir, overrides, own, profile, given)
     if dry_run:
         launcher.check()
-        for name, text in launcher.rendered().items():
-            click.echo(f"# {name}\n{text.rstrip()}\n")
+        scripts = launcher.rendered()
+        for name, text in scripts.items():
+            click.echo(text.rstrip() if len(scripts) == 1 else f"# {name}\n{text.rstrip()}\n")  # one alone can be kept
         return
     if source.is_dir() and not is_run(source):
         raise LotteryFLError(f"{source}: is no run directory, and nothing is launched for it")

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -90,13 +91,41 @@ class Cluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        subprocess.run(
-            ["scancel", f"--user={getpass.getuser()}"], env=os.environ | self.env, timeout=DEADLINE, check=False
-        )
         try:
-            until(lambda: not self.ask("squeue", "--noheader"))
+            self.clear()
         finally:
             self._running.close()
+
+    def clear(self) -> None:
+        """Wait until no job is left and both nodes are idle."""
+        self.ask("scancel", f"--user={getpass.getuser()}")
+        for node in NODES:
+            if self.state(node) not in ("IDLE", "ALLOCATED", "MIXED", "COMPLETING"):
+                self.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        until(lambda: not self.ask("squeue", "--noheader"))
+        until(lambda: {self.state(node) for node in NODES} == {"IDLE"})
+
+    def job(self, name: str) -> str:
+        """Wait until a job of this name is there; return its number."""
+        found = ""
+
+        def is_there() -> bool:
+            nonlocal found
+            found = self.ask("squeue", "--noheader", "--states=all", f"--name={name}", "--format=%A").partition("\n")[0]
+            return bool(found)
+
+        until(is_there)
+        return found
+
+    def field(self, job: str, field: str) -> str:
+        """Return what Slurm has of a job, in scontrol's word for it."""
+        found = re.search(rf"\b{field}=(\S*)", self.ask("scontrol", "show", "job", job))
+        return found[1] if found else ""
+
+    def begin_again(self, job: str) -> None:
+        """Have a requeued job begin now, not in the two minutes' time that Slurm gives nodes to recover."""
+        until(lambda: self.field(job, "JobState") == "PENDING")
+        self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def ask(self, *command: str) -> str:
         """Return what one of Slurm's tools says; nothing while nobody answers."""
