@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from typing import NamedTuple
 
 import click
@@ -98,8 +99,18 @@ class _Commands(click.Group):
             formatter.write_dl([(name, known.help) for name, known in COMMANDS.items()])
 
 
+def _tell_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from lotteryfl.common.security.channel import PROTOCOL_VERSION  # with gRPC, which takes its time
+
+        click.echo(f"lotteryfl, version {version('lotteryfl')} (protocol {PROTOCOL_VERSION})")
+        context.exit()
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="lotteryfl")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_tell_version, help="Show it and exit."
+)
 @click.option("--verbose", "-v", is_flag=True, help="Log every assignment.")
 def program(verbose: bool) -> None:
     """Federated training of sparse, personalised models: every client finds its own lottery ticket."""

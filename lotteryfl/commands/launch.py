@@ -11,6 +11,7 @@ import click
 from lotteryfl.commands.options.logs import log_options
 from lotteryfl.commands.options.outcome import allow_missing_option, leave, tell, tell_outcome
 from lotteryfl.commands.options.runs import own_code_options, set_option
+from lotteryfl.common import commandline
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment, load
 from lotteryfl.common.logs import say
@@ -76,10 +77,15 @@ def launch(
         for name, text in scripts.items():
             click.echo(text.rstrip() if len(scripts) == 1 else f"# {name}\n{text.rstrip()}\n")  # one alone can be kept
         return
+    request = launcher.request
     if source.is_dir() and not is_run(source):
         raise LotteryFLError(f"{source}: is no run directory, and nothing is launched for it")
-    tell(f"run directory: {launcher.request.run_dir}")
-    _drive(launcher, is_new=True, detach=detach, allow_missing=allow_missing)
+    tell(f"run directory: {request.run_dir}")
+    options = commandline.given(
+        run_dir="" if source.is_dir() else request.run_dir, set=overrides, profile=profile, **{"with": given}
+    )
+    go_on = shlex.join(["lotteryfl", "launch", kind, str(source), *options, *own.options])
+    _drive(launcher, go_on, detach=detach, allow_missing=allow_missing)
 
 
 def _new(
@@ -125,21 +131,30 @@ def _again(kind: str, run_dir: Path, folder: LaunchFolder, *, detach: bool, down
     elif detach:
         _note(f"{run_dir}: is launched already")
     else:
-        _drive(launcher, is_new=False, detach=False, allow_missing=allow_missing)
+        _drive(launcher, "", detach=False, allow_missing=allow_missing)
 
 
-def _drive(launcher: Launcher, *, is_new: bool, detach: bool, allow_missing: bool) -> None:
-    """Bring a launch up, follow it to its end, and say what the run has come to."""
+def _drive(launcher: Launcher, go_on: str, *, detach: bool, allow_missing: bool) -> None:
+    """Bring a launch up, follow it to its end, and say what the run has come to.
+
+    Args:
+        launcher: of it.
+        go_on: the command that launches the run again; empty: it is up already, and only followed.
+        detach: it is not followed.
+        allow_missing: the run may leave clients out.
+    """
     run_dir = launcher.request.run_dir
     again = shlex.join(["lotteryfl", "launch", launcher.kind, str(run_dir)])
-    is_up = not is_new
+    is_up = not go_on
 
     async def whole() -> None:
         nonlocal is_up
-        if is_new:
+        if not is_up:
             await bring_up(launcher)
             is_up = True
-        if not detach:
+        if detach:
+            await launcher.detach()
+        else:
             await follow(launcher, click.echo)
 
     try:
@@ -147,9 +162,9 @@ def _drive(launcher: Launcher, *, is_new: bool, detach: bool, allow_missing: boo
     except (asyncio.CancelledError, KeyboardInterrupt) as error:
         if not is_up:
             _note("stopped; nothing is launched")
-        elif is_new and not launcher.outlives_its_command:
+        elif go_on and not launcher.outlives_its_command:
             asyncio.run(take_down(launcher))
-            _note(f"stopped; what was counted is kept. Go on with: {again}")
+            _note(f"stopped; what was counted is kept. Go on with: {go_on}")
         else:
             _note(f"not followed any more, and goes on. Follow it with: {again}; take it down with: {again} --down")
         raise click.Abort from error

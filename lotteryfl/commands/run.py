@@ -1,10 +1,11 @@
-"""The coordinator's commands, and those about a run."""
+"""The coordinator's commands, and those about a run. Torch is imported for a run alone: mistakes are told at once."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -24,16 +25,13 @@ from lotteryfl.common.prometheus.exposing import check_exposed
 from lotteryfl.common.security.tls import TLSFiles
 from lotteryfl.common.text import printable
 from lotteryfl.display import RunDisplay
-from lotteryfl.running.device import choose_device
-from lotteryfl.running.local import run_locally, serve_at
 from lotteryfl.running.newfolder import new_folder
-from lotteryfl.running.opened import OpenedRun, opened_again, opened_new
 from lotteryfl.running.owncode import OwnCode
-from lotteryfl.running.simulate import Simulation
 from lotteryfl.running.tracking import Tracking, tracked
-from lotteryfl.server.results.summary import write_summary
-from lotteryfl.server.rpc.endpoint import Endpoint
 from lotteryfl.signals import run_until_signal
+
+if TYPE_CHECKING:
+    from lotteryfl.running.opened import OpenedRun
 
 _overrides = set_option(text="Override the experiment, as training.lr=0.05; of a run in DIR, only rounds=MORE.")
 _run_dir = click.option("--run-dir", type=click.Path(path_type=Path), help="[default: runs/NAME-TIME]")
@@ -46,22 +44,26 @@ def _opened(
     run_dir: Path | None,
     overrides: tuple[str, ...],
     own: OwnCode,
-) -> Iterator[OpenedRun]:
+) -> Iterator["OpenedRun"]:
     """Open the run that the arguments mean: of an experiment file, or the one in a run directory."""
     if source.is_dir():
         if run_dir:
             raise LotteryFLError(f"{source}: is a run: --run-dir is for new ones")
+        from lotteryfl.running.opened import opened_again
+
         with opened_again(source, own, overrides) as opened, about(run=opened.directory.run_id):
             yield opened
     else:
         experiment = load(source, overrides)
+        from lotteryfl.running.opened import opened_new
+
         folder = nullcontext(run_dir) if run_dir else new_folder(Path("runs"), source.stem)
         with folder as path, opened_new(experiment, path, own) as opened, about(run=opened.directory.run_id):
             yield opened
 
 
 def _drive(
-    opened: OpenedRun,
+    opened: "OpenedRun",
     again: str,
     driver: Callable[[RunDisplay], None],
     tracking: Tracking,
@@ -73,6 +75,8 @@ def _drive(
 
     Where clients were left out, and that is not allowed, this is the process's end.
     """
+    from lotteryfl.server.results.summary import write_summary
+
     tell(f"run directory: {opened.directory.path}")
     with tracked(opened.directory.path, tracking, _note):
         try:
@@ -119,6 +123,8 @@ def run(
         check_exposed(metrics, workers)
     page_at = page.options()
     with _opened(source, run_dir, overrides, own) as opened:
+        from lotteryfl.running.local import run_locally
+
         _drive(
             opened,
             opened.command(
@@ -191,12 +197,16 @@ def serve(
     allow_missing: bool,
 ) -> None:
     """Be the coordinator of an experiment, or of the run in DIR."""
+    from lotteryfl.server.rpc.endpoint import Endpoint
+
     endpoint = Endpoint(listen, tls, tokens, insecure, reflection, health, revoked, metrics)
     warning = endpoint.check()
     if warning:
         say(warning, logging.WARNING)
     page_at = page.options(tls, tokens, revoked)
     with _opened(source, run_dir, overrides, own) as opened:
+        from lotteryfl.running.local import serve_at
+
         endpoint.check_access(opened.directory.experiment.access)
         _drive(
             opened,
@@ -236,6 +246,9 @@ def simulate(
     allow_missing: bool,
 ) -> None:
     """Run an experiment in this one process, with the same result as over gRPC."""
+    from lotteryfl.running.device import choose_device
+    from lotteryfl.running.simulate import Simulation
+
     chosen = choose_device(device)
     with _opened(source, run_dir, overrides, own) as opened:
         simulation = Simulation(opened.directory, opened.task, chosen, share_errors=share_errors, local=opened.code)

@@ -121,9 +121,9 @@ class Looking(NamedTuple):
 class Launcher(ABC):
     """Launches runs in one kind of place. It knows nothing but its request: another process may follow and end it.
 
-    The order of calls is check, up, then standing again and again until that says ended, bring_back, down. A process
-    that follows begins with standing; down may come at any time. All but `check` and `rendered` may take their time;
-    what blocks goes into a thread.
+    The order of calls is check, up, perhaps detach, then standing again and again until that says ended, bring_back,
+    down. A process that follows begins with standing; down may come at any time. All but `check` and `rendered` may
+    take their time; what blocks goes into a thread.
     """
 
     kind: ClassVar[str]
@@ -162,6 +162,9 @@ class Launcher(ABC):
         Raises:
             LotteryFLError: something could not be started; the caller calls `down`.
         """
+
+    async def detach(self) -> None:  # noqa: B027 - most have nothing to do
+        """Let go of what `up` has started, so that it goes on when this process has ended: --detach was given."""
 
     @abstractmethod
     async def standing(self) -> Standing:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 
 from tests.chaos import powered
 from tests.chaos.member import Member
-from tests.chaos.proxy import Proxy
+from tests.support.proxy import Proxy
 
 COORDINATOR = "coordinator"
 RUN = f"{powered.DISK}/run"

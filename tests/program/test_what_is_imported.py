@@ -70,6 +70,13 @@ def test_to_look_at_a_coordinator_needs_grpc_and_no_torch(command: str) -> None:
     assert heavy_modules(code, command, "127.0.0.1:1") == {"grpc"}
 
 
+def test_a_mistake_in_an_experiment_is_told_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("clientz = 3\n")
+    code = RUN.replace("try:\n    main()", "try:\n    main()\nexcept SystemExit as ended:\n    assert ended.code == 1")
+    assert heavy_modules(code, "run", wrong) == set()
+
+
 def test_the_pages_process_does_without_torch() -> None:
     imported = "import sys, lotteryfl.commands.dashboard, lotteryfl.dashboard.listening"
     code = f"{imported}; print(*sys.modules, file=sys.stderr)"

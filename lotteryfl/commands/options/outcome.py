@@ -10,6 +10,8 @@ import click
 from lotteryfl.common.logs import is_json, say
 from lotteryfl.common.text import printable
 from lotteryfl.exitcodes import LEFT_OUT
+from lotteryfl.server.results.leftout import describe_left_out
+from lotteryfl.server.store.summaries import left_out
 
 if TYPE_CHECKING:
     from lotteryfl.server.store.rundir import RunDirectory
@@ -38,9 +40,6 @@ def tell_outcome(run: "RunDirectory", summary: Path) -> None:
 
 def leave(run: "RunDirectory", *, allow_missing: bool) -> None:
     """Warn of clients that a finished run has left out; unless that is allowed, this is the process's end."""
-    from lotteryfl.server.results.leftout import describe_left_out
-    from lotteryfl.server.store.summaries import left_out
-
     missing = left_out(run.database)
     for client in missing:
         say(f"warning: {printable(describe_left_out(client))}", logging.WARNING)

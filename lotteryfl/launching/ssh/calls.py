@@ -4,7 +4,7 @@ Hosts, paths and settings are the user's: each is one word of a command line, ne
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +13,14 @@ from lotteryfl.launching.settings import LaunchSettings
 from lotteryfl.launching.shell import called, prepared
 from lotteryfl.launching.ssh.settings import HostSettings
 
+READY = "lotteryfl: connected"
+"""The line by which a host says that its connection is there, and with it the tunnel."""
+
+STOP_SECONDS = 20
+"""How long a worker has to hand back what it has under work."""
+
 _ALIVE_SECONDS = 15
-"""After so long without a word the other side is asked whether it is there; it is gone after three of them."""
+"""After so long without a word the other side is asked whether it is there; after three times it is gone."""
 
 _OPTIONS = (
     "BatchMode=yes",  # nobody is there to type a password
@@ -24,18 +30,14 @@ _OPTIONS = (
     "ServerAliveCountMax=3",
 )
 
-# The worker is tied to its connection: when that has gone, and with it its standard input, it is stopped, and killed
-# where that takes longer than a worker needs to hand back what it has under work.
+# Both are tied to the standard input, which ends when the connection does, or whoever holds it here.
+_CONNECTED = "echo {ready}; cat >/dev/null; rm -f {socket}"
 _TIED = """\
 exec 3<&0
-{call} </dev/null & w=$!
-(cat <&3; kill -TERM $w; i=0
-while kill -0 $w && [ $i -lt {seconds} ]; do sleep 1; i=$((i+1)); done
+{call} </dev/null 3<&- & w=$!
+(cat <&3 >/dev/null; kill -TERM $w; i=0; while kill -0 $w && [ $i -lt {seconds} ]; do sleep 1; i=$((i+1)); done
 kill -KILL $w) >/dev/null 2>&1 & t=$!
-wait $w; c=$?
-kill $t 2>/dev/null; rm -f {socket}; exit $c"""
-
-_STOP_SECONDS = 20
+wait $w; c=$?; kill $t 2>/dev/null; exit $c"""
 
 
 @dataclass(frozen=True)
@@ -49,30 +51,7 @@ class HostCalls:
     coordinator: Path
     """The socket that the coordinator listens at here."""
     remote: str
-    """The socket by which the coordinator is reached there, for its owner alone."""
-
-    def connect(self) -> list[str]:
-        """Return what opens the connection, with the tunnel back to the coordinator, and stays as long as it does."""
-        settings = self.request.settings.ssh
-        return [
-            *self._ssh("-M", "-N", "-S", str(self.control)),
-            *("-o", "ControlPersist=no"),
-            *("-o", f"ConnectTimeout={settings.connect_seconds}"),
-            *("-R", f"{self.remote}:{self.coordinator}"),
-            *("--", self.host.host),
-        ]
-
-    def version(self) -> list[str]:
-        """Return what asks over it for the version of the program there."""
-        return self._over_it([called(self.settings, ["--version"])])
-
-    def work(self) -> list[str]:
-        """Return what works there over it, for as long as its standard input is open."""
-        arguments = [f"--coordinator=unix:{self.remote}", f"--name={self.host.name}"]
-        request = replace(self.request, settings=self.settings)
-        call = called(self.settings, ["work", *arguments, *request.work_arguments()])
-        tied = _TIED.format(call=call, seconds=_STOP_SECONDS, socket=shlex.quote(self.remote))
-        return self._over_it(tied.splitlines())
+    """How the sockets begin by which it is reached there; each connection has its own, for its owner alone."""
 
     @property
     def settings(self) -> LaunchSettings:
@@ -80,19 +59,45 @@ class HostCalls:
         own = self.host.model_dump(exclude={"host"}, exclude_defaults=True)
         return self.request.settings.model_copy(update=own)
 
-    def _over_it(self, lines: Sequence[str]) -> list[str]:
-        """Return what runs lines of sh there, over the connection or not at all."""
-        script = "\n".join([*prepared(self.settings), *lines])
-        return [
-            *self._ssh("-S", str(self.control), "-o", "ControlMaster=no", "-o", "ProxyCommand=false"),
-            *("--", self.host.host, f"exec sh -c {shlex.quote(script)}"),
-        ]
+    def connect(self, attempt: int) -> list[str]:
+        """Return what opens a connection, with the tunnel to the coordinator, and keeps it while its input is open."""
+        seconds = self.settings.ssh.connect_seconds
+        master = ("-M", "-S", str(self.control), "-o", "ControlPersist=no", "-o", f"ConnectTimeout={seconds}")
+        socket = self._socket(attempt)
+        script = _CONNECTED.format(ready=shlex.quote(READY), socket=shlex.quote(socket))
+        return self._ssh([*master, "-R", f"{socket}:{self.coordinator}"], [script])
 
-    def _ssh(self, *more: str) -> list[str]:
+    def version(self) -> list[str]:
+        """Return what asks over the connection for the version of the program there."""
+        return self._over_it([called(self.settings, ["--version"])])
+
+    def work(self, attempt: int) -> list[str]:
+        """Return what works there over the connection, for as long as its input is open."""
+        arguments = [f"--coordinator=unix:{self._socket(attempt)}", f"--name={self.host.name}"]
+        request = replace(self.request, settings=self.settings)
+        call = called(self.settings, ["work", *arguments, *request.work_arguments()])
+        return self._over_it([_TIED.format(call=call, seconds=STOP_SECONDS)])
+
+    def disconnect(self) -> list[str]:
+        """Return what ends a connection that nobody holds any more."""
+        return [*self._base(), "-S", str(self.control), "-O", "exit", "--", self.host.host]
+
+    def _socket(self, attempt: int) -> str:
+        return f"{self.remote}-{attempt}.sock"
+
+    def _over_it(self, lines: Iterable[str]) -> list[str]:
+        """Return what runs lines of sh there, over the connection or, where that has gone, not at all."""
+        own = ("-S", str(self.control), "-o", "ControlMaster=no", "-o", "ProxyCommand=false")
+        return self._ssh(own, [*prepared(self.settings), *lines])
+
+    def _ssh(self, options: Iterable[str], lines: Iterable[str]) -> list[str]:
+        script = "\n".join(lines)
+        return [*self._base(), *options, "--", self.host.host, f"exec sh -c {shlex.quote(script)}"]
+
+    def _base(self) -> list[str]:
         config = self.request.settings.ssh.config
         return [
             *("ssh", "-a", "-x", "-T"),
             *(("-F", str(Path(config).expanduser().absolute())) if config else ()),
             *(word for option in _OPTIONS for word in ("-o", option)),
-            *more,
         ]

@@ -1,0 +1,106 @@
+"""What a keeper writes down of itself for those who follow it, and how they know that it is there.
+
+keeper.json    where the launch stands, and what has happened to its hosts
+keeper.lock    held by the keeper for as long as it lives; says its process number
+"""
+
+import fcntl
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from lotteryfl.common.atomicfile import write_text
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.experiment.tables import explained
+from lotteryfl.common.privatefiles import private
+from lotteryfl.common.section import Section
+from lotteryfl.launching.launcher import Stage
+
+_MOST_NEWS = 100
+_MOST_BYTES = 1 << 20
+
+
+class Kept(Section):
+    """Where a launch stands."""
+
+    stage: Stage = Stage.WAITING
+    why: str = ""
+    """What is waited for, or how it has ended."""
+    code: int = 0
+    """The coordinator's exit code, once it has ended."""
+    told: int = 0
+    """How many lines of news there have been."""
+    news: tuple[str, ...] = ()
+    """The last of them."""
+
+    def with_news(self, line: str) -> "Kept":
+        """Return the same with one more line."""
+        return self.model_copy(update={"told": self.told + 1, "news": (*self.news, line)[-_MOST_NEWS:]})
+
+    def news_after(self, told: int) -> tuple[str, ...]:
+        """Return the lines after the first so many, as far as they are still known."""
+        new = self.told - told
+        return self.news[-new:] if new > 0 else ()
+
+
+class KeptFiles:
+    """The keeper's files in the folder of its launch."""
+
+    def __init__(self, folder: Path) -> None:
+        """Set where they are."""
+        self._state = folder / "keeper.json"
+        self._lock = folder / "keeper.lock"
+
+    def write(self, kept: Kept) -> None:
+        """Write down where the launch stands."""
+        write_text(self._state, kept.model_dump_json())
+
+    def read(self) -> Kept:
+        """Return what was written down last.
+
+        Raises:
+            LotteryFLError: nothing was, or the file is damaged.
+        """
+        try:
+            if self._state.stat().st_size > _MOST_BYTES:
+                raise LotteryFLError(f"{self._state}: expected at most {_MOST_BYTES} bytes")
+            text = self._state.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise LotteryFLError(f"{self._state}: cannot be read: {error}") from error
+        with explained(Kept, str(self._state), resolved=True):
+            return Kept.model_validate_json(text)
+
+    def hold(self, number: int) -> IO[str]:
+        """Be the keeper, until the file is closed.
+
+        Args:
+            number: of this process.
+
+        Raises:
+            LotteryFLError: another process is.
+        """
+        handle = open(self._lock, "a+", opener=private)  # noqa: SIM115 - closed by whoever is the keeper
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.close()
+            raise LotteryFLError(f"{self._lock}: another process keeps this launch") from error
+        handle.truncate(0)
+        handle.write(str(number))
+        handle.flush()
+        return handle
+
+    def keeper(self) -> int | None:
+        """Return the number of the process that is the keeper; None: there is none."""
+        with suppress(FileNotFoundError), self._lock.open() as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant: closing lets go of it
+            except BlockingIOError:
+                number = handle.read(20)
+                return int(number) if number.isdecimal() else None
+        return None
+
+    def forget(self) -> None:
+        """Remove them."""
+        self._state.unlink(missing_ok=True)
+        self._lock.unlink(missing_ok=True)
