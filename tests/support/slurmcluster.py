@@ -54,7 +54,7 @@ MinJobAge=300
 
 
 class Cluster:
-    """Two nodes of 4 CPUs each, in a partition `batch`, and in a partition `urgent` whose jobs preempt those of the other.
+    """Two nodes of 4 CPUs each, in the partition `batch`, and in `urgent`, whose jobs preempt those of the other.
 
     However few cores the machine has: what a node offers is what its configuration says.
     """

@@ -25,6 +25,8 @@ from lotteryfl.launching.slurm.scripts import WORKER, array_script, job_script
 _ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}:[0-9]{1,5}")
 _FORGOTTEN_SECONDS = 60.0
 """How long Slurm may say nothing of a job, or a coordinator be without workers, before that is the launch's end."""
+_FILES = ("address", "alone", "ended", "pid", "lock", "job.sh", "coordinator.sh", "workers.sh")
+"""What a launch has in its folder beside what all have."""
 _PORTS = range(20000, 32768)
 """Below those that connections get by themselves."""
 
@@ -52,7 +54,9 @@ class SlurmLauncher(Launcher):
     def check(self) -> None:
         """Check that Slurm's tools are here, and that the container is."""
         if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
-            raise LotteryFLError(f"{', '.join(missing)}: not found: expected Slurm's tools on the PATH, on a login node")
+            raise LotteryFLError(
+                f"{', '.join(missing)}: not found: expected Slurm's tools on the PATH, on a login node"
+            )
         image = self._settings.container
         if image and "://" not in image and not Path(image).exists():
             raise LotteryFLError(f"slurm.container = {image!r}: is not there")
@@ -122,7 +126,7 @@ class SlurmLauncher(Launcher):
             await cancel(name, self._number)
         if self._is_here:
             await self._coordinator.stop()
-        for left in ("address", "ended", "pid", "lock", "job.sh", "coordinator.sh", "workers.sh"):
+        for left in _FILES:
             (self.request.folder.path / left).unlink(missing_ok=True)
 
     # -- how jobs stand

@@ -23,15 +23,15 @@ _HEAD = """\
 _ARRAY_HEAD = "# Workers of a coordinator that runs elsewhere: each job of the array joins it when it begins."
 
 _CERTIFICATES = """\
-rm -f "$launch/certs/coordinator/tls.crt" "$launch/address" "$launch/ended" # of another node, where the job may have been
+rm -f "$launch/certs/coordinator/tls.crt" # of another node, where the job may have been
+rm -f "$launch/address" "$launch/alone" "$launch/ended"
 {certs} --coordinator "$host" || exit
 echo "$host:$port" >"$launch/address\""""
 
 _SIGNALS = """\
-interrupted= over= alone=
+interrupted= over=
 trap 'interrupted=1' TERM # Slurm has told all of the job
-trap 'interrupted=1 over=1; scancel --signal=TERM "$SLURM_JOB_ID"' USR1 # the time is nearly over: to the workers
-trap 'interrupted=1 alone=1; kill "$coordinator"' USR2 # the workers have gone"""
+trap 'interrupted=1 over=1; scancel --signal=TERM "$SLURM_JOB_ID"' USR1 # the time is nearly over: to the workers"""
 
 _BOTH = """\
 {serve} &
@@ -39,7 +39,7 @@ coordinator=$!
 {{
   {work} || echo "not every worker ended well: see $launch/logs" >&2
   sleep {grace} # if the run has ended, so has the coordinator, or is about to
-  kill -USR2 $$
+  kill "$coordinator" 2>/dev/null && : >"$launch/alone"
 }} &
 while :; do
   interrupted=
@@ -49,9 +49,9 @@ while :; do
 done"""
 
 _ENDS = """\
-if [ -n "$over" ] && [ "$code" -ne 0 ]; then
+if [ -n "$over" ] && [ "$code" -eq {interrupted} ]; then
   {over}
-elif [ -n "$alone" ] && [ "$code" -ne 0 ]; then
+elif [ -e "$launch/alone" ] && [ "$code" -eq {interrupted} ]; then
   echo "lotteryfl: no worker is left: their logs are in $launch/logs; submitted again, the run goes on" >&2
   code=1
 fi
@@ -104,7 +104,9 @@ def job_script(request: Request, name: str) -> str:
         "",
         _SIGNALS,
         _BOTH.format(
-            serve=f'{serve} --listen "0.0.0.0:$port" {files}', work=_work(request, '"$host:$port"'), grace=_GRACE_SECONDS
+            serve=f'{serve} --listen "0.0.0.0:$port" {files}',
+            work=_work(request, '"$host:$port"'),
+            grace=_GRACE_SECONDS,
         ),
         _ENDS.format(over=over, interrupted=_INTERRUPTED),
     ]
@@ -153,7 +155,7 @@ def _directives(request: Request, name: str, log: str) -> Iterator[str]:
         "cpus-per-task": settings.cpus_per_task or "",
         "mem": settings.mem,
         "constraint": settings.constraint,
-        "signal": f"B:USR1@{settings.stop_seconds}" if settings.time else "",
+        "signal": f"B:USR1@{settings.stop_seconds}",
     }
     for key, value in options.items():
         if value != "":

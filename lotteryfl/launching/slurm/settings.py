@@ -38,7 +38,9 @@ def _gpus(value: str) -> str:
 
 def _time(value: str) -> str:
     if not _TIME.fullmatch(value):
-        raise ValueError(f"slurm.time = {value!r}: expected minutes, HOURS:MINUTES:SECONDS or DAYS-HOURS:MINUTES:SECONDS")
+        raise ValueError(
+            f"slurm.time = {value!r}: expected minutes, HOURS:MINUTES:SECONDS or DAYS-HOURS:MINUTES:SECONDS"
+        )
     return value
 
 
@@ -117,7 +119,9 @@ class SlurmSettings(Section):
                 f"slurm.{key} = {value}: needs slurm.coordinator = 'here': jobs of an array cannot join one in a job"
             )
         if self.coordinator == "job" and self.host:
-            raise ValueError(f"slurm.host = {self.host!r}: needs slurm.coordinator = 'here'; in a job its node has a name")
+            raise ValueError(
+                f"slurm.host = {self.host!r}: needs slurm.coordinator = 'here'; in a job its node has a name"
+            )
         return self
 
     @property

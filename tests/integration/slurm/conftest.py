@@ -14,6 +14,7 @@ from tests.support.slurmcluster import MISSING, Cluster
 
 Launch = Callable[..., Process]
 
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All here is slow, and needs Slurm."""
     for item in items:
@@ -22,16 +23,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if MISSING:
                 item.add_marker(pytest.mark.skip(reason=f"without Slurm's {MISSING}: `make test-slurm` installs it"))
 
+
 @pytest.fixture(scope="package")
 def _cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder, Cluster(Path(folder)) as cluster:
         yield cluster
+
 
 @pytest.fixture
 def cluster(_cluster: Cluster) -> Iterator[Cluster]:
     """Two idle nodes."""
     yield _cluster
     _cluster.clear()
+
 
 @pytest.fixture
 def experiment(write: Write) -> Callable[..., Path]:
@@ -43,6 +47,7 @@ def experiment(write: Write) -> Callable[..., Path]:
 
     return experiment_
 
+
 @pytest.fixture
 def launch(start: Start, cluster: Cluster, gate: Gate) -> Launch:
     """Call `lotteryfl launch slurm …` for the cluster; its workers come to the gate."""
@@ -51,5 +56,3 @@ def launch(start: Start, cluster: Cluster, gate: Gate) -> Launch:
         return start("launch", "slurm", *arguments, env=cluster.env | (gate.env if gated else {}))
 
     return launch_
-
-__all__ = ["NODES"]

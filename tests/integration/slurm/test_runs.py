@@ -45,7 +45,9 @@ def test_a_script_of_a_dry_run_is_a_job_by_itself(
     script.write_text(shown.stdout)
     (by_hand,) = (line for line in shown.stdout.splitlines() if line.startswith("# By hand: "))
     command = by_hand.removeprefix("# By hand: ").replace("sbatch THIS_FILE", f"sbatch --wait {script}")
-    subprocess.run(["/bin/sh", "-c", command], env=os.environ | cluster.env | {"PYTHONPATH": str(ROOT)}, check=True, timeout=100)
+    subprocess.run(
+        ["/bin/sh", "-c", command], env=os.environ | cluster.env | {"PYTHONPATH": str(ROOT)}, check=True, timeout=100
+    )
     assert_same_bits(run_dir, expect(source))
     launch_folder = tmp_path / "my run.launch"
     assert stat.S_IMODE(launch_folder.stat().st_mode) == 0o700
