@@ -19,7 +19,7 @@ PEER := .venv-peer
 FLOWER := flwr==1.42.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-extras coverage lint audit format protos protos-check \
+.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-slurm test-extras coverage lint audit format protos protos-check \
   chaos soak fuzz bench bench-peer profile gpu-check clean
 .NOTPARALLEL: # one pip at a time
 
@@ -61,6 +61,12 @@ test-page: $(READY_TO_DEVELOP) ## the page in a browser, all of it; installs Deb
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit; done; \
 	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends chromium
 	$(BIN)/python -m pytest tests/page
+
+test-slurm: $(READY_TO_DEVELOP) ## runs on a real Slurm of two nodes on this machine; installs Debian's slurm-wlm and munge where there is none
+	@PATH="$$PATH:/usr/sbin"; for name in munged slurmctld slurmd; do command -v $$name >/dev/null || missing=yes; done; \
+	test -n "$$missing" || exit 0; \
+	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends slurm-wlm munge
+	$(BIN)/python -m pytest -m slow tests/integration/slurm
 
 test-slow: $(READY_TO_DEVELOP) ## the tests that take longer
 	$(BIN)/python -m pytest -m slow

@@ -207,9 +207,7 @@ def test_kubernetes_secrets_are_made_as_its_first_lines_say(tmp_path: Path) -> N
 
 STAND_INS = {
     "lotteryfl": 'trap "" TERM; echo "$*" >> "$CALLS"; [ "$1" != serve ] || exit "$SERVE_CODE"',
-    "srun": 'until grep -q ^serve "$CALLS"; do :; done; shift; "$@"',
     "ssh": 'for last; do :; done; sh -c "$last"',
-    "sleep": ":",
 }
 
 
@@ -224,7 +222,7 @@ def call_script(tmp_path: Path) -> CallScript:
     def call(script: str, *arguments: str, serve_code: int = 0) -> tuple[int, list[list[str]]]:
         calls = tmp_path / "calls"
         calls.touch()
-        settings = {"CALLS": str(calls), "SERVE_CODE": str(serve_code), "SLURM_JOB_ID": "123456"}
+        settings = {"CALLS": str(calls), "SERVE_CODE": str(serve_code)}
         path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
         environment = os.environ | settings | {"PATH": path}
         done = subprocess.run(["/bin/bash", ROOT / "deploy" / script, *arguments], env=environment, timeout=60)
@@ -233,37 +231,24 @@ def call_script(tmp_path: Path) -> CallScript:
     return call
 
 
-@pytest.mark.parametrize(("script", "hosts"), [("slurm.sh", []), ("ssh.sh", ["alpha", "beta"])])
-def test_script_starts_coordinator_and_workers(call_script: CallScript, script: str, hosts: list[str]) -> None:
-    code, calls = call_script(script, "e.toml", "run", *hosts)
+def test_script_starts_coordinator_and_workers(call_script: CallScript) -> None:
+    hosts = ["alpha", "beta"]
+    code, calls = call_script("ssh.sh", "e.toml", "run", *hosts)
     assert code == 0
     (serve,) = (parse(call) for call in calls if call[0] == "serve")
     work = [parse(call) for call in calls if call[0] == "work"]
-    certs = [parse(call) for call in calls if call[0] == "certs"]
     assert (str(serve["source"]), str(serve["run_dir"])) == ("e.toml", "run")
     assert {port(worker["coordinator"]) for worker in work} == {port(serve["listen"])}
-    assert len(work) == max(1, len(hosts))
-    if hosts:
-        assert sorted(str(worker["name"]) for worker in work) == hosts
-        assert is_loopback(str(serve["listen"]))
-        assert all(is_loopback(str(worker["coordinator"])) for worker in work)
-    else:
-        ((made,), (worker,)) = certs, work
-        assert str(worker["coordinator"]).partition(":")[0] == made["hosts"]
-        assert worker["name"] == f"{made['workers'][0]}/"
-        for holder, parameters in (("coordinator", serve), (made["workers"][0], worker)):
-            shown = files(parameters)
-            assert {shown["cert"].parent, shown["key"].parent} == {Path(str(made["out"])) / str(holder)}
-            assert shown["ca"] == Path(str(made["out"])) / "ca.crt"
+    assert sorted(str(worker["name"]) for worker in work) == hosts
+    assert is_loopback(str(serve["listen"]))
+    assert all(is_loopback(str(worker["coordinator"])) for worker in work)
 
 
-@pytest.mark.parametrize(("script", "hosts"), [("slurm.sh", []), ("ssh.sh", ["alpha"])])
-def test_script_ends_as_the_coordinator_did(call_script: CallScript, script: str, hosts: list[str]) -> None:
-    assert call_script(script, "e.toml", "run", *hosts, serve_code=3)[0] == 3
+def test_script_ends_as_the_coordinator_did(call_script: CallScript) -> None:
+    assert call_script("ssh.sh", "e.toml", "run", "alpha", serve_code=3)[0] == 3
 
 
-@pytest.mark.parametrize(("script", "given"), [("slurm.sh", ["e.toml"]), ("ssh.sh", ["e.toml", "run"])])
-def test_script_says_what_is_missing(call_script: CallScript, script: str, given: list[str]) -> None:
-    code, calls = call_script(script, *given)
+def test_script_says_what_is_missing(call_script: CallScript) -> None:
+    code, calls = call_script("ssh.sh", "e.toml", "run")
     assert code != 0
     assert calls == []

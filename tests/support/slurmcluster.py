@@ -16,7 +16,9 @@ from tests.support.waiting import DEADLINE, until
 
 NODES = ("n1", "n2")
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
-MISSING = ", ".join(tool for tool in TOOLS if shutil.which(tool) is None)
+_PATH = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
+"""Daemons are not on everybody's."""
+MISSING = ", ".join(tool for tool in TOOLS if shutil.which(tool, path=_PATH) is None)
 """What a test cannot do without and this machine has not; empty: nothing."""
 
 _KEY_BYTES = 1024
@@ -154,8 +156,9 @@ class Cluster:
             text += f"PartitionName={name} Nodes=ALL Default={default} PriorityTier={tier} MaxTime=INFINITE State=UP\n"
         Path(self.env["SLURM_CONF"]).write_text(text)
 
-    def _start(self, stack: ExitStack, *command: str) -> None:
-        log = stack.enter_context((self.folder / f"{command[0]}.out").open("ab"))
+    def _start(self, stack: ExitStack, name: str, *arguments: str) -> None:
+        command = (shutil.which(name, path=_PATH) or name, *arguments)
+        log = stack.enter_context((self.folder / f"{name}.out").open("ab"))
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | self.env, start_new_session=True
         )
