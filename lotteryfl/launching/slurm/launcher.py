@@ -1,7 +1,6 @@
 """Launches a run as jobs of Slurm."""
 
 import asyncio
-import hashlib
 import random
 import re
 import shlex
@@ -19,7 +18,7 @@ from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.launching.launcher import Launcher, Looking, Request, Stage, Standing
 from lotteryfl.launching.slurm.here import CoordinatorHere
 from lotteryfl.launching.slurm.logs import last_error
-from lotteryfl.launching.slurm.queue import TOOLS, Job, cancel, jobs_of, submit
+from lotteryfl.launching.slurm.queue import TOOLS, Job, cancel, job_name, jobs_of, submit
 from lotteryfl.launching.slurm.scripts import WORKER, array_script, job_script
 
 _ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}:[0-9]{1,5}")
@@ -162,10 +161,7 @@ class SlurmLauncher(Launcher):
 
     @property
     def _name(self) -> str:
-        """The name of its jobs, which nobody else's have."""
-        run_dir = self.request.run_dir
-        own = hashlib.sha256(f"{socket.gethostname()}:{run_dir}".encode()).hexdigest()[:8]
-        return f"lotteryfl-{re.sub('[^A-Za-z0-9._-]', '-', run_dir.name)[:64]}-{own}"
+        return job_name(self.request.run_dir)
 
     @property
     def _number(self) -> str | None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import getpass
+import hashlib
 import os
+import re
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -54,6 +57,12 @@ class Job(NamedTuple):
         reason = f" ({self.reason})" if self.reason else ""
         code = "" if self.waits or self.is_running else f", exit code {self.code}"
         return printable(f"job {self.id} is {self.state}{reason}{code}")
+
+
+def job_name(run_dir: Path) -> str:
+    """Return the name of a launch's jobs, which no other of the user's have."""
+    own = hashlib.sha256(f"{socket.gethostname()}:{run_dir}".encode()).hexdigest()[:8]
+    return f"lotteryfl-{re.sub('[^A-Za-z0-9._-]', '-', run_dir.name)[:64]}-{own}"
 
 
 async def submit(script: Path) -> str:

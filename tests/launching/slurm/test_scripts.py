@@ -49,7 +49,7 @@ def called(tmp_path: Path) -> Called:
         settings = {
             "CALLS": str(calls),
             "SERVE_CODE": str(serve_code),
-            "SLURM_JOB_ID": "123456",
+            **{"SLURM_JOB_ID": "123456", "SLURM_NODEID": "0", "SLURM_ARRAY_TASK_ID": "2"},
             "AFTER": after,
             "PATH": path,
         }
@@ -84,7 +84,7 @@ def test_a_job_starts_coordinator_and_workers(rendered: Rendered, called: Called
     assert serve["listen"] == "0.0.0.0:23456"
     assert work["coordinator"] == f"{certs['hosts']}:23456"
     assert (work["devices"], work["per_device"]) == ("all", 2)
-    assert work["name"] == f"{certs['workers'][0]}/"
+    assert work["name"] == f"{certs['workers'][0]}/0"
     assert certs["observers"] == ("observer",)
     for holder, parameters in (("coordinator", serve), ("worker", work)):
         shown = {name: Path(str(parameters[f"tls_{name}"])) for name in ("cert", "key", "ca")}
@@ -132,4 +132,5 @@ def test_an_array_joins_the_coordinator_that_is_here(rendered: Rendered, called:
     subprocess.run(["/bin/sh", "-n"], input=scripts["coordinator.sh"], text=True, check=True)
     code, calls = called(scripts["workers.sh"], after="")
     assert code == 0
-    assert by_command(calls)["work"]["coordinator"] == "login1:7007"
+    work = by_command(calls)["work"]
+    assert (work["coordinator"], work["name"]) == ("login1:7007", "worker/2-0")
