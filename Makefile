@@ -19,7 +19,7 @@ PEER := .venv-peer
 FLOWER := flwr==1.42.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-slurm test-extras coverage lint audit format protos protos-check \
+.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-slurm test-ssh test-extras coverage lint audit format protos protos-check \
   chaos soak fuzz bench bench-peer profile gpu-check clean
 .NOTPARALLEL: # one pip at a time
 
@@ -67,6 +67,11 @@ test-slurm: $(READY_TO_DEVELOP) ## runs on a real Slurm of two nodes on this mac
 	test -n "$$missing" || exit 0; \
 	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends slurm-wlm munge
 	$(BIN)/python -m pytest -m slow tests/integration/slurm
+
+test-ssh: $(READY_TO_DEVELOP) ## launch ssh on a real sshd, all of it; installs Debian's OpenSSH where there is none
+	@command -v /usr/sbin/sshd >/dev/null && exit; \
+	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends openssh-client openssh-server
+	$(BIN)/python -m pytest tests/launching tests/integration/launching
 
 test-slow: $(READY_TO_DEVELOP) ## the tests that take longer
 	$(BIN)/python -m pytest -m slow

@@ -6,21 +6,17 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-import pytest
 import yaml
 
-from lotteryfl.common.security.tls import is_loopback
 from lotteryfl.program import program
 from tests.support.paths import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 KUBERNETES = list(yaml.safe_load_all((ROOT / "deploy/kubernetes.yaml").read_text()))
-CallScript = Callable[..., tuple[int, list[list[str]]]]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 DOCKERFILE = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if line and line[0].isupper()]
 
@@ -201,54 +197,3 @@ def test_kubernetes_secrets_are_made_as_its_first_lines_say(tmp_path: Path) -> N
             assert (folder / file.relative_to(place)).is_file()
     coordinator = next(item["metadata"]["name"] for item in KUBERNETES if item["kind"] == "Service")
     assert parse(certs)["hosts"] == coordinator
-
-
-# -- scripts
-
-STAND_INS = {
-    "lotteryfl": 'trap "" TERM; echo "$*" >> "$CALLS"; [ "$1" != serve ] || exit "$SERVE_CODE"',
-    "ssh": 'for last; do :; done; sh -c "$last"',
-}
-
-
-@pytest.fixture
-def call_script(tmp_path: Path) -> CallScript:
-    """Run a script with stand-ins for the programs it calls; return its exit code and its calls of lotteryfl."""
-    for name, body in STAND_INS.items():
-        program_file = tmp_path / name
-        program_file.write_text(f"#!/bin/sh\n{body}\n")
-        program_file.chmod(0o755)
-
-    def call(script: str, *arguments: str, serve_code: int = 0) -> tuple[int, list[list[str]]]:
-        calls = tmp_path / "calls"
-        calls.touch()
-        settings = {"CALLS": str(calls), "SERVE_CODE": str(serve_code)}
-        path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-        environment = os.environ | settings | {"PATH": path}
-        done = subprocess.run(["/bin/bash", ROOT / "deploy" / script, *arguments], env=environment, timeout=60)
-        return done.returncode, [line.split() for line in calls.read_text().splitlines()]
-
-    return call
-
-
-def test_script_starts_coordinator_and_workers(call_script: CallScript) -> None:
-    hosts = ["alpha", "beta"]
-    code, calls = call_script("ssh.sh", "e.toml", "run", *hosts)
-    assert code == 0
-    (serve,) = (parse(call) for call in calls if call[0] == "serve")
-    work = [parse(call) for call in calls if call[0] == "work"]
-    assert (str(serve["source"]), str(serve["run_dir"])) == ("e.toml", "run")
-    assert {port(worker["coordinator"]) for worker in work} == {port(serve["listen"])}
-    assert sorted(str(worker["name"]) for worker in work) == hosts
-    assert is_loopback(str(serve["listen"]))
-    assert all(is_loopback(str(worker["coordinator"])) for worker in work)
-
-
-def test_script_ends_as_the_coordinator_did(call_script: CallScript) -> None:
-    assert call_script("ssh.sh", "e.toml", "run", "alpha", serve_code=3)[0] == 3
-
-
-def test_script_says_what_is_missing(call_script: CallScript) -> None:
-    code, calls = call_script("ssh.sh", "e.toml", "run")
-    assert code != 0
-    assert calls == []

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
+from lotteryfl.commands.options.places import profile_option, with_option
 from lotteryfl.commands.options.runs import device_option, local_option, set_option, strategy_option, task_option
 from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError
@@ -17,6 +19,10 @@ from lotteryfl.common.privatefiles import SHARED_FILE
 from lotteryfl.common.text import printable
 from lotteryfl.comparing.cells import Cell, plan_cells
 from lotteryfl.comparing.processes import run_cells
+from lotteryfl.launching.folder import LaunchFolder
+from lotteryfl.launching.launcher import Request
+from lotteryfl.launching.settings import launch_settings
+from lotteryfl.launching.slurm.sweep import Sweep
 from lotteryfl.running.owncode import OwnCode
 from lotteryfl.server.results.reporting.data import read_run
 from lotteryfl.server.results.reporting.figures import Figures, Targets, figures, table, target_accuracies, values_table
@@ -43,7 +49,18 @@ from lotteryfl.signals import run_until_signal
 @strategy_option(passed_on=True)
 @local_option
 @device_option
+@click.option(
+    "--launch",
+    "place",
+    type=click.Choice(["slurm"]),
+    help="Have the runs there, as the jobs of an array; see `launch`.",
+)
+@profile_option
+@with_option
+@click.option("--dry-run", is_flag=True, help="With --launch: print what would be submitted, and do nothing.")
+@click.pass_context
 def compare(
+    context: click.Context,
     source: Path,
     labels: str,
     seeds: str,
@@ -56,21 +73,39 @@ def compare(
     strategies: tuple[str, ...],
     local: tuple[str, ...],
     device: str,
+    place: str | None,
+    profile: str,
+    given: tuple[str, ...],
+    dry_run: bool,
 ) -> None:
     """Compare strategies over seeds; what has finished is kept, what was interrupted goes on."""
+    if place is None and (profile or given or dry_run):
+        raise click.UsageError("--profile, --with and --dry-run: expected them with --launch")
     cells = plan_cells(source, labels, seeds, overrides, out)
     left = [cell for cell in cells if not cell.is_finished()]
     kind = ("simulate",) if simulate else ("run", f"--workers={workers}")
     verb = (*kind, f"--device={device}", *OwnCode(tasks, strategies, local=local).options)
+    if place:
+        settings = launch_settings(source, profile, given)
+        own = OwnCode(tasks, strategies, local=local)
+        request = Request(source.absolute(), out.absolute(), overrides, own, settings, LaunchFolder(out))
+        at_once = jobs if context.get_parameter_source("jobs") is ParameterSource.COMMANDLINE else 0
+        sweep = Sweep(request, verb, at_once, _note)
+        sweep.check()
+        if dry_run:
+            click.echo(sweep.script(left or cells).rstrip())
+            return
+        working, ends = sweep.run(left), "not followed any more, and goes on. Follow it with"
+    else:
+        working, ends = run_cells(left, jobs, verb, _note), "stopped; what was counted is kept. Go on with"
     say(f"{len(cells)} runs, {len(cells) - len(left)} of them finished")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        failed = run_until_signal(run_cells(left, jobs, verb, lambda text: say(printable(text))))
+        failed = run_until_signal(working)
     except OSError as error:
         raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror or error}") from error
     except (asyncio.CancelledError, KeyboardInterrupt) as error:
-        again = shlex.join(["lotteryfl", *sys.argv[1:]])
-        say(f"stopped; what was counted is kept. Go on with: {again}")
+        say(f"{ends}: {shlex.join(['lotteryfl', *sys.argv[1:]])}")
         raise click.Abort from error
     done = [cell for cell in cells if cell not in failed]
     if done:
@@ -78,6 +113,10 @@ def compare(
     if failed:
         reasons = "; ".join(f"{cell.path.name}: {reason}" for cell, reason in failed.items())
         raise LotteryFLError(f"{len(failed)} of {len(cells)} runs failed: {reasons}")
+
+
+def _note(text: str) -> None:
+    say(printable(text))
 
 
 def _conclude(cells: Sequence[Cell], out: Path) -> str:

@@ -10,11 +10,13 @@ import click
 
 from lotteryfl.commands.options.logs import log_options
 from lotteryfl.commands.options.outcome import allow_missing_option, leave, tell, tell_outcome
+from lotteryfl.commands.options.places import profile_option, with_option
 from lotteryfl.commands.options.runs import own_code_options, set_option
 from lotteryfl.common import commandline
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment, load
 from lotteryfl.common.logs import say
+from lotteryfl.common.models.named import model_name
 from lotteryfl.common.text import printable
 from lotteryfl.launching.folder import LaunchFolder
 from lotteryfl.launching.following import bring_up, follow, take_down
@@ -23,6 +25,7 @@ from lotteryfl.launching.launcher import Launcher, Request
 from lotteryfl.launching.settings import launch_settings
 from lotteryfl.running.owncode import OwnCode
 from lotteryfl.server.store.findruns import is_run
+from lotteryfl.server.store.record import looked_at
 from lotteryfl.signals import run_until_signal
 
 
@@ -32,19 +35,8 @@ from lotteryfl.signals import run_until_signal
 @click.option("--run-dir", type=click.Path(path_type=Path), help="[default: runs/NAME-TIME]")
 @set_option(text="Override the experiment, as training.lr=0.05.")
 @own_code_options
-@click.option(
-    "--profile",
-    default="",
-    metavar="NAME|FILE",
-    help="Settings for every experiment: NAME.toml in ~/.config/lotteryfl, or a path. [default: default, if any]",
-)
-@click.option(
-    "--with",
-    "given",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override the profile and the experiment's [launch], as ssh.hosts=gpu1,gpu2.",
-)
+@profile_option
+@with_option
 @click.option("--dry-run", is_flag=True, help="Print what would be submitted or called, and do nothing.")
 @click.option("--detach", is_flag=True, help="Return once everything is started.")
 @click.option("--down", is_flag=True, help="Take away all that was launched; the run and its logs stay.")
@@ -80,6 +72,9 @@ def launch(
     request = launcher.request
     if source.is_dir() and not is_run(source):
         raise LotteryFLError(f"{source}: is no run directory, and nothing is launched for it")
+    if _has_finished(request.run_dir) and not overrides:
+        _tell_end(request.run_dir, allow_missing=allow_missing)
+        return
     tell(f"run directory: {request.run_dir}")
     options = commandline.given(
         run_dir="" if source.is_dir() else request.run_dir, set=overrides, profile=profile, **{"with": given}
@@ -112,9 +107,14 @@ def _new(
 
 def _with_sources_of(experiment: Experiment, own: OwnCode) -> OwnCode:
     """Return the user's own code with what the experiment names: its author has named that for all machines."""
-    from lotteryfl.common.tasks import own_sources  # torch takes seconds to import
+    task = experiment.task
+    if task.name.endswith(".py") and model_name(task.model) is None:
+        named: tuple[str, ...] = (task.name,)
+    else:
+        from lotteryfl.common.tasks import own_sources  # which are built in, torch has to be imported for
 
-    return replace(own, tasks=(*own_sources(experiment), *own.tasks))
+        named = own_sources(experiment)
+    return replace(own, tasks=(*named, *own.tasks))
 
 
 def _again(kind: str, run_dir: Path, folder: LaunchFolder, *, detach: bool, down: bool, allow_missing: bool) -> None:
@@ -174,13 +174,18 @@ def _drive(launcher: Launcher, go_on: str, *, detach: bool, allow_missing: bool)
     _tell_end(run_dir, allow_missing=allow_missing)
 
 
+def _has_finished(run_dir: Path) -> bool:
+    if not is_run(run_dir):
+        return False
+    with looked_at(run_dir) as run:
+        return run.state == "finished"
+
+
 def _tell_end(run_dir: Path, *, allow_missing: bool) -> None:
     """Say what a run has come to, as far as it is here."""
-    from lotteryfl.server.store.rundir import RunDirectory
-
     if not is_run(run_dir):
         return
-    with RunDirectory(run_dir, read_only=True) as run:
+    with looked_at(run_dir) as run:
         tell_outcome(run, run_dir / "summary.json")
         leave(run, allow_missing=allow_missing)
 

@@ -132,4 +132,4 @@ class LaunchFolder:
         self._file.unlink(missing_ok=True)
 
     def _write(self, record: LaunchRecord) -> None:
-        write_text(self._file, record.model_dump_json(indent=2) + "\n")
+        write_text(self._file, record.model_dump_json(indent=2, exclude_defaults=True) + "\n")

@@ -4,51 +4,27 @@ A kind's own settings are a field of its name here; their model lies in the kind
 """
 
 import os
-import re
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import LAUNCH
 from lotteryfl.common.experiment.tables import TOMLTable, apply_override, explained, read_table
 from lotteryfl.common.section import Count, Section
-from lotteryfl.common.security.secretnames import is_secret
 from lotteryfl.launching.slurm.settings import SlurmSettings
 from lotteryfl.launching.ssh.settings import SSHSettings
+from lotteryfl.launching.values import Environment, Program
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DEFAULT = "default"
-
-
-def _program(program: str) -> str:
-    try:
-        words = shlex.split(program)
-    except ValueError as error:
-        raise ValueError(f"program = {program!r}: {error}; expected words as a shell takes them") from None
-    if not words or words[0].startswith("-"):
-        raise ValueError(f"program = {program!r}: expected how lotteryfl is called there, as ~/venv/bin/lotteryfl")
-    return program
-
-
-def _environment(variables: dict[str, str]) -> dict[str, str]:
-    for name in variables:
-        if not _VARIABLE.fullmatch(name):
-            raise ValueError(f"environment.{name}: is no name of a variable")
-        if is_secret(name):
-            raise ValueError(
-                f"environment.{name}: is called as a secret is, and what is launched can be read by others"
-            )
-    return variables
 
 
 class LaunchSettings(Section):
     """What all kinds of places share, and one section for each kind."""
 
-    program: Annotated[str, AfterValidator(_program)] = "lotteryfl"
+    program: Program = "lotteryfl"
     """How the program is called there: words as a shell takes them, of which the first may begin with ~/."""
     setup: tuple[str, ...] = ()
     """Lines of sh before it is called there: modules, environments."""
@@ -60,7 +36,7 @@ class LaunchSettings(Section):
     """Folder of the tasks' data there; '': the usual places."""
     arguments: tuple[str, ...] = ()
     """More options of `work`, as --max-memory=8; a --task or --local among them is in the place of the run's own."""
-    environment: Annotated[dict[str, str], AfterValidator(_environment)] = Field(default_factory=dict)
+    environment: Environment = Field(default_factory=dict)
     """Variables that are set there, by name; no secrets."""
     patience: Count = 60
     """Seconds for which workers go on trying while they cannot reach the coordinator, as `work --patience` has it."""

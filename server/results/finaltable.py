@@ -8,7 +8,7 @@ from lotteryfl.server.privacy.accountant import epsilons
 from lotteryfl.server.results.spread import spread
 from lotteryfl.server.store.advice import advice
 from lotteryfl.server.store.globalcurve import global_curve
-from lotteryfl.server.store.rundir import RunDirectory
+from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.summaries import (
     client_summaries,
     left_out,
@@ -21,7 +21,7 @@ from lotteryfl.server.store.summaries import (
 _ATTENDANCE = "bits depend on attendance: the strategy draws clients by who is there, so another run comes to others"
 
 
-def final_table(run: RunDirectory) -> str:
+def final_table(run: RunRecord) -> str:
     """Return the table of all clients after the last round: their means and spread, and the best round's means.
 
     New clients have a table of their own. Of a client that is left out of that round there is its number alone. Where
@@ -70,7 +70,7 @@ def final_table(run: RunDirectory) -> str:
     return "\n\n".join([table, *filter(None, others)])
 
 
-def _newcomers(run: RunDirectory) -> str:
+def _newcomers(run: RunRecord) -> str:
     """Return the table of the clients that took part in no round; '': there are none."""
     clients = new_clients(run.database, run.experiment.rounds + 1)
     if not clients:
@@ -82,7 +82,7 @@ def _newcomers(run: RunDirectory) -> str:
     return tabulate(rows, headers=headers, floatfmt=run.score.digits)
 
 
-def _curve(run: RunDirectory) -> str:
+def _curve(run: RunRecord) -> str:
     """Return in one line what the shared model was worth on global test data; '': it was not measured."""
     curve, score = global_curve(run.database), run.score
     if not curve:
@@ -95,7 +95,7 @@ def _curve(run: RunDirectory) -> str:
     return f"shared model on {curve[-1].examples:,} global test examples: {score.name} {', '.join(told)}"
 
 
-def _values(run: RunDirectory) -> str:
+def _values(run: RunRecord) -> str:
     """Return the table of all that the task's objective measures, the score first."""
     columns = measured(run.database, run.experiment.rounds + 1)
     names = run.score.first_of(columns["downloaded"])

@@ -13,6 +13,7 @@ import pytest
 from tests.support.processes import free_port
 from tests.support.waiting import DEADLINE, until
 
+_KEYGEN = shutil.which("ssh-keygen")
 _SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 needs_sshd = pytest.mark.skipif(_SSHD is None or shutil.which("ssh") is None, reason="sshd or ssh is not installed")
@@ -38,8 +39,9 @@ class SSHD:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
+        assert _KEYGEN is not None
         for name in ("host", "key"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+            subprocess.run([_KEYGEN, "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
         (folder / "sshd_config").write_text(_CONFIG.format(port=self.port, folder=folder))
 
     def aliases(self, ports: Mapping[str, int]) -> Path:

@@ -3,7 +3,6 @@
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,10 +10,8 @@ from lotteryfl.common.logs import is_json, say
 from lotteryfl.common.text import printable
 from lotteryfl.exitcodes import LEFT_OUT
 from lotteryfl.server.results.leftout import describe_left_out
+from lotteryfl.server.store.record import RunRecord
 from lotteryfl.server.store.summaries import left_out
-
-if TYPE_CHECKING:
-    from lotteryfl.server.store.rundir import RunDirectory
 
 allow_missing_option = click.option(
     "--allow-missing", is_flag=True, help="Exit with 0, not 3, from a finished run that left clients out of rounds."
@@ -29,16 +26,16 @@ def tell(result: str) -> None:
         say(result)
 
 
-def tell_outcome(run: "RunDirectory", summary: Path) -> None:
+def tell_outcome(run: RunRecord, summary: Path) -> None:
     """Print a finished run's final table, and where its summary is."""
-    from lotteryfl.server.results.finaltable import final_table  # torch takes seconds to import
+    from lotteryfl.server.results.finaltable import final_table  # with numpy
 
     click.echo(final_table(run))
     click.echo()
     tell(f"summary: {summary}")
 
 
-def leave(run: "RunDirectory", *, allow_missing: bool) -> None:
+def leave(run: RunRecord, *, allow_missing: bool) -> None:
     """Warn of clients that a finished run has left out; unless that is allowed, this is the process's end."""
     missing = left_out(run.database)
     for client in missing:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -152,9 +151,3 @@ class Sweep:
     def log_of(self, name: str) -> Path:
         """Return where a cell's run says what it does."""
         return self._request.folder.logs / f"{name}.log"
-
-
-def dry(sweep: Sweep, cells: Sequence[Cell]) -> str:
-    """Return what would be submitted for these cells, or why nothing would be."""
-    sweep.check()
-    return sweep.script(cells) if cells else shlex.join(["true"])

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.tables import explained
 from lotteryfl.common.section import Count, Section
+from lotteryfl.launching.values import Program
 
 _HOST = re.compile(
     r"(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,63}@)?(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])"
@@ -50,7 +51,7 @@ class HostSettings(Section):
     """In the place of `workers_per_device`; '': as that says."""
     data_dir: str = ""
     """In the place of `data_dir`; '': as that says."""
-    program: str = ""
+    program: Program = ""
     """In the place of `program`; '': as that says."""
 
     @property

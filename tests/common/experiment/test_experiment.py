@@ -214,3 +214,13 @@ def test_seeds_differ_by_purpose_and_parts_and_never_change() -> None:
     # Pinned: another value would change the result of every recorded run.
     assert derive_seed(0, "sampling", 1) == 3478434222620995495
     assert generator(0, "sampling", 1).integers(1000, size=3).tolist() == [896, 78, 594]
+
+
+def test_where_a_run_is_launched_is_no_part_of_the_experiment(tmp_path: Path) -> None:
+    path = tmp_path / "experiment.toml"
+    path.write_text("rounds = 2\n[launch]\nanything = 1\n")
+    experiment = load(path)
+    assert experiment == validate({"rounds": 2}, "here")
+    assert "launch" not in to_toml(experiment) + to_json(experiment)
+    with pytest.raises(ExperimentError, match="unknown key launch"):
+        load(path, ["launch.devices=cpu"])

@@ -49,7 +49,9 @@ def called(tmp_path: Path) -> Called:
         settings = {
             "CALLS": str(calls),
             "SERVE_CODE": str(serve_code),
-            **{"SLURM_JOB_ID": "123456", "SLURM_NODEID": "0", "SLURM_ARRAY_TASK_ID": "2"},
+            "SLURM_JOB_ID": "123456",
+            "SLURM_NODEID": "0",
+            "SLURM_ARRAY_TASK_ID": "2",
             "AFTER": after,
             "PATH": path,
         }
