@@ -82,30 +82,30 @@ def compare(
     if place is None and (profile or given or dry_run):
         raise click.UsageError("--profile, --with and --dry-run: expected them with --launch")
     cells = plan_cells(source, labels, seeds, overrides, out)
-    left = [cell for cell in cells if not cell.is_finished()]
     kind = ("simulate",) if simulate else ("run", f"--workers={workers}")
     verb = (*kind, f"--device={device}", *OwnCode(tasks, strategies, local=local).options)
+    sweep = None
     if place:
-        settings = launch_settings(source, profile, given)
-        own = OwnCode(tasks, strategies, local=local)
-        request = Request(source.absolute(), out.absolute(), overrides, own, settings, LaunchFolder(out))
         at_once = jobs if context.get_parameter_source("jobs") is ParameterSource.COMMANDLINE else 0
+        own = OwnCode(tasks, strategies, local=local)
+        settings = launch_settings(source, profile, given)
+        request = Request(source.absolute(), out.absolute(), overrides, own, settings, LaunchFolder(out))
         sweep = Sweep(request, verb, at_once, _note)
         sweep.check()
-        if dry_run:
-            click.echo(sweep.script(left or cells).rstrip())
-            return
-        working, ends = sweep.run(left), "not followed any more, and goes on. Follow it with"
-    else:
-        working, ends = run_cells(left, jobs, verb, _note), "stopped; what was counted is kept. Go on with"
+    under_way = sweep.under_way() if sweep else ()
+    left = [cell for cell in cells if cell.path.name in under_way or not cell.is_finished()]
+    if sweep and dry_run:
+        click.echo(sweep.script(left).rstrip() if left else "")
+        return
     say(f"{len(cells)} runs, {len(cells) - len(left)} of them finished")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        failed = run_until_signal(working)
+        failed = run_until_signal(sweep.run(left) if sweep else run_cells(left, jobs, verb, _note))
     except OSError as error:
         raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror or error}") from error
     except (asyncio.CancelledError, KeyboardInterrupt) as error:
-        say(f"{ends}: {shlex.join(['lotteryfl', *sys.argv[1:]])}")
+        ends = "not followed any more, and goes on. Follow" if sweep else "stopped; what was counted is kept. Go on"
+        say(f"{ends} with: {shlex.join(['lotteryfl', *sys.argv[1:]])}")
         raise click.Abort from error
     done = [cell for cell in cells if cell not in failed]
     if done:

@@ -55,12 +55,21 @@ class Sweep:
                 )
         self._launcher.check()
 
+    def under_way(self) -> frozenset[str]:
+        """Return the names of the runs that an array has which is up: nobody may look at those from here.
+
+        Raises:
+            LotteryFLError: the record of the array is damaged.
+        """
+        folder = self._request.folder
+        return frozenset(folder.started(CELLS)) if folder.is_up else frozenset()
+
     def script(self, cells: Sequence[Cell]) -> str:
         """Return what is submitted."""
         return cells_script(self._request, job_name(self._request.run_dir), cells, self._verb, self._at_once)
 
     async def run(self, cells: Sequence[Cell]) -> dict[Cell, str]:
-        """Submit these cells, unless an array is up already, and follow it until all its jobs have ended.
+        """Submit these cells, after those of an array that is up already, and follow them until all have ended.
 
         Interrupted, the jobs go on.
 
@@ -75,13 +84,15 @@ class Sweep:
         """
         folder = self._request.folder
         if not folder.is_up:
+            if not cells:
+                return {}
             await self._submit(cells)
         names = folder.started(CELLS)
         by_name = {cell.path.name: cell for cell in cells}
         ended = await self._follow(names)
         failed = {by_name[name]: why for name, why in ended.items() if why and name in by_name}
         await take_down(self._launcher)
-        return failed
+        return failed | await self.run([cell for cell in cells if cell.path.name not in ended])
 
     async def _submit(self, cells: Sequence[Cell]) -> None:
         folder = self._request.folder
@@ -145,7 +156,8 @@ class Sweep:
         if job.state == "FAILED" and job.code == LEFT_OUT:
             ended[name] = ""
             return f"warning: clients were left out of rounds, see {log}"
-        ended[name] = last_error(log) or f"{job.described} (log: {log})"
+        why = last_error(log) if job.state == "FAILED" else ""
+        ended[name] = why or f"{job.described} (log: {log})"
         return ended[name]
 
     def log_of(self, name: str) -> Path:
