@@ -17,6 +17,9 @@ from tests.support.waiting import until
 
 Experiment = Callable[..., Path]
 
+ELSEWHERE = 'hostname() { if [ -n "$SLURM_RESTART_COUNT" ]; then echo 127.0.0.1; else echo localhost; fi; }'
+"""A job that begins again is on another machine, as far as it tells."""
+
 
 def left_behind(run_dir: Path) -> list[str]:
     """Return what a launch has left beside its run."""
@@ -65,8 +68,9 @@ def test_a_job_that_has_to_go_in_mid_round_goes_on(
     how: str,
 ) -> None:
     source, run_dir = experiment(nodes=2, lines=["--exclusive"]), tmp_path / "run"
-    launched = launch(source, "--run-dir", run_dir)
+    launched = launch(source, "--run-dir", run_dir, "--with", f"setup=['{ELSEWHERE}']")
     job = launched.said(r"job (\d+) is submitted")[1]
+    launched.said(rf"look at it with: lotteryfl watch localhost:{20000 + int(job)} ")
     gate.arrival().let_go()
     gate.arrival()
     if how == "requeued":
@@ -80,6 +84,8 @@ def test_a_job_that_has_to_go_in_mid_round_goes_on(
     assert_same_bits(run_dir, expect(source))
     assert cluster.field(job, "Restarts") == "1"
     assert left_behind(run_dir) == ["logs"]
+    assert f"look at it with: lotteryfl watch 127.0.0.1:{20000 + int(job)} " in launched.stderr
+    assert [launched.stdout.count(f"round {number}/3: ") for number in (1, 2, 3)] == [1, 1, 1]
 
 
 def test_a_job_that_comes_to_its_time_limit_goes_on(
