@@ -17,7 +17,7 @@ from tests.support.waiting import until
 
 Experiment = Callable[..., Path]
 
-ELSEWHERE = 'hostname() { if [ -n "$SLURM_RESTART_COUNT" ]; then echo 127.0.0.1; else echo localhost; fi; }'
+ELSEWHERE = 'hostname() { if [ -n "${SLURM_RESTART_COUNT:-}" ]; then echo 127.0.0.1; else echo localhost; fi; }'
 """A job that begins again is on another machine, as far as it tells."""
 
 
