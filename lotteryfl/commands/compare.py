@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -22,12 +23,14 @@ from lotteryfl.comparing.processes import run_cells
 from lotteryfl.launching.folder import LaunchFolder
 from lotteryfl.launching.launcher import Request
 from lotteryfl.launching.settings import launch_settings
-from lotteryfl.launching.slurm.sweep import Sweep
 from lotteryfl.running.owncode import OwnCode
 from lotteryfl.server.results.reporting.data import read_run
 from lotteryfl.server.results.reporting.figures import Figures, Targets, figures, table, target_accuracies, values_table
 from lotteryfl.server.results.reporting.groups import Group
 from lotteryfl.signals import run_until_signal
+
+if TYPE_CHECKING:
+    from lotteryfl.launching.slurm.sweep import Sweep
 
 
 @click.command()
@@ -86,12 +89,11 @@ def compare(
     verb = (*kind, f"--device={device}", *OwnCode(tasks, strategies, local=local).options)
     sweep = None
     if place:
-        at_once = jobs if context.get_parameter_source("jobs") is ParameterSource.COMMANDLINE else 0
         own = OwnCode(tasks, strategies, local=local)
         settings = launch_settings(source, profile, given)
         request = Request(source.absolute(), out.absolute(), overrides, own, settings, LaunchFolder(out))
-        sweep = Sweep(request, verb, at_once, _note)
-        sweep.check()
+        is_given = context.get_parameter_source("jobs") is ParameterSource.COMMANDLINE
+        sweep = _sweep(request, verb, jobs if is_given else 0)
     under_way = sweep.under_way() if sweep else ()
     left = [cell for cell in cells if cell.path.name in under_way or not cell.is_finished()]
     if sweep and dry_run:
@@ -113,6 +115,14 @@ def compare(
     if failed:
         reasons = "; ".join(f"{cell.path.name}: {reason}" for cell, reason in failed.items())
         raise LotteryFLError(f"{len(failed)} of {len(cells)} runs failed: {reasons}")
+
+
+def _sweep(request: Request, verb: Sequence[str], at_once: int) -> "Sweep":
+    from lotteryfl.launching.slurm.sweep import Sweep  # not to be had on Windows
+
+    sweep = Sweep(request, verb, at_once, _note)
+    sweep.check()
+    return sweep
 
 
 def _note(text: str) -> None:

@@ -20,10 +20,10 @@ from lotteryfl.launching.slurm.logs import last_error
 _SCRIPT = """\
 #!/bin/sh
 # The coordinator, on the machine that the jobs were submitted from.
-echo $$ >{folder}/pid
+trap 'kill "$coordinator"' TERM
 {serve} &
 coordinator=$!
-trap 'kill "$coordinator"' TERM
+echo $$ >{folder}/pid
 wait "$coordinator"
 code=$?
 trap '' TERM
@@ -119,13 +119,13 @@ class CoordinatorHere:
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _tell(self, number: signal.Signals) -> bool:
-        """Send a signal to it and all that it has started; return whether it is known whom to send it."""
+        """Have it stop, or end it with all that it has started; return whether it is known whom to send the signal."""
         try:
             group = int((self._folder.path / "pid").read_text()[:16])
         except (OSError, ValueError):
             return False  # it has only just begun
         with suppress(ProcessLookupError):
-            os.killpg(group, number)
+            (os.kill if number is signal.SIGTERM else os.killpg)(group, number)
         return True
 
     @property

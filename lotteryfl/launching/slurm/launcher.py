@@ -72,8 +72,6 @@ class SlurmLauncher(Launcher):
     async def up(self) -> None:
         """Submit the job, or start the coordinator here and submit the array of its workers."""
         folder = self.request.folder
-        for stale in ("address", "ended"):
-            (folder.path / stale).unlink(missing_ok=True)
         folder.note("name", [self._name])
         if not self._is_here:
             script = self._written("job.sh", job_script(self.request, self._name))
@@ -125,8 +123,8 @@ class SlurmLauncher(Launcher):
             await cancel(name, self._number)
         if self._is_here:
             await self._coordinator.stop()
-        for left in _FILES:
-            (self.request.folder.path / left).unlink(missing_ok=True)
+        for name in _FILES:
+            (self.request.folder.path / name).unlink(missing_ok=True)
 
     # -- how jobs stand
 
@@ -145,7 +143,7 @@ class SlurmLauncher(Launcher):
             (job, *_) = jobs
             log = self.request.folder.logs / f"job-{number}.log"
             why = f"{job.described}: {last_error(log) or 'it has not said why'} (log: {log})"
-            return Standing(Stage.ENDED, why, job.code if job.state in ("COMPLETED", "FAILED") else job.code or 1)
+            return Standing(Stage.ENDED, why, 0 if job.state == "COMPLETED" else job.code or 1)
         # Slurm may have forgotten it, or the coordinator is about to end as its workers have.
         clock = asyncio.get_running_loop().time()
         self._alone = clock if self._alone is None else self._alone

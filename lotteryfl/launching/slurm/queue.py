@@ -1,9 +1,9 @@
 """What Slurm's own tools are asked, and how their answers are read."""
 
 import asyncio
-import getpass
 import hashlib
 import os
+import pwd
 import re
 import socket
 from collections.abc import Sequence
@@ -117,15 +117,20 @@ async def cancel(name: str, number: str | None) -> None:
     """
     by_hand = f"take them away with: scancel --name={name}"
     try:
-        await _asked("scancel", f"--name={name}", f"--user={getpass.getuser()}")
+        await _asked("scancel", f"--name={name}", f"--user={_me()}")
     except LotteryFLError as error:
         raise LotteryFLError(f"{error}; {by_hand}") from error
     clock = asyncio.get_running_loop().time
     deadline = clock() + _GONE_SECONDS
-    while await _asked("squeue", "--noheader", f"--name={name}", f"--user={getpass.getuser()}", "--format=%i"):
+    while await _asked("squeue", "--noheader", f"--name={name}", f"--user={_me()}", "--format=%i"):
         if clock() > deadline:
             raise LotteryFLError(f"job {number or name}: has not ended {_GONE_SECONDS:g} s after scancel; {by_hand}")
         await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _me() -> str:
+    """Return this user's name, whatever the environment says."""
+    return pwd.getpwuid(os.getuid()).pw_name
 
 
 def _job(fields: Sequence[str]) -> Job:

@@ -113,6 +113,9 @@ class Sweep:
     async def _follow(self, names: Sequence[str]) -> dict[str, str]:
         """Wait until all jobs have ended; return by cell why it has failed, '': it has not."""
         (number,) = self._request.folder.started("job") or ("",)
+        if not number:
+            down = f"lotteryfl launch slurm {self._request.run_dir} --down"
+            raise LotteryFLError(f"{self._request.folder.path}: no job was submitted: forget it with {down}")
         clock = asyncio.get_running_loop().time
         known, before, ended = clock(), dict[str, str](), dict[str, str]()
         while len(ended) < len(names):
