@@ -56,6 +56,8 @@ def launch(
     allow_missing: bool,
 ) -> None:
     """Run an experiment on other machines, follow it, and bring it back; RUN_DIR's launch is followed again."""
+    if down and source.is_file() and not run_dir:
+        raise click.UsageError(f"--down: expected RUN_DIR, or {source} with --run-dir")
     place = (run_dir or source).absolute()
     folder = LaunchFolder(place)
     if down or (folder.is_up and not source.is_file()):
@@ -72,7 +74,7 @@ def launch(
     request = launcher.request
     if source.is_dir() and not is_run(source):
         raise LotteryFLError(f"{source}: is no run directory, and nothing is launched for it")
-    if _has_finished(request.run_dir) and not overrides:
+    if source.is_dir() and not overrides and _has_finished(source):
         _tell_end(request.run_dir, allow_missing=allow_missing)
         return
     tell(f"run directory: {request.run_dir}")
@@ -175,8 +177,6 @@ def _drive(launcher: Launcher, go_on: str, *, detach: bool, allow_missing: bool)
 
 
 def _has_finished(run_dir: Path) -> bool:
-    if not is_run(run_dir):
-        return False
     with looked_at(run_dir) as run:
         return run.state == "finished"
 

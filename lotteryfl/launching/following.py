@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 
@@ -59,16 +60,15 @@ async def follow(launcher: Launcher, tell: Callable[[str], None]) -> Standing:
         How it has ended: well, with exit code 0, or with that of a run that left clients out.
 
     Raises:
-        LotteryFLError: it has failed, or nobody knows any more how it stands.
+        LotteryFLError: it has failed; or nobody knows any more how it stands, or it cannot be brought here: then what
+            is up stays so, to be followed again.
     """
     told = _Rounds(launcher, tell)
     standing = await _until_ended(launcher, told)
-    await told.last()
-    try:
-        if standing.code in (0, LEFT_OUT):
-            await launcher.bring_back()
-    finally:
-        await take_down(launcher)
+    if standing.code in (0, LEFT_OUT):
+        await told.last()
+        await launcher.bring_back()
+    await take_down(launcher)
     if standing.code not in (0, LEFT_OUT):
         raise LotteryFLError(printable(standing.why or f"the coordinator has ended with exit code {standing.code}"))
     return standing
@@ -149,9 +149,7 @@ class _Rounds:
 
 def ways_to_look(looking: Looking) -> Iterator[str]:
     """Return how people look at a run, in lines with the commands."""
-    from shlex import join
-
     security = looking.security.tls.options()
-    yield f"look at it with: {join(['lotteryfl', 'watch', looking.where, *security])}"
+    yield f"look at it with: {shlex.join(['lotteryfl', 'watch', looking.where, *security])}"
     if not security:
-        yield f"or in a browser: {join(['lotteryfl', 'dashboard', looking.where])}"
+        yield f"or in a browser: {shlex.join(['lotteryfl', 'dashboard', looking.where])}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lotteryfl.program import COMMANDS
+from tests.support.sshd import needs_sshd
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "sklearn", "numpy", "grpc", "matplotlib", "pandas", "cryptography"}
@@ -75,6 +76,14 @@ def test_a_mistake_in_an_experiment_is_told_before_anything_heavy_is_imported(tm
     wrong.write_text("clientz = 3\n")
     code = RUN.replace("try:\n    main()", "try:\n    main()\nexcept SystemExit as ended:\n    assert ended.code == 1")
     assert heavy_modules(code, "run", wrong) == set()
+
+
+@needs_sshd
+def test_what_would_be_launched_is_said_without_anything_heavy(tmp_path: Path) -> None:
+    """Where the task is a file: which are built in is known to what needs torch."""
+    experiment = tmp_path / "mine.toml"
+    experiment.write_text('task.name = "mine.py"\nlaunch.ssh.hosts = ["alpha"]\n')
+    assert heavy_modules(RUN, "launch", "ssh", experiment, "--dry-run") == set()
 
 
 def test_the_pages_process_does_without_torch() -> None:

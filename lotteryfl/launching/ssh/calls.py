@@ -14,7 +14,7 @@ from lotteryfl.launching.shell import called, prepared
 from lotteryfl.launching.ssh.settings import HostSettings
 
 READY = "lotteryfl: connected"
-"""The line by which a host says that its connection is there, and with it the tunnel."""
+"""The line by which a host says that its connection is there."""
 
 STOP_SECONDS = 20
 """How long a worker has to hand back what it has under work."""
@@ -25,13 +25,13 @@ _ALIVE_SECONDS = 15
 _OPTIONS = (
     "BatchMode=yes",  # nobody is there to type a password
     "RemoteCommand=none",
-    "ExitOnForwardFailure=yes",
     f"ServerAliveInterval={_ALIVE_SECONDS}",
     "ServerAliveCountMax=3",
 )
 
-# Both are tied to the standard input, which ends when the connection does, or whoever holds it here.
-_CONNECTED = "echo {ready}; cat >/dev/null; rm -f {socket}"
+# Both are tied to the standard input, which ends when the connection does, or whoever holds it here. A socket of this
+# name may be left there from a launch before which was not ended as it should.
+_CONNECTED = "rm -f {socket}; echo {ready}; cat >/dev/null; rm -f {socket}"
 _TIED = """\
 exec 3<&0
 {call} </dev/null 3<&- & w=$!
@@ -60,12 +60,16 @@ class HostCalls:
         return self.request.settings.model_copy(update=own)
 
     def connect(self, attempt: int) -> list[str]:
-        """Return what opens a connection, with the tunnel to the coordinator, and keeps it while its input is open."""
+        """Return what opens a connection, and keeps it while its input is open."""
         seconds = self.settings.ssh.connect_seconds
         master = ("-M", "-S", str(self.control), "-o", "ControlPersist=no", "-o", f"ConnectTimeout={seconds}")
-        socket = self._socket(attempt)
-        script = _CONNECTED.format(ready=shlex.quote(READY), socket=shlex.quote(socket))
-        return self._ssh([*master, "-R", f"{socket}:{self.coordinator}"], [script])
+        script = _CONNECTED.format(ready=shlex.quote(READY), socket=shlex.quote(self._socket(attempt)))
+        return self._ssh(master, [script])
+
+    def tunnel(self, attempt: int) -> list[str]:
+        """Return what opens the way back to the coordinator over the connection."""
+        way = ("-R", f"{self._socket(attempt)}:{self.coordinator}")
+        return [*self._base(), "-S", str(self.control), "-O", "forward", *way, "--", self.host.host]
 
     def version(self) -> list[str]:
         """Return what asks over the connection for the version of the program there."""

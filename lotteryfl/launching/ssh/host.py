@@ -82,19 +82,31 @@ class Host:
     async def _connect(self) -> None:
         self._attempt += 1
         begin = size(self._log)
+        try:
+            async with asyncio.timeout(2 * self._calls.settings.ssh.connect_seconds):
+                self._is_connected = await self._opened() and await self._has_tunnel()
+            why = last_line(self._log, begin)
+        except TimeoutError:
+            why = "it does not answer"
+        if not self._is_connected:
+            await self.close()
+            raise ConnectionGoneError(f"{self.name}: cannot be connected: {why}")
+
+    async def _opened(self) -> bool:
+        """Open a connection; tell whether it is there."""
         process = await self._connection.enter_async_context(
             started(self._calls.connect(self._attempt), self._log, _GRACE_SECONDS, reads_output=True)
         )
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2 * self._calls.settings.ssh.connect_seconds):
-                while line := await _line(process):
-                    if line == READY:
-                        self._is_connected = True
-                        return
-                await process.wait()
-        why = "does not answer" if process.returncode is None else last_line(self._log, begin)
-        await self.close()
-        raise ConnectionGoneError(f"{self.name}: cannot be connected: {why}")
+        while line := await _line(process):
+            if line == READY:
+                return True
+        await process.wait()
+        return False
+
+    async def _has_tunnel(self) -> bool:
+        """Open the way back to the coordinator; tell whether it is there."""
+        async with started(self._calls.tunnel(self._attempt), self._log, _GRACE_SECONDS) as process:
+            return await process.wait() == 0
 
     async def _version(self) -> str:
         begin, said = size(self._log), b""

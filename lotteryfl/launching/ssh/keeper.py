@@ -66,8 +66,7 @@ class Keeper:
     async def _run(self) -> tuple[int, str]:
         """Run the run; return the coordinator's exit code, and why it is none of a finished run."""
         async with AsyncExitStack() as opened:
-            for host in self._hosts:
-                opened.push_async_callback(host.close)
+            opened.push_async_callback(self._close_all)
             await self._connect_all()
             begin = size(self._log)
             coordinator = await opened.enter_async_context(
@@ -97,6 +96,9 @@ class Keeper:
                 raise error
         if failed:
             raise LotteryFLError("; ".join(map(str, failed)))
+
+    async def _close_all(self) -> None:
+        await asyncio.gather(*(host.close() for host in self._hosts))
 
     async def _listens(self, coordinator: asyncio.subprocess.Process) -> bool:
         """Wait until the coordinator listens; False: it has ended before."""
@@ -151,7 +153,8 @@ def keep(run_dir: Path) -> None:
         await asyncio.wait((keeping, ending), return_when=asyncio.FIRST_COMPLETED)
         keeping.cancel()  # once, whatever else comes: it takes its time
         ending.cancel()
-        await asyncio.gather(keeping, ending, return_exceptions=True)
+        with suppress(asyncio.CancelledError):
+            await keeping
 
     asyncio.run(whole())
 

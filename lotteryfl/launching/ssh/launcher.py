@@ -22,7 +22,7 @@ from lotteryfl.launching.ssh.processes import last_line
 from lotteryfl.running.environment import inherited
 
 _POLL_SECONDS = 0.2
-_END_SECONDS = 3 * STOP_SECONDS
+_END_SECONDS = 4 * STOP_SECONDS
 """How long a keeper has to end workers, coordinator and connections."""
 
 
@@ -53,7 +53,7 @@ class SSHLauncher(Launcher):
         """Return the coordinator's command, and for each host those that connect it, ask it, and work there."""
         found = {"coordinator": shlex.join(self._places.serve())}
         for calls in self._places.calls():
-            lines = map(shlex.join, (calls.connect(1), calls.version(), calls.work(1)))
+            lines = map(shlex.join, (calls.connect(1), calls.tunnel(1), calls.version(), calls.work(1)))
             found[f"host {calls.host.host}"] = "\n".join(lines)
         return found
 

@@ -52,7 +52,7 @@ async def _end(process: asyncio.subprocess.Process, seconds: float) -> None:
 
 
 def last_line(log: Path, begin: int = 0) -> str:
-    """Return the last line of a log from a byte of it on; it may be somebody else's text.
+    """Return the last line of a log from a byte of it on, without its full stop; it may be somebody else's text.
 
     Args:
         log: the file.
@@ -64,7 +64,7 @@ def last_line(log: Path, begin: int = 0) -> str:
             lines = file.read().decode(errors="replace").strip().splitlines()
     except OSError:
         return "it said nothing"
-    return as_text(lines[-1].strip())[:_MOST_LINE] if lines else "it said nothing"
+    return as_text(lines[-1].strip())[:_MOST_LINE].rstrip(".") if lines else "it said nothing"
 
 
 def size(log: Path) -> int:
