@@ -9,7 +9,7 @@ from benchmarks import __main__ as program
 from benchmarks import ballast, exports, frozen, privacy, results, workermemory
 from benchmarks.parts import PARTS, rows_of
 
-SLOW = {"memory", "stream", "floor", "assignments", "ahead", "page"}
+SLOW = {"memory", "stream", "floor", "assignments", "ahead", "page", "round", "fleet", "pruning", "aggregation"}
 
 
 @pytest.mark.parametrize("part", [pytest.param(part, marks=[pytest.mark.slow] * (part in SLOW)) for part in PARTS])

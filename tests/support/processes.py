@@ -16,6 +16,7 @@ from typing import IO, NamedTuple, Self
 
 from tests.support.paths import ROOT
 from tests.support.waiting import DEADLINE
+from tests.support.warm import forked
 
 PROGRAM = str(Path(sys.executable).with_name("lotteryfl"))
 
@@ -26,10 +27,12 @@ class Process:
     def __init__(
         self, *arguments: object, cwd: Path, env: Mapping[str, str], descriptors: Collection[int] = ()
     ) -> None:
-        self._popen = subprocess.Popen(
-            [PROGRAM, *map(str, arguments)],
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env}
+        command = [PROGRAM, *map(str, arguments)]
+        self._popen = (not descriptors and forked(command, str(cwd), environment)) or subprocess.Popen(
+            command,
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def create(name: str, **changes: Any) -> Strategy:
 
 
 every = pytest.mark.parametrize("name", list(STRATEGIES))
+IN_EVERY_DTYPE = {"lotteryfl", "fedavg", "scaffold", "hermes"}
+"""Strategies whose runs in int8 and bfloat16 are not slow tests: a mask a client, none, tensors beside, whole rows."""
 
 
 def test_what_there_is() -> None:
@@ -218,8 +221,13 @@ def finish_watched(bench: Bench) -> None:
             watcher.counted(work.row)
 
 
-@pytest.mark.parametrize("wire_dtype", ["float32", "int8", "bfloat16"])
-@every
+@pytest.mark.parametrize(
+    ("name", "wire_dtype"),
+    [
+        pytest.param(name, dtype, marks=[pytest.mark.slow] * (dtype != "float32" and name not in IN_EVERY_DTYPE))
+        for name, dtype in product(STRATEGIES, ("float32", "int8", "bfloat16"))
+    ],
+)
 def test_the_contract(name: str, wire_dtype: str, tmp_path: Path, drive: Drive) -> None:
     experiment = experiment_of(name, wire_dtype=wire_dtype)
     bench = drive(experiment, TinyTask(Tied))
