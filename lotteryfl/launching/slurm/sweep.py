@@ -22,6 +22,9 @@ CELLS = "cells"
 _TROUBLE_SECONDS = 120.0
 """For how long Slurm may not answer, or know nothing of the jobs, before they are not followed any more."""
 
+_FORGOTTEN = "Slurm knows nothing of its job any more, and it has not finished"
+"""Why a run may have failed whose job ended long before anybody looked; its run directory says whether it has."""
+
 
 class Sweep:
     """The array of a comparison: submitted for what is missing, or followed again."""
@@ -90,8 +93,10 @@ class Sweep:
         names = folder.started(CELLS)
         by_name = {cell.path.name: cell for cell in cells}
         ended = await self._follow(names)
-        failed = {by_name[name]: why for name, why in ended.items() if why and name in by_name}
         await take_down(self._launcher)
+        failed = {by_name[name]: why for name, why in ended.items() if why and name in by_name}
+        for cell in [cell for cell, why in failed.items() if why is _FORGOTTEN and cell.is_finished()]:
+            del failed[cell]
         return failed | await self.run([cell for cell in cells if cell.path.name not in ended])
 
     async def _submit(self, cells: Sequence[Cell]) -> None:
@@ -130,9 +135,7 @@ class Sweep:
                         self._note(f"{place}/{len(names)} {name}: {news}")
                     before[name] = news
             if clock() - known > _TROUBLE_SECONDS:
-                raise LotteryFLError(
-                    f"job {number}: Slurm says nothing of it any more; call this again for what is left"
-                )
+                return dict.fromkeys(names, _FORGOTTEN) | ended
             if len(ended) < len(names):
                 await asyncio.sleep(self._request.settings.slurm.ask_seconds)
         return ended
