@@ -29,7 +29,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-compose test-extras coverage \
   lint audit format protos protos-check chaos soak fuzz bench bench-peer profile gpu-check package try-package sbom \
-  requirements clean test-ssh test-helm test-ray
+  requirements clean test-ssh test-helm test-ray test-slurm
 .NOTPARALLEL: # one pip at a time
 
 help: ## list the targets
@@ -77,6 +77,12 @@ test-compose: $(READY_TO_DEVELOP) ## Compose for real, also over several hosts; 
 	@command -v docker >/dev/null && { command -v docker-compose || docker compose version; } >/dev/null && exit; \
 	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends docker.io docker-compose
 	$(BIN)/python -m pytest tests/compose
+test-slurm: $(READY_TO_DEVELOP) ## runs on a real Slurm of two nodes on this machine; installs Debian's slurm-wlm and munge where there is none
+	@PATH="$$PATH:/usr/sbin"; for name in munged slurmctld slurmd; do command -v $$name >/dev/null || missing=yes; done; \
+	test -n "$$missing" || exit 0; \
+	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends slurm-wlm munge
+	$(BIN)/python -m pytest -m slow tests/integration/slurm
+
 test-ssh: $(READY_TO_DEVELOP) ## launch ssh on a real sshd, all of it; installs Debian's OpenSSH where there is none
 	@command -v /usr/sbin/sshd >/dev/null && exit; \
 	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends openssh-client openssh-server

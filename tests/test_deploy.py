@@ -1,18 +1,15 @@
 """The files that deploy LotteryFL name commands, ports and folders that exist, and fit together."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
-import pytest
 import yaml
 
 from lotteryfl.program import program
@@ -20,7 +17,6 @@ from tests.support.paths import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 ELSEWHERE = yaml.safe_load((ROOT / "deploy/docker-compose.worker.yml").read_text())["services"]["worker"]
-CallScript = Callable[..., tuple[int, list[list[str]]]]
 DOCKERFILE = [
     line for line in (ROOT / "Dockerfile").read_text().replace("\\\n", "").splitlines() if line and line[0].isupper()
 ]
@@ -229,58 +225,3 @@ def test_what_runs_in_a_container_is_confined() -> None:
         assert arguments == {"TORCH": "${TORCH:-}", "TORCH_INDEX": "${TORCH_INDEX:-}"}
     assert completed([ELSEWHERE["user"]]) == ["1000"]
     assert [line.split("=")[0] for line in DOCKERFILE if line.startswith("ARG")] == ["ARG TORCH", "ARG TORCH_INDEX"]
-
-
-# -- scripts
-
-STAND_INS = {
-    "lotteryfl": 'trap "" TERM; echo "$*" >> "$CALLS"; [ "$1" != serve ] || exit "$SERVE_CODE"',
-    "srun": 'until grep -q ^serve "$CALLS"; do :; done; shift; "$@"',
-    "sleep": ":",
-}
-
-
-@pytest.fixture
-def call_script(tmp_path: Path) -> CallScript:
-    """Run a script with stand-ins for the programs it calls; return its exit code and its calls of lotteryfl."""
-    for name, body in STAND_INS.items():
-        program_file = tmp_path / name
-        program_file.write_text(f"#!/bin/sh\n{body}\n")
-        program_file.chmod(0o755)
-
-    def call(script: str, *arguments: str, serve_code: int = 0) -> tuple[int, list[list[str]]]:
-        calls = tmp_path / "calls"
-        calls.touch()
-        settings = {"CALLS": str(calls), "SERVE_CODE": str(serve_code), "SLURM_JOB_ID": "123456"}
-        path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-        environment = os.environ | settings | {"PATH": path}
-        done = subprocess.run(["/bin/bash", ROOT / "deploy" / script, *arguments], env=environment, timeout=60)
-        return done.returncode, [line.split() for line in calls.read_text().splitlines()]
-
-    return call
-
-
-def test_script_starts_coordinator_and_workers(call_script: CallScript) -> None:
-    code, calls = call_script("slurm.sh", "e.toml", "run")
-    assert code == 0
-    (serve,) = (parse(call) for call in calls if call[0] == "serve")
-    (worker,) = (parse(call) for call in calls if call[0] == "work")
-    (made,) = (parse(call) for call in calls if call[0] == "certs")
-    assert (str(serve["source"]), str(serve["run_dir"])) == ("e.toml", "run")
-    assert port(worker["coordinator"]) == port(serve["listen"])
-    assert str(worker["coordinator"]).partition(":")[0] == made["hosts"]
-    assert worker["name"] == f"{made['workers'][0]}/"
-    for holder, parameters in (("coordinator", serve), (made["workers"][0], worker)):
-        shown = files(parameters)
-        assert {shown["cert"].parent, shown["key"].parent} == {Path(str(made["out"])) / str(holder)}
-        assert shown["ca"] == Path(str(made["out"])) / "ca.crt"
-
-
-def test_script_ends_as_the_coordinator_did(call_script: CallScript) -> None:
-    assert call_script("slurm.sh", "e.toml", "run", serve_code=3)[0] == 3
-
-
-def test_script_says_what_is_missing(call_script: CallScript) -> None:
-    code, calls = call_script("slurm.sh", "e.toml")
-    assert code != 0
-    assert calls == []

@@ -17,6 +17,7 @@ ALLOWED = {
     "lotteryfl/launching/ray/here.py": {"Popen"},  # likewise
     "lotteryfl/program.py": {"import_module"},  # of a constant table
     "lotteryfl/launching/ssh/launcher.py": {"Popen"},  # of this program
+    "lotteryfl/launching/slurm/here.py": {"Popen"},  # of this program
     "lotteryfl/running/tracking.py": {"Popen"},  # of this program
     "common/tasks/folders/tables.py": {"np.load"},  # without pickles
     "common/tasks/registry.py": {"import_module"},  # of a constant table

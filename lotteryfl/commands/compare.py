@@ -6,9 +6,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
+from lotteryfl.commands.options.places import profile_option, with_option
 from lotteryfl.commands.options.runs import device_option, local_option, set_option, strategy_option, task_option
 from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError
@@ -17,11 +20,17 @@ from lotteryfl.common.privatefiles import SHARED_FILE
 from lotteryfl.common.text import printable
 from lotteryfl.comparing.cells import Cell, plan_cells
 from lotteryfl.comparing.processes import run_cells
+from lotteryfl.launching.folder import LaunchFolder
+from lotteryfl.launching.launcher import Request
+from lotteryfl.launching.settings import launch_settings
 from lotteryfl.running.owncode import OwnCode
 from lotteryfl.server.results.reporting.data import read_run
 from lotteryfl.server.results.reporting.figures import Figures, Targets, figures, table, target_accuracies, values_table
 from lotteryfl.server.results.reporting.groups import Group
 from lotteryfl.signals import run_until_signal
+
+if TYPE_CHECKING:
+    from lotteryfl.launching.slurm.sweep import Sweep
 
 
 @click.command()
@@ -43,7 +52,18 @@ from lotteryfl.signals import run_until_signal
 @strategy_option(passed_on=True)
 @local_option
 @device_option
+@click.option(
+    "--launch",
+    "place",
+    type=click.Choice(["slurm"]),
+    help="Have the runs there, as the jobs of an array; see `launch`.",
+)
+@profile_option
+@with_option
+@click.option("--dry-run", is_flag=True, help="With --launch: print what would be submitted, and do nothing.")
+@click.pass_context
 def compare(
+    context: click.Context,
     source: Path,
     labels: str,
     seeds: str,
@@ -56,21 +76,38 @@ def compare(
     strategies: tuple[str, ...],
     local: tuple[str, ...],
     device: str,
+    place: str | None,
+    profile: str,
+    given: tuple[str, ...],
+    dry_run: bool,
 ) -> None:
     """Compare strategies over seeds; what has finished is kept, what was interrupted goes on."""
+    if place is None and (profile or given or dry_run):
+        raise click.UsageError("--profile, --with and --dry-run: expected them with --launch")
     cells = plan_cells(source, labels, seeds, overrides, out)
-    left = [cell for cell in cells if not cell.is_finished()]
     kind = ("simulate",) if simulate else ("run", f"--workers={workers}")
     verb = (*kind, f"--device={device}", *OwnCode(tasks, strategies, local=local).options)
+    sweep = None
+    if place:
+        own = OwnCode(tasks, strategies, local=local)
+        settings = launch_settings(source, profile, given)
+        request = Request(source.absolute(), out.absolute(), overrides, own, settings, LaunchFolder(out))
+        is_given = context.get_parameter_source("jobs") is ParameterSource.COMMANDLINE
+        sweep = _sweep(request, verb, jobs if is_given else 0)
+    under_way = sweep.under_way() if sweep else ()
+    left = [cell for cell in cells if cell.path.name in under_way or not cell.is_finished()]
+    if sweep and dry_run:
+        click.echo(sweep.script(left).rstrip() if left else "")
+        return
     say(f"{len(cells)} runs, {len(cells) - len(left)} of them finished")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        failed = run_until_signal(run_cells(left, jobs, verb, lambda text: say(printable(text))))
+        failed = run_until_signal(sweep.run(left) if sweep else run_cells(left, jobs, verb, _note))
     except OSError as error:
         raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror or error}") from error
     except (asyncio.CancelledError, KeyboardInterrupt) as error:
-        again = shlex.join(["lotteryfl", *sys.argv[1:]])
-        say(f"stopped; what was counted is kept. Go on with: {again}")
+        ends = "not followed any more, and goes on. Follow" if sweep else "stopped; what was counted is kept. Go on"
+        say(f"{ends} with: {shlex.join(['lotteryfl', *sys.argv[1:]])}")
         raise click.Abort from error
     done = [cell for cell in cells if cell not in failed]
     if done:
@@ -78,6 +115,18 @@ def compare(
     if failed:
         reasons = "; ".join(f"{cell.path.name}: {reason}" for cell, reason in failed.items())
         raise LotteryFLError(f"{len(failed)} of {len(cells)} runs failed: {reasons}")
+
+
+def _sweep(request: Request, verb: Sequence[str], at_once: int) -> "Sweep":
+    from lotteryfl.launching.slurm.sweep import Sweep  # not to be had on Windows
+
+    sweep = Sweep(request, verb, at_once, _note)
+    sweep.check()
+    return sweep
+
+
+def _note(text: str) -> None:
+    say(printable(text))
 
 
 def _conclude(cells: Sequence[Cell], out: Path) -> str:

@@ -10,6 +10,7 @@ import click
 
 from lotteryfl.commands.options.logs import log_options
 from lotteryfl.commands.options.outcome import allow_missing_option, leave, tell, tell_outcome
+from lotteryfl.commands.options.places import profile_option, with_option
 from lotteryfl.commands.options.runs import own_code_options, set_option
 from lotteryfl.common import commandline
 from lotteryfl.common.errors import LotteryFLError
@@ -19,7 +20,7 @@ from lotteryfl.common.models.named import model_name
 from lotteryfl.common.text import printable
 from lotteryfl.launching.folder import LaunchFolder
 from lotteryfl.launching.following import bring_up, follow, take_down
-from lotteryfl.launching.kinds import KINDS
+from lotteryfl.launching.kinds import KINDS, make_launcher
 from lotteryfl.launching.launcher import Launcher, Request
 from lotteryfl.launching.settings import launch_settings
 from lotteryfl.running.owncode import OwnCode
@@ -34,19 +35,8 @@ from lotteryfl.signals import run_until_signal
 @click.option("--run-dir", type=click.Path(path_type=Path), help="[default: runs/NAME-TIME]")
 @set_option(text="Override the experiment, as training.lr=0.05.")
 @own_code_options
-@click.option(
-    "--profile",
-    default="",
-    metavar="NAME|FILE",
-    help="Settings for every experiment: NAME.toml in ~/.config/lotteryfl, or a path. [default: default, if any]",
-)
-@click.option(
-    "--with",
-    "given",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override the profile and the experiment's [launch], as ssh.hosts=gpu1,gpu2.",
-)
+@profile_option
+@with_option
 @click.option("--dry-run", is_flag=True, help="Print what would be submitted or called, and do nothing.")
 @click.option("--detach", is_flag=True, help="Return once everything is started.")
 @click.option("--down", is_flag=True, help="Take away all that was launched; the run and its logs stay.")
@@ -77,8 +67,9 @@ def launch(
     launcher = _new(kind, source, run_dir, overrides, own, profile, given)
     if dry_run:
         launcher.check()
-        for name, text in launcher.rendered().items():
-            click.echo(f"# {name}\n{text.rstrip()}\n")
+        scripts = launcher.rendered()
+        for name, text in scripts.items():
+            click.echo(text.rstrip() if len(scripts) == 1 else f"# {name}\n{text.rstrip()}\n")  # one alone can be kept
         return
     request = launcher.request
     if source.is_dir() and not is_run(source):
@@ -113,7 +104,7 @@ def _new(
         own = _with_sources_of(load(source, overrides), own)  # what is wrong with it is said before anything starts
         place = run_dir or Path("runs") / f"{source.stem}-{datetime.now():%Y%m%d-%H%M%S}"
     request = Request(source.absolute(), place.absolute(), overrides, own, settings, LaunchFolder(place))
-    return KINDS[kind](request, _note)
+    return make_launcher(kind, request, _note)
 
 
 def _with_sources_of(experiment: Experiment, own: OwnCode) -> OwnCode:
@@ -135,7 +126,7 @@ def _again(kind: str, run_dir: Path, folder: LaunchFolder, *, detach: bool, down
         return
     if (known := folder.record().kind) != kind:
         raise LotteryFLError(f"{run_dir}: was launched by {known!r}, not {kind!r}")
-    launcher = KINDS[kind](Request.of_record(run_dir, folder), _note)
+    launcher = make_launcher(kind, Request.of_record(run_dir, folder), _note)
     if down:
         asyncio.run(take_down(launcher))
         _note(f"{run_dir}: nothing of it is launched any more; logs: {folder.logs}")

@@ -98,19 +98,27 @@ async def _until_ended(launcher: Launcher, told: "_Rounds") -> Standing:
 
 
 class _Rounds:
-    """The run's rounds, told on a thread of their own: who looks may have to wait."""
+    """The run's rounds, told on a thread of their own: who looks may have to wait.
+
+    A coordinator that has moved, as with a job that was requeued, is looked at where it is now.
+    """
 
     def __init__(self, launcher: Launcher, tell: Callable[[str], None]) -> None:
         self._launcher = launcher
         self._tell = tell
         self._thread: threading.Thread | None = None
+        self._looking: Looking | None = None
         self._is_said = False
+        self._told = set[str]()
 
     def begin(self) -> None:
         """Look at the run, if that is not done already; before it can be looked at nothing is told."""
-        if self._thread is not None and (self._thread.is_alive() or self._is_said):
+        looking = self._launcher.looking()
+        if looking != self._looking:
+            self._looking, self._is_said = looking, False
+        elif self._thread is not None and (self._thread.is_alive() or self._is_said):
             return
-        self._thread = threading.Thread(target=self._look, name="rounds", daemon=True)
+        self._thread = threading.Thread(target=self._look, args=(looking,), name="rounds", daemon=True)
         self._thread.start()
 
     async def last(self) -> None:
@@ -118,8 +126,7 @@ class _Rounds:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, _LAST_SECONDS)
 
-    def _look(self) -> None:
-        looking = self._launcher.looking()
+    def _look(self, looking: Looking) -> None:
         # It may not be there yet, or not any more: where the launch stands says more than that.
         with contextlib.suppress(LotteryFLError), source_of(looking.where, looking.security) as source:
             source.status()
@@ -127,7 +134,17 @@ class _Rounds:
                 self._is_said = True
                 for line in ways_to_look(looking):
                     self._launcher.note(line)
-            print_looks(source.looks(), self._tell, self._launcher.note)
+            print_looks(
+                source.looks(),
+                lambda line: self._once(looking, line),
+                lambda line: self._launcher.note(line) if looking == self._looking else None,
+            )
+
+    def _once(self, looking: Looking, line: str) -> None:
+        """Tell a round that has not been told, by whoever looks at where the run is now."""
+        if looking == self._looking and line not in self._told:
+            self._told.add(line)
+            self._tell(line)
 
 
 def ways_to_look(looking: Looking) -> Iterator[str]:

@@ -1,31 +1,21 @@
 """The kinds of places, each imported when it is asked for."""
 
 from collections.abc import Callable
+from importlib import import_module
 
 from lotteryfl.launching.launcher import Launcher, Request
 
-
-def _ray(request: Request, note: Callable[[str], None]) -> Launcher:
-    from lotteryfl.launching.ray.launcher import RayLauncher
-
-    return RayLauncher(request, note)
+KINDS = {"ssh": "SSHLauncher", "slurm": "SlurmLauncher", "ray": "RayLauncher", "kubernetes": "KubernetesLauncher"}
+"""The class of each, by the command's word for it, which is that of its room, too."""
 
 
-def _ssh(request: Request, note: Callable[[str], None]) -> Launcher:
-    from lotteryfl.launching.ssh.launcher import SSHLauncher
+def make_launcher(kind: str, request: Request, note: Callable[[str], None]) -> Launcher:
+    """Return what launches runs at a kind of place.
 
-    return SSHLauncher(request, note)
-
-
-def _kubernetes(request: Request, note: Callable[[str], None]) -> Launcher:
-    from lotteryfl.launching.kubernetes.launcher import KubernetesLauncher
-
-    return KubernetesLauncher(request, note)
-
-
-KINDS: dict[str, Callable[[Request, Callable[[str], None]], Launcher]] = {
-    "ssh": _ssh,
-    "ray": _ray,
-    "kubernetes": _kubernetes,
-}
-"""How the launcher of each is made, by the command's word for it."""
+    Args:
+        kind: one of `KINDS`.
+        request: what is to be launched.
+        note: is told what is out of the ordinary.
+    """
+    launcher: Launcher = getattr(import_module(f"lotteryfl.launching.{kind}.launcher"), KINDS[kind])(request, note)
+    return launcher

@@ -16,6 +16,7 @@ from lotteryfl.common.experiment.tables import TOMLTable, apply_override, explai
 from lotteryfl.common.section import Count, Section
 from lotteryfl.launching.kubernetes.settings import KubernetesSettings
 from lotteryfl.launching.ray.settings import RaySettings
+from lotteryfl.launching.slurm.settings import SlurmSettings
 from lotteryfl.launching.ssh.settings import SSHSettings
 from lotteryfl.launching.values import Environment, Program
 
@@ -44,6 +45,7 @@ class LaunchSettings(Section):
     ray: RaySettings = RaySettings()
     ssh: SSHSettings = SSHSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
+    slurm: SlurmSettings = SlurmSettings()
 
 
 def launch_settings(source: Path, profile: str, given: Iterable[str]) -> LaunchSettings:
