@@ -75,7 +75,7 @@ def test_it_outlives_a_coordinator_that_ends_and_is_started_again(
 def test_ctrl_c_leaves_the_terminal_as_it_was(finished_run: Path, on_terminal: OnTerminal) -> None:
     edit(finished_run, "UPDATE run SET value = 'running' WHERE key = 'state'")
     terminal = on_terminal("watch", finished_run)
-    terminal.shows("lotteryfl, 4 clients: running")
+    terminal.shows("lotteryfl, 4 clients: stopped")
     terminal.press_ctrl_c()
     assert terminal.exit_code() == 130
     assert CLEAN in terminal.raw[-30:]
