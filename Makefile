@@ -61,11 +61,12 @@ report-demo: $(READY_TO_REPORT) ## the demo, and a page with pictures of it: run
 	$(BIN)/lotteryfl run examples/digits.toml --workers 2 --run-dir runs/report-demo/run
 	$(BIN)/lotteryfl report runs/report-demo/run --out runs/report-demo/report
 
+# Three at once on two cores: some wait for something else.
 test: $(READY_TO_DEVELOP) ## the tests, under 10 minutes on 2 cores
-	$(BIN)/python -m pytest -m 'not slow' -n 2
+	$(BIN)/python -m pytest -m 'not slow' -n 3
 
 coverage: $(READY_TO_DEVELOP) ## the tests, and how much of the code they run: not less than pyproject.toml says
-	$(BIN)/python -m pytest -m 'not slow' -n 2 --cov
+	$(BIN)/python -m pytest -m 'not slow' -n 3 --cov
 
 test-page: $(READY_TO_DEVELOP) ## the page in a browser, all of it; installs Debian's Chromium where there is none
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit; done; \

@@ -21,7 +21,9 @@ DRY = Setting("cpu", quick=True)
 MODULE = [sys.executable, "-m", "benchmarks.gpu"]
 
 
-@pytest.mark.parametrize("part", ["masks", "memory", "stacked", "transformer", "stages"])
+@pytest.mark.parametrize(
+    "part", ["masks", "memory", pytest.param("stacked", marks=pytest.mark.slow), "transformer", "stages"]
+)
 def test_a_part_finds_something_and_all_of_it_holds(part: str) -> None:
     rows = list(rows_of(part, DRY))
     assert rows

@@ -46,6 +46,7 @@ def test_what_is_frozen_is_measured_through_processes() -> None:
     assert min(min(outcome) for outcome in found.values()) > 0
 
 
+@pytest.mark.slow
 def test_every_case_of_privacy_is_measured() -> None:
     found = dict(privacy.outcomes(privacy.QUICK, [0]))
     assert found.keys() == privacy.CASES.keys()

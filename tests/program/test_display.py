@@ -64,4 +64,5 @@ def test_a_status_as_json_has_every_field(drive: Callable[..., Bench]) -> None:
     found = json.loads(done.output)
     assert (found["state"], found["clients"], found["machines"], found["devices"]) == ("RUNNING", 4, [], {})
     with_presence = {"last", "shared", "seconds_left"}
-    assert found.keys() | with_presence == set(pb.RunStatus.DESCRIPTOR.fields_by_name)
+    assert found["is_driven"], "its coordinator is here"
+    assert found.keys() | with_presence == {*pb.RunStatus.DESCRIPTOR.fields_by_name, "is_driven"}

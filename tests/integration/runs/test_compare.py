@@ -96,6 +96,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, start: Start,
     assert "fedavg" in compared.stdout
 
 
+@pytest.mark.slow
 def test_strategies_of_ones_own_are_compared_too(tmp_path: Path, start: Start, write: Write, expect: Expect) -> None:
     own = tmp_path / "own.py"
     own.write_text('from lotteryfl.server.strategies import FedAvg\n\nclass Mine(FedAvg):\n    name = "mine"\n')

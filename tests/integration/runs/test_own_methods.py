@@ -170,6 +170,7 @@ def test_an_example_over_grpc_does_what_its_paper_says(
     assert verified.exit_code() == 0, verified.stdout
 
 
+@pytest.mark.slow  # test_local_algorithms and test_strategy_tensors have the same of smaller ones
 @pytest.mark.parametrize("method", METHODS)
 def test_one_worker_three_and_one_killed_give_the_bits_of_one_process(
     method: str, tmp_path: Path, start: Start, experiment: Callable[..., Path]

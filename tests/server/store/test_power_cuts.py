@@ -28,8 +28,6 @@ from tests.support.powercut import Disk, Tree, write
 
 TASK = str(gated_task.__file__)
 RUN = Path("experiments", "today", "run")
-QUICK = ("database-renamed",)
-"""The last point, after which all that a set-up makes is there."""
 
 Bits = tuple[str, str]
 
@@ -143,13 +141,8 @@ def test_whatever_a_power_cut_leaves_is_set_up_again_or_whole(memory: Path, chan
     assert check(recording, memory / "after", experiment, bits) >= 10  # after each of 7 results and of 3 rounds
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        pytest.param(point, marks=[pytest.mark.slow] * (point not in QUICK))
-        for point in (*SETUP_POINTS, "models-renamed")
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [*SETUP_POINTS, "models-renamed"])
 def test_so_it_is_when_a_set_up_had_to_be_done_again(memory: Path, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier process did is not on disk either, and nothing of it gets into the run."""
     experiment, recording = experiment_of(), Recording(memory / "world")
