@@ -86,10 +86,10 @@ def compare(
         raise click.UsageError("--profile, --with and --dry-run: expected them with --launch")
     cells = plan_cells(source, labels, seeds, overrides, out)
     kind = ("simulate",) if simulate else ("run", f"--workers={workers}")
-    verb = (*kind, f"--device={device}", *OwnCode(tasks, strategies, local=local).options)
+    own = OwnCode(tasks, strategies, local=local)
+    verb = (*kind, f"--device={device}", *own.options)
     sweep = None
     if place:
-        own = OwnCode(tasks, strategies, local=local)
         settings = launch_settings(source, profile, given)
         request = Request(source.absolute(), out.absolute(), overrides, own, settings, LaunchFolder(out))
         is_given = context.get_parameter_source("jobs") is ParameterSource.COMMANDLINE

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shlex
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.text import printable
@@ -30,9 +30,20 @@ async def bring_up(launcher: Launcher) -> None:
         LotteryFLError: something is wrong, or could not be started.
     """
     launcher.check()
+    async with begun(launcher):
+        await launcher.up()
+
+
+@contextlib.asynccontextmanager
+async def begun(launcher: Launcher) -> AsyncIterator[None]:
+    """Begin the folder for what the block starts; what fails half-way is taken away again.
+
+    Raises:
+        LotteryFLError: something is up already, or the folder cannot be made.
+    """
     launcher.request.folder.begin(launcher.request.record(launcher.kind))
     try:
-        await launcher.up()
+        yield
     except BaseException:
         with contextlib.suppress(LotteryFLError):  # what went wrong first is what is told
             await take_down(launcher)

@@ -1,7 +1,6 @@
 """The coordinator on this machine, beside a scheduler's jobs: a process that outlives the command that starts it."""
 
 import asyncio
-import fcntl
 import os
 import shlex
 import signal
@@ -13,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.heldfile import hold, is_held
 from lotteryfl.common.privatefiles import private
 from lotteryfl.launching.folder import LaunchFolder
 from lotteryfl.launching.slurm.logs import last_error
@@ -58,8 +58,8 @@ class CoordinatorHere:
         """
         self._folder.note("host", [socket.gethostname()])
         (self._folder.path / "ended").unlink(missing_ok=True)
-        with open(self._lock, "w", opener=private) as lock, open(self.log, "ab", opener=private) as log:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = f"{self._lock}: a coordinator of this launch runs already"
+        with hold(self._lock, held) as lock, open(self.log, "ab", opener=private) as log:
             subprocess.Popen(  # noqa: S603 - our own script
                 ["/bin/sh", script],
                 stdin=subprocess.DEVNULL,
@@ -83,13 +83,9 @@ class CoordinatorHere:
         if host != socket.gethostname():
             raise LotteryFLError(f"{self._folder.path}: its coordinator was started on {host}: call lotteryfl there")
         try:
-            with self._lock.open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return is_held(self._lock)
         except FileNotFoundError:
             return False
-        except BlockingIOError:
-            return True
-        return False
 
     def code(self) -> int:
         """Return the exit code with which it has ended; 1: nobody has written it down."""

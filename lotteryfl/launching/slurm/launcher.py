@@ -56,6 +56,8 @@ class SlurmLauncher(Launcher):
             raise LotteryFLError(
                 f"{', '.join(missing)}: not found: expected Slurm's tools on the PATH, on a login node"
             )
+        if not str(self.request.run_dir).isprintable():  # a line break in a script's head would end its comment
+            raise LotteryFLError(f"{str(self.request.run_dir)!r}: expected a path of printable characters")
         image = self._settings.container
         if image and "://" not in image and not Path(image).exists():
             raise LotteryFLError(f"slurm.container = {image!r}: is not there")
@@ -74,15 +76,23 @@ class SlurmLauncher(Launcher):
         folder = self.request.folder
         folder.note("name", [self._name])
         if not self._is_here:
-            script = self._written("job.sh", job_script(self.request, self._name))
+            await self.submit("job.sh", job_script(self.request, self._name))
         else:
             port = self._settings.port or _free_port()
             folder.note("port", [str(port)])
             await asyncio.to_thread(folder.make_certificates, [self._host], [WORKER])
             begin = self._written("coordinator.sh", self._coordinator_script(port))
             await self._coordinator.start(begin, port)
-            script = self._written("workers.sh", self._workers_script(port))
-        number = await submit(script)
+            await self.submit("workers.sh", self._workers_script(port))
+
+    async def submit(self, name: str, text: str) -> None:
+        """Submit a script, which is kept in the launch's folder, and put the job's number on record.
+
+        Raises:
+            LotteryFLError: sbatch says why not.
+        """
+        folder = self.request.folder
+        number = await submit(self._written(name, text))
         folder.note("job", [number])
         self.note(f"job {number} is submitted; its logs: {folder.logs}")
 

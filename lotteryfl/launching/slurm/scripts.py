@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lotteryfl.exitcodes import INTERRUPTED
 from lotteryfl.launching.launcher import Request
 from lotteryfl.launching.slurm.parts import begun, directives, program, shebang
 
@@ -100,7 +101,6 @@ fi
 exit "$code\""""
 
 _GRACE_SECONDS = 10
-_INTERRUPTED = 130
 
 
 def job_script(request: Request, name: str) -> str:
@@ -129,7 +129,7 @@ def job_script(request: Request, name: str) -> str:
             work=_work(request, '"$host:$port"', "$SLURM_NODEID"),
             grace=_GRACE_SECONDS,
         ),
-        _ENDS.format(over=over, interrupted=_INTERRUPTED),
+        _ENDS.format(over=over, interrupted=INTERRUPTED),
     ]
     return "\n".join(parts) + "\n"
 
@@ -187,7 +187,7 @@ def cells_script(request: Request, name: str, cells: "Sequence[Cell]", verb: Seq
             options=shlex.join(options),
             log='"$launch/logs/$name.log"',
             over=_JOIN_AGAIN if request.settings.slurm.requeue else ":",
-            interrupted=_INTERRUPTED,
+            interrupted=INTERRUPTED,
         ),
     ]
     return "\n".join(parts) + "\n"

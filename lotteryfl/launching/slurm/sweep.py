@@ -1,19 +1,17 @@
 """The runs of a comparison as one array of jobs: each job is one run, on one node, with workers of its own."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.comparing.cells import Cell
 from lotteryfl.exitcodes import LEFT_OUT
-from lotteryfl.launching.following import take_down
+from lotteryfl.launching.following import begun, take_down
 from lotteryfl.launching.launcher import Request
 from lotteryfl.launching.slurm.launcher import SlurmLauncher
 from lotteryfl.launching.slurm.logs import last_error
-from lotteryfl.launching.slurm.queue import Job, job_name, jobs_of, submit
+from lotteryfl.launching.slurm.queue import Job, job_name, jobs_of
 from lotteryfl.launching.slurm.scripts import cells_script
 
 CELLS = "cells"
@@ -101,19 +99,10 @@ class Sweep:
 
     async def _submit(self, cells: Sequence[Cell]) -> None:
         folder = self._request.folder
-        folder.begin(self._request.record(SlurmLauncher.kind))
-        try:
+        async with begun(self._launcher):
             folder.note("name", [job_name(self._request.run_dir)])
             folder.note(CELLS, [cell.path.name for cell in cells])
-            script = folder.path / "job.sh"
-            write_text(script, self.script(cells))
-            number = await submit(script)
-            folder.note("job", [number])
-        except BaseException:
-            with contextlib.suppress(LotteryFLError):  # what went wrong first is what is told
-                await take_down(self._launcher)
-            raise
-        self._note(f"job {number} is submitted; its logs: {folder.logs}")
+            await self._launcher.submit("job.sh", self.script(cells))
 
     async def _follow(self, names: Sequence[str]) -> dict[str, str]:
         """Wait until all jobs have ended; return by cell why it has failed, '': it has not."""

@@ -4,7 +4,6 @@ keeper.json    where the launch stands, and what has happened to its hosts
 keeper.lock    held by the keeper for as long as it lives; says its process number
 """
 
-import fcntl
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -12,7 +11,7 @@ from typing import IO
 from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.tables import explained
-from lotteryfl.common.privatefiles import private
+from lotteryfl.common.heldfile import hold, is_held
 from lotteryfl.common.section import Section
 from lotteryfl.launching.launcher import Stage
 
@@ -70,7 +69,7 @@ class KeptFiles:
         with explained(Kept, str(self._state), resolved=True):
             return Kept.model_validate_json(text)
 
-    def hold(self, number: int) -> IO[str]:
+    def hold(self, number: int) -> IO[bytes]:
         """Be the keeper, until the file is closed.
 
         Args:
@@ -79,24 +78,16 @@ class KeptFiles:
         Raises:
             LotteryFLError: another process is.
         """
-        handle = open(self._lock, "a+", opener=private)  # noqa: SIM115 - closed by whoever is the keeper
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            handle.close()
-            raise LotteryFLError(f"{self._lock}: another process keeps this launch") from error
+        handle = hold(self._lock, f"{self._lock}: another process keeps this launch")
         handle.truncate(0)
-        handle.write(str(number))
-        handle.flush()
+        handle.write(str(number).encode())
         return handle
 
     def keeper(self) -> int | None:
         """Return the number of the process that is the keeper; None: there is none."""
-        with suppress(FileNotFoundError), self._lock.open() as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant: closing lets go of it
-            except BlockingIOError:
-                number = handle.read(20)
+        with suppress(FileNotFoundError):
+            if is_held(self._lock):
+                number = self._lock.read_text()[:20]
                 return int(number) if number.isdecimal() else None
         return None
 

@@ -1,10 +1,17 @@
 """What `[launch.slurm]` may say becomes words in the head of a script, and nothing else may."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
-from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.errors import ExperimentError, LotteryFLError
+from lotteryfl.launching.folder import LaunchFolder
+from lotteryfl.launching.launcher import Request
+from lotteryfl.launching.settings import LaunchSettings
+from lotteryfl.launching.slurm.launcher import SlurmLauncher
+from lotteryfl.launching.slurm.queue import TOOLS
+from lotteryfl.running.owncode import OwnCode
 from tests.launching.slurm.conftest import Rendered
 
 
@@ -76,3 +83,13 @@ def test_what_cannot_be_is_said_in_a_line(rendered: Rendered, given: str, messag
         rendered(given)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_path_never_leaves_the_comment_that_it_is_written_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tool in TOOLS:
+        (tmp_path / tool).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run_dir = tmp_path / "a\ntouch b"
+    request = Request(tmp_path / "e.toml", run_dir, (), OwnCode(), LaunchSettings(), LaunchFolder(run_dir))
+    with pytest.raises(LotteryFLError, match="expected a path of printable characters"):
+        SlurmLauncher(request, print).check()
