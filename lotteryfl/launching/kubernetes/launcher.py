@@ -44,6 +44,9 @@ class KubernetesLauncher(Launcher):
         super().__init__(request, note)
         self._forward: Forward | None = None
         self._told = ""
+        """Of the workers' pods, last."""
+        self._trouble = ""
+        """With the port that leads to the coordinator, as it was told last."""
         self._keeps_volume = False
         """Whether the volume has, or may have, a run that is nowhere else; who only takes down has been told to."""
 
@@ -221,8 +224,8 @@ class KubernetesLauncher(Launcher):
         try:
             await self._forward.ensure()
         except LotteryFLError as error:  # the run goes on, and is not looked at
-            if str(error) != self._told:
-                self._told = str(error)
+            if str(error) != self._trouble:
+                self._trouble = str(error)
                 self.note(str(error))
 
     async def _close_forward(self) -> None:

@@ -9,8 +9,9 @@ import threading
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lotteryfl.launching.ports import listens
 from lotteryfl.launching.ray.child import Child, Handed
-from lotteryfl.launching.ray.node import listens, log_folder, version
+from lotteryfl.launching.ray.node import log_folder, version
 from lotteryfl.running.workerprocesses import OWN_WORD, has_died
 
 _STOP_SECONDS = 15.0

@@ -10,6 +10,7 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load, to_toml
 from lotteryfl.common.security.tls import ChannelSecurity, TLSFiles
 from lotteryfl.launching.launcher import Looking, Request, Stage, Standing
+from lotteryfl.launching.ports import free_port, listens
 from lotteryfl.launching.ray import node as on_node
 from lotteryfl.launching.ray.actor import Orders
 from lotteryfl.launching.ray.asked import Needs
@@ -21,6 +22,9 @@ from lotteryfl.server.store.findruns import is_run
 
 NAME = "coordinator"
 """Of its actor, of its log, and in its certificate."""
+
+_PORT = "ray.port"
+"""By which setting people say where it listens."""
 
 _ANYWHERE = "0.0.0.0"  # noqa: S104 - callers show certificates
 
@@ -108,7 +112,7 @@ class CoordinatorHere(Coordinator):
     def placed(self, nodes: list[Node]) -> Place:
         """Return the address of this machine that faces the cluster, and a free port."""
         ray = self._request.settings.ray
-        return Place(ray.host or _facing(_host_of(ray.address, nodes)), ray.port or on_node.free_port())
+        return Place(ray.host or _facing(_host_of(ray.address, nodes)), ray.port or free_port(_PORT))
 
     def arguments(self, place: Place) -> list[str]:
         """Return what the program is told, all but its certificate."""
@@ -120,7 +124,7 @@ class CoordinatorHere(Coordinator):
 
     def listens(self, place: Place) -> bool:
         """Tell whether callers are answered."""
-        return on_node.listens(place.port)
+        return listens(place.port)
 
     def standing(self) -> Standing:
         """Return where it stands; once it has ended, by what its run directory and its log say."""
@@ -165,7 +169,7 @@ class ActorCoordinator(Coordinator):
         if not able:
             raise LotteryFLError(f"the coordinator's actor needs {needs}: no node has that")
         node = able[0]
-        port = ray.port or self._cluster.on(node, on_node.free_port)
+        port = ray.port or self._cluster.on(node, free_port, _PORT)
         return Place(ray.host or node.address, port, node.id)
 
     def arguments(self, place: Place) -> list[str]:

@@ -1,11 +1,8 @@
 """What is asked of a node by a task that runs there."""
 
 import os
-import secrets
 import shutil
-import socket
 import tempfile
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -15,7 +12,6 @@ from lotteryfl.common.privatefiles import PRIVATE_FOLDER
 CHUNK = 4 << 20
 _MOST_LOG = 4 << 20
 """Bytes of a log that are gathered: its last."""
-_PROBE_SECONDS = 1.0
 
 
 def version() -> str:
@@ -61,27 +57,6 @@ def part(run_dir: str, name: str, offset: int) -> bytes:
     with (Path(run_dir) / name).open("rb") as file:
         file.seek(offset)
         return file.read(CHUNK)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at, and that no connection gets meanwhile: theirs are from 32768 on.
-
-    Raises:
-        LotteryFLError: there is none.
-    """
-    for port in secrets.SystemRandom().sample(range(20000, 32768), 100):
-        with suppress(OSError), socket.create_server(("", port)):
-            return port
-    raise LotteryFLError("no port from 20000 to 32767 is free")
-
-
-def listens(port: int) -> bool:
-    """Tell whether somebody listens at a port of this machine."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), _PROBE_SECONDS):
-            return True
-    except OSError:
-        return False
 
 
 def _folder(launch: str) -> Path:

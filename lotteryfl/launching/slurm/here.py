@@ -15,6 +15,7 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.heldfile import hold, is_held
 from lotteryfl.common.privatefiles import private
 from lotteryfl.launching.folder import LaunchFolder
+from lotteryfl.launching.ports import listens
 from lotteryfl.launching.slurm.logs import last_error
 
 _SCRIPT = """\
@@ -68,7 +69,7 @@ class CoordinatorHere:
                 start_new_session=True,
                 pass_fds=(lock.fileno(),),
             )
-        while not await _listens(port):
+        while not await asyncio.to_thread(listens, port):
             if not self.is_running():
                 raise LotteryFLError(self.last_line() or f"the coordinator has ended: see {self.log}")
             await asyncio.sleep(_LOOK_SECONDS)
@@ -127,13 +128,3 @@ class CoordinatorHere:
     @property
     def _lock(self) -> Path:
         return self._folder.path / "lock"
-
-
-async def _listens(port: int) -> bool:
-    """Tell whether somebody listens at a port of this machine."""
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True

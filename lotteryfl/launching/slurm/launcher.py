@@ -1,7 +1,6 @@
 """Launches a run as jobs of Slurm."""
 
 import asyncio
-import random
 import re
 import shlex
 import shutil
@@ -16,6 +15,7 @@ from lotteryfl.common.commandline import given
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.launching.launcher import Launcher, Looking, Request, Stage, Standing
+from lotteryfl.launching.ports import free_port
 from lotteryfl.launching.slurm.here import CoordinatorHere
 from lotteryfl.launching.slurm.logs import last_error
 from lotteryfl.launching.slurm.queue import TOOLS, Job, cancel, job_name, jobs_of, submit
@@ -26,8 +26,6 @@ _FORGOTTEN_SECONDS = 60.0
 """How long Slurm may say nothing of a job, or a coordinator be without workers, before that is the launch's end."""
 _FILES = ("address", "alone", "ended", "pid", "lock", "job.sh", "coordinator.sh", "workers.sh")
 """What a launch has in its folder beside what all have."""
-_PORTS = range(20000, 32768)
-"""Below those that connections get by themselves."""
 
 
 class SlurmLauncher(Launcher):
@@ -78,7 +76,7 @@ class SlurmLauncher(Launcher):
         if not self._is_here:
             await self.submit("job.sh", job_script(self.request, self._name))
         else:
-            port = self._settings.port or _free_port()
+            port = self._settings.port or free_port("slurm.port")
             folder.note("port", [str(port)])
             await asyncio.to_thread(folder.make_certificates, [self._host], [WORKER])
             begin = self._written("coordinator.sh", self._coordinator_script(port))
@@ -199,11 +197,3 @@ class SlurmLauncher(Launcher):
         path = self.request.folder.path / name
         write_text(path, text)
         return path
-
-
-def _free_port() -> int:
-    """Return a port that nobody listens at now."""
-    for port in random.SystemRandom().sample(_PORTS, 100):
-        with suppress(OSError), socket.create_server(("", port)):
-            return port
-    raise LotteryFLError(f"no free port from {_PORTS.start} to {_PORTS.stop - 1}: name one by slurm.port")
