@@ -23,14 +23,19 @@ _LAST_SECONDS = 10.0
 """How long the last lines of a run that has ended are waited for."""
 
 
-async def bring_up(launcher: Launcher) -> None:
+async def bring_up(launcher: Launcher, begun: Callable[[], None]) -> None:
     """Check, begin the folder, and start everything; what fails half-way is taken away again.
+
+    Args:
+        launcher: of it.
+        begun: is called once there is a folder, and before anything is started.
 
     Raises:
         LotteryFLError: something is wrong, or could not be started.
     """
     launcher.check()
     launcher.request.folder.begin(launcher.request.record(launcher.kind))
+    begun()
     try:
         await launcher.up()
     except BaseException:
