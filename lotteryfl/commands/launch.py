@@ -60,6 +60,8 @@ def launch(
         raise click.UsageError(f"--down: expected RUN_DIR, or {source} with --run-dir")
     place = (run_dir or source).absolute()
     folder = LaunchFolder(place)
+    if down and not folder.path.exists() and not is_run(place):
+        raise LotteryFLError(f"{place}: is no run directory, and nothing is launched for it")
     if down or (folder.is_up and not source.is_file()):
         _require_nothing_else(folder, overrides, profile, given, dry_run)
         _again(kind, place, folder, detach=detach, down=down, allow_missing=allow_missing)
@@ -77,7 +79,6 @@ def launch(
     if source.is_dir() and not overrides and _has_finished(source):
         _tell_end(request.run_dir, allow_missing=allow_missing)
         return
-    tell(f"run directory: {request.run_dir}")
     options = commandline.given(
         run_dir="" if source.is_dir() else request.run_dir, set=overrides, profile=profile, **{"with": given}
     )
@@ -152,7 +153,7 @@ def _drive(launcher: Launcher, go_on: str, *, detach: bool, allow_missing: bool)
     async def whole() -> None:
         nonlocal is_up
         if not is_up:
-            await bring_up(launcher)
+            await bring_up(launcher, lambda: tell(f"run directory: {run_dir}"))
             is_up = True
         if detach:
             await launcher.detach()

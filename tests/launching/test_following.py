@@ -69,7 +69,7 @@ def test_what_is_launched_is_followed_brought_back_and_taken_down(finished_run: 
     place, told = Place(finished_run, Standing(Stage.WAITING, "a queue"), RUNNING, WELL), list[str]()
 
     async def whole() -> None:
-        await bring_up(place)
+        await bring_up(place, lambda: None)
         assert place.request.folder.is_up
         await follow(place, told.append)
 
@@ -105,7 +105,7 @@ def test_what_cannot_be_brought_back_stays_where_it_is(finished_run: Path) -> No
     place = Place(finished_run, WELL, fails=("bring back",))
 
     async def whole() -> None:
-        await bring_up(place)
+        await bring_up(place, lambda: None)
         await follow(place, lambda _: None)
 
     with pytest.raises(LotteryFLError, match="bring back has failed"):
@@ -117,7 +117,7 @@ def test_what_cannot_be_brought_back_stays_where_it_is(finished_run: Path) -> No
 def test_what_comes_up_half_is_taken_away_and_what_went_wrong_first_is_said(finished_run: Path) -> None:
     place = Place(finished_run, fails=("up", "down"))
     with pytest.raises(LotteryFLError, match="up has failed"):
-        asyncio.run(bring_up(place))
+        asyncio.run(bring_up(place, lambda: None))
     assert place.calls == ["check", "up", "down"]
     assert place.request.folder.is_up  # something may be left: --down tries again
     again = Place(finished_run)
