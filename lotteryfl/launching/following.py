@@ -23,18 +23,19 @@ _LAST_SECONDS = 10.0
 """How long the last lines of a run that has ended are waited for."""
 
 
-async def bring_up(launcher: Launcher, begun: Callable[[], None]) -> None:
+async def bring_up(launcher: Launcher, tell_begun: Callable[[], None]) -> None:
     """Check, begin the folder, and start everything; what fails half-way is taken away again.
 
     Args:
         launcher: of it.
-        begun: is called once there is a folder, and before anything is started.
+        tell_begun: is called once there is a folder, and before anything is started.
 
     Raises:
         LotteryFLError: something is wrong, or could not be started.
     """
     launcher.check()
     async with begun(launcher):
+        tell_begun()
         await launcher.up()
 
 
@@ -46,7 +47,6 @@ async def begun(launcher: Launcher) -> AsyncIterator[None]:
         LotteryFLError: something is up already, or the folder cannot be made.
     """
     launcher.request.folder.begin(launcher.request.record(launcher.kind))
-    begun()
     try:
         yield
     except BaseException:

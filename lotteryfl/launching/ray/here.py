@@ -1,6 +1,5 @@
 """A process on this machine that outlives whoever has started it, and that any process can find again."""
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.heldfile import hold, is_held
 from lotteryfl.common.privatefiles import private
 from lotteryfl.launching.ray.child import last_line
 from lotteryfl.running.environment import inherited
@@ -37,16 +37,9 @@ class ProcessHere:
     def is_alive(self) -> bool:
         """Whether it runs."""
         try:
-            descriptor = os.open(self._lock, os.O_RDWR)
+            return is_held(self._lock)
         except FileNotFoundError:
             return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
 
     def start(self, arguments: Sequence[str]) -> None:
         """Start it.
@@ -57,10 +50,9 @@ class ProcessHere:
         Raises:
             LotteryFLError: it runs already.
         """
-        if self.is_alive:
-            raise LotteryFLError(f"{self._lock}: a process of this launch runs already")
-        with open(self._lock, "wb", buffering=0, opener=private) as lock, open(self._log, "ab", opener=private) as log:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = f"{self._lock}: a process of this launch runs already"
+        with hold(self._lock, held) as lock, open(self._log, "ab", opener=private) as log:
+            lock.truncate(0)
             process = subprocess.Popen(  # noqa: S603 - the program itself
                 [sys.executable, "-P", "-m", "lotteryfl", *arguments],
                 stdin=subprocess.DEVNULL,

@@ -41,7 +41,7 @@ def test_a_process_says_why_it_has_ended_and_gives_its_lock_back(tmp_path: Path)
 
 def test_a_process_that_runs_is_not_started_again_and_is_ended_by_its_number(tmp_path: Path) -> None:
     process = ProcessHere(tmp_path / "lock", tmp_path / "log")
-    process.start(["watch", str(tmp_path)])
+    process.start(["work", f"--coordinator=127.0.0.1:{free_port()}"])  # which it goes on trying to reach
     with pytest.raises(LotteryFLError, match="a process of this launch runs already"):
         process.start([])
     process.end()
