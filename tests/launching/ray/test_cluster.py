@@ -86,8 +86,8 @@ def test_workers_of_a_raylet_that_goes_begin_again_on_another(
         process.said("1 of 1 workers run")
         cluster.remove(nodes.pop(parent_of(parent_of(visit.pid))), graceful=False)
         until(lambda: not is_running(visit.pid))
-        gate.open()
         process.said("worker-1 was started again by Ray")
+        gate.open()
         assert process.exit_code(SECONDS) == 0, process.stderr
         assert_same_bits(tmp_path / "run", expect(path))
     finally:
