@@ -37,14 +37,16 @@ def hold(path: Path, otherwise: str) -> IO[bytes]:
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a process holds a file.
+    """Tell whether a process holds a file, if there is one.
 
     Raises:
-        OSError: there is none, or it cannot be told.
+        OSError: it cannot be told.
     """
     try:
         with path.open("rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant: closing lets go of it
+    except FileNotFoundError:
+        return False
     except BlockingIOError:
         return True
     return False

@@ -5,10 +5,12 @@ Whoever logs asks `logging` for a logger, as anywhere; what it is about (`common
 
 import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -19,6 +21,11 @@ from lotteryfl.common.text import printable
 
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
+
+OWN_WORD = "lotteryfl: "
+"""What a line in text begins with by which the program says why it ends."""
+
+_TAIL_BYTES = 64 << 10
 
 _OURS = logging.getLogger("lotteryfl")
 _ATTENDANCE = logging.getLogger("lotteryfl.coordinator.attendance")
@@ -80,6 +87,33 @@ def as_text(line: str) -> str:
     return line if said is None else _as_said(said["message"], said["logger"], said["level"])
 
 
+def last_line(log: Path, begin: int = 0) -> str:
+    """Return the last line of such a process's log as it would be in text; '': it has none.
+
+    Args:
+        log: the file, of any length.
+        begin: bytes of it that were there before, and do not count.
+    """
+    return next(reversed(_last_lines(log, begin)), "")
+
+
+def last_error(log: Path) -> str:
+    """Return the last reason for an end in such a process's log, without `OWN_WORD`; '': it has none."""
+    said = (line for line in reversed(_last_lines(log)) if line.startswith(OWN_WORD))
+    return next(said, "").removeprefix(OWN_WORD)
+
+
+def _last_lines(log: Path, begin: int = 0) -> list[str]:
+    """Return the lines at the end of a log; the first may be cut."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(begin, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read(_TAIL_BYTES).decode(errors="replace").strip().splitlines()
+    except OSError:
+        return []
+    return [as_text(line) for line in lines]
+
+
 def from_place(line: str, place: str) -> str:
     """Return a line of such a process as it is passed on: in the format of this one, with its place."""
     if not is_json():
@@ -99,7 +133,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 
 def _as_said(message: str, logger: str, level: str) -> str:
-    return f"lotteryfl: {message}" if logger == _SAID.name and level == "ERROR" else message
+    return f"{OWN_WORD}{message}" if logger == _SAID.name and level == "ERROR" else message
 
 
 # -- how lines are written

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from lotteryfl.common.logs import as_text
+from lotteryfl.common.logs import OWN_WORD, last_line
 from lotteryfl.common.privatefiles import private
 from lotteryfl.comparing.cells import Cell
 from lotteryfl.exitcodes import LEFT_OUT
@@ -43,8 +43,7 @@ async def run_cells(
         if code == LEFT_OUT:
             note(f"{number}/{len(cells)} {cell.path.name}: warning: clients were left out of rounds, see {log}")
         elif code:
-            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            failed[cell] = as_text(lines[-1]).removeprefix("lotteryfl: ") if lines else f"ended with {code}"
+            failed[cell] = last_line(log).removeprefix(OWN_WORD) or f"ended with {code}"
         note(f"{number}/{len(cells)} {cell.path.name}: {failed.get(cell, 'finished')}")
 
     async with asyncio.TaskGroup() as group:

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from lotteryfl.common.logs import as_text
+from lotteryfl.common.logs import last_line
 from lotteryfl.common.privatefiles import PRIVATE_FOLDER, private
 from lotteryfl.common.prometheus.exposing import beside
 from lotteryfl.running.device import Place
@@ -70,8 +70,7 @@ class LocalWorkers(WorkerProcesses):
             return await start_worker(arguments, _environment(place), stdout=log, stderr=log)
 
     async def _last_line(self, name: str) -> str:
-        lines = self._log(name).read_text(errors="replace").strip().splitlines()
-        return as_text(lines[-1]) if lines else "it said nothing"
+        return last_line(self._log(name)) or "it said nothing"
 
     def _progress(self, name: str) -> int:  # noqa: ARG002 - the round is everybody's
         return self._round()

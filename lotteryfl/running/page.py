@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
+from lotteryfl.common.logs import OWN_WORD
 from lotteryfl.common.text import printable
 from lotteryfl.feed import News, packed
 from lotteryfl.protos import lotteryfl_pb2 as pb
@@ -111,7 +112,7 @@ class ShownPage:
                 if last.startswith("page: "):
                     self._note(last)
         code = await process.wait()
-        why = last.removeprefix("lotteryfl: ") if last.startswith("lotteryfl: ") else _how(code)
+        why = last.removeprefix(OWN_WORD) if last.startswith(OWN_WORD) else _how(code)
         self._note(f"the page has ended: {why}; the run goes on without it")
 
 

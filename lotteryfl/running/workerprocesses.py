@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lotteryfl.common.errors import LotteryFLError, TaskVersionError
+from lotteryfl.common.logs import OWN_WORD
 from lotteryfl.exitcodes import INTERRUPTED
 
 STOP_SECONDS = 10.0
-OWN_WORD = "lotteryfl: "
-"""What the last line of a worker begins with that has ended with a reason of its own."""
 _BY_ITSELF = (LotteryFLError.exit_code, TaskVersionError.exit_code)
 MOST_RESTARTS = 10
 """How often a worker is started again without `_progress` in between: a client whose work kills it does so

@@ -22,5 +22,5 @@ def is_being_run(path: Path) -> bool:
     """Tell whether a process holds the lock of the run in this folder."""
     try:
         return is_held(path / LOCK)
-    except OSError:  # nobody ever ran it, or it cannot be told
+    except OSError:  # it cannot be told
         return False

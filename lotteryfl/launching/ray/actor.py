@@ -9,10 +9,11 @@ import threading
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lotteryfl.common.logs import OWN_WORD
 from lotteryfl.launching.ports import listens
 from lotteryfl.launching.ray.child import Child, Handed
 from lotteryfl.launching.ray.node import log_folder, version
-from lotteryfl.running.workerprocesses import OWN_WORD, has_died
+from lotteryfl.running.workerprocesses import has_died
 
 _STOP_SECONDS = 15.0
 

@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from lotteryfl.common.logs import as_text
+from lotteryfl.common.logs import last_line
 from lotteryfl.common.privatefiles import private
 from lotteryfl.running.environment import inherited
-
-_TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -84,17 +82,6 @@ class Child:
     def last_line(self) -> str:
         """Return what it has written last, as its reason; '': nothing."""
         return last_line(self._log)
-
-
-def last_line(log: Path) -> str:
-    """Return the last line of a log; '': there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-            lines = file.read().decode(errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        return ""
-    return as_text(lines[-1]) if lines else ""
 
 
 def _memory_file(content: bytes) -> BinaryIO:

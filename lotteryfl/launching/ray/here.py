@@ -11,10 +11,9 @@ from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.heldfile import hold, is_held
+from lotteryfl.common.logs import OWN_WORD, last_line
 from lotteryfl.common.privatefiles import private
-from lotteryfl.launching.ray.child import last_line
 from lotteryfl.running.environment import inherited
-from lotteryfl.running.workerprocesses import OWN_WORD
 
 _STOP_SECONDS = 30.0
 _PAUSE_SECONDS = 0.1
@@ -36,10 +35,7 @@ class ProcessHere:
     @property
     def is_alive(self) -> bool:
         """Whether it runs."""
-        try:
-            return is_held(self._lock)
-        except FileNotFoundError:
-            return False
+        return is_held(self._lock)
 
     def start(self, arguments: Sequence[str]) -> None:
         """Start it.

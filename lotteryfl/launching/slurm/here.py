@@ -13,10 +13,10 @@ from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.heldfile import hold, is_held
+from lotteryfl.common.logs import last_error
 from lotteryfl.common.privatefiles import private
 from lotteryfl.launching.folder import LaunchFolder
 from lotteryfl.launching.ports import listens
-from lotteryfl.launching.slurm.logs import last_error
 
 _SCRIPT = """\
 #!/bin/sh
@@ -83,10 +83,7 @@ class CoordinatorHere:
         (host,) = self._folder.started("host") or (socket.gethostname(),)
         if host != socket.gethostname():
             raise LotteryFLError(f"{self._folder.path}: its coordinator was started on {host}: call lotteryfl there")
-        try:
-            return is_held(self._lock)
-        except FileNotFoundError:
-            return False
+        return is_held(self._lock)
 
     def code(self) -> int:
         """Return the exit code with which it has ended; 1: nobody has written it down."""

@@ -13,11 +13,11 @@ from typing import ClassVar
 from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.commandline import given
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.logs import last_error
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.launching.launcher import Launcher, Looking, Request, Stage, Standing
 from lotteryfl.launching.ports import free_port
 from lotteryfl.launching.slurm.here import CoordinatorHere
-from lotteryfl.launching.slurm.logs import last_error
 from lotteryfl.launching.slurm.queue import TOOLS, Job, cancel, job_name, jobs_of, submit
 from lotteryfl.launching.slurm.scripts import WORKER, array_script, job_script
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.logs import last_error
 from lotteryfl.comparing.cells import Cell
 from lotteryfl.exitcodes import LEFT_OUT
 from lotteryfl.launching.following import begun, take_down
 from lotteryfl.launching.launcher import Request
 from lotteryfl.launching.slurm.launcher import SlurmLauncher
-from lotteryfl.launching.slurm.logs import last_error
 from lotteryfl.launching.slurm.queue import Job, job_name, jobs_of
 from lotteryfl.launching.slurm.scripts import cells_script
 

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.logs import OWN_WORD
 from lotteryfl.common.text import printable
 from lotteryfl.exitcodes import INTERRUPTED, LEFT_OUT
 from lotteryfl.launching.folder import LaunchFolder
@@ -85,7 +86,7 @@ class Keeper:
 
     def _outcome(self, coordinator: asyncio.subprocess.Process, begin: int) -> tuple[int, str]:
         code = coordinator.returncode or 0
-        return code, "" if code in (0, LEFT_OUT) else last_line(self._log, begin).removeprefix("lotteryfl: ")
+        return code, "" if code in (0, LEFT_OUT) else last_line(self._log, begin).removeprefix(OWN_WORD)
 
     async def _connect_all(self) -> None:
         """Connect every host; what is wrong with any is said before anything starts."""

@@ -5,12 +5,11 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from lotteryfl.common.logs import as_text
+from lotteryfl.common import logs
 from lotteryfl.common.privatefiles import private
 from lotteryfl.running.environment import inherited
 
 _MOST_LINE = 1000
-_TAIL_BYTES = 4096
 
 
 @contextlib.asynccontextmanager
@@ -58,13 +57,7 @@ def last_line(log: Path, begin: int = 0) -> str:
         log: the file.
         begin: what is before this was written earlier.
     """
-    try:
-        with log.open("rb") as file:
-            file.seek(max(begin, log.stat().st_size - _TAIL_BYTES))
-            lines = file.read().decode(errors="replace").strip().splitlines()
-    except OSError:
-        return "it said nothing"
-    return as_text(lines[-1].strip())[:_MOST_LINE].rstrip(".") if lines else "it said nothing"
+    return logs.last_line(log, begin).strip()[:_MOST_LINE].rstrip(".") or "it said nothing"
 
 
 def size(log: Path) -> int:
