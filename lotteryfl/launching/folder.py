@@ -14,12 +14,12 @@ from pydantic import Field
 
 from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.experiment.tables import explained
 from lotteryfl.common.privatefiles import PRIVATE_FOLDER
 from lotteryfl.common.section import Section
 from lotteryfl.common.security.identity import Identity, Role
 from lotteryfl.common.security.tls import TLSFiles
 from lotteryfl.launching.settings import LaunchSettings
+from lotteryfl.launching.written import read_section
 
 _MOST_BYTES = 4 << 20
 _CERTIFICATE_DAYS = 30
@@ -84,14 +84,7 @@ class LaunchFolder:
         Raises:
             LotteryFLError: nothing was, or the file is damaged.
         """
-        try:
-            if self._file.stat().st_size > _MOST_BYTES:
-                raise LotteryFLError(f"{self._file}: expected at most {_MOST_BYTES} bytes")
-            text = self._file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise LotteryFLError(f"{self._file}: cannot be read: {error}") from error
-        with explained(LaunchRecord, str(self._file), resolved=True):
-            return LaunchRecord.model_validate_json(text)
+        return read_section(self._file, LaunchRecord, _MOST_BYTES)
 
     def note(self, what: str, names: Sequence[str]) -> None:
         """Put on record, in place of what was there before, what is about to be started, or what has been."""

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import IO
 
 from lotteryfl.common.atomicfile import write_text
-from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.experiment.tables import explained
 from lotteryfl.common.heldfile import hold, is_held
 from lotteryfl.common.section import Section
 from lotteryfl.launching.launcher import Stage
+from lotteryfl.launching.written import read_section
 
 _MOST_NEWS = 100
 _MOST_BYTES = 1 << 20
@@ -60,14 +59,7 @@ class KeptFiles:
         Raises:
             LotteryFLError: nothing was, or the file is damaged.
         """
-        try:
-            if self._state.stat().st_size > _MOST_BYTES:
-                raise LotteryFLError(f"{self._state}: expected at most {_MOST_BYTES} bytes")
-            text = self._state.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise LotteryFLError(f"{self._state}: cannot be read: {error}") from error
-        with explained(Kept, str(self._state), resolved=True):
-            return Kept.model_validate_json(text)
+        return read_section(self._state, Kept, _MOST_BYTES)
 
     def hold(self, number: int) -> IO[bytes]:
         """Be the keeper, until the file is closed.
