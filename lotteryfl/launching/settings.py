@@ -6,7 +6,7 @@ A kind's own settings are a field of its name here; their model lies in the kind
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -18,7 +18,7 @@ from lotteryfl.launching.kubernetes.settings import KubernetesSettings
 from lotteryfl.launching.ray.settings import RaySettings
 from lotteryfl.launching.slurm.settings import SlurmSettings
 from lotteryfl.launching.ssh.settings import SSHSettings
-from lotteryfl.launching.values import Environment, Program
+from lotteryfl.launching.values import Environment, Program, merged
 
 _DEFAULT = "default"
 
@@ -68,7 +68,7 @@ def launch_settings(source: Path, profile: str, given: Iterable[str]) -> LaunchS
     if not isinstance(own, dict):
         raise ExperimentError(f"{source}: {LAUNCH} = {own!r}: expected a section, [launch]")
     _checked(own, f"{source}, [{LAUNCH}]")
-    table = _merged(table, own)
+    table = merged(table, own)
     for override in given:
         apply_override(table, override, "--with", "ssh.hosts=gpu1,gpu2")
     return _checked(table, "--with")
@@ -77,19 +77,6 @@ def launch_settings(source: Path, profile: str, given: Iterable[str]) -> LaunchS
 def _checked(table: TOMLTable, source: str) -> LaunchSettings:
     with explained(LaunchSettings, source):
         return LaunchSettings.model_validate(table)
-
-
-def _merged(below: TOMLTable, above: TOMLTable) -> TOMLTable:
-    """Return both, where one has what the other has not; of what both have it is a section's keys that are merged."""
-
-    def either(key: str) -> Any:
-        if key not in above:
-            return below[key]
-        if isinstance(below.get(key), dict) and isinstance(above[key], dict):
-            return _merged(below[key], above[key])
-        return above[key]
-
-    return {key: either(key) for key in (*below, *(key for key in above if key not in below))}
 
 
 def _profile(profile: str) -> Path | None:

@@ -1,8 +1,9 @@
-"""What settings of every kind of place are made of: how a program is called there, and variables."""
+"""What settings of every kind of place are made of: how a program is called there, variables, and sections."""
 
 import re
 import shlex
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
@@ -37,3 +38,12 @@ Program = Annotated[str, AfterValidator(_program)]
 
 Environment = Annotated[dict[str, str], AfterValidator(_environment)]
 """Variables by name; none is called as a secret is."""
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both, where what the second says goes before the first, key by key of their sections."""
+    found = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            found[key] = merged(below[key], above[key])
+    return found

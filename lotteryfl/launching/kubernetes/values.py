@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import socket
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from lotteryfl.common.experiment.tables import read_table
 from lotteryfl.launching.kubernetes.ownfiles import MOST_BYTES, OwnFiles
 from lotteryfl.launching.kubernetes.settings import parts_of
 from lotteryfl.launching.launcher import Request
+from lotteryfl.launching.values import merged
 
 CHART = Path(__file__).parent / "chart"
 """The chart, as it is in deploy/helm."""
@@ -76,7 +76,7 @@ def values_of(request: Request) -> Values:
         "runs": {"existingClaim": own_settings.claim, "size": own_settings.storage},
         "data": _data(request),
     }
-    return _merged(made, own_settings.values)
+    return merged(made, own_settings.values)
 
 
 def _experiment(source: Path) -> str:
@@ -109,12 +109,3 @@ def _command(request: Request) -> Values:
     """Return how the program is called in the image, where that is not its entrypoint."""
     words = shlex.split(request.settings.program)
     return {} if words == ["lotteryfl"] else {"command": words}
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Values:
-    """Return both, where what the second says goes before the first, key by key of their sections."""
-    found = {**below, **above}
-    for key in below.keys() & above.keys():
-        if isinstance(below[key], dict) and isinstance(above[key], dict):
-            found[key] = _merged(below[key], above[key])
-    return found
