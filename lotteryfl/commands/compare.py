@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from lotteryfl.commands.options.outcome import note
 from lotteryfl.commands.options.places import profile_option, with_option
 from lotteryfl.commands.options.runs import device_option, local_option, set_option, strategy_option, task_option
 from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.logs import say
 from lotteryfl.common.privatefiles import SHARED_FILE
-from lotteryfl.common.text import printable
 from lotteryfl.comparing.cells import Cell, plan_cells
 from lotteryfl.comparing.processes import run_cells
 from lotteryfl.launching.folder import LaunchFolder
@@ -102,7 +102,7 @@ def compare(
     say(f"{len(cells)} runs, {len(cells) - len(left)} of them finished")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        failed = run_until_signal(sweep.run(left) if sweep else run_cells(left, jobs, verb, _note))
+        failed = run_until_signal(sweep.run(left) if sweep else run_cells(left, jobs, verb, note))
     except OSError as error:
         raise LotteryFLError(f"--out {out}: cannot be written: {error.strerror or error}") from error
     except (asyncio.CancelledError, KeyboardInterrupt) as error:
@@ -120,13 +120,9 @@ def compare(
 def _sweep(request: Request, verb: Sequence[str], at_once: int) -> "Sweep":
     from lotteryfl.launching.slurm.sweep import Sweep  # not to be had on Windows
 
-    sweep = Sweep(request, verb, at_once, _note)
+    sweep = Sweep(request, verb, at_once, note)
     sweep.check()
     return sweep
-
-
-def _note(text: str) -> None:
-    say(printable(text))
 
 
 def _conclude(cells: Sequence[Cell], out: Path) -> str:

@@ -9,15 +9,13 @@ from pathlib import Path
 import click
 
 from lotteryfl.commands.options.logs import log_options
-from lotteryfl.commands.options.outcome import allow_missing_option, leave, tell, tell_outcome
+from lotteryfl.commands.options.outcome import allow_missing_option, leave, note, tell, tell_outcome
 from lotteryfl.commands.options.places import profile_option, with_option
 from lotteryfl.commands.options.runs import own_code_options, set_option
 from lotteryfl.common import commandline
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment, load
-from lotteryfl.common.logs import say
 from lotteryfl.common.models.named import model_name
-from lotteryfl.common.text import printable
 from lotteryfl.launching.folder import LaunchFolder
 from lotteryfl.launching.following import bring_up, follow, take_down
 from lotteryfl.launching.kinds import KINDS, make_launcher
@@ -105,7 +103,7 @@ def _new(
         own = _with_sources_of(load(source, overrides), own)  # what is wrong with it is said before anything starts
         place = run_dir or Path("runs") / f"{source.stem}-{datetime.now():%Y%m%d-%H%M%S}"
     request = Request(source.absolute(), place.absolute(), overrides, own, settings, LaunchFolder(place))
-    return make_launcher(kind, request, _note)
+    return make_launcher(kind, request, note)
 
 
 def _with_sources_of(experiment: Experiment, own: OwnCode) -> OwnCode:
@@ -123,16 +121,16 @@ def _with_sources_of(experiment: Experiment, own: OwnCode) -> OwnCode:
 def _again(kind: str, run_dir: Path, folder: LaunchFolder, *, detach: bool, down: bool, allow_missing: bool) -> None:
     """Follow what was launched, or take it down."""
     if not folder.is_up:
-        _note(f"{run_dir}: nothing is launched")
+        note(f"{run_dir}: nothing is launched")
         return
     if (known := folder.record().kind) != kind:
         raise LotteryFLError(f"{run_dir}: was launched by {known!r}, not {kind!r}")
-    launcher = make_launcher(kind, Request.of_record(run_dir, folder), _note)
+    launcher = make_launcher(kind, Request.of_record(run_dir, folder), note)
     if down:
         asyncio.run(take_down(launcher))
-        _note(f"{run_dir}: nothing of it is launched any more; logs: {folder.logs}")
+        note(f"{run_dir}: nothing of it is launched any more; logs: {folder.logs}")
     elif detach:
-        _note(f"{run_dir}: is launched already")
+        note(f"{run_dir}: is launched already")
     else:
         _drive(launcher, "", detach=False, allow_missing=allow_missing)
 
@@ -164,15 +162,15 @@ def _drive(launcher: Launcher, go_on: str, *, detach: bool, allow_missing: bool)
         run_until_signal(whole())
     except (asyncio.CancelledError, KeyboardInterrupt) as error:
         if not is_up:
-            _note("stopped; nothing is launched")
+            note("stopped; nothing is launched")
         elif go_on and not launcher.outlives_its_command:
             asyncio.run(take_down(launcher))
-            _note(f"stopped; what was counted is kept. Go on with: {go_on}")
+            note(f"stopped; what was counted is kept. Go on with: {go_on}")
         else:
-            _note(f"not followed any more, and goes on. Follow it with: {again}; take it down with: {again} --down")
+            note(f"not followed any more, and goes on. Follow it with: {again}; take it down with: {again} --down")
         raise click.Abort from error
     if detach:
-        _note(f"launched. Follow it with: {again}; take it down with: {again} --down")
+        note(f"launched. Follow it with: {again}; take it down with: {again} --down")
         return
     _tell_end(run_dir, allow_missing=allow_missing)
 
@@ -198,7 +196,3 @@ def _require_nothing_else(
     for option, value in (("--set", overrides), ("--profile", profile), ("--with", given), ("--dry-run", dry_run)):
         if value:
             raise LotteryFLError(f"{option}: is for a new launch; {folder.path} has one")
-
-
-def _note(text: str) -> None:
-    say(printable(text))

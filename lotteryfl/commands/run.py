@@ -12,7 +12,7 @@ from rich.console import Console
 
 from lotteryfl.commands.options.calls import insecure_option, tls_options
 from lotteryfl.commands.options.logs import log_options, traces_option
-from lotteryfl.commands.options.outcome import allow_missing_option, leave, tell, tell_outcome
+from lotteryfl.commands.options.outcome import allow_missing_option, leave, note, tell, tell_outcome
 from lotteryfl.commands.options.page import PageWanted, page_options
 from lotteryfl.commands.options.runs import device_option, own_code_options, set_option, share_errors_option
 from lotteryfl.commands.options.telling import metrics_option, track_options
@@ -23,7 +23,6 @@ from lotteryfl.common.experiment.experiment import load
 from lotteryfl.common.logs import say
 from lotteryfl.common.prometheus.exposing import check_exposed
 from lotteryfl.common.security.tls import TLSFiles
-from lotteryfl.common.text import printable
 from lotteryfl.display import RunDisplay
 from lotteryfl.running.newfolder import new_folder
 from lotteryfl.running.owncode import OwnCode
@@ -78,7 +77,7 @@ def _drive(
     from lotteryfl.server.results.summary import write_summary
 
     tell(f"run directory: {opened.directory.path}")
-    with tracked(opened.directory.path, tracking, _note):
+    with tracked(opened.directory.path, tracking, note):
         try:
             if even_finished or not opened.is_finished:
                 with RunDisplay(Console(stderr=True)) as display:
@@ -265,7 +264,3 @@ def simulate(
             tracking,
             allow_missing=allow_missing,
         )
-
-
-def _note(text: str) -> None:
-    say(printable(text))

@@ -26,6 +26,11 @@ def tell(result: str) -> None:
         say(result)
 
 
+def note(text: str) -> None:
+    """Say what people should know, in which names and words of others may be."""
+    say(printable(text))
+
+
 def tell_outcome(run: RunRecord, summary: Path) -> None:
     """Print a finished run's final table, and where its summary is."""
     from lotteryfl.server.results.finaltable import final_table  # with numpy
