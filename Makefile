@@ -26,6 +26,10 @@ FLOWER := flwr==1.42.0
 RELEASING := .venv-release
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
+# Two commands of recipes: a virtual environment in a folder, and Debian's packages.
+venv = python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(1)
+apt-get = test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends $(1)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-compose test-extras coverage \
   lint audit format protos protos-check chaos soak fuzz bench bench-peer profile gpu-check package try-package sbom \
@@ -42,7 +46,7 @@ $(EXTRAS:%=setup-%): setup-%: $(READY)-%
 $(BIN)/python:
 	@test ! -f lotteryfl/server || { echo "lotteryfl/server is a file and should be a link: git config core.symlinks true," \
 	  "then git checkout -- lotteryfl" >&2; exit 1; }
-	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv .venv
+	$(call venv,.venv)
 
 $(READY): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
@@ -70,27 +74,28 @@ coverage: $(READY_TO_DEVELOP) ## the tests, and how much of the code they run: n
 
 test-page: $(READY_TO_DEVELOP) ## the page in a browser, all of it; installs Debian's Chromium where there is none
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit; done; \
-	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends chromium
+	$(call apt-get,chromium)
 	$(BIN)/python -m pytest tests/page
 
 # An engine that is there but cannot be reached is started by its own means: as a service, or by Docker's desktop program.
 test-compose: $(READY_TO_DEVELOP) ## Compose for real, also over several hosts; installs Debian's docker.io and docker-compose where there is no Docker
 	@command -v docker >/dev/null && { command -v docker-compose || docker compose version; } >/dev/null && exit; \
-	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends docker.io docker-compose
+	$(call apt-get,docker.io docker-compose)
 	$(BIN)/python -m pytest tests/compose
+
 test-slurm: $(READY_TO_DEVELOP) ## runs on a real Slurm of two nodes on this machine; installs Debian's slurm-wlm and munge where there is none
 	@PATH="$$PATH:/usr/sbin"; for name in munged slurmctld slurmd; do command -v $$name >/dev/null || missing=yes; done; \
 	test -n "$$missing" || exit 0; \
-	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends slurm-wlm munge
+	$(call apt-get,slurm-wlm munge)
 	$(BIN)/python -m pytest -m slow tests/integration/slurm
 
 test-ssh: $(READY_TO_DEVELOP) ## launch ssh on a real sshd, all of it; installs Debian's OpenSSH where there is none
 	@command -v /usr/sbin/sshd >/dev/null && exit; \
-	test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends openssh-client openssh-server
-	$(BIN)/python -m pytest tests/launching tests/integration/launching
+	$(call apt-get,openssh-client openssh-server)
+	$(BIN)/python -m pytest tests/launching/ssh tests/integration/launching/test_ssh.py
 
 $(HELM)/.ready:
-	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(HELM)
+	$(call venv,$(HELM))
 	$(HELM)/bin/python -m pip install --quiet kubernetes-validate
 	tools/kube-tools $(HELM)/bin
 	touch $@
@@ -105,7 +110,7 @@ test-slow: $(READY_TO_DEVELOP) ## the tests that take longer
 
 # torchvision, which timm needs too, asks for the torch that it was built with, in the place of the one that is pinned.
 $(LIBRARIES)/.ready: pyproject.toml constraints.txt
-	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(LIBRARIES)
+	$(call venv,$(LIBRARIES))
 	$(LIBRARIES)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,datasets,peft,transformers]'
 	$(LIBRARIES)/bin/python -m pip install --quiet --no-deps timm torchvision
 	touch $@
@@ -114,7 +119,7 @@ test-extras: $(LIBRARIES)/.ready ## what is tested with timm, torchvision, trans
 	LOTTERYFL_TEST_EXTRAS=1 $(LIBRARIES)/bin/python -m pytest -m extras -n 2
 
 $(RAY)/.ready: pyproject.toml constraints.txt
-	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(RAY)
+	$(call venv,$(RAY))
 	$(RAY)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
 	touch $@
 
@@ -159,7 +164,7 @@ bench: $(READY_TO_DEVELOP) ## every figure beside its baseline, in under 20 minu
 	$(BIN)/python -m benchmarks $(ONLY)
 
 $(PEER)/.ready:
-	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(PEER)
+	$(call venv,$(PEER))
 	$(PEER)/bin/python -m pip install --quiet '$(FLOWER)' || { echo "$(FLOWER): cannot be installed here" >&2; exit 1; }
 	touch $@
 
@@ -175,7 +180,7 @@ gpu-check: $(if $(GPU_PYTHON),,$(READY_TO_DEVELOP)) ## what holds on an accelera
 	  $(DEVICE:%=--device %) $(if $(QUICK),--quick) $(OUT:%=--out %) $(SECONDS:%=--seconds %) $(ONLY)
 
 $(RELEASING)/.ready: requirements/release.txt
-	python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m venv $(RELEASING)
+	$(call venv,$(RELEASING))
 	$(RELEASING)/bin/python -m pip install --quiet --require-hashes --requirement requirements/release.txt
 	touch $@
 
