@@ -9,6 +9,9 @@ from torch import Tensor
 from lotteryfl.client.work.handover import Ready
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
+_LOOK_SECONDS = 1.0
+"""A signal that comes just as the main thread's wait begins is looked at when that ends: many short ones."""
+
 
 class LeaseLostError(BaseException):
     """The assignment under work is not this worker's any more: no error, so that no code of a user's holds it up."""
@@ -142,7 +145,8 @@ class Leases:
                 that was not for the same.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._failure or self._next() or (self._is_over and not self._held))
+            while not self._changed.wait_for(self._has_something_to_begin, _LOOK_SECONDS):
+                pass
             if self._failure is not None:
                 raise self._last_word or self._failure
             leases = self._next()
@@ -151,6 +155,9 @@ class Leases:
             if not leases and self._last_word is not None:
                 raise self._last_word
             return leases
+
+    def _has_something_to_begin(self) -> bool:
+        return bool(self._failure or self._next() or (self._is_over and not self._held))
 
     def _next(self) -> list[Lease]:
         waiting = [lease for lease in self._held if not lease.has_begun]

@@ -1,6 +1,9 @@
 """What a worker has in hand: who waits for what, and what an end of any kind leaves."""
 
+import signal
+import sys
 import threading
+from types import FrameType
 
 import pytest
 
@@ -8,7 +11,7 @@ from lotteryfl.client.leases import Lease, Leases
 from lotteryfl.client.work.handover import Ready
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.protos import lotteryfl_pb2 as pb
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, until
 
 
 def lease(id_: str) -> Lease:
@@ -84,3 +87,37 @@ def test_why_no_more_come_goes_before_why_nothing_can_be_returned() -> None:
     leases.fail(LotteryFLError("unreachable"))
     with pytest.raises(LotteryFLError, match="the run failed"):
         leases.begin()
+
+
+class _Stopped(Exception):  # noqa: N818 - as KeyboardInterrupt is none
+    pass
+
+
+def test_a_signal_that_does_not_interrupt_the_wait_for_work_is_looked_at_all_the_same() -> None:
+    """As one does that comes just as the wait begins; here it comes to another thread than the one that waits."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise _Stopped
+
+    leases, waits = Leases(1), threading.main_thread().ident
+    seen: list[bool] = []
+
+    def signal_once_it_waits() -> None:
+        begins.wait(DEADLINE)
+        until(lambda: sys._current_frames()[waits or 0].f_code is threading.Condition.wait.__code__)
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        seen.append(stopped.wait(DEADLINE))
+        leases.no_more()
+
+    before, begins, stopped = signal.signal(signal.SIGUSR1, stop), threading.Event(), threading.Event()
+    other = threading.Thread(target=signal_once_it_waits)
+    try:
+        other.start()
+        begins.set()
+        with pytest.raises(_Stopped):
+            leases.begin()
+    finally:
+        stopped.set()
+        other.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert seen == [True]
