@@ -61,6 +61,9 @@ COMMANDS = {
         "doctor", "Say whether all is well with this machine, and with a run, a coordinator or an experiment."
     ),
     "export": Known("inspect", "Write a client's ticket, or the global model, as a plain state dict or as ONNX."),
+    "submit": Known(
+        "submit", "Write the records of finished runs (or of all runs in a folder): small files to give away."
+    ),
     "verify": Known("inspect", "Check a run directory: database, rounds, masks, models, tickets."),
     "clean": Known("clean", "Say what of run directories (or all in a folder) could go, and with --yes remove it."),
     "compare": Known(
