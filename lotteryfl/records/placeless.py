@@ -1,6 +1,6 @@
 """An experiment as it may be told to everybody: without places, secrets, and who may work."""
 
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import PureWindowsPath
 from typing import NamedTuple
 
 from lotteryfl.common.errors import LotteryFLError
@@ -44,9 +44,5 @@ def told(experiment: Experiment) -> Told:
 def _is_place(value: object) -> bool:
     if not isinstance(value, str):
         return False
-    paths = PurePosixPath(value), PureWindowsPath(value)
-    return any(map(_is_absolute, paths)) or value.startswith(("~", "./", "../", ".\\", "..\\")) or "://" in value
-
-
-def _is_absolute(path: PurePosixPath | PureWindowsPath) -> bool:
-    return bool(path.root or path.drive)
+    path = PureWindowsPath(value)  # which takes / for a root, too
+    return bool(path.root or path.drive) or value.startswith(("~", "./", "../", ".\\", "..\\")) or "://" in value

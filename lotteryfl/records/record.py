@@ -10,9 +10,6 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.section import Section
 from lotteryfl.common.training import score as scores
 
-VERSION = 1
-"""Of what a record is made of; raised with every change that an earlier version would misread."""
-
 MOST_POINTS = 1001
 """Rounds of a curve: of longer runs some are left out, never one that was better than all before it."""
 MOST_CLIENTS = 1000
@@ -151,7 +148,8 @@ class Spent(Section):
 class Record(Section):
     """A finished run, as it is told to everybody."""
 
-    lotteryfl_record: Literal[1] = VERSION
+    lotteryfl_record: Literal[1] = 1
+    """Version of what a record is made of; raised with every change that an earlier one would misread."""
     protocol: Text
     """Which one the experiment is, as the writer's program knew it; '': none. Readers go by the experiment."""
     experiment: Experiment
