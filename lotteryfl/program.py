@@ -64,7 +64,9 @@ COMMANDS = {
     "submit": Known(
         "submit", "Write the records of finished runs (or of all runs in a folder): small files to give away."
     ),
-    "verify": Known("inspect", "Check a run directory: database, rounds, masks, models, tickets."),
+    "verify": Known(
+        "verify", "Check a run directory: database, rounds, masks, models, tickets; or what a record of one says."
+    ),
     "clean": Known("clean", "Say what of run directories (or all in a folder) could go, and with --yes remove it."),
     "compare": Known(
         "compare", "Compare strategies over seeds; what has finished is kept, what was interrupted goes on."

@@ -100,21 +100,6 @@ def export(
     click.echo(f"{out} written{f', {left.described()}' if left else ''}")
 
 
-@click.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@strategy_option(passed_on=False)
-def verify(directory: Path) -> None:
-    """Check a run directory: database, rounds, masks, models, tickets."""
-    from lotteryfl.server.results.verify import verify as verify_run
-
-    report = verify_run(directory)
-    for line in report.lines():
-        click.echo(printable(line))
-    if report.problems:
-        raise LotteryFLError(f"{directory}: {report.problems} problem{'s'[: report.problems > 1]}")
-    click.echo("sound")
-
-
 def _as_json(
     status: pb.RunStatus, fleet: pb.Fleet | None, clients: pb.Clients | None, indent: int | None, *, is_driven: bool
 ) -> str:

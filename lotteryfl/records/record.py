@@ -7,7 +7,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.models.named import model_name
 from lotteryfl.common.section import Section
+from lotteryfl.common.taskid import task_id
+from lotteryfl.common.text import quoted
 from lotteryfl.common.training import score as scores
 
 MOST_POINTS = 1001
@@ -195,8 +198,14 @@ class Record(Section):
 
     @model_validator(mode="after")
     def _told(self) -> Self:
+        task, partition = self.experiment.task, self.experiment.partition
+        model = model_name(task.model)
         if self.experiment.access.workers:
             raise ValueError("experiment.access: expected none: who may work is nobody's business")
+        if task.name != task_id(task.name) or task.data_dir or task.initial or partition != partition.without_place:
+            raise ValueError("experiment: names places of a machine's: expected none")
+        if model and (model.is_folder or model.short != str(model)):
+            raise ValueError(f"experiment.task.model = {quoted(task.model)}: a place: expected none")
         return self
 
 
