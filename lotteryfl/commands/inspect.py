@@ -14,9 +14,7 @@ from google.protobuf.message import Message
 
 from lotteryfl.commands.options.calls import channel_options
 from lotteryfl.commands.options.runs import strategy_option, task_option
-from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import ChannelSecurity
-from lotteryfl.common.text import printable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.seeing.lines import describe
 from lotteryfl.seeing.source import source_of

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from lotteryfl.common.text import quoted
 from lotteryfl.records.differing import Difference
-from lotteryfl.records.protocols import protocol_name
+from lotteryfl.records.protocols import says_wrongly
 from lotteryfl.records.record import MOST_POINTS, Record
 from lotteryfl.server.results.spread import spread
 
@@ -14,9 +14,12 @@ _PRECISION = 2e-5
 
 def disagreements(record: Record) -> list[Difference]:
     """Return the fields of a record that do not follow from others of it, as far as its lists are told."""
-    name = protocol_name(record.experiment)
-    found = [] if record.protocol == name else [Difference("protocol", quoted(record.protocol), quoted(name))]
-    return [*found, *_of_rounds(record), *_of_clients(record), *_of_shared(record)]
+    return [*_of_protocol(record), *_of_rounds(record), *_of_clients(record), *_of_shared(record)]
+
+
+def _of_protocol(record: Record) -> Iterator[Difference]:
+    if wrong := says_wrongly(record):
+        yield Difference("protocol", quoted(wrong), "another experiment than that protocol's")
 
 
 def _of_rounds(record: Record) -> Iterator[Difference]:
