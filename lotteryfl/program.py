@@ -64,6 +64,7 @@ COMMANDS = {
     "submit": Known(
         "submit", "Write the records of finished runs (or of all runs in a folder): small files to give away."
     ),
+    "board": Known("board", "Write a static page of records: tables, and fronts of scores against bytes."),
     "verify": Known(
         "verify", "Check a run directory: database, rounds, masks, models, tickets; or what a record of one says."
     ),

@@ -57,13 +57,18 @@ def verify(
         raise click.UsageError("verify: expected a run directory, or --record FILE")
     if rerun or mark or overrides:
         raise click.UsageError("verify: --rerun, --mark and --set go with --record")
-    _verify_run(directory)
+    verify_run(directory)
 
 
-def _verify_run(directory: Path) -> None:
-    from lotteryfl.server.results.verify import verify as verify_run
+def verify_run(directory: Path) -> None:
+    """Check a run directory and say what was found.
 
-    report = verify_run(directory)
+    Raises:
+        LotteryFLError: it is not sound.
+    """
+    from lotteryfl.server.results.verify import verify as report_of
+
+    report = report_of(directory)
     for line in report.lines():
         click.echo(printable(line))
     if report.problems:

@@ -54,6 +54,8 @@ def _of_clients(record: Record) -> Iterator[Difference]:
 
 
 def _of_shared(record: Record) -> Iterator[Difference]:
+    if record.shared and max(record.shared.round) > record.rounds.round[-1]:
+        yield Difference("shared.round", str(max(record.shared.round)), f"{record.rounds.round[-1]} rounds")
     curve = record.shared.score if record.shared else ()
     yield from _unequal("scores.shared", record.scores.shared, curve[-1] if curve else None)
     best = record.judged.score.best(curve) if curve else None

@@ -1,6 +1,7 @@
 """What a record holds. It is a stranger's: everything in it is bounded, and nothing of it is believed unseen."""
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
@@ -26,9 +27,11 @@ Number = Annotated[int, Field(ge=0, lt=2**31)]
 Bytes = Annotated[int, Field(ge=0, lt=_MOST_BYTES)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
-Curve = Annotated[tuple[float, ...], Field(max_length=MOST_POINTS)]
+Value = Annotated[float, Field(ge=-1e100, le=1e100)]
+"""A score: means and spreads of such are numbers, too."""
+Curve = Annotated[tuple[Value, ...], Field(max_length=MOST_POINTS)]
 Numbers = Annotated[tuple[Number, ...], Field(max_length=MOST_POINTS)]
-OfClients = Annotated[tuple[float, ...], Field(max_length=MOST_CLIENTS)]
+OfClients = Annotated[tuple[Value, ...], Field(max_length=MOST_CLIENTS)]
 
 
 class Made(Section):
@@ -63,20 +66,20 @@ class Judged(Section):
 class Scores(Section):
     """Means over clients on their own test data, by the score; `last` is every client's, after the last round."""
 
-    personalised: float
-    personalised_best: float
-    downloaded: float
-    downloaded_best: float
-    worst_tenth: float | None
+    personalised: Value
+    personalised_best: Value
+    downloaded: Value
+    downloaded_best: Value
+    worst_tenth: Value | None
     """Mean of the worst tenth of the clients, personalised; None: privacy hides it."""
-    on_global: float | None
+    on_global: Value | None
     """Of the personalised models on the task's global test data; None: not measured."""
-    shared: float | None
+    shared: Value | None
     """The shared model itself on that data, as it was measured last; None: not measured."""
-    shared_best: float | None
-    new_downloaded: float | None
+    shared_best: Value | None
+    new_downloaded: Value | None
     """Of clients that took part in no round that trains; None: there are none, or privacy hides it."""
-    new_personalised: float | None
+    new_personalised: Value | None
 
 
 class Rounds(Section):
@@ -99,24 +102,15 @@ class Rounds(Section):
         _check_ascending("rounds.sent", self.sent)
         return self
 
-    def sent_to(self, target: float, by_round: Sequence[float], score: scores.Score) -> int | None:
-        """Return the bytes that were sent until a round was as good; None: none was.
-
-        Args:
-            target: the score to be reached.
-            by_round: the rounds' scores, as `personalised`.
-            score: which way is better.
-        """
-        reached = (
-            sent for sent, value in zip(self.sent, by_round, strict=True) if score.rank(value) >= score.rank(target)
-        )
-        return next(reached, None)
+    def sent_after(self, round_: int) -> int:
+        """Return the bytes that were sent until the end of a round, or of the next one that is told of."""
+        return self.sent[min(bisect_left(self.round, round_), len(self.sent) - 1)] if round_ else 0
 
 
 class Shared(Section):
     """The shared model on the task's global test data: lists of one length."""
 
-    round: Numbers
+    round: Annotated[Numbers, Field(min_length=1)]
     """After which it was measured; 0: it was θ_0."""
     score: Curve
 
