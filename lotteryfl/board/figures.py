@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from lotteryfl.board.entries import Entry, Race, Setting
@@ -102,9 +103,7 @@ def figures(entries: Sequence[Entry], race: Race, wanted: Sequence[float]) -> Fi
         new_clients=over(lambda record: record.scores.new_personalised),
         density=over(lambda record: record.density),
         megabytes=over(lambda record: (record.down + record.up) / 1e6),
-        megabytes_to=tuple(
-            over(lambda record, target=target: _megabytes_to(record, by, target, score)) for target in wanted
-        ),
+        megabytes_to=tuple(over(partial(_megabytes_to, by=by, target=target, score=score)) for target in wanted),
         rounds=over(lambda record: float(record.experiment.rounds)),
         seconds=over(lambda record: record.seconds),
     )
@@ -115,7 +114,7 @@ def setting_figures(setting: Setting, race: Race, wanted: Sequence[float]) -> Fi
     return figures(setting.counted, race, wanted)
 
 
-def _megabytes_to(record: Record, by: Judged, target: float, score: Score) -> float | None:
+def _megabytes_to(record: Record, *, by: Judged, target: float, score: Score) -> float | None:
     sent, scores = _curve(record, by)
     reached = (bytes_ for bytes_, value in zip(sent, scores, strict=True) if score.rank(value) >= score.rank(target))
     found = next(reached, None)

@@ -26,8 +26,8 @@ _ABOUT = (
     "“its run” what was held against the run's own directory."
 )
 _CAPTION = (
-    "Each point is a setting: {} after the last round, mean and standard deviation over seeds, against all that was sent "
-    "in the run. The line is what can be had for so many megabytes."
+    "Each point is a setting: {} after the last round, mean and standard deviation over seeds, against all that was "
+    "sent in the run. The line is what can be had for so many megabytes."
 )
 _SHORT = 10
 """Digits of a digest that are shown."""
