@@ -11,10 +11,12 @@ from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models import IMAGES, architectures, create_model
 from lotteryfl.common.models.named import model_name
+from lotteryfl.common.names import Digest
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks.base import ClientData
 from lotteryfl.common.tasks.namedmodel import named_model
 from lotteryfl.common.tasks.partition import IntArray, Partition
+from lotteryfl.common.tasks.partition.digest import partition_digest
 from lotteryfl.common.tasks.rotation import rotate
 from lotteryfl.common.tasks.sampling import draw_indices
 from lotteryfl.common.text import quoted
@@ -110,6 +112,10 @@ class BuiltInTask:
         _, test = self._examples
         seed = derive_seed(self._experiment.seed, "global test examples")
         return test.dataset(draw_indices(len(test.labels), examples, seed))
+
+    def partition_sha256(self) -> Digest:
+        """Return the digest of who holds what of the data; see `partition.digest`."""
+        return partition_digest(self._partition, self._experiment.clients)
 
     @cached_property
     def _examples(self) -> tuple[Examples, Examples]:
