@@ -4,10 +4,10 @@ import argparse
 import asyncio
 import shutil
 import sys
-from collections.abc import Sequence
 
 from benchmarks.experiments.parts import RECORDS, ROOT, Part, Planned, key_of, once, part_names, planned, read_part
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.comparing.cells import Cell
 from lotteryfl.comparing.processes import run_cells
 from lotteryfl.records import read_records, record_of, write_record
 from lotteryfl.running.owncode import OwnCode
@@ -18,7 +18,9 @@ def main() -> None:
     """List, or run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(part_names())} [default: list them]")
-    parser.add_argument("--data-dir", default="", help="folder of the data that a part needs [default: the usual places]")
+    parser.add_argument(
+        "--data-dir", default="", help="folder of the data that a part needs [default: the usual places]"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
     options = parser.parse_args()
     try:
@@ -40,7 +42,9 @@ def listing() -> str:
         runs = planned(name, part)
         whole, left = len(list(once(runs, ()))), len(list(once(runs, done)))
         minutes = left * part.seconds / 60
-        lines.append(f"{name:20} {whole - left:3} of {whole:3} runs done, {minutes:4.0f} min left on a core: {part.about}")
+        lines.append(
+            f"{name:20} {whole - left:3} of {whole:3} runs done, {minutes:4.0f} min left on a core: {part.about}"
+        )
     return "\n".join(lines)
 
 
@@ -52,23 +56,25 @@ def run_part(name: str, part: Part, data_dir: str, jobs: int) -> None:
     """
     left = list(once(planned(name, part, data_dir), done_keys()))
     verb = ("simulate", *OwnCode(tuple(str(ROOT / task) for task in filter(None, [part.task]))).options)
-    for number, run in enumerate(left, start=1):
-        print(f"{name}/{run.block} {run.cell.path.name}: {number} of {len(left)}", flush=True)
-    by_path = {run.cell.path: run for run in left}
-    for several in _batches(left, jobs):
-        for run in several:
+    failed: dict[Cell, str] = {}
+    for first in range(0, len(left), jobs):
+        print(f"{name}: {first} of {len(left)} done", flush=True)
+        some = left[first : first + jobs]
+        for run in some:
             run.cell.path.parent.mkdir(parents=True, exist_ok=True)
-        waiting = [run.cell for run in several if not run.cell.is_finished()]
-        failed = run_until_signal(run_cells(waiting, jobs, verb, lambda line: print(line, flush=True)))
-        for cell, why in failed.items():
-            raise LotteryFLError(f"{cell.path}: {why}")
-        for run in several:
-            keep(name, by_path[run.cell.path])
+        waiting = [run.cell for run in some if not run.cell.is_finished()]
+        failed |= run_until_signal(run_cells(waiting, jobs, verb, lambda line: print(line, flush=True)))
+        for run in some:
+            if run.cell not in failed:
+                keep(part, run)
+    if failed:
+        reasons = "\n".join(f"{cell.path}: {why}" for cell, why in failed.items())
+        raise LotteryFLError(f"{len(failed)} of {len(left)} runs failed:\n{reasons}")
 
 
-def keep(name: str, run: Planned) -> None:
+def keep(part: Part, run: Planned) -> None:
     """Write a run's record, and remove its directory."""
-    write_record(record_of(run.cell.path), RECORDS / name / run.block / f"{run.cell.path.name}.json")
+    write_record(record_of(run.cell.path), RECORDS / part.records / run.folder / f"{run.cell.path.name}.json")
     shutil.rmtree(run.cell.path)
     run.cell.path.with_name(f"{run.cell.path.name}.log").unlink(missing_ok=True)
 
@@ -76,10 +82,6 @@ def keep(name: str, run: Planned) -> None:
 def done_keys() -> set[str]:
     """Return which experiments have records."""
     return {key_of(record.experiment) for record in read_records([RECORDS] if RECORDS.exists() else []).values()}
-
-
-def _batches(runs: Sequence[Planned], size: int) -> list[Sequence[Planned]]:
-    return [runs[first : first + size] for first in range(0, len(runs), size)]
 
 
 if __name__ == "__main__":

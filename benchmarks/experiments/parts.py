@@ -1,7 +1,7 @@
 """Parts: which experiments a table of docs/experiments.md is of, as results/parts/*.toml say it."""
 
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -23,6 +23,8 @@ class Part(Section):
 
     about: str
     """One line for people."""
+    records: str
+    """The folder of results/records that its records go to, in which parts of one data set meet."""
     experiment: str
     """Its file, from the root of the repository."""
     strategies: tuple[str, ...]
@@ -31,9 +33,9 @@ class Part(Section):
     settings: tuple[str, ...] = ()
     """KEY=VALUE, or LABEL:KEY=VALUE."""
     dense: tuple[str, ...] = ()
-    """Labels to which a density is nothing: their runs are the same in blocks that differ in it alone."""
+    """Labels to which a density is nothing. Their records lie in the folder above those of the densities."""
     blocks: dict[str, tuple[str, ...]]
-    """Further settings of each: a data set × partition × density, in which strategies are ranked."""
+    """Further settings of each, by its folder: a partition, and below it a density."""
     seconds: float
     """Of one run on one core, about."""
     data: str = ""
@@ -45,7 +47,8 @@ class Part(Section):
 class Planned(Section):
     """A run of a part."""
 
-    block: str
+    folder: str
+    """Where its record goes, below those of its part."""
     cell: Cell
     key: str
     """What its experiment is, without places: runs of one key are one run."""
@@ -86,14 +89,11 @@ def planned(name: str, part: Part, data_dir: str = "") -> list[Planned]:
     runs = []
     for seed in part.seeds:
         for block, settings in part.blocks.items():
-            cells = plan_cells(
-                ROOT / part.experiment,
-                ",".join(part.strategies),
-                str(seed),
-                (*part.settings, *settings, *place, *dense),
-                RUNS / name / block,
-            )
-            runs += [Planned(block=block, cell=cell, key=key_of(load(cell.source, cell.overrides))) for cell in cells]
+            overrides = (*part.settings, *settings, *place, *dense)
+            strategies, out = ",".join(part.strategies), RUNS / name / block
+            for cell in plan_cells(ROOT / part.experiment, strategies, str(seed), overrides, out):
+                folder = str(Path(block).parent) if cell.label in part.dense else block
+                runs.append(Planned(folder=folder, cell=cell, key=key_of(load(cell.source, cell.overrides))))
     return runs
 
 
@@ -109,8 +109,3 @@ def once(runs: Iterable[Planned], done: Iterable[str]) -> Iterator[Planned]:
         if run.key not in seen:
             seen.add(run.key)
             yield run
-
-
-def labels_of(part: Part) -> Sequence[str]:
-    """Return what a part calls its strategies."""
-    return [strategy.partition("=")[0] for strategy in part.strategies]
