@@ -10,7 +10,7 @@ from lotteryfl.common.training.score import Score
 
 WIDTH, HEIGHT = 760, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 14, 44
-_CHARACTER, _LINE = 6.3, 13
+_CHARACTER, _LINE = 6.9, 14
 """Pixels that a label takes."""
 
 
