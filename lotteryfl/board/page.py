@@ -6,7 +6,7 @@ from html import escape
 from lotteryfl.board.entries import Board, Race
 from lotteryfl.board.figures import Figures, Judged, best_of, judged_by, ranked, score_of, setting_figures, targets
 from lotteryfl.board.front import Point
-from lotteryfl.board.labels import race_link, race_title, setting_label
+from lotteryfl.board.labels import point_labels, race_link, race_title
 from lotteryfl.board.picture import draw
 from lotteryfl.board.table import table
 from lotteryfl.common.text import printable
@@ -99,13 +99,13 @@ def _drawn(race: Race) -> list[Judged]:
 
 def _picture(race: Race, by: Judged, keys: Sequence[str], rows: Sequence[Figures]) -> Iterator[str]:
     points = []
-    for setting, key, row in zip(race.settings, keys, rows, strict=True):
+    for label, key, row in zip(point_labels(race), keys, rows, strict=True):
         score, megabytes = getattr(row, by), row.megabytes
         if score is not None and megabytes is not None and megabytes.mean > 0:
-            points.append(Point(key, setting_label(setting), megabytes.mean, score.mean, score.std))
+            points.append(Point(key, label, megabytes.mean, score.mean, score.std))
     if points:
         named = f"{by} {score_of(race).name}"
-        yield f"<figure>{draw(points, score_of(race), named)}</figure>"
+        yield f'<figure class="scroll" tabindex="0">{draw(points, score_of(race), named)}</figure>'
 
 
 def _left_out(board: Board) -> Iterable[str]:

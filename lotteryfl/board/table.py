@@ -69,7 +69,7 @@ def _setting(
     yield from (column.cell(row) for column in shown)
     yield f'<td class="number" data-value="{len(setting.counted)}">{len(setting.counted)}</td>'
     yield _digest(digests[0]) if len(digests) == 1 else f'<td class="code">{len(digests)} digests</td>'
-    yield f"{_badge(setting.verified)}</tr>"
+    yield f"{_badge_of_all(setting)}</tr>"
     for entry in setting.members:
         yield from _member(entry, figures([entry], race, wanted), shown)
     yield "</tbody>"
@@ -88,6 +88,13 @@ def _member(entry: Entry, row: Figures, shown: Sequence[Column]) -> Iterator[str
 
 def _digest(digest: str) -> str:
     return f'<td class="code" title="{digest}" data-value="{digest}">{digest[:_SHORT]}</td>'
+
+
+def _badge_of_all(setting: Setting) -> str:
+    number = sum(entry.verified is not None for entry in setting.counted)
+    if 0 < number < len(setting.counted):
+        return f'<td><span class="badge">{number} of {len(setting.counted)}</span></td>'
+    return _badge(setting.verified)
 
 
 def _badge(verified: Way | None) -> str:
