@@ -77,7 +77,7 @@ def _setting(
 
 def _member(entry: Entry, row: Figures, shown: Sequence[Column]) -> Iterator[str]:
     address = quote(f"{RECORDS}/{entry.name}{ENDING}")
-    said = escape(printable(entry.name))
+    said = escape(printable(entry.name.rpartition("/")[2]))  # where it lies, its address says
     made = entry.record.made
     where = escape(printable(f"lotteryfl {made.lotteryfl}, torch {made.torch}, {made.machine} {made.cpu}"))
     yield f'<tr class="member" hidden><th scope="row">seed {entry.seed}: '
