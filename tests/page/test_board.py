@@ -65,6 +65,7 @@ def test_a_file_is_sorted_filtered_and_opened_by_keys(board: str, look: Look) ->
     assert names(viewer) == ["middle"]
     viewer.shows("#count", "1 of 5 settings")
     expect(page.locator(".dot:visible")).to_have_count(2)
+    expect(page.locator(".name:visible")).to_have_text(["middle 0.5", "middle 0.5"])
     page.get_by_label("Find").fill("")
     page.get_by_label("verified only").check()
     viewer.shows("#count", "1 of 5 settings")
