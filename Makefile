@@ -31,8 +31,8 @@ venv = python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m
 apt-get = test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-compose test-extras coverage \
-  lint audit format protos protos-check chaos soak fuzz bench bench-peer experiments profile gpu-check package try-package sbom \
+.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo board test test-slow test-page test-compose test-extras coverage \
+  lint audit format protos protos-check chaos soak fuzz bench bench-peer experiments experiments-tables profile gpu-check package try-package sbom \
   requirements clean test-ssh test-helm test-ray test-slurm
 .NOTPARALLEL: # one pip at a time
 
@@ -64,6 +64,11 @@ demo: $(READY) $(if $(DASHBOARD),$(SEEN_BY:%=$(READY)-%)) ## coordinator + 2 wor
 report-demo: $(READY_TO_REPORT) ## the demo, and a page with pictures of it: runs/report-demo/report/index.html
 	$(BIN)/lotteryfl run examples/digits.toml --workers 2 --run-dir runs/report-demo/run
 	$(BIN)/lotteryfl report runs/report-demo/run --out runs/report-demo/report
+
+RECORDS := results/records
+
+board: $(READY) ## the records in results/records, where there are any, as a page: board/index.html
+	@if test -d $(RECORDS); then $(BIN)/lotteryfl board $(RECORDS) --out board; else echo "no $(RECORDS): no board"; fi
 
 # Three at once on two cores: some wait for something else.
 test: $(READY_TO_DEVELOP) ## the tests, under 10 minutes on 2 cores
@@ -165,6 +170,9 @@ bench: $(READY_TO_DEVELOP) ## every figure beside its baseline, in under 20 minu
 
 experiments: $(READY_TO_DEVELOP) ## the runs behind docs/experiments.md: PART=digits what has no record yet, without it what is done; DATA=FOLDER JOBS=2
 	$(BIN)/python -m benchmarks.experiments $(PART) $(DATA:%=--data-dir %) $(JOBS:%=--jobs %)
+
+experiments-tables: $(READY_TO_DEVELOP) ## write the tables and pictures of docs/experiments.md anew, out of results/records
+	$(BIN)/python -m benchmarks.experiments.tables
 
 $(PEER)/.ready:
 	$(call venv,$(PEER))

@@ -1,5 +1,6 @@
 """The records of a board: read, held against themselves, and put together where they differ in their seed alone."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,8 +106,10 @@ def read_board(paths: Sequence[Path]) -> Board:
     files = record_files(paths)
     if not files:
         raise LotteryFLError(f"{', '.join(map(str, paths))}: no records: expected files of `lotteryfl submit`")
-    for file in files:
-        name = _name(file, paths)
+    names = [_name(file, paths) for file in files]
+    if twice := [name for name, number in Counter(names).items() if number > 1]:
+        raise LotteryFLError(f"{twice[0]}{ENDING}: is in two of the folders: expected names of their own")
+    for name, file in zip(names, files, strict=True):
         try:
             entries.append(_entry(name, file))
         except LotteryFLError as error:

@@ -1,7 +1,7 @@
 """What a setting comes to over its seeds, and what its race's best score has cost it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -58,6 +58,16 @@ def score_of(race: Race) -> Score:
     return race.record.judged.score
 
 
+def ranked(race: Race) -> Race:
+    """Return a race with its settings in order: the best after the last round first, by the mean over seeds."""
+    by, score = judged_by(race), score_of(race)
+
+    def mean(setting: Setting) -> float:
+        return spread([_curve(entry.record, by)[1][-1] for entry in setting.counted]).mean
+
+    return replace(race, settings=tuple(sorted(race.settings, key=lambda each: -score.rank(mean(each)))))
+
+
 def best_of(race: Race) -> float:
     """Return the best that any setting of a race had in any round, mean over seeds."""
     by, score = judged_by(race), score_of(race)
@@ -70,11 +80,6 @@ def targets(race: Race) -> list[float]:
     """Return the scores up to which bytes are counted."""
     best = best_of(race)
     return [score_of(race).lenient(best, share) for share in SHARES]
-
-
-def last_of(record: Record, by: Judged) -> float:
-    """Return a record's score after the last round."""
-    return _curve(record, by)[1][-1]
 
 
 def figures(entries: Sequence[Entry], race: Race, wanted: Sequence[float]) -> Figures:

@@ -29,19 +29,30 @@ def race_link(race: Race, place: int) -> str:
     return race.protocol.name if race.protocol else f"other-{place}"
 
 
-def setting_label(setting: Setting) -> str:
-    """Return strategy and density, as a picture names a setting."""
-    return f"{setting.record.experiment.strategy.name} {setting.record.density:.2g}"
+def point_labels(race: Race) -> list[str]:
+    """Return strategy and density of each setting, as pictures name it; of those alike, what tells them apart too."""
+    labels = [f"{each.record.experiment.strategy.name} {each.record.density:.2g}" for each in race.settings]
+    flat = [_flat(setting) for setting in race.settings]
+    found = []
+    for label, table in zip(labels, flat, strict=True):
+        alike = [other for other, name in zip(flat, labels, strict=True) if name == label]
+        keys = [key for key in table if key not in _SAID and len(_values(key, alike)) > 1]
+        found.append(f"{label}, {keys[0].rpartition('.')[2]} {_brief(table[keys[0]])}" if keys else label)
+    return found
 
 
 def distinctions(race: Race) -> list[tuple[str, ...]]:
     """Return for each setting of a race how it differs from others of its strategy, as `key = value`."""
-    flat = [dict(flattened(setting.record.experiment.model_dump(mode="json"), ".")) for setting in race.settings]
+    flat = [_flat(setting) for setting in race.settings]
     return [
         _distinct(table, [other for other in flat if other["strategy.name"] == table["strategy.name"]])
         + _done_by(setting, race.settings)
         for table, setting in zip(flat, race.settings, strict=True)
     ]
+
+
+def _flat(setting: Setting) -> dict[str, Any]:
+    return dict(flattened(setting.record.experiment.model_dump(mode="json"), "."))
 
 
 def _distinct(table: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

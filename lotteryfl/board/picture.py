@@ -10,7 +10,7 @@ from lotteryfl.common.training.score import Score
 
 WIDTH, HEIGHT = 760, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 14, 44
-_CHARACTER, _LINE = 6.3, 13
+_CHARACTER, _LINE = 6.9, 14
 """Pixels that a label takes."""
 
 
@@ -112,7 +112,8 @@ def _labels(points: Sequence[Point], best: Sequence[Point], x: Axis, y: Axis) ->
             taken.append(box)
             kind = "name best" if point in best else "name"
             left, bottom = _number(box.left), _number(box.bottom - 3)
-            yield f'<text class="{kind}" x="{left}" y="{bottom}">{escape(point.label)}</text>'
+            row = f'data-row="{escape(point.key)}"'
+            yield f'<text class="{kind}" {row} x="{left}" y="{bottom}">{escape(point.label)}</text>'
             break
 
 

@@ -4,7 +4,8 @@ from importlib import resources
 from pathlib import Path
 
 from lotteryfl.board.entries import Board
-from lotteryfl.board.page import RECORDS, STYLES, render
+from lotteryfl.board.page import STYLES, render
+from lotteryfl.board.table import RECORDS
 from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.privatefiles import SHARED_FILE
