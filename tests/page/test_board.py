@@ -85,7 +85,7 @@ def test_its_records_lie_beside_it(board: str, look: Look) -> None:
     assert (Path(board.removeprefix("file://")).parent / "records" / "2-seed0.json").as_uri() == found
 
 
-@pytest.mark.parametrize("how", LOOKS)
+@pytest.mark.parametrize("how", ["dark", *(pytest.param(how, marks=pytest.mark.slow) for how in ("light", "narrow"))])
 def test_axe_finds_no_serious_fault(how: str, board: str, look: Look) -> None:
     viewer = look(board, **LOOKS[how])
     viewer.page.get_by_role("button", name="good").click()
