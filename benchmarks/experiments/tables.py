@@ -1,21 +1,22 @@
 """`make experiments-tables`: the tables of docs/experiments.md out of results/records, between its marks.
 
 Marks are comments: `<!-- records: fashion/dirichlet-0.3/density-0.1 -->` for the table of a block, `<!-- rank:
-personalised of fashion/dirichlet-0.3 digits -->` for strategies ranked over blocks, with a picture, `<!-- progress -->`
+personalised of fashion digits: fedavg ssfl -->` for strategies ranked over blocks, with a picture, `<!-- progress -->`
 for how far parts are. Each ends with `<!-- end -->`.
 """
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tabulate import tabulate
 
 from benchmarks.experiments.parts import RECORDS as IN_ROOT
 from benchmarks.experiments.parts import ROOT, done_keys, once, part_names, planned, read_part
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.ranking.blocks import BY, Block, blocks_of
+from lotteryfl.ranking.blocks import BY, Block, By, blocks_of
 from lotteryfl.ranking.diagram import draw
-from lotteryfl.ranking.ranked import ranked, text
+from lotteryfl.ranking.ranked import Ranked, ranked, text
 from lotteryfl.records.record import Record
 from lotteryfl.server.results.spread import spread
 
@@ -40,8 +41,14 @@ _HEADERS = [
 
 
 def main() -> None:
-    """Write the page anew."""
-    PAGE.write_text(filled(PAGE.read_text("utf-8")), "utf-8")
+    """Write the page anew, and its pictures."""
+    page = PAGE.read_text("utf-8")
+    PAGE.write_text(filled(page), "utf-8")
+    for kind, said in re.findall(r"<!-- (rank): (.+?) -->", page):
+        if found := ranks_of(said):
+            draw(found.ranking, f"mean rank, {_words(found.by)}", PICTURES / _picture(found.by))
+        else:
+            print(f"{kind} {said}: no picture yet")
 
 
 def filled(page: str) -> str:
@@ -154,21 +161,40 @@ def _over(runs: Sequence[Record], name: str) -> str:
     return f"{found.mean:.3f} ± {found.std:.3f}" if len(values) > 1 else f"{found.mean:.3f}"
 
 
-def rank_text(said: str) -> str:
-    """Return what ranks over blocks say: `BY of NAME NAME…`; with a picture, where something is decided."""
-    by, _, names = said.partition(" of ")
-    roots = [RECORDS / name for name in names.split()]
-    if missing := [root for root in roots if not root.exists()]:
-        return f"Not run yet: {', '.join(path.relative_to(RECORDS).as_posix() for path in missing)}."
+def ranks_of(said: str) -> Ranked | None:
+    """Return strategies ranked as a mark says it, `BY of DATA…: LABEL…`; None: some of it has not been run yet."""
+    by, roots, labels = _parsed(said)
     try:
-        found = ranked(blocks_of(roots), BY[[*BY].index(by)])  # type: ignore[arg-type]
-    except LotteryFLError as error:
-        return f"Not decidable yet: {error}."
-    picture = PICTURES / f"rank-{by}.png"
-    draw(found.ranking, f"mean rank, {by.replace('_', ' ')}", picture)
-    command = f"lotteryfl rank --by {by} {' '.join(root.relative_to(ROOT).as_posix() for root in roots)}"
-    image = f"![Mean ranks on a line; bars join strategies that do not differ](images/{picture.name})"
-    return f"`{command}`\n\n{image}\n\n{text(found, 'github')}"
+        return ranked(blocks_of(roots), by, labels)
+    except LotteryFLError:
+        return None
+
+
+def rank_text(said: str) -> str:
+    """Return what ranks over blocks say, with a picture."""
+    by, roots, labels = _parsed(said)
+    places = " ".join(root.relative_to(ROOT).as_posix() for root in roots)
+    command = f"`lotteryfl rank --by {by} --strategies {','.join(labels)} {places}`"
+    found = ranks_of(said)
+    if found is None:
+        return f"Not run yet. {command}"
+    image = f"![Mean ranks on a line; bars join strategies that do not differ](images/{_picture(by)})"
+    return f"{command}\n\n{image}\n\n{text(found, 'github')}"
+
+
+def _parsed(said: str) -> tuple[By, list[Path], list[str]]:
+    by, _, rest = said.partition(" of ")
+    names, _, labels = rest.partition(": ")
+    roots = [root for name in names.split() if (root := RECORDS / name).exists()]
+    return BY[[*BY].index(by)], roots, labels.split()  # type: ignore[arg-type]
+
+
+def _picture(by: By) -> str:
+    return f"rank-{by}.png"
+
+
+def _words(by: By) -> str:
+    return by.replace("_", " ")
 
 
 def progress() -> str:

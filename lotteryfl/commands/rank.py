@@ -15,7 +15,13 @@ _BY = ("personalised", "downloaded", "worst_tenth", "shared", "on_global", "new_
 @click.command()
 @click.argument("records", metavar="RECORDS...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--by", type=click.Choice(_BY), default=_BY[0], show_default=True, help="The score to rank by.")
-@click.option("--strategies", "labels", default="", metavar="LABEL,…", help="Which. [default: those of all blocks]")
+@click.option(
+    "--strategies",
+    "labels",
+    default="",
+    metavar="LABEL,…",
+    help="Over the settings that have all of them. [default: those that all settings have]",
+)
 @click.option(
     "--alpha",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),

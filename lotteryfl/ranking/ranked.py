@@ -26,7 +26,9 @@ class Ranked:
     to_best: dict[str, tuple[Difference | None, ...]]
     """By label, in each block: personalised, less the best-ranked strategy's; None: records do not tell clients."""
     left_out: tuple[str, ...]
-    """Strategies that some block does not have."""
+    """Strategies that are not ranked."""
+    without: tuple[str, ...]
+    """Blocks that do not have all of those that are."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures."""
@@ -50,6 +52,7 @@ class Ranked:
                 for label, mean_rank in zip(ranking.labels, ranking.mean_ranks, strict=True)
             ],
             "left_out": self.left_out,
+            "blocks_left_out": self.without,
         }
 
 
@@ -59,17 +62,21 @@ def ranked(blocks: Sequence[Block], by: By, labels: Sequence[str] = (), alpha: f
     Args:
         blocks: settings.
         by: which score.
-        labels: strategies; none: all that every block has.
+        labels: strategies; blocks that do not have all of them are passed over. None: all that every block has.
         alpha: of the tests.
 
     Raises:
-        LotteryFLError: a strategy is not in a block, none of its seeds is everybody's, a score is missing, or there are
+        LotteryFLError: no block has all of the strategies, or a seed that they share, a score is missing, or there are
             too few strategies.
     """
     chosen = list(labels) or common_labels(blocks)
-    for block in blocks:
-        if missing := [label for label in chosen if label not in block.runs]:
-            raise LotteryFLError(f"{block.name}: has no record of {missing[0]}: it has {', '.join(block.runs)}")
+    if missing := [label for label in chosen if not any(label in block.runs for block in blocks)]:
+        known = dict.fromkeys(label for block in blocks for label in block.runs)
+        raise LotteryFLError(f"{missing[0]}: no block has a record of it: expected of {', '.join(known)}")
+    without = tuple(block.name for block in blocks if not all(label in block.runs for label in chosen))
+    blocks = [block for block in blocks if block.name not in without]
+    if not blocks:
+        raise LotteryFLError(f"{', '.join(chosen)}: no block has records of all of them")
     seeds = [tuple(block.seeds(chosen)) if chosen else () for block in blocks]
     for block, its in zip(blocks, seeds, strict=True):
         if chosen and not its:
@@ -86,6 +93,7 @@ def ranked(blocks: Sequence[Block], by: By, labels: Sequence[str] = (), alpha: f
         means=means,
         ranking=ranking,
         to_best={label: tuple(_apart(block, its, label, best) for block, its in pairs) for label in chosen},
+        without=without,
         left_out=tuple(dict.fromkeys(label for block in blocks for label in block.runs if label not in chosen)),
     )
 
@@ -128,7 +136,9 @@ def _sentences(found: Ranked) -> list[str]:
         if equal:
             said.append(f"Not decidable against {', '.join(equal)}.")
     if found.left_out:
-        said.append(f"Not ranked, since some block has no record of them: {', '.join(found.left_out)}.")
+        said.append(f"Not ranked: {', '.join(found.left_out)}.")
+    if found.without:
+        said.append(f"Passed over, without records of all that are ranked: {', '.join(found.without)}.")
     return said
 
 

@@ -65,6 +65,16 @@ def test_a_folder_is_a_block_and_what_lies_above_counts_to_it(record: Record, tm
         assert tuple(each) == pytest.approx((-0.4, -0.4, -0.4))
 
 
+def test_named_strategies_are_ranked_over_the_blocks_that_have_them(record: Record, tmp_path: Path) -> None:
+    fill(record, tmp_path / "set", 2)
+    put(record, tmp_path / "set" / "alpha-0" / "density-0.1" / "rare-seed0.json", 0.7)
+    found = ranked(blocks_of([tmp_path / "set"]), "personalised", ["good", "rare", "poor"])
+    assert found.ranking.labels == ("good", "rare", "poor")
+    assert [block.name for block in found.blocks] == ["set/alpha-0/density-0.1"]
+    assert (found.without, found.left_out, found.seeds) == (("set/alpha-1/density-0.1",), ("fair",), ((0,),))
+    assert "Passed over, without records of all that are ranked: set/alpha-1/density-0.1." in text(found, "simple")
+
+
 def test_over_enough_blocks_it_says_who_is_better(record: Record, tmp_path: Path) -> None:
     fill(record, tmp_path, 8)
     said = text(ranked(blocks_of([tmp_path]), "personalised"), "github")
@@ -82,7 +92,7 @@ def test_seeds_that_not_all_have_do_not_count(record: Record, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("labels", "by", "said"),
     [
-        (["good", "fair", "none"], "personalised", "has no record of none"),
+        (["good", "fair", "none"], "personalised", "none: no block has a record of it: expected of fair, poor, good"),
         (["good", "fair"], "personalised", "expected 3 strategies or more"),
         ([], "on_global", "has no score 'on_global'"),
     ],
