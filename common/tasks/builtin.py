@@ -56,11 +56,9 @@ class Examples:
 def parts_of(client: int, partition: Partition, train: Examples, test: Examples) -> ClientData:
     """Return what a client holds of training and test examples that were dealt out."""
     indices, degrees = partition.client(client), partition.angle(client)
-    return ClientData(
-        train.dataset(indices.train, degrees),
-        train.dataset(indices.validation, degrees),
-        test.dataset(indices.test, degrees),
-    )
+    training = train.dataset(indices.train, degrees)
+    validation = training if partition.validates_on_training else train.dataset(indices.validation, degrees)
+    return ClientData(training, validation, test.dataset(indices.test, degrees))
 
 
 Loader = Callable[[Experiment], tuple[Examples, Examples]]
