@@ -66,6 +66,10 @@ COMMANDS = {
     "compare": Known(
         "compare", "Compare strategies over seeds; what has finished is kept, what was interrupted goes on."
     ),
+    "reproduce": Known(
+        "reproduce",
+        "Run a protocol of the literature, or list them, and say how the result stands beside what is published.",
+    ),
     "report": Known(
         "report", "Write a page with pictures of runs (or of all runs in a folder), or export their metrics."
     ),

@@ -57,7 +57,17 @@ class PartitionSettings(Section):
     """Who holds which examples."""
 
     kind: Literal[
-        "n-class", "dirichlet", "iid", "feature-skew", "natural", "class-dirichlet", "shards", "quantity-skew", "file"
+        "n-class",
+        "dirichlet",
+        "iid",
+        "feature-skew",
+        "natural",
+        "class-dirichlet",
+        "shards",
+        "quantity-skew",
+        "file",
+        "as-ssfl",
+        "as-dispfl",
     ] = "n-class"
     classes_per_client: Count = 2
     examples_per_class: Count = 20
@@ -66,7 +76,7 @@ class PartitionSettings(Section):
     """A client's other classes hold round(balance * examples_per_class) examples (n-class)."""
     alpha: float = Field(0.5, gt=0)
     """Concentration of the class proportions, or of the clients' sizes; small is more skewed (dirichlet,
-    class-dirichlet, quantity-skew)."""
+    class-dirichlet, quantity-skew, as-ssfl, as-dispfl)."""
     examples_per_client: int = Field(40, ge=0, le=2**31 - 1)
     """Training + validation examples of every client; 0: all, in equal parts (dirichlet, iid, feature-skew)."""
     min_examples: Count = 10
@@ -75,7 +85,9 @@ class PartitionSettings(Section):
     """Equal pieces of the examples in the order of their classes (shards)."""
     rotations: int = Field(4, ge=1, le=360)
     """Client k's images are turned by k mod rotations steps of 360 / rotations degrees (feature-skew)."""
-    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Of each class; 0: nothing is put aside, and what is measured on validation data is measured on the training
+    data."""
     file: str = Field("", max_length=4096)
     """Index file that says who holds what (file)."""
     sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
@@ -127,6 +139,9 @@ class StrategySettings(Section):
     """Most that a client owns (fedselect)."""
     saliency_from: Literal["sample", "everyone"] = "sample"
     """Whose saliencies make the mask: those of a round's clients, by their examples, or every client's alike (ssfl,
+    one-ticket)."""
+    saliency_examples: int = Field(0, ge=0, le=2**31 - 1)
+    """Of a client's training examples, on how many its saliencies are measured, drawn at random; 0: all (ssfl,
     one-ticket)."""
     readjust_rate: Share = 0.5
     """Share of the kept weights that are exchanged (feddst, dispfl, fedtiny), or may go (prunefl, fedrts), at first."""

@@ -11,10 +11,12 @@ from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models import IMAGES, architectures, create_model
 from lotteryfl.common.models.named import model_name
+from lotteryfl.common.names import Digest
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks.base import ClientData
 from lotteryfl.common.tasks.namedmodel import named_model
 from lotteryfl.common.tasks.partition import IntArray, Partition
+from lotteryfl.common.tasks.partition.digest import partition_digest
 from lotteryfl.common.tasks.rotation import rotate
 from lotteryfl.common.tasks.sampling import draw_indices
 from lotteryfl.common.text import quoted
@@ -54,11 +56,9 @@ class Examples:
 def parts_of(client: int, partition: Partition, train: Examples, test: Examples) -> ClientData:
     """Return what a client holds of training and test examples that were dealt out."""
     indices, degrees = partition.client(client), partition.angle(client)
-    return ClientData(
-        train.dataset(indices.train, degrees),
-        train.dataset(indices.validation, degrees),
-        test.dataset(indices.test, degrees),
-    )
+    training = train.dataset(indices.train, degrees)
+    validation = training if partition.validates_on_training else train.dataset(indices.validation, degrees)
+    return ClientData(training, validation, test.dataset(indices.test, degrees))
 
 
 Loader = Callable[[Experiment], tuple[Examples, Examples]]
@@ -110,6 +110,10 @@ class BuiltInTask:
         _, test = self._examples
         seed = derive_seed(self._experiment.seed, "global test examples")
         return test.dataset(draw_indices(len(test.labels), examples, seed))
+
+    def partition_sha256(self) -> Digest:
+        """Return the digest of who holds what of the data; see `partition.digest`."""
+        return partition_digest(self._partition, self._experiment.clients)
 
     @cached_property
     def _examples(self) -> tuple[Examples, Examples]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +61,7 @@ def _opened(
             yield opened
 
 
-def _drive(
+def drive(
     opened: "OpenedRun",
     again: str,
     driver: Callable[[RunDisplay], None],
@@ -69,10 +69,20 @@ def _drive(
     *,
     allow_missing: bool,
     even_finished: bool = False,
+    standing: Callable[[Path], str] | None = None,
 ) -> None:
     """Drive a run to its end, and say how it went; when interrupted, how to go on.
 
     Where clients were left out, and that is not allowed, this is the process's end.
+
+    Args:
+        opened: the run.
+        again: the command that goes on with it.
+        driver: drives it, and shows how it goes on a display.
+        tracking: where it is told of.
+        allow_missing: clients may have been left out.
+        even_finished: drive one with nothing left to do, too.
+        standing: what more to say at its end, of its summary's file.
     """
     from lotteryfl.server.results.summary import write_summary
 
@@ -87,7 +97,49 @@ def _drive(
             raise click.Abort from error
         path = write_summary(opened.directory)
         tell_outcome(opened.directory, path)
+        if standing:
+            tell(standing(path))
     leave(opened.directory, allow_missing=allow_missing)
+
+
+def by_workers(
+    opened: "OpenedRun",
+    workers: int,
+    device: str,
+    page: Sequence[str] = (),
+    *,
+    share_errors: bool = False,
+    metrics: str = "",
+) -> Callable[[RunDisplay], None]:
+    """Return what drives a run by processes on this machine; its arguments are `running.local.run_locally`'s."""
+    from lotteryfl.running.local import run_locally
+
+    def drive_it(display: RunDisplay) -> None:
+        run_until_signal(
+            run_locally(
+                opened.directory,
+                workers,
+                device,
+                opened.of_workers,
+                display.show,
+                display.note,
+                page,
+                share_errors=share_errors,
+                metrics=metrics,
+            )
+        )
+
+    return drive_it
+
+
+def in_this_process(opened: "OpenedRun", device: str, *, share_errors: bool = False) -> Callable[[RunDisplay], None]:
+    """Return what drives a run in this one process, on the device of that name."""
+    from lotteryfl.running.device import choose_device
+    from lotteryfl.running.simulate import Simulation
+
+    chosen = choose_device(device)
+    simulation = Simulation(opened.directory, opened.task, chosen, share_errors=share_errors, local=opened.code)
+    return lambda display: simulation.run(display.show)
 
 
 @click.command()
@@ -122,9 +174,7 @@ def run(
         check_exposed(metrics, workers)
     page_at = page.options()
     with _opened(source, run_dir, overrides, own) as opened:
-        from lotteryfl.running.local import run_locally
-
-        _drive(
+        drive(
             opened,
             opened.command(
                 "run",
@@ -132,19 +182,7 @@ def run(
                 *tracking.options(),
                 *given(share_errors=share_errors, allow_missing=allow_missing),
             ),
-            lambda display: run_until_signal(
-                run_locally(
-                    opened.directory,
-                    workers,
-                    device,
-                    opened.of_workers,
-                    display.show,
-                    display.note,
-                    page_at,
-                    share_errors=share_errors,
-                    metrics=metrics,
-                )
-            ),
+            by_workers(opened, workers, device, page_at, share_errors=share_errors, metrics=metrics),
             tracking,
             allow_missing=allow_missing,
         )
@@ -208,7 +246,7 @@ def serve(
         from lotteryfl.running.local import serve_at
 
         endpoint.check_access(opened.directory.experiment.access)
-        _drive(
+        drive(
             opened,
             opened.command(
                 "serve",
@@ -247,12 +285,10 @@ def simulate(
 ) -> None:
     """Run an experiment in this one process, with the same result as over gRPC."""
     from lotteryfl.running.device import choose_device
-    from lotteryfl.running.simulate import Simulation
 
-    chosen = choose_device(device)
+    choose_device(device)  # a mistake is told before anything is set up
     with _opened(source, run_dir, overrides, own) as opened:
-        simulation = Simulation(opened.directory, opened.task, chosen, share_errors=share_errors, local=opened.code)
-        _drive(
+        drive(
             opened,
             opened.command(
                 "simulate",
@@ -260,7 +296,7 @@ def simulate(
                 *tracking.options(),
                 *given(share_errors=share_errors, allow_missing=allow_missing),
             ),
-            lambda display: simulation.run(display.show),
+            in_this_process(opened, device, share_errors=share_errors),
             tracking,
             allow_missing=allow_missing,
         )

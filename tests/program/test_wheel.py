@@ -21,6 +21,7 @@ HELD = (
     "lotteryfl/server/rounds/coordinator.py",
     "lotteryfl/client/work/planrun.py",
     "lotteryfl/common/experiment/template.toml",
+    "lotteryfl/protocols/ssfl-cifar10.toml",
     "lotteryfl/dashboard/static/index.html",
     "lotteryfl/dashboard/static/uplot/LICENSE",
     "lotteryfl/protos/lotteryfl.proto",

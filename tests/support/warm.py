@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 
 _AT_START = ("COV", "GRPC_", "LD_", "LOTTERYFL_FAULTS", "MALLOC_", "MKL_", "OMP_", "PYTHON", "TORCH_")
 """What variables begin with that are looked at when a process starts or imports something."""
-_COMMANDS = {"run", "serve", "simulate", "work"}
+_COMMANDS = {"reproduce", "run", "serve", "simulate", "work"}
 """Those that import torch."""
 _MODULES = (
     "torch._dynamo",  # an optimizer's first step imports it

@@ -1,0 +1,78 @@
+"""Protocols are frozen: whoever changes one gives it a new name."""
+
+import hashlib
+from importlib import resources
+
+import pytest
+
+from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.experiment.experiment import changed
+from lotteryfl.protocols import names, protocol, protocol_of
+from lotteryfl.protocols.files import parsed
+from lotteryfl.server.strategies import STRATEGIES
+
+SHA256 = {
+    "ssfl-cifar10": "ecf4f05f623f867e5f9d57b234c23b1797b27049d3a32b5b06afa8b438e3f586",
+    "ssfl-digits": "de0ec8e8b78b12012d9667660c4628c6d360ab847dffa3220194f8c6ca0c52ed",
+}
+
+
+def content(name: str) -> bytes:
+    return resources.files("lotteryfl.protocols").joinpath(f"{name}.toml").read_bytes()
+
+
+def test_no_protocol_has_changed() -> None:
+    assert {name: hashlib.sha256(content(name)).hexdigest() for name in names()} == SHA256
+
+
+@pytest.mark.parametrize("name", SHA256)
+def test_a_file_is_called_as_its_protocol_and_an_experiment_that_runs(name: str) -> None:
+    found = protocol(name)
+    assert found.name == name
+    assert found.experiment.strategy.name in STRATEGIES
+    assert all(entry.strategy for entry in found.published)
+
+
+@pytest.mark.parametrize("name", SHA256)
+def test_a_run_belongs_to_a_protocol_because_it_is_it(name: str) -> None:
+    found = protocol(name)
+    assert protocol_of(found.experiment) is found
+    assert (
+        protocol_of(changed(found.experiment, ["training.threads=3", "round.lease=90", "task.data_dir=/data"])) is found
+    )
+    if "seed" in found.open:
+        assert protocol_of(changed(found.experiment, ["seed=17"])) is found
+    assert protocol_of(changed(found.experiment, [f"training.lr={found.experiment.training.lr * 1.5}"])) is not found
+
+
+def test_what_is_open_may_be_chosen_and_nothing_else() -> None:
+    found = protocol("ssfl-digits")
+    chosen = found.with_choices(["strategy.name=fedavg", "seed=3"])
+    assert (chosen.strategy.name, chosen.seed, chosen.rounds) == ("fedavg", 3, found.experiment.rounds)
+    assert protocol_of(chosen) is found
+    with pytest.raises(
+        ExperimentError, match=r"^--set training.lr: protocol ssfl-digits fixes it; open there: access, "
+    ):
+        found.with_choices(["training.lr=1"])
+    with pytest.raises(ExperimentError, match=r"^--set rounds: protocol ssfl-digits fixes it"):
+        found.with_choices(["rounds=1"])
+
+
+def test_with_fewer_rounds_it_is_no_run_of_the_protocol() -> None:
+    short = protocol("ssfl-digits").with_choices([], rounds=2)
+    assert short.rounds == 2
+    assert protocol_of(short) is None
+
+
+def test_what_is_wrong_with_a_file_is_said_in_a_line() -> None:
+    with pytest.raises(ExperimentError, match=r"^protocol 'nothing': expected one of .*ssfl-cifar10"):
+        protocol("nothing")
+    about = {"name": "mine", "title": "", "source": "", "data": ""}
+    for wrong, said in (
+        ({"name": "My one"}, r"protocol.name = 'My one': expected small letters, digits and hyphens"),
+        ({"expected": {"low": 1.0, "high": 0.5, "why": ""}}, r"expected.low = 1: must be at most expected.high = 0.5"),
+        ({"partition_sha256": {"0": "abc"}}, r"partition_sha256.0 = 'abc'"),
+        ({"author": "me"}, r"unknown key author = 'me'; allowed here: name, title, source"),
+    ):
+        with pytest.raises(ExperimentError, match=said):
+            parsed({"protocol": {**about, **wrong}}, "mine.toml")
