@@ -76,7 +76,7 @@ def _bounds(
 
 
 def _cut_by_class(labels: IntArray, classes: Sequence[int], counts: IntArray) -> list[IntArray]:
-    """Cut every class's examples in the proportions of the counts (clients, classes); what is over goes to the first."""
+    """Cut every class in the proportions of the counts (clients, classes); what is over goes to the first clients."""
     parts: list[list[IntArray]] = [[] for _ in counts]
     for column, label in enumerate(classes):
         found, own = np.flatnonzero(labels == label), counts[:, column]
