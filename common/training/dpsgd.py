@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from math import ceil
 from typing import Any
 
 import torch
@@ -91,7 +90,7 @@ def train_privately(
     device = torch.device(device)
     examples = _drawable(data, device, objective)
     expected = min(settings.batch_size, len(examples))
-    steps_of_epoch = ceil(len(examples) / expected)
+    steps_of_epoch = settings.batches_of(len(examples))
     augmented = Augmentation(settings.augment, None, recipe.seed, device)
     done, last, epoch = 0, recipe.total_steps(steps_of_epoch), 0
     with prepared(model, recipe, device, steps_of_epoch, pruned) as steps:
@@ -100,7 +99,7 @@ def train_privately(
             while done < last:
                 epoch += 1
                 total, seen = torch.zeros((), device=device), 0
-                batches = _poisson_batches(len(examples), expected, privacy.source)
+                batches = _poisson_batches(len(examples), expected, steps_of_epoch, privacy.source)
                 for batch in islice(batches, last - done):
                     optim.zero_grad()
                     loss = _backward(model, examples, batch, objective, augmented)
@@ -131,9 +130,9 @@ def _drawable(data: Data, device: torch.device, objective: Objective) -> Example
     return examples
 
 
-def _poisson_batches(examples: int, expected: int, source: Source) -> Iterator[Tensor]:
+def _poisson_batches(examples: int, expected: int, count: int, source: Source) -> Iterator[Tensor]:
     """Yield the indices, int64, of an epoch's batches."""
-    for _ in range(ceil(examples / expected)):
+    for _ in range(count):
         yield (uniform(examples, source) < expected / examples).nonzero().flatten()
 
 

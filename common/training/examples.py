@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +13,10 @@ from lotteryfl.common.training.loaded import Loaded, Reader
 from lotteryfl.common.training.objective import Labelled, Objective
 from lotteryfl.common.training.structure import Rows, is_tensors, mapped, moved, tensors_in
 from lotteryfl.common.transfer import home_of, sent
+
+Short = Literal["stays", "goes", "joins"]
+"""What becomes of a pass's last batch where it has fewer examples than the others, and is not the only one: it is one
+as the others, it is left out, or, where it has a single example, that joins the batch before it."""
 
 
 class Batch(NamedTuple):
@@ -67,37 +70,46 @@ class Examples:
         """What is in memory, a row for each example; None: it is read one by one, or put together in its own way."""
         return self._rows.tensors if isinstance(self._rows, TensorDataset) else self._rows and self._rows.content
 
-    def batch_count(self, batch_size: int, *, merge_single: bool = False) -> int:
-        """Return how many batches a pass over all examples has, over a stream at most."""
+    def batch_count(self, batch_size: int, short: Short = "stays") -> int:
+        """Return how many batches a pass over all examples has, over a stream at most.
+
+        Args:
+            batch_size: examples in each.
+            short: what becomes of the last one.
+        """
         _check_batch_size(batch_size)
         length = stream_length(self._source.data, batch_size) if self.is_stream else len(self)
-        count, rest = ceil(length / batch_size), length % batch_size
-        return count - 1 if merge_single and count > 1 and rest == 1 else count
+        count, rest = divmod(length, batch_size)
+        goes = short == "goes" or (short == "joins" and rest == 1)
+        return max(count, 1) if goes or not rest else count + 1
 
-    def shuffled(self, shuffler: torch.Generator, batch_size: int, *, merge_single: bool = False) -> Iterator[Batch]:
+    def shuffled(self, shuffler: torch.Generator, batch_size: int, short: Short = "stays") -> Iterator[Batch]:
         """Yield all in an order drawn from a generator; a stream in its own.
 
         Args:
             shuffler: moves on by one order.
             batch_size: examples in each.
-            merge_single: let a last batch of one join the batch before it.
+            short: what becomes of the last one.
         """
         if self.is_stream:
-            return self._streamed(batch_size, merge_single=merge_single)
-        return self.batches(torch.randperm(len(self), generator=shuffler), batch_size, merge_single=merge_single)
+            return self._streamed(batch_size, short)
+        return self.batches(torch.randperm(len(self), generator=shuffler), batch_size, short)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield all as they lie."""
         if self.is_stream:
-            return self._streamed(batch_size, merge_single=False)
+            return self._streamed(batch_size)
         return self.batches(torch.arange(len(self)), batch_size)
 
-    def batches(self, order: Tensor, batch_size: int, *, merge_single: bool = False) -> Iterator[Batch]:
+    def batches(self, order: Tensor, batch_size: int, short: Short = "stays") -> Iterator[Batch]:
         """Yield examples in the given order of indices, int64 (N,)."""
         _check_batch_size(batch_size)
         batches = list(torch.split(order, batch_size))
-        if merge_single and len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
-            batches[-2:] = [torch.cat(batches[-2:])]
+        if len(batches) > 1 and len(batches[-1]) < batch_size:
+            if short == "goes":
+                order = order[: -len(batches.pop())]
+            elif short == "joins" and len(batches[-1]) == 1:
+                batches[-2:] = [torch.cat(batches[-2:])]
         if self._rows is not None:
             # The indices of a whole pass go there at once: no batch waits for its own.
             for chosen in torch.split(sent(order, self._home), [len(batch) for batch in batches]):
@@ -108,7 +120,7 @@ class Examples:
             for batch, content in zip(batches, read, strict=True):
                 yield Batch(moved(content, self._device), len(batch))
 
-    def _streamed(self, batch_size: int, *, merge_single: bool) -> Iterator[Batch]:
+    def _streamed(self, batch_size: int, short: Short = "stays") -> Iterator[Batch]:
         """Yield the examples of a stream, read anew, as many as it says."""
         _check_batch_size(batch_size)
         stream: Any = self._source.data
@@ -116,8 +128,10 @@ class Examples:
         held: list[Any] = []
         while True:
             batch = list(islice(examples, batch_size))
-            if merge_single and len(batch) == 1 < batch_size:
+            if short == "joins" and len(batch) == 1 < batch_size:
                 held, batch = held + batch, []
+            elif short == "goes" and held and len(batch) < batch_size:
+                batch = []
             if held:
                 yield Batch(moved(self._source.collate(held), self._device), len(held))
             if not batch:

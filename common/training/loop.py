@@ -17,7 +17,7 @@ from lotteryfl.common.pruning.pruned import Pruned, plain_weights
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.augmentation import Augmentation, OwnAugment
-from lotteryfl.common.training.examples import Batch, Examples
+from lotteryfl.common.training.examples import Batch, Examples, Short
 from lotteryfl.common.training.given import Data
 from lotteryfl.common.training.hooks import NONE, Hooks, LossOf
 from lotteryfl.common.training.measured import Evaluated, Meter
@@ -185,8 +185,8 @@ def train_by_recipe(
     objective = training_objective(settings, objective)
     device = torch.device(device)
     examples = Examples(data, device, objective)
-    merge_single = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    steps_of_epoch = ceil(examples.batch_count(settings.batch_size, merge_single=merge_single) / settings.accumulate)
+    short = _short(settings, model)
+    steps_of_epoch = ceil(examples.batch_count(settings.batch_size, short) / settings.accumulate)
     shuffler = torch.Generator().manual_seed(derive_seed(recipe.seed, "shuffle"))
     augmented = Augmentation(settings.augment, augment, recipe.seed, device)
     cast, loss_of = autocast(settings, device), _loss_of(objective, hooks)
@@ -196,7 +196,7 @@ def train_by_recipe(
             epoch += 1
             losses: list[Tensor] = []
             sizes: list[int] = []
-            batches = augmented.of(examples.shuffled(shuffler, settings.batch_size, merge_single=merge_single))
+            batches = augmented.of(examples.shuffled(shuffler, settings.batch_size, short))
             while done < total and (group := list(islice(batches, settings.accumulate))):
                 size = sum([batch.size for batch in group])
                 losses.append(_gradients(steps, group, size, loss_of, cast))
@@ -215,6 +215,14 @@ def train_by_recipe(
                 with steps.averaged():
                     on_epoch(epoch)
     return TrainResult(_weighted_mean(losses, sizes), sum(sizes) if examples.is_stream else len(examples), done)
+
+
+def _short(settings: TrainingSettings, model: nn.Module) -> Short:
+    """Return what becomes of an epoch's last batch: batch norm finds no variance in a single example."""
+    if settings.drop_last:
+        return "goes"
+    has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    return "joins" if has_batch_norm else "stays"
 
 
 def _loss_of(objective: Objective, hooks: Hooks) -> LossOf:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import ceil, isfinite
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -33,6 +33,8 @@ class TrainingSettings(Section):
 
     epochs: Count = 5
     batch_size: Count = 8
+    drop_last: bool = False
+    """An epoch leaves out the last batch where that is a short one, and not the only one."""
     steps: int = Field(0, ge=0, le=2**31 - 1)
     """Optimizer steps in a round, in place of epochs; 0: as many as the epochs have."""
     accumulate: Count = 1
@@ -96,6 +98,10 @@ class TrainingSettings(Section):
                 f"training.optimizer_options.{name} = {self.optimizer_options[name]!r}: expected in training.{name}"
             )
         return self
+
+    def batches_of(self, examples: int) -> int:
+        """Return how many batches an epoch over so many examples has."""
+        return max(examples // self.batch_size, 1) if self.drop_last else ceil(examples / self.batch_size)
 
     @property
     def depends_on_rounds(self) -> bool:

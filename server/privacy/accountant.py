@@ -9,7 +9,6 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
-from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -149,10 +148,10 @@ class _Spending:
             return tuple(Releases(privacy.noise_multiplier / 2, 1.0, times) for _, times in work.times)
         if work.examples is None:
             return ()
-        batch = min(self._experiment.training.batch_size, work.examples)
-        rate = batch / work.examples
+        training = self._experiment.training
+        rate = min(training.batch_size, work.examples) / work.examples
         return tuple(
-            Releases(privacy.noise_multiplier, rate, times * self._steps(plan, ceil(work.examples / batch)))
+            Releases(privacy.noise_multiplier, rate, times * self._steps(plan, training.batches_of(work.examples)))
             for plan, times in work.times
         )
 

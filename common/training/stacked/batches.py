@@ -13,7 +13,7 @@ from torch import Tensor
 from lotteryfl.common.errors import OutputError
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.training.augmentation import Augmentation, OwnAugment
-from lotteryfl.common.training.examples import Batch, Examples
+from lotteryfl.common.training.examples import Batch, Examples, Short
 from lotteryfl.common.training.given import Data
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import Recipe
@@ -47,7 +47,8 @@ class Order:
                 "engine.stacked: takes data that are tensors in memory, with batches as torch makes them: expected "
                 "a TensorDataset, a pair of tensors or a dict of them, and no collate"
             )
-        self.steps_of_epoch = ceil(self.examples.batch_count(settings.batch_size) / settings.accumulate)
+        self._batches = settings.batches_of(len(self.examples))
+        self.steps_of_epoch = ceil(self._batches / settings.accumulate)
         self.total = recipe.total_steps(self.steps_of_epoch)
         """Steps of the training."""
         self.form = str(mapped(lambda tensor: (tuple(tensor.shape[1:]), tensor.dtype), self.content))
@@ -71,9 +72,10 @@ class Order:
     def _epoch(self) -> Iterator[Batch]:
         size = self._settings.batch_size
         if self.is_augmented:
-            return self._augmented.of(self.examples.shuffled(self._shuffler, size))
+            short: Short = "goes" if self._settings.drop_last else "stays"
+            return self._augmented.of(self.examples.shuffled(self._shuffler, size, short))
         order = torch.randperm(len(self.examples), generator=self._shuffler).numpy()
-        pieces = (order[first : first + size] for first in range(0, len(order), size))
+        pieces = (order[number * size : (number + 1) * size] for number in range(self._batches))
         return (Batch(piece, len(piece)) for piece in pieces)
 
 
