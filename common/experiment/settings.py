@@ -68,15 +68,19 @@ class PartitionSettings(Section):
         "file",
         "as-ssfl",
         "as-dispfl",
+        "as-pfllib",
+        "as-fedpruning",
+        "as-lotteryfl",
     ] = "n-class"
     classes_per_client: Count = 2
+    """Or shards (n-class, as-lotteryfl)."""
     examples_per_class: Count = 20
-    """Training + validation examples of a client's first class (n-class)."""
+    """Training + validation examples of a client's first class (n-class, as-lotteryfl)."""
     balance: PositiveShare = 1.0
-    """A client's other classes hold round(balance * examples_per_class) examples (n-class)."""
+    """A client's other classes hold round(balance * examples_per_class) examples (n-class, as-lotteryfl)."""
     alpha: float = Field(0.5, gt=0)
     """Concentration of the class proportions, or of the clients' sizes; small is more skewed (dirichlet,
-    class-dirichlet, quantity-skew, as-ssfl, as-dispfl)."""
+    class-dirichlet, quantity-skew, as-ssfl, as-dispfl, as-pfllib, as-fedpruning)."""
     examples_per_client: int = Field(40, ge=0, le=2**31 - 1)
     """Training + validation examples of every client; 0: all, in equal parts (dirichlet, iid, feature-skew)."""
     min_examples: Count = 10

@@ -86,6 +86,7 @@ def heading(experiment: Experiment) -> str:
         "n-class": f", {partition.classes_per_client} classes each",
         **dict.fromkeys(("dirichlet", "class-dirichlet", "quantity-skew", *PUBLISHED), f", α = {partition.alpha:g}"),
         "shards": f", {partition.shards_per_client} shards each",
+        "as-lotteryfl": f", {partition.classes_per_client} shards each",
         "feature-skew": f", {partition.rotations} rotations",
     }.get(partition.kind, "")
     name = task_id(experiment.task.name)

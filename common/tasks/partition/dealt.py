@@ -24,7 +24,7 @@ from lotteryfl.common.tasks.partition.classes import IntArray, in_proportion, st
 from lotteryfl.common.tasks.partition.indexfile import Listed, read_index_file
 from lotteryfl.common.tasks.partition.parts import Dealt, Parts
 from lotteryfl.common.tasks.partition.pools import deal_classes, deal_evenly, deal_proportions
-from lotteryfl.common.tasks.partition.published import PUBLISHED
+from lotteryfl.common.tasks.partition.published import POOLED, PUBLISHED
 from lotteryfl.common.tasks.partition.whole import deal_class_by_class, deal_shards, deal_sizes
 
 Owners = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]
@@ -79,7 +79,8 @@ class Partition:
 
     feature-skew: the examples of iid, but every client sees its own turned by `angle`.
 
-    as-ssfl, as-dispfl: what that published code deals, training and test examples.
+    as-ssfl, as-dispfl, as-pfllib, as-fedpruning, as-lotteryfl: what that published code deals, training and test
+    examples; with as-pfllib indices are of both together, the test data's after the others (`pooled`).
 
     file: what the index file says; what it does not say of validation and test examples is as in dirichlet.
 
@@ -119,6 +120,8 @@ class Partition:
             self._listed = read_index_file(Path(settings.file), settings.sha256, clients, *sizes)
             self._dealt = _Listed(self._listed)
         elif settings.kind in PUBLISHED:
+            if self.pooled:
+                self._train_labels = np.concatenate([self._train_labels, self._test_labels])
             holdings = PUBLISHED[settings.kind](self._train_labels, self._test_labels, settings, clients, seed)
             self._dealt, self._tests = Parts(holdings.train), Parts(holdings.test)
         elif settings.kind in _WHOLE:
@@ -158,6 +161,11 @@ class Partition:
     def validates_on_training(self) -> bool:
         """Whether clients have no validation examples but those that they train on."""
         return self._settings.validation_share == 0 and self._settings.kind != "file"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether all indices are of training and test examples together, the test data's after the others."""
+        return self._settings.kind in POOLED
 
     def angle(self, client: int) -> float:
         """Return by how many degrees a client's inputs are turned, counter-clockwise: 0 unless feature-skew."""

@@ -7,7 +7,6 @@ that its authors name deals the same examples here. Everyone's test examples are
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +14,12 @@ import numpy.typing as npt
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.tasks.partition.classes import IntArray, by_class
+from lotteryfl.common.tasks.partition.extreme import deal_as_lotteryfl
+from lotteryfl.common.tasks.partition.holdings import Holdings, legacy_generator
+from lotteryfl.common.tasks.partition.lda import deal_as_fedpruning, deal_as_pfllib
 
 _MOST_DRAWS = 200
 """Draws of a class for every example, after which the code that draws them is said never to end."""
-
-
-class Holdings(NamedTuple):
-    """Who holds what: client k's training and test examples are the k-th."""
-
-    train: Sequence[IntArray]
-    test: Sequence[IntArray]
 
 
 def deal_as_ssfl(train: IntArray, test: IntArray, settings: PartitionSettings, clients: int, seed: int) -> Holdings:
@@ -36,7 +31,7 @@ def deal_as_ssfl(train: IntArray, test: IntArray, settings: PartitionSettings, c
     Raises:
         TaskError: nothing is left of the classes that a client has a proportion of.
     """
-    random, pools = _random(seed), by_class(train)
+    random, pools = legacy_generator(seed), by_class(train)
     labels, columns = list(pools), list(pools.values())
     proportions = random.dirichlet(np.repeat(settings.alpha, len(labels)), size=clients)
     for pool in columns:
@@ -97,7 +92,7 @@ def deal_as_dispfl(train: IntArray, test: IntArray, settings: PartitionSettings,
     Raises:
         TaskError: some client's classes are used up but for some that it draws next to never.
     """
-    random, pools = _random(seed), by_class(train)
+    random, pools = legacy_generator(seed), by_class(train)
     labels, columns = list(pools), list(pools.values())
     sizes = random.lognormal(mean=np.log(len(train) / clients), sigma=0, size=clients)
     missing = (sizes / np.sum(sizes) * len(train)).astype(int).tolist()
@@ -144,16 +139,14 @@ def _drawn_tests(
     ]
 
 
-def _random(seed: int) -> np.random.RandomState:
-    if seed >= 2**32:
-        raise TaskError(
-            f"seed = {seed}: expected less than 2**32 by partitions of published code, whose generator has no more"
-        )
-    return np.random.RandomState(seed)
-
-
 PUBLISHED: Mapping[str, Callable[[IntArray, IntArray, PartitionSettings, int, int], Holdings]] = {
     "as-ssfl": deal_as_ssfl,
     "as-dispfl": deal_as_dispfl,
+    "as-pfllib": deal_as_pfllib,
+    "as-fedpruning": deal_as_fedpruning,
+    "as-lotteryfl": deal_as_lotteryfl,
 }
 """`partition.kind` → what deals (training classes, test classes, settings, clients, seed)."""
+
+POOLED = ("as-pfllib",)
+"""Kinds that deal training and test examples together: their indices are of both, the test data's after the others."""
