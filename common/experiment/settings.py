@@ -151,6 +151,8 @@ class StrategySettings(Section):
     """Share of the kept weights that are exchanged (feddst, dispfl, fedtiny), or may go (prunefl, fedrts), at first."""
     readjust_every: int = Field(10, ge=1)
     """Rounds between exchanges (feddst, fedtiny, prunefl, fedrts)."""
+    readjust_until: int = Field(0, ge=0, le=2**31 - 1)
+    """The last round that may exchange; 0: half of all (feddst, fedtiny, fedrts)."""
     widths: tuple[PositiveShare, ...] = Field((1.0, 0.5, 0.25), min_length=1)
     """Of its classes of clients, the share of a layer's units that one has; client k is of class k mod their number
     (heterofl)."""
