@@ -16,8 +16,6 @@ from torch.utils.data import TensorDataset
 from lotteryfl.common.models import create_model
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.training.loop import train
-from lotteryfl.protocols import protocol
-from lotteryfl.common.tasks import load_task
 from tests.support.bench import tiny_experiment
 from tests.support.playing import model, play, ticket
 
