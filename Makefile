@@ -31,7 +31,7 @@ venv = python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m
 apt-get = test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo test test-slow test-page test-compose test-extras coverage \
+.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo board test test-slow test-page test-compose test-extras coverage \
   lint audit format protos protos-check chaos soak fuzz bench bench-peer profile gpu-check package try-package sbom \
   requirements clean test-ssh test-helm test-ray test-slurm
 .NOTPARALLEL: # one pip at a time
@@ -64,6 +64,11 @@ demo: $(READY) $(if $(DASHBOARD),$(SEEN_BY:%=$(READY)-%)) ## coordinator + 2 wor
 report-demo: $(READY_TO_REPORT) ## the demo, and a page with pictures of it: runs/report-demo/report/index.html
 	$(BIN)/lotteryfl run examples/digits.toml --workers 2 --run-dir runs/report-demo/run
 	$(BIN)/lotteryfl report runs/report-demo/run --out runs/report-demo/report
+
+RECORDS := results/records
+
+board: $(READY) ## the records in results/records, where there are any, as a page: board/index.html
+	@if test -d $(RECORDS); then $(BIN)/lotteryfl board $(RECORDS) --out board; else echo "no $(RECORDS): no board"; fi
 
 # Three at once on two cores: some wait for something else.
 test: $(READY_TO_DEVELOP) ## the tests, under 10 minutes on 2 cores

@@ -61,7 +61,13 @@ COMMANDS = {
         "doctor", "Say whether all is well with this machine, and with a run, a coordinator or an experiment."
     ),
     "export": Known("inspect", "Write a client's ticket, or the global model, as a plain state dict or as ONNX."),
-    "verify": Known("inspect", "Check a run directory: database, rounds, masks, models, tickets."),
+    "submit": Known(
+        "submit", "Write the records of finished runs (or of all runs in a folder): small files to give away."
+    ),
+    "board": Known("board", "Write a static page of records: tables, and fronts of scores against bytes."),
+    "verify": Known(
+        "verify", "Check a run directory: database, rounds, masks, models, tickets; or what a record of one says."
+    ),
     "clean": Known("clean", "Say what of run directories (or all in a folder) could go, and with --yes remove it."),
     "compare": Known(
         "compare", "Compare strategies over seeds; what has finished is kept, what was interrupted goes on."

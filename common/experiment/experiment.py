@@ -45,7 +45,7 @@ LAUNCH = "launch"
 _MAX_JSON = 2**20
 """Characters of an experiment as the coordinator sends it."""
 
-_RESOLVED = "resolved"
+RESOLVED = "resolved"
 """Context of a validation: the preset has been applied, and what is absent is at its default."""
 
 
@@ -77,7 +77,7 @@ class Experiment(Section):
     @model_validator(mode="before")
     @classmethod
     def _with_preset(cls, table: Any, info: ValidationInfo) -> Any:
-        if info.context == _RESOLVED:
+        if info.context == RESOLVED:
             return table
         if not isinstance(table, dict) or not isinstance(strategy := table.get("strategy", {}), dict):
             return table  # what is wrong with it is said elsewhere
@@ -204,7 +204,7 @@ def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
     for override in overrides:
         apply_override(table, override)
     with explained(Experiment, "--set"):
-        return Experiment.model_validate(table, context=_RESOLVED)
+        return Experiment.model_validate(table, context=RESOLVED)
 
 
 def load_resolved(path: Path) -> Experiment:
@@ -217,7 +217,7 @@ def load_resolved(path: Path) -> Experiment:
     """
     table = read_table(path)
     with explained(Experiment, str(path), resolved=True):
-        return _with_places(Experiment.model_validate(table, context=_RESOLVED), path.parent)
+        return _with_places(Experiment.model_validate(table, context=RESOLVED), path.parent)
 
 
 def validate(table: TOMLTable, source: str) -> Experiment:
@@ -239,7 +239,7 @@ def from_json(text: str) -> Experiment:
     if len(text) > _MAX_JSON:
         raise ExperimentError(f"the coordinator's experiment: {len(text)} characters, expected at most {_MAX_JSON}")
     with explained(Experiment, "the coordinator's experiment", resolved=True):
-        return Experiment.model_validate_json(text, context=_RESOLVED)
+        return Experiment.model_validate_json(text, context=RESOLVED)
 
 
 def to_json(experiment: Experiment) -> str:
@@ -259,7 +259,7 @@ def from_record(text: str, source: str) -> Experiment:
         ExperimentError: it is none, or a newer version's.
     """
     with explained(Experiment, source, resolved=True):
-        return Experiment.model_validate_json(text, context=_RESOLVED)
+        return Experiment.model_validate_json(text, context=RESOLVED)
 
 
 def to_toml(experiment: Experiment) -> str:

@@ -14,9 +14,7 @@ from google.protobuf.message import Message
 
 from lotteryfl.commands.options.calls import channel_options
 from lotteryfl.commands.options.runs import strategy_option, task_option
-from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import ChannelSecurity
-from lotteryfl.common.text import printable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.seeing.lines import describe
 from lotteryfl.seeing.source import source_of
@@ -98,21 +96,6 @@ def export(
         else:
             left = export_ticket(run, client, out, form=form)
     click.echo(f"{out} written{f', {left.described()}' if left else ''}")
-
-
-@click.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@strategy_option(passed_on=False)
-def verify(directory: Path) -> None:
-    """Check a run directory: database, rounds, masks, models, tickets."""
-    from lotteryfl.server.results.verify import verify as verify_run
-
-    report = verify_run(directory)
-    for line in report.lines():
-        click.echo(printable(line))
-    if report.problems:
-        raise LotteryFLError(f"{directory}: {report.problems} problem{'s'[: report.problems > 1]}")
-    click.echo("sound")
 
 
 def _as_json(

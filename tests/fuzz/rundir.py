@@ -9,7 +9,8 @@ from random import Random
 
 import click
 
-from lotteryfl.commands.inspect import export, status, verify
+from lotteryfl.commands.inspect import export, status
+from lotteryfl.commands.verify import verify_run
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.common.wire.framing import deserializer
@@ -60,7 +61,7 @@ def _look(path: Path, client: int) -> None:
     _SHOWN.truncate()
     with redirect_stdout(_SHOWN) as shown:
         for command in (
-            lambda: _callback(verify)(path),
+            lambda: verify_run(path),
             lambda: unwrap(_callback(status))(str(path), True, None, False, ChannelSecurity()),
             lambda: _callback(export)(path, client, False, None, out, False, False, False, ()),
         ):

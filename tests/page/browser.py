@@ -84,5 +84,5 @@ class Viewer:
             self.errors.append(message.text)
 
     def _requested(self, request: Request) -> None:
-        if not request.url.startswith(self.url.split("/runs/")[0].rstrip("/") + "/"):
+        if not request.url.startswith(self.url.split("/runs/")[0].removesuffix("index.html").rstrip("/") + "/"):
             self.elsewhere.append(request.url)
