@@ -127,7 +127,7 @@ class StrategySettings(Section):
     """Most that a client owns (fedselect)."""
     saliency_from: Literal["sample", "everyone"] = "sample"
     """Whose saliencies make the mask: those of a round's clients, by their examples, or every client's alike (ssfl,
-    one-ticket)."""
+    one-ticket, balanced-ticket)."""
     readjust_rate: Share = 0.5
     """Share of the kept weights that are exchanged (feddst, dispfl, fedtiny), or may go (prunefl, fedrts), at first."""
     readjust_every: int = Field(10, ge=1)
