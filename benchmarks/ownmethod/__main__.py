@@ -51,7 +51,7 @@ def draws() -> Iterator[dict[str, Any]]:
 
 def changes(strategy: str, data: str, density: float, drawn: dict[str, Any], rounds: int) -> dict[str, Any]:
     """Return an experiment's settings by key."""
-    common = {"rounds": rounds, "evaluation.global_every": rounds, "strategy.target_density": density}
+    common: dict[str, Any] = {"rounds": rounds, "evaluation.global_every": rounds, "strategy.target_density": density}
     common |= {"training.lr": drawn["lr"], "server.optimizer": "sgd"}
     common |= {"server.lr": drawn["slr"], "server.momentum": drawn["mom"], "strategy.name": strategy}
     exchange = {"strategy.readjust_rate": drawn["rate"]}
@@ -139,7 +139,7 @@ def compare(runs: Runs, names: Iterable[str], density: float, rounds: int) -> No
 
 def table(runs: Runs, data: str, density: float) -> str:
     """Return mean ± standard deviation over the seeds, as Markdown."""
-    lines = ["| | personalised | worst 10 % | downloaded | shared | density | MB |", "| --- " * 7 + "|"]
+    lines = ["| | personalised | worst 10 % | downloaded | shared | density | MB | seeds |", "| --- " * 8 + "|"]
     for name in (*STRATEGIES, *WITHOUT):
         rows = [row for row in runs.found(data=data, method=name, density=density) if row["seed"] in SEEDS]
         if not rows:
@@ -147,7 +147,7 @@ def table(runs: Runs, data: str, density: float) -> str:
         cells = [_cell([row[key] for row in rows]) for key in ("pers", "worst", "down", "shared")]
         kept, sent = (statistics.mean(row[key] for row in rows) for key in ("real", "mb"))
         label = f"without {name}" if name in WITHOUT else f"`{name}`"
-        lines.append(f"| {label} | {' | '.join(cells)} | {kept:.2f} | {sent:.1f} |")
+        lines.append(f"| {label} | {' | '.join(cells)} | {kept:.2f} | {sent:.1f} | {len(rows)} |")
     return "\n".join(lines)
 
 
