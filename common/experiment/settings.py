@@ -143,10 +143,10 @@ class StrategySettings(Section):
     """Most that a client owns (fedselect)."""
     saliency_from: Literal["sample", "everyone"] = "sample"
     """Whose saliencies make the mask: those of a round's clients, by their examples, or every client's alike (ssfl,
-    one-ticket)."""
+    one-ticket, balanced-ticket)."""
     saliency_examples: int = Field(0, ge=0, le=2**31 - 1)
     """Of a client's training examples, on how many its saliencies are measured, drawn at random; 0: all (ssfl,
-    one-ticket)."""
+    one-ticket, balanced-ticket)."""
     readjust_rate: Share = 0.5
     """Share of the kept weights that are exchanged (feddst, dispfl, fedtiny), or may go (prunefl, fedrts), at first."""
     readjust_every: int = Field(10, ge=1)
