@@ -57,7 +57,9 @@ def _messages(
         )
         name = within + message.name
         text = " ".join(comments.get(here, "").split())
-        yield f"## {name}\n\n{text}\n\n" + (table(("field", "type", "number", "what it is"), rows) or "It has no fields.\n")
+        yield f"## {name}\n\n{text}\n\n" + (
+            table(("field", "type", "number", "what it is"), rows) or "It has no fields.\n"
+        )
         yield from _messages(message.nested_type, comments, (*here, _NESTED), f"{name}.")
         yield from _enums(message.enum_type, comments, (*here, _ENUM_WITHIN), f"{name}.")
 

@@ -9,6 +9,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from tools.site import commands, contract, interface, methods, settings
+from tools.site.markdown import with_bars
 from tools.site.repository import ROOT, outside, place_of, source_of, with_links
 
 REFERENCES = {
@@ -72,4 +73,4 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     here = page.file.src_uri
     if here == "methods.md":
         markdown = methods.with_links_to_pages(markdown)
-    return with_links(_origins[here], markdown, here)
+    return with_bars(with_links(_origins[here], markdown, here))

@@ -20,4 +20,4 @@ def _entries() -> Iterator[str]:
     for name in lotteryfl.__all__:
         thing = getattr(lotteryfl, name)
         home = thing.__name__ if inspect.ismodule(thing) else f"{thing.__module__}.{thing.__qualname__}"
-        yield f"\n## {name}\n\n::: {home}\n"
+        yield f"\n::: {home}\n"

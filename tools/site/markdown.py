@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from html import escape
 
 _FENCED = re.compile(r"^(?P<indent> *)(?P<fence>```+).*?^(?P=indent)(?P=fence) *$", re.MULTILINE | re.DOTALL)
+_BARRED = re.compile(r"`([^`\n]*\\\|[^`\n]*)`")
 
 
 def cell(text: object) -> str:
@@ -35,6 +37,16 @@ def outside_code(change: Callable[[str], str], text: str) -> str:
         parts += [change(text[place : block.start()]), block[0]]
         place = block.end()
     return "".join([*parts, change(text[place:])])
+
+
+def with_bars(text: str) -> str:
+    """Return Markdown in which code in tables has its bars: as `\\|` hosts of code show them, mkdocs the backslash too."""
+    return outside_code(lambda part: _BARRED.sub(_with_bars, part), text)
+
+
+def _with_bars(found: re.Match[str]) -> str:
+    shown = "&#124;".join(escape(each, quote=False) for each in found[1].split(r"\|"))
+    return f"<code>{shown}</code>"
 
 
 def unlisted(title: str, body: str) -> str:

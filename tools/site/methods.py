@@ -44,7 +44,11 @@ def with_links_to_pages(text: str) -> str:
 
 def _page(name: str, strategy: type[Strategy]) -> str:
     head, row = _listed(name)
-    described = {"name": f'`strategy.name = "{name}"`', **dict(zip(head[1:], row[1:], strict=True)), "mask rule": _mask(strategy)}
+    described = {
+        "name": f'`strategy.name = "{name}"`',
+        **dict(zip(head[1:], row[1:], strict=True)),
+        "mask rule": _mask(strategy),
+    }
     if strategy.local:
         described["code on the client"] = f"the local algorithm `{strategy.local}`, which comes with the program"
     module = ast.get_docstring(ast.parse(inspect.getsource(sys.modules[strategy.__module__]))) or ""
@@ -60,7 +64,10 @@ def _page(name: str, strategy: type[Strategy]) -> str:
     if notes := [each for each in _notes() if f"`{name}`" in each.partition("\n")[0][:80]]:
         parts += ["## Notes\n", "\n".join(notes) + "\n"]
     if results := list(_results(name)):
-        parts += ["\n## What runs have come to\n", "From [experiments](../experiments.md), which has the commands and the others' rows.\n"]
+        parts += [
+            "\n## What runs have come to\n",
+            "From [experiments](../experiments.md), which has the commands and the others' rows.\n",
+        ]
         parts += [f"**{where}**\n\n{table(head_, rows)}" for where, head_, rows in results]
     return "\n".join(parts)
 

@@ -105,7 +105,9 @@ def _shown(path: str) -> str | Path:
     if file.suffix in _PICTURES:
         return file
     if file.is_dir():
-        names = sorted(each.name + "/" * each.is_dir() for each in file.iterdir() if not each.name.startswith(("_", ".")))
+        names = sorted(
+            each.name + "/" * each.is_dir() for each in file.iterdir() if not each.name.startswith(("_", "."))
+        )
         return unlisted(f"{path}/", "\n".join(f"- `{name}`" for name in names))
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".md":

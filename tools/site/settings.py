@@ -38,7 +38,7 @@ def _sections(model: type[BaseModel], name: str) -> Iterator[str]:
     within = {key: inner for key, field in model.model_fields.items() if (inner := _section_of(field))}
     documented = attribute_docs(model)
     rows = [
-        (code(key), code(_type(field.annotation)), code(_default(field)), cell(_bounds(field)), cell(documented.get(key, "")))
+        (code(key), _type(field.annotation), code(_default(field)), cell(_bounds(field)), cell(documented.get(key, "")))
         for key, field in model.model_fields.items()
         if key not in within
     ]
@@ -57,7 +57,11 @@ def attribute_docs(model: type) -> dict[str, str]:
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
         assert isinstance(tree, ast.ClassDef)
         for before, after in zip(tree.body, tree.body[1:], strict=False):
-            if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name) and isinstance(after, ast.Expr):
+            if (
+                isinstance(before, ast.AnnAssign)
+                and isinstance(before.target, ast.Name)
+                and isinstance(after, ast.Expr)
+            ):
                 found[before.target.id] = _readable(str(ast.literal_eval(after.value)))
     return found
 
@@ -77,21 +81,25 @@ def _section_of(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _type(annotation: Any) -> str:
-    """Return a type in words of TOML."""
+    """Return a type in TOML's words, as a cell has it."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _type(arguments[0])
     if origin is Literal:
-        return " | ".join(json.dumps(each) for each in arguments)
+        return " or ".join(code(json.dumps(each)) for each in arguments)
     if origin in (Union, UnionType):
-        return " | ".join(_type(each) for each in arguments if each is not type(None))
+        return " or ".join(_type(each) for each in arguments if each is not type(None))
     if origin is tuple:
-        return f"list of {_type(arguments[0])}" if arguments[-1] is Ellipsis else f"list of {len(arguments)} {_type(arguments[0])}"
+        return (
+            f"list of {_type(arguments[0])}"
+            if arguments[-1] is Ellipsis
+            else f"list of {len(arguments)} {_type(arguments[0])}"
+        )
     if origin is dict:
         return f"table of {_type(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "table"
-    return {str: "text", int: "whole number", float: "number", bool: "true | false"}.get(annotation, str(annotation))
+    return {str: "text", int: "whole number", float: "number", bool: "true or false"}.get(annotation, str(annotation))
 
 
 def _default(field: FieldInfo) -> str:
@@ -128,4 +136,10 @@ def _bound(constraint: Any) -> str:
 
 def _number(value: float) -> str:
     exponent = int(value).bit_length() - 1
-    return f"2^{exponent}" if value == 2**exponent and exponent > 14 else f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    return (
+        f"2^{exponent}"
+        if value == 2**exponent and exponent > 14
+        else f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:g}"
+    )
