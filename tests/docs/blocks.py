@@ -1,7 +1,8 @@
 """Blocks of code of the documents, and what becomes of each; `python -m tests.docs.blocks` prints how many.
 
-A block is run by tests/docs as its language has it: python and sh as they stand, one after the other in a folder for each
-document; toml, json and yaml by who reads such a file. In the line above it may stand, as a comment that no page shows:
+A block is run by tests/docs as its language has it: python and sh as they stand, one after the other in a folder for
+each document; toml, json and yaml by who reads such a file. In the line above it may stand, as a comment that no page
+shows:
 
     <!-- not run: REASON -->      one of REASONS
     <!-- run by tests/… -->       a test that is about this block

@@ -73,9 +73,9 @@ def commands() -> list[tuple[str, str]]:
     """Return the program's command lines in all blocks, with their places; what says what they do is left out."""
     found = []
     for block in ALL:
-        lines = block.text.replace("\\\n", " ")
-        for line in re.findall(r"(?:^|^\$ |[;&|] +)(?:\.venv/bin/)?lotteryfl ([a-z][^\n;&|]*)", lines, re.MULTILINE):
-            found.append((block.place, re.split(r" {2,}| +#| > |, then ", line)[0]))
+        text = block.text.replace("\\\n", " ")
+        lines = re.findall(r"(?:^|^\$ |[;&|] +)(?:\.venv/bin/)?lotteryfl ([a-z][^\n;&|]*)", text, re.MULTILINE)
+        found += [(block.place, re.split(r" {2,}| +#| > |, then ", line)[0]) for line in lines]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Python and shell of the documents: run as they stand, in order, in a folder for each document with what it speaks of."""
+"""Python and shell of the documents run as they stand, in order, in a folder for each document."""
 
 import os
 import re
@@ -23,7 +23,7 @@ STARTS_WORKERS = ("README.md",)
 
 
 def by_document() -> list[Any]:
-    """Return the blocks of each document that has some; where shell is among them, which starts processes, it is slow."""
+    """Return the blocks of each document that has some; where they start processes, as shell does, it is slow."""
     here = [block for block in ALL if block.runs_here and block.language in ("python", "sh")]
     found = []
     for document, each in groupby(here, key=lambda block: block.document):

@@ -10,8 +10,9 @@ from tools.site.markdown import cell, code, literal, table
 
 _INTRODUCTION = """# Commands
 
-What each says with `--help`. Exit codes: 0, all is well; 1, an error, said in one line; 2, wrong usage; 3, a run has finished without some of
-its clients; 4, a worker's device is gone; 5, a task or local algorithm is here in another version than the run's; 130, interrupted.
+What each says with `--help`. Exit codes: 0, all is well; 1, an error, said in one line; 2, wrong usage; 3, a run has
+finished without some of its clients; 4, a worker's device is gone; 5, a task or local algorithm is here in another
+version than the run's; 130, interrupted.
 """
 
 
@@ -21,9 +22,8 @@ def page() -> str:
     own = [each for each in program.params if isinstance(each, click.Option)]
     parts = [_INTRODUCTION, table(("option", "what it does"), (_row(each, context) for each in own))]
     for name in COMMANDS:
-        command = program.get_command(context, name)
-        assert command is not None, name
-        parts += _described(command, click.Context(command, context, info_name=name), level=2)
+        if command := program.get_command(context, name):
+            parts += _described(command, click.Context(command, context, info_name=name), level=2)
     return "\n".join(parts)
 
 

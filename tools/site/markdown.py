@@ -40,7 +40,7 @@ def outside_code(change: Callable[[str], str], text: str) -> str:
 
 
 def with_bars(text: str) -> str:
-    """Return Markdown in which code in tables has its bars: as `\\|` hosts of code show them, mkdocs the backslash too."""
+    """Return Markdown whose code in tables has bars: of `\\|` hosts of code show the bar, mkdocs the backslash too."""
     return outside_code(lambda part: _BARRED.sub(_with_bars, part), text)
 
 

@@ -1,4 +1,4 @@
-"""A page for each built-in strategy: what its file says, what docs/methods.md says of it, and what runs have come to."""
+"""A page for each built-in strategy: what its file says, what docs/methods.md says, and what runs have come to."""
 
 import ast
 import inspect

@@ -6,6 +6,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -21,9 +22,9 @@ _HEAD = ("key", "type", "default", "bounds", "what it is")
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 _INTRODUCTION = """# Experiment file: all keys
 
-Made of the code that checks the file. `lotteryfl init` writes a shorter one with what matters first; a key that is left out is at its
-default; an unknown one is refused by name. `--set SECTION.KEY=VALUE` sets one on the command line. In parentheses stands for which
-strategies or settings a key is, where it is not for all.
+Made of the code that checks the file. `lotteryfl init` writes one with comments; a key that is left out is at its
+default; an unknown one is refused by name. `--set SECTION.KEY=VALUE` sets one on the command line. In parentheses
+stands for which strategies or settings a key is, where it is not for all.
 """
 
 
@@ -55,8 +56,8 @@ def attribute_docs(model: type) -> dict[str, str]:
         if not each.__module__.startswith("lotteryfl."):
             continue
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
-        assert isinstance(tree, ast.ClassDef)
-        for before, after in zip(tree.body, tree.body[1:], strict=False):
+        body = tree.body if isinstance(tree, ast.ClassDef) else []
+        for before, after in pairwise(body):
             if (
                 isinstance(before, ast.AnnAssign)
                 and isinstance(before.target, ast.Name)
@@ -106,7 +107,7 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is PydanticUndefined:
         return "needed"
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _bounds(field: FieldInfo) -> str:
