@@ -9,6 +9,7 @@ from functools import cache
 
 from lotteryfl.server.strategies import STRATEGIES
 from lotteryfl.server.strategies.base import Strategy
+from tools.site.curves import curves
 from tools.site.markdown import literal, table
 from tools.site.repository import ROOT
 
@@ -69,6 +70,8 @@ def _page(name: str, strategy: type[Strategy]) -> str:
             "From [experiments](../experiments.md), which has the commands and the others' rows.\n",
         ]
         parts += [f"**{where}**\n\n{table(head_, rows)}" for where, head_, rows in results]
+    if pictures := list(curves(name)):
+        parts += ["\n## Curves\n", *pictures]
     return "\n".join(parts)
 
 
