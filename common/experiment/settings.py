@@ -72,8 +72,9 @@ class PartitionSettings(Section):
         "as-fedpruning",
         "as-lotteryfl",
     ] = "n-class"
+    """How examples are dealt out: see docs/data.md."""
     classes_per_client: Count = 2
-    """Or shards (n-class, as-lotteryfl)."""
+    """Distinct classes of a client, or shards (n-class, as-lotteryfl)."""
     examples_per_class: Count = 20
     """Training + validation examples of a client's first class (n-class, as-lotteryfl)."""
     balance: PositiveShare = 1.0
@@ -90,8 +91,8 @@ class PartitionSettings(Section):
     rotations: int = Field(4, ge=1, le=360)
     """Client k's images are turned by k mod rotations steps of 360 / rotations degrees (feature-skew)."""
     validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Of each class; 0: nothing is put aside, and what is measured on validation data is measured on the training
-    data."""
+    """Share of a client's examples, class by class, that decides about pruning and is not trained on; 0: nothing is put
+    aside, and what is measured on validation data is measured on the training data."""
     file: str = Field("", max_length=4096)
     """Index file that says who holds what (file)."""
     sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
@@ -111,6 +112,7 @@ class StrategySettings(Section):
     preset: Literal["", "paper"] = ""
     """"paper": what LotteryFL's official code does, wherever a key is not given; see `PRESETS`."""
     prune_rate: PositiveShare = 0.2
+    """Share of the kept weights that one pruning takes away."""
     target_density: PositiveShare = 0.1
     """The kept fraction of the prunable weights at which pruning stops."""
     accuracy_threshold: Share = 0.5
@@ -120,8 +122,11 @@ class StrategySettings(Section):
     gate: Literal["validation", "test"] = "validation"
     """What it is measured on: the client's validation data, or up to 80 of its test examples, as the official code."""
     rewind: Literal["initial", "everything", "none"] = "initial"
+    """What a pruning takes back to θ_0: the kept weights, every parameter, or nothing."""
     scope: Literal["global", "layer"] = "global"
+    """Through what one threshold goes: all tensors together, or each by itself."""
     prunable: Literal["matrices", "every-weight", "every-parameter"] = "matrices"
+    """What can be pruned: matrices, no norms or biases; every parameter whose name has "weight" in it; or every parameter."""
     overshoot: bool = False
     """Let the last pruning keep its full rate and land below the target, as the official code does."""
     finetune_epochs: int = Field(0, ge=0)
@@ -166,6 +171,7 @@ class ServerSettings(Section):
     optimizer: Literal["none", "sgd", "adam", "yogi"] = "none"
     """Takes a step against old model - mean as the gradient; none: the mean is the new model."""
     lr: float = Field(1.0, gt=0)
+    """Learning rate of the server's steps."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """For sgd."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
