@@ -32,9 +32,9 @@ venv = python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m
 apt-get = test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo board test test-slow test-page test-compose test-extras coverage \
-  lint audit format protos protos-check chaos soak fuzz bench bench-peer profile gpu-check package try-package sbom \
-  requirements clean test-ssh test-helm test-ray test-slurm site front test-docs
+.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo board test test-slow test-page test-compose test-extras \
+  coverage lint audit format protos protos-check chaos soak fuzz bench bench-peer profile gpu-check package \
+  try-package sbom requirements clean test-ssh test-helm test-ray test-slurm site front test-docs experiments
 .NOTPARALLEL: # one pip at a time
 
 help: ## list the targets
@@ -178,6 +178,9 @@ fuzz: $(READY_TO_DEVELOP) $(READY_TO_FUZZ) ## a minute of fuzzing over the kept 
 
 bench: $(READY_TO_DEVELOP) ## every figure beside its baseline, in under 20 minutes; ONLY=pruning for one part
 	$(BIN)/python -m benchmarks $(ONLY)
+
+experiments: $(READY_TO_DEVELOP) ## the runs behind docs/experiments.md: PART=digits what has no record yet, without it what is done; DATA=FOLDER JOBS=2
+	$(BIN)/python -m benchmarks.experiments $(PART) $(DATA:%=--data-dir %) $(JOBS:%=--jobs %)
 
 $(PEER)/.ready:
 	$(call venv,$(PEER))

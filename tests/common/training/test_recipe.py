@@ -16,6 +16,7 @@ from lotteryfl.common.training.recipe import Recipe, TrainingSettings
 OTHER_VALUES: dict[str, Any] = {
     "batch_size": 3,
     "accumulate": 2,
+    "drop_last": True,
     "optimizer": "adam",
     "optimizer_options": {"dampening": 0.5},
     "lr": 0.2,

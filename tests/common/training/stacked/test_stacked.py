@@ -115,12 +115,13 @@ def test_the_built_in_layers_train_as_alone(make: Any, shape: tuple[int, ...]) -
     batch_size=st.integers(1, 9),
     accumulate=st.integers(1, 3),
     epochs=st.integers(1, 3),
+    drop_last=st.booleans(),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_sizes_of_clients_and_batches_go_together_as_they_come(
-    sizes: list[int], batch_size: int, accumulate: int, epochs: int
+    sizes: list[int], batch_size: int, accumulate: int, epochs: int, drop_last: bool
 ) -> None:
-    recipe = TrainingSettings(lr=0.05, batch_size=batch_size, accumulate=accumulate)
+    recipe = TrainingSettings(lr=0.05, batch_size=batch_size, accumulate=accumulate, drop_last=drop_last)
     problem = Problem(mlp, SHAPE, recipe, plan={"epochs": epochs}, sizes=sizes)
     require_equal(problem.stacked(), problem.one_by_one())
 

@@ -1,0 +1,88 @@
+"""`make experiments`: without PART the parts and what is done of each; with it, its runs that have no record yet."""
+
+import argparse
+import asyncio
+import shutil
+import sys
+
+from benchmarks.experiments.parts import RECORDS, ROOT, Part, Planned, key_of, once, part_names, planned, read_part
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.comparing.cells import Cell
+from lotteryfl.comparing.processes import run_cells
+from lotteryfl.records import read_records, record_of, write_record
+from lotteryfl.running.owncode import OwnCode
+from lotteryfl.signals import run_until_signal
+
+
+def main() -> None:
+    """List, or run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(part_names())} [default: list them]")
+    parser.add_argument(
+        "--data-dir", default="", help="folder of the data that a part needs [default: the usual places]"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
+    options = parser.parse_args()
+    try:
+        if not options.parts:
+            print(listing())
+        for name in options.parts:
+            run_part(name, read_part(name), options.data_dir, options.jobs)
+    except LotteryFLError as error:
+        sys.exit(str(error))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        sys.exit("stopped; what was counted is kept, and the same command goes on")
+
+
+def listing() -> str:
+    """Return a line for each part: what it is, how much of it has records, about how long the rest takes."""
+    done, lines = done_keys(), []
+    for name in part_names():
+        part = read_part(name)
+        runs = planned(name, part)
+        whole, left = len(list(once(runs, ()))), len(list(once(runs, done)))
+        minutes = left * part.seconds / 60
+        lines.append(
+            f"{name:20} {whole - left:3} of {whole:3} runs done, {minutes:4.0f} min left on a core: {part.about}"
+        )
+    return "\n".join(lines)
+
+
+def run_part(name: str, part: Part, data_dir: str, jobs: int) -> None:
+    """Run what has no record yet, and write the record of each run as soon as it ends; its directory goes.
+
+    Raises:
+        LotteryFLError: a run failed.
+    """
+    left = list(once(planned(name, part, data_dir), done_keys()))
+    verb = ("simulate", *OwnCode(tuple(str(ROOT / task) for task in filter(None, [part.task]))).options)
+    failed: dict[Cell, str] = {}
+    for first in range(0, len(left), jobs):
+        print(f"{name}: {first} of {len(left)} done", flush=True)
+        some = left[first : first + jobs]
+        for run in some:
+            run.cell.path.parent.mkdir(parents=True, exist_ok=True)
+        waiting = [run.cell for run in some if not run.cell.is_finished()]
+        failed |= run_until_signal(run_cells(waiting, jobs, verb, lambda line: print(line, flush=True)))
+        for run in some:
+            if run.cell not in failed:
+                keep(part, run)
+    if failed:
+        reasons = "\n".join(f"{cell.path}: {why}" for cell, why in failed.items())
+        raise LotteryFLError(f"{len(failed)} of {len(left)} runs failed:\n{reasons}")
+
+
+def keep(part: Part, run: Planned) -> None:
+    """Write a run's record, and remove its directory."""
+    write_record(record_of(run.cell.path), RECORDS / part.records / run.folder / f"{run.cell.path.name}.json")
+    shutil.rmtree(run.cell.path)
+    run.cell.path.with_name(f"{run.cell.path.name}.log").unlink(missing_ok=True)
+
+
+def done_keys() -> set[str]:
+    """Return which experiments have records."""
+    return {key_of(record.experiment) for record in read_records([RECORDS] if RECORDS.exists() else []).values()}
+
+
+if __name__ == "__main__":
+    main()
