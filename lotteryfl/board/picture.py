@@ -112,7 +112,8 @@ def _labels(points: Sequence[Point], best: Sequence[Point], x: Axis, y: Axis) ->
             taken.append(box)
             kind = "name best" if point in best else "name"
             left, bottom = _number(box.left), _number(box.bottom - 3)
-            yield f'<text class="{kind}" x="{left}" y="{bottom}">{escape(point.label)}</text>'
+            row = f'data-row="{escape(point.key)}"'
+            yield f'<text class="{kind}" {row} x="{left}" y="{bottom}">{escape(point.label)}</text>'
             break
 
 

@@ -65,6 +65,7 @@ def test_a_file_is_sorted_filtered_and_opened_by_keys(board: str, look: Look) ->
     assert names(viewer) == ["middle"]
     viewer.shows("#count", "1 of 5 settings")
     expect(page.locator(".dot:visible")).to_have_count(2)
+    expect(page.locator(".name:visible")).to_have_text(["middle 0.5", "middle 0.5"])
     page.get_by_label("Find").fill("")
     page.get_by_label("verified only").check()
     viewer.shows("#count", "1 of 5 settings")
@@ -84,7 +85,7 @@ def test_its_records_lie_beside_it(board: str, look: Look) -> None:
     assert (Path(board.removeprefix("file://")).parent / "records" / "2-seed0.json").as_uri() == found
 
 
-@pytest.mark.parametrize("how", LOOKS)
+@pytest.mark.parametrize("how", ["dark", *(pytest.param(how, marks=pytest.mark.slow) for how in ("light", "narrow"))])
 def test_axe_finds_no_serious_fault(how: str, board: str, look: Look) -> None:
     viewer = look(board, **LOOKS[how])
     viewer.page.get_by_role("button", name="good").click()

@@ -22,6 +22,8 @@ HELD = (
     "lotteryfl/client/work/planrun.py",
     "lotteryfl/common/experiment/template.toml",
     "lotteryfl/protocols/ssfl-cifar10.toml",
+    "lotteryfl/board/static/board.css",
+    "lotteryfl/board/static/board.js",
     "lotteryfl/dashboard/static/index.html",
     "lotteryfl/dashboard/static/uplot/LICENSE",
     "lotteryfl/protos/lotteryfl.proto",

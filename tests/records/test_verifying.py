@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,10 @@ def test_a_record_that_does_not_agree_with_itself_is_found_out(
     assert named in [each.field for each in disagreements(read_record(record))]
 
 
+def _with_task(table: dict[str, Any], name: str) -> None:
+    table["experiment"]["task"]["name"] = name
+
+
 def test_a_stranger_s_record_runs_no_code_that_is_not_named_here(record: Path, tmp_path: Path) -> None:
     """Neither a file nor a module: `antigravity` can be imported, and is not."""
     own = tmp_path / "mine.py"
@@ -155,7 +160,7 @@ def test_a_stranger_s_record_runs_no_code_that_is_not_named_here(record: Path, t
     found = verified(changed(record, lambda table: table["experiment"]["task"].update(name=str(own))), "--rerun")
     assert "names places of a machine's: expected none" in str(found.exception)
     for name in ("mine", "antigravity", "hf:some/data"):
-        changed(record, lambda table, name=name: table["experiment"]["task"].update(name=name))
+        changed(record, partial(_with_task, name=name))
         found = verified(record, "--rerun")
         assert isinstance(found.exception, LotteryFLError)
         assert "name it" in str(found.exception).replace("name its file", "name it")

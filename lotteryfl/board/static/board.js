@@ -93,7 +93,7 @@ function startFilters(form) {
       shown += is;
     }
     for (const race of document.querySelectorAll(".race")) race.hidden = !race.querySelector("tbody:not([hidden])");
-    for (const dot of document.querySelectorAll(".dot")) dot.toggleAttribute("hidden", document.getElementById(dot.dataset.row).hidden);
+    for (const drawn of document.querySelectorAll("svg [data-row]")) drawn.toggleAttribute("hidden", document.getElementById(drawn.dataset.row).hidden);
     count.textContent = shown === bodies.length ? `${shown} settings` : `${shown} of ${bodies.length} settings`;
   };
   form.addEventListener("input", apply);
