@@ -126,7 +126,7 @@ class StrategySettings(Section):
     scope: Literal["global", "layer"] = "global"
     """Through what one threshold goes: all tensors together, or each by itself."""
     prunable: Literal["matrices", "every-weight", "every-parameter"] = "matrices"
-    """What can be pruned: matrices, no norms or biases; every parameter whose name has "weight" in it; or every parameter."""
+    """What can be pruned: matrices, no norms or biases; every parameter whose name has "weight" in it; or all."""
     overshoot: bool = False
     """Let the last pruning keep its full rate and land below the target, as the official code does."""
     finetune_epochs: int = Field(0, ge=0)
