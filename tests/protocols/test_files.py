@@ -12,8 +12,12 @@ from lotteryfl.protocols.files import parsed
 from lotteryfl.server.strategies import STRATEGIES
 
 SHA256 = {
-    "ssfl-cifar10": "ecf4f05f623f867e5f9d57b234c23b1797b27049d3a32b5b06afa8b438e3f586",
+    "dispfl-cifar10-01": "a4a372a34e56dd9483f501df28835147c2a3f9c890e6ee69b2d6728781f135c2",
+    "dispfl-cifar10": "16d55aa8d1b127a4bd42265616353f126a478e83d232a87beded67d84f1725be",
+    "ssfl-cifar10": "af081f6d6085d080808c5adf4878a447ecb785c397fd27c4bedb6677a311a84a",
+    "ssfl-cifar100": "b601896d77a68ab3d55cd70c7b41b74520ede64164b791b61e7e04b3e0cb7c41",
     "ssfl-digits": "de0ec8e8b78b12012d9667660c4628c6d360ab847dffa3220194f8c6ca0c52ed",
+    "ssfl-fashion": "bc515fd4db20326536fb55427c1d6152ad7cb158585d1d9263c2718a33b73816",
 }
 
 
