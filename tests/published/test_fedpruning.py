@@ -23,6 +23,7 @@ from lotteryfl.common.training.loop import train
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.strategies.support.sharedmask import adjusted_share, adjusts, random_masks_by_size
 from tests.support.bench import Bench, TinyTask, tiny_experiment, tiny_mlp
+from tests.support.papers import tensors_of
 from tests.support.playing import model, play
 
 Tensors = dict[str, Tensor]
@@ -114,6 +115,10 @@ def test_densities_by_size_are_the_codes(density: float) -> None:
         assert found == pytest.approx(expected, abs=0.003)
 
 
+def gradients_of(net: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(F.cross_entropy(net(inputs), labels), list(net.parameters()))
+
+
 def voted(values: Tensor, among: Tensor, count: int) -> Tensor:
     """Return ones at so many of the largest magnitudes among some places, as there: by indices."""
     places = among.flatten().nonzero().flatten()
@@ -146,30 +151,30 @@ def test_votes_become_the_codes_distributions_and_they_its_mask(drive: Any) -> N
     betas = {name: torch.ones(mask.shape) for name, mask in masks.items()}
     shared = {name: value for name, value in model(bench, 0).items() if ":" not in name}
     for t in (1, 2):
-        nets = []
+        nets: list[Tensors] = []
+        asked_by: list[Tensors] = []
         for client in range(3):
             net = tiny_mlp()
             net.load_state_dict(shared)
-            data = TinyTask().client_data(client).train.tensors  # type: ignore[attr-defined]
+            data = tensors_of(TinyTask(), client)
             masked_steps(
                 net, {n: m.float() for n, m in masks.items()}, torch.optim.SGD(net.parameters(), lr=0.1), [data] * 2
             )
             with torch.no_grad():
                 for name, parameter in net.named_parameters():
                     parameter.mul_(masks.get(name, torch.ones(())))
-            net.zero_grad()
-            F.cross_entropy(net(data[0]), data[1]).backward()
-            nets.append(dict(net.named_parameters()))
-        shared = {name: sum((net[name].detach() for net in nets), torch.zeros(())) / 3 for name in shared}
+            nets.append({name: parameter.detach() for name, parameter in net.named_parameters()})
+            asked_by.append(dict(zip(nets[-1], gradients_of(net, *data), strict=True)))
+        shared = {name: sum((net[name] for net in nets), torch.zeros(())) / 3 for name in shared}
         for name, mask in masks.items():
             active = int(mask.sum())
             moved = int(decay(t, rate, until) * active)
-            of_clients = sum((voted(net[name].detach(), mask, active - moved) for net in nets), torch.zeros(())) / 3
+            of_clients = sum((voted(net[name], mask, active - moved) for net in nets), torch.zeros(())) / 3
             said = ((1 - gamma) * voted(shared[name], mask, active - moved) + gamma * of_clients)[mask]
             alphas[name][mask] += strength * said
             betas[name][mask] += strength * (1 - said)
             if t == 2:
-                asked = [voted(net[name].grad, ~mask, min(moved, int((~mask).sum()))) for net in nets]
+                asked = [voted(each[name], ~mask, min(moved, int((~mask).sum()))) for each in asked_by]
                 said = ((1 - gamma) * 0.5 + gamma * sum(asked, torch.zeros(())) / 3)[~mask]
                 alphas[name][~mask] += strength * said
                 betas[name][~mask] += strength * (1 - said)

@@ -17,6 +17,7 @@ from lotteryfl.common.models import create_model
 from lotteryfl.common.pruning.parameters import named_masks
 from lotteryfl.common.pruning.prune import prune_fixed_amount
 from tests.support.bench import TinyTask, tiny_experiment, tiny_mlp
+from tests.support.papers import tensors_of
 from tests.support.playing import mask_of, model, play, ticket
 
 Tensors = dict[str, Tensor]
@@ -48,14 +49,14 @@ def test_pruning_by_layer_is_pruning_by_percentile(dataset: str) -> None:
     assert all((found[name] == expected[name]).all() for name in found if found[name].size > 1000)
 
 
-def trained(net: nn.Module, inputs: Tensor, labels: Tensor, steps: int) -> Tensors:
-    """Train on one batch; a weight that is 0 has no gradient."""
+def trained(net: nn.Module, inputs: Tensor, labels: Tensor) -> Tensors:
+    """Take four steps on one batch; a weight that is 0 has no gradient."""
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.5)
-    for _ in range(steps):
+    for _ in range(4):
         optimizer.zero_grad()
-        F.nll_loss(F.log_softmax(net(inputs), dim=1), labels).backward()  # type: ignore[no-untyped-call]
+        F.nll_loss(F.log_softmax(net(inputs), dim=1), labels).backward()
         for name, parameter in net.named_parameters():
-            if "weight" in name:
+            if "weight" in name and parameter.grad is not None:
                 parameter.grad = torch.where(parameter.detach().abs() < 1e-6, 0.0, parameter.grad)
         optimizer.step()
     return {name: tensor.clone() for name, tensor in net.state_dict().items()}
@@ -94,7 +95,7 @@ def test_three_rounds_are_the_official_codes(drive: Any) -> None:
                 mask.copy_(torch.from_numpy(by_percentile((shared[name] * mask).numpy(), mask.numpy(), 100 / 3)))
             net = tiny_mlp()
             net.load_state_dict({name: value * held.get(name, torch.ones(())) for name, value in initial.items()})
-            sent.append(trained(net, *TinyTask().client_data(client).train.tensors, steps=4))  # type: ignore[attr-defined]
+            sent.append(trained(net, *tensors_of(TinyTask(), client)))
         shared = averaged(shared, sent, masks)
         play(bench)
         for client, (own, held) in enumerate(zip(sent, masks, strict=True)):

@@ -38,7 +38,7 @@ def steps(net: nn.Module, inputs: Tensor, labels: Tensor, order: Tensor) -> None
         gradients = torch.autograd.grad(loss, list(net.parameters()))
         with torch.no_grad():
             for parameter, gradient in zip(net.parameters(), gradients, strict=True):
-                parameter -= LR * gradient
+                parameter.sub_(LR * gradient)
 
 
 @pytest.mark.parametrize(

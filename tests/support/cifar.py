@@ -29,19 +29,20 @@ def textures(labels: np.ndarray, seed: int) -> np.ndarray:
     return np.clip(images, 0, 255).astype(np.uint8)
 
 
-def files_of_ten(each: int = 100) -> dict[str, bytes]:
-    """Return files of CIFAR-10's names, with so many images each."""
+def files_of_ten(each: int = 100, tests: int = 0) -> dict[str, bytes]:
+    """Return files of CIFAR-10's names, with so many images each, or as many as is said for tests."""
     found = {}
     for number, name in enumerate(TEN):
-        labels = np.random.default_rng(number).permutation(np.arange(each) % 10)
-        records = np.hstack([labels[:, None].astype(np.uint8), textures(labels, number).reshape(each, -1)])
+        size = tests if tests and number == 5 else each
+        labels = np.random.default_rng(number).permutation(np.arange(size) % 10)
+        records = np.hstack([labels[:, None].astype(np.uint8), textures(labels, number).reshape(size, -1)])
         found[name] = records.tobytes()
     return found
 
 
-def write_ten(folder: Path, each: int = 100) -> Path:
+def write_ten(folder: Path, each: int = 100, tests: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files_of_ten(each).items():
+    for name, content in files_of_ten(each, tests).items():
         (folder / name).write_bytes(content)
     return folder
 
