@@ -170,7 +170,7 @@ def main() -> None:
     if not options.tables:
         tune(runs, options.densities[0], options.rounds // 2)
     for density in options.densities:
-        for names in (STRATEGIES[:4], STRATEGIES[4:], WITHOUT) if not options.tables else ():
+        for names in (STRATEGIES[:3], STRATEGIES[3:], WITHOUT) if not options.tables else ():
             compare(runs, names, density, options.rounds)
         for data in DATA:
             print(f"\n{data}, density {density}\n\n{table(runs, data, density)}")
