@@ -116,10 +116,9 @@ class BalancedTicket(SSFL):
 
 def _lamp(weight: Tensor) -> Tensor:
     """Return of each weight its square over the sum of the squares that are not smaller in its tensor; 0 of zeros."""
-    squares = np.square(weight.numpy().ravel(), dtype=np.float64)
+    squares = weight.double().square().numpy().ravel()
     order = np.argsort(-squares, kind="stable")
     sums = np.cumsum(squares[order])  # one after the other, whatever the number of threads
     scores = np.zeros_like(squares)
-    np.divide(squares[order], sums, out=sums, where=sums > 0)
-    scores[order] = sums
+    scores[order] = np.divide(squares[order], sums, out=np.zeros_like(sums), where=sums > 0)
     return torch.from_numpy(scores).view(weight.shape)
