@@ -34,7 +34,8 @@ apt-get = test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-i
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo board test test-slow test-page test-compose test-extras \
   coverage lint audit format protos protos-check chaos soak fuzz bench bench-peer profile gpu-check package \
-  try-package sbom requirements clean test-ssh test-helm test-ray test-slurm site front test-docs experiments
+  try-package sbom requirements clean test-ssh test-helm test-ray test-slurm site front test-docs experiments \
+  experiments-tables
 .NOTPARALLEL: # one pip at a time
 
 help: ## list the targets
@@ -181,6 +182,9 @@ bench: $(READY_TO_DEVELOP) ## every figure beside its baseline, in under 20 minu
 
 experiments: $(READY_TO_DEVELOP) ## the runs behind docs/experiments.md: PART=digits what has no record yet, without it what is done; DATA=FOLDER JOBS=2
 	$(BIN)/python -m benchmarks.experiments $(PART) $(DATA:%=--data-dir %) $(JOBS:%=--jobs %)
+
+experiments-tables: $(READY_TO_DEVELOP) ## write the tables and pictures of docs/experiments.md anew, out of results/records
+	$(BIN)/python -m benchmarks.experiments.tables
 
 $(PEER)/.ready:
 	$(call venv,$(PEER))

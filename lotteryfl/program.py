@@ -72,6 +72,10 @@ COMMANDS = {
     "compare": Known(
         "compare", "Compare strategies over seeds; what has finished is kept, what was interrupted goes on."
     ),
+    "rank": Known(
+        "rank",
+        "Rank strategies over settings, and say whether they differ: each innermost folder of records is a setting.",
+    ),
     "reproduce": Known(
         "reproduce",
         "Run a protocol of the literature, or list them, and say how the result stands beside what is published.",

@@ -4,7 +4,7 @@ import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ from lotteryfl.comparing.processes import run_cells
 from lotteryfl.launching.folder import LaunchFolder
 from lotteryfl.launching.launcher import Request
 from lotteryfl.launching.settings import launch_settings
+from lotteryfl.ranking.groups import apart_from_first, differences_table
+from lotteryfl.ranking.paired import Difference
 from lotteryfl.running.owncode import OwnCode
 from lotteryfl.server.results.reporting.data import read_run
 from lotteryfl.server.results.reporting.figures import Figures, Targets, figures, table, target_accuracies, values_table
@@ -133,18 +135,23 @@ def _conclude(cells: Sequence[Cell], out: Path) -> str:
     groups = [Group(label, tuple(read_run(cell.path) for cell in its)) for label, its in by_label.items()]
     targets = target_accuracies(groups)
     rows = [figures(group, targets) for group in groups]
-    write_text(out / "compare.json", json.dumps(_as_json(rows, targets), indent=2) + "\n", SHARED_FILE)
-    write_text(out / "compare.md", _tables(rows, targets, "github") + "\n", SHARED_FILE)
-    return f"{_tables(rows, targets, 'simple')}\n\n{out / 'compare.md'}, {out / 'compare.json'}"
+    apart = apart_from_first(groups)
+    write_text(out / "compare.json", json.dumps(_as_json(rows, targets, apart), indent=2) + "\n", SHARED_FILE)
+    write_text(out / "compare.md", _tables(rows, targets, apart, "github") + "\n", SHARED_FILE)
+    return f"{_tables(rows, targets, apart, 'simple')}\n\n{out / 'compare.md'}, {out / 'compare.json'}"
 
 
-def _as_json(rows: Sequence[Figures], targets: Targets) -> dict[str, object]:
+def _as_json(rows: Sequence[Figures], targets: Targets, apart: Mapping[str, Difference]) -> dict[str, object]:
     score, strategies = rows[0].score, [row.as_json() for row in rows]
+    for strategy, row in zip(strategies, rows, strict=True):
+        if row.label in apart:
+            strategy[f"personalised_less_{rows[0].label}"] = apart[row.label]._asdict()
     if not score.own:
         return {"target_accuracies": targets._asdict(), "strategies": strategies}
     judged = {"name": score.name, "higher_is_better": score.higher_is_better}
     return {"score": judged, "target_scores": targets._asdict(), "strategies": strategies}
 
 
-def _tables(rows: Sequence[Figures], targets: Targets, style: str) -> str:
-    return "\n\n".join(filter(None, (table(rows, targets, style), values_table(rows, style))))
+def _tables(rows: Sequence[Figures], targets: Targets, apart: Mapping[str, Difference], style: str) -> str:
+    parts = (table(rows, targets, style), values_table(rows, style), differences_table(apart, rows[0].label, style))
+    return "\n\n".join(filter(None, parts))

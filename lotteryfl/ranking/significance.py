@@ -1,4 +1,4 @@
-"""Do strategies differ, over several settings? Friedman's test, Nemenyi's critical difference, or that it cannot be told.
+"""Whether strategies differ over settings: Friedman's test and Nemenyi's critical difference, or that it is undecided.
 
 As Demšar has it (2006, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 7, section 3.2.2).
 """
@@ -41,7 +41,7 @@ class Ranking:
         widest = len(self.labels) - 1
         if self.critical_difference > widest:
             return (
-                f"{self.blocks} block{'s'[: self.blocks != 1]} are too few for {len(self.labels)} strategies: not even "
+                f"too few blocks ({self.blocks}) for {len(self.labels)} strategies: not even "
                 f"always the best and always the worst ({widest} apart) would differ by {self.critical_difference:.2f}"
             )
         if not self.p_value < self.alpha:
@@ -88,8 +88,8 @@ def rank(
     if len(labels) < _LEAST:
         raise LotteryFLError(f"{', '.join(labels) or 'none'}: expected {_LEAST} strategies or more to rank")
     table = np.asarray(scores, dtype=np.float64)
-    lower_is_better = np.where(np.asarray(higher_is_better)[:, None], -table, table)
-    means = stats.rankdata(lower_is_better, axis=1).mean(axis=0)
+    table = np.where(np.asarray(higher_is_better)[:, None], -table, table)
+    means = stats.rankdata(table, axis=1).mean(axis=0)
     order = np.argsort(means, kind="stable")
     is_tied = bool((table == table[:, :1]).all())  # of which scipy makes a division by zero
     found = (0.0, 1.0) if is_tied else stats.friedmanchisquare(*table.T)

@@ -1,0 +1,1 @@
+"""Strategies ranked by their records."""
