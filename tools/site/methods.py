@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 
 from lotteryfl.server.strategies import STRATEGIES
 from lotteryfl.server.strategies.base import Strategy
@@ -15,6 +16,8 @@ from tools.site.repository import ROOT
 
 FOLDER = "methods"
 """Of the pages, below the site's docs."""
+_RESULTS = ("docs/experiments.md", "docs/own-method.md")
+"""Documents with tables of what runs have come to."""
 
 _MASKS = {
     "own mask": "a client's own: its work begins under its last one",
@@ -67,7 +70,8 @@ def _page(name: str, strategy: type[Strategy]) -> str:
     if results := list(_results(name)):
         parts += [
             "\n## What runs have come to\n",
-            "From [experiments](../experiments.md), which has the commands and the others' rows.\n",
+            "From [experiments](../experiments.md), or [our own method](../own-method.md), which have the commands and the "
+            "others' rows.\n",
         ]
         parts += [f"**{where}**\n\n{table(head_, rows)}" for where, head_, rows in results]
     if pictures := list(curves(name)):
@@ -109,11 +113,15 @@ def _notes() -> list[str]:
     return re.findall(r"^- .*(?:\n  .*)*", _methods(), re.MULTILINE)
 
 
+def _lines(document: str) -> list[str]:
+    return (ROOT / document).read_text(encoding="utf-8").splitlines()
+
+
 def _results(name: str) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """Give the heading of every table of docs/experiments.md that has rows of a strategy, with its head and these."""
+    """Give the heading of every table of results that has rows of a strategy, with its head and these."""
     where, head = "", list[str]()
     kept: dict[str, tuple[list[str], list[list[str]]]] = {}
-    for line in (ROOT / "docs/experiments.md").read_text(encoding="utf-8").splitlines():
+    for line in chain.from_iterable(_lines(document) for document in _RESULTS):
         if line.startswith("#"):
             where, head = line.lstrip("# "), []
         elif line.startswith("| ") and not head:
