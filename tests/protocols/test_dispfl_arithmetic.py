@@ -82,7 +82,7 @@ def test_a_step_leaves_what_is_pruned_at_0_and_is_that_of_plain_sgd() -> None:
     optimizer.step()
     with torch.no_grad():
         for name, parameter in expected.named_parameters():
-            parameter *= masks.get(name, torch.ones(()))
+            parameter.mul_(masks.get(name, torch.ones(())))
 
     apply_masks(model, masks)
     recipe = {"epochs": 1, "batch_size": 12, "lr": 0.1, "momentum": 0.0, "weight_decay": 5e-4, "clip_grad_norm": 10.0}
@@ -111,4 +111,6 @@ def test_what_goes_and_what_comes_is_as_published_but_for_what_has_just_gone() -
 
 
 def module_weight(model: torch.nn.Module, name: str) -> torch.Tensor:
-    return model.get_submodule(name.rpartition(".")[0]).weight.detach()  # type: ignore[return-value,union-attr,operator]
+    weight = model.get_submodule(name.rpartition(".")[0]).weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.detach()

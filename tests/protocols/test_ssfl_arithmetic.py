@@ -28,7 +28,7 @@ def batches(experiment: Experiment) -> list[tuple[Tensor, Tensor]]:
     """Return every client's training data, as one batch."""
     task = load_task(experiment)
     parts = [task.client_data(client).train for client in range(experiment.clients)]
-    return [(part[:][0], part[:][1]) for part in parts]  # type: ignore[index]
+    return [(part[:][0], part[:][1]) for part in parts]
 
 
 def model_of(tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -37,7 +37,7 @@ def model_of(tensors: Mapping[str, Tensor]) -> nn.Module:
     return model
 
 
-def layers(model: nn.Module) -> dict[str, nn.Module]:
+def layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
     return {name: part for name, part in model.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)}
 
 
@@ -47,6 +47,7 @@ def mean_saliencies(initial: Mapping[str, Tensor], data: list[tuple[Tensor, Tens
         model = model_of(initial).eval()
         F.cross_entropy(model(inputs), labels).backward()
         for name, layer in layers(model).items():
+            assert layer.weight.grad is not None
             score = (layer.weight.grad * layer.weight.detach()).abs()
             sums[name] = sums[name] + score if name in sums else score
     return {name: total / len(data) for name, total in sums.items()}

@@ -3,8 +3,8 @@
 A file is records and nothing else: the label (in CIFAR-100 one of 20 coarse classes, and then one of 100 fine ones,
 which counts), then 1,024 red, 1,024 green and 1,024 blue pixels.
 
-Where there are none, the archive is fetched from its authors' address. Both versions hold the same in the same order, so
-that indices of the one are those of the other.
+Where there are none, the archive is fetched from its authors' address. Both versions hold the same in the same order,
+so that indices of the one are those of the other.
 """
 
 from dataclasses import dataclass

@@ -83,8 +83,8 @@ def dispfl(clients: int, alpha: float, seed: int) -> Dealt:
     return held, tests
 
 
-def deal(kind: str, clients: int = 7, alpha: float = 0.5, seed: int = 550, **keys: Any) -> list[ClientIndices]:
-    settings = PartitionSettings(kind=kind, alpha=alpha, validation_share=0, **keys)  # type: ignore[arg-type]
+def deal(kind: Any, clients: int = 7, alpha: float = 0.5, seed: int = 550, **keys: Any) -> list[ClientIndices]:
+    settings = PartitionSettings(kind=kind, alpha=alpha, validation_share=0, **keys)
     partition = Partition(TRAIN, TEST, settings, clients, seed)
     return [partition.client(client) for client in range(clients)]
 
