@@ -70,7 +70,7 @@ def _page(name: str, strategy: type[Strategy]) -> str:
     if results := list(_results(name)):
         parts += [
             "\n## What runs have come to\n",
-            "From [experiments](../experiments.md) or [our own method](../own-method.md), with commands and other rows.\n",
+            "From [experiments](../experiments.md) or [our own method](../own-method.md), with all other rows.\n",
         ]
         parts += [f"**{where}**\n\n{table(head_, rows)}" for where, head_, rows in results]
     if pictures := list(curves(name)):
