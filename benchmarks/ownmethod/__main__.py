@@ -157,7 +157,8 @@ def _cell(values: list[float | None]) -> str:
     there = [value for value in values if value is not None]
     if not there:
         return "–"
-    return f"{statistics.mean(there):.3f} ± {statistics.pstdev(there):.3f}"
+    spread = f" ± {statistics.pstdev(there):.3f}" if len(there) > 1 else ""
+    return f"{statistics.mean(there):.3f}{spread}"
 
 
 def main() -> None:
