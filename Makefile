@@ -180,8 +180,8 @@ fuzz: $(READY_TO_DEVELOP) $(READY_TO_FUZZ) ## a minute of fuzzing over the kept 
 bench: $(READY_TO_DEVELOP) ## every figure beside its baseline, in under 20 minutes; ONLY=pruning for one part
 	$(BIN)/python -m benchmarks $(ONLY)
 
-experiments: $(READY_TO_DEVELOP) ## the runs behind docs/experiments.md: PART=digits what has no record yet, without it what is done; DATA=FOLDER JOBS=2
-	$(BIN)/python -m benchmarks.experiments $(PART) $(DATA:%=--data-dir %) $(JOBS:%=--jobs %)
+experiments: $(READY_TO_DEVELOP) ## the runs behind docs/experiments.md: PART=digits-finals what has no record yet, without it what is done; DATA=FOLDER SEED=0 JOBS=2
+	$(BIN)/python -m benchmarks.experiments $(PART) $(DATA:%=--data-dir %) $(SEED:%=--seed %) $(JOBS:%=--jobs %)
 
 experiments-tables: $(READY_TO_DEVELOP) ## write the tables and pictures of docs/experiments.md anew, out of results/records
 	$(BIN)/python -m benchmarks.experiments.tables

@@ -4,12 +4,13 @@ import argparse
 import asyncio
 import shutil
 import sys
+from pathlib import Path
 
-from benchmarks.experiments.parts import RECORDS, ROOT, Part, Planned, key_of, once, part_names, planned, read_part
+from benchmarks.experiments.parts import RECORDS, ROOT, Part, Planned, done_keys, once, part_names, planned, read_part
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.comparing.cells import Cell
 from lotteryfl.comparing.processes import run_cells
-from lotteryfl.records import read_records, record_of, write_record
+from lotteryfl.records import record_of, write_record
 from lotteryfl.running.owncode import OwnCode
 from lotteryfl.signals import run_until_signal
 
@@ -21,25 +22,28 @@ def main() -> None:
     parser.add_argument(
         "--data-dir", default="", help="folder of the data that a part needs [default: the usual places]"
     )
+    parser.add_argument("--seed", type=int, action="append", help="this one alone, or these [default: all of the part]")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
+    parser.add_argument("--root", type=Path, default=ROOT, help="folder with results/ [default: this repository]")
     options = parser.parse_args()
+    root = options.root
     try:
         if not options.parts:
-            print(listing())
+            print(listing(root))
         for name in options.parts:
-            run_part(name, read_part(name), options.data_dir, options.jobs)
+            run_part(name, read_part(name, root).with_seeds(options.seed), options.data_dir, options.jobs, root)
     except LotteryFLError as error:
         sys.exit(str(error))
     except (asyncio.CancelledError, KeyboardInterrupt):
         sys.exit("stopped; what was counted is kept, and the same command goes on")
 
 
-def listing() -> str:
+def listing(root: Path) -> str:
     """Return a line for each part: what it is, how much of it has records, about how long the rest takes."""
-    done, lines = done_keys(), []
-    for name in part_names():
-        part = read_part(name)
-        runs = planned(name, part)
+    done, lines = done_keys(root), []
+    for name in part_names(root):
+        part = read_part(name, root)
+        runs = planned(name, part, root=root)
         whole, left = len(list(once(runs, ()))), len(list(once(runs, done)))
         minutes = left * part.seconds / 60
         lines.append(
@@ -48,14 +52,14 @@ def listing() -> str:
     return "\n".join(lines)
 
 
-def run_part(name: str, part: Part, data_dir: str, jobs: int) -> None:
+def run_part(name: str, part: Part, data_dir: str, jobs: int, root: Path = ROOT) -> None:
     """Run what has no record yet, and write the record of each run as soon as it ends; its directory goes.
 
     Raises:
         LotteryFLError: a run failed.
     """
-    left = list(once(planned(name, part, data_dir), done_keys()))
-    verb = ("simulate", *OwnCode(tuple(str(ROOT / task) for task in filter(None, [part.task]))).options)
+    left = list(once(planned(name, part, data_dir, root), done_keys(root)))
+    verb = ("simulate", *OwnCode(tuple(str(root / task) for task in filter(None, [part.task]))).options)
     failed: dict[Cell, str] = {}
     for first in range(0, len(left), jobs):
         print(f"{name}: {first} of {len(left)} done", flush=True)
@@ -66,22 +70,17 @@ def run_part(name: str, part: Part, data_dir: str, jobs: int) -> None:
         failed |= run_until_signal(run_cells(waiting, jobs, verb, lambda line: print(line, flush=True)))
         for run in some:
             if run.cell not in failed:
-                keep(part, run)
+                keep(run, root / RECORDS / part.records / run.folder)
     if failed:
         reasons = "\n".join(f"{cell.path}: {why}" for cell, why in failed.items())
         raise LotteryFLError(f"{len(failed)} of {len(left)} runs failed:\n{reasons}")
 
 
-def keep(part: Part, run: Planned) -> None:
-    """Write a run's record, and remove its directory."""
-    write_record(record_of(run.cell.path), RECORDS / part.records / run.folder / f"{run.cell.path.name}.json")
+def keep(run: Planned, folder: Path) -> None:
+    """Write a run's record into a folder, and remove its directory."""
+    write_record(record_of(run.cell.path), folder / f"{run.cell.path.name}.json")
     shutil.rmtree(run.cell.path)
     run.cell.path.with_name(f"{run.cell.path.name}.log").unlink(missing_ok=True)
-
-
-def done_keys() -> set[str]:
-    """Return which experiments have records."""
-    return {key_of(record.experiment) for record in read_records([RECORDS] if RECORDS.exists() else []).values()}
 
 
 if __name__ == "__main__":

@@ -6,10 +6,25 @@ import shlex
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+import lotteryfl
 from tests.support.processes import Gate
 from tests.support.runs import Expect, Start, Write, assert_same_bits, read_summary
+
+
+def personalised(out: Path, label: str) -> NDArray[np.float64]:
+    """Every client's accuracy in the last round, mean over seeds."""
+    scores = []
+    for seed in (7, 8):
+        with lotteryfl.open_run(out / f"{label}-seed{seed}") as run:
+            rows = run.metrics()
+            rows = rows[(rows["round"] == rows["round"].max()) & (rows["phase"] == "personalised")]
+            scores.append(rows.sort_values("client")["accuracy"].to_numpy())
+    return np.mean(scores, axis=0, dtype=np.float64)
+
 
 COMPARE = ("--strategies", "fedavg,lotteryfl", "--seeds", "7,8", "--simulate", "--out", "cmp")
 RUNS = ["fedavg-seed7", "lotteryfl-seed7", "fedavg-seed8", "lotteryfl-seed8"]
@@ -49,6 +64,11 @@ def test_all_runs_are_there_and_are_summed_up(tmp_path: Path, start: Start, writ
     assert cells[1].strip() == "fedavg"
     assert cells[2].strip() == "{mean:.3f} ± {std:.3f}".format(**rows["fedavg"]["personalised_last"])
     assert "lotteryfl" in compared.stdout
+    by_client = {label: personalised(out, label) for label in rows}
+    apart = rows["lotteryfl"]["personalised_less_fedavg"]
+    assert apart["mean"] == pytest.approx(np.mean(by_client["lotteryfl"] - by_client["fedavg"]))
+    assert apart["low"] <= apart["mean"] <= apart["high"]
+    assert "personalised, less fedavg's" in (out / "compare.md").read_text()
 
     again = start("compare", path, *COMPARE, "--set", "lotteryfl:strategy.prune_rate=0.5")
     assert again.exit_code() == 0

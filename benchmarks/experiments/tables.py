@@ -1,0 +1,182 @@
+"""`make experiments-tables`: the tables of docs/experiments.md out of results/records, between its marks.
+
+Marks are comments: `<!-- records: fashion/dirichlet-0.3/density-0.1 -->` for the table of a block, `<!-- rank:
+personalised of fashion/dirichlet-0.3 digits -->` for strategies ranked over blocks, with a picture, `<!-- progress -->`
+for how far parts are. Each ends with `<!-- end -->`.
+"""
+
+import re
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from benchmarks.experiments.parts import RECORDS as IN_ROOT
+from benchmarks.experiments.parts import ROOT, done_keys, once, part_names, planned, read_part
+from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.ranking.blocks import BY, Block, blocks_of
+from lotteryfl.ranking.diagram import draw
+from lotteryfl.ranking.ranked import ranked, text
+from lotteryfl.records.record import Record
+from lotteryfl.server.results.spread import spread
+
+RECORDS = ROOT / IN_ROOT
+PAGE = ROOT / "docs" / "experiments.md"
+PICTURES = ROOT / "docs" / "images"
+SHARES = (0.9, 0.99)
+"""Of the best score, to which bytes are counted."""
+
+_MARK = re.compile(r"(<!-- (records|rank|progress)(?:: (.+?))? -->\n).*?(<!-- end -->\n)", re.DOTALL)
+_HEADERS = [
+    "",
+    "seeds",
+    "personalised",
+    "worst 10 %",
+    "downloaded",
+    "on all classes",
+    "shared",
+    "new clients",
+    "density",
+]
+
+
+def main() -> None:
+    """Write the page anew."""
+    PAGE.write_text(filled(PAGE.read_text("utf-8")), "utf-8")
+
+
+def filled(page: str) -> str:
+    """Return a page with everything between its marks written anew."""
+    writers = {"records": block_table, "rank": rank_text, "progress": lambda _: progress()}
+    return _MARK.sub(lambda found: f"{found[1]}\n{_narrow(writers[found[2]](found[3]))}\n\n{found[4]}", page)
+
+
+def _narrow(written: str) -> str:
+    """Return text whose tables have no cells filled up with spaces: what changes in one row changes one line."""
+    lines = (
+        re.sub(r"-{3,}", "---", re.sub(r" {2,}", " ", line)) if line[:1] == "|" else line
+        for line in written.split("\n")
+    )
+    return "\n".join(lines)
+
+
+def block_table(name: str) -> str:
+    """Return the table of a block of records, and how its runs are had again."""
+    folder = RECORDS / name
+    if not folder.exists():
+        return f"Not run yet: `{_commands(name)}`."
+    blocks = [block for block in blocks_of([RECORDS / name.partition("/")[0]]) if block.name == name]
+    if not blocks:
+        raise LotteryFLError(f"{PAGE}: {name}: no innermost folder of records")
+    return _table(blocks[0])
+
+
+def _table(block: Block) -> str:
+    of = {label: [seeds[seed] for seed in sorted(seeds)] for label, seeds in block.runs.items()}
+    best = max(spread([run.scores.personalised for run in runs]).mean for runs in of.values())
+    shared = [[value for run in runs if (value := run.scores.shared_best) is not None] for runs in of.values()]
+    best_shared = max((spread(values).mean for values in shared if values), default=0.0)
+    rows = sorted(of.items(), key=lambda item: -spread([run.scores.personalised for run in item[1]]).mean)
+    cells = [
+        [
+            label,
+            str(len(runs)),
+            *(_over(runs, name) for name in ("personalised", "worst_tenth", "downloaded", "on_global", "shared")),
+            _over(runs, "new_personalised"),
+            f"{spread([run.density for run in runs]).mean:.2f}",
+            *(_megabytes([to_personalised(run, share * best) for run in runs]) for share in SHARES),
+            *(_megabytes([to_shared(run, share * best_shared) for run in runs]) for share in SHARES if best_shared),
+            f"{spread([(run.down + run.up) / 1e6 for run in runs]).mean:,.1f}",
+            f"{spread([run.seconds for run in runs]).mean:,.0f}",
+        ]
+        for label, runs in rows
+    ]
+    headers = [*_HEADERS, f"MB to {SHARES[0] * best:.3f} personalised", f"to {SHARES[1] * best:.3f}"]
+    if best_shared:
+        headers += [f"MB to {SHARES[0] * best_shared:.3f} shared", f"to {SHARES[1] * best_shared:.3f}"]
+    headers += ["MB in all", "seconds"]
+    alignment = ("left", *["right"] * (len(headers) - 1))
+    table = tabulate(cells, headers, tablefmt="github", colalign=alignment, disable_numparse=True)
+    return f"{_caption(block, [run for runs in of.values() for run in runs])}\n\n{table}"
+
+
+def _caption(block: Block, runs: Sequence[Record]) -> str:
+    experiments = [run.experiment for run in runs]
+    rounds = sorted({each.rounds for each in experiments})
+    first = experiments[0]
+    attend = first.clients - first.evaluation.new_clients
+    parameters = f"{runs[0].parameters:,} parameters"
+    return (
+        f"Run here: {' and '.join(map(str, rounds))} rounds of {first.clients_per_round} of {attend} clients, "
+        f"`{first.task.model}` of {parameters}, {first.training.epochs} local epochs. `{_commands(block.name)}`"
+    )
+
+
+def _commands(name: str) -> str:
+    """Return the command that has a block's runs again: of all parts that have some of them."""
+    root, _, block = name.partition("/")
+    parts = [part for part in part_names() if read_part(part).records == root and block in read_part(part).blocks]
+    return f"make experiments PART={parts[0]}" if len(parts) == 1 else f"make experiments PART='{' '.join(parts)}'"
+
+
+def to_personalised(run: Record, target: float) -> float | None:
+    """Return the megabytes until a round's clients had a mean personalised score; None: they never had."""
+    reached = (sent for sent, score in zip(run.rounds.sent, run.rounds.personalised, strict=True) if score >= target)
+    return _mega(next(reached, None))
+
+
+def to_shared(run: Record, target: float) -> float | None:
+    """Return the megabytes until the shared model had a score on the global test data; None: it never had."""
+    if run.shared is None:
+        return None
+    measured = zip(run.shared.round, run.shared.score, strict=True)
+    reached = (run.rounds.sent_after(round_) for round_, score in measured if score >= target)
+    return _mega(next(reached, None))
+
+
+def _mega(sent: int | None) -> float | None:
+    return None if sent is None else sent / 1e6
+
+
+def _megabytes(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{spread(known).mean:,.1f}" if len(known) == len(values) else "–"
+
+
+def _over(runs: Sequence[Record], name: str) -> str:
+    values = [value for run in runs if (value := getattr(run.scores, name)) is not None]
+    if len(values) < len(runs):
+        return "–"
+    found = spread(values)
+    return f"{found.mean:.3f} ± {found.std:.3f}" if len(values) > 1 else f"{found.mean:.3f}"
+
+
+def rank_text(said: str) -> str:
+    """Return what ranks over blocks say: `BY of NAME NAME…`; with a picture, where something is decided."""
+    by, _, names = said.partition(" of ")
+    roots = [RECORDS / name for name in names.split()]
+    if missing := [root for root in roots if not root.exists()]:
+        return f"Not run yet: {', '.join(path.relative_to(RECORDS).as_posix() for path in missing)}."
+    try:
+        found = ranked(blocks_of(roots), BY[[*BY].index(by)])  # type: ignore[arg-type]
+    except LotteryFLError as error:
+        return f"Not decidable yet: {error}."
+    picture = PICTURES / f"rank-{by}.png"
+    draw(found.ranking, f"mean rank, {by.replace('_', ' ')}", picture)
+    command = f"lotteryfl rank --by {by} {' '.join(root.relative_to(ROOT).as_posix() for root in roots)}"
+    image = f"![Mean ranks on a line; bars join strategies that do not differ](images/{picture.name})"
+    return f"`{command}`\n\n{image}\n\n{text(found, 'github')}"
+
+
+def progress() -> str:
+    """Return how far the parts are, a row for each."""
+    done, rows = done_keys(ROOT), []
+    for name in part_names():
+        part = read_part(name)
+        runs = planned(name, part)
+        whole, left = len(list(once(runs, ()))), len(list(once(runs, done)))
+        rows.append([f"`{name}`", part.about, f"{whole - left} of {whole}", f"{part.seconds:g}"])
+    return tabulate(rows, ["part", "", "runs done", "seconds a run"], tablefmt="github", disable_numparse=True)
+
+
+if __name__ == "__main__":
+    main()
