@@ -3,8 +3,7 @@
     python -m benchmarks.ownmethod [--out DIR] [--rounds 30] [--tables]
 
 What is in DIR/runs.jsonl already is not run again: it may be stopped and started; the page's are in
-results/own-method. Fashion-MNIST is looked for where
-digits.toml and its like say (Debian's package dataset-fashion-mnist).
+results/own-method. Fashion-MNIST is looked for in the usual places, or in --data-dir.
 """
 
 import argparse
@@ -97,8 +96,8 @@ def goal(row: Row) -> float:
 class Runs:
     """What has been run, in a file."""
 
-    def __init__(self, out: Path) -> None:
-        self._out, self._file = out, out / "runs.jsonl"
+    def __init__(self, out: Path, data_dir: str = "") -> None:
+        self._out, self._file, self._data_dir = out, out / "runs.jsonl", data_dir
         out.mkdir(parents=True, exist_ok=True)
         self.rows: list[Row] = []
         if self._file.exists():
@@ -112,6 +111,7 @@ class Runs:
         """Run what has not been."""
         if self.found(**key):
             return
+        settings = {**settings, "task.data_dir": self._data_dir} if key["data"] == "fashion" else settings
         row = {**key, **measured(key["data"], settings, key["seed"], self._out)}
         self.rows.append(row)
         with self._file.open("a", encoding="utf-8") as file:
@@ -168,8 +168,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--densities", type=float, nargs="+", default=[0.05, 0.1], help="tuned at the first one")
     parser.add_argument("--tables", action="store_true", help="of what there is; runs nothing")
+    parser.add_argument("--data-dir", default="", help="with Fashion-MNIST's files")
     options = parser.parse_args()
-    runs = Runs(options.out)
+    runs = Runs(options.out, options.data_dir)
     if not options.tables:
         tune(runs, options.densities[0], options.rounds // 2)
     for density in options.densities:
