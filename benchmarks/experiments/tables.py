@@ -6,7 +6,7 @@ for how far parts are. Each ends with `<!-- end -->`.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
@@ -46,7 +46,11 @@ def main() -> None:
 
 def filled(page: str) -> str:
     """Return a page with everything between its marks written anew."""
-    writers = {"records": block_table, "rank": rank_text, "progress": lambda _: progress()}
+    writers: dict[str, Callable[[str], str]] = {
+        "records": block_table,
+        "rank": rank_text,
+        "progress": lambda _: progress(),
+    }
     return _MARK.sub(lambda found: f"{found[1]}\n{_narrow(writers[found[2]](found[3]))}\n\n{found[4]}", page)
 
 
