@@ -23,8 +23,8 @@ def personalised(out: Path, label: str) -> NDArray[np.float64]:
             rows = run.metrics()
             rows = rows[(rows["round"] == rows["round"].max()) & (rows["phase"] == "personalised")]
             scores.append(rows.sort_values("client")["accuracy"].to_numpy())
-    mean: NDArray[np.float64] = np.mean(scores, axis=0, dtype=np.float64)
-    return mean
+    means: NDArray[np.float64] = np.mean(scores, axis=0)
+    return means
 
 
 COMPARE = ("--strategies", "fedavg,lotteryfl", "--seeds", "7,8", "--simulate", "--out", "cmp")
