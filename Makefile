@@ -10,6 +10,7 @@ READY_TO_REPORT := $(READY)-report
 READY_TO_DEVELOP := $(READY)-dev
 READY_TO_FUZZ := $(READY)-fuzz
 READY_TO_PROFILE := $(READY)-profile
+READY_FOR_SITE := $(READY)-site
 
 # Heavy libraries that models come from: an environment of their own, and .venv stays what the other targets need.
 LIBRARIES := .venv-extras
@@ -31,9 +32,10 @@ venv = python=$$(tools/find-python $(if $(PYTHON),'$(PYTHON)')) && "$$python" -m
 apt-get = test "$$(id -u)" = 0 || sudo=sudo; $$sudo apt-get install --yes --no-install-recommends $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo board test test-slow test-page test-compose test-extras coverage \
-  lint audit format protos protos-check chaos soak fuzz bench bench-peer experiments experiments-tables profile gpu-check package try-package sbom \
-  requirements clean test-ssh test-helm test-ray test-slurm
+.PHONY: help setup $(EXTRAS:%=setup-%) demo report-demo board test test-slow test-page test-compose test-extras \
+  coverage lint audit format protos protos-check chaos soak fuzz bench bench-peer profile gpu-check package \
+  try-package sbom requirements clean test-ssh test-helm test-ray test-slurm site front test-docs experiments \
+  experiments-tables
 .NOTPARALLEL: # one pip at a time
 
 help: ## list the targets
@@ -131,11 +133,21 @@ $(RAY)/.ready: pyproject.toml constraints.txt
 test-ray: $(RAY)/.ready ## `launch ray` on a real Ray of several raylets, in .venv-ray
 	$(RAY)/bin/python -m pytest -m ray
 
-lint: $(READY_TO_DEVELOP) protos-check ## format, lint, layering and types, and that the generated code is fresh
+test-docs: $(READY_TO_DEVELOP) ## every block of code of the documents, slow ones too, and how many are run
+	$(BIN)/python -m tests.docs.blocks
+	$(BIN)/python -m pytest tests/docs
+
+lint: $(READY_TO_DEVELOP) protos-check site ## format, lint, layering and types, that the generated code is fresh, and that the site builds
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+site: $(READY_TO_DEVELOP) $(READY_FOR_SITE) ## the documents and references as a site, read without server or network: dist/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+front: $(READY_TO_DEVELOP) ## the README's picture, docs/images/front.svg, of a table in docs/experiments.md
+	$(BIN)/python -m tools.site.front
 
 # What an index does not know, such as a CPU build of torch, is listed and passed over.
 audit: $(READY_TO_DEVELOP) ## known vulnerabilities of what is installed, by the Python Package Index's list (network)

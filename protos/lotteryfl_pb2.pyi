@@ -666,6 +666,7 @@ class Plan(_message.Message):
     LOCAL_FIELD_NUMBER: _builtins.int
     SENDS_FIELD_NUMBER: _builtins.int
     FREE_MASK_FIELD_NUMBER: _builtins.int
+    SALIENCY_EXAMPLES_FIELD_NUMBER: _builtins.int
     rewind: Global___Plan.Rewind.ValueType
     owns_unkept: _builtins.bool
     """weights off the mask are not pruned but the client's own: own/NAME, trained, never averaged"""
@@ -675,6 +676,8 @@ class Plan(_message.Message):
     """what comes back travels as it is, whatever the experiment's wire_dtype: it is measured, not trained"""
     measure_shared: _builtins.bool
     """test the whole model, the assignment's base, on the task's global test data before all else"""
+    saliency_examples: _builtins.int
+    """of measure_saliency: on so many training examples, drawn by the client; 0: on all"""
     @_builtins.property
     def prune(self) -> Global___Plan.Prune:
         """absent: the mask stays"""
@@ -716,10 +719,11 @@ class Plan(_message.Message):
         local: Global___Plan.Local | None = ...,
         sends: _abc.Iterable[_builtins.str] | None = ...,
         free_mask: Global___Plan.FreeMask | None = ...,
+        saliency_examples: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["free_mask", b"free_mask", "local", b"local", "prune", b"prune", "readjust", b"readjust", "select", b"select", "train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_mask", b"free_mask", "local", b"local", "lossless", b"lossless", "measure_saliency", b"measure_saliency", "measure_shared", b"measure_shared", "owns_unkept", b"owns_unkept", "prune", b"prune", "readjust", b"readjust", "rewind", b"rewind", "select", b"select", "sends", b"sends", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_mask", b"free_mask", "local", b"local", "lossless", b"lossless", "measure_saliency", b"measure_saliency", "measure_shared", b"measure_shared", "owns_unkept", b"owns_unkept", "prune", b"prune", "readjust", b"readjust", "rewind", b"rewind", "saliency_examples", b"saliency_examples", "select", b"select", "sends", b"sends", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

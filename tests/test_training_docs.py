@@ -20,5 +20,5 @@ def test_every_key_is_explained(key: str) -> None:
 
 
 def test_the_example_is_an_experiment() -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+    example = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)[0]
     assert validate(tomllib.loads(example), "the example").training.depends_on_rounds

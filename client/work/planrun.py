@@ -247,6 +247,8 @@ class PlanRun:
     def _measure_saliency(self) -> TrainResult:
         """Put |gradient × weight| in the place of every prunable weight (Lee et al. 2019, "SNIP", equation 6)."""
         train = self._data.train
+        if examples := self._plan.saliency_examples:
+            train = draw_shuffled(train, examples, derive_seed(self._seed, "saliency"))
         measured = self._workplace.evaluate(train)
         gradients = self._workplace.mean_gradients(train)
         with torch.no_grad():

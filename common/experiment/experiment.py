@@ -53,9 +53,13 @@ class Experiment(Section):
     """One run, whole: the same file and seed give the same bits."""
 
     seed: int = Field(0, ge=0, lt=2**63)
+    """Everything random derives from it."""
     rounds: Count = 30
+    """That train; after them every client is measured once more."""
     clients: int = Field(20, ge=1, le=1_000_000)
+    """Data owners, 0 to clients - 1."""
     clients_per_round: Count = 20
+    """Drawn without replacement for every round."""
     wire_dtype: WireDtype = "float32"
     """In what the prunable weights travel, both ways, and are kept in clients' results; see `common.wire.format`.
     What is measured of them, in rounds that do not train, travels in float32."""

@@ -57,16 +57,31 @@ class PartitionSettings(Section):
     """Who holds which examples."""
 
     kind: Literal[
-        "n-class", "dirichlet", "iid", "feature-skew", "natural", "class-dirichlet", "shards", "quantity-skew", "file"
+        "n-class",
+        "dirichlet",
+        "iid",
+        "feature-skew",
+        "natural",
+        "class-dirichlet",
+        "shards",
+        "quantity-skew",
+        "file",
+        "as-ssfl",
+        "as-dispfl",
+        "as-pfllib",
+        "as-fedpruning",
+        "as-lotteryfl",
     ] = "n-class"
+    """How examples are dealt out: see docs/data.md."""
     classes_per_client: Count = 2
+    """Distinct classes of a client, or shards (n-class, as-lotteryfl)."""
     examples_per_class: Count = 20
-    """Training + validation examples of a client's first class (n-class)."""
+    """Training + validation examples of a client's first class (n-class, as-lotteryfl)."""
     balance: PositiveShare = 1.0
-    """A client's other classes hold round(balance * examples_per_class) examples (n-class)."""
+    """A client's other classes hold round(balance * examples_per_class) examples (n-class, as-lotteryfl)."""
     alpha: float = Field(0.5, gt=0)
     """Concentration of the class proportions, or of the clients' sizes; small is more skewed (dirichlet,
-    class-dirichlet, quantity-skew)."""
+    class-dirichlet, quantity-skew, as-ssfl, as-dispfl, as-pfllib, as-fedpruning)."""
     examples_per_client: int = Field(40, ge=0, le=2**31 - 1)
     """Training + validation examples of every client; 0: all, in equal parts (dirichlet, iid, feature-skew)."""
     min_examples: Count = 10
@@ -75,7 +90,9 @@ class PartitionSettings(Section):
     """Equal pieces of the examples in the order of their classes (shards)."""
     rotations: int = Field(4, ge=1, le=360)
     """Client k's images are turned by k mod rotations steps of 360 / rotations degrees (feature-skew)."""
-    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of a client's examples, class by class, that decides about pruning and is not trained on; 0: nothing is put
+    aside, and what is measured on validation data is measured on the training data."""
     file: str = Field("", max_length=4096)
     """Index file that says who holds what (file)."""
     sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
@@ -95,6 +112,7 @@ class StrategySettings(Section):
     preset: Literal["", "paper"] = ""
     """"paper": what LotteryFL's official code does, wherever a key is not given; see `PRESETS`."""
     prune_rate: PositiveShare = 0.2
+    """Share of the kept weights that one pruning takes away."""
     target_density: PositiveShare = 0.1
     """The kept fraction of the prunable weights at which pruning stops."""
     accuracy_threshold: Share = 0.5
@@ -104,8 +122,11 @@ class StrategySettings(Section):
     gate: Literal["validation", "test"] = "validation"
     """What it is measured on: the client's validation data, or up to 80 of its test examples, as the official code."""
     rewind: Literal["initial", "everything", "none"] = "initial"
+    """What a pruning takes back to θ_0: the kept weights, every parameter, or nothing."""
     scope: Literal["global", "layer"] = "global"
+    """Through what one threshold goes: all tensors together, or each by itself."""
     prunable: Literal["matrices", "every-weight", "every-parameter"] = "matrices"
+    """What can be pruned: matrices, no norms or biases; every parameter whose name has "weight" in it; or all."""
     overshoot: bool = False
     """Let the last pruning keep its full rate and land below the target, as the official code does."""
     finetune_epochs: int = Field(0, ge=0)
@@ -127,11 +148,16 @@ class StrategySettings(Section):
     """Most that a client owns (fedselect)."""
     saliency_from: Literal["sample", "everyone"] = "sample"
     """Whose saliencies make the mask: those of a round's clients, by their examples, or every client's alike (ssfl,
-    one-ticket)."""
+    one-ticket, balanced-ticket)."""
+    saliency_examples: int = Field(0, ge=0, le=2**31 - 1)
+    """Of a client's training examples, on how many its saliencies are measured, drawn at random; 0: all (ssfl,
+    one-ticket, balanced-ticket)."""
     readjust_rate: Share = 0.5
     """Share of the kept weights that are exchanged (feddst, dispfl, fedtiny), or may go (prunefl, fedrts), at first."""
     readjust_every: int = Field(10, ge=1)
     """Rounds between exchanges (feddst, fedtiny, prunefl, fedrts)."""
+    readjust_until: int = Field(0, ge=0, le=2**31 - 1)
+    """The last round that may exchange; 0: half of all (feddst, fedtiny, fedrts)."""
     widths: tuple[PositiveShare, ...] = Field((1.0, 0.5, 0.25), min_length=1)
     """Of its classes of clients, the share of a layer's units that one has; client k is of class k mod their number
     (heterofl)."""
@@ -145,6 +171,7 @@ class ServerSettings(Section):
     optimizer: Literal["none", "sgd", "adam", "yogi"] = "none"
     """Takes a step against old model - mean as the gradient; none: the mean is the new model."""
     lr: float = Field(1.0, gt=0)
+    """Learning rate of the server's steps."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """For sgd."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)

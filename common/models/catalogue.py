@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import nn
 
 from lotteryfl.common.models.cnn import cnn
+from lotteryfl.common.models.fedavgcnn import FedAvgCNN
 from lotteryfl.common.models.groupnorm import group_norm
 from lotteryfl.common.models.lenet import LeNet5
 from lotteryfl.common.models.mlp import image_mlp, mlp
@@ -60,6 +61,7 @@ _KINDS = (
             "lenet5": LeNet5,
             "cnn": cnn,
             "cnn-nodrop": partial(cnn, dropout=False),
+            "cnn-fedavg": FedAvgCNN,
             **{name: partial(VGG, stages) for name, stages in VGG_STAGES.items()},
             **_RESNETS,
             **{f"{name}-gn": partial(build, norm=group_norm) for name, build in _RESNETS.items()},
@@ -101,6 +103,7 @@ def create_model(dataset: str, architecture: str) -> nn.Module:
             lenet5: LeCun et al. 1998, with ReLU.
             cnn: the networks of LotteryFL (Li et al. 2020) for MNIST and for CIFAR-10, by channels.
             cnn-nodrop: the same without dropout, and with the same initial values.
+            cnn-fedavg: the network of McMahan et al. 2017, section 3, as PFLlib has it.
             vgg11, vgg13, vgg16, vgg19: Simonyan and Zisserman 2015, with batch norm and one linear layer.
             resnet18, resnet34, resnet50: He et al. 2016, with the stem for small images.
             resnet18-gn, resnet34-gn, resnet50-gn: the same with group norm (Wu and He 2018).

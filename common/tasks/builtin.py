@@ -1,7 +1,7 @@
 """The built-in tasks: labelled examples, partitioned by the experiment's settings."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import torch
@@ -56,11 +56,9 @@ class Examples:
 def parts_of(client: int, partition: Partition, train: Examples, test: Examples) -> ClientData:
     """Return what a client holds of training and test examples that were dealt out."""
     indices, degrees = partition.client(client), partition.angle(client)
-    return ClientData(
-        train.dataset(indices.train, degrees),
-        train.dataset(indices.validation, degrees),
-        test.dataset(indices.test, degrees),
-    )
+    training = train.dataset(indices.train, degrees)
+    validation = training if partition.validates_on_training else train.dataset(indices.validation, degrees)
+    return ClientData(training, validation, test.dataset(indices.test, degrees))
 
 
 Loader = Callable[[Experiment], tuple[Examples, Examples]]
@@ -105,10 +103,13 @@ class BuiltInTask:
 
     def client_data(self, client: int) -> ClientData:
         """Return one client's examples, whose inputs are made when they are asked for."""
-        return parts_of(client, self._partition, *self._examples)
+        return parts_of(client, self._partition, *self._dealt)
 
     def global_test(self, examples: int) -> Unbuilt:
         """Return so many of all test examples, images upright; all, where there are fewer."""
+        if self._partition.pooled:
+            kind = self._experiment.partition.kind
+            raise TaskError(f"partition.kind = {kind!r}: leaves no test examples that are nobody's own")
         _, test = self._examples
         seed = derive_seed(self._experiment.seed, "global test examples")
         return test.dataset(draw_indices(len(test.labels), examples, seed))
@@ -120,6 +121,16 @@ class BuiltInTask:
     @cached_property
     def _examples(self) -> tuple[Examples, Examples]:
         return self._load(self._experiment)
+
+    @cached_property
+    def _dealt(self) -> tuple[Examples, Examples]:
+        """What the partition's indices are of."""
+        train, test = self._examples
+        if not self._partition.pooled:
+            return train, test
+        stored, labels = torch.cat([train.stored, test.stored]), torch.cat([train.labels, test.labels])
+        both = replace(train, stored=stored, labels=labels)
+        return both, both
 
     @cached_property
     def _partition(self) -> Partition:

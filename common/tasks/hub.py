@@ -27,6 +27,7 @@ from lotteryfl.common.tasks.folders.models import build_model
 from lotteryfl.common.tasks.folders.options import Options, read_options
 from lotteryfl.common.tasks.folders.tables import Labels, labels_of
 from lotteryfl.common.tasks.partition import IntArray, Partition, stratified_split
+from lotteryfl.common.tasks.partition.published import POOLED
 from lotteryfl.common.tasks.pixels import pixels_of
 from lotteryfl.common.tasks.words import hashed_words
 from lotteryfl.common.text import quoted
@@ -61,6 +62,8 @@ def client(k: int, experiment: Experiment) -> tuple[Any, Any, Any]:
     examples = _examples(source, seed)
     if experiment.partition.kind == "natural":
         raise TaskError("partition.kind = 'natural': this data does not say who owns which example")
+    if experiment.partition.kind in POOLED:
+        raise TaskError(f"partition.kind = {experiment.partition.kind!r}: expected a task that is built in")
     held = parts_of(k, _partition(source, seed, experiment.partition, experiment.clients), *examples)
     return tuple(_as_taken(part, source, experiment) for part in (held.train, held.validation, held.test))
 

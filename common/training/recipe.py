@@ -32,7 +32,9 @@ class TrainingSettings(Section):
     """Local training on a client."""
 
     epochs: Count = 5
+    """Local epochs in a round."""
     batch_size: Count = 8
+    """Training examples of a batch."""
     drop_last: bool = False
     """An epoch leaves out the last batch where that is a short one, and not the only one."""
     steps: int = Field(0, ge=0, le=2**31 - 1)
@@ -40,14 +42,17 @@ class TrainingSettings(Section):
     accumulate: Count = 1
     """Batches whose examples together make one optimizer step."""
     optimizer: OptimizerName = "sgd"
+    """sgd, adam, adamw, or a class of `torch.optim` by its name."""
     optimizer_options: dict[str, Option] = Field({})
     """What it takes beside the keys here, by its parameters' names in `torch.optim`."""
     lr: float = Field(0.1, gt=0)
+    """Learning rate, before schedules."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """For sgd; the others keep torch's defaults."""
     nesterov: bool = False
     """For sgd."""
     weight_decay: float = Field(0.0, ge=0)
+    """As torch's optimizers take it."""
     weight_decay_of: Literal["everything", "matrices"] = "everything"
     """"matrices": norms and biases, all that has less than two dimensions, are spared."""
     clip_grad_norm: float = Field(0.0, ge=0)

@@ -14,6 +14,7 @@ class Schedule(Section):
     """A factor of `training.lr` that is a function of the position alone, so that whoever knows that knows all."""
 
     kind: Literal["constant", "step", "exponential", "cosine", "linear"] = "constant"
+    """Shape of the factor, after the warm-up."""
     gamma: _Factor = 0.99
     """Factor of each step down (step, exponential)."""
     every: Count = 10

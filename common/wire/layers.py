@@ -60,3 +60,13 @@ def is_matrix(spec: TensorSpec) -> bool:
 def module_of(name: str) -> str:
     """Return the name of the module that a tensor is in; of the model's own, ''."""
     return name.rpartition(".")[0]
+
+
+def output_bias(table: TensorTable) -> str:
+    """Return the name of the bias of a model's output layer; empty: it has none.
+
+    Args:
+        table: of the model.
+    """
+    layer = output_layer(table)
+    return next((spec.name for spec in table if spec.name in layer and len(spec.shape) == 1), "")

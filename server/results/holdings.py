@@ -14,6 +14,7 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tasks.partition import IntArray
+from lotteryfl.common.tasks.partition.published import PUBLISHED
 from lotteryfl.common.training.structure import Unbuilt, is_tensors
 from lotteryfl.common.usercode import belonging_to
 from lotteryfl.server.results.skew import label_skew
@@ -53,6 +54,8 @@ def holdings(task: Task, clients: int) -> Holdings:
         with belonging_to(client, task.name):
             data = task.client_data(client)
             train, validation, test = map(_labels_of, (data.train, data.validation, data.test))
+        if data.validation is data.train:  # nothing is put aside for it
+            validation = validation[:0]
         held.append(np.concatenate([train, validation]))
         sizes.append((len(train), len(validation), len(test)))
     if min(int(labels.min()) for labels in held) < 0:
@@ -81,8 +84,9 @@ def heading(experiment: Experiment) -> str:
     partition = experiment.partition
     detail = {
         "n-class": f", {partition.classes_per_client} classes each",
-        **dict.fromkeys(("dirichlet", "class-dirichlet", "quantity-skew"), f", α = {partition.alpha:g}"),
+        **dict.fromkeys(("dirichlet", "class-dirichlet", "quantity-skew", *PUBLISHED), f", α = {partition.alpha:g}"),
         "shards": f", {partition.shards_per_client} shards each",
+        "as-lotteryfl": f", {partition.classes_per_client} shards each",
         "feature-skew": f", {partition.rotations} rotations",
     }.get(partition.kind, "")
     name = task_id(experiment.task.name)

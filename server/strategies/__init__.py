@@ -8,6 +8,7 @@ from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.common.usercode import absolute, import_source
 from lotteryfl.server.strategies.apfl import APFL
+from lotteryfl.server.strategies.balanced_ticket import BalancedTicket
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.cell import Cell
 from lotteryfl.server.strategies.dispfl import DisPFL
@@ -64,6 +65,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         SSFL,
         FedDST,
         OneTicket,
+        BalancedTicket,
         HeteroFL,
         FedPM,
         SpaFL,

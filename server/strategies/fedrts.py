@@ -34,10 +34,10 @@ class FedRTS(Strategy):
     (0.5), λ `options.strength` (10).
 
     Differs from the paper: the first mask is random and as dense in every tensor (by layer size in its code), the
-    mask changes up to half of the rounds (300 of 500), gradients are over all of a client's training data. A client
-    says of each weight whether it is among its largest, a bit, in which all clients count alike; there, by
-    examples, weights say it, and indices of gradients. α and β go down with the model, though no client looks at
-    them. A kept weight that is exactly 0 counts as pruned.
+    mask changes up to half of the rounds unless `readjust_until` says up to which (there 300 of 500), gradients are
+    over all of a client's training data. A client says of each weight whether it is among its largest, a bit, in which
+    all clients count alike; there, by examples, weights say it, and indices of gradients. α and β go down with the
+    model, though no client looks at them. A kept weight that is exactly 0 counts as pruned.
     """
 
     name = "fedrts"

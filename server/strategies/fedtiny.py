@@ -36,11 +36,11 @@ class FedTiny(Strategy):
     client sends as many, its largest; the smallest weights go. With `options.blocks` = "fc3.*; fc[12].*" one block of
     tensors has its turn in each of these rounds (in the paper from output to input); by default all have.
 
-    Differs from the paper: the noise, and half of the rounds as the end of exchanges, are our own; a client's
-    development data is its training data, over all of which gradients are. They are sent whole, with zeros, not as
-    indices and values, for which a sparse tensor that goes up would be needed. The first two rounds send θ_0 down and
-    up, which is dense, not pruned candidates down, and a client takes a step in them that is undone. A kept weight
-    that is exactly 0 counts as pruned.
+    Differs from the paper: the noise, and half of the rounds as the end of exchanges (or `readjust_until`), are our
+    own; a client's development data is its training data, over all of which gradients are. They are sent whole, with
+    zeros, not as indices and values, for which a sparse tensor that goes up would be needed. The first two rounds send
+    θ_0 down and up, which is dense, not pruned candidates down, and a client takes a step in them that is undone. A
+    kept weight that is exactly 0 counts as pruned.
     """
 
     name = "fedtiny"

@@ -8,8 +8,7 @@ Classification", section 4.3); docs/experiments.md has what it comes to.
 from lotteryfl.common.experiment.settings import ServerSettings
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.strategies.ssfl import SSFL
-
-_SERVER = {"optimizer": "sgd", "lr": 0.5, "momentum": 0.9}
+from lotteryfl.server.strategies.support.servermomentum import with_momentum
 
 
 class OneTicket(SSFL):
@@ -31,5 +30,4 @@ class OneTicket(SSFL):
 
     def server_optimizer(self) -> ServerSettings:
         """Return SGD with a learning rate of 0.5 and a momentum of 0.9, if the experiment says nothing else."""
-        settings = super().server_optimizer()
-        return settings.model_copy(update=_SERVER) if settings.optimizer == "none" else settings
+        return with_momentum(super().server_optimizer())

@@ -19,8 +19,8 @@ class SSFL(Strategy):
     With `strategy.saliency_from = "everyone"` it is as in the paper's code: round 1 is every client's, and all count
     alike, whatever their examples; what is kept is the largest of the sum.
 
-    Differs from the paper: a client's gradient is over all its training data (its code: one batch); and, with
-    "sample", the clients of round 1 are a sample like any round's.
+    Differs from the paper: a client's gradient is over all its training data, unless `strategy.saliency_examples` says
+    of how many it is (its code: of a batch); and, with "sample", the clients of round 1 are a sample like any round's.
     """
 
     name = "ssfl"
@@ -40,7 +40,9 @@ class SSFL(Strategy):
     def plan(self, round_: int, client: ClientState) -> pb.Plan:
         """Measure in round 1, train ever after."""
         del client
-        return pb.Plan(measure_saliency=True) if round_ == 1 else pb.Plan(train=self.local_training())
+        if round_ > 1:
+            return pb.Plan(train=self.local_training())
+        return pb.Plan(measure_saliency=True, saliency_examples=self.experiment.strategy.saliency_examples)
 
     def trains(self, round_: int) -> bool:
         """Say that round 1 measures saliencies: θ_0 stays the model."""

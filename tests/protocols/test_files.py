@@ -12,8 +12,20 @@ from lotteryfl.protocols.files import parsed
 from lotteryfl.server.strategies import STRATEGIES
 
 SHA256 = {
-    "ssfl-cifar10": "ecf4f05f623f867e5f9d57b234c23b1797b27049d3a32b5b06afa8b438e3f586",
+    "dispfl-cifar10": "16d55aa8d1b127a4bd42265616353f126a478e83d232a87beded67d84f1725be",
+    "dispfl-cifar10-01": "a4a372a34e56dd9483f501df28835147c2a3f9c890e6ee69b2d6728781f135c2",
+    "fedpruning-fedrts-cifar10": "e1c9b895507addd16d855c3f6c3643850e50d284d26739899e61f0e5c8cdbaeb",
+    "lotteryfl-official-cifar10": "b160a3f1b0ba197342fa3f55d6acaa6bf0b751543d93e9a1cff4ad4d0447b775",
+    "lotteryfl-official-fashion-mnist": "80703e9846cd461258cb68484b8a1f424ff105d4fcf06046aede2a2c21d71cf3",
+    "lotteryfl-official-mnist": "c830ac72a512b963229d7ff4f7f0e1d76b68cb96759fee81fcf07f21aac98410",
+    "lotteryfl-paper-fashion-mnist": "f65175c1c3c9f8d8c50dd6cd16edf5a026d44e0805fa0eb554f881bccb31041a",
+    "lotteryfl-paper-mnist": "183f5c486819da030b1bd6787c0727f457362e1a19f59e3c89e7911721b8b8dc",
+    "pfllib-cifar10": "0c755e635316a8bd69eb6a8cff107125e66e386f1c0fd9e7b020d9a307e4e44b",
+    "pfllib-fashion-mnist": "31e4f0c27061231c154aec0fa93215a4eb7a237b4313bb06c6ebd28c947cb0c4",
+    "ssfl-cifar10": "af081f6d6085d080808c5adf4878a447ecb785c397fd27c4bedb6677a311a84a",
+    "ssfl-cifar100": "b601896d77a68ab3d55cd70c7b41b74520ede64164b791b61e7e04b3e0cb7c41",
     "ssfl-digits": "de0ec8e8b78b12012d9667660c4628c6d360ab847dffa3220194f8c6ca0c52ed",
+    "ssfl-fashion": "bc515fd4db20326536fb55427c1d6152ad7cb158585d1d9263c2718a33b73816",
 }
 
 

@@ -1,6 +1,8 @@
 """`lotteryfl reproduce`: the list, the check of the partition, a whole run and where it stands."""
 
 import hashlib
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.experiment.experiment import Experiment, changed, load_resolved
 from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tasks.builtin import BuiltInTask
 from lotteryfl.common.tasks.partition import Partition
@@ -16,7 +18,10 @@ from lotteryfl.common.tasks.partition.digest import partition_digest
 from lotteryfl.program import program
 from lotteryfl.protocols import Expected, Protocol, Published, names, protocol
 from lotteryfl.protocols.standing import standing
+from tests.support.cifar import write_ten
 from tests.support.processes import Process
+
+RUN = ("ssfl-cifar10", "--rounds", "2", "--simulate")
 
 
 def reproduce(*arguments: str) -> Result:
@@ -71,6 +76,38 @@ def test_what_is_on_record_of_who_holds_what_is_so() -> None:
             task = load_task(protocol(name).with_choices([f"seed={seed}"]))
             assert isinstance(task, BuiltInTask)
             assert task.partition_sha256() == expected
+
+
+def test_a_smaller_one_runs_on_local_files_of_cifars_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = protocol("ssfl-cifar10")
+    keys = ["clients=4", "clients_per_round=2", "task.model=cnn-nodrop", "training.epochs=1"]
+    small = whole.model_copy(update={"experiment": changed(whole.experiment, keys), "partition_sha256": {}})
+    monkeypatch.setattr("lotteryfl.commands.reproduce.protocol", lambda _: small)
+    monkeypatch.chdir(tmp_path)
+    write_ten(tmp_path / "data", 16, 60)
+    result = reproduce(*RUN, "--data-dir", "data", "--run-dir", "run")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "  cannot be compared: 2 rounds of the protocol's 1000"
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["density"]["mean"] == pytest.approx(0.5, abs=1e-4)
+    assert load_resolved(tmp_path / "run/experiment.toml").task.data_dir == str(tmp_path / "data")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_real_one_runs_on_local_files_of_cifars_format(tmp_path: Path) -> None:
+    write_ten(tmp_path / "data", 100, 1000)
+    process = Process(
+        *("reproduce", *RUN, "--data-dir", "data", "--run-dir", "run", "--set", "seed=7"), cwd=tmp_path, env={}
+    )
+    assert process.exit_code(1800) == 0, process.stderr
+    assert re.search(
+        r"^partition: [0-9a-f]{64}; protocol ssfl-cifar10 has none on record for seed 7$", process.stderr, re.M
+    )
+    assert process.stdout.splitlines()[-1] == "  cannot be compared: 2 rounds of the protocol's 1000"
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["clients"] == 100
+    assert summary["density"]["mean"] == pytest.approx(0.5, abs=1e-6)
 
 
 def test_a_digest_is_of_every_client_and_every_part() -> None:

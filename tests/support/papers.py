@@ -7,10 +7,12 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from lotteryfl.common.randomness import model_seed
 from lotteryfl.server.store.rundir import RunDirectory
 from tests.support import normed_task
+from tests.support.bench import TinyTask
 
 SEED, STEPS, LR = 3, 3, 0.1
 TASK = Path(normed_task.__file__)
@@ -71,3 +73,11 @@ def assert_close(found: Model, expected: Model, *, leaving_out: Sequence[str] = 
     assert found.keys() == expected.keys()
     for name in found.keys() - set(leaving_out):
         torch.testing.assert_close(found[name].double(), expected[name].double(), rtol=1e-4, atol=1e-6, msg=name)
+
+
+def tensors_of(task: TinyTask, client: int) -> tuple[Tensor, Tensor]:
+    """Return a client's training examples: inputs and labels."""
+    data = task.client_data(client).train
+    assert isinstance(data, TensorDataset)
+    inputs, labels = data.tensors
+    return inputs, labels

@@ -37,7 +37,7 @@ def client(k: int, experiment: Experiment) -> tuple[Any, Any, Any]:
     """Return training, validation and test data of one client.
 
     What has no part of its own is split off: `task.options.test_share` for tests, `partition.validation_share` of what
-    is left for validation, class by class where there are classes.
+    is left for validation (0: all of it is for that too), class by class where there are classes.
 
     Raises:
         TaskError: its folder is not there, or holds something else.
@@ -53,8 +53,9 @@ def client(k: int, experiment: Experiment) -> tuple[Any, Any, Any]:
     if test is None:
         train, test = _split(train, options.share("test_share", 0.2), options, experiment.seed, "folders-test", k)
     if validation is None:
-        share = experiment.partition.validation_share
-        train, validation = _split(train, share, options, experiment.seed, "folders-validation", k)
+        validation = train
+        if share := experiment.partition.validation_share:
+            train, validation = _split(train, share, options, experiment.seed, "folders-validation", k)
     parts = (as_taken(*part, options, experiment) for part in (train, validation, test))
     return tuple(parts)
 

@@ -24,6 +24,7 @@ from lotteryfl.common.tasks.partition.classes import IntArray, in_proportion, st
 from lotteryfl.common.tasks.partition.indexfile import Listed, read_index_file
 from lotteryfl.common.tasks.partition.parts import Dealt, Parts
 from lotteryfl.common.tasks.partition.pools import deal_classes, deal_evenly, deal_proportions
+from lotteryfl.common.tasks.partition.published import POOLED, PUBLISHED
 from lotteryfl.common.tasks.partition.whole import deal_class_by_class, deal_shards, deal_sizes
 
 Owners = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]
@@ -78,6 +79,9 @@ class Partition:
 
     feature-skew: the examples of iid, but every client sees its own turned by `angle`.
 
+    as-ssfl, as-dispfl, as-pfllib, as-fedpruning, as-lotteryfl: what that published code deals, training and test
+    examples; with as-pfllib indices are of both together, the test data's after the others (`pooled`).
+
     file: what the index file says; what it does not say of validation and test examples is as in dirichlet.
 
     natural: every client is one of the data's own owners, drawn without replacement, and holds all of its examples.
@@ -115,6 +119,11 @@ class Partition:
             sizes = len(self._train_labels), len(self._test_labels)
             self._listed = read_index_file(Path(settings.file), settings.sha256, clients, *sizes)
             self._dealt = _Listed(self._listed)
+        elif settings.kind in PUBLISHED:
+            if self.pooled:
+                self._train_labels = np.concatenate([self._train_labels, self._test_labels])
+            holdings = PUBLISHED[settings.kind](self._train_labels, self._test_labels, settings, clients, seed)
+            self._dealt, self._tests = Parts(holdings.train), Parts(holdings.test)
         elif settings.kind in _WHOLE:
             self._dealt = Parts(_WHOLE[settings.kind](self._train_labels, settings, clients, seed))
         else:
@@ -132,8 +141,9 @@ class Partition:
             raise ValueError(f"client = {client}: expected 0 to {self._clients - 1}")
         held = self._dealt.of(client)
         labels = self._train_labels[held]
-        rng = generator(self._seed, "partition-validation", client)
-        train, validation = stratified_split(labels, self._settings.validation_share, rng)
+        train = validation = np.arange(len(held))
+        if share := self._settings.validation_share:
+            train, validation = stratified_split(labels, share, generator(self._seed, "partition-validation", client))
         indices = ClientIndices(held[train], held[validation], self._test_indices(client, labels))
         if self._settings.kind == "file":
             indices = self._as_listed(self._listed[client], indices)
@@ -146,6 +156,16 @@ class Partition:
                 dealt = f"{len(held)} training examples of {len(np.unique(labels))} classes"
                 raise TaskError(f"client {client} holds no {name} examples; it was dealt {dealt}")
         return indices
+
+    @property
+    def validates_on_training(self) -> bool:
+        """Whether clients have no validation examples but those that they train on."""
+        return self._settings.validation_share == 0 and self._settings.kind != "file"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether all indices are of training and test examples together, the test data's after the others."""
+        return self._settings.kind in POOLED
 
     def angle(self, client: int) -> float:
         """Return by how many degrees a client's inputs are turned, counter-clockwise: 0 unless feature-skew."""
@@ -163,6 +183,8 @@ class Partition:
     def _test_indices(self, client: int, held_labels: IntArray) -> IntArray:
         if self._settings.kind in _REGARDLESS_OF_CLASS:
             return np.arange(len(self._test_labels))
+        if self._settings.kind in PUBLISHED:
+            return self._tests.of(client)
         if self._settings.kind == "natural":
             return np.flatnonzero(self._test_owners == self._owner[client])
         if self._settings.kind == "n-class":

@@ -71,8 +71,11 @@ class SlurmSettings(Section):
     """Which part of a cluster, for how long, and where the coordinator runs; '' and 0: as the cluster has it."""
 
     partition: _Word = ""
+    """As sbatch's --partition; '': the cluster's own."""
     account: _Word = ""
+    """As sbatch's --account; '': your own."""
     qos: _Word = ""
+    """As sbatch's --qos; '': the usual one."""
     time: Annotated[_Text, AfterValidator(_time)] = ""
     """The limit of a job: minutes, or as 1-12:00:00. One that ends by it is requeued and goes on, with `requeue`."""
     nodes: Count = 1
@@ -92,6 +95,7 @@ class SlurmSettings(Section):
     container: _Line = ""
     """An image, in which the program is called; '': none."""
     container_program: Literal["apptainer", "singularity"] = "apptainer"
+    """What runs the container."""
     binds: tuple[_Line, ...] = ()
     """More folders that the container sees, as FROM:TO; those of the run, its files and its data it sees anyway."""
     coordinator: Literal["job", "here"] = "job"

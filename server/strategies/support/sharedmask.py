@@ -64,8 +64,8 @@ def _densities_by_size(specs: Iterable[TensorSpec], density: float) -> dict[str,
 
 
 def adjusting_ends(experiment: Experiment) -> int:
-    """Return after which round the mask stays: half of them."""
-    return experiment.rounds // 2
+    """Return after which round the mask stays."""
+    return experiment.strategy.readjust_until or experiment.rounds // 2
 
 
 def adjusts(experiment: Experiment, round_: int) -> bool:

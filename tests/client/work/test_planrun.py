@@ -1,5 +1,6 @@
 """What a plan says between download and upload: in which order, on which data, and what it leaves alone."""
 
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -237,3 +238,19 @@ def test_saliency_is_the_gradient_of_the_mean_loss_times_the_weight(density: flo
             assert torch.equal(worked.tensors[name], start[name])
     assert worked.done.trained.loss == pytest.approx(float(loss.detach()))
     assert (worked.done.trained.examples, worked.steps) == (10, 0)
+
+
+def test_saliency_may_be_measured_on_a_few_examples_that_the_seed_draws() -> None:
+    plan = pb.Plan(measure_saliency=True, saliency_examples=4)
+    worked, again = Worked(plan), Worked(plan)
+    assert worked.done.trained.examples == 4
+    assert torch.equal(worked.tensors[W], again.tensors[W])
+    inputs, labels = worked.data.train.tensors  # type: ignore[attr-defined]
+    model, _ = started()
+    weight = dict(model.named_parameters())[W]
+    found = []
+    for chosen in combinations(range(10), 4):
+        loss = F.cross_entropy(model(inputs[[*chosen]]), labels[[*chosen]])
+        (gradient,) = torch.autograd.grad(loss, weight)
+        found.append(torch.allclose((gradient * weight).detach().abs(), worked.tensors[W]))
+    assert sum(found) == 1

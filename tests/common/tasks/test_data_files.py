@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch.utils.data import TensorDataset
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, validate
 from lotteryfl.common.tasks import BUILT_IN, load_task
+from lotteryfl.common.tasks.datasets import cifar
+from tests.support.cifar import NOWHERE
 
 
 def experiment_of(name: str, folder: Path | str, clients: int = 4, model: str = "mlp", **sections: Any) -> Experiment:
@@ -54,6 +57,9 @@ def test_without_data_the_error_says_what_to_do(
     name: str, model: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for key, version in cifar._VERSIONS.items():  # nobody is asked for their archives
+        archive = replace(version.archive, url=version.archive.url.replace("https://www.cs.toronto.edu", NOWHERE))
+        monkeypatch.setitem(cifar._VERSIONS, key, replace(version, archive=archive))
     task = load_task(experiment_of(name, "", model=model))
     assert isinstance(task.model(), nn.Module)
     with pytest.raises(TaskError, match=f"task {name}: no data in {tmp_path}/lotteryfl/.*; .*{remedy}"):

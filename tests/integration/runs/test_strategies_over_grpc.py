@@ -29,7 +29,7 @@ DIGITS: dict[str, Any] = {
         "jump_start_epochs": 2,
     },
 }
-WIRE_DTYPES = {"ssfl": "float16"}  # measures in float32 all the same
+WIRE_DTYPES = {"balanced-ticket": "bfloat16", "ssfl": "float16"}  # measures in float32 all the same
 PERSONAL = {"lg-fedavg": ["*.bias"], "fedselect": ["*.bias"], "fedbn": ["*.bias"], "one-ticket": ["fc3.*"]}
 
 

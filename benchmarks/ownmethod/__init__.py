@@ -1,0 +1,1 @@
+"""Own method: the tuning and the comparison of docs/own-method.md."""
