@@ -16,6 +16,7 @@ from benchmarks.experiments.parts import ROOT, done_keys, once, part_names, plan
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.ranking.blocks import BY, Block, By, blocks_of
 from lotteryfl.ranking.diagram import draw
+from lotteryfl.ranking.paired import difference
 from lotteryfl.ranking.ranked import Ranked, ranked, text
 from lotteryfl.records.record import Record
 from lotteryfl.server.results.spread import spread
@@ -27,10 +28,14 @@ SHARES = (0.9, 0.99)
 """Of the best score, to which bytes are counted."""
 
 _MARK = re.compile(r"(<!-- (records|rank|progress)(?:: (.+?))? -->\n).*?(<!-- end -->\n)", re.DOTALL)
+_BESIDE = "fedavg"
+"""The strategy that all are held against, client by client."""
+
 _HEADERS = [
     "",
     "seeds",
     "personalised",
+    f"less {_BESIDE}'s",
     "worst 10 %",
     "downloaded",
     "on all classes",
@@ -91,7 +96,9 @@ def _table(block: Block) -> str:
         [
             label,
             str(len(runs)),
-            *(_over(runs, name) for name in ("personalised", "worst_tenth", "downloaded", "on_global", "shared")),
+            _over(runs, "personalised"),
+            _less(block, label),
+            *(_over(runs, name) for name in ("worst_tenth", "downloaded", "on_global", "shared")),
             _over(runs, "new_personalised"),
             f"{spread([run.density for run in runs]).mean:.2f}",
             *(_megabytes([to_personalised(run, share * best) for run in runs]) for share in SHARES),
@@ -108,6 +115,15 @@ def _table(block: Block) -> str:
     alignment = ("left", *["right"] * (len(headers) - 1))
     table = tabulate(cells, headers, tablefmt="github", colalign=alignment, disable_numparse=True)
     return f"{_caption(block, [run for runs in of.values() for run in runs])}\n\n{table}"
+
+
+def _less(block: Block, label: str) -> str:
+    """Return what a strategy's personalised scores are, less FedAvg's, over clients and the seeds that both have."""
+    if label == _BESIDE or _BESIDE not in block.runs or not (seeds := block.seeds([label, _BESIDE])):
+        return ""
+    mine, its = block.of_clients(label, seeds), block.of_clients(_BESIDE, seeds)
+    common = sorted(mine.keys() & its.keys())
+    return str(difference([mine[at] for at in common], [its[at] for at in common])) if common else ""
 
 
 def _caption(block: Block, runs: Sequence[Record]) -> str:
