@@ -40,7 +40,7 @@ RUN_BY = {"docs/tutorial.md": "tests/test_tutorial.py"}
 """Documents of which one test runs everything."""
 
 _BLOCK = re.compile(
-    r"(?:^ *<!-- (?P<tag>.*?) -->\n)?^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$",
+    r"(?:^ *<!-- (?P<tag>[^\n]*?) -->\n)?^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
 

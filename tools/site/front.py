@@ -1,4 +1,4 @@
-"""The README's picture: accuracy against bytes of the strategies in one table of docs/experiments.md; `make front`."""
+"""The README's picture: accuracy against bytes, by two tables of docs/experiments.md; `make front`."""
 
 import re
 from collections.abc import Iterable
@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 from tools.site.repository import ROOT
 
 PICTURE = ROOT / "docs/images/front.svg"
-TABLE = "Fashion-MNIST, 400 clients of two classes"
-"""Heading of the table in docs/experiments.md."""
+TABLES = ("Dirichlet 0.3, density 0.5", "Dirichlet 0.3, density 0.1")
+"""Headings of the tables in docs/experiments.md, of one setting: who is in both with the same run is one point."""
 
 _PANELS = {"personalised": "after local training", "downloaded": "as downloaded"}
 _FRONT, _OTHERS = "#00796b", "#9e9e9e"
+_NAMED = ("fedavg", "standalone", "scaffold", "apfl")
+"""Whom to name beside those of the front."""
 _SIZE = (10.0, 4.2)
 
 
@@ -28,16 +30,21 @@ class Point(NamedTuple):
 
 
 def points(column: str) -> list[Point]:
-    """Return the table's rows.
+    """Return the tables' rows.
 
     Args:
-        column: whose accuracy, by the table's head.
+        column: whose accuracy, by the tables' heads.
     """
     text = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
-    part = text.split(f"\n## {TABLE}\n")[1].split("\n## ")[0]
-    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in _table(part)]
-    where, megabytes = head.index(column), head.index("MB in all")
-    return [Point(row[0], float(row[megabytes]), float(row[where].split(" ±")[0])) for row in rows]
+    found: dict[Point, None] = {}
+    for heading in TABLES:
+        part = text.split(f"\n### {heading}\n")[1].split("\n##")[0]
+        head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in _table(part)]
+        where, megabytes, density = (head.index(each) for each in (column, "MB in all", "density"))
+        for row in rows:
+            name = row[0] if row[density] == "1.00" else f"{row[0]}, {row[density]}"
+            found[Point(name, float(row[megabytes]), float(row[where].split(" ±")[0]))] = None
+    return list(found)
 
 
 def _table(part: str) -> list[str]:
@@ -55,6 +62,12 @@ def front(all_: Iterable[Point]) -> list[Point]:
     return kept
 
 
+def named(best: list[Point]) -> list[str]:
+    """Return the names of a front's points that are shown: of points that are close by, the best."""
+    nexts = [*(each.megabytes for each in best[1:]), float("inf")]
+    return [point.name for point, megabytes in zip(best, nexts, strict=True) if megabytes > 1.1 * point.megabytes]
+
+
 def draw(file: Path) -> None:
     """Write the picture, an SVG."""
     with rc_context({"svg.hashsalt": "front", "svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif"}):
@@ -70,41 +83,27 @@ def _panel(axes: Any, all_: list[Point], title: str) -> None:
     best = front(all_)
     axes.step([each.megabytes for each in best], [each.accuracy for each in best], where="post", color=_FRONT, lw=1)
     for point in all_:
-        colour = _FRONT if point in best else _OTHERS
-        axes.plot(point.megabytes, point.accuracy, "o", color=colour, ms=6 if point in best else 4)
-    for point, height in zip(*_apart(all_), strict=True):
-        axes.annotate(
-            point.name,
-            (point.megabytes, point.accuracy),
-            xytext=(6, height),
-            textcoords="offset points",
-            va="center",
-            color=_FRONT if point in best else "#616161",
-            fontsize=8,
-        )
+        is_best = point in best
+        axes.plot(point.megabytes, point.accuracy, "o", color=_FRONT if is_best else _OTHERS, ms=6 if is_best else 4)
+        if point.name in (*_NAMED, *named(best)):
+            axes.annotate(
+                point.name,
+                (point.megabytes, point.accuracy),
+                xytext=(-4, 5) if is_best else (5, -7),
+                textcoords="offset points",
+                ha="right" if is_best else "left",
+                color=_FRONT if is_best else "#616161",
+                fontsize=8,
+            )
     axes.set_title(f"accuracy {title}, mean over clients", fontsize=10)
     axes.set_xlabel("megabytes sent in the whole run, both ways")
-    axes.margins(y=0.08)
-    axes.set_xlim(right=1.22 * max(each.megabytes for each in all_))
+    axes.set_xscale("log")
+    axes.set_xticks([10, 20, 50, 100, 200, 400], ["10", "20", "50", "100", "200", "400"])
+    axes.minorticks_off()
+    axes.set_xlim(left=4)
+    axes.set_ylim(bottom=0.35)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-
-
-def _apart(all_: list[Point]) -> tuple[list[Point], list[float]]:
-    """Return the points from below to above, and by how many points of type each one's name is moved from it."""
-    ordered = sorted(all_, key=lambda each: each.accuracy)
-    span = max(each.accuracy for each in all_) - min(each.accuracy for each in all_)
-    height = 210.0 / 1.16 / span  # points of type for a unit of accuracy
-    moved: list[float] = []
-    for number, point in enumerate(ordered):
-        beside = [
-            moved[other] + ordered[other].accuracy * height
-            for other in range(number)
-            if abs(ordered[other].megabytes - point.megabytes) < 60  # about a name's width
-        ]
-        lowest = max(beside, default=float("-inf")) + 8.5
-        moved.append(max(0.0, lowest - point.accuracy * height))
-    return ordered, moved
 
 
 if __name__ == "__main__":
