@@ -16,16 +16,15 @@ from benchmarks.experiments.parts import ROOT, done_keys, once, part_names, plan
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.ranking.blocks import BY, Block, By, blocks_of
 from lotteryfl.ranking.diagram import draw
-from lotteryfl.ranking.paired import difference
+from lotteryfl.ranking.paired import difference_of_clients
 from lotteryfl.ranking.ranked import Ranked, ranked, text
+from lotteryfl.records.cost import SHARES, Judged, megabytes_to
 from lotteryfl.records.record import Record
 from lotteryfl.server.results.spread import spread
 
 RECORDS = ROOT / IN_ROOT
 PAGE = ROOT / "docs" / "experiments.md"
 PICTURES = ROOT / "docs" / "images"
-SHARES = (0.9, 0.99)
-"""Of the best score, to which bytes are counted."""
 
 _MARK = re.compile(r"(<!-- (records|rank|progress)(?:: (.+?))? -->\n).*?(<!-- end -->\n)", re.DOTALL)
 _BESIDE = "fedavg"
@@ -101,8 +100,8 @@ def _table(block: Block) -> str:
             *(_over(runs, name) for name in ("worst_tenth", "downloaded", "on_global", "shared")),
             _over(runs, "new_personalised"),
             f"{spread([run.density for run in runs]).mean:.2f}",
-            *(_megabytes([to_personalised(run, share * best) for run in runs]) for share in SHARES),
-            *(_megabytes([to_shared(run, share * best_shared) for run in runs]) for share in SHARES if best_shared),
+            *(_cost(runs, "personalised", share * best) for share in SHARES),
+            *(_cost(runs, "shared", share * best_shared) for share in SHARES if best_shared),
             f"{spread([(run.down + run.up) / 1e6 for run in runs]).mean:,.1f}",
             f"{spread([run.seconds for run in runs]).mean:,.0f}",
         ]
@@ -121,9 +120,8 @@ def _less(block: Block, label: str) -> str:
     """Return what a strategy's personalised scores are, less FedAvg's, over clients and the seeds that both have."""
     if label == _BESIDE or _BESIDE not in block.runs or not (seeds := block.seeds([label, _BESIDE])):
         return ""
-    mine, its = block.of_clients(label, seeds), block.of_clients(_BESIDE, seeds)
-    common = sorted(mine.keys() & its.keys())
-    return str(difference([mine[at] for at in common], [its[at] for at in common])) if common else ""
+    found = difference_of_clients(block.of_clients(label, seeds), block.of_clients(_BESIDE, seeds))
+    return "" if found is None else str(found)
 
 
 def _caption(block: Block, runs: Sequence[Record]) -> str:
@@ -145,26 +143,8 @@ def _commands(name: str) -> str:
     return f"make experiments PART={parts[0]}" if len(parts) == 1 else f"make experiments PART='{' '.join(parts)}'"
 
 
-def to_personalised(run: Record, target: float) -> float | None:
-    """Return the megabytes until a round's clients had a mean personalised score; None: they never had."""
-    reached = (sent for sent, score in zip(run.rounds.sent, run.rounds.personalised, strict=True) if score >= target)
-    return _mega(next(reached, None))
-
-
-def to_shared(run: Record, target: float) -> float | None:
-    """Return the megabytes until the shared model had a score on the global test data; None: it never had."""
-    if run.shared is None:
-        return None
-    measured = zip(run.shared.round, run.shared.score, strict=True)
-    reached = (run.rounds.sent_after(round_) for round_, score in measured if score >= target)
-    return _mega(next(reached, None))
-
-
-def _mega(sent: int | None) -> float | None:
-    return None if sent is None else sent / 1e6
-
-
-def _megabytes(values: Sequence[float | None]) -> str:
+def _cost(runs: Sequence[Record], by: Judged, target: float) -> str:
+    values = [megabytes_to(run, by, target) for run in runs]
     known = [value for value in values if value is not None]
     return f"{spread(known).mean:,.1f}" if len(known) == len(values) else "–"
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from html import escape
 
 from lotteryfl.board.entries import Race
-from lotteryfl.board.figures import SHARES, Figure, Figures
+from lotteryfl.board.figures import Figure, Figures
 from lotteryfl.common.training.score import Score
+from lotteryfl.records.cost import SHARES
 
 NONE = "–"
 _MINUTE, _HOUR = 60, 3600

@@ -3,18 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 from lotteryfl.board.entries import Entry, Race, Setting
 from lotteryfl.common.training.score import Score
+from lotteryfl.records.cost import SHARES, Judged, curve, megabytes_to
 from lotteryfl.records.record import Record
 from lotteryfl.server.results.spread import spread
-
-Judged = Literal["personalised", "downloaded", "shared"]
-"""By which of a record's scores a race is: those that there is a curve of."""
-
-SHARES = (0.9, 0.99)
-"""Of the race's best score, up to which bytes are counted."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,7 @@ def ranked(race: Race) -> Race:
     by, score = judged_by(race), score_of(race)
 
     def mean(setting: Setting) -> float:
-        return spread([_curve(entry.record, by)[1][-1] for entry in setting.counted]).mean
+        return spread([curve(entry.record, by)[1][-1] for entry in setting.counted]).mean
 
     return replace(race, settings=tuple(sorted(race.settings, key=lambda each: -score.rank(mean(each)))))
 
@@ -72,7 +66,7 @@ def best_of(race: Race) -> float:
     """Return the best that any setting of a race had in any round, mean over seeds."""
     by, score = judged_by(race), score_of(race)
     return score.best(
-        spread([score.best(_curve(entry.record, by)[1]) for entry in setting.counted]).mean for setting in race.settings
+        spread([score.best(curve(entry.record, by)[1]) for entry in setting.counted]).mean for setting in race.settings
     )
 
 
@@ -90,7 +84,7 @@ def figures(entries: Sequence[Entry], race: Race, wanted: Sequence[float]) -> Fi
         race: that the setting is of.
         wanted: what `targets` returned of it.
     """
-    by, score = judged_by(race), score_of(race)
+    by = judged_by(race)
 
     def over(value: Callable[[Record], float | None]) -> Figure | None:
         values = [value(entry.record) for entry in entries]
@@ -108,7 +102,7 @@ def figures(entries: Sequence[Entry], race: Race, wanted: Sequence[float]) -> Fi
         new_clients=over(lambda record: record.scores.new_personalised),
         density=over(lambda record: record.density),
         megabytes=over(lambda record: (record.down + record.up) / 1e6),
-        megabytes_to=tuple(over(partial(_megabytes_to, by=by, target=target, score=score)) for target in wanted),
+        megabytes_to=tuple(over(partial(megabytes_to, by=by, target=target)) for target in wanted),
         rounds=over(lambda record: float(record.experiment.rounds)),
         seconds=over(lambda record: record.seconds),
     )
@@ -117,18 +111,3 @@ def figures(entries: Sequence[Entry], race: Race, wanted: Sequence[float]) -> Fi
 def setting_figures(setting: Setting, race: Race, wanted: Sequence[float]) -> Figures:
     """Sum a setting up, each seed once."""
     return figures(setting.counted, race, wanted)
-
-
-def _megabytes_to(record: Record, *, by: Judged, target: float, score: Score) -> float | None:
-    sent, scores = _curve(record, by)
-    reached = (bytes_ for bytes_, value in zip(sent, scores, strict=True) if score.rank(value) >= score.rank(target))
-    found = next(reached, None)
-    return None if found is None else found / 1e6
-
-
-def _curve(record: Record, by: Judged) -> tuple[Sequence[int], Sequence[float]]:
-    """Return bytes sent until then, and scores, by measurement."""
-    rounds = record.rounds
-    if by != "shared" or record.shared is None:
-        return rounds.sent, rounds.downloaded if by == "downloaded" else rounds.personalised
-    return tuple(map(rounds.sent_after, record.shared.round)), record.shared.score

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from lotteryfl.board.entries import Board, Race
-from lotteryfl.board.figures import Figures, Judged, best_of, judged_by, ranked, score_of, setting_figures, targets
+from lotteryfl.board.figures import Figures, best_of, judged_by, ranked, score_of, setting_figures, targets
 from lotteryfl.board.front import Point
 from lotteryfl.board.labels import point_labels, race_link, race_title
 from lotteryfl.board.picture import draw
 from lotteryfl.board.table import table
 from lotteryfl.common.text import printable
+from lotteryfl.records.cost import Judged
 
 STYLES = ("base.css", "tables.css")
 """Of the page of runs: this one looks like it."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tabulate import tabulate
 
-from lotteryfl.ranking.paired import Difference, difference
+from lotteryfl.ranking.paired import Difference, difference_of_clients
 from lotteryfl.server.results.reporting.groups import Group
 
 
@@ -19,10 +19,9 @@ def apart_from_first(groups: Sequence[Group]) -> dict[str, Difference]:
     its = _by_client(first)
     found = {}
     for group in others:
-        mine = _by_client(group)
-        common = sorted(mine.keys() & its.keys())
-        if common and _seeds(group) == _seeds(first):
-            found[group.label] = difference([mine[at] for at in common], [its[at] for at in common])
+        apart = difference_of_clients(_by_client(group), its)
+        if apart and _seeds(group) == _seeds(first):
+            found[group.label] = apart
     return found
 
 

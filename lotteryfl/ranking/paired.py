@@ -1,5 +1,6 @@
 """What two strategies differ by, client by client: the same clients with the same data, drawn again and again."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -50,3 +51,14 @@ def difference(one: npt.ArrayLike, other: npt.ArrayLike) -> Difference:
         rng=np.random.default_rng(0),
     ).confidence_interval
     return Difference(mean, float(interval.low), float(interval.high))
+
+
+def difference_of_clients(one: Mapping[int, float], other: Mapping[int, float]) -> Difference | None:
+    """Return `difference` over the clients that two strategies both have scores of; None: there are none.
+
+    Args:
+        one: by client, a strategy's score.
+        other: of the strategy that is taken away.
+    """
+    common = sorted(one.keys() & other.keys())
+    return difference([one[client] for client in common], [other[client] for client in common]) if common else None

@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.ranking.blocks import Block, By, common_labels
-from lotteryfl.ranking.paired import Difference, difference
+from lotteryfl.ranking.paired import Difference, difference_of_clients
 from lotteryfl.ranking.significance import Ranking, rank
 
 
@@ -148,8 +148,6 @@ def _table(cells: Sequence[Sequence[str]], headers: Sequence[str], style: str) -
 
 
 def _apart(block: Block, seeds: Sequence[int], label: str, best: str) -> Difference | None:
-    mine, its = block.of_clients(label, seeds), block.of_clients(best, seeds)
-    common = sorted(mine.keys() & its.keys())
-    if label == best or not common:
+    if label == best:
         return None
-    return difference([mine[client] for client in common], [its[client] for client in common])
+    return difference_of_clients(block.of_clients(label, seeds), block.of_clients(best, seeds))

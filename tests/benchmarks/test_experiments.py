@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.experiments.parts import ROOT, done_keys, once, part_names, planned, read_part
-from benchmarks.experiments.tables import PAGE, filled, to_personalised, to_shared
+from benchmarks.experiments.tables import PAGE, filled
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.records import read_record, read_records
+from lotteryfl.records.cost import megabytes_to
 
 PART = """
 about = "two strategies"
@@ -105,6 +106,6 @@ def test_bytes_to_a_score_are_those_until_the_first_round_that_has_it() -> None:
     record = next(iter(read_records([ROOT / "results" / "records"]).values()))
     target = record.rounds.personalised[10]
     first = next(at for at, score in enumerate(record.rounds.personalised) if score >= target)
-    assert to_personalised(record, target) == record.rounds.sent[first] / 1e6
-    assert to_personalised(record, 2.0) is to_shared(record, 2.0) is None
+    assert megabytes_to(record, "personalised", target) == record.rounds.sent[first] / 1e6
+    assert megabytes_to(record, "personalised", 2.0) is megabytes_to(record, "shared", 2.0) is None
     assert done_keys(ROOT)

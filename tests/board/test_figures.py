@@ -6,13 +6,14 @@ import pytest
 
 from lotteryfl.board.axes import Axis
 from lotteryfl.board.entries import read_board
-from lotteryfl.board.figures import SHARES, best_of, ranked, setting_figures, targets
+from lotteryfl.board.figures import best_of, ranked, setting_figures, targets
 from lotteryfl.board.front import Point, front
 from lotteryfl.board.labels import distinctions, race_title
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.protocols import protocol
 from lotteryfl.records import Record
+from lotteryfl.records.cost import SHARES
 from lotteryfl.records.files import to_text
 from lotteryfl.records.marks import mark
 from tests.support.recorded import like, rival, write

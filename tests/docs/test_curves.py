@@ -29,3 +29,9 @@ def test_a_part_has_a_picture_with_a_line_for_each_curve_of_each_seed(tmp_path: 
 
 def test_without_records_there_is_none(tmp_path: Path) -> None:
     assert list(curves("ssfl", tmp_path / "nowhere")) == []
+
+
+def test_records_of_a_setting_lie_in_folders_of_their_own(tmp_path: Path) -> None:
+    record(tmp_path / "fashion" / "dirichlet-0.3" / "density-0.1", "ssfl-seed0.json", "ssfl", [5])
+    (picture,) = curves("ssfl", tmp_path)
+    assert "fashion/dirichlet-0.3/density-0.1, ssfl, 1 seed:" in picture

@@ -9,7 +9,7 @@ from typing import Any
 from tools.site.repository import ROOT
 
 RECORDS = ROOT / "results" / "records"
-"""PART/LABEL-seedN.json, as `lotteryfl submit` writes them."""
+"""LABEL-seedN.json in folders, one for each setting, as `make experiments` writes them."""
 
 _WIDTH, _HEIGHT, _EDGE = 360, 150, 28
 _CURVES = {"personalised": "", "downloaded": ' stroke-dasharray="4 3"'}
@@ -17,20 +17,21 @@ _MEGA = 1e6
 
 
 def curves(strategy: str, records: Path = RECORDS) -> Iterator[str]:
-    """Give a picture for each part that a strategy has records in, as HTML.
+    """Give a picture for each setting that a strategy has records in, as HTML.
 
     Args:
         strategy: its name in the records' experiments.
         records: where they are; where there are none, there is no picture.
     """
     found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for file in sorted(records.glob("*/*.json")):
+    for file in sorted(records.rglob("*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
         if record.get("experiment", {}).get("strategy", {}).get("name", "lotteryfl") == strategy:
-            found[file.parent.name, file.stem.rpartition("-seed")[0]].append(record["rounds"])
-    for (part, label), runs in found.items():
+            setting = file.parent.relative_to(records).as_posix()
+            found[setting, file.stem.rpartition("-seed")[0]].append(record["rounds"])
+    for (setting, label), runs in found.items():
         seeds = "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
-        caption = f"{part}, {label}, {seeds}: score after local training, and as downloaded (dashed)"
+        caption = f"{setting}, {label}, {seeds}: score after local training, and as downloaded (dashed)"
         yield f"<figure>{_picture(runs)}<figcaption>{caption}</figcaption></figure>\n"
 
 

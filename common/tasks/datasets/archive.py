@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.logs import say
+from lotteryfl.common.tasks.datasets.places import put_in_place
 
 _TIMEOUT_SECONDS = 30.0
 """Without a byte."""
@@ -61,7 +62,7 @@ def unpack_into(parent: Path, archive: Archive, files: Sequence[str], most: int)
             new = Path(temporary) / archive.folder
             new.mkdir()
             _unpack(archive, path, new, files, most)
-            return _published(new, parent / archive.folder)
+            return put_in_place(new, parent / archive.folder)
     except OSError as error:
         raise TaskError(f"{parent}: {error.strerror or error}") from error
 
@@ -108,12 +109,3 @@ def _unpack(archive: Archive, path: Path, folder: Path, files: Sequence[str], mo
         raise TaskError(f"{path}: cannot be unpacked: {error}") from error
     if missing:
         raise TaskError(f"{path}: has no {min(missing)} of at most {most} bytes")
-
-
-def _published(new: Path, target: Path) -> Path:
-    try:
-        new.rename(target)
-    except OSError:
-        if not target.is_dir():  # there it is where another process was faster
-            raise
-    return target

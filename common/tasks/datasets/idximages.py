@@ -13,7 +13,7 @@ import torch
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.tasks.builtin import Examples
 from lotteryfl.common.tasks.datasets.idx import read_idx
-from lotteryfl.common.tasks.datasets.places import cache_dir
+from lotteryfl.common.tasks.datasets.places import cache_dir, put_in_place
 
 _SIDE = 28
 
@@ -108,7 +108,7 @@ def _download(name: str, source: IdxSource, target: Path) -> None:
         # Into a folder of its own, then renamed: what other processes see in the cache is whole.
         with tempfile.TemporaryDirectory(dir=target) as partial, contextlib.redirect_stdout(sys.stderr):
             getattr(datasets, source.torchvision)(partial, download=True, **split)
-            _publish(Path(partial) / source.torchvision, target / source.torchvision)
+            put_in_place(Path(partial) / source.torchvision, target / source.torchvision)
     except ImportError as error:
         places = ", ".join(map(str, (*source.system, target)))
         raise TaskError(
@@ -117,11 +117,3 @@ def _download(name: str, source: IdxSource, target: Path) -> None:
         ) from error
     except (OSError, RuntimeError) as error:
         raise TaskError(f"task {name}: the download into {target} failed: {error}") from error
-
-
-def _publish(folder: Path, target: Path) -> None:
-    try:
-        folder.rename(target)
-    except OSError:
-        if not target.is_dir():  # there it is where another process was faster
-            raise

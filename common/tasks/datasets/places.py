@@ -30,3 +30,17 @@ def unreadable(path: Path, error: OSError, published: str) -> TaskError:
     """Return what to say of a file or folder that cannot be read; of one that is not there, also what it is from."""
     reason = f"{path}: {error.strerror or error}"
     return TaskError(f"{reason}; it comes with {published}" if isinstance(error, FileNotFoundError) else reason)
+
+
+def put_in_place(new: Path, target: Path) -> Path:
+    """Rename a folder that is whole to where it is looked for, and return that; it may be there already.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    try:
+        new.rename(target)
+    except OSError:
+        if not target.is_dir():  # there it is where another process was faster
+            raise
+    return target
