@@ -73,7 +73,7 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     if (settings := strategy.server_optimizer()).optimizer != "none":
         ServerOptimizer(settings, {})  # is it installed?
     with drawing(experiment, "initial masks"):
-        masks = strategy.initial_masks(table.moving)
+        masks = strategy.masks_of_initial(table.moving, named_tensors(model))
     extra = ExtraState.of(model)
     own = first_masks(strategy, table.moving)
     initial_values = named_tensors(model) | filled(whole.lasting.added)

@@ -349,6 +349,16 @@ class Strategy(ABC):
         del table
         return {}
 
+    def masks_of_initial(self, table: TensorTable, initial: Mapping[str, Tensor]) -> Masks:
+        """Return the same masks where they are made of θ_0; by default those of `initial_masks`.
+
+        Args:
+            table: of the model, without what is frozen or fixed.
+            initial: θ_0, by name; not to be changed.
+        """
+        del initial
+        return self.initial_masks(table)
+
     def client_masks(self, client: int, table: TensorTable) -> Masks:
         """Return the masks that a client starts its first round from, where clients have their own; none: dense.
 

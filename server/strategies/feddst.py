@@ -9,23 +9,41 @@ from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, Strategy
-from lotteryfl.server.strategies.support.sharedmask import adjusted_share, adjusts, largest_of_each, random_masks
+from lotteryfl.server.strategies.support.options import check_known
+from lotteryfl.server.strategies.support.sharedmask import adjusted_share, adjusts, largest_of_each
+from lotteryfl.server.strategies.support.startingmask import (
+    STARTING,
+    check_starting,
+    starting_densities,
+    starting_mask,
+)
 
 
 class FedDST(Strategy):
-    """All clients share one mask, at first random. Every `readjust_every` rounds they exchange weights of it.
+    """All clients share one mask. Every `readjust_every` rounds they exchange weights of it.
 
     The new global mask keeps in every tensor the largest of what was aggregated. The exchanged share decays as a
     cosine to 0 at half of the rounds, as in the paper's code.
 
-    Differs from the paper: every tensor has the same density (theirs are by layer size), and weights are exchanged
-    after half of the local epochs.
+    Differs from the paper: the mask is random and every tensor has the same density, unless `options.first_mask` =
+    "magnitude" and `options.densities` = "erk" have it start from the largest of θ_0 with densities by layer size, as
+    its code does; that rates a convolution a little otherwise. Weights are exchanged after half of the local epochs.
     """
 
     name = "feddst"
     prunes = True
     starts_under = "shared mask"
     mask_rule = "exchanges"
+
+    def check(self, table: TensorTable) -> None:
+        """Check the options, too.
+
+        Raises:
+            ExperimentError: one makes no sense.
+        """
+        super().check(table)
+        check_known(self.experiment, *STARTING)
+        check_starting(self.experiment)
 
     def plan(self, round_: int, client: ClientState) -> pb.Plan:
         """Train, and exchange weights when it is time."""
@@ -35,15 +53,15 @@ class FedDST(Strategy):
             plan.readjust.rate = rate
         return plan
 
-    def initial_masks(self, table: TensorTable) -> Masks:
-        """Return random masks of the target density."""
-        return random_masks(table, self.experiment.strategy.target_density, self.experiment.seed)
+    def masks_of_initial(self, table: TensorTable, initial: Mapping[str, Tensor]) -> Masks:
+        """Return the first mask, drawn or of θ_0."""
+        return starting_mask(self.experiment, table, initial)
 
     def next_masks(self, round_: int, table: TensorTable, aggregated: Mapping[str, Tensor]) -> Masks | None:
         """Make the next mask, where clients have come back with different ones."""
         if not self._exchanged(round_):
             return None
-        return largest_of_each(table, aggregated, self.experiment.strategy.target_density)
+        return largest_of_each(table, aggregated, starting_densities(self.experiment, table))
 
     def _exchanged(self, round_: int) -> float:
         """Return the share of the kept weights that a round exchanges."""

@@ -19,7 +19,12 @@ from lotteryfl.server.strategies.support.sharedmask import (
     adjusting_ends,
     adjusts,
     largest_of_each,
-    random_masks,
+)
+from lotteryfl.server.strategies.support.startingmask import (
+    STARTING,
+    check_starting,
+    starting_densities,
+    starting_mask,
 )
 
 
@@ -33,8 +38,9 @@ class FedRTS(Strategy):
     whose gradient of it is among their K - κ largest. Of that X, α grows by λX, and β by λ(1 - X). γ is `options.gamma`
     (0.5), λ `options.strength` (10).
 
-    Differs from the paper: the first mask is random and as dense in every tensor (by layer size in its code), the
-    mask changes up to half of the rounds unless `readjust_until` says up to which (there 300 of 500), gradients are
+    Differs from the paper: the first mask is random and as dense in every tensor, unless `options.first_mask` =
+    "magnitude" and `options.densities` = "erk" have it start from the largest of θ_0 by layer size, as its code does;
+    the mask changes up to half of the rounds unless `readjust_until` says up to which (there 300 of 500), gradients are
     over all of a client's training data. A client says of each weight whether it is among its largest, a bit, in which
     all clients count alike; there, by examples, weights say it, and indices of gradients. α and β go down with the
     model, though no client looks at them. A kept weight that is exactly 0 counts as pruned.
@@ -52,14 +58,15 @@ class FedRTS(Strategy):
             ExperimentError: one makes no sense.
         """
         super().check(table)
-        check_known(self.experiment, "gamma", "strength")
+        check_known(self.experiment, "gamma", "strength", *STARTING)
+        check_starting(self.experiment)
         check_left(self.experiment, "aggregation.rule", "mean", "weights go by the share of clients that want them")
         self._gamma()
         self._strength()
 
-    def initial_masks(self, table: TensorTable) -> Masks:
-        """Return random masks of the target density."""
-        return random_masks(table, self.experiment.strategy.target_density, self.experiment.seed)
+    def masks_of_initial(self, table: TensorTable, initial: Mapping[str, Tensor]) -> Masks:
+        """Return the first mask, drawn or of θ_0."""
+        return starting_mask(self.experiment, table, initial)
 
     def tensors(self, table: TensorTable) -> Sequence[StrategyTensor]:
         """Declare the distributions, and what clients say of weights."""
@@ -86,13 +93,14 @@ class FedRTS(Strategy):
             return {}
         gamma, strength = self._gamma(), self._strength()
         draws = adjusts(self.experiment, outcome.round)
+        densities = starting_densities(self.experiment, outcome.table)
         values: dict[str, Tensor] = {}
         for spec in outcome.table:
             if not spec.prunable:
                 continue
             mean = outcome.aggregated[spec.name]
             kept = mean != 0
-            count = round(self.experiment.strategy.target_density * spec.numel)
+            count = round(densities[spec.name] * spec.numel)
             core = count - int(adjusted_share(self.experiment, outcome.round) * count)
             (largest,) = largest_among([mean], [kept], core)
             by_all = torch.where(kept, largest.float(), 0.5)
@@ -108,7 +116,7 @@ class FedRTS(Strategy):
             return None
         names = [spec.name for spec in table if spec.prunable]
         drawn = {name: Beta(aggregated[f"alpha:{name}"], aggregated[f"beta:{name}"]).sample() for name in names}
-        return largest_of_each(table, drawn, self.experiment.strategy.target_density)
+        return largest_of_each(table, drawn, starting_densities(self.experiment, table))
 
     def _observes(self, round_: int) -> bool:
         return round_ <= adjusting_ends(self.experiment)

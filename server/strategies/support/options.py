@@ -3,9 +3,12 @@
 import math
 import sys
 from operator import attrgetter
+from typing import TypeVar
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
+
+Word = TypeVar("Word", bound=str)
 
 
 def number(experiment: Experiment, key: str, default: float, *, least: float = 0.0, most: float = math.inf) -> float:
@@ -61,6 +64,19 @@ def flag(experiment: Experiment, key: str, *, default: bool) -> bool:
     if not isinstance(value, bool):
         raise ExperimentError(f"strategy.options.{key} = {value!r}: expected true or false")
     return value
+
+
+def choice(experiment: Experiment, key: str, *values: Word) -> Word:
+    """Return an option that is one of some words, the first where nothing is said.
+
+    Raises:
+        ExperimentError: it is none of them.
+    """
+    found = experiment.strategy.options.get(key, values[0])
+    for value in values:
+        if found == value:
+            return value
+    raise ExperimentError(f"strategy.options.{key} = {found!r}: expected {' or '.join(map(repr, values))}")
 
 
 def check_known(experiment: Experiment, *keys: str) -> None:

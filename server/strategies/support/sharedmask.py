@@ -9,8 +9,8 @@ from torch import Tensor
 from lotteryfl.common import packedmasks
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import PackedMask
+from lotteryfl.common.pruning.layerdensities import LayerDensities, layer_densities
 from lotteryfl.common.pruning.magnitude import Weight, masks_without_smallest
-from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.wire.table import TensorSpec, TensorTable
 
 
@@ -19,48 +19,33 @@ def largest(table: TensorTable, values: Mapping[str, Tensor], density: float) ->
     return _largest([spec for spec in table if spec.prunable], values, density)
 
 
-def largest_of_each(table: TensorTable, values: Mapping[str, Tensor], density: float) -> dict[str, PackedMask]:
-    """Return masks that keep the same share of every prunable tensor: its largest magnitudes."""
+def largest_of_each(
+    table: TensorTable, values: Mapping[str, Tensor], densities: Mapping[str, float]
+) -> dict[str, PackedMask]:
+    """Return masks that keep of every prunable tensor its largest magnitudes, as many as its density says."""
     masks: dict[str, PackedMask] = {}
     for spec in table:
         if spec.prunable:
-            masks |= _largest([spec], values, density)
+            masks |= _largest([spec], values, densities[spec.name])
     return masks
-
-
-def random_masks(table: TensorTable, density: float, seed: int) -> dict[str, PackedMask]:
-    """Return masks that keep the same share of every prunable tensor, drawn at random."""
-    drawn = torch.Generator().manual_seed(derive_seed(seed, "initial mask"))
-    values = {spec.name: torch.rand(spec.shape, generator=drawn) for spec in table if spec.prunable}
-    return largest_of_each(table, values, density)
 
 
 def random_masks_by_size(table: TensorTable, density: float, seed: int) -> dict[str, PackedMask]:
-    """Return masks that keep a share of the prunable weights, drawn at random: more of tensors that are small.
+    """Return masks that keep a share of the prunable weights, drawn at random: more of tensors that are small."""
+    return largest_of_each(table, drawn(table, seed), densities_of(table, density, "erk"))
 
-    A tensor keeps a share that goes as the sum of its sizes by their product, at most all ("Erdős-Rényi-Kernel", Evci
-    et al. 2020, "Rigging the Lottery: Making All Tickets Winners", section 3).
-    """
-    drawn = torch.Generator().manual_seed(seed)
+
+def densities_of(table: TensorTable, density: float, by: LayerDensities) -> dict[str, float]:
+    """Return by name which share of each prunable tensor is kept."""
     specs = [spec for spec in table if spec.prunable]
-    densities = _densities_by_size(specs, density)
-    masks: dict[str, PackedMask] = {}
-    for spec in specs:
-        masks |= _largest([spec], {spec.name: torch.rand(spec.shape, generator=drawn)}, densities.get(spec.name, 1.0))
-    return masks
+    shares = layer_densities([spec.shape for spec in specs], density, by)
+    return {spec.name: share for spec, share in zip(specs, shares, strict=True)}
 
 
-def _densities_by_size(specs: Iterable[TensorSpec], density: float) -> dict[str, float]:
-    """Return by name what to keep of each tensor; what would be more than whole is whole, and is not returned."""
-    rest = {spec: (sum(spec.shape) or 1) / spec.numel for spec in specs if spec.numel}
-    left = density * sum(spec.numel for spec in rest)
-    while rest:
-        factor, largest_share = left / sum(share * spec.numel for spec, share in rest.items()), max(rest.values())
-        if factor * largest_share <= 1:
-            return {spec.name: factor * share for spec, share in rest.items()}
-        left -= sum(spec.numel for spec, share in rest.items() if share == largest_share)
-        rest = {spec: share for spec, share in rest.items() if share != largest_share}
-    return {}
+def drawn(table: TensorTable, seed: int) -> dict[str, Tensor]:
+    """Return for each prunable weight a random number in [0, 1)."""
+    generator = torch.Generator().manual_seed(seed)
+    return {spec.name: torch.rand(spec.shape, generator=generator) for spec in table if spec.prunable}
 
 
 def adjusting_ends(experiment: Experiment) -> int:
