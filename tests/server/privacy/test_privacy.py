@@ -184,7 +184,7 @@ def test_feddst_without_exchanges_has_noise_on_its_fixed_mask_alone(tmp_path: Pa
     model = task.model()
     table, strategy = TensorTable.of(model), create_strategy(experiment)
     check_privacy(strategy, table)
-    masks = strategy.initial_masks(table)
+    masks = strategy.masks_of_initial(table, named_tensors(model))
     with RunDirectory.create(tmp_path / "run", experiment, table, named_tensors(model), masks) as run:
         Simulation(run, task, CPU).run(silent)
         before, after = (open_file(run.model_path(round_)) for round_ in (0, 2))
