@@ -25,9 +25,10 @@ class FedDST(Strategy):
     The new global mask keeps in every tensor the largest of what was aggregated. The exchanged share decays as a
     cosine to 0 at half of the rounds, as in the paper's code.
 
-    Differs from the paper: the mask is random and every tensor has the same density, unless `options.first_mask` =
-    "magnitude" and `options.densities` = "erk" have it start from the largest of θ_0 with densities by layer size, as
-    its code does; that rates a convolution a little otherwise. Weights are exchanged after half of the local epochs.
+    Differs from the paper: the first mask is random and as dense in every tensor, unless `options.first_mask` =
+    "magnitude" has it start from the largest of θ_0, as its code does, and `options.densities` = "erk" makes tensors
+    as dense as their sizes say, as in the paper (its code's are between the two). Weights are exchanged after half of
+    the local epochs, in its code by default after all, so that what comes goes up as 0.
     """
 
     name = "feddst"
