@@ -3,7 +3,7 @@
 A mask that is drawn keeps weights of all magnitudes, and each layer passes on √density of what came: at a density of
 0.1 next to nothing is left after four, and training begins on a plateau (Evci et al. 2022, "Gradient Flow in Sparse
 Neural Networks and How Lottery Tickets Win"). Published code keeps the largest magnitudes of θ_0: FedDST's own
-(github.com/bibikar/feddst at 25d61843, models.py) nearly as many of every layer, FedPruning's FedDST, FedTiny and FedRTS
+(github.com/bibikar/feddst at 25d61843, models.py) nearly alike in every layer, FedPruning's FedDST, FedTiny and FedRTS
 (github.com/FedPruning/FedPruning at 70698813, api/pruning/model_pruning.py, "ERK_magnitude") more of small layers.
 """
 
