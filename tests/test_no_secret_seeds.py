@@ -24,10 +24,7 @@ SEEDS = {
     "common/training/stacked/batches.py": {"derive_seed(recipe.seed, 'shuffle')"},
     "common/training/stacked/course.py": {"derive_seed(self.recipe.seed, 'dropout')"},
     "common/tasks/sampling.py": {"seed"},  # derived from the assignment's
-    "server/strategies/support/sharedmask.py": {
-        "derive_seed(seed, 'initial mask')",
-        "seed",
-    },  # of a client's, derived from the run's
+    "server/strategies/support/sharedmask.py": {"seed"},  # of all clients' mask or of one's, derived from the run's
 }
 """All that generators of torch's are seeded with: derived from a run's seed, which every worker is told."""
 
