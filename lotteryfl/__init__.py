@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from lotteryfl.common.pruning.structured.resizing import load_structured
     from lotteryfl.common.tasks.base import ClientData, Task
     from lotteryfl.common.training import objectives
-    from lotteryfl.common.training.loop import evaluate, train
+    from lotteryfl.common.training.evaluation import evaluate
+    from lotteryfl.common.training.loop import train
     from lotteryfl.common.training.objective import Objective
     from lotteryfl.common.wire.clientresult import ClientResult
     from lotteryfl.common.wire.strategytensor import StrategyTensor
@@ -85,7 +86,7 @@ __getattr__, __dir__ = front(
         "copy_weights": "common.pruning.parameters",
         "create_model": "common.models.catalogue",
         "density": "common.pruning.prune",
-        "evaluate": "common.training.loop",
+        "evaluate": "common.training.evaluation",
         "get_prune_params": "common.pruning.prune",
         "get_prune_summary": "common.pruning.prune",
         "load_experiment": "running.scripts",

@@ -31,7 +31,8 @@ from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.tasks import load_task
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.tensors.tensorreceiver import TensorReceiver
-from lotteryfl.common.training.loop import evaluate, train
+from lotteryfl.common.training.evaluation import evaluate
+from lotteryfl.common.training.loop import train
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.framing import deserializer, frames, take
 from lotteryfl.common.wire.payload import mask_digest

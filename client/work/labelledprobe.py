@@ -16,10 +16,10 @@ from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.tasks.sampling import first_of
 from lotteryfl.common.text import kind
+from lotteryfl.common.training.evaluation import mode, predicted_classes
 from lotteryfl.common.training.examples import Examples
 from lotteryfl.common.training.given import is_stream, stream_length
 from lotteryfl.common.training.loaded import Loaded
-from lotteryfl.common.training.loop import mode, predicted_classes
 from lotteryfl.common.training.objective import Labelled
 from lotteryfl.common.training.structure import Unbuilt, is_tensors
 from lotteryfl.common.usercode import first_line

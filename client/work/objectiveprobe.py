@@ -15,8 +15,8 @@ from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tasks.modelcopy import own_copy
 from lotteryfl.common.tasks.sampling import first_of
+from lotteryfl.common.training.evaluation import mode
 from lotteryfl.common.training.examples import Examples
-from lotteryfl.common.training.loop import mode
 from lotteryfl.common.training.measured import Meter
 from lotteryfl.common.training.objective import Objective, checked_loss
 from lotteryfl.common.usercode import first_line, place_of

@@ -18,10 +18,11 @@ from lotteryfl.common.tensors.layout import Entry
 from lotteryfl.common.tensors.tensorreceiver import new_tensor
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
+from lotteryfl.common.training.evaluation import evaluate
 from lotteryfl.common.training.given import Data
 from lotteryfl.common.training.gradients import mean_gradients
 from lotteryfl.common.training.hooks import NONE, Hooks
-from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, evaluate, train_by_recipe, training_objective
+from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, train_by_recipe, training_objective
 from lotteryfl.common.training.measured import Evaluated
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import Recipe

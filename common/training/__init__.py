@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from lotteryfl.common.lazy import front
 
 if TYPE_CHECKING:
+    from lotteryfl.common.training.evaluation import evaluate
     from lotteryfl.common.training.given import Data
-    from lotteryfl.common.training.loop import TrainResult, evaluate, train
+    from lotteryfl.common.training.loop import TrainResult, train
     from lotteryfl.common.training.measured import Evaluated
     from lotteryfl.common.training.metrics import Metrics
     from lotteryfl.common.training.objective import Loss, Objective
@@ -31,7 +32,7 @@ __getattr__, __dir__ = front(
         "Metrics": "metrics",
         "Objective": "objective",
         "TrainResult": "loop",
-        "evaluate": "loop",
+        "evaluate": "evaluation",
         "train": "loop",
     },
 )

@@ -19,14 +19,7 @@ from lotteryfl.common.pruning.pruned import Pruned
 from lotteryfl.common.training.augmentation import Augmentation
 from lotteryfl.common.training.examples import Examples
 from lotteryfl.common.training.given import Data
-from lotteryfl.common.training.loop import (
-    OnEpoch,
-    OnStep,
-    TrainResult,
-    prepared,
-    require_gradients,
-    training_objective,
-)
+from lotteryfl.common.training.loop import OnEpoch, OnStep, TrainResult, prepared, require_gradients, training_objective
 from lotteryfl.common.training.objective import Objective, batch_loss, require_mean
 from lotteryfl.common.training.recipe import Recipe
 from lotteryfl.common.transfer import sent

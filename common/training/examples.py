@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,12 +11,9 @@ from torch.utils.data import TensorDataset
 from lotteryfl.common.training.given import Data, dataset_of, is_stream, stream_length
 from lotteryfl.common.training.loaded import Loaded, Reader
 from lotteryfl.common.training.objective import Labelled, Objective
+from lotteryfl.common.training.recipe import Short
 from lotteryfl.common.training.structure import Rows, is_tensors, mapped, moved, tensors_in
 from lotteryfl.common.transfer import home_of, sent
-
-Short = Literal["stays", "goes", "joins"]
-"""What becomes of a pass's last batch where it has fewer examples than the others, and is not the only one: it is one
-as the others, it is left out, or, where it has a single example, that joins the batch before it."""
 
 
 class Batch(NamedTuple):

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.pruning.prune import trainable_ticket
+from lotteryfl.common.training.evaluation import EVALUATION_BATCH, mode
 from lotteryfl.common.training.examples import Examples
 from lotteryfl.common.training.given import Data
-from lotteryfl.common.training.loop import EVALUATION_BATCH, mode, require_gradients
+from lotteryfl.common.training.loop import require_gradients
 from lotteryfl.common.training.objective import Labelled, Objective, batch_loss, require_mean
 
 

@@ -1,4 +1,4 @@
-"""Train and evaluate a model by an objective; in a pruned one the pruned entries are exactly 0 throughout."""
+"""Train a model by an objective; in a pruned one the pruned entries are exactly 0 throughout."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -6,35 +6,24 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from math import ceil
-from typing import Any, overload
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
-from lotteryfl.common.errors import OutputError
 from lotteryfl.common.pruning.pruned import Pruned, plain_weights
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.augmentation import Augmentation, OwnAugment
-from lotteryfl.common.training.examples import Batch, Examples, Short
+from lotteryfl.common.training.evaluation import mode, weighted_mean
+from lotteryfl.common.training.examples import Batch, Examples
 from lotteryfl.common.training.given import Data
 from lotteryfl.common.training.hooks import NONE, Hooks, LossOf
-from lotteryfl.common.training.measured import Evaluated, Meter
-from lotteryfl.common.training.metrics import Metrics, classification_metrics
-from lotteryfl.common.training.objective import (
-    Labelled,
-    Loss,
-    Objective,
-    batch_loss,
-    checked_loss,
-    chosen,
-    is_classification,
-)
+from lotteryfl.common.training.objective import Labelled, Loss, Objective, batch_loss, chosen
 from lotteryfl.common.training.precision import autocast, weights_in_format
 from lotteryfl.common.training.recipe import Recipe, TrainingSettings, settings_of
 from lotteryfl.common.training.steps import Steps, check_recipe
-from lotteryfl.common.transfer import to_host
 
 OnStep = Callable[[int, int, Tensor], None]
 """(epoch from 1, step from 1 over all epochs, loss of the step, not yet fetched from the device)."""
@@ -52,9 +41,6 @@ _KEYWORDS = {
     "weight_decay": 0.0,
 }
 """What `train` is given where nothing is said; a recipe says all of it."""
-
-EVALUATION_BATCH = 256
-"""Examples that an evaluation takes at a time."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +171,8 @@ def train_by_recipe(
     objective = training_objective(settings, objective)
     device = torch.device(device)
     examples = Examples(data, device, objective)
-    short = _short(settings, model)
+    has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    short = settings.short(has_batch_norm=has_batch_norm)
     steps_of_epoch = ceil(examples.batch_count(settings.batch_size, short) / settings.accumulate)
     shuffler = torch.Generator().manual_seed(derive_seed(recipe.seed, "shuffle"))
     augmented = Augmentation(settings.augment, augment, recipe.seed, device)
@@ -214,15 +201,7 @@ def train_by_recipe(
             if on_epoch is not None:
                 with steps.averaged():
                     on_epoch(epoch)
-    return TrainResult(_weighted_mean(losses, sizes), sum(sizes) if examples.is_stream else len(examples), done)
-
-
-def _short(settings: TrainingSettings, model: nn.Module) -> Short:
-    """Return what becomes of an epoch's last batch: batch norm finds no variance in a single example."""
-    if settings.drop_last:
-        return "goes"
-    has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    return "joins" if has_batch_norm else "stays"
+    return TrainResult(weighted_mean(losses, sizes), sum(sizes) if examples.is_stream else len(examples), done)
 
 
 def _loss_of(objective: Objective, hooks: Hooks) -> LossOf:
@@ -283,84 +262,6 @@ def training_objective(settings: TrainingSettings, objective: Objective | None) 
     return Labelled(partial(F.cross_entropy, label_smoothing=settings.label_smoothing))
 
 
-@overload
-def evaluate(
-    model: nn.Module,
-    data: Data,
-    *,
-    batch_size: int = ...,
-    device: torch.device | str = ...,
-    loss: Loss = ...,
-    objective: None = ...,
-) -> Metrics: ...
-
-
-@overload
-def evaluate(
-    model: nn.Module,
-    data: Data,
-    *,
-    batch_size: int = ...,
-    device: torch.device | str = ...,
-    loss: Loss = ...,
-    objective: Objective | None,
-) -> Metrics | Evaluated: ...
-
-
-def evaluate(
-    model: nn.Module,
-    data: Data,
-    *,
-    batch_size: int = EVALUATION_BATCH,
-    device: torch.device | str = "cpu",
-    loss: Loss = F.cross_entropy,
-    objective: Objective | None = None,
-) -> Metrics | Evaluated:
-    """Score a model, in eval mode and without gradients; the modes found are restored.
-
-    Args:
-        model: what the objective takes, without one from inputs to logits, one for each class; moved to `device`.
-        data: see `common.training.given.Data`.
-        batch_size: examples at a time.
-        device: where to evaluate.
-        loss: of a classifier, see `Loss`.
-        objective: what is measured in place of classification.
-
-    Returns:
-        What classification is measured by; of an objective with metrics of its own, those.
-
-    Raises:
-        TypeError: the data set has no length, or is none.
-        ValueError: no data, inputs and labels of unequal lengths, batch_size is not positive, or, as an `OutputError`,
-            what the model returns has no column for each class, or a metric is not a finite number.
-    """
-    objective, device = chosen(objective, loss), torch.device(device)
-    examples = Examples(data, device, objective)
-    model.to(device)
-    with mode(model, training=False), torch.no_grad():
-        if isinstance(objective, Labelled) and is_classification(objective):
-            return _classified(model, examples, objective, batch_size)
-        meter, losses, sizes = Meter(objective, device), [], []
-        for batch, size in examples.in_order(batch_size):
-            outputs = objective.outputs(model, batch)
-            losses.append(checked_loss(objective, outputs, batch))
-            sizes.append(size)
-            meter.see(outputs, batch)
-        return Evaluated(sum(sizes), _weighted_mean(losses, sizes), meter.values())
-
-
-def _classified(model: nn.Module, examples: Examples, objective: Labelled, batch_size: int) -> Metrics:
-    losses, predictions, truth = [], [], []
-    for batch, _ in examples.in_order(batch_size):
-        outputs = objective.outputs(model, batch)
-        predictions.append(predicted_classes(objective.logits(outputs)))
-        losses.append(checked_loss(objective, outputs, batch))
-        truth.append(objective.labels(batch))
-    mean_loss = _weighted_mean(losses, [len(labels) for labels in truth])
-    found = to_host({"predicted": torch.cat(predictions), "true": torch.cat(truth)})
-    return classification_metrics(found["predicted"], found["true"], mean_loss)
-
-
 def require_gradients(model: nn.Module) -> None:
     """Check that the model can learn here.
 
@@ -372,36 +273,3 @@ def require_gradients(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if parameter.is_inference():
             raise ValueError(f"{name!r} was made inside torch.inference_mode() and cannot learn: make it outside")
-
-
-@contextmanager
-def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Set train or eval mode; restore every module's own on leaving."""
-    found = [(module, module.training) for module in model.modules()]
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, was_training in found:
-            module.training = was_training
-
-
-def predicted_classes(logits: Any) -> Tensor:
-    """Return the class that is predicted for each example.
-
-    Raises:
-        OutputError: they are no logits, with a column for each class.
-    """
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
-        form = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"type {type(logits).__name__}"
-        raise OutputError(
-            f"the model's output has {form}: expected logits of shape (examples, classes), a column for each class: "
-            "two of them where there are two"
-        )
-    return logits.argmax(dim=1)
-
-
-def _weighted_mean(values: Sequence[Tensor], weights: Sequence[int]) -> float:
-    """Fetch all values from the device at once and average them."""
-    fetched: list[float] = torch.stack(list(values)).tolist()
-    return sum(value * weight for value, weight in zip(fetched, weights, strict=True)) / sum(weights)

@@ -12,6 +12,10 @@ from lotteryfl.common.section import Count, Section
 from lotteryfl.common.text import quoted
 from lotteryfl.common.training.schedules import Schedule
 
+Short = Literal["stays", "goes", "joins"]
+"""What becomes of a pass's last batch where it has fewer examples than the others, and is not the only one: it is one
+as the others, it is left out, or, where it has a single example, that joins the batch before it."""
+
 OptimizerName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,63}$")]
 """Which of torch's optimizers takes the steps: sgd, adam, adamw, or a name of `torch.optim`."""
 
@@ -107,6 +111,12 @@ class TrainingSettings(Section):
     def batches_of(self, examples: int) -> int:
         """Return how many batches an epoch over so many examples has."""
         return max(examples // self.batch_size, 1) if self.drop_last else ceil(examples / self.batch_size)
+
+    def short(self, *, has_batch_norm: bool) -> Short:
+        """Return what becomes of an epoch's last batch: batch norm finds no variance in a single example."""
+        if self.drop_last:
+            return "goes"
+        return "joins" if has_batch_norm else "stays"
 
     @property
     def depends_on_rounds(self) -> bool:

@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 
 from lotteryfl.common.errors import ExperimentError, TaskError
 from lotteryfl.common.tasks import load_task
-from lotteryfl.common.training.loop import evaluate
+from lotteryfl.common.training.evaluation import evaluate
 from lotteryfl.describe import describe_shared
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.simulate import Simulation

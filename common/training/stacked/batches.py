@@ -13,7 +13,7 @@ from torch import Tensor
 from lotteryfl.common.errors import OutputError
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.training.augmentation import Augmentation, OwnAugment
-from lotteryfl.common.training.examples import Batch, Examples, Short
+from lotteryfl.common.training.examples import Batch, Examples
 from lotteryfl.common.training.given import Data
 from lotteryfl.common.training.objective import Objective
 from lotteryfl.common.training.recipe import Recipe
@@ -72,7 +72,7 @@ class Order:
     def _epoch(self) -> Iterator[Batch]:
         size = self._settings.batch_size
         if self.is_augmented:
-            short: Short = "goes" if self._settings.drop_last else "stays"
+            short = self._settings.short(has_batch_norm=False)  # which cannot be stacked
             return self._augmented.of(self.examples.shuffled(self._shuffler, size, short))
         order = torch.randperm(len(self.examples), generator=self._shuffler).numpy()
         pieces = (order[number * size : (number + 1) * size] for number in range(self._batches))

@@ -17,7 +17,7 @@ from lotteryfl.common.experiment.settings import WireDtype
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import digest, named_masks, named_tensors
 from lotteryfl.common.tasks import ClientData
-from lotteryfl.common.training.loop import evaluate
+from lotteryfl.common.training.evaluation import evaluate
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.payload import mask_digest, unpack_mask_update
 from lotteryfl.common.wire.quantization import DTYPES

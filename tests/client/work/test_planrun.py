@@ -18,7 +18,8 @@ from lotteryfl.common.pruning.parameters import named_masks, named_tensors
 from lotteryfl.common.pruning.prune import apply_masks, make_permanent
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.tasks import ClientData
-from lotteryfl.common.training.loop import evaluate, train
+from lotteryfl.common.training.evaluation import evaluate
+from lotteryfl.common.training.loop import train
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from tests.support.bench import CPU, TinyTask, tiny_experiment, tiny_mlp

@@ -20,7 +20,8 @@ from lotteryfl.common.pruning.prune import (
     prune_fixed_amount,
 )
 from lotteryfl.common.pruning.rows import prune_rows
-from lotteryfl.common.training.loop import evaluate, train
+from lotteryfl.common.training.evaluation import evaluate
+from lotteryfl.common.training.loop import train
 from lotteryfl.common.wire.table import TensorTable
 from tests.support.separable import problem
 

@@ -9,7 +9,8 @@ from lotteryfl.common.models import create_model
 from lotteryfl.common.pruning.prune import prune_fixed_amount
 from lotteryfl.common.tasks import BUILT_IN
 from lotteryfl.common.tasks.datasets import languages
-from lotteryfl.common.training.loop import evaluate, train
+from lotteryfl.common.training.evaluation import evaluate
+from lotteryfl.common.training.loop import train
 
 
 @pytest.mark.parametrize("name", ["tabular", "languages"])

@@ -14,8 +14,9 @@ from lotteryfl.common.experiment.experiment import validate
 from lotteryfl.common.pruning.parameters import digest, named_tensors
 from lotteryfl.common.tasks import Task, load_task
 from lotteryfl.common.tasks.sampling import draw_examples, draw_shuffled
+from lotteryfl.common.training.evaluation import evaluate
 from lotteryfl.common.training.loaded import Loaded
-from lotteryfl.common.training.loop import evaluate, train
+from lotteryfl.common.training.loop import train
 from lotteryfl.common.training.objectives import HuggingFace, Regression
 from lotteryfl.common.training.score import Score
 from lotteryfl.common.training.structure import Rows

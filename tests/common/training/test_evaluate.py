@@ -10,7 +10,8 @@ from sklearn import metrics as sklearn_metrics
 
 from lotteryfl.common.pruning.parameters import digest, named_masks, named_tensors
 from lotteryfl.common.pruning.prune import prune_fixed_amount
-from lotteryfl.common.training.loop import evaluate, train
+from lotteryfl.common.training.evaluation import evaluate
+from lotteryfl.common.training.loop import train
 from lotteryfl.common.training.metrics import classification_metrics
 from tests.support.architectures import CLASSES, build
 from tests.support.separable import labels_for, problem

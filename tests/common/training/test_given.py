@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from lotteryfl.common.pruning.parameters import digest, named_tensors
+from lotteryfl.common.training.evaluation import evaluate
 from lotteryfl.common.training.gradients import mean_gradients
-from lotteryfl.common.training.loop import evaluate, train
+from lotteryfl.common.training.loop import train
 from tests.support.separable import problem
 
 INPUTS, LABELS = problem()[1]

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from lotteryfl.common.training.loop import evaluate, train
+from lotteryfl.common.training.evaluation import evaluate
+from lotteryfl.common.training.loop import train
 from lotteryfl.common.training.objectives import HuggingFace
 from tests.support.objectivetasks import PROBLEMS
 

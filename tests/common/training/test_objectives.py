@@ -17,8 +17,9 @@ from torchmetrics.regression import MeanAbsoluteError, R2Score
 import lotteryfl
 from lotteryfl.common.errors import OutputError
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
+from lotteryfl.common.training.evaluation import evaluate
 from lotteryfl.common.training.gradients import mean_gradients
-from lotteryfl.common.training.loop import evaluate, train
+from lotteryfl.common.training.loop import train
 from lotteryfl.common.training.measured import Evaluated
 from lotteryfl.common.training.metrics import Metrics
 from lotteryfl.common.training.objective import Objective, score_of

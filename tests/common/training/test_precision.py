@@ -12,7 +12,8 @@ from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.pruning.parameters import digest, named_tensors
 from lotteryfl.common.pruning.prune import prune_fixed_amount
 from lotteryfl.common.training.dpsgd import ExamplePrivacy, train_privately
-from lotteryfl.common.training.loop import evaluate, train_by_recipe
+from lotteryfl.common.training.evaluation import evaluate
+from lotteryfl.common.training.loop import train_by_recipe
 from lotteryfl.common.training.objective import Labelled
 from lotteryfl.common.training.precision import check_compiler
 from lotteryfl.common.training.recipe import Recipe, TrainingSettings

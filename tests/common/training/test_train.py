@@ -12,7 +12,8 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from lotteryfl.common.pruning.parameters import copy_model, digest, named_masks, named_tensors
 from lotteryfl.common.pruning.prune import make_permanent, prune_fixed_amount
-from lotteryfl.common.training.loop import evaluate, train
+from lotteryfl.common.training.evaluation import evaluate
+from lotteryfl.common.training.loop import train
 from tests.support.architectures import ARCHITECTURES, Recurrent, build
 from tests.support.separable import labels_for, problem
 

@@ -15,7 +15,7 @@ from lotteryfl.common import packedmasks
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.pruning.prune import get_prune_params
-from lotteryfl.common.training.loop import evaluate
+from lotteryfl.common.training.evaluation import evaluate
 from lotteryfl.server.models.ticket import ticket_tensors
 from lotteryfl.server.results.ticket import Form, export_global, export_ticket
 from lotteryfl.server.results.verify import verify
