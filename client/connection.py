@@ -16,7 +16,6 @@ from torch import Tensor
 from lotteryfl.client.download import CannotResumeError, Download
 from lotteryfl.client.idlewatch import IdleWatch
 from lotteryfl.client.underway import UnderWay
-from lotteryfl.common import tracing
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.faults import LostError, fault
 from lotteryfl.common.names import Digest, WorkerId
@@ -30,7 +29,8 @@ from lotteryfl.common.security.channel import (
 )
 from lotteryfl.common.security.rpcerror import explain
 from lotteryfl.common.security.tls import ChannelSecurity, SecurityError
-from lotteryfl.common.stages import Stages
+from lotteryfl.common.telemetry import tracing
+from lotteryfl.common.telemetry.stages import Stages
 from lotteryfl.common.tensors.receiver import MemoryReceiver
 from lotteryfl.common.tensors.tensorreceiver import Place, TensorReceiver, new_tensor
 from lotteryfl.common.wire.framing import Payload, deserializer, frames, serialize

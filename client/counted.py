@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from threading import Lock
 
-from lotteryfl.common.stages import Stages
+from lotteryfl.common.telemetry.stages import Stages
 
 
 class Counted:

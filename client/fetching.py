@@ -10,12 +10,12 @@ from lotteryfl.client.connection import Connection, ContentGoneError, NotRegiste
 from lotteryfl.client.leases import Lease, Leases
 from lotteryfl.client.returning import Returning
 from lotteryfl.client.work.assignment import AssignmentRunner
-from lotteryfl.common.about import bind, named_in, thread
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.faults import fault
 from lotteryfl.common.memory.shortage import is_out_of_memory
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.channel import GOODBYE_SECONDS, POLL_SECONDS
+from lotteryfl.common.telemetry.about import bind, named_in, thread
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 

@@ -9,9 +9,9 @@ from typing import Self
 from lotteryfl.client.connection import Connection, NotRegisteredError
 from lotteryfl.client.leases import Leases
 from lotteryfl.client.load import Load
-from lotteryfl.common.about import thread
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.names import WorkerId
+from lotteryfl.common.telemetry.about import thread
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 _log = logging.getLogger("lotteryfl.worker")

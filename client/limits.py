@@ -16,7 +16,7 @@ from lotteryfl.common.experiment.experiment import Experiment, from_json
 from lotteryfl.common.experiment.settings import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
 from lotteryfl.common.memory.bounds import Bound, device_bound, host_bound
 from lotteryfl.common.memory.need import worker_need
-from lotteryfl.common.sourceversion import SourceVersion
+from lotteryfl.common.owncode.sourceversion import SourceVersion
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.payload import is_digest
 from lotteryfl.common.wire.table import TensorTable, is_meant

@@ -13,10 +13,10 @@ from lotteryfl.client.heartbeat import Heartbeat
 from lotteryfl.client.leases import Lease, Leases
 from lotteryfl.client.overseer import Overseer
 from lotteryfl.client.work.handover import Outcome
-from lotteryfl.common.about import thread
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.channel import GOODBYE_SECONDS
+from lotteryfl.common.telemetry.about import thread
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.text import brief
 from lotteryfl.protos import lotteryfl_pb2 as pb

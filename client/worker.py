@@ -28,18 +28,18 @@ from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
 from lotteryfl.client.work.followed import followed
 from lotteryfl.client.work.handover import Outcome
-from lotteryfl.common.about import about, bind
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, ShortOfMemoryError, TaskVersionError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.memory.bounds import memory_of
 from lotteryfl.common.memory.shortage import is_out_of_memory
 from lotteryfl.common.names import Digest, WorkerId
+from lotteryfl.common.owncode.usercode import first_line
 from lotteryfl.common.security.channel import PROTOCOL_VERSION
 from lotteryfl.common.tasks import Task, load_task
 from lotteryfl.common.tasks.custom import version_of_task
+from lotteryfl.common.telemetry.about import about, bind
 from lotteryfl.common.text import brief
-from lotteryfl.common.usercode import first_line
 from lotteryfl.common.wire.samemodel import check_same_model
 from lotteryfl.protos import lotteryfl_pb2 as pb
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from lotteryfl.common.errors import DeviceGoneError
-from lotteryfl.common.usercode import first_line
+from lotteryfl.common.owncode.usercode import first_line
 
 
 class DeviceMemory(NamedTuple):

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lotteryfl.common.about import about
-from lotteryfl.common.logs import is_json, say
+from lotteryfl.common.telemetry.about import about
+from lotteryfl.common.telemetry.logs import is_json, say
 from lotteryfl.common.text import printable
 from lotteryfl.describe import describe_refusals, describe_round, describe_shared
 from lotteryfl.protos import lotteryfl_pb2 as pb

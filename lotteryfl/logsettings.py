@@ -3,7 +3,7 @@
 import os
 from collections.abc import Collection, Sequence
 
-from lotteryfl.common import logs
+from lotteryfl.common.telemetry import logs
 
 FORMAT_VARIABLE = "LOTTERYFL_LOG_FORMAT"
 LEVEL_VARIABLE = "LOTTERYFL_LOG_LEVEL"

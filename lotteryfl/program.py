@@ -11,8 +11,8 @@ from typing import NamedTuple
 import click
 
 from lotteryfl.allocator import keep_freed_memory
-from lotteryfl.common import logs
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.telemetry import logs
 from lotteryfl.common.text import printable
 from lotteryfl.exitcodes import INTERRUPTED
 from lotteryfl.logsettings import set_up_logs

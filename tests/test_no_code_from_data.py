@@ -23,7 +23,11 @@ ALLOWED = {
     "common/tasks/folders/tables.py": {"np.load"},  # without pickles
     "common/tasks/registry.py": {"import_module"},  # of a constant table
     "common/training/precision.py": {"compile"},  # torch's, of the task's model, where the experiment says so
-    "common/usercode.py": {"exec_module", "import_module", "spec_from_file_location"},  # what the operator named
+    "common/owncode/usercode.py": {
+        "exec_module",
+        "import_module",
+        "spec_from_file_location",
+    },  # what the operator named
 }
 
 

@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from benchmarks.gpu.parts import PARTS, subject_of
 from benchmarks.gpu.row import Row
-from lotteryfl.common.atomicfile import write_text
+from lotteryfl.common.disk.atomicfile import write_text
 
 _INTRODUCTION = """\
 # {title}

@@ -12,10 +12,10 @@ from typing import Any
 from lotteryfl.client import algorithms
 from lotteryfl.client.local.algorithm import HOOKS, LocalAlgorithm
 from lotteryfl.common.errors import LocalAlgorithmError
+from lotteryfl.common.owncode.sourceversion import SourceVersion
+from lotteryfl.common.owncode.usercode import absolute, import_source, version_of
 from lotteryfl.common.seeding import seeded
-from lotteryfl.common.sourceversion import SourceVersion
 from lotteryfl.common.text import quoted
-from lotteryfl.common.usercode import absolute, import_source, version_of
 from lotteryfl.common.wire.localcode import version_digest
 
 

@@ -14,6 +14,7 @@ from lotteryfl.client.local.stretches import Stretch, check_length, only, stretc
 from lotteryfl.client.local.work import LocalWork
 from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common.errors import LocalAlgorithmError, TaskError
+from lotteryfl.common.owncode.usercode import located
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.tasks import ClientData
@@ -21,7 +22,6 @@ from lotteryfl.common.text import kind, quoted
 from lotteryfl.common.training.hooks import Hooks, LossOf, Model
 from lotteryfl.common.training.loop import OnStep
 from lotteryfl.common.training.recipe import TrainingSettings
-from lotteryfl.common.usercode import located
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 

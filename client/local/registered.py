@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from lotteryfl.client.limits import RefusedError
 from lotteryfl.client.local.files import LocalCode, load_local
 from lotteryfl.common.errors import LocalVersionError
-from lotteryfl.common.sourceversion import SourceVersion
+from lotteryfl.common.owncode.sourceversion import SourceVersion
 from lotteryfl.common.text import quoted
 from lotteryfl.common.wire.localcode import misfit
 from lotteryfl.protos import lotteryfl_pb2 as pb

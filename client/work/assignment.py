@@ -29,23 +29,23 @@ from lotteryfl.common.memory.need import WorkerNeed, worker_need
 from lotteryfl.common.memory.peak import PeakMeter
 from lotteryfl.common.memory.shortage import NoRoomError, shortage_named
 from lotteryfl.common.names import Digest
+from lotteryfl.common.owncode.usercode import belonging_to
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.positions import Positions
 from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
-from lotteryfl.common.stages import Stages
 from lotteryfl.common.tasks import ClientData, Task
 from lotteryfl.common.tasks.base import augment_of
 from lotteryfl.common.tasks.modelcopy import own_copy
+from lotteryfl.common.telemetry.stages import Stages
 from lotteryfl.common.training.loop import OnStep, TrainResult
 from lotteryfl.common.training.stacked.check import Trial, check_stackable
 from lotteryfl.common.training.stacked.courses import Failure
 from lotteryfl.common.training.stacked.train import train_stacked
 from lotteryfl.common.training.steps import check_recipe
 from lotteryfl.common.transfer import copy_into, to_device, to_host
-from lotteryfl.common.usercode import belonging_to
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.format import WireFormat
 from lotteryfl.common.wire.maskcoding import require_coder

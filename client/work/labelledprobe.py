@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, TensorDataset
 from lotteryfl.client.work.namedparts import named_parts
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.memory.need import Activations
+from lotteryfl.common.owncode.usercode import first_line
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tasks.modelcopy import own_copy
@@ -22,7 +23,6 @@ from lotteryfl.common.training.given import is_stream, stream_length
 from lotteryfl.common.training.loaded import Loaded
 from lotteryfl.common.training.objective import Labelled
 from lotteryfl.common.training.structure import Unbuilt, is_tensors
-from lotteryfl.common.usercode import first_line
 
 _EXAMPLES = 8
 """Of each part of the data, at most; of tensors all labels are looked at."""

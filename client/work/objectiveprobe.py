@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from lotteryfl.client.work.namedparts import named_parts
 from lotteryfl.common.errors import OutputError, TaskError
 from lotteryfl.common.memory.need import Activations
+from lotteryfl.common.owncode.usercode import first_line, place_of
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.tasks import ClientData
 from lotteryfl.common.tasks.modelcopy import own_copy
@@ -19,7 +20,6 @@ from lotteryfl.common.training.evaluation import mode
 from lotteryfl.common.training.examples import Examples
 from lotteryfl.common.training.measured import Meter
 from lotteryfl.common.training.objective import Objective, checked_loss
-from lotteryfl.common.usercode import first_line, place_of
 
 _EXAMPLES = 2
 """Of each part of the data."""

@@ -10,7 +10,7 @@ from lotteryfl.client.work.planrun import Wanted
 from lotteryfl.common.errors import ClientError, PayloadError
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
-from lotteryfl.common.tracing import each_of, span
+from lotteryfl.common.telemetry.tracing import each_of, span
 from lotteryfl.common.training.loop import TrainResult
 from lotteryfl.common.training.stacked.courses import Failure
 

@@ -13,7 +13,7 @@ from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.modeltensors import ModelTensor, model_tensors
 from lotteryfl.common.pruning.pruned import Pruned, pruned_by
-from lotteryfl.common.stages import Stages
+from lotteryfl.common.telemetry.stages import Stages
 from lotteryfl.common.tensors.layout import Entry
 from lotteryfl.common.tensors.tensorreceiver import new_tensor
 from lotteryfl.common.training.augmentation import OwnAugment

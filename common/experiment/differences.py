@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.flattened import flattened
-from lotteryfl.common.taskid import task_id
+from lotteryfl.common.owncode.taskid import task_id
 from lotteryfl.common.text import quoted
 
 _FREE = ("access", "checks.max_refusals", "task.data_dir", "partition.file")

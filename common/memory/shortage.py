@@ -8,7 +8,7 @@ import torch
 
 from lotteryfl.common.errors import ClientError, ShortOfMemoryError, TaskError
 from lotteryfl.common.memory.bounds import Bound
-from lotteryfl.common.usercode import belonging_to
+from lotteryfl.common.owncode.usercode import belonging_to
 
 _SAYINGS = (
     "out of memory",  # "CUDA error: out of memory", "MPS backend out of memory"

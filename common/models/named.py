@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
-from lotteryfl.common.taskid import task_id
+from lotteryfl.common.owncode.taskid import task_id
 from lotteryfl.common.text import quoted
 
 LIBRARIES = ("timm", "torchvision", "transformers")

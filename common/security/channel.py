@@ -10,11 +10,11 @@ from typing import TypeVar
 import grpc
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.logs import say
 from lotteryfl.common.security.address import check_address
 from lotteryfl.common.security.handshake import refusal
 from lotteryfl.common.security.rpcerror import explain
 from lotteryfl.common.security.tls import ChannelSecurity, SecurityError
+from lotteryfl.common.telemetry.logs import say
 
 T = TypeVar("T")
 

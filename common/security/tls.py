@@ -11,8 +11,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from lotteryfl.common.commandline import given
+from lotteryfl.common.disk.fileversion import FileVersion, file_version
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.fileversion import FileVersion, file_version
 
 TOKEN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._@-]{0,63})\.[A-Za-z0-9_-]{43}")
 """Whom it is for, and 32 random bytes in base64."""

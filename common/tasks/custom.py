@@ -13,10 +13,11 @@ from torch.utils.data import Dataset
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.owncode.sourceversion import SourceVersion
+from lotteryfl.common.owncode.taskid import task_id
+from lotteryfl.common.owncode.usercode import import_source, located, version_of
 from lotteryfl.common.randomness import derive_seed, model_seed
 from lotteryfl.common.seeding import seeded
-from lotteryfl.common.sourceversion import SourceVersion
-from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tasks.base import ClientData, Task
 from lotteryfl.common.tasks.namedmodel import called, find_allowed, named_model
 from lotteryfl.common.tasks.parts import is_empty, is_in_memory, part_of
@@ -26,7 +27,6 @@ from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.given import is_stream
 from lotteryfl.common.training.loaded import Collate, Loaded
 from lotteryfl.common.training.objective import Objective, require_mean, score_of
-from lotteryfl.common.usercode import import_source, located, version_of
 
 _FUNCTIONS = {"model": "model()", "client": "client(k, experiment)"}
 _GLOBAL = "global_test(experiment)"

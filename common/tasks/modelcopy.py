@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from lotteryfl.common.errors import TaskError
+from lotteryfl.common.owncode.usercode import first_line
 from lotteryfl.common.pruning.parameters import copy_model
-from lotteryfl.common.usercode import first_line
 
 
 def own_copy(

@@ -14,11 +14,11 @@ from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models.libraries import Data, build_from_library
 from lotteryfl.common.models.named import LIBRARIES, ModelName, model_name
+from lotteryfl.common.owncode.taskid import task_id
+from lotteryfl.common.owncode.usercode import absolute, first_line, import_source, located
 from lotteryfl.common.randomness import derive_seed, model_seed
 from lotteryfl.common.seeding import seeded
-from lotteryfl.common.taskid import task_id
 from lotteryfl.common.text import kind, quoted
-from lotteryfl.common.usercode import absolute, first_line, import_source, located
 
 Build = Callable[[], nn.Module]
 

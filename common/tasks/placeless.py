@@ -2,7 +2,7 @@
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models.named import model_name
-from lotteryfl.common.taskid import task_id
+from lotteryfl.common.owncode.taskid import task_id
 
 
 def without_places(experiment: Experiment) -> Experiment:

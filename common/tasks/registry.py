@@ -7,7 +7,7 @@ from types import ModuleType
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models.named import model_name
-from lotteryfl.common.taskid import task_id
+from lotteryfl.common.owncode.taskid import task_id
 from lotteryfl.common.tasks import hub
 from lotteryfl.common.tasks.base import Task
 from lotteryfl.common.tasks.builtin import BuiltInTask, Loader

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from lotteryfl.common.atomicfile import AtomicFile
 from lotteryfl.common.beside import Beside
+from lotteryfl.common.disk.atomicfile import AtomicFile
+from lotteryfl.common.disk.privatefiles import PRIVATE_FILE
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.names import Digest
-from lotteryfl.common.privatefiles import PRIVATE_FILE
 from lotteryfl.common.tensors.layout import ALIGNMENT, Entry, data_start, lay_out, read_layout
 from lotteryfl.common.tensors.stream import CHUNK_BYTES, data_of
 from lotteryfl.common.text import quoted

@@ -8,7 +8,7 @@ from typing import Generic, NoReturn, Self, TypeVar
 import numpy as np
 from zlib_ng import zlib_ng
 
-from lotteryfl.common.atomicfile import AtomicFile
+from lotteryfl.common.disk.atomicfile import AtomicFile
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.tensors.stream import Trailer
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lotteryfl.common.errors import OutputError
+from lotteryfl.common.owncode.usercode import first_line
 from lotteryfl.common.training.objective import Objective
-from lotteryfl.common.usercode import first_line
 
 if TYPE_CHECKING:
     from torchmetrics import Metric

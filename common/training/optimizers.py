@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.owncode.usercode import first_line
 from lotteryfl.common.training.recipe import SGD, TrainingSettings
-from lotteryfl.common.usercode import first_line
 
 _SHORT = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 

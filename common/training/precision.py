@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from lotteryfl.common.errors import ExperimentError
+from lotteryfl.common.owncode.usercode import first_line
 from lotteryfl.common.training.recipe import TrainingSettings
-from lotteryfl.common.usercode import first_line
 
 
 def autocast(settings: TrainingSettings, device: torch.device) -> AbstractContextManager[Any]:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
 from lotteryfl.common.arrays import native
+from lotteryfl.common.owncode.usercode import first_line
 from lotteryfl.common.transfer import sent
-from lotteryfl.common.usercode import first_line
 
 
 class Rows(Dataset[Any]):

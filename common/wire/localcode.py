@@ -2,7 +2,7 @@
 
 import hashlib
 
-from lotteryfl.common.sourceversion import SourceVersion
+from lotteryfl.common.owncode.sourceversion import SourceVersion
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 

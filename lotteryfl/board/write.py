@@ -6,9 +6,9 @@ from pathlib import Path
 from lotteryfl.board.entries import Board
 from lotteryfl.board.page import STYLES, render
 from lotteryfl.board.table import RECORDS
-from lotteryfl.common.atomicfile import write_text
+from lotteryfl.common.disk.atomicfile import write_text
+from lotteryfl.common.disk.privatefiles import SHARED_FILE
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.privatefiles import SHARED_FILE
 from lotteryfl.records.files import ENDING, to_text
 
 _OWN = ("board.css", "board.js")

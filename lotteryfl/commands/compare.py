@@ -14,10 +14,10 @@ from click.core import ParameterSource
 from lotteryfl.commands.options.outcome import note
 from lotteryfl.commands.options.places import profile_option, with_option
 from lotteryfl.commands.options.runs import device_option, local_option, set_option, strategy_option, task_option
-from lotteryfl.common.atomicfile import write_text
+from lotteryfl.common.disk.atomicfile import write_text
+from lotteryfl.common.disk.privatefiles import SHARED_FILE
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.logs import say
-from lotteryfl.common.privatefiles import SHARED_FILE
+from lotteryfl.common.telemetry.logs import say
 from lotteryfl.comparing.cells import Cell, plan_cells
 from lotteryfl.comparing.processes import run_cells
 from lotteryfl.launching.folder import LaunchFolder

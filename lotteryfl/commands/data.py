@@ -7,8 +7,8 @@ import click
 from lotteryfl.commands.options.runs import set_option, task_option
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment, load
+from lotteryfl.common.owncode.taskid import task_id
 from lotteryfl.common.pruning.prunable import explain
-from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tasks import Task, load_task, own_sources
 from lotteryfl.server.results.holdings import UNLABELLED, describe, heading, holdings
 from lotteryfl.server.results.picture import draw_holdings

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.common.atomicfile import write_text
+from lotteryfl.common.disk.atomicfile import write_text
+from lotteryfl.common.disk.privatefiles import SHARED_FILE
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.privatefiles import SHARED_FILE
 
 _BY = ("personalised", "downloaded", "worst_tenth", "shared", "on_global", "new_personalised")
 

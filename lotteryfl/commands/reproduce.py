@@ -13,9 +13,9 @@ from lotteryfl.commands.options.logs import log_options
 from lotteryfl.commands.options.outcome import allow_missing_option, note
 from lotteryfl.commands.options.runs import device_option, own_code_options, set_option
 from lotteryfl.commands.run import by_workers, drive, in_this_process
-from lotteryfl.common.about import about
 from lotteryfl.common.commandline import given
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.telemetry.about import about
 from lotteryfl.protocols.described import Protocol
 from lotteryfl.protocols.files import names, protocol
 from lotteryfl.protocols.standing import standing

@@ -16,13 +16,13 @@ from lotteryfl.commands.options.outcome import allow_missing_option, leave, note
 from lotteryfl.commands.options.page import PageWanted, page_options
 from lotteryfl.commands.options.runs import device_option, own_code_options, set_option, share_errors_option
 from lotteryfl.commands.options.telling import metrics_option, track_options
-from lotteryfl.common.about import about
 from lotteryfl.common.commandline import given
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import load
-from lotteryfl.common.logs import say
 from lotteryfl.common.prometheus.exposing import check_exposed
 from lotteryfl.common.security.tls import TLSFiles
+from lotteryfl.common.telemetry.about import about
+from lotteryfl.common.telemetry.logs import say
 from lotteryfl.display import RunDisplay
 from lotteryfl.running.newfolder import new_folder
 from lotteryfl.running.owncode import OwnCode

@@ -12,7 +12,7 @@ import click
 
 from lotteryfl.commands.options.telling import wait_option
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.logs import say
+from lotteryfl.common.telemetry.logs import say
 from lotteryfl.common.text import printable
 from lotteryfl.server.results.following import Follower
 from lotteryfl.server.results.trackers import parse_target

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.live import Live
 
 from lotteryfl.commands.options.calls import channel_options
-from lotteryfl.common.logs import say
 from lotteryfl.common.security.tls import ChannelSecurity
+from lotteryfl.common.telemetry.logs import say
 from lotteryfl.seeing.look import Look
 from lotteryfl.seeing.printing import print_looks
 from lotteryfl.seeing.screen import Screen

@@ -27,10 +27,10 @@ from lotteryfl.commands.options.runs import (
 )
 from lotteryfl.commands.options.telling import metrics_option
 from lotteryfl.common.experiment.clientranges import parse_clients
-from lotteryfl.common.logs import say
 from lotteryfl.common.memory.bounds import Bound, host_bound
 from lotteryfl.common.prometheus.exposing import check_exposed, exposed
 from lotteryfl.common.security.tls import ChannelSecurity
+from lotteryfl.common.telemetry.logs import say
 from lotteryfl.common.text import printable
 from lotteryfl.running.device import choose_device, places, seen
 from lotteryfl.running.deviceworkers import DeviceWorkers, name_of_all

@@ -7,8 +7,8 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from lotteryfl.common.logs import OWN_WORD, last_line
-from lotteryfl.common.privatefiles import private
+from lotteryfl.common.disk.privatefiles import private
+from lotteryfl.common.telemetry.logs import OWN_WORD, last_line
 from lotteryfl.comparing.cells import Cell
 from lotteryfl.exitcodes import LEFT_OUT
 

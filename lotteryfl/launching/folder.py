@@ -12,9 +12,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lotteryfl.common.atomicfile import write_text
+from lotteryfl.common.disk.atomicfile import write_text
+from lotteryfl.common.disk.privatefiles import PRIVATE_FOLDER
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.privatefiles import PRIVATE_FOLDER
 from lotteryfl.common.section import Section
 from lotteryfl.common.security.identity import Identity, Role
 from lotteryfl.common.security.tls import TLSFiles

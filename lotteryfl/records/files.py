@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lotteryfl.common.atomicfile import write_text
+from lotteryfl.common.disk.atomicfile import write_text
+from lotteryfl.common.disk.privatefiles import SHARED_FILE
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import RESOLVED
 from lotteryfl.common.experiment.tables import explained
-from lotteryfl.common.privatefiles import SHARED_FILE
 from lotteryfl.common.text import brief, printable
 from lotteryfl.records.record import Record
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.owncode.sourceversion import SourceVersion
 from lotteryfl.common.security.identity import name_of
-from lotteryfl.common.sourceversion import SourceVersion
 from lotteryfl.common.wire.localcode import version_digest
 from lotteryfl.records.curves import brief, rounds_of
 from lotteryfl.records.placeless import told

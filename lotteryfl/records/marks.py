@@ -4,10 +4,10 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from lotteryfl.common.atomicfile import write_text
+from lotteryfl.common.disk.atomicfile import write_text
+from lotteryfl.common.disk.privatefiles import SHARED_FILE
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.tables import explained
-from lotteryfl.common.privatefiles import SHARED_FILE
 from lotteryfl.common.section import Section
 from lotteryfl.common.text import brief, printable
 from lotteryfl.records.files import read_bytes

@@ -9,8 +9,8 @@ from pydantic import Field, StringConstraints, model_validator
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models.named import model_name
+from lotteryfl.common.owncode.taskid import task_id
 from lotteryfl.common.section import Section
-from lotteryfl.common.taskid import task_id
 from lotteryfl.common.text import quoted
 from lotteryfl.common.training import score as scores
 

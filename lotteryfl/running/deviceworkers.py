@@ -13,11 +13,11 @@ from typing import Any
 
 from lotteryfl.client.settings import full_name
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.logs import as_text, from_place
 from lotteryfl.common.memory.bounds import host_bound
 from lotteryfl.common.prometheus.exposing import beside
 from lotteryfl.common.security.identity import check_name
 from lotteryfl.common.security.tls import ChannelSecurity
+from lotteryfl.common.telemetry.logs import as_text, from_place
 from lotteryfl.output import OutputError
 from lotteryfl.running.cores import usable_cores
 from lotteryfl.running.device import Place

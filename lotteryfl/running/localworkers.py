@@ -5,9 +5,9 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from lotteryfl.common.logs import last_line
-from lotteryfl.common.privatefiles import PRIVATE_FOLDER, private
+from lotteryfl.common.disk.privatefiles import PRIVATE_FOLDER, private
 from lotteryfl.common.prometheus.exposing import beside
+from lotteryfl.common.telemetry.logs import last_line
 from lotteryfl.running.device import Place
 from lotteryfl.running.environment import inherited
 from lotteryfl.running.workerprocesses import WorkerProcesses, named_together, start_worker

@@ -6,8 +6,8 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
+from lotteryfl.common.disk.privatefiles import PRIVATE_FOLDER
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.privatefiles import PRIVATE_FOLDER
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
-from lotteryfl.common.logs import OWN_WORD
+from lotteryfl.common.telemetry.logs import OWN_WORD
 from lotteryfl.common.text import printable
 from lotteryfl.feed import News, packed
 from lotteryfl.protos import lotteryfl_pb2 as pb

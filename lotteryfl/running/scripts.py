@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from lotteryfl.common.about import about
 from lotteryfl.common.experiment.experiment import Experiment, load
+from lotteryfl.common.telemetry.about import about
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.device import choose_device
 from lotteryfl.running.local import run_locally

@@ -12,13 +12,13 @@ from lotteryfl.client.work.assignment import AssignmentRunner
 from lotteryfl.client.work.clienterror import told
 from lotteryfl.client.work.followed import followed
 from lotteryfl.client.work.handover import Outcome, Ready
-from lotteryfl.common import tracing
-from lotteryfl.common.about import about, bind, named_in
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskError
 from lotteryfl.common.memory.bounds import device_bound, host_bound
 from lotteryfl.common.memory.need import WorkerNeed, worker_need
 from lotteryfl.common.names import Digest
 from lotteryfl.common.tasks import Task
+from lotteryfl.common.telemetry import tracing
+from lotteryfl.common.telemetry.about import about, bind, named_in
 from lotteryfl.common.tensors.file import open_file, parse, save
 from lotteryfl.common.tensors.stream import TensorStream
 from lotteryfl.common.text import brief, printable

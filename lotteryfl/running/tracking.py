@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lotteryfl.common.commandline import given
-from lotteryfl.common.privatefiles import PRIVATE_FOLDER, private
+from lotteryfl.common.disk.privatefiles import PRIVATE_FOLDER, private
 from lotteryfl.running.environment import inherited
 from lotteryfl.running.workerprocesses import MOST_RESTARTS
 

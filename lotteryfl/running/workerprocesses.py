@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lotteryfl.common.errors import LotteryFLError, TaskVersionError
-from lotteryfl.common.logs import OWN_WORD
+from lotteryfl.common.telemetry.logs import OWN_WORD
 from lotteryfl.exitcodes import INTERRUPTED
 
 STOP_SECONDS = 10.0

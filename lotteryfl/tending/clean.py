@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from lotteryfl.common.atomicfile import PART
+from lotteryfl.common.disk.atomicfile import PART
+from lotteryfl.common.disk.folders import sync_folder
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.settings import EvaluationSettings
-from lotteryfl.common.folders import sync_folder
 from lotteryfl.server.results.verify import check_records
 from lotteryfl.server.store.findruns import runs_in
 from lotteryfl.server.store.record import SETUP

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.owncode.usercode import first_line
 from lotteryfl.common.pruning.parameters import copy_model
 from lotteryfl.common.pruning.structured.resizing import Smaller, load_structured, smaller
 from lotteryfl.common.randomness import model_seed
@@ -19,7 +20,6 @@ from lotteryfl.common.training.examples import Examples
 from lotteryfl.common.training.objective import Labelled
 from lotteryfl.common.training.objectives import HuggingFace
 from lotteryfl.common.training.structure import mapped, tensors_in
-from lotteryfl.common.usercode import first_line
 from lotteryfl.server.store.rundir import RunDirectory
 
 EXAMPLES = 2

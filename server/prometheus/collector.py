@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from lotteryfl.common.prometheus.build import put_build
 from lotteryfl.common.prometheus.described import Numbers
-from lotteryfl.common.stages import Stages
+from lotteryfl.common.telemetry.stages import Stages
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.prometheus.committed import CommittedRounds
 from lotteryfl.server.prometheus.table import DEVICES, METRICS

@@ -10,8 +10,8 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, Self, TypeVar
 
+from lotteryfl.common.disk.fileversion import FileVersion, file_version
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.fileversion import FileVersion, file_version
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.record import damage_named
 from lotteryfl.server.store.rundb.database import Database

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lotteryfl.common.experiment.experiment import Experiment
-from lotteryfl.common.taskid import task_id
+from lotteryfl.common.owncode.taskid import task_id
+from lotteryfl.common.owncode.usercode import belonging_to
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tasks.partition import IntArray
 from lotteryfl.common.tasks.partition.published import PUBLISHED
 from lotteryfl.common.training.structure import Unbuilt, is_tensors
-from lotteryfl.common.usercode import belonging_to
 from lotteryfl.server.results.skew import label_skew
 
 UNLABELLED = "labels cannot be told: not every example is a pair whose label is an integer from 0 on"

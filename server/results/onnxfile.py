@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
-from lotteryfl.common.atomicfile import AtomicFile
+from lotteryfl.common.disk.atomicfile import AtomicFile
+from lotteryfl.common.disk.privatefiles import SHARED_FILE
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.privatefiles import SHARED_FILE
+from lotteryfl.common.owncode.usercode import first_line
 from lotteryfl.common.training.structure import tensors_in
-from lotteryfl.common.usercode import first_line
 from lotteryfl.server.models.built import EXAMPLES, SHARE, Built, require_same
 
 _MOST = 2**31 - 1

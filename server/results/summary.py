@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 
-from lotteryfl.common.atomicfile import write_text
+from lotteryfl.common.disk.atomicfile import write_text
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.spread import spread
 from lotteryfl.server.store.globalcurve import global_curve

@@ -8,14 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lotteryfl.common.disk.privatefiles import SHARED_FILE
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.models import DATASETS
 from lotteryfl.common.models.named import model_name
-from lotteryfl.common.privatefiles import SHARED_FILE
+from lotteryfl.common.owncode.taskid import task_id
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.pruning.structured.resizing import Smaller
-from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tensors.file import save
 from lotteryfl.server.models.built import built, smaller_model
 from lotteryfl.server.models.ticket import client_row, global_tensors, known_round, strategy_tensors, ticket_tensors

@@ -3,7 +3,7 @@
 import json
 
 from lotteryfl.common.errors import ExperimentError, LocalVersionError, LotteryFLError, TaskVersionError
-from lotteryfl.common.sourceversion import SourceVersion
+from lotteryfl.common.owncode.sourceversion import SourceVersion
 from lotteryfl.common.tasks import Task
 from lotteryfl.common.tasks.custom import version_of_task
 from lotteryfl.common.text import quoted

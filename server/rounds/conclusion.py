@@ -17,9 +17,9 @@ from lotteryfl.common.beside import Beside
 from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.pruning.parameters import Digester
+from lotteryfl.common.telemetry.tracing import span
 from lotteryfl.common.tensors.file import open_file, save, save_stream
 from lotteryfl.common.tensors.partfile import PartFile
-from lotteryfl.common.tracing import span
 from lotteryfl.common.wire.clientresult import ClientResult
 from lotteryfl.common.wire.payload import mask_density, mask_digest
 from lotteryfl.common.wire.table import TensorTable

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from lotteryfl.common.faults import fault
 from lotteryfl.common.security.identity import owner
+from lotteryfl.common.telemetry.tracing import span
 from lotteryfl.common.text import brief
-from lotteryfl.common.tracing import span
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.operating.disk import DiskRoom
 from lotteryfl.server.operating.steering import Steering

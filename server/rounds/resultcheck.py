@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.names import FileName
+from lotteryfl.common.telemetry.tracing import span
 from lotteryfl.common.tensors.file import open_file
 from lotteryfl.common.text import quoted
-from lotteryfl.common.tracing import span
 from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.maskrule import comes_whole
 from lotteryfl.common.wire.payload import mask_density, mask_digest, unpack_mask_update

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, NoReturn
 import grpc
 from grpc_health.v1 import health
 
-from lotteryfl.common.about import bind, named_in
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import MAX_NAME, Identity, name_of
-from lotteryfl.common.tracing import Span, join, sent
+from lotteryfl.common.telemetry.about import bind, named_in
+from lotteryfl.common.telemetry.tracing import Span, join, sent
 from lotteryfl.protos import lotteryfl_pb2 as pb
 
 Context = grpc.aio.ServicerContext[Any, Any]

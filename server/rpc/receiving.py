@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import grpc
 
-from lotteryfl.common.atomicfile import AtomicFile
+from lotteryfl.common.disk.atomicfile import AtomicFile
 from lotteryfl.common.errors import PayloadError
 from lotteryfl.common.names import FileName
 from lotteryfl.common.tensors.receiver import FileReceiver

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lotteryfl.common.about import about
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.channel import CALL_SECONDS
-from lotteryfl.common.stages import Stages
-from lotteryfl.common.tracing import within
+from lotteryfl.common.telemetry.about import about
+from lotteryfl.common.telemetry.stages import Stages
+from lotteryfl.common.telemetry.tracing import within
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rounds.work import Step
 from lotteryfl.server.rpc.bell import wait_for

@@ -21,8 +21,8 @@ from lotteryfl.common.security.channel import (
     TOLD_VERSION,
 )
 from lotteryfl.common.security.identity import MAX_ID, IdentityError, check_incarnation, check_name
+from lotteryfl.common.telemetry.tracing import to_send
 from lotteryfl.common.text import brief, printable, quoted
-from lotteryfl.common.tracing import to_send
 from lotteryfl.common.wire.framing import Part, Payload
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from lotteryfl.common.atomicfile import AtomicFile
+from lotteryfl.common.disk.atomicfile import AtomicFile
 from lotteryfl.common.tensors.receiver import FileReceiver
 from lotteryfl.common.tensors.stream import CHUNK_BYTES
 from lotteryfl.common.wire.framing import message_size, take

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from lotteryfl.common.folders import sync_folder
+from lotteryfl.common.disk.folders import sync_folder
 from lotteryfl.common.security.tls import SecurityError
 
 Key = ec.EllipticCurvePrivateKey

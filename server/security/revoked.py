@@ -13,8 +13,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from lotteryfl.common.atomicfile import AtomicFile
-from lotteryfl.common.fileversion import FileVersion, file_version
+from lotteryfl.common.disk.atomicfile import AtomicFile
+from lotteryfl.common.disk.fileversion import FileVersion, file_version
 from lotteryfl.common.security.identity import IdentityError
 from lotteryfl.common.security.tls import SecurityError
 from lotteryfl.server.security.keyfiles import Key

@@ -17,9 +17,9 @@ from pathlib import Path
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from lotteryfl.common.atomicfile import AtomicFile
+from lotteryfl.common.disk.atomicfile import AtomicFile
+from lotteryfl.common.disk.fileversion import FileVersion, file_version
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.fileversion import FileVersion, file_version
 from lotteryfl.common.security.identity import Identity, IdentityError, Role, check_issued_name
 from lotteryfl.common.security.tls import SecurityError, token_name
 

@@ -7,7 +7,7 @@ it, the first key is named and nothing happens.
 
 from pathlib import Path
 
-from lotteryfl.common.atomicfile import write_text
+from lotteryfl.common.disk.atomicfile import write_text
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.differences import first_bound_difference
 from lotteryfl.common.experiment.experiment import Experiment, from_record, load_resolved, to_record, to_toml

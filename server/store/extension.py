@@ -5,9 +5,9 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
+from lotteryfl.common.disk.folders import sync_folder
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.faults import fault
-from lotteryfl.common.folders import sync_folder
 from lotteryfl.server.store.binding import note_file_rounds, record, write_again
 from lotteryfl.server.store.rundb.database import Database
 from lotteryfl.server.store.rundir import RunDirectory, cannot_be_written

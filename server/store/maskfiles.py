@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 from threading import Lock
 
-from lotteryfl.common.folders import sync_folder
+from lotteryfl.common.disk.folders import sync_folder
 from lotteryfl.common.names import Digest
 from lotteryfl.common.packedmasks import Masks
 from lotteryfl.common.tensors.file import save

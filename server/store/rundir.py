@@ -24,14 +24,14 @@ from typing import NamedTuple, Self
 
 from torch import Tensor
 
-from lotteryfl.common.atomicfile import write_text
+from lotteryfl.common.disk.atomicfile import write_text
+from lotteryfl.common.disk.folders import sync_folder
+from lotteryfl.common.disk.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER
 from lotteryfl.common.errors import LotteryFLError, PayloadError
 from lotteryfl.common.experiment.experiment import Experiment, to_json, to_toml
 from lotteryfl.common.faults import fault
-from lotteryfl.common.folders import sync_folder
 from lotteryfl.common.names import Digest, FileName
 from lotteryfl.common.packedmasks import Masks
-from lotteryfl.common.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER
 from lotteryfl.common.pruning.parameters import digest
 from lotteryfl.common.tasks import without_places
 from lotteryfl.common.tensors.file import open_file, save

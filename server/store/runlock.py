@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import IO
 
-from lotteryfl.common.heldfile import hold, is_held
+from lotteryfl.common.disk.heldfile import hold, is_held
 
 LOCK = "run.lock"
 """Its file, which says nothing else."""

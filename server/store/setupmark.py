@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
+from lotteryfl.common.disk.folders import sync_folder, sync_way_to
+from lotteryfl.common.disk.privatefiles import PRIVATE_FILE
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.faults import fault
-from lotteryfl.common.folders import sync_folder, sync_way_to
-from lotteryfl.common.privatefiles import PRIVATE_FILE
 from lotteryfl.server.store.record import SETUP
 from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.store.runlock import LOCK

@@ -4,9 +4,9 @@ import inspect
 
 from lotteryfl.common.errors import ExperimentError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.owncode.usercode import absolute, import_source
 from lotteryfl.common.seeding import seeded
 from lotteryfl.common.training.score import ACCURACY, Score
-from lotteryfl.common.usercode import absolute, import_source
 from lotteryfl.server.strategies.apfl import APFL
 from lotteryfl.server.strategies.balanced_ticket import BalancedTicket
 from lotteryfl.server.strategies.base import Strategy

@@ -18,7 +18,7 @@ thread (1): MainThread;{_LOOP};Limiting._answer (server/rpc/limiting.py:88);time
 thread (2): coordinator_0;{_THREAD};Coordinator.lease (server/rounds/coordinator.py:181) 4
 thread (2): coordinator_0;{_THREAD};_sync (server/store/rundb/transaction.py:48) 90
 thread (3): asyncio_0;{_THREAD};Spool.take (server/rpc/spooling.py:39) 6
-thread (3): asyncio_0;{_THREAD};AtomicFile.sync (common/atomicfile.py:44) 50
+thread (3): asyncio_0;{_THREAD};AtomicFile.sync (common/disk/atomicfile.py:44) 50
 thread (2): coordinator_0 5
 thread (4): somebody's;run (somewhere.py:1) 8
 """

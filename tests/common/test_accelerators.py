@@ -7,7 +7,7 @@ import torch
 
 from lotteryfl.common import accelerators
 from lotteryfl.common.accelerators import DeviceMemory
-from lotteryfl.common.atomicfile import AtomicFile
+from lotteryfl.common.disk.atomicfile import AtomicFile
 from lotteryfl.common.errors import DeviceGoneError
 from tests.support.devices import CARD, play_card
 

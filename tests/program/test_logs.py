@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from lotteryfl.common import logs
-from lotteryfl.common.about import about
-from lotteryfl.common.logs import JsonLines, TextLines, as_text, from_place
+from lotteryfl.common.telemetry import logs
+from lotteryfl.common.telemetry.about import about
+from lotteryfl.common.telemetry.logs import JsonLines, TextLines, as_text, from_place
 from tests.support.processes import PROGRAM
 
 LOUD = "\x1b[31mred\nsecond line\u2028ö"

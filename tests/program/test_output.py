@@ -10,7 +10,7 @@ from typing import NoReturn
 import grpc
 import pytest
 
-from lotteryfl.common.logs import TextLines
+from lotteryfl.common.telemetry.logs import TextLines
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.protos import lotteryfl_pb2_grpc as pb_grpc
 from tests.support.paths import ROOT

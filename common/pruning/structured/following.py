@@ -10,8 +10,8 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree
 
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.owncode.usercode import first_line
 from lotteryfl.common.pruning.structured.channels import Channels, Flow, Reading, columns
-from lotteryfl.common.usercode import first_line
 
 _CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
 _ALONE = {

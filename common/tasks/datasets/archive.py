@@ -13,8 +13,8 @@ from typing import IO
 from urllib.request import Request, urlopen
 
 from lotteryfl.common.errors import TaskError
-from lotteryfl.common.logs import say
 from lotteryfl.common.tasks.datasets.places import put_in_place
+from lotteryfl.common.telemetry.logs import say
 
 _TIMEOUT_SECONDS = 30.0
 """Without a byte."""

@@ -10,10 +10,10 @@ import numpy as np
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.owncode.usercode import first_line
 from lotteryfl.common.tasks.builtin import Examples
 from lotteryfl.common.tasks.datasets.colour import coloured
 from lotteryfl.common.tasks.datasets.places import cache_dir, find_folder, unreadable
-from lotteryfl.common.usercode import first_line
 
 _MEAN, _STD = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
 _CLASSES = 10

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from lotteryfl.common.errors import ExperimentError, OutputError
+from lotteryfl.common.owncode.usercode import first_line
 from lotteryfl.common.training.augmentation import OwnAugment
 from lotteryfl.common.training.loop import train_by_recipe
 from lotteryfl.common.training.objective import Objective
@@ -16,7 +17,6 @@ from lotteryfl.common.training.recipe import Recipe, TrainingSettings
 from lotteryfl.common.training.stacked.course import Training
 from lotteryfl.common.training.stacked.train import train_stacked
 from lotteryfl.common.training.structure import Rows, mapped
-from lotteryfl.common.usercode import first_line
 
 _MEASURING = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 

@@ -6,8 +6,8 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from lotteryfl.common.logs import FORMATS, LEVELS
-from lotteryfl.common.tracing import AS_OTEL, switch_off, switch_on
+from lotteryfl.common.telemetry.logs import FORMATS, LEVELS
+from lotteryfl.common.telemetry.tracing import AS_OTEL, switch_off, switch_on
 from lotteryfl.logsettings import FORMAT_VARIABLE, LEVEL_VARIABLE
 from lotteryfl.running.environment import TRACES_VARIABLE
 

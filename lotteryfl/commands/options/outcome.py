@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lotteryfl.common.logs import is_json, say
+from lotteryfl.common.telemetry.logs import is_json, say
 from lotteryfl.common.text import printable
 from lotteryfl.exitcodes import LEFT_OUT
 from lotteryfl.server.results.leftout import describe_left_out

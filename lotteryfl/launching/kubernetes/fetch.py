@@ -6,8 +6,8 @@ import shutil
 import tarfile
 from pathlib import Path
 
+from lotteryfl.common.disk.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER
 from lotteryfl.launching.kubernetes.calls import Target, called, ended, failure, started
 
 _TRIES = 3

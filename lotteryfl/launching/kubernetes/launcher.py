@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from lotteryfl.common.atomicfile import write_text
+from lotteryfl.common.disk.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.tls import ChannelSecurity
 from lotteryfl.launching.kubernetes.calls import Target, asked, called, failure

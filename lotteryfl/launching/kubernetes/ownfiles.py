@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.siblings import OwnSource
-from lotteryfl.common.usercode import absolute
+from lotteryfl.common.owncode.siblings import OwnSource
+from lotteryfl.common.owncode.usercode import absolute
 from lotteryfl.running.owncode import OwnCode
 
 FOLDER = PurePosixPath("/lotteryfl/files")

@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lotteryfl.common.logs import OWN_WORD
+from lotteryfl.common.telemetry.logs import OWN_WORD
 from lotteryfl.launching.ports import listens
 from lotteryfl.launching.ray.child import Child, Handed
 from lotteryfl.launching.ray.node import log_folder, version

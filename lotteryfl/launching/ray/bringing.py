@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from lotteryfl.common.disk.privatefiles import PRIVATE_FOLDER, private
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.privatefiles import PRIVATE_FOLDER, private
 from lotteryfl.launching.ray import node as on_node
 from lotteryfl.launching.ray.cluster import Cluster, Node
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from lotteryfl.common.logs import last_line
-from lotteryfl.common.privatefiles import private
+from lotteryfl.common.disk.privatefiles import private
+from lotteryfl.common.telemetry.logs import last_line
 from lotteryfl.running.environment import inherited
 
 

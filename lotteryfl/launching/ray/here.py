@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from lotteryfl.common.disk.heldfile import hold, is_held
+from lotteryfl.common.disk.privatefiles import private
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.heldfile import hold, is_held
-from lotteryfl.common.logs import OWN_WORD, last_line
-from lotteryfl.common.privatefiles import private
+from lotteryfl.common.telemetry.logs import OWN_WORD, last_line
 from lotteryfl.running.environment import inherited
 
 _STOP_SECONDS = 30.0

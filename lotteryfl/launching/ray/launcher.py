@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
+from lotteryfl.common.disk.privatefiles import private
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.privatefiles import private
 from lotteryfl.launching.launcher import Launcher, Looking, Stage, Standing
 from lotteryfl.launching.ray import asked, node
 from lotteryfl.launching.ray.bringing import bring

@@ -6,8 +6,8 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+from lotteryfl.common.disk.privatefiles import PRIVATE_FOLDER
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.privatefiles import PRIVATE_FOLDER
 
 CHUNK = 4 << 20
 _MOST_LOG = 4 << 20

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from lotteryfl.common.disk.heldfile import hold, is_held
+from lotteryfl.common.disk.privatefiles import private
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.heldfile import hold, is_held
-from lotteryfl.common.logs import last_error
-from lotteryfl.common.privatefiles import private
+from lotteryfl.common.telemetry.logs import last_error
 from lotteryfl.launching.folder import LaunchFolder
 from lotteryfl.launching.ports import listens
 

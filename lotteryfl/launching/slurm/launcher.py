@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from lotteryfl.common.atomicfile import write_text
 from lotteryfl.common.commandline import given
+from lotteryfl.common.disk.atomicfile import write_text
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.logs import last_error
 from lotteryfl.common.security.tls import ChannelSecurity
+from lotteryfl.common.telemetry.logs import last_error
 from lotteryfl.launching.launcher import Launcher, Looking, Request, Stage, Standing
 from lotteryfl.launching.ports import free_port
 from lotteryfl.launching.slurm.here import CoordinatorHere

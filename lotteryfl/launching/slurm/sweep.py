@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.logs import last_error
+from lotteryfl.common.telemetry.logs import last_error
 from lotteryfl.comparing.cells import Cell
 from lotteryfl.exitcodes import LEFT_OUT
 from lotteryfl.launching.following import begun, take_down

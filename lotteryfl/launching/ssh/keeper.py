@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.logs import OWN_WORD
+from lotteryfl.common.telemetry.logs import OWN_WORD
 from lotteryfl.common.text import printable
 from lotteryfl.exitcodes import INTERRUPTED, LEFT_OUT
 from lotteryfl.launching.folder import LaunchFolder

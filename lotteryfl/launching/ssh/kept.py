@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from lotteryfl.common.atomicfile import write_text
-from lotteryfl.common.heldfile import hold, is_held
+from lotteryfl.common.disk.atomicfile import write_text
+from lotteryfl.common.disk.heldfile import hold, is_held
 from lotteryfl.common.section import Section
 from lotteryfl.launching.launcher import Stage
 from lotteryfl.launching.written import read_section

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import ClassVar
 
+from lotteryfl.common.disk.privatefiles import private
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.privatefiles import private
 from lotteryfl.launching.launcher import Launcher, Looking, Request, Stage, Standing
 from lotteryfl.launching.ssh.calls import STOP_SECONDS
 from lotteryfl.launching.ssh.keeper import STAY

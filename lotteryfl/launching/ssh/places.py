@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from lotteryfl.common.disk.privatefiles import PRIVATE_FOLDER
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.privatefiles import PRIVATE_FOLDER
 from lotteryfl.launching.launcher import Request
 from lotteryfl.launching.ssh.calls import HostCalls
 

@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from lotteryfl.common import logs
-from lotteryfl.common.privatefiles import private
+from lotteryfl.common.disk.privatefiles import private
+from lotteryfl.common.telemetry import logs
 from lotteryfl.running.environment import inherited
 
 _MOST_LINE = 1000

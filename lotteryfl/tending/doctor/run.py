@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from lotteryfl.common.privatefiles import is_open
+from lotteryfl.common.disk.privatefiles import is_open
 from lotteryfl.tending.doctor.check import Check, close_command, looked
 from lotteryfl.tending.doctor.experiment import checks_of_work
 from lotteryfl.tending.doctor.machine import disk

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from lotteryfl.common.privatefiles import is_open
+from lotteryfl.common.disk.privatefiles import is_open
 from lotteryfl.common.security.tls import TLSFiles, read_token, token_name
 from lotteryfl.tending.doctor.check import Check, close_command, looked
 

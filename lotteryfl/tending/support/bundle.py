@@ -16,7 +16,7 @@ from typing import NamedTuple
 import tomli_w
 from packaging.requirements import Requirement
 
-from lotteryfl.common.atomicfile import AtomicFile
+from lotteryfl.common.disk.atomicfile import AtomicFile
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.names import WorkerId

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lotteryfl.common.experiment.experiment import to_toml
 from lotteryfl.common.experiment.settings import AccessSettings
-from lotteryfl.common.taskid import task_id
+from lotteryfl.common.owncode.taskid import task_id
 from lotteryfl.common.tasks import without_places
 from lotteryfl.common.training.score import Score
 from lotteryfl.server.results.reporting.figures import Figures, Targets, table, values_table

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.flattened import flattened
+from lotteryfl.common.owncode.taskid import task_id
 from lotteryfl.common.security.secretnames import without_values_of_secrets
-from lotteryfl.common.taskid import task_id
 from lotteryfl.common.tasks.placeless import without_places
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.store.globalcurve import global_curve

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from lotteryfl.common.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER
+from lotteryfl.common.disk.privatefiles import PRIVATE_FILE, PRIVATE_FOLDER
 
 
 class OneFeed:

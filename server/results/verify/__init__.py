@@ -4,8 +4,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from lotteryfl.common.disk.privatefiles import is_open
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.privatefiles import is_open
 from lotteryfl.common.wire.maskcoding import require_coder
 from lotteryfl.server.results.verify.records import (
     check_clients,

@@ -7,9 +7,9 @@ from heapq import nsmallest
 from itertools import islice
 from typing import NamedTuple
 
-from lotteryfl.common.about import about
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
+from lotteryfl.common.telemetry.about import about
 from lotteryfl.common.text import printable
 from lotteryfl.server.rounds.machine import UNKNOWN
 from lotteryfl.server.rounds.openround import OpenRound

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 
 from rich.filesize import decimal
 
-from lotteryfl.common.about import about, named_in
 from lotteryfl.common.security.identity import name_of
+from lotteryfl.common.telemetry.about import about, named_in
 from lotteryfl.common.text import printable
 from lotteryfl.server.store.assignments import Standing
 from lotteryfl.server.store.rundb.rows import Received

@@ -5,10 +5,10 @@ Their ids are made of the run's, so that a coordinator that is started again goe
 
 from collections.abc import Iterable
 
-from lotteryfl.common import tracing
-from lotteryfl.common.about import named_in
 from lotteryfl.common.security.identity import name_of
-from lotteryfl.common.tracing import NO_SPAN, Span
+from lotteryfl.common.telemetry import tracing
+from lotteryfl.common.telemetry.about import named_in
+from lotteryfl.common.telemetry.tracing import NO_SPAN, Span
 from lotteryfl.server.store.assignments import Lease, Standing
 
 

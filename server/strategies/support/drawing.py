@@ -7,9 +7,9 @@ from threading import RLock
 
 from lotteryfl.common.errors import ExperimentError, LotteryFLError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.owncode.usercode import first_line, users_place
 from lotteryfl.common.randomness import derive_seed
 from lotteryfl.common.seeding import seeded
-from lotteryfl.common.usercode import first_line, users_place
 
 _ONE_AT_A_TIME = RLock()  # the generators are the process's, and rounds are concluded beside the coordinator's thread
 

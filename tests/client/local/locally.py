@@ -14,9 +14,9 @@ from lotteryfl.client.work.planrun import Done, PlanRun
 from lotteryfl.client.work.stack import alone
 from lotteryfl.client.work.workplace import Workplace
 from lotteryfl.common import packedmasks
+from lotteryfl.common.owncode.sourceversion import SourceVersion
 from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.randomness import derive_seed
-from lotteryfl.common.sourceversion import SourceVersion
 from lotteryfl.common.training.loop import train
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb

@@ -10,7 +10,7 @@ from torch import nn
 
 from lotteryfl import LocalAlgorithm, Phase
 from lotteryfl.common.errors import ClientError, TaskError
-from lotteryfl.common.usercode import belonging_to
+from lotteryfl.common.owncode.usercode import belonging_to
 from tests.client.local.locally import Followed
 
 W = "0.weight"

@@ -10,7 +10,7 @@ import torch
 from lotteryfl.common.errors import ClientError, PayloadError, ShortOfMemoryError, TaskError
 from lotteryfl.common.memory.bounds import Bound, left_of
 from lotteryfl.common.memory.shortage import NoRoomError, is_out_of_memory, shortage_named
-from lotteryfl.common.usercode import belonging_to
+from lotteryfl.common.owncode.usercode import belonging_to
 
 CPU = torch.device("cpu")
 

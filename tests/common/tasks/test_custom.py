@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment import experiment as experiment_file
 from lotteryfl.common.experiment.experiment import Experiment, validate
-from lotteryfl.common.taskid import task_id
+from lotteryfl.common.owncode.taskid import task_id
 from lotteryfl.common.tasks import BUILT_IN, Task, load_task
 from tests.support.paths import ROOT
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lotteryfl.common.privatefiles import is_open
+from lotteryfl.common.disk.privatefiles import is_open
 from tests.support.kubernetes import job, pod, waiting
 from tests.support.runs import Start, Write, read_summary
 from tests.support.standincluster import Cluster

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lotteryfl.common import tracing
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.tracing import Parent, TracingError
+from lotteryfl.common.telemetry import tracing
+from lotteryfl.common.telemetry.tracing import Parent, TracingError
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.results.summary import summarise
 from tests.conftest import Drive
@@ -172,7 +172,7 @@ def test_nothing_of_tracing_draws_from_the_generator_that_tasks_draw_from(monkey
 def test_without_it_nothing_of_opentelemetry_is_imported_and_every_span_is_the_same_one() -> None:
     code = """
 import sys
-from lotteryfl.common import tracing
+from lotteryfl.common.telemetry import tracing
 assert tracing.span("train", bytes=1) is tracing.NO_SPAN is tracing.begin("round")
 assert tracing.here() is None and tracing.to_send(tracing.here()) is None
 assert not [name for name in sys.modules if name.startswith("opentelemetry")]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.usercode import import_source, version_of
+from lotteryfl.common.owncode.usercode import import_source, version_of
 from lotteryfl.launching.folder import LaunchFolder
 from lotteryfl.launching.kubernetes.ownfiles import OwnFiles
 from lotteryfl.launching.kubernetes.settings import parts_of

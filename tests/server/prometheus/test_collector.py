@@ -8,7 +8,7 @@ from prometheus_client import generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from lotteryfl.common.prometheus.described import Numbers
-from lotteryfl.common.stages import Stages
+from lotteryfl.common.telemetry.stages import Stages
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.prometheus.collector import CoordinatorCollector
 from lotteryfl.server.prometheus.table import METRICS

@@ -7,7 +7,7 @@ import pytest
 from lotteryfl.common.errors import ExperimentError, LocalVersionError, LotteryFLError, TaskVersionError
 from lotteryfl.common.experiment.experiment import validate
 from lotteryfl.common.names import Digest
-from lotteryfl.common.sourceversion import SourceVersion
+from lotteryfl.common.owncode.sourceversion import SourceVersion
 from lotteryfl.common.wire.localcode import version_digest
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.running.opened import opened_again, opened_new

@@ -5,7 +5,7 @@ from contextvars import copy_context
 import pytest
 from google.protobuf.message import Message
 
-from lotteryfl.common.about import bind, fields
+from lotteryfl.common.telemetry.about import bind, fields
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.rpc.context import bind_call
 

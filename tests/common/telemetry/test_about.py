@@ -4,7 +4,7 @@ import queue
 
 import pytest
 
-from lotteryfl.common.about import about, bind, fields, named_in, thread
+from lotteryfl.common.telemetry.about import about, bind, fields, named_in, thread
 
 
 def test_fields_are_those_of_all_blocks_around() -> None:

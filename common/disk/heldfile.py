@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 from typing import IO
 
+from lotteryfl.common.disk.privatefiles import private
 from lotteryfl.common.errors import LotteryFLError
-from lotteryfl.common.privatefiles import private
 
 _PATIENCE_SECONDS, _AGAIN_SECONDS = 0.5, 0.02
 """Who only looks whether somebody holds it has it for an instant: that is waited for."""

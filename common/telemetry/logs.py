@@ -1,6 +1,6 @@
 """What the program says on stderr, in one place: in which format, from which level on, and with what it is about.
 
-Whoever logs asks `logging` for a logger, as anywhere; what it is about (`common.about`) comes with the line.
+Whoever logs asks `logging` for a logger, as anywhere; what it is about (`common.telemetry.about`) comes with the line.
 """
 
 import json
@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from lotteryfl.common import tracing
-from lotteryfl.common.about import NAMES, fields
 from lotteryfl.common.errors import LotteryFLError
+from lotteryfl.common.telemetry import tracing
+from lotteryfl.common.telemetry.about import NAMES, fields
 from lotteryfl.common.text import printable
 
 FORMATS = ("text", "json")

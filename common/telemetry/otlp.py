@@ -20,8 +20,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 
-from lotteryfl.common.about import fields
-from lotteryfl.common.tracing import NO_SPAN, Parent, Span, Tracer, TracingError
+from lotteryfl.common.telemetry.about import fields
+from lotteryfl.common.telemetry.tracing import NO_SPAN, Parent, Span, Tracer, TracingError
 
 _log = logging.getLogger("lotteryfl.traces")
 

@@ -173,7 +173,7 @@ def switch_on(target: str, service: str) -> None:
     global _tracer
     endpoint = "" if target == AS_OTEL else _endpoint(target)
     try:
-        from lotteryfl.common.otlp import OtlpTracer
+        from lotteryfl.common.telemetry.otlp import OtlpTracer
     except ImportError as error:
         raise TracingError("--traces needs OpenTelemetry: pip install 'lotteryfl[traces]'") from error
     _tracer = OtlpTracer(endpoint, service)

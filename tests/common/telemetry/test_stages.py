@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lotteryfl.common.stages import Stages
+from lotteryfl.common.telemetry.stages import Stages
 
 
 def test_what_a_stage_takes_is_added_up() -> None:

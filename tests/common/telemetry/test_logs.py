@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lotteryfl.common.logs import last_error, last_line
+from lotteryfl.common.telemetry.logs import last_error, last_line
 
 ERROR = "lotteryfl: no worker is left"
 AS_JSON = json.dumps({"level": "ERROR", "logger": "lotteryfl.said", "message": "no worker is left"})

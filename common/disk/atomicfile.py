@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from lotteryfl.common.disk.folders import sync_folder
+from lotteryfl.common.disk.privatefiles import PRIVATE_FILE
+from lotteryfl.common.disk.writeback import begin_write_back
 from lotteryfl.common.faults import fault
-from lotteryfl.common.folders import sync_folder
-from lotteryfl.common.privatefiles import PRIVATE_FILE
-from lotteryfl.common.writeback import begin_write_back
 
 PART = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.ASCII)
 """What a file is called that is not whole yet, or was not when its process was killed."""

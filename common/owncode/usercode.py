@@ -13,8 +13,8 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from lotteryfl.common.errors import ClientError, LotteryFLError, PayloadError, TaskError
-from lotteryfl.common.siblings import NOT_THE_USERS, OwnSource, search_first, search_no_more
-from lotteryfl.common.sourceversion import SourceVersion
+from lotteryfl.common.owncode.siblings import NOT_THE_USERS, OwnSource, search_first, search_no_more
+from lotteryfl.common.owncode.sourceversion import SourceVersion
 
 
 class _Loaded(NamedTuple):

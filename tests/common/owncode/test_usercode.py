@@ -8,7 +8,7 @@ import torch
 
 from lotteryfl.client.leases import LeaseLostError
 from lotteryfl.common.errors import ClientError, PayloadError, TaskError
-from lotteryfl.common.usercode import belonging_to, import_source, located
+from lotteryfl.common.owncode.usercode import belonging_to, import_source, located
 
 CODE = """
 import torch

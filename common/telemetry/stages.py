@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import NamedTuple
 
-from lotteryfl.common.tracing import span
+from lotteryfl.common.telemetry.tracing import span
 
 
 class Passed(NamedTuple):

@@ -14,8 +14,8 @@ import pytest
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.names import Digest
-from lotteryfl.common.sourceversion import SourceVersion
-from lotteryfl.common.usercode import import_source, version_of
+from lotteryfl.common.owncode.sourceversion import SourceVersion
+from lotteryfl.common.owncode.usercode import import_source, version_of
 
 
 @pytest.fixture(autouse=True)

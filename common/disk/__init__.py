@@ -1,0 +1,1 @@
+"""Files and folders: whole, on disk, and for whom they are."""

@@ -1,0 +1,1 @@
+"""Code of the user's own: found, imported, and compared between machines."""

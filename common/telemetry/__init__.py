@@ -1,0 +1,1 @@
+"""What a process says of its work: logs, spans, and how long its stages take."""
