@@ -1,8 +1,9 @@
-"""`make experiments-tables`: the tables of docs/experiments.md out of results/records, between its marks.
+"""`make experiments-tables`: the tables of docs/ that are made of results/records, between marks on their pages.
 
 Marks are comments: `<!-- records: fashion/dirichlet-0.3/density-0.1 -->` for the table of a block, `<!-- rank:
-personalised of fashion digits: fedavg ssfl -->` for strategies ranked over blocks, with a picture, `<!-- progress -->`
-for how far parts are. Each ends with `<!-- end -->`.
+personalised of fashion digits: fedavg ssfl -->` for strategies ranked over blocks, with a picture, `<!-- fronts:
+fashion digits: fedavg ssfl -->` for who is best for how many bytes, `<!-- progress -->` for how far parts are.
+Each ends with `<!-- end -->`.
 """
 
 import re
@@ -13,6 +14,7 @@ from tabulate import tabulate
 
 from benchmarks.experiments.parts import RECORDS as IN_ROOT
 from benchmarks.experiments.parts import ROOT, done_keys, once, part_names, planned, read_part
+from lotteryfl.board.front import Point, front
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.ranking.blocks import BY, Block, By, blocks_of
 from lotteryfl.ranking.diagram import draw
@@ -23,10 +25,10 @@ from lotteryfl.records.record import Record
 from lotteryfl.server.results.spread import spread
 
 RECORDS = ROOT / IN_ROOT
-PAGE = ROOT / "docs" / "experiments.md"
+PAGES = (ROOT / "docs" / "experiments.md", ROOT / "docs" / "own-method.md")
 PICTURES = ROOT / "docs" / "images"
 
-_MARK = re.compile(r"(<!-- (records|rank|progress)(?:: (.+?))? -->\n).*?(<!-- end -->\n)", re.DOTALL)
+_MARK = re.compile(r"(<!-- (records|rank|fronts|progress)(?:: (.+?))? -->\n).*?(<!-- end -->\n)", re.DOTALL)
 _BESIDE = "fedavg"
 """The strategy that all are held against, client by client."""
 
@@ -45,10 +47,11 @@ _HEADERS = [
 
 
 def main() -> None:
-    """Write the page anew, and its pictures."""
-    page = PAGE.read_text("utf-8")
-    PAGE.write_text(filled(page), "utf-8")
-    for kind, said in re.findall(r"<!-- (rank): (.+?) -->", page):
+    """Write the pages anew, and their pictures."""
+    pages = {path: path.read_text("utf-8") for path in PAGES}
+    for path, page in pages.items():
+        path.write_text(filled(page), "utf-8")
+    for kind, said in re.findall(r"<!-- (rank): (.+?) -->", "".join(pages.values())):
         if found := ranks_of(said):
             draw(found.ranking, f"mean rank, {_words(found.by)}", PICTURES / _picture(found.by))
         else:
@@ -60,6 +63,7 @@ def filled(page: str) -> str:
     writers: dict[str, Callable[[str], str]] = {
         "records": block_table,
         "rank": rank_text,
+        "fronts": fronts,
         "progress": lambda _: progress(),
     }
     return _MARK.sub(lambda found: f"{found[1]}\n{_narrow(writers[found[2]](found[3]))}\n\n{found[4]}", page)
@@ -81,7 +85,7 @@ def block_table(name: str) -> str:
         return f"Not run yet: `{_commands(name)}`."
     blocks = [block for block in blocks_of([RECORDS / name.partition("/")[0]]) if block.name == name]
     if not blocks:
-        raise LotteryFLError(f"{PAGE}: {name}: no innermost folder of records")
+        raise LotteryFLError(f"{RECORDS}: {name}: no innermost folder of records")
     return _table(blocks[0])
 
 
@@ -159,7 +163,7 @@ def _over(runs: Sequence[Record], name: str) -> str:
 
 def ranks_of(said: str) -> Ranked | None:
     """Return strategies ranked as a mark says it, `BY of DATA…: LABEL…`; None: some of it has not been run yet."""
-    by, roots, labels = _parsed(said)
+    by, roots, labels = _ranked(said)
     try:
         return ranked(blocks_of(roots), by, labels)
     except LotteryFLError:
@@ -168,7 +172,7 @@ def ranks_of(said: str) -> Ranked | None:
 
 def rank_text(said: str) -> str:
     """Return what ranks over blocks say, with a picture."""
-    by, roots, labels = _parsed(said)
+    by, roots, labels = _ranked(said)
     places = " ".join(root.relative_to(ROOT).as_posix() for root in roots)
     command = f"`lotteryfl rank --by {by} --strategies {','.join(labels)} {places}`"
     found = ranks_of(said)
@@ -178,11 +182,36 @@ def rank_text(said: str) -> str:
     return f"{command}\n\n{image}\n\n{text(found, 'github')}"
 
 
-def _parsed(said: str) -> tuple[By, list[Path], list[str]]:
+def fronts(said: str) -> str:
+    """Return which strategies are on each setting's fronts, of `DATA…: LABEL…`, by two scores."""
+    roots, labels = _places(said)
+    by: tuple[By, ...] = ("personalised", "shared")
+    rows = [
+        [block.name, *(_front(block, labels, each) for each in by)] for block in (blocks_of(roots) if roots else [])
+    ]
+    return tabulate(rows, ["", *by], tablefmt="github", disable_numparse=True) if rows else "Not run yet."
+
+
+def _front(block: Block, labels: Sequence[str], by: By) -> str:
+    found = []
+    for label in labels:
+        runs = [*block.runs.get(label, {}).values()]
+        scores = [value for run in runs if (value := getattr(run.scores, by)) is not None]
+        if scores:
+            score, sent = spread(scores), spread([(run.down + run.up) / 1e6 for run in runs])
+            found.append(Point(label, label, sent.mean, score.mean, score.std))
+    best = front(found, block.score)
+    return ", ".join(f"`{each.label}` {each.score:.3f} for {each.megabytes:,.1f} MB" for each in best)
+
+
+def _ranked(said: str) -> tuple[By, list[Path], list[str]]:
     by, _, rest = said.partition(" of ")
-    names, _, labels = rest.partition(": ")
-    roots = [root for name in names.split() if (root := RECORDS / name).exists()]
-    return BY[[*BY].index(by)], roots, labels.split()  # type: ignore[arg-type]
+    return BY[[*BY].index(by)], *_places(rest)  # type: ignore[arg-type]
+
+
+def _places(said: str) -> tuple[list[Path], list[str]]:
+    names, _, labels = said.partition(": ")
+    return [root for name in names.split() if (root := RECORDS / name).exists()], labels.split()
 
 
 def _picture(by: By) -> str:

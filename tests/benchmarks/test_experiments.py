@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.experiments.parts import ROOT, done_keys, once, part_names, planned, read_part
-from benchmarks.experiments.tables import PAGE, filled
+from benchmarks.experiments.tables import PAGES, filled, fronts
+from benchmarks.ownmethod.__main__ import DRAWS, part_text, path_of
+from benchmarks.ownmethod.search import OUTPUT_LAYER, STRATEGIES, best, draws, read
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.records import read_record, read_records
 from lotteryfl.records.cost import megabytes_to
@@ -97,9 +99,33 @@ def test_parts_are_sound_and_dense_strategies_run_once() -> None:
         read_part("../pyproject")
 
 
-def test_the_pages_tables_are_the_records() -> None:
-    page = PAGE.read_text("utf-8")
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_a_pages_tables_are_the_records(path: Path) -> None:
+    page = path.read_text("utf-8")
     assert filled(page) == page, "run `make experiments-tables`"
+
+
+def test_on_a_front_is_who_is_best_for_some_bytes() -> None:
+    table = fronts("fashion: fedavg ssfl apfl balanced-ticket none")
+    (row,) = (line for line in table.splitlines() if "dirichlet-0.3/density-0.5" in line)
+    _, name, personalised, shared, _ = row.split("|")
+    assert name.strip() == "fashion/dirichlet-0.3/density-0.5"
+    assert [each.split("`")[1] for each in personalised.split(", ")] == ["ssfl", "balanced-ticket", "fedavg"]
+    assert [each.split("`")[1] for each in shared.split(", ")] == [
+        "ssfl",
+        "balanced-ticket",
+    ]  # worse for more: not on it
+    assert fronts("nowhere: fedavg") == "Not run yet."
+
+
+def test_the_parts_of_the_own_method_have_what_its_search_found_best() -> None:
+    tried = read(DRAWS)
+    for data in OUTPUT_LAYER:
+        assert part_text(data, tried) == path_of(data).read_text("utf-8"), "run `python -m benchmarks.ownmethod`"
+        for name in STRATEGIES:
+            own = [each for each in tried if (each.data, each.strategy) == (data, name)]
+            assert {each.draw for each in own} == set(draws())  # everybody the same
+            assert max(own, key=lambda one: one.goal).draw == best(tried, data, name)
 
 
 def test_bytes_to_a_score_are_those_until_the_first_round_that_has_it() -> None:

@@ -1,71 +1,58 @@
-"""The README's picture: accuracy against bytes, by two tables of docs/experiments.md; `make front`."""
+"""The README's picture: accuracy against bytes, by the records of two tables in docs/experiments.md; `make front`."""
 
-import re
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from lotteryfl.board.front import Point, front
+from lotteryfl.common.training.score import Score
+from lotteryfl.ranking.blocks import By, blocks_of
+from lotteryfl.records.record import Record
+from lotteryfl.server.results.spread import spread
 from tools.site.repository import ROOT
 
+RECORDS = ROOT / "results/records"
 PICTURE = ROOT / "docs/images/front.svg"
-TABLES = ("Dirichlet 0.3, density 0.5", "Dirichlet 0.3, density 0.1")
-"""Headings of the tables in docs/experiments.md, of one setting: who is in both with the same run is one point."""
+SETTINGS = ("fashion/dirichlet-0.3/density-0.5", "fashion/dirichlet-0.3/density-0.1")
+"""Blocks of records."""
 
-_PANELS = {"personalised": "after local training", "downloaded": "as downloaded"}
+_PANELS: dict[By, str] = {"personalised": "after local training", "downloaded": "as downloaded"}
 _FRONT, _OTHERS = "#00796b", "#9e9e9e"
 _NAMED = ("fedavg", "standalone", "scaffold", "apfl")
 """Whom to name beside those of the front."""
 _SIZE = (10.0, 4.2)
 
 
-class Point(NamedTuple):
-    """A strategy's place."""
-
-    name: str
-    megabytes: float
-    accuracy: float
-
-
-def points(column: str) -> list[Point]:
-    """Return the tables' rows.
+def points(by: By) -> list[Point]:
+    """Return everyone's place in the settings; who is in several with the same run is one point.
 
     Args:
-        column: whose accuracy, by the tables' heads.
+        by: whose accuracy.
     """
-    text = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
-    found: dict[Point, None] = {}
-    for heading in TABLES:
-        part = text.split(f"\n### {heading}\n")[1].split("\n##")[0]
-        head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in _table(part)]
-        where, megabytes, density = (head.index(each) for each in (column, "MB in all", "density"))
-        for row in rows:
-            name = row[0] if row[density] == "1.00" else f"{row[0]}, {row[density]}"
-            found[Point(name, float(row[megabytes]), float(row[where].split(" ±")[0]))] = None
-    return list(found)
+    blocks = {block.name: block for block in blocks_of([RECORDS / SETTINGS[0].partition("/")[0]])}
+    runs = (item for name in SETTINGS for item in blocks[name].runs.items())
+    return list(dict.fromkeys(_point(label, [*seeds.values()], by) for label, seeds in runs))
 
 
-def _table(part: str) -> list[str]:
-    """Return the lines of the first table of a part."""
-    found = re.search(r"(?:^\|.*\n)+", part, re.MULTILINE)
-    return found[0].splitlines() if found else []
-
-
-def front(all_: Iterable[Point]) -> list[Point]:
-    """Return the points that no other one is better than for no more bytes, from few bytes to many."""
-    kept: list[Point] = []
-    for point in sorted(all_, key=lambda each: (each.megabytes, -each.accuracy)):
-        if not kept or point.accuracy > kept[-1].accuracy:
-            kept.append(point)
-    return kept
+def _point(label: str, runs: list[Record], by: By) -> Point:
+    density, megabytes, score = (
+        spread(values).mean
+        for values in (
+            [run.density for run in runs],
+            [(run.down + run.up) / 1e6 for run in runs],
+            [getattr(run.scores, by) for run in runs],
+        )
+    )
+    name = label if f"{density:.2f}" == "1.00" else f"{label}, {density:.2f}"
+    return Point(name, name, megabytes, score, 0.0)
 
 
 def named(best: list[Point]) -> list[str]:
     """Return the names of a front's points that are shown: of points that are close by, the best."""
     nexts = [*(each.megabytes for each in best[1:]), float("inf")]
-    return [point.name for point, megabytes in zip(best, nexts, strict=True) if megabytes > 1.1 * point.megabytes]
+    return [point.label for point, megabytes in zip(best, nexts, strict=True) if megabytes > 1.1 * point.megabytes]
 
 
 def draw(file: Path) -> None:
@@ -80,15 +67,15 @@ def draw(file: Path) -> None:
 
 
 def _panel(axes: Any, all_: list[Point], title: str) -> None:
-    best = front(all_)
-    axes.step([each.megabytes for each in best], [each.accuracy for each in best], where="post", color=_FRONT, lw=1)
+    best = front(all_, Score())
+    axes.step([each.megabytes for each in best], [each.score for each in best], where="post", color=_FRONT, lw=1)
     for point in all_:
         is_best = point in best
-        axes.plot(point.megabytes, point.accuracy, "o", color=_FRONT if is_best else _OTHERS, ms=6 if is_best else 4)
-        if point.name in (*_NAMED, *named(best)):
+        axes.plot(point.megabytes, point.score, "o", color=_FRONT if is_best else _OTHERS, ms=6 if is_best else 4)
+        if point.label in (*_NAMED, *named(best)):
             axes.annotate(
-                point.name,
-                (point.megabytes, point.accuracy),
+                point.label,
+                (point.megabytes, point.score),
                 xytext=(-4, 5) if is_best else (5, -7),
                 textcoords="offset points",
                 ha="right" if is_best else "left",
