@@ -53,7 +53,7 @@ def main() -> None:
         path.write_text(filled(page), "utf-8")
     for kind, said in re.findall(r"<!-- (rank): (.+?) -->", "".join(pages.values())):
         if found := ranks_of(said):
-            draw(found.ranking, f"mean rank, {_words(found.by)}", PICTURES / _picture(found.by))
+            draw(found.ranking, f"mean rank, {_words(found.by)}", PICTURES / _picture(said))
         else:
             print(f"{kind} {said}: no picture yet")
 
@@ -178,7 +178,7 @@ def rank_text(said: str) -> str:
     found = ranks_of(said)
     if found is None:
         return f"Not run yet. {command}"
-    image = f"![Mean ranks on a line; bars join strategies that do not differ](images/{_picture(by)})"
+    image = f"![Mean ranks on a line; bars join strategies that do not differ](images/{_picture(said)})"
     return f"{command}\n\n{image}\n\n{text(found, 'github')}"
 
 
@@ -214,8 +214,9 @@ def _places(said: str) -> tuple[list[Path], list[str]]:
     return [root for name in names.split() if (root := RECORDS / name).exists()], labels.split()
 
 
-def _picture(by: By) -> str:
-    return f"rank-{by}.png"
+def _picture(said: str) -> str:
+    ranked_by, _, data = said.partition(":")[0].partition(" of ")
+    return f"rank-{ranked_by}-{data.replace(' ', '-')}.png"
 
 
 def _words(by: By) -> str:
