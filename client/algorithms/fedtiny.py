@@ -65,9 +65,9 @@ class FedTiny(LocalAlgorithm):
         options, names = self.work.options, sorted(self.work.prunable())
         if options["candidates"] != (rows := self.work.tensors["losses"].numel()):
             raise ValueError(f"candidates = {options['candidates']}: expected {rows}, as the strategy's tensor has")
-        shapes = [self.work.prunable()[name].shape for name in names]
-        keys = ("density", "spread", "candidates", "seed", "by")
-        for counts in candidate_counts(shapes, **{key: options[key] for key in keys if key in options}):
+        sizes = [self.work.prunable()[name].numel() for name in names]
+        keys = ("density", "spread", "candidates", "seed")
+        for counts in candidate_counts(sizes, **{key: options[key] for key in keys}):
             model = self.work.copy()
             weights = {item.name: item.tensor for item in model_tensors(model)}
             for name, count in zip(names, counts, strict=True):

@@ -20,7 +20,6 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, RoundOutcome, Strategy
 from lotteryfl.server.strategies.support.options import check_known, check_left, number, whole
 from lotteryfl.server.strategies.support.sharedmask import adjusted_share, adjusts
-from lotteryfl.server.strategies.support.startingmask import densities_by
 
 _LOOKS, _JUDGES = 1, 2
 """The rounds before training: in the first clients say which statistics the candidates' batch norms have on their data,
@@ -29,9 +28,8 @@ in the second which loss the candidates have with the mean of these."""
 
 class FedTiny(Strategy):
     """Of θ_0 `options.candidates` (10) are pruned by magnitude to `target_density`, each with other shares of its
-    tensors. The first's are all the same, or by their sizes with `options.densities` = "erk"; the others' have noise of
-    up to `options.noise` (0.5) times these. With statistics that are the mean of all clients', one has the least mean
-    loss: all train that.
+    tensors: by noise of up to `options.noise` (0.5) times the density, but for the first. With statistics that are the
+    mean of all clients', one has the least mean loss: all train that.
 
     In every `readjust_every`th round up to half of them a share of a tensor's kept weights, which decays from
     `readjust_rate` by a cosine, is exchanged: the pruned weights of the largest mean gradients come, of which each
@@ -57,7 +55,7 @@ class FedTiny(Strategy):
             ExperimentError: one makes no sense.
         """
         super().check(table)
-        check_known(self.experiment, "candidates", "noise", "blocks", "densities")
+        check_known(self.experiment, "candidates", "noise", "blocks")
         check_left(
             self.experiment, "aggregation.rule", "mean", "clients send gradients with zeros in the place of most"
         )
@@ -125,7 +123,7 @@ class FedTiny(Strategy):
             return None
         specs = [spec for spec in table if spec.prunable]
         chosen = int(aggregated["chosen"])
-        counts = candidate_counts([spec.shape for spec in specs], **self._candidates())[chosen]
+        counts = candidate_counts([spec.numel for spec in specs], **self._candidates())[chosen]
         masks: dict[str, Tensor] = {}
         for spec, count in zip(specs, counts, strict=True):
             weight = aggregated[spec.name]
@@ -142,9 +140,7 @@ class FedTiny(Strategy):
         candidates = whole(self.experiment, "candidates", 10, least=2, most=1000)
         spread, seed = number(self.experiment, "noise", 0.5, most=1), self.experiment.seed
         density = self.experiment.strategy.target_density
-        found = {"density": density, "spread": spread, "candidates": candidates, "seed": seed}
-        by = densities_by(self.experiment)
-        return found if by == "uniform" else {**found, "by": by}
+        return {"density": density, "spread": spread, "candidates": candidates, "seed": seed}
 
     def _blocks(self) -> list[str]:
         return [block.strip() for block in str(self.experiment.strategy.options.get("blocks", "*")).split(";")]

@@ -40,13 +40,12 @@ def test_where_nothing_is_said_the_mask_is_drawn_as_it_always_was(drive: Drive, 
         assert torch.equal(mask.flatten(), drawn > drawn.sort().values[mask.numel() // 2 - 1]), each
 
 
-@pytest.mark.parametrize("name", ["feddst", "fedrts", "fedtiny"])
+@pytest.mark.parametrize("name", ["feddst", "fedrts"])
 def test_the_largest_of_initial_weights_are_kept_by_layer_size_and_densities_stay(drive: Drive, name: str) -> None:
-    options = {"densities": "erk"} | ({"noise": 0.0} if name == "fedtiny" else {"first_mask": "magnitude"})
+    options = {"densities": "erk", "first_mask": "magnitude"}
     changes = settings(name, target_density=0.5, readjust_every=2, readjust_until=8, options=options)
     bench = drive(tiny_experiment(**changes, rounds=8, training={"epochs": 2}))
     initial = model(bench, 0)
-    play(bench, 2 if name == "fedtiny" else 0)
     first = masks_of(bench)
     for each, mask in first.items():
         assert int(mask.sum()) == BY_SIZE[each]
@@ -85,7 +84,7 @@ def test_densities_by_size_are_of_all_together_and_none_is_above_1() -> None:
     assert layer_densities(shapes, 0.3) == [0.3] * 5
 
 
-@pytest.mark.parametrize("name", ["feddst", "fedrts", "fedtiny"])
+@pytest.mark.parametrize("name", ["feddst", "fedrts"])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
