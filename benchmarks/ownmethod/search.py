@@ -21,6 +21,8 @@ OUTPUT_LAYER = {"digits": "fc3.*", "textures": "11.*", "fashion": "fc2.*"}
 STRATEGIES = (
     "balanced-ticket", "one-ticket", "ssfl", "sub-fedavg", "hermes", "prunefl", "feddst", "dispfl", "fedavg",
 )  # fmt: skip
+_FEDDST = {"first_mask": "magnitude", "densities": "erk"}
+"""Where published code starts: a drawn mask of 5 % stops signals (docs/methods.md)."""
 DENSITY, ROUNDS, SEED, DRAWS = 0.05, 15, 100, 6
 
 
@@ -90,7 +92,9 @@ def settings(data: str, strategy: str, draw: Draw, rounds: int) -> dict[str, Any
         "sub-fedavg": gated,
         "hermes": gated,
         "prunefl": exchange | {"strategy.readjust_every": draw.every},
-        "feddst": exchange | {"strategy.readjust_every": draw.every},
+        "feddst": exchange
+        | {"strategy.readjust_every": draw.every}
+        | {f"strategy.options.{key}": value for key, value in _FEDDST.items()},
         "dispfl": exchange,
     }
     server = {"server.optimizer": "sgd", "server.lr": draw.server_lr, "server.momentum": draw.momentum}
