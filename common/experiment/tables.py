@@ -87,6 +87,8 @@ def _sentences(model: type[BaseModel], error: ValidationError, *, resolved: bool
         if item["type"] == "extra_forbidden":
             known = "a newer lotteryfl has it" if resolved else f"allowed here: {', '.join(_known(model, item['loc']))}"
             yield f"unknown key {named}; {known}"
+        elif item["type"] == "missing":
+            yield f"{key} is missing"
         elif item["type"] == "json_invalid":
             yield f"is not valid JSON: {item['ctx']['error']}"
         elif item["type"] == "value_error":

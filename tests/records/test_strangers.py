@@ -84,6 +84,11 @@ def test_what_is_no_record(data: bytes) -> None:
     refused_or_read(data)
 
 
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(LotteryFLError, match=r"^x\.json: protocol is missing; experiment is missing; made is missing;"):
+        from_bytes(b"{}", "x.json")
+
+
 def test_of_what_is_no_json_nothing_is_told() -> None:
     """A link in a folder of records may be to anything; what is wrong with it comes to stand on a page."""
     with pytest.raises(LotteryFLError, match=r"^x\.json: is not valid JSON: [a-z ]+ at line 1 column \d+$"):
