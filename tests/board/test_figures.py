@@ -1,6 +1,7 @@
 """What the board says of records follows from them: means over seeds, bytes to a share of the best, the front."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_a_protocol_comes_first_and_by_what_the_experiment_is(record: Record, tm
 
 def test_one_seed_that_did_not_measure_the_shared_model_does_not_stop_the_board(record: Record, tmp_path: Path) -> None:
     whole = of_experiment(record, protocol("fedpruning-fedrts-cifar10").experiment)
-    none = {"scores": {"shared": None, "shared_best": None}, "experiment": {"seed": 1}}
+    none: dict[str, dict[str, Any]] = {"scores": {"shared": None, "shared_best": None}, "experiment": {"seed": 1}}
     race = read_board([write(tmp_path / "r", {"a": whole, "b": like(whole, none, shared=None)})]).races[0]
     assert race.protocol is not None
     assert race.protocol.score == "shared"
