@@ -83,13 +83,18 @@ def explained(model: type[BaseModel], source: str, *, resolved: bool = False) ->
 def _sentences(model: type[BaseModel], error: ValidationError, *, resolved: bool) -> Iterator[str]:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
+        named = f"{key} = {quoted(item['input'])}" if key else quoted(item["input"])
         if item["type"] == "extra_forbidden":
             known = "a newer lotteryfl has it" if resolved else f"allowed here: {', '.join(_known(model, item['loc']))}"
-            yield f"unknown key {key} = {quoted(item['input'])}; {known}"
+            yield f"unknown key {named}; {known}"
+        elif item["type"] == "missing":
+            yield f"{key} is missing"
+        elif item["type"] == "json_invalid":
+            yield f"is not valid JSON: {item['ctx']['error']}"
         elif item["type"] == "value_error":
             yield str(item["ctx"]["error"])
         else:
-            yield f"{key} = {quoted(item['input'])}: {item['msg'][:1].lower()}{item['msg'][1:]}"
+            yield f"{named}: {item['msg'][:1].lower()}{item['msg'][1:]}"
 
 
 def _known(section: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

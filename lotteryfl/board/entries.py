@@ -11,7 +11,7 @@ from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.protocols import Protocol, protocol, protocol_of
 from lotteryfl.records.agreeing import disagreements
 from lotteryfl.records.files import ENDING, read_record, record_files
-from lotteryfl.records.marks import Way, is_marked
+from lotteryfl.records.marks import Way, is_marked, mark_file
 from lotteryfl.records.record import Record
 
 _BY_TRUST: tuple[Way | None, ...] = ("run again", "its run", None)
@@ -106,20 +106,36 @@ def read_board(paths: Sequence[Path]) -> Board:
     files = record_files(paths)
     if not files:
         raise LotteryFLError(f"{', '.join(map(str, paths))}: no records: expected files of `lotteryfl submit`")
-    names = [_name(file, paths) for file in files]
+    folders = [_folder(file, paths) for file in files]
+    names = [
+        file.relative_to(folder).as_posix().removesuffix(ENDING) for file, folder in zip(files, folders, strict=True)
+    ]
     if twice := [name for name, number in Counter(names).items() if number > 1]:
         raise LotteryFLError(f"{twice[0]}{ENDING}: is in two of the folders: expected names of their own")
-    for name, file in zip(names, files, strict=True):
+    for name, file, folder in zip(names, files, folders, strict=True):
         try:
+            _check_inside(file, folder, paths)
             entries.append(_entry(name, file))
         except LotteryFLError as error:
             left_out.append(LeftOut(name, str(error).removeprefix(f"{file}: ")))
     return Board(_races(entries), left_out)
 
 
-def _name(file: Path, paths: Iterable[Path]) -> str:
-    folder = next((path for path in paths if path.is_dir() and file.is_relative_to(path)), file.parent)
-    return file.relative_to(folder).as_posix().removesuffix(ENDING)
+def _folder(file: Path, paths: Iterable[Path]) -> Path:
+    """Return the folder that was named, in which a file is; of one that was named itself its own."""
+    return next((path for path in paths if path.is_dir() and file.is_relative_to(path)), file.parent)
+
+
+def _check_inside(file: Path, folder: Path, paths: Sequence[Path]) -> None:
+    """Refuse a link out of a folder: of whatever it is to, something would come to stand on the page.
+
+    Raises:
+        LotteryFLError: the file is one, and nobody has named it.
+    """
+    if file in paths:
+        return
+    if not all(each.resolve().is_relative_to(folder.resolve()) for each in (file, mark_file(file))):
+        raise LotteryFLError("is, or its mark is, a link to a file elsewhere: expected a file of the folder")
 
 
 def _entry(name: str, file: Path) -> Entry:

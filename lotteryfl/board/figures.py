@@ -43,7 +43,7 @@ def judged_by(race: Race) -> Judged:
     wanted = race.protocol.score if race.protocol else "personalised"
     if wanted == "downloaded":
         return wanted
-    has_curve = all(setting.record.shared for setting in race.settings)
+    has_curve = all(entry.record.shared for setting in race.settings for entry in setting.counted)
     return "shared" if wanted == "shared" and has_curve else "personalised"
 
 

@@ -7,6 +7,7 @@ from lotteryfl.board.entries import Race, Setting
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.flattened import flattened
 from lotteryfl.common.text import printable
+from lotteryfl.records.record import Judged
 
 _SAID = ("seed", "strategy.name", "strategy.target_density")
 """Keys that have columns of their own."""
@@ -21,17 +22,20 @@ def race_title(race: Race) -> str:
     if race.protocol:
         return f"{race.protocol.name}: {race.protocol.title}"
     experiment = race.record.experiment
-    return f"{experiment.task.name}, {experiment.task.model}: {_dealt(experiment)}"
+    return printable(f"{experiment.task.name}, {experiment.task.model}: {_dealt(experiment)}")
 
 
 def race_link(race: Race, place: int) -> str:
-    """Return the name of a race's section, as a link has it."""
-    return race.protocol.name if race.protocol else f"other-{place}"
+    """Return the name of a race's section, as a link has it: no other's.
+
+    A protocol has one race more where a record says that its runs are judged otherwise.
+    """
+    return race.protocol.name if race.protocol and race.record.judged == Judged() else f"other-{place}"
 
 
 def point_labels(race: Race) -> list[str]:
     """Return strategy and density of each setting, as pictures name it; of those alike, what tells them apart too."""
-    labels = [f"{each.record.experiment.strategy.name} {each.record.density:.2g}" for each in race.settings]
+    labels = [f"{strategy(each)} {each.record.density:.2g}" for each in race.settings]
     flat = [_flat(setting) for setting in race.settings]
     found = []
     for label, table in zip(labels, flat, strict=True):
@@ -39,6 +43,11 @@ def point_labels(race: Race) -> list[str]:
         keys = [key for key in table if key not in _SAID and len(_values(key, alike)) > 1]
         found.append(f"{label}, {keys[0].rpartition('.')[2]} {_brief(table[keys[0]])}" if keys else label)
     return found
+
+
+def strategy(setting: Setting) -> str:
+    """Return the name of a setting's strategy."""
+    return printable(setting.record.experiment.strategy.name)
 
 
 def distinctions(race: Race) -> list[tuple[str, ...]]:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from lotteryfl.board.cells import NONE, Column, columns
 from lotteryfl.board.entries import Entry, Race, Setting
 from lotteryfl.board.figures import Figures, figures, judged_by
-from lotteryfl.board.labels import distinctions, race_title
+from lotteryfl.board.labels import distinctions, race_title, strategy
 from lotteryfl.common.text import printable
 from lotteryfl.records.files import ENDING
 from lotteryfl.records.marks import Way
@@ -60,7 +60,7 @@ def _setting(
     shown: Sequence[Column],
     wanted: Sequence[float],
 ) -> Iterator[str]:
-    name = escape(setting.record.experiment.strategy.name)
+    name = escape(strategy(setting))
     how = f'<span class="why">{escape(", ".join(distinct))}</span>' if distinct else ""
     verified = f' data-verified="{escape(setting.verified)}"' if setting.verified else ""
     digests = list(dict.fromkeys(entry.record.model_sha256 for entry in setting.counted))

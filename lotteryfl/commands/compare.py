@@ -145,7 +145,7 @@ def _as_json(rows: Sequence[Figures], targets: Targets, apart: Mapping[str, Diff
     score, strategies = rows[0].score, [row.as_json() for row in rows]
     for strategy, row in zip(strategies, rows, strict=True):
         if row.label in apart:
-            strategy[f"personalised_less_{rows[0].label}"] = apart[row.label]._asdict()
+            strategy[f"personalised_less_{rows[0].label}"] = apart[row.label].as_json()
     if not score.own:
         return {"target_accuracies": targets._asdict(), "strategies": strategies}
     judged = {"name": score.name, "higher_is_better": score.higher_is_better}

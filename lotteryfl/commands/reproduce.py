@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", metavar="[NAME]", default="")
-@click.option("--rounds", type=click.IntRange(min=1), help="Another number of them than the protocol's, for a trial.")
+@click.option(
+    "--rounds", type=click.IntRange(1, 2**31 - 1), help="Another number of them than the protocol's, for a trial."
+)
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Local processes.")
 @click.option("--simulate", is_flag=True, help="In this one process, with the same result.")
 @click.option("--data-dir", default="", metavar="DIR", help="Where the data lie, as task.data_dir.")

@@ -64,15 +64,20 @@ def blocks_of(paths: Iterable[Path]) -> list[Block]:
     """Read records as blocks: each innermost folder is one; records of the folders above it count to it too.
 
     Raises:
-        LotteryFLError: there are no records, one cannot be read, or runs of one block are judged by different scores.
+        LotteryFLError: there are no records, one cannot be read, a folder is named twice, or runs of one block are
+            judged by different scores.
     """
     found: list[Block] = []
+    seen: set[Path] = set()
     for root in paths:
         by_folder: dict[Path, dict[Path, Record]] = {}
         for path, record in read_records([root]).items():
             by_folder.setdefault(path.parent, {})[path] = record
         innermost = [folder for folder in by_folder if not any(folder in other.parents for other in by_folder)]
         for folder in sorted(innermost):
+            if folder.resolve() in seen:
+                raise LotteryFLError(f"{folder}: is in two of the folders: expected every setting once")
+            seen.add(folder.resolve())
             inside = [folder, *(above for above in folder.parents if above == root or root in above.parents)]
             records = {path: record for each in inside for path, record in by_folder.get(each, {}).items()}
             found.append(_block(_name(root, folder), records))

@@ -1,6 +1,7 @@
 """What two strategies differ by, client by client: the same clients with the same data, drawn again and again."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,10 @@ class Difference(NamedTuple):
     def is_decided(self) -> bool:
         """Whether the interval leaves 0 out."""
         return self.low > 0 or self.high < 0
+
+    def as_json(self) -> dict[str, float | None]:
+        """Return the figures; null: there is no end, of which JSON has no number."""
+        return {key: value if isfinite(value) else None for key, value in self._asdict().items()}
 
     def __str__(self) -> str:
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]{'' if self.is_decided else ' not decidable'}"

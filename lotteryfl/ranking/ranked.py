@@ -47,7 +47,7 @@ class Ranked:
                     "label": label,
                     "mean_rank": mean_rank,
                     "means": self.means[label],
-                    "personalised_less_the_best_ranked": [each and each._asdict() for each in self.to_best[label]],
+                    "personalised_less_the_best_ranked": [each and each.as_json() for each in self.to_best[label]],
                 }
                 for label, mean_rank in zip(ranking.labels, ranking.mean_ranks, strict=True)
             ],
@@ -69,12 +69,12 @@ def ranked(blocks: Sequence[Block], by: By, labels: Sequence[str] = (), alpha: f
         LotteryFLError: no block has all of the strategies, or a seed that they share, a score is missing, or there are
             too few strategies.
     """
-    chosen = list(labels) or common_labels(blocks)
+    chosen = list(dict.fromkeys(labels)) or common_labels(blocks)
     if missing := [label for label in chosen if not any(label in block.runs for block in blocks)]:
         known = dict.fromkeys(label for block in blocks for label in block.runs)
         raise LotteryFLError(f"{missing[0]}: no block has a record of it: expected of {', '.join(known)}")
-    without = tuple(block.name for block in blocks if not all(label in block.runs for label in chosen))
-    blocks = [block for block in blocks if block.name not in without]
+    without = tuple(block.name for block in blocks if not block.runs.keys() >= set(chosen))
+    blocks = [block for block in blocks if block.runs.keys() >= set(chosen)]
     if not blocks:
         raise LotteryFLError(f"{', '.join(chosen)}: no block has records of all of them")
     seeds = [tuple(block.seeds(chosen)) if chosen else () for block in blocks]

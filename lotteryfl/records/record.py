@@ -117,13 +117,14 @@ class Shared(Section):
     @model_validator(mode="after")
     def _even(self) -> Self:
         _check_lengths("shared", {"round": self.round, "score": self.score})
+        _check_ascending("shared.round", self.round, strictly=True)
         return self
 
 
 class Clients(Section):
     """Every client after the last round, by its own test data: lists of one length."""
 
-    client: Annotated[tuple[Number, ...], Field(max_length=MOST_CLIENTS)]
+    client: Annotated[tuple[Number, ...], Field(min_length=1, max_length=MOST_CLIENTS)]
     downloaded: OfClients
     personalised: OfClients
     density: OfClients

@@ -1,12 +1,13 @@
 """What the board says of records follows from them: means over seeds, bytes to a share of the best, the front."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lotteryfl.board.axes import Axis
 from lotteryfl.board.entries import read_board
-from lotteryfl.board.figures import best_of, ranked, setting_figures, targets
+from lotteryfl.board.figures import best_of, judged_by, ranked, setting_figures, targets
 from lotteryfl.board.front import Point, front
 from lotteryfl.board.labels import distinctions, race_title
 from lotteryfl.common.errors import LotteryFLError
@@ -16,7 +17,7 @@ from lotteryfl.records import Record
 from lotteryfl.records.cost import SHARES
 from lotteryfl.records.files import to_text
 from lotteryfl.records.marks import mark
-from tests.support.recorded import like, rival, write
+from tests.support.recorded import like, of_experiment, rival, write
 
 
 def test_settings_are_seeds_together_the_best_first(records: Path) -> None:
@@ -50,15 +51,33 @@ def test_bytes_to_the_best_are_those_of_the_first_round_that_is_as_good(record: 
 
 
 def test_a_protocol_comes_first_and_by_what_the_experiment_is(record: Record, tmp_path: Path) -> None:
-    experiment = protocol("ssfl-digits").experiment
-    table = experiment.model_dump(mode="json", exclude={"access": True, "task": {"data_dir"}})
-    is_it = like(record, experiment=table)
+    is_it = of_experiment(record, protocol("ssfl-digits").experiment)
     says_so = like(record, protocol="ssfl-digits")
     board = read_board([write(tmp_path / "r", {"a": record, "b": is_it, "c": says_so})])
     assert [race.protocol and race.protocol.name for race in board.races] == ["ssfl-digits", None]
     assert [entry.name for entry in board.entries] == ["b", "a"]
     assert [left.name for left in board.left_out] == ["c"]
     assert "another experiment than that protocol's" in board.left_out[0].why
+
+
+def test_one_seed_that_did_not_measure_the_shared_model_does_not_stop_the_board(record: Record, tmp_path: Path) -> None:
+    whole = of_experiment(record, protocol("fedpruning-fedrts-cifar10").experiment)
+    none: dict[str, dict[str, Any]] = {"scores": {"shared": None, "shared_best": None}, "experiment": {"seed": 1}}
+    race = read_board([write(tmp_path / "r", {"a": whole, "b": like(whole, none, shared=None)})]).races[0]
+    assert race.protocol is not None
+    assert race.protocol.score == "shared"
+    assert judged_by(race) == "personalised"
+    assert setting_figures(ranked(race).settings[0], race, targets(race)).shared is None
+
+
+def test_a_link_out_of_the_folder_is_left_out_and_nothing_of_it_is_told(records: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "credentials"
+    secret.write_text('{"token": "hush"}')
+    (records / "mine.json").symlink_to(secret)
+    (left,) = read_board([records]).left_out
+    assert left == ("mine", "is, or its mark is, a link to a file elsewhere: expected a file of the folder")
+    (left,) = read_board([records, records / "mine.json"]).left_out
+    assert "hush" in left.why, "named, it is read"
 
 
 def test_experiments_with_other_data_are_no_race(record: Record, tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from lotteryfl.board.page import render
 from lotteryfl.board.write import write_board
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.program import program
+from lotteryfl.protocols import protocol
 from lotteryfl.records import Record
 from lotteryfl.records.files import from_bytes, to_text
 from tests.records.test_strangers import HOSTILE, places
-from tests.support.recorded import like, rival, write
+from tests.support.recorded import like, of_experiment, rival, write
 
 SCRIPT = "<img src=x onerror=caught=1><script>caught=1</script>"
 
@@ -85,6 +86,19 @@ def test_the_words_of_others_are_text(record: Record, tmp_path: Path) -> None:
     markup = Markup(page)
     assert len([tag for tag, _ in markup.found if tag == "script"]) == 1
     assert any(SCRIPT in text for text in markup.text)
+
+
+def test_no_two_sections_have_one_name(record: Record, tmp_path: Path) -> None:
+    """Even where a stranger says that a protocol's runs are judged by something else."""
+    whole = of_experiment(record, protocol("ssfl-digits").experiment)
+    other = like(whole, {"judged": {"name": "loss", "own": True}})
+    names = [
+        attributes.get("id")
+        for _, attributes in Markup(render(read_board([write(tmp_path / "r", {"a": whole, "b": other})]))).found
+    ]
+    found = [name for name in names if name]
+    assert "ssfl-digits" in found
+    assert len(set(found)) == len(found)
 
 
 def test_the_picture_says_in_words_what_is_on_the_front(records: Path) -> None:

@@ -1,5 +1,7 @@
 """The paired bootstrap, held against scipy's own and the textbook's interval."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -39,3 +41,8 @@ def test_where_an_interval_has_0_in_it_nothing_is_decided() -> None:
     assert "not decidable" in str(difference(apart, np.zeros(40)))
     assert difference(np.full(9, 0.5), np.full(9, 0.25)) == (0.25, 0.25, 0.25)
     assert not difference([0.9], [0.1]).is_decided  # one client says nothing of others
+
+
+def test_figures_of_one_client_are_json_too() -> None:
+    assert difference([0.5], [0.25]).as_json() == {"mean": 0.25, "low": None, "high": None}
+    assert json.loads(json.dumps(difference([0.5, 1.0], [0.25, 0.5]).as_json(), allow_nan=False))["mean"] == 0.375

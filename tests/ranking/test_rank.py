@@ -75,6 +75,28 @@ def test_named_strategies_are_ranked_over_the_blocks_that_have_them(record: Reco
     assert "Passed over, without records of all that are ranked: set/alpha-1/density-0.1." in text(found, "simple")
 
 
+def test_a_setting_counts_once(record: Record, tmp_path: Path) -> None:
+    """Twice the blocks would tell strategies apart that one set of them cannot."""
+    fill(record, tmp_path / "set", 2)
+    with pytest.raises(LotteryFLError, match=r"density-0\.1: is in two of the folders: expected every setting once"):
+        blocks_of([tmp_path / "set", tmp_path / "set" / "alpha-1"])
+
+
+def test_a_setting_is_not_passed_over_for_another_of_its_name(record: Record, tmp_path: Path) -> None:
+    fill(record, tmp_path / "a" / "set", 1)
+    fill(record, tmp_path / "b" / "set", 1)
+    (tmp_path / "b" / "set" / "alpha-0" / "good-seed0.json").unlink()
+    (tmp_path / "b" / "set" / "alpha-0" / "good-seed1.json").unlink()
+    found = ranked(blocks_of([tmp_path / "a" / "set", tmp_path / "b" / "set"]), "personalised", list(WORTH))
+    assert (found.ranking.blocks, found.without) == (1, ("set/alpha-0/density-0.1",))
+
+
+def test_a_strategy_that_is_named_twice_is_ranked_once(record: Record, tmp_path: Path) -> None:
+    fill(record, tmp_path / "set", 1)
+    found = ranked(blocks_of([tmp_path / "set"]), "personalised", ["good", "fair", "good", "poor"])
+    assert found.ranking.labels == ("good", "fair", "poor")
+
+
 def test_over_enough_blocks_it_says_who_is_better(record: Record, tmp_path: Path) -> None:
     fill(record, tmp_path, 8)
     said = text(ranked(blocks_of([tmp_path]), "personalised"), "github")

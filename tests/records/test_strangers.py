@@ -84,6 +84,25 @@ def test_what_is_no_record(data: bytes) -> None:
     refused_or_read(data)
 
 
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(LotteryFLError, match=r"^x\.json: protocol is missing; experiment is missing; made is missing;"):
+        from_bytes(b"{}", "x.json")
+
+
+def test_of_what_is_no_json_nothing_is_told() -> None:
+    """A link in a folder of records may be to anything; what is wrong with it comes to stand on a page."""
+    with pytest.raises(LotteryFLError, match=r"^x\.json: is not valid JSON: [a-z ]+ at line 1 column \d+$"):
+        from_bytes(b"-----BEGIN PRIVATE KEY-----", "x.json")
+
+
+@pytest.mark.parametrize("order", [[0, 2, 1], [0, 1, 1]])
+def test_a_curve_goes_forward(text: str, order: list[int]) -> None:
+    table = json.loads(text)
+    table["shared"]["round"] = order
+    with pytest.raises(LotteryFLError, match=r"shared\.round: .* expected ascending numbers"):
+        from_bytes(json.dumps(table).encode(), "x.json")
+
+
 def test_a_newer_record_is_named_as_one(text: str) -> None:
     table = json.loads(text) | {"lotteryfl_record": 2, "later": 1}
     with pytest.raises(

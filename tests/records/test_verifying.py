@@ -136,6 +136,9 @@ def test_bytes_of_workers_are_not_held_against_those_of_one_process(record: Path
         ("scores", "shared", 0.99, "scores.shared"),
         ("rounds", "sent", [1, 2, 3], "down + up"),
         ("rounds", "round", [1, 2, 9], "rounds.round"),
+        ("scores", "on_global", 1.5, "scores.on_global"),
+        ("clients", "downloaded", [-1.0, 1.0, 1.0], "clients.downloaded"),
+        ("experiment", "evaluation", {"new_clients": 0}, "scores.new_personalised"),
         ("clients", "client", [0, 1, 3], "clients.client"),
         ("shared", "round", [0, 1, 8], "shared.round"),
         (None, "protocol", "ssfl-digits", "protocol"),
@@ -147,6 +150,32 @@ def test_a_record_that_does_not_agree_with_itself_is_found_out(
     assert disagreements(read_record(record)) == []
     changed(record, lambda table: (table[section] if section else table).update({key: value}))
     assert named in [each.field for each in disagreements(read_record(record))]
+
+
+def test_a_field_that_is_wrong_in_two_ways_is_named_once(record: Path) -> None:
+    changed(record, lambda table: table["scores"].update(personalised=0.99))
+    assert [each.field for each in disagreements(read_record(record))] == ["scores.personalised"]
+
+
+def test_not_one_byte_is_lost(record: Path) -> None:
+    changed(record, lambda table: table.update(down=table["down"] - 1))
+    assert [each.field for each in disagreements(read_record(record))] == ["down + up"]
+
+
+def test_a_run_of_fewer_rounds_than_its_experiment_has_been_cut(record: Path) -> None:
+    def cut(table: dict[str, Any]) -> None:
+        table["rounds"] |= {key: values[-1:] for key, values in table["rounds"].items()} | {"round": [1]}
+
+    assert "rounds.round" in [each.field for each in disagreements(read_record(changed(record, cut)))]
+
+
+def test_a_run_that_ended_early_has_fewer_rounds(record: Path) -> None:
+    """As `evaluation.patience` numbers them: the last, which measures everybody, has its own number."""
+    changed(record, lambda table: table["rounds"].update(round=[1, 2, 10]))
+    changed(record, lambda table: table["experiment"].update(rounds=9))
+    assert [each.field for each in disagreements(read_record(record))] == ["rounds.round"]
+    changed(record, lambda table: table["experiment"]["evaluation"].update(patience=1))
+    assert disagreements(read_record(record)) == []
 
 
 def _with_task(table: dict[str, Any], name: str) -> None:

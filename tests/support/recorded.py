@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.records.files import from_bytes, to_text
 from lotteryfl.records.record import Record
 
@@ -49,6 +50,24 @@ def rival(record: Record, name: str, seed: int, score: float, sent: int) -> Reco
         down=sent // 2,
         up=sent - sent // 2,
         model_sha256=sha256(f"{name} {seed}".encode()).hexdigest(),
+    )
+
+
+def of_experiment(record: Record, experiment: Experiment) -> Record:
+    """A record of another experiment, without new clients, that agrees with itself: all its rounds are as the last."""
+    rounds, scores = experiment.rounds + 1, record.scores
+    last = {key: [values[-1]] * rounds for key, values in record.rounds.model_dump().items()}
+    return like(
+        record,
+        {
+            "rounds": last | {"round": list(range(1, rounds + 1))},
+            "scores": {
+                "personalised_best": scores.personalised,
+                "downloaded_best": scores.downloaded,
+                **dict.fromkeys(("new_downloaded", "new_personalised")),
+            },
+        },
+        experiment=experiment.model_dump(mode="json", exclude={"access": True, "task": {"data_dir"}}),
     )
 
 
