@@ -59,6 +59,8 @@ def reproduce(
     What is fixed cannot be set; what a contender may choose, the protocol's page says.
     """
     if not name:
+        if rounds or data_dir or run_dir or overrides:
+            raise click.UsageError("NAME is missing: expected that of a protocol; with nothing at all they are listed")
         click.echo(_listed())
         return
     chosen = protocol(name)

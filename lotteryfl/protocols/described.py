@@ -109,6 +109,7 @@ class Protocol(Section):
             ExperimentError: a key is not open, or a value is wrong.
         """
         chosen = list(overrides)
+        changed(self.experiment, chosen)  # a key that there is not, is none that is fixed
         for override in chosen:
             self._check_open(override.partition("=")[0].strip())
         if rounds is not None:

@@ -50,6 +50,7 @@ def _record(run: RunDirectory, data: RunData) -> Record:
     workers = {name_of(worker) for (worker,) in database.select("SELECT DISTINCT worker FROM assignments")} - {""}
     table = run.model_table
     return Record(
+        lotteryfl_record=1,
         protocol=protocol_name(public.experiment),
         experiment=public.experiment,
         withheld=public.withheld,

@@ -146,7 +146,7 @@ class Spent(Section):
 class Record(Section):
     """A finished run, as it is told to everybody."""
 
-    lotteryfl_record: Literal[1] = 1
+    lotteryfl_record: Literal[1]
     """Version of what a record is made of; raised with every change that an earlier one would misread."""
     protocol: Text
     """Which one the experiment is, as the writer's program knew it; '': none. Readers go by the experiment."""

@@ -68,6 +68,10 @@ def test_what_is_open_may_be_chosen_and_nothing_else() -> None:
         found.with_choices(["training.lr=1"])
     with pytest.raises(ExperimentError, match=r"^--set rounds: protocol ssfl-digits fixes it"):
         found.with_choices(["rounds=1"])
+    with pytest.raises(ExperimentError, match=r"^(?!.*fixes it).*nosuch"):
+        found.with_choices(["strategy.nosuch=3"])
+    with pytest.raises(ExperimentError, match=r"^(?!.*fixes it).*nosuch"):
+        found.with_choices(["nosuch.key=3"])
 
 
 def test_with_fewer_rounds_it_is_no_run_of_the_protocol() -> None:

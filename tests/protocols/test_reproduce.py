@@ -35,6 +35,13 @@ def test_without_a_name_all_are_listed() -> None:
     assert next(row for row in rows if row.startswith("ssfl-digits")).split()[1:3] == ["digits", "61"]
 
 
+def test_with_options_and_no_name_nothing_is_listed() -> None:
+    result = reproduce("--rounds", "2")
+    assert result.exit_code == 2
+    assert "NAME is missing: expected that of a protocol" in result.output
+    assert "ssfl-digits" not in result.output
+
+
 def test_a_trial_of_two_rounds_says_that_it_is_none_of_the_protocols(tmp_path: Path) -> None:
     process = Process(
         *(
