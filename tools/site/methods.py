@@ -12,7 +12,7 @@ from lotteryfl.server.strategies import STRATEGIES
 from lotteryfl.server.strategies.base import Strategy
 from tools.site.curves import curves
 from tools.site.markdown import literal, table
-from tools.site.repository import ROOT
+from tools.site.repository import ROOT, with_links
 
 FOLDER = "methods"
 """Of the pages, below the site's docs."""
@@ -91,7 +91,12 @@ def _mask(strategy: type[Strategy]) -> str:
 
 @cache
 def _methods() -> str:
-    return (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    return _text("docs/methods.md")
+
+
+def _text(document: str) -> str:
+    """Return a document with its links as a page of this folder has them."""
+    return with_links(document, (ROOT / document).read_text(encoding="utf-8"), f"{FOLDER}/NAME.md")
 
 
 def _cells(line: str) -> list[str]:
@@ -112,15 +117,11 @@ def _notes() -> list[str]:
     return re.findall(r"^- .*(?:\n  .*)*", _methods(), re.MULTILINE)
 
 
-def _lines(document: str) -> list[str]:
-    return (ROOT / document).read_text(encoding="utf-8").splitlines()
-
-
 def _results(name: str) -> Iterator[tuple[str, list[str], list[list[str]]]]:
     """Give the heading of every table of results that has rows of a strategy, with its head and these."""
     where, head = "", list[str]()
     kept: dict[str, tuple[list[str], list[list[str]]]] = {}
-    for line in chain.from_iterable(_lines(document) for document in _RESULTS):
+    for line in chain.from_iterable(_text(document).splitlines() for document in _RESULTS):
         if line.startswith("#"):
             where, head = line.lstrip("# "), []
         elif line.startswith("| ") and not head:
