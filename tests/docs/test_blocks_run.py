@@ -45,6 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Path) -> Path:
     """Be where the reader is: with examples, an experiment, and a run that has finished."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     settings = [f"{key} = {value}" for key, _, value in (each.partition("=") for each in SMALL) if "." not in key]
     (tmp_path / "small.toml").write_text("\n".join(settings))
