@@ -29,7 +29,8 @@ def by_document() -> list[Any]:
     for document, each in groupby(here, key=lambda block: block.document):
         blocks = [*each]
         slow = document in STARTS_WORKERS or any(block.language == "sh" for block in blocks)
-        found.append(pytest.param(blocks, id=document, marks=[pytest.mark.slow] * slow))
+        marks = [pytest.mark.slow, pytest.mark.timeout(900)] if slow else []
+        found.append(pytest.param(blocks, id=document, marks=marks))
     return found
 
 
