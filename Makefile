@@ -51,6 +51,7 @@ $(BIN)/python:
 	$(call venv,.venv)
 
 $(READY): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing lotteryfl and what it needs into .venv, torch among it: that takes minutes"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
