@@ -281,6 +281,13 @@ def test_the_page_holds_all_pictures_and_loads_nothing(tmp_path: Path) -> None:
     assert all(data.startswith(b"\x89PNG") and int.from_bytes(data[16:20], "big") == 990 for data in files.values())
 
 
+def test_of_one_mask_for_all_no_overlap_is_drawn(tmp_path: Path) -> None:
+    run = made(tmp_path / "run", strategy={"name": "ssfl", "target_density": 0.5})
+    write_report(group_runs([run]), tmp_path / "report", [])
+    assert {"layers.png"} <= {file.name for file in (tmp_path / "report").glob("*.png")}
+    assert not (tmp_path / "report" / "overlap.png").exists()
+
+
 def test_what_runs_are_called_is_text_and_nothing_else(tmp_path: Path) -> None:
     names = ["<script>alert(1)</script>"[:8], 'b"><img src=x onerror=alert(1)>']
     runs = [made(tmp_path / name, rounds=1 + index) for index, name in enumerate(names)]
