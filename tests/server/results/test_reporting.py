@@ -263,7 +263,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_holds_all_pictures_and_loads_nothing(tmp_path: Path) -> None:
-    runs = [made(tmp_path / name, strategy={"name": name}) for name in ("fedavg", "lotteryfl")]
+    runs = [made(tmp_path / name, rounds=3, strategy={"name": name}) for name in ("fedavg", "lotteryfl")]
     path = write_report(group_runs(runs), tmp_path / "report", [])
     text = path.read_text(encoding="utf-8")
     page = Page(text)
@@ -312,7 +312,7 @@ def test_who_may_work_and_where_data_lay_is_not_in_the_page(tmp_path: Path) -> N
 def test_a_task_that_was_not_allowed_is_not_imported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "mine.py"
     file.write_text("raise SystemExit('was imported')")
-    run = made(tmp_path / "run", task={"name": str(file)})
+    run = made(tmp_path / "run", rounds=3, task={"name": str(file)})
     path = write_report(group_runs([run]), tmp_path / "report", [])
     (warning,) = caplog.messages
     assert warning.startswith("holdings.png is not drawn: task 'mine' is not installed here")
