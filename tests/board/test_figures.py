@@ -1,6 +1,7 @@
 """What the board says of records follows from them: means over seeds, bytes to a share of the best, the front."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_experiments_with_other_data_are_no_race(record: Record, tmp_path: Path)
 def test_of_a_task_of_ones_own_no_model_and_no_dealing_is_told_that_nobody_chose(
     record: Record, tmp_path: Path
 ) -> None:
-    own = {"experiment.task": {"name": "mine"}}
+    own: dict[str, dict[str, Any]] = {"experiment.task": {"name": "mine"}}
     dealt = {**own, "experiment.partition": {"kind": "dirichlet", "alpha": 0.3}}
     tables = {"a": like(record, own, task_sha256="0" * 64), "b": like(record, dealt, task_sha256="0" * 64)}
     assert [race_title(race) for race in read_board([write(tmp_path / "r", tables)]).races] == [
