@@ -25,7 +25,11 @@ def test_a_link_that_leads_nowhere_ends_it(tmp_path: Path, link: str, code: int)
     (tmp_path / "mkdocs.yml").write_text(f"site_name: one\nvalidation:{checks}\nplugins: []\n")
 
     dry = subprocess.run(
-        [shutil.which("make") or "make", "-n", "site"], cwd=ROOT, capture_output=True, text=True, check=True
+        [shutil.which("make") or "make", "--no-print-directory", "-n", "site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     _, _, *arguments = shlex.split(dry.splitlines()[-1])
     built = subprocess.run(
