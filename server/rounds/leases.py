@@ -380,8 +380,7 @@ class LeaseTable:
                 told = standing.reason.replace(f"client {standing.id.client} of", "client of", 1)
                 alike.setdefault(told, set()).add(standing.reason)
         return sorted(
-            min(each) + (f" (and {len(each) - 1} more clients alike)" if len(each) > 1 else "")
-            for each in alike.values()
+            min(each) + (f" (and {len(each) - 1} more alike)" if len(each) > 1 else "") for each in alike.values()
         )
 
     def count(self, state: State) -> int:

@@ -187,7 +187,7 @@ def test_a_reason_that_many_clients_have_is_told_once() -> None:
     why = {0: "client 0 of task mine: no rows", 1: "client 1 of task mine: no rows", 2: "client 2 of task mine: 1 row"}
     standings = [Standing(AssignmentId(1, client, 1), "dropped", reason=reason) for client, reason in why.items()]
     table = LeaseTable(standings, 100, lease_seconds=LEASE, max_attempts=1)
-    assert table.reasons() == ["client 0 of task mine: no rows (and 1 more clients alike)", why[2]]
+    assert table.reasons() == ["client 0 of task mine: no rows (and 1 more alike)", why[2]]
 
 
 def test_attempts_that_were_lost_by_the_coordinator_do_not_count_and_all_fence() -> None:
