@@ -51,6 +51,7 @@ $(BIN)/python:
 	$(call venv,.venv)
 
 $(READY): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing lotteryfl and what it needs into .venv, torch among it: that takes minutes"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
@@ -143,8 +144,9 @@ lint: $(READY_TO_DEVELOP) protos-check site ## format, lint, layering and types,
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+# Not --quiet: what is not said is not counted, and --strict then passes whatever is wrong.
 site: $(READY_TO_DEVELOP) $(READY_FOR_SITE) ## the documents and references as a site, read without server or network: dist/site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 front: $(READY_TO_DEVELOP) ## the README's picture, docs/images/front.svg, of a table in docs/experiments.md
 	$(BIN)/python -m tools.site.front

@@ -152,8 +152,14 @@ def _races(entries: Iterable[Entry]) -> list[Race]:
         settings.setdefault(_setting(entry.record), []).append(entry)
     return [
         Race(protocol(name) if name else None, tuple(_sorted(settings.values())))
-        for (name, _), settings in sorted(by_race.items(), key=lambda each: (each[0][0] == "", each[0]))
+        for (name, _), settings in sorted(by_race.items(), key=_in_order)
     ]
+
+
+def _in_order(race: tuple[tuple[str, str], dict[str, list[Entry]]]) -> tuple[bool, str, int, str]:
+    """Return what races are sorted by: protocols first, by name; then those of most settings."""
+    (protocol_name, rest), settings = race
+    return protocol_name == "", protocol_name, -len(settings), rest
 
 
 def _race(record: Record) -> tuple[str, str]:

@@ -5,9 +5,11 @@ from typing import Any
 
 from lotteryfl.board.entries import Race, Setting
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.experiment.settings import PartitionSettings, TaskSettings
 from lotteryfl.common.flattened import flattened
 from lotteryfl.common.text import printable
 from lotteryfl.records.record import Judged
+from lotteryfl.server.results.spread import spread
 
 _SAID = ("seed", "strategy.name", "strategy.target_density")
 """Keys that have columns of their own."""
@@ -21,8 +23,9 @@ def race_title(race: Race) -> str:
     """Return what a race is: the protocol's title, or what is learned by how many clients."""
     if race.protocol:
         return f"{race.protocol.name}: {race.protocol.title}"
-    experiment = race.record.experiment
-    return printable(f"{experiment.task.name}, {experiment.task.model}: {_dealt(experiment)}")
+    experiment, is_own = race.record.experiment, bool(race.record.task_sha256)
+    model = "" if is_own and experiment.task.model == TaskSettings().model else f", {experiment.task.model}"
+    return printable(f"{experiment.task.name}{model}: {_dealt(experiment, is_own=is_own)}")
 
 
 def race_link(race: Race, place: int) -> str:
@@ -35,7 +38,10 @@ def race_link(race: Race, place: int) -> str:
 
 def point_labels(race: Race) -> list[str]:
     """Return strategy and density of each setting, as pictures name it; of those alike, what tells them apart too."""
-    labels = [f"{strategy(each)} {each.record.density:.2g}" for each in race.settings]
+    labels = [
+        f"{strategy(each)} {spread([entry.record.density for entry in each.counted]).mean:.2g}"
+        for each in race.settings
+    ]
     flat = [_flat(setting) for setting in race.settings]
     found = []
     for label, table in zip(labels, flat, strict=True):
@@ -87,7 +93,8 @@ def _done_by(setting: Setting, settings: Sequence[Setting]) -> tuple[str, ...]:
     return (f"{number} workers" if number else "in one process",)
 
 
-def _dealt(experiment: Experiment) -> str:
+def _dealt(experiment: Experiment, *, is_own: bool) -> str:
+    """Say how many clients there are, and how data are dealt: by most own tasks otherwise than by the default."""
     partition, new = experiment.partition, experiment.evaluation.new_clients
     kinds = {
         "n-class": f"{partition.classes_per_client} classes each",
@@ -97,6 +104,6 @@ def _dealt(experiment: Experiment) -> str:
         "shards": f"{partition.shards_per_client} shards each",
         "file": f"dealt by {partition.file}",
     }
-    told = kinds.get(partition.kind, partition.kind)
+    told = "" if is_own and partition == PartitionSettings() else f", {kinds.get(partition.kind, partition.kind)}"
     later = f", {new} of them new in the end" if new else ""
-    return f"{experiment.clients} clients, {experiment.clients_per_round} a round, {told}{later}"
+    return f"{experiment.clients} clients, {experiment.clients_per_round} a round{told}{later}"

@@ -17,9 +17,10 @@ STYLES = ("base.css", "tables.css")
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; base-uri 'none'; form-action 'none'"
 _ABOUT = (
     "Each row is an experiment over its seeds, mean ± standard deviation; open it for the single runs. In the pictures "
-    "it is a point, by its score after the last round and all that was sent in the run; the line is what can be had "
-    "for so many megabytes. Bytes are those that were sent. “Run again” says that another run of the experiment gave "
-    "the same bits, “its run” that the record was held against the run's own directory."
+    "it is a point, by its score after the last round and all that was sent in the run, with its density behind its "
+    "name; the line is what can be had for so many megabytes. Bytes are those that were sent. “Run again” says that "
+    "another run of the experiment gave the same bits, “its run” that the record was held against the run's own "
+    "directory."
 )
 
 
@@ -104,7 +105,7 @@ def _picture(race: Race, by: Judged, keys: Sequence[str], rows: Sequence[Figures
         score, megabytes = getattr(row, by), row.megabytes
         if score is not None and megabytes is not None and megabytes.mean > 0:
             points.append(Point(key, label, megabytes.mean, score.mean, score.std))
-    if points:
+    if len(points) > 1:
         named = f"{by} {score_of(race).name}"
         yield f'<figure class="scroll" tabindex="0">{draw(points, score_of(race), named)}</figure>'
 

@@ -1,16 +1,33 @@
 """A critical-difference diagram: mean ranks on a line, with bars over strategies that do not differ."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.ranking.significance import Ranking
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def draw(ranking: Ranking, title: str, path: Path) -> None:
-    """Draw ranks as Demšar does (2006, figure 1), by scikit-posthocs.
+    """Write `picture` to a file.
 
     Raises:
         LotteryFLError: the extra `rank` is not installed, or the file cannot be written.
+    """
+    figure = picture(ranking, title)
+    try:
+        figure.savefig(path, metadata={"Software": None})
+    except OSError as error:
+        raise LotteryFLError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def picture(ranking: Ranking, title: str) -> "Figure":
+    """Draw ranks as Demšar does (2006, figure 1), by scikit-posthocs.
+
+    Raises:
+        LotteryFLError: the extra `rank` is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -23,11 +40,9 @@ def draw(ranking: Ranking, title: str, path: Path) -> None:
         dict(zip(ranking.labels, ranking.mean_ranks, strict=True)),
         ranking.nemenyi(),
         alpha=ranking.alpha,
-        cd=ranking.critical_difference,
         ax=axes,
     )
-    axes.set_title(title if not ranking.undecided else f"{title}: not decidable")
-    try:
-        figure.savefig(path, metadata={"Software": None})
-    except OSError as error:
-        raise LotteryFLError(f"{path}: cannot be written: {error.strerror or error}") from error
+    # The library's own bar of that length lies over the ranks.
+    told = f"{title} (critical difference {ranking.critical_difference:.2f})"
+    axes.set_title(told if not ranking.undecided else f"{told}: not decidable")
+    return figure

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.experiment.settings import PartitionSettings
 from lotteryfl.common.owncode.taskid import task_id
 from lotteryfl.common.owncode.usercode import belonging_to
-from lotteryfl.common.tasks import Task
+from lotteryfl.common.tasks import BUILT_IN, Task, hub
 from lotteryfl.common.tasks.partition import IntArray
 from lotteryfl.common.tasks.partition.published import PUBLISHED
 from lotteryfl.common.training.structure import Unbuilt, is_tensors
@@ -80,8 +81,14 @@ def describe(experiment: Experiment, held: Holdings) -> str:
 
 
 def heading(experiment: Experiment) -> str:
-    """Return one line: the task, the partition with what it depends on, and the clients."""
-    partition = experiment.partition
+    """Return one line: the task, the partition with what it depends on, and the clients.
+
+    Of a task of the user's own the partition is left out where it is the default one: most deal by themselves.
+    """
+    name, partition = task_id(experiment.task.name), experiment.partition
+    told = f"{experiment.clients} clients, seed {experiment.seed}"
+    if name not in BUILT_IN and not name.startswith(hub.PREFIX) and partition == PartitionSettings():
+        return f"{name}: {told}"
     detail = {
         "n-class": f", {partition.classes_per_client} classes each",
         **dict.fromkeys(("dirichlet", "class-dirichlet", "quantity-skew", *PUBLISHED), f", α = {partition.alpha:g}"),
@@ -89,8 +96,7 @@ def heading(experiment: Experiment) -> str:
         "as-lotteryfl": f", {partition.classes_per_client} shards each",
         "feature-skew": f", {partition.rotations} rotations",
     }.get(partition.kind, "")
-    name = task_id(experiment.task.name)
-    return f"{name}, {partition.kind}{detail}: {experiment.clients} clients, seed {experiment.seed}"
+    return f"{name}, {partition.kind}{detail}: {told}"
 
 
 def _skew(experiment: Experiment, held: Holdings) -> str:

@@ -50,7 +50,7 @@ def bind_task(run: RunDirectory, task: Task, *, any_version: bool = False) -> No
     if difference := _bound(run, _TASK, version_of_task(task), any_version=any_version):
         raise TaskVersionError(
             f"{run.path}: is the run of another version of task {task.name}: {difference}; "
-            "--any-task-version goes on with this one"
+            "--any-task-version goes on with this one, another --run-dir begins anew"
         )
 
 

@@ -373,8 +373,15 @@ class LeaseTable:
         return since, lease.id not in self._in_transit, lease.id.client in self._returning
 
     def reasons(self) -> list[str]:
-        """Return why assignments were dropped, or wait again; each reason once."""
-        return sorted({standing.reason for standing in self._standings.values() if standing.reason})
+        """Return why assignments were dropped, or wait again; each reason once, whichever client it names."""
+        alike: dict[str, set[str]] = {}
+        for standing in self._standings.values():
+            if standing.reason:
+                told = standing.reason.replace(f"client {standing.id.client} of", "client of", 1)
+                alike.setdefault(told, set()).add(standing.reason)
+        return sorted(
+            min(each) + (f" (and {len(each) - 1} more alike)" if len(each) > 1 else "") for each in alike.values()
+        )
 
     def count(self, state: State) -> int:
         """Return how many assignments stand so."""

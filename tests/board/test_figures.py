@@ -9,7 +9,7 @@ from lotteryfl.board.axes import Axis
 from lotteryfl.board.entries import read_board
 from lotteryfl.board.figures import best_of, judged_by, ranked, setting_figures, targets
 from lotteryfl.board.front import Point, front
-from lotteryfl.board.labels import distinctions, race_title
+from lotteryfl.board.labels import distinctions, point_labels, race_title
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.training.score import ACCURACY, Score
 from lotteryfl.protocols import protocol
@@ -86,6 +86,34 @@ def test_experiments_with_other_data_are_no_race(record: Record, tmp_path: Path)
     assert [race_title(race) for race in board.races] == [
         f"digits, mlp: 4 clients, 2 a round, {number} classes each, 1 of them new in the end" for number in (2, 3)
     ]
+
+
+def test_of_a_task_of_ones_own_no_model_and_no_dealing_is_told_that_nobody_chose(
+    record: Record, tmp_path: Path
+) -> None:
+    own: dict[str, dict[str, Any]] = {"experiment.task": {"name": "mine"}}
+    dealt = {**own, "experiment.partition": {"kind": "dirichlet", "alpha": 0.3}}
+    tables = {"a": like(record, own, task_sha256="0" * 64), "b": like(record, dealt, task_sha256="0" * 64)}
+    assert [race_title(race) for race in read_board([write(tmp_path / "r", tables)]).races] == [
+        "mine: 4 clients, 2 a round, Dirichlet 0.3, 1 of them new in the end",
+        "mine: 4 clients, 2 a round, 1 of them new in the end",
+    ]
+
+
+def test_where_most_is_to_be_compared_comes_first(record: Record, tmp_path: Path) -> None:
+    alone = like(rival(record, "a", 0, 0.5, 1000), {"experiment.partition": {"kind": "dirichlet"}})
+    two = {name: rival(record, name, 0, 0.5, 1000) for name in ("b", "c")}
+    board = read_board([write(tmp_path / "r", {"a": alone, **two})])
+    assert [len(race.settings) for race in board.races] == [2, 1]
+
+
+def test_a_point_has_the_density_of_the_table_behind_its_name(record: Record, tmp_path: Path) -> None:
+    found = {}
+    for seed, density in ((0, 0.2), (1, 0.4)):
+        rows = {"clients": {"density": [density] * 3}, "rounds": {"density": [density] * len(record.rounds.round)}}
+        found[f"a{seed}"] = like(rival(record, "a", seed, 0.5, 1000), rows, density=density)
+    (race,) = read_board([write(tmp_path / "r", found)]).races
+    assert point_labels(race) == ["a 0.3"]
 
 
 def test_settings_of_one_strategy_are_told_apart(record: Record, tmp_path: Path) -> None:

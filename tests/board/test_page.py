@@ -111,6 +111,13 @@ def test_the_picture_says_in_words_what_is_on_the_front(records: Path) -> None:
     assert len(rows) == 4
 
 
+def test_of_a_single_setting_there_is_no_picture(record: Record, tmp_path: Path) -> None:
+    folder = write(tmp_path / "r", {"a": rival(record, "a", 0, 0.5, 1000)})
+    markup = Markup(render(read_board([folder])))
+    assert [tag for tag, _ in markup.found if tag == "svg"] == []
+    assert len([tag for tag, _ in markup.found if tag == "tbody"]) == 1
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_is_read_can_be_shown(record: Record, tmp_path: Path, data: st.DataObject) -> None:

@@ -29,7 +29,8 @@ def by_document() -> list[Any]:
     for document, each in groupby(here, key=lambda block: block.document):
         blocks = [*each]
         slow = document in STARTS_WORKERS or any(block.language == "sh" for block in blocks)
-        found.append(pytest.param(blocks, id=document, marks=[pytest.mark.slow] * slow))
+        marks = [pytest.mark.slow, pytest.mark.timeout(900)] if slow else []
+        found.append(pytest.param(blocks, id=document, marks=marks))
     return found
 
 
@@ -45,6 +46,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Path) -> Path:
     """Be where the reader is: with examples, an experiment, and a run that has finished."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     settings = [f"{key} = {value}" for key, _, value in (each.partition("=") for each in SMALL) if "." not in key]
     (tmp_path / "small.toml").write_text("\n".join(settings))

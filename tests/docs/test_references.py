@@ -87,6 +87,14 @@ def test_a_strategy_has_a_page_with_its_paper_and_its_results(name: str) -> None
     assert ("## What runs have come to" in page) == (name != "fedbn"), "fedbn is in no table: no model has batch norms"
 
 
+def test_a_strategys_results_say_which_table_they_are_of() -> None:
+    page = PAGES["methods/fedavg.md"]
+    (accuracy,) = (point.score for point in front.points("personalised") if point.label == "fedavg")
+    link = "[Dirichlet 0.3, density 0.5](../experiments.md#dirichlet-03-density-05)"
+    row = f"| Fashion-MNIST, 100 clients, every strategy once: {link} | 1 | {accuracy:.3f} |"
+    assert page.count(row) == 1
+
+
 def test_the_readmes_picture_is_of_the_records() -> None:
     """`make front` was called since the records have changed."""
     shown = re.findall(r">\s*([a-z-]+(?:, [\d.]+)?)\s*</text>", front.PICTURE.read_text(encoding="utf-8"))

@@ -71,7 +71,7 @@ def test_a_task_of_ones_own_is_counted_from_what_it_gives(tmp_path: Path) -> Non
     text = 'clients = 2\nclients_per_round = 2\n[task]\nname = "letters.py"\n'
     result = run(tmp_path, text=text)
     assert result.exit_code == 0, result.output
-    assert result.output.startswith("letters, n-class")
+    assert result.output.startswith("letters: 2 clients, seed 0\n"), "dealt as nobody has said"
     own = str(tmp_path / "letters.py")
     table = {"clients": 2, "clients_per_round": 2, "task": {"name": own}}
     held = holdings(load_task(validate(table, "test"), [own]), 2)

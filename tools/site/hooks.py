@@ -19,6 +19,9 @@ REFERENCES = {
     "reference/python.md": interface.page,
 }
 
+_FOUND_LATER = "---\nsearch:\n  boost: 0.3\n---\n\n"
+"""Of a page that the search shows after those that explain."""
+
 _FOLDED = {f"{methods.FOLDER}/*": lambda: sorted(methods.pages()), "decisions/*": lambda: _decisions()}
 
 _origins: dict[str, str] = {}
@@ -46,7 +49,7 @@ def _decisions() -> list[str]:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made of the code, the README as the first one, and what documents link to."""
-    made = {place: make() for place, make in REFERENCES.items()} | methods.pages()
+    made = {place: _FOUND_LATER + make() for place, make in REFERENCES.items()} | methods.pages()
     made["index.md"] = (ROOT / "README.md").read_text(encoding="utf-8")
     _origins.update({place: f"docs/{place}" for place in (*made, *(file.src_uri for file in files))})
     _origins["index.md"] = "README.md"

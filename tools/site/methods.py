@@ -6,18 +6,25 @@ import re
 import sys
 from collections.abc import Iterator
 from functools import cache
-from itertools import chain
 
 from lotteryfl.server.strategies import STRATEGIES
 from lotteryfl.server.strategies.base import Strategy
 from tools.site.curves import curves
 from tools.site.markdown import literal, table
-from tools.site.repository import ROOT
+from tools.site.repository import ROOT, with_links
 
 FOLDER = "methods"
 """Of the pages, below the site's docs."""
 _RESULTS = ("docs/experiments.md", "docs/own-method.md")
 """Documents with tables of what runs have come to."""
+
+_SHOWN = ("seeds", "personalised", "less fedavg's", "worst 10 %", "downloaded", "shared", "density", "MB")
+"""Columns of a page's results."""
+_ABOUT_RESULTS = (
+    "Its rows of [experiments](../experiments.md) and [our own method](../own-method.md), which say what the columns "
+    "are; each leads to its table, with all other rows.\n"
+)
+_ALSO_CALLED = {"MB": ("MB in all",)}
 
 _MASKS = {
     "own mask": "a client's own: its work begins under its last one",
@@ -70,9 +77,9 @@ def _page(name: str, strategy: type[Strategy]) -> str:
     if results := list(_results(name)):
         parts += [
             "\n## What runs have come to\n",
-            "From [experiments](../experiments.md) or [our own method](../own-method.md), with all other rows.\n",
+            _ABOUT_RESULTS,
+            table(("in", *_SHOWN), results),
         ]
-        parts += [f"**{where}**\n\n{table(head_, rows)}" for where, head_, rows in results]
     if pictures := list(curves(name)):
         parts += ["\n## Curves\n", *pictures]
     return "\n".join(parts)
@@ -91,7 +98,12 @@ def _mask(strategy: type[Strategy]) -> str:
 
 @cache
 def _methods() -> str:
-    return (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    return _text("docs/methods.md")
+
+
+def _text(document: str) -> str:
+    """Return a document with its links as a page of this folder has them."""
+    return with_links(document, (ROOT / document).read_text(encoding="utf-8"), f"{FOLDER}/NAME.md")
 
 
 def _cells(line: str) -> list[str]:
@@ -112,21 +124,30 @@ def _notes() -> list[str]:
     return re.findall(r"^- .*(?:\n  .*)*", _methods(), re.MULTILINE)
 
 
-def _lines(document: str) -> list[str]:
-    return (ROOT / document).read_text(encoding="utf-8").splitlines()
+def _results(name: str) -> Iterator[list[str]]:
+    """Give a strategy's rows of all tables of results: where each is, and what it has of `_SHOWN`."""
+    for document in _RESULTS:
+        titles, head = dict[int, str](), list[str]()
+        for line in _text(document).splitlines():
+            if found := re.match(r"(#+) (.*)", line):
+                level = len(found[1])
+                titles = {each: title for each, title in titles.items() if each < level} | {level: found[2]}
+            if not line.startswith("|"):
+                head = []
+            elif not head:
+                head = _cells(line)
+            elif (row := _cells(line))[0].strip("`") == name and "personalised" in head[1:] and len(row) == len(head):
+                values = dict(zip(reversed(head), reversed(row), strict=True))
+                yield [_where(document, titles), *(_value(values, column) for column in _SHOWN)]
 
 
-def _results(name: str) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """Give the heading of every table of results that has rows of a strategy, with its head and these."""
-    where, head = "", list[str]()
-    kept: dict[str, tuple[list[str], list[list[str]]]] = {}
-    for line in chain.from_iterable(_lines(document) for document in _RESULTS):
-        if line.startswith("#"):
-            where, head = line.lstrip("# "), []
-        elif line.startswith("| ") and not head:
-            head = _cells(line)
-        elif line.startswith("| ") and (row := _cells(line))[0].strip("`") == name and len(row) == len(head):
-            kept.setdefault(f"{where}", (head, []))[1].append(row)
-        elif not line.startswith("|"):
-            head = []
-    yield from ((where, head, rows) for where, (head, rows) in kept.items())
+def _value(row: dict[str, str], column: str) -> str:
+    return next((row[name] for name in (column, *_ALSO_CALLED.get(column, ())) if name in row), "–")
+
+
+def _where(document: str, titles: dict[int, str]) -> str:
+    """Return a link to a table's section, with the title of the one around it, which may name the data."""
+    *around, title = titles.values()
+    anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+    link = f"[{title}](../{document.removeprefix('docs/')}#{anchor})"
+    return f"{around[-1]}: {link}" if len(around) > 1 else link

@@ -32,7 +32,8 @@ def checks_of_experiment(path: Path, overrides: Sequence[str], tasks: Sequence[s
 def checks_of_work(experiment: Experiment, tasks: Sequence[str]) -> Iterator[Check]:
     """Look at what an experiment, wherever it was read, needs on this machine."""
     yield from looked("strategy", partial(_strategy, experiment), "name its file with --strategy, if it is your own")
-    yield from looked("data", partial(_data, experiment, tasks), "docs/data.md says where data are looked for")
+    remedy = "docs/data.md says where data are looked for, docs/own-work.md what a task of your own gives"
+    yield from looked("data", partial(_data, experiment, tasks), remedy)
 
 
 def _strategy(experiment: Experiment) -> Iterator[Check]:

@@ -28,6 +28,11 @@ class Overlap(NamedTuple):
     jaccard: "FloatArray"
     """(clients, clients): see `jaccard`."""
 
+    @property
+    def is_of_one_mask(self) -> bool:
+        """Whether all clients have the same mask, of which a picture says nothing."""
+        return bool((self.jaccard == 1).all())
+
 
 def jaccard(masks: "Sequence[Masks]") -> "FloatArray":
     """Return for each pair of clients how much their masks overlap, (clients, clients).

@@ -108,7 +108,7 @@ def _pictures(groups: Sequence[Group], held: Holdings | None, out: Path) -> Iter
         counts = None if held is None or not _same_data(group, groups[0]) else held.counts[: len(group.first.masks)]
         order = range(len(group.first.masks)) if counts is None else class_order(counts)
         overlap = measure_overlap(group.first.masks, order)
-        if overlap is not None:
+        if overlap is not None and not overlap.is_of_one_mask:
             title = f"Tickets that look alike: {_run_title(group)}"
             yield saved(f"overlap{suffix}.png", draw_overlap(overlap, counts, group.label), title, _OVERLAP)
     yield saved("traffic.png", draw_traffic(groups), "Traffic", _TRAFFIC)

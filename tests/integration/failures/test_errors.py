@@ -155,7 +155,7 @@ def test_empty_clients(start: Start, write: Write, tmp_path: Path) -> None:
     run = start("run", path, "--workers", 2, "--run-dir", "run")
     reason = (
         "the run failed: round 1: 0 of 2 results, 1 needed: none has ever succeeded, and all clients were given up; "
-        "client 0 of task clinics: no training examples; client 1 of task clinics: no training examples"
+        "client 0 of task clinics: no training examples (and 1 more alike)"
     )
     for process in (simulation, run):
         assert error_of(process) == reason

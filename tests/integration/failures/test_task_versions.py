@@ -89,7 +89,7 @@ def test_a_run_goes_on_with_an_edited_task_only_where_that_is_wanted(
         assert process.exit_code() == 5
         assert process.error_line == (
             "run: is the run of another version of task own_task: 'own_rows.py' differs; --any-task-version goes on "
-            "with this one"
+            "with this one, another --run-dir begins anew"
         )
     wanted = start("run", "run", "--workers=1", "--task", task, "--any-task-version")
     assert wanted.exit_code() == 0, wanted.stderr

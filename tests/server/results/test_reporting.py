@@ -263,7 +263,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_holds_all_pictures_and_loads_nothing(tmp_path: Path) -> None:
-    runs = [made(tmp_path / name, strategy={"name": name}) for name in ("fedavg", "lotteryfl")]
+    runs = [made(tmp_path / name, rounds=3, strategy={"name": name}) for name in ("fedavg", "lotteryfl")]
     path = write_report(group_runs(runs), tmp_path / "report", [])
     text = path.read_text(encoding="utf-8")
     page = Page(text)
@@ -279,6 +279,13 @@ def test_the_page_holds_all_pictures_and_loads_nothing(tmp_path: Path) -> None:
     assert "@import" not in text
     assert f"{runs[1].rounds.personalised[-1]:.3f}" in page.text
     assert all(data.startswith(b"\x89PNG") and int.from_bytes(data[16:20], "big") == 990 for data in files.values())
+
+
+def test_of_one_mask_for_all_no_overlap_is_drawn(tmp_path: Path) -> None:
+    run = made(tmp_path / "run", strategy={"name": "ssfl", "target_density": 0.5})
+    write_report(group_runs([run]), tmp_path / "report", [])
+    assert {"layers.png"} <= {file.name for file in (tmp_path / "report").glob("*.png")}
+    assert not (tmp_path / "report" / "overlap.png").exists()
 
 
 def test_what_runs_are_called_is_text_and_nothing_else(tmp_path: Path) -> None:
@@ -305,7 +312,7 @@ def test_who_may_work_and_where_data_lay_is_not_in_the_page(tmp_path: Path) -> N
 def test_a_task_that_was_not_allowed_is_not_imported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "mine.py"
     file.write_text("raise SystemExit('was imported')")
-    run = made(tmp_path / "run", task={"name": str(file)})
+    run = made(tmp_path / "run", rounds=3, task={"name": str(file)})
     path = write_report(group_runs([run]), tmp_path / "report", [])
     (warning,) = caplog.messages
     assert warning.startswith("holdings.png is not drawn: task 'mine' is not installed here")

@@ -58,7 +58,7 @@ def test_the_edited_task_is_refused_until_it_is_wanted(tmp_path: Path, task: str
             pass
         assert str(caught.value) == (
             f"{run}: is the run of another version of task own_version: 'own_shapes.py' differs; "
-            "--any-task-version goes on with this one"
+            "--any-task-version goes on with this one, another --run-dir begins anew"
         )
     with opened_again(run, OwnCode((task,), any_task_version=True)) as opened:
         assert opened.command("run").endswith(f"--task={task} --any-task-version")

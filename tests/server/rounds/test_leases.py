@@ -183,6 +183,13 @@ def test_after_its_last_attempt_an_assignment_is_dropped() -> None:
     assert table.grant(C, None) is None
 
 
+def test_a_reason_that_many_clients_have_is_told_once() -> None:
+    why = {0: "client 0 of task mine: no rows", 1: "client 1 of task mine: no rows", 2: "client 2 of task mine: 1 row"}
+    standings = [Standing(AssignmentId(1, client, 1), "dropped", reason=reason) for client, reason in why.items()]
+    table = LeaseTable(standings, 100, lease_seconds=LEASE, max_attempts=1)
+    assert table.reasons() == ["client 0 of task mine: no rows (and 1 more alike)", why[2]]
+
+
 def test_attempts_that_were_lost_by_the_coordinator_do_not_count_and_all_fence() -> None:
     table = table_of(0, max_attempts=2)
     attempts = []
