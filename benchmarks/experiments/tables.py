@@ -179,7 +179,7 @@ def rank_text(said: str) -> str:
     if found is None:
         return f"Not run yet. {command}"
     image = f"![Mean ranks on a line; bars join strategies that do not differ](images/{_picture(said)})"
-    return f"{command}\n\n{image}\n\n{text(found, 'github')}"
+    return f"{command}\n\n{image}\n\n{text(found, 'github', differences=by == 'personalised')}"
 
 
 def fronts(said: str) -> str:

@@ -98,12 +98,13 @@ def ranked(blocks: Sequence[Block], by: By, labels: Sequence[str] = (), alpha: f
     )
 
 
-def text(found: Ranked, style: str) -> str:
+def text(found: Ranked, style: str, *, differences: bool = True) -> str:
     """Return what was found, for people.
 
     Args:
         found: the ranks.
         style: as tabulate has it: "simple" or "github".
+        differences: with those of the personalised scores, client by client.
     """
     ranking, names = found.ranking, [block.name for block in found.blocks]
     cells = [
@@ -113,7 +114,7 @@ def text(found: Ranked, style: str) -> str:
     headers = [found.by.replace("_", " "), "mean rank", *names]
     parts = [_table(cells, headers, style), "\n".join(_sentences(found))]
     best, others = ranking.labels[0], ranking.labels[1:]
-    if any(each for label in others for each in found.to_best[label]):
+    if differences and any(each for label in others for each in found.to_best[label]):
         cells = [[label, *(str(each or "–") for each in found.to_best[label])] for label in others]
         headers = [f"personalised, less {best}'s", *names]
         parts += [_table(cells, headers, style), "Mean over clients, with the 95 % interval of a paired bootstrap."]
