@@ -178,6 +178,8 @@ class ServerSettings(Section):
     """For adam and yogi."""
     eps: float = Field(1e-3, gt=0)
     """τ, for adam and yogi."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Of adam: the share of each weight, times lr, that a step takes off, beside the gradient, as AdamW does."""
 
 
 class AggregationSettings(Section):

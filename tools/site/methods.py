@@ -22,6 +22,7 @@ _RESULTS = ("docs/experiments.md", "docs/own-method.md")
 _MASKS = {
     "own mask": "a client's own: its work begins under its last one",
     "shared mask": "one for all",
+    "sent mask": "one for all, of what is sent: each of them trains the whole model",
     "no mask": "a client's own, and its work begins with the whole shared model",
 }
 _RULES = {
