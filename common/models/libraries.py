@@ -1,4 +1,4 @@
-"""Models of timm, torchvision and transformers, also with adapters by peft, freshly initialised: never what somebody has trained."""
+"""Models of timm, torchvision, transformers and peft, freshly initialised: never what somebody has trained."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

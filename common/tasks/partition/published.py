@@ -144,8 +144,8 @@ def deal_as_flasc(train: IntArray, test: IntArray, settings: PartitionSettings, 
 
     A client's proportions of the classes are from Dirichlet(alpha); those of all clients for a class are then made to
     sum up to 1. Numbers of examples are rounded, so that of a class some are left over or the last clients have fewer.
-    There clients have no test examples: here an equal part of them each, in their order. The last fifth of the others is
-    nobody's; there it is validated on (github.com/imkevinkuo/flasc at 17c70635, data_utils.py).
+    Clients have no test examples there: here an equal part of them each, in their order. The last fifth of the others
+    is nobody's; there it is validated on (github.com/imkevinkuo/flasc at 17c70635, data_utils.py).
 
     Raises:
         TaskError: somebody gets nothing.
