@@ -117,7 +117,10 @@ def test_names_that_do_not_fit_are_said_in_one_line_and_nothing_is_left(tmp_path
         ("model.safetensors#client=0", "has a client, and is no run directory"),
         ("model.safetensors#sha256=" + 64 * "0", "its digest is [0-9a-f]{64}"),
         ("model.safetensors#sha256=12", "sha256 = '12': expected 64 hexadecimal digits"),
-        ("model.safetensors#digest=12", "expected FILE.safetensors, a model's folder or a run's, and behind it"),
+        (
+            "model.safetensors#digest=12",
+            "expected FILE.safetensors, a model's folder or a run's, or hf:OWNER/NAME@COMMIT, and behind it",
+        ),
         ("run#client=4", "client 4: the run's clients are 0 to 3"),
         ("run#client=-1", "client = '-1': expected a number"),
     ],
