@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
-from lotteryfl.common.pruning.parameters import named_tensors
 from lotteryfl.common.text import quoted
 
 _DEFAULTS: Mapping[str, Any] = {
@@ -83,7 +82,7 @@ class AdaptedClassifier(nn.Module):
         if missing := sorted(key for key in without if not key.startswith(self._heads)):
             raise ValueError(f"does not fit the model: without {quoted(missing[0])} and {len(missing) - 1} more")
         given = {key: value for key, value in loaded.state_dict().items() if not key.startswith(self._heads)}
-        return {name: given.get(_plain(name), value) for name, value in named_tensors(self).items()}
+        return {name: given.get(_plain(name), value) for name, value in self.state_dict().items()}
 
 
 def _plain(name: str) -> str:

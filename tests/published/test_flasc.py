@@ -39,7 +39,7 @@ def dirichlet(clients: int, alpha: float, seed: int) -> list[list[int]]:
     for row in counts:
         own: list[int] = []
         for label, count in enumerate(row):
-            own += found[label][:count]
+            own += found[label][:count]  # type: ignore[arg-type]  # numpy's integers
             found[label] = found[label][count:]
         held.append([int(each) for each in own])
     return held
