@@ -636,7 +636,7 @@ class Plan(_message.Message):
 
     @_typing.final
     class FreeMask(_message.Message):
-        """The mask comes back whole, and may be any: it is of scores, and not of the mask before."""
+        """The mask comes back whole, and may be any: what came down under another is 0 off it, and trains as all else."""
 
         DESCRIPTOR: _descriptor.Descriptor
 

@@ -55,6 +55,7 @@ class LocalWork:
         self._workplace = workplace
         self._seed = assignment.seed
         self._plan = assignment.plan.train
+        self._has_free_mask = assignment.plan.HasField("free_mask")
         self._data = data
         self._masks_now = masks
         self._training = training
@@ -116,6 +117,24 @@ class LocalWork:
             values: of parameters and buffers by plain name; all others are the model's.
         """
         return lambda *inputs, **named: functional_call(self.model, dict(values), inputs, named)
+
+    def keep(self, masks: Mapping[str, Tensor]) -> None:
+        """Say, at the end, under which masks the model goes up; by a plan with a free mask, which nothing else makes.
+
+        Args:
+            masks: not 0 where a weight is kept, on the model's device, by the plain names of prunable weights; what
+                has none goes up whole.
+
+        Raises:
+            ValueError: the plan has no free mask, or there is no such weight.
+        """
+        if not self._has_free_mask:
+            raise ValueError("work.keep: the plan has no free mask: expected one of a strategy whose plans have it")
+        prunable = self.prunable()
+        for name, mask in masks.items():
+            if name not in prunable or mask.shape != prunable[name].shape:
+                raise ValueError(f"work.keep: {name!r} of shape {list(mask.shape)} is no prunable weight")
+        self._workplace.prune(packedmasks.pack_all(masks))
 
     def copy(self) -> nn.Module:
         """Return a copy of the model as it is; what trains of a model trains of it, whatever the phase."""

@@ -174,7 +174,7 @@ class AssignmentRunner:
         with self._stages.within("decode"):
             if base is not None:
                 entries = self._wire.pack(base, masks)
-            self._load(workplace, entries, masks, own=assignment.plan.owns_unkept)
+            self._load(workplace, entries, masks, assignment.plan)
         return Ready(masks, workplace, {})
 
     def run(
@@ -299,14 +299,14 @@ class AssignmentRunner:
             test, everybodys = self._test_data.own(assignment, data), self._test_data.everybodys(assignment)
             of_shared = self._test_data.of_shared(assignment)
             self._look_at(assignment.client, data, everybodys if of_shared is None else of_shared)
-            shared = None if of_shared is None else self._measure(ready.base, of_shared)
+            shared = None if of_shared is None else self._measure(self._as_sent(ready, plan), of_shared)
         if assignment.HasField("stack"):
             self._try_stacked(assignment.client, data)
         masks, workplace = ready.masks, ready.workplace
         if workplace is None:
             workplace = self.new_workplace()
             with self._stages.within("decode"):
-                self._load(workplace, self._wire.pack(ready.base, masks), masks, own=plan.owns_unkept)
+                self._load(workplace, self._wire.pack(ready.base, masks), masks, plan)
         start = self._bound.start(workplace.items, assignment.round)
         with belonging_to(assignment.client, self._task.name):
             run = PlanRun(workplace, assignment, data, masks, self._local, on_step)
@@ -367,6 +367,12 @@ class AssignmentRunner:
             trial.stacked()
         self._has_tried = True
 
+    def _as_sent(self, ready: Ready, plan: pb.Plan) -> Mapping[str, Tensor]:
+        """Return the shared model as clients get it: a mask that is of what is sent is on no other model."""
+        if not plan.HasField("free_mask"):
+            return ready.base
+        return self._wire.unpack(self._wire.pack(ready.base, ready.masks), ready.masks)
+
     def _measure(self, shared: Mapping[str, Tensor], data: Dataset[Any]) -> pb.Evaluation:
         """Score the shared model; no model and no generator that the work comes to knows of it."""
         workplace = self.new_workplace()
@@ -375,8 +381,9 @@ class AssignmentRunner:
         with seeded(0, self._device):
             return workplace.evaluate(data)
 
-    def _load(self, workplace: Workplace, entries: Mapping[str, Tensor], masks: Masks, *, own: bool) -> None:
-        workplace.prune({} if own else masks)
+    def _load(self, workplace: Workplace, entries: Mapping[str, Tensor], masks: Masks, plan: pb.Plan) -> None:
+        own = plan.owns_unkept
+        workplace.prune({} if own or plan.HasField("free_mask") else masks)
         tensors = {name: item.tensor.detach() for name, item in workplace.items.items()} | dict(workplace.tensors)
         entries = to_device(entries, self._device)
         for key, value in entries.items():

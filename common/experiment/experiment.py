@@ -27,6 +27,7 @@ from lotteryfl.common.experiment.settings import (
     WireDtype,
 )
 from lotteryfl.common.experiment.tables import TOMLTable, apply_override, explained, read_table
+from lotteryfl.common.hubplace import PREFIX as HUB
 from lotteryfl.common.models.named import ModelName, model_name
 from lotteryfl.common.section import Count, Section
 from lotteryfl.common.training.recipe import STACKABLE, TrainingSettings
@@ -278,7 +279,7 @@ def _with_places(experiment: Experiment, folder: Path) -> Experiment:
         places["name"] = str((folder / task.name).resolve())
     if model := model_name(task.model):
         places["model"] = str(_with_config(model.beside(folder)))
-    if task.initial:
+    if task.initial and not task.initial.startswith(HUB):
         place, hash_, rest = task.initial.partition("#")
         places["initial"] = f"{(folder / Path(place).expanduser()).resolve()}{hash_}{rest}"
     return experiment.model_copy(update={"task": task.model_copy(update=places)}) if places else experiment

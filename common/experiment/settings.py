@@ -71,6 +71,7 @@ class PartitionSettings(Section):
         "as-pfllib",
         "as-fedpruning",
         "as-lotteryfl",
+        "as-flasc",
     ] = "n-class"
     """How examples are dealt out: see docs/data.md."""
     classes_per_client: Count = 2
@@ -81,7 +82,7 @@ class PartitionSettings(Section):
     """A client's other classes hold round(balance * examples_per_class) examples (n-class, as-lotteryfl)."""
     alpha: float = Field(0.5, gt=0)
     """Concentration of the class proportions, or of the clients' sizes; small is more skewed (dirichlet,
-    class-dirichlet, quantity-skew, as-ssfl, as-dispfl, as-pfllib, as-fedpruning)."""
+    class-dirichlet, quantity-skew, as-ssfl, as-dispfl, as-pfllib, as-fedpruning, as-flasc)."""
     examples_per_client: int = Field(40, ge=0, le=2**31 - 1)
     """Training + validation examples of every client; 0: all, in equal parts (dirichlet, iid, feature-skew)."""
     min_examples: Count = 10
@@ -178,6 +179,8 @@ class ServerSettings(Section):
     """For adam and yogi."""
     eps: float = Field(1e-3, gt=0)
     """τ, for adam and yogi."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Of adam: the share of each weight, times lr, that a step takes off, beside the gradient, as AdamW does."""
 
 
 class AggregationSettings(Section):

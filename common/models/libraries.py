@@ -1,4 +1,4 @@
-"""Models of timm, torchvision and transformers, freshly initialised: never what somebody has trained."""
+"""Models of timm, torchvision, transformers and peft, freshly initialised: never what somebody has trained."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -28,6 +28,7 @@ def build_from_library(name: ModelName, images: Data | None) -> nn.Module:
         "timm": _timm,
         "torchvision": _torchvision,
         "transformers": _transformers,
+        "peft": _peft,
     }
     return builders[name.source](name, images)
 
@@ -84,3 +85,10 @@ def _transformers(name: ModelName, images: Data | None) -> nn.Module:
         )
     model: nn.Module = architecture(config)
     return model
+
+
+def _peft(name: ModelName, images: Data | None) -> nn.Module:
+    from lotteryfl.common.models.adapted import AdaptedClassifier
+
+    known = {"num_channels": images[0], "num_labels": images[2]} if images else {}
+    return AdaptedClassifier(name.name, {**known, **name.options})

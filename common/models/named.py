@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from lotteryfl.common.owncode.taskid import task_id
 from lotteryfl.common.text import quoted
 
-LIBRARIES = ("timm", "torchvision", "transformers")
+LIBRARIES = ("timm", "torchvision", "transformers", "peft")
 """Each an extra of its name."""
 
 _NAME = re.compile(r"[\w.-]+", re.ASCII)
@@ -34,7 +34,8 @@ class ModelName:
     source: str
     """One of `LIBRARIES`; or a module, or a .py file, of the user's own."""
     name: str
-    """A model's in timm or torchvision, a type's in transformers or the folder of its config; or a function's."""
+    """A model's in timm or torchvision, a type's in transformers or the folder of its config, a type's that peft
+    adapts; or a function's."""
     options: Mapping[str, Any]
     """What the model is built with beside what is known of the data."""
 

@@ -1,5 +1,6 @@
 """Training batches made different from each other: images by torch alone, anything by the task's own function."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -81,6 +82,19 @@ def _flip(images: Tensor, random: torch.Generator) -> Tensor:
     return torch.where(_uniform(images, random) < 0.5, images.flip(3), images)
 
 
+def _zoom(images: Tensor, random: torch.Generator) -> Tensor:
+    """Let a part of an image fill it: 8 to 100 % of its area, 3/4 to 4/3 as wide as high, cut where that is beyond it
+    ("random resized crop", after Szegedy et al. 2015, "Going Deeper with Convolutions")."""
+    area, shape, down, right = (_uniform(images, random).flatten() for _ in range(4))
+    area, shape = 0.08 + 0.92 * area, (math.log(4 / 3) * (2 * shape - 1)).exp()
+    width, height = (area * shape).sqrt().clamp(max=1), (area / shape).sqrt().clamp(max=1)
+    none = torch.zeros_like(width)
+    across = torch.stack([width, none, (1 - width) * (2 * right - 1)], dim=1)
+    along = torch.stack([none, height, (1 - height) * (2 * down - 1)], dim=1)
+    places = F.affine_grid(torch.stack([across, along], dim=1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, places, padding_mode="border", align_corners=False)
+
+
 def _erase(images: Tensor, random: torch.Generator) -> Tensor:
     """Set a quarter of every image's height and width to 0, somewhere within ("Cutout", DeVries and Taylor 2017)."""
     examples, _, height, width = images.shape
@@ -125,6 +139,7 @@ def _within(size: int, examples: int, random: torch.Generator, images: Tensor) -
 AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "crop": _crop,
     "flip": _flip,
+    "zoom": _zoom,
     "erase": _erase,
     "brightness": _brightness,
     "contrast": _contrast,

@@ -22,7 +22,7 @@ OptimizerName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,63}$")]
 Option = bool | int | float | str | tuple[bool | int | float | str, ...]
 """A value of an optimizer's option."""
 
-AugmentationName = Literal["crop", "flip", "erase", "brightness", "contrast"]
+AugmentationName = Literal["crop", "flip", "zoom", "erase", "brightness", "contrast"]
 """What `common.training.augmentation` does to images."""
 
 STACKABLE = ("sgd", "adam", "adamw", "SGD", "Adam", "AdamW")

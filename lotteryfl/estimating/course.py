@@ -11,6 +11,7 @@ from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState
 from lotteryfl.server.strategies.support.asked import planned, sampled
 from lotteryfl.server.strategies.support.drawing import drawing
+from lotteryfl.server.strategies.support.returned import returns_models
 from lotteryfl.server.strategies.support.tensors import names_of_own
 
 
@@ -99,9 +100,10 @@ class _Walk:
         found.bytes_down += apart if whole is None else min(apart, whole)
         found.files_at_peak = max(found.files_at_peak, self._held() + sum(results.values()) + self._new_masks(ends))
         if trains:
-            self._tickets |= results
-            self._density |= ends
             self._trained = True
+            if is_final or returns_models(self._strategy, round_):
+                self._tickets |= results
+                self._density |= ends
         else:
             self._shared = self._run.experiment.strategy.target_density
 
@@ -120,7 +122,7 @@ class _Walk:
         return self._masks_of({client: end for client, end in ends.items() if end != self._density[client]})
 
     def _masks_of(self, density: Mapping[int, float]) -> int:
-        if self._strategy.starts_under == "shared mask":
+        if self._strategy.starts_under in ("shared mask", "sent mask"):
             return self._sizes.mask(self._shared)  # nearly all are under the same
         return sum(map(self._sizes.mask, density.values()))
 
@@ -132,7 +134,7 @@ class _Walk:
 
     def _begins_under(self, client: int) -> float:
         under = self._strategy.starts_under
-        return self._density[client] if under == "own mask" else self._shared if under == "shared mask" else 1.0
+        return self._density[client] if under == "own mask" else 1.0 if under == "no mask" else self._shared
 
     def _plan(self, round_: int, client: int, before: float, *, is_final: bool) -> pb.Plan:
         """Return the plan of a client, which those have too that have come as far."""
@@ -152,7 +154,7 @@ class _Walk:
     def _after(self, plan: pb.Plan, before: float) -> float:
         """Return the density that a client's work under a plan comes to."""
         if plan.HasField("free_mask"):
-            return self._measured.density_after
+            return plan.free_mask.density or self._measured.density_after
         if plan.HasField("select"):
             return max(1 - plan.select.limit, before - plan.select.rate)
         if plan.HasField("prune") and self._prunes:

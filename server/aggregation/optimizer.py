@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from lotteryfl.common.errors import ExperimentError, PayloadError
 from lotteryfl.common.experiment.settings import ServerSettings
@@ -58,7 +58,7 @@ class ServerOptimizer:
 
     def _step(self, name: str, old: Tensor, mean: Tensor) -> Tensor:
         parameter = nn.Parameter(old.detach().clone())
-        parameter.grad = old.detach() - mean
+        parameter.grad = (old.detach() - mean).to(old.dtype)
         optimizer = self._create([parameter])
         self._restore(optimizer, parameter, name)
         optimizer.step()
@@ -115,6 +115,9 @@ def _is_trained(spec: TensorSpec) -> bool:
 def _factory(settings: ServerSettings) -> Callable[[list[nn.Parameter]], Optimizer]:
     if settings.optimizer == "sgd":
         return partial(SGD, lr=settings.lr, momentum=settings.momentum)
+    if settings.optimizer == "adam" and settings.weight_decay:
+        decay = settings.weight_decay
+        return partial(AdamW, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=decay)
     if settings.optimizer == "adam":
         return partial(Adam, lr=settings.lr, betas=settings.betas, eps=settings.eps)
     try:

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 from urllib.parse import parse_qsl
 
 from torch import Tensor, nn
 
 from lotteryfl.common.errors import ExperimentError, LotteryFLError
+from lotteryfl.common.hubplace import FILE, HubPlace
 from lotteryfl.common.names import Digest
+from lotteryfl.common.owncode.usercode import first_line
 from lotteryfl.common.pruning.modeltensors import model_tensors
 from lotteryfl.common.pruning.parameters import digest, load_tensors, named_tensors
 from lotteryfl.common.tensors.file import open_file
@@ -21,15 +24,26 @@ from lotteryfl.server.models.ticket import global_tensors, ticket_tensors
 from lotteryfl.server.store.rundir import RunDirectory, inspected
 from lotteryfl.server.store.setupmark import is_set_up
 
-_FORM = "FILE.safetensors, a model's folder or a run's, and behind it #client=NUMBER, #sha256=DIGEST, #except=PATTERN"
+_FORM = (
+    "FILE.safetensors, a model's folder or a run's, or hf:OWNER/NAME@COMMIT, and behind it #client=NUMBER, "
+    "#sha256=DIGEST, #except=PATTERN"
+)
 _SHOWN = 3
+
+
+@runtime_checkable
+class TakesPretrained(Protocol):
+    """A model that reads a library's weights by itself."""
+
+    def pretrained(self, folder: Path) -> Mapping[str, Tensor]:
+        """Return a value for each of its tensors, by name, out of a folder with `model.safetensors`."""
 
 
 @dataclass(frozen=True)
 class Origin:
     """What `task.initial` says: PLACE, and behind # any of client, sha256 and except, joined by &."""
 
-    place: Path
+    place: Path | HubPlace
     client: int | None = None
     """Of a run, whose ticket it is; None: the newest global model."""
     sha256: str = ""
@@ -55,7 +69,8 @@ class Origin:
         if sha256 and not is_digest(sha256):
             raise ValueError(f"sha256 = {quoted(sha256)}: expected 64 hexadecimal digits")
         spared = tuple(keys.get("except", "").split(",")) if "except" in keys else ()
-        return cls(Path(place).expanduser(), None if client is None else int(client), sha256, spared)
+        where = HubPlace.read(place) or Path(place).expanduser()
+        return cls(where, None if client is None else int(client), sha256, spared)
 
 
 def take_initial(model: nn.Module, text: str) -> Digest:
@@ -77,15 +92,32 @@ def take_initial(model: nn.Module, text: str) -> Digest:
 
 
 def _take(model: nn.Module, origin: Origin) -> Digest:
-    if is_set_up(origin.place):
-        with inspected(origin.place) as run:
+    place = origin.place
+    if isinstance(place, Path) and is_set_up(place):
+        with inspected(place) as run:
             return _put(model, origin, _model_of(run, origin.client), digest)
     if origin.client is not None:
         raise LotteryFLError("has a client, and is no run directory")
-    file = origin.place
-    if file.is_dir() and not (file := file / "model.safetensors").is_file():
-        raise LotteryFLError("is a folder, and neither a run's nor one with model.safetensors")
-    return _put(model, origin, open_file(file), lambda _: _file_digest(file))
+    if isinstance(place, HubPlace):
+        return _take_published(model, origin, place.fetched())
+    if not place.is_dir():
+        return _put(model, origin, open_file(place), lambda _: _file_digest(place))
+    if not (file := place / FILE).is_file():
+        raise LotteryFLError(f"is a folder, and neither a run's nor one with {FILE}")
+    return _take_published(model, origin, file)
+
+
+def _take_published(model: nn.Module, origin: Origin, file: Path) -> Digest:
+    """Take a folder's weights, whose names may be others than the model's where this says how they are to be read."""
+    if not isinstance(model, TakesPretrained):
+        return _put(model, origin, open_file(file), lambda _: _file_digest(file))
+    sha256 = _file_digest(file)
+    _check_digest(origin, sha256)
+    try:
+        tensors = model.pretrained(file.parent)
+    except Exception as error:  # whatever a library raises at files that are not as it expects them
+        raise LotteryFLError(first_line(error)) from error
+    return _put(model, origin, tensors, lambda _: sha256)
 
 
 def _model_of(run: RunDirectory, client: int | None) -> dict[str, Tensor]:
@@ -101,10 +133,14 @@ def _put(
     model: nn.Module, origin: Origin, tensors: Mapping[str, Tensor], digest_of: Callable[[Mapping[str, Tensor]], Digest]
 ) -> Digest:
     sha256 = digest_of(tensors)
-    if origin.sha256 not in ("", sha256):
-        raise LotteryFLError(f"its digest is {sha256}")
+    _check_digest(origin, sha256)
     load_tensors(model, _fitting(model, tensors, origin.spared))
     return sha256
+
+
+def _check_digest(origin: Origin, sha256: Digest) -> None:
+    if origin.sha256 not in ("", sha256):
+        raise LotteryFLError(f"its digest is {sha256}")
 
 
 def _fitting(model: nn.Module, tensors: Mapping[str, Tensor], spared: Iterable[str]) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from lotteryfl.common.wire.clientresult import ClientResult
 from lotteryfl.common.wire.payload import mask_density, mask_digest
 from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.server.aggregation.aggregate import Combination, aggregate
+from lotteryfl.server.aggregation.changes import moved, narrowed, unmoved
 from lotteryfl.server.aggregation.maskfile import MaskFile
 from lotteryfl.server.aggregation.optimizer import ServerOptimizer
 from lotteryfl.server.aggregation.strategyvalues import as_put_together, sent
@@ -104,9 +105,10 @@ class ClosedRound:
         if not strategy.trains(self.number):
             path.unlink()
             return Conclusion(mask=mask)
-        if masks is not None or values:
+        pruned = None if strategy.starts_under == "sent mask" else masks
+        if pruned is not None or values:
             final = ((spec.name, values.get(spec.name, new[spec.name])) for spec in table)
-            new_model = _Digested(run, _under(masks or {}, table, final))
+            new_model = _Digested(run, _under(pruned or {}, table, final))
             file_digest = save_stream(path, table, new_model, "models")
         return Conclusion(NewModel(new_model.digest, file_digest), mask)
 
@@ -128,14 +130,24 @@ class ClosedRound:
         personal = strategy.personal(table.model) if strategy.trains(self.number) else frozenset[str]()
         privacy, clients = run.experiment.privacy, run.experiment.clients_per_round
         has_noise = privacy.noise == "server"
-        combination = Combination(personal, counts_zeros=strategy.counts_zeros, stays_wide=has_noise, as_in_file=True)
-        new = aggregate(table, old, updates, strategy.aggregation(self.number), combination)
+        combination = Combination(
+            personal,
+            counts_zeros=strategy.counts_zeros,
+            stays_wide=has_noise or strategy.sends_changes,
+            as_in_file=True,
+        )
+        start = unmoved(table, old) if strategy.sends_changes else old
+        new = aggregate(table, start, updates, strategy.aggregation(self.number), combination)
+        if strategy.sends_changes:
+            new = moved(table, old, new)
         if has_noise:
             new = noisy_means(old, new, updates[0].masks, privacy, results=len(updates), clients=clients)
         if strategy.optimizes(self.number):
             before = run.path / optimizer_file(self.model_round)
             optimizer = ServerOptimizer(strategy.server_optimizer(), open_file(before) if before.exists() else {})
             new = _optimized(optimizer, run, old, new, run.path / optimizer_file(self.number))
+        if strategy.sends_changes:
+            new = narrowed(table, new)
         if strategy.starts_under == "shared mask":
             new = _under(_kept_by_anyone(updates), table, new)
         return new

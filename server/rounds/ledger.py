@@ -36,6 +36,7 @@ from lotteryfl.server.store.summaries import left_out, next_round, round_summari
 from lotteryfl.server.store.superseded import Superseded
 from lotteryfl.server.store.traffic import Traffic
 from lotteryfl.server.strategies.base import Strategy
+from lotteryfl.server.strategies.support.returned import returns_models
 
 
 class Ledger:
@@ -244,7 +245,7 @@ class Ledger:
             self.traffic.flush()
             self._database.set_standings(closed.standings)
             self.events.add_each("late", closed.standings)
-            tickets = self.is_final or self._strategy.trains(number)
+            tickets = self.is_final or returns_models(self._strategy, number)
             spent = self._accountant.most_spent_with(number) if self._accountant else None
             self._database.commit_round(number, self.round.age(self._clock()), closed.reason, spent, tickets=tickets)
             reason = note_progress(self._run, number, aggregates=self._strategy.aggregates)

@@ -117,4 +117,4 @@ class Opening:
         """Return what every client's work begins under; None: each one's own."""
         if self._strategy.starts_under == "own mask":
             return None
-        return self._run.shared_mask if self._strategy.starts_under == "shared mask" else KeptMask(Digest(""), 1.0)
+        return KeptMask(Digest(""), 1.0) if self._strategy.starts_under == "no mask" else self._run.shared_mask

@@ -14,6 +14,7 @@ from lotteryfl.common.wire.clientmetrics import check_metrics
 from lotteryfl.common.wire.maskrule import comes_whole
 from lotteryfl.common.wire.payload import mask_density, mask_digest, unpack_mask_update
 from lotteryfl.protos import lotteryfl_pb2 as pb
+from lotteryfl.server.aggregation.changes import unmoved
 from lotteryfl.server.aggregation.update import Update, share_within, update_norm
 from lotteryfl.server.rounds.plancheck import check_plan
 from lotteryfl.server.store.rundb.rows import AssignmentRow, Received
@@ -110,8 +111,9 @@ def _scale(run: RunDirectory, update: Update, assigned: AssignmentRow) -> float:
         return 1.0
     if strategy.counts_grown:
         update = replace(update, before=None)
-    model = run.table.model
-    norm = update_norm(model, open_file(run.tensor_path(assigned.source)), update, strategy.personal(model))
+    model, old = run.table.model, open_file(run.tensor_path(assigned.source))
+    start = unmoved(model, old) if strategy.sends_changes else old
+    norm = update_norm(model, start, update, strategy.personal(model))
     if (bound and norm > bound and checks.on_large_update == "refuse") or not math.isfinite(norm):
         what = f"checks.max_update_norm = {bound:g}" if bound else f"privacy.clip_norm = {covered:g}"
         raise PayloadError(f"its update has a norm of {norm:.6g}, expected at most {what}")

@@ -72,11 +72,11 @@ def set_up(path: Path, experiment: Experiment, task: Task) -> RunDirectory:
     check_privacy(strategy, table.moving)
     if (settings := strategy.server_optimizer()).optimizer != "none":
         ServerOptimizer(settings, {})  # is it installed?
+    initial_values = named_tensors(model) | filled(whole.lasting.added)
     with drawing(experiment, "initial masks"):
-        masks = strategy.masks_of_initial(table.moving, named_tensors(model))
+        masks = strategy.masks_of_initial(table.moving, initial_values)
     extra = ExtraState.of(model)
     own = first_masks(strategy, table.moving)
-    initial_values = named_tensors(model) | filled(whole.lasting.added)
     run = RunDirectory.create(path, experiment, whole, initial_values, masks, extra, task.score, origin, own)
     bind_task(run, task)
     return run

@@ -27,6 +27,7 @@ from lotteryfl.server.strategies.fedrep import FedRep
 from lotteryfl.server.strategies.fedrts import FedRTS
 from lotteryfl.server.strategies.fedselect import FedSelect
 from lotteryfl.server.strategies.fedtiny import FedTiny
+from lotteryfl.server.strategies.flasc import FLASC
 from lotteryfl.server.strategies.hermes import Hermes
 from lotteryfl.server.strategies.heterofl import HeteroFL
 from lotteryfl.server.strategies.lg_fedavg import LGFedAvg
@@ -76,6 +77,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         PruneFL,
         FedRTS,
         FedTiny,
+        FLASC,
     )
 }
 

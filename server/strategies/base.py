@@ -107,9 +107,10 @@ class Strategy(ABC):
     """There are masks: a model with nothing to prune is a mistake."""
     aggregates: ClassVar[bool] = True
     """Results are put together in the global model; False: every client goes on from its own last result."""
-    starts_under: ClassVar[Literal["own mask", "shared mask", "no mask"]] = "own mask"
+    starts_under: ClassVar[Literal["own mask", "shared mask", "sent mask", "no mask"]] = "own mask"
     """What a client's work begins with: its last mask, which then only loses bits; one that `initial_masks` or
-    `next_masks` gave to all; or the whole global model."""
+    `next_masks` gave to all; one that `next_masks` gave for what is sent, off which the global model stays as it is; or
+    the whole global model."""
     mask_rule: ClassVar[MaskRule] = "shrinks"
     """How its plans let a client's mask change, from that which its work begins under; results are held to it."""
     settles_mask: ClassVar[bool] = False
@@ -118,6 +119,9 @@ class Strategy(ABC):
     """Pruned weights count as zeros in the mean; otherwise they do not count."""
     counts_grown: ClassVar[bool] = True
     """Weights that came into a client's mask in its work count at once; otherwise from its next result on."""
+    sends_changes: ClassVar[bool] = False
+    """What clients return of the model's parameters is by how much they have changed: the mean is added to the global
+    model, and results are nobody's tickets, but for the last ones."""
     owns_unkept: ClassVar[bool] = False
     """Weights off a client's mask are not pruned but its own."""
     local: ClassVar[str] = ""

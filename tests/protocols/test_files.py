@@ -15,6 +15,7 @@ SHA256 = {
     "dispfl-cifar10": "16d55aa8d1b127a4bd42265616353f126a478e83d232a87beded67d84f1725be",
     "dispfl-cifar10-01": "a4a372a34e56dd9483f501df28835147c2a3f9c890e6ee69b2d6728781f135c2",
     "fedpruning-fedrts-cifar10": "e1c9b895507addd16d855c3f6c3643850e50d284d26739899e61f0e5c8cdbaeb",
+    "flasc-cifar10": "35600ec25a097f2fe9aa12ebf403d6e608d572a76a3cae4b233792330bd60554",
     "lotteryfl-official-cifar10": "b160a3f1b0ba197342fa3f55d6acaa6bf0b751543d93e9a1cff4ad4d0447b775",
     "lotteryfl-official-fashion-mnist": "80703e9846cd461258cb68484b8a1f424ff105d4fcf06046aede2a2c21d71cf3",
     "lotteryfl-official-mnist": "c830ac72a512b963229d7ff4f7f0e1d76b68cb96759fee81fcf07f21aac98410",

@@ -85,9 +85,7 @@ def test_what_is_no_record(data: bytes) -> None:
 
 
 def test_what_is_missing_is_named() -> None:
-    with pytest.raises(
-        LotteryFLError, match=r"^x\.json: lotteryfl_record is missing; protocol is missing;"
-    ):
+    with pytest.raises(LotteryFLError, match=r"^x\.json: lotteryfl_record is missing; protocol is missing;"):
         from_bytes(b"{}", "x.json")
 
 

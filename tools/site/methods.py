@@ -29,6 +29,7 @@ _ALSO_CALLED = {"MB": ("MB in all",)}
 _MASKS = {
     "own mask": "a client's own: its work begins under its last one",
     "shared mask": "one for all",
+    "sent mask": "one for all, of what is sent: each of them trains the whole model",
     "no mask": "a client's own, and its work begins with the whole shared model",
 }
 _RULES = {

@@ -79,8 +79,8 @@ class Partition:
 
     feature-skew: the examples of iid, but every client sees its own turned by `angle`.
 
-    as-ssfl, as-dispfl, as-pfllib, as-fedpruning, as-lotteryfl: what that published code deals, training and test
-    examples; with as-pfllib indices are of both together, the test data's after the others (`pooled`).
+    as-ssfl, as-dispfl, as-pfllib, as-fedpruning, as-lotteryfl, as-flasc: what that published code deals, training and
+    test examples; with as-pfllib indices are of both together, the test data's after the others (`pooled`).
 
     file: what the index file says; what it does not say of validation and test examples is as in dirichlet.
 

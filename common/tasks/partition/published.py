@@ -139,12 +139,40 @@ def _drawn_tests(
     ]
 
 
+def deal_as_flasc(train: IntArray, test: IntArray, settings: PartitionSettings, clients: int, seed: int) -> Holdings:
+    """Deal the first four fifths of the examples: of each class, in their order, by the clients' proportions of it.
+
+    A client's proportions of the classes are from Dirichlet(alpha); those of all clients for a class are then made to
+    sum up to 1. Numbers of examples are rounded, so that of a class some are left over or the last clients have fewer.
+    Clients have no test examples there: here an equal part of them each, in their order. The last fifth of the others
+    is nobody's; there it is validated on (github.com/imkevinkuo/flasc at 17c70635, data_utils.py).
+
+    Raises:
+        TaskError: somebody gets nothing.
+    """
+    own = train[: int(len(train) * 0.8)]
+    pools = by_class(own)
+    proportions = legacy_generator(seed).dirichlet(np.repeat(settings.alpha, len(pools)), size=clients)
+    sizes = [len(pool) for pool in pools.values()]
+    with np.errstate(invalid="ignore"):  # a class of which nobody has a proportion that is not 0
+        counts = np.nan_to_num(proportions / proportions.sum(axis=0) * sizes).round().astype(np.int64)
+    pieces = [np.split(pool, np.cumsum(counts[:, column]))[:clients] for column, pool in enumerate(pools.values())]
+    held = [np.concatenate(own_pieces) for own_pieces in zip(*pieces, strict=True)]
+    if empty := [client for client, part in enumerate(held) if not len(part)]:
+        raise TaskError(
+            f"partition.alpha = {settings.alpha:g}: client {empty[0]} of {clients} gets no example: expected a larger "
+            "one, or fewer clients"
+        )
+    return Holdings(held, np.array_split(np.arange(len(test)), clients))
+
+
 PUBLISHED: Mapping[str, Callable[[IntArray, IntArray, PartitionSettings, int, int], Holdings]] = {
     "as-ssfl": deal_as_ssfl,
     "as-dispfl": deal_as_dispfl,
     "as-pfllib": deal_as_pfllib,
     "as-fedpruning": deal_as_fedpruning,
     "as-lotteryfl": deal_as_lotteryfl,
+    "as-flasc": deal_as_flasc,
 }
 """`partition.kind` → what deals (training classes, test classes, settings, clients, seed)."""
 

@@ -20,6 +20,7 @@ from lotteryfl.server.store.runfiles import model_file
 from lotteryfl.server.strategies import create_strategy
 from lotteryfl.server.strategies.base import Strategy
 from lotteryfl.server.strategies.support.firstmasks import first_masks
+from lotteryfl.server.strategies.support.returned import returns_models
 
 _MOST_ERRORS = 10
 """How many errors of SQLite's own check are named."""
@@ -238,7 +239,7 @@ def check_clients(group: Group, run: RunDirectory) -> None:
     if last + 1 != count:
         group.add("run.db: clients", f"{last + 1} rows, expected {count} as the experiment says")
     first = _first_masks(run, strategy)
-    measuring = [round_ for round_ in range(1, run.experiment.rounds + 1) if not strategy.trains(round_)]
+    measuring = [round_ for round_ in range(1, run.experiment.rounds + 1) if not returns_models(strategy, round_)]
     for client, mask, its_mask, *files in database.select(_LAST_RESULTS, json.dumps(measuring)):
         last_mask = first[client].digest if its_mask is None else its_mask
         _compare(group, f"run.db: clients: client {client}", mask, last_mask, *files, of="its last committed result")
@@ -329,7 +330,7 @@ def _first_masks(run: RunDirectory, strategy: Strategy) -> dict[int, KeptMask]:
 
 
 def _mask_of_all(run: RunDirectory, strategy: Strategy) -> str:
-    return run.database.get("shared_mask") if strategy.starts_under == "shared mask" else ""
+    return "" if strategy.starts_under == "no mask" else run.database.get("shared_mask")
 
 
 def _is_share(text: str) -> bool:

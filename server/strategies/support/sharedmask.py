@@ -1,7 +1,7 @@
 """Masks that are drawn or made of values, for all clients or for one."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +17,11 @@ from lotteryfl.common.wire.table import TensorSpec, TensorTable
 def largest(table: TensorTable, values: Mapping[str, Tensor], density: float) -> dict[str, PackedMask]:
     """Return masks that keep a share of the prunable weights: the largest magnitudes over all tensors."""
     return _largest([spec for spec in table if spec.prunable], values, density)
+
+
+def so_many_largest(table: TensorTable, values: Mapping[str, Tensor], count: int) -> dict[str, PackedMask]:
+    """Return masks that keep so many of the prunable weights: the largest magnitudes over all tensors."""
+    return _largest_of([spec for spec in table if spec.prunable], values, count)
 
 
 def largest_of_each(
@@ -65,7 +70,10 @@ def adjusted_share(experiment: Experiment, round_: int) -> float:
 
 def _largest(specs: Iterable[TensorSpec], values: Mapping[str, Tensor], density: float) -> dict[str, PackedMask]:
     specs = list(specs)
-    total = sum(spec.numel for spec in specs)
+    return _largest_of(specs, values, round(density * sum(spec.numel for spec in specs)))
+
+
+def _largest_of(specs: Sequence[TensorSpec], values: Mapping[str, Tensor], count: int) -> dict[str, PackedMask]:
     weights = (Weight(values[spec.name], None, 0) for spec in specs)
-    masks = masks_without_smallest(weights, total - round(density * total))
+    masks = masks_without_smallest(weights, sum(spec.numel for spec in specs) - count)
     return {spec.name: packedmasks.pack(mask) for spec, mask in zip(specs, masks, strict=True)}

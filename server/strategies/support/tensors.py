@@ -99,6 +99,10 @@ def _check(strategy: Strategy, table: TensorTable) -> None:
             raise ExperimentError(f"{what}is put together from results, and with this strategy none are (aggregates)")
         if spec.role != "own":
             continue
+        if strategy.sends_changes:
+            raise ExperimentError(
+                f"{what}is each client's own, and with this strategy results are nobody's (sends_changes)"
+            )
         if spec.masked and strategy.starts_under != "own mask" and not strategy.settles_mask:
             raise ExperimentError(
                 f"{what}is each client's own and masked, and with this strategy a client has no mask of its own to "

@@ -42,9 +42,14 @@ def _load(self: LocalAlgorithm) -> nn.Module:
     return self.work.model
 
 
+def _keep(self: LocalAlgorithm) -> None:
+    self.work.keep({W: torch.ones(12, 6)})
+
+
 @pytest.mark.parametrize(
     ("hook", "function", "message"),
     [
+        ("end", _keep, rf"end\(\) {HERE}: ValueError: work\.keep: the plan has no free mask: expected one of a strat"),
         ("begin", lambda _: 1 / 0, rf"begin\(\) {HERE}: ZeroDivisionError: division by zero"),
         ("__init__", lambda _, work: work.nothing, rf"__init__\(\) {HERE}: AttributeError: .*'nothing'"),
         ("loss", lambda *_: 1 / 0, rf"loss\(\) {HERE}: ZeroDivisionError"),

@@ -59,7 +59,7 @@ def test_an_architecture_is_no_such_name() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("timm:", "expected one of timm:NAME, torchvision:NAME, transformers:NAME, transformers:FOLDER or MODULE:FUN"),
+        ("timm:", "expected one of timm:NAME, torchvision:NAME, transformers:NAME, peft:NAME, transfor"),
         (":make", "expected one of"),
         ("timm:hf-hub:somebody/resnet", "expected one of"),
         ("timm:local-dir:/tmp", "expected one of"),

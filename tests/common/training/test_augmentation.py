@@ -60,6 +60,22 @@ def test_a_flip_mirrors_about_half_of_the_images() -> None:
     assert 16 < sum(mirrored) < 48
 
 
+def test_a_zoom_fills_every_image_with_a_part_of_its_own() -> None:
+    """Of an image whose pixels say where they are: how much of it is seen, and from where."""
+    height, width = 32, 48
+    down = (torch.arange(height) / height)[:, None].expand(height, width)
+    right = (torch.arange(width) / width).expand(height, width)
+    after = augmented("zoom", torch.stack([down, right]).expand(400, 2, height, width).contiguous())
+    tall = (after[:, 0, -1, 0] - after[:, 0, 0, 0]) * height / (height - 1)
+    wide = (after[:, 1, 0, -1] - after[:, 1, 0, 0]) * width / (width - 1)
+    assert float((tall * wide).min()) == pytest.approx(0.08, abs=0.03)
+    assert float((tall * wide).mean()) == pytest.approx(0.54, abs=0.08)
+    assert 0.7 < float((wide / tall).min()) < 0.85
+    assert 1.2 < float((wide / tall).max()) < 1.4
+    assert float(after[:, 0, 0, 0].max()) > 0.4
+    assert torch.allclose(after[:, 0, :, 0], after[:, 0, :, -1], atol=1e-5), "rows stay rows"
+
+
 def test_an_erasure_is_a_rectangle_of_a_quarter_of_each_side() -> None:
     batch = images()
     after = augmented("erase", batch)
@@ -82,7 +98,7 @@ def test_light_changes_by_up_to_a_fifth_of_each_images_own(name: str) -> None:
     assert len(changed.unique()) > 60
 
 
-@pytest.mark.parametrize("name", ["crop", "flip", "erase", "brightness", "contrast"])
+@pytest.mark.parametrize("name", ["crop", "flip", "zoom", "erase", "brightness", "contrast"])
 def test_what_is_drawn_is_the_seeds_alone(name: str) -> None:
     batch = images()
     state = torch.get_rng_state()

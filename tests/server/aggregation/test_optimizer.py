@@ -100,6 +100,20 @@ def test_adam_by_its_formula() -> None:
         np.testing.assert_allclose(models[round_]["head.bias"].numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_adams_decay_is_beside_its_gradient_as_adamw_has_it() -> None:
+    settings = ServerSettings(optimizer="adam", lr=0.3, weight_decay=0.1)
+    models, means, state = three_rounds(settings)
+    name = "head.bias"
+    parameter = nn.Parameter(models[0][name].clone())
+    optimizer = torch.optim.AdamW([parameter], 0.3, betas=settings.betas, eps=settings.eps, weight_decay=0.1)
+    for round_, mean in enumerate(means, start=1):
+        parameter.grad = parameter.detach() - mean[name]
+        optimizer.step()
+        assert torch.equal(parameter.detach(), models[round_][name])
+    check_state(settings, TensorTable.of(Tied()), state, 3)
+    assert not torch.equal(models[1][name], three_rounds(ServerSettings(optimizer="adam", lr=0.3))[0][1][name])
+
+
 def test_sgd_with_a_whole_step_and_no_momentum_is_the_mean() -> None:
     models, means, state = three_rounds(ServerSettings(optimizer="sgd", momentum=0.0))
     for name, tensor in models[1].items():

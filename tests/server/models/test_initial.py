@@ -117,7 +117,10 @@ def test_names_that_do_not_fit_are_said_in_one_line_and_nothing_is_left(tmp_path
         ("model.safetensors#client=0", "has a client, and is no run directory"),
         ("model.safetensors#sha256=" + 64 * "0", "its digest is [0-9a-f]{64}"),
         ("model.safetensors#sha256=12", "sha256 = '12': expected 64 hexadecimal digits"),
-        ("model.safetensors#digest=12", "expected FILE.safetensors, a model's folder or a run's, and behind it"),
+        (
+            "model.safetensors#digest=12",
+            "expected FILE.safetensors, a model's folder or a run's, or hf:OWNER/NAME@COMMIT, and behind it",
+        ),
         ("run#client=4", "client 4: the run's clients are 0 to 3"),
         ("run#client=-1", "client = '-1': expected a number"),
     ],
@@ -136,3 +139,15 @@ def test_what_cannot_be_theta_0_is_named(
 def test_a_place_is_found_beside_the_experiment_file(tmp_path: Path) -> None:
     (tmp_path / "experiment.toml").write_text('[task]\ninitial = "models/resnet#client=3"\n')
     assert load(tmp_path / "experiment.toml").task.initial == f"{tmp_path}/models/resnet#client=3"
+
+
+@pytest.mark.parametrize("place", ["hf:somebody/vit", "hf:somebody/vit@main", "hf:vit@" + "0" * 40])
+def test_a_place_on_the_hub_is_a_repository_at_a_commit(place: str, tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=rf"^task\.initial = '{place}': '{place}': expected hf:OWNER/NAME@COMMIT"):
+        begun(tmp_path / "run", place)
+
+
+def test_a_place_on_the_hub_is_none_beside_the_experiments_file(tmp_path: Path) -> None:
+    place = "hf:somebody/vit@" + "0" * 40 + "#sha256=" + "1" * 64
+    (tmp_path / "experiment.toml").write_text(f'[task]\ninitial = "{place}"\n')
+    assert load(tmp_path / "experiment.toml").task.initial == place

@@ -68,6 +68,11 @@ class ExchangingOwn(WithOne, FedDST):
     starts_under = "shared mask"
 
 
+class Changing(WithOne):
+    name = "changing"
+    sends_changes = True
+
+
 @pytest.mark.parametrize(
     ("name", "options", "changes", "message"),
     [
@@ -92,6 +97,7 @@ class ExchangingOwn(WithOne, FedDST):
             {},
             "'x:0.weight' is each client's own and masked, and with this strategy a client has no mask of its own",
         ),
+        ("changing", {"role": "own"}, {}, "'x' is each client's own, and with this strategy results are nobody's"),
         ("with-one", {"role": "lent"}, {}, "its tensors: 'x': role = 'lent', expected one of 'shared', 'own', 'up'"),
         ("with-one", {"role": "own", "size": -1}, {}, "its tensors: tensor table[4]['shape'][0]: Input should be"),
     ],
@@ -99,7 +105,7 @@ class ExchangingOwn(WithOne, FedDST):
 def test_what_does_not_go_together_is_named_before_the_run_is(
     tmp_path: Path, name: str, options: dict[str, Any], changes: dict[str, Any], message: str
 ) -> None:
-    STRATEGIES.update({each.name: each for each in (WithOne, Apart, ExchangingOwn)})
+    STRATEGIES.update({each.name: each for each in (WithOne, Apart, Changing, ExchangingOwn)})
     experiment = tiny_experiment(strategy={"name": name, "options": options}, **changes)
     with pytest.raises(ExperimentError) as caught:
         create(tmp_path / "run", experiment, TinyTask())
