@@ -133,10 +133,10 @@ def _caption(block: Block, runs: Sequence[Record]) -> str:
     rounds = sorted({each.rounds for each in experiments})
     first = experiments[0]
     attend = first.clients - first.evaluation.new_clients
-    parameters = f"{runs[0].parameters:,} parameters"
+    model = "the task's own model" if runs[0].task_sha256 else f"`{first.task.model}`"
     return (
         f"Run here: {' and '.join(map(str, rounds))} rounds of {first.clients_per_round} of {attend} clients, "
-        f"`{first.task.model}` of {parameters}, {first.training.epochs} local epochs. `{_commands(block.name)}`"
+        f"{model} of {runs[0].parameters:,} parameters, {first.training.epochs} local epochs. `{_commands(block.name)}`"
     )
 
 
