@@ -105,7 +105,7 @@ def test_the_readmes_picture_is_of_the_records() -> None:
         found = front.points(column)
         assert len(found) > 10
         best = best_for_bytes(found, Score())
-        assert set(front.named(best)) <= set(shown)
+        assert {point.label for point in front.named(best)} <= set(shown)
         assert best[0].megabytes == min(point.megabytes for point in found)
         assert best[-1].score == max(point.score for point in found)
 

@@ -1,5 +1,6 @@
 """The README's picture: accuracy against bytes, by the records of two tables in docs/experiments.md; `make front`."""
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ _FRONT, _OTHERS = "#00796b", "#9e9e9e"
 _NAMED = ("fedavg", "standalone", "scaffold", "apfl")
 """Whom to name beside those of the front."""
 _SIZE = (10.0, 4.2)
+_ABOVE, _BELOW, _LOWER = ((-4, 5), "right"), ((5, -10), "left"), ((5, -22), "left")
+"""Where a name stands from its point, in points, and which of its ends is there."""
 
 
 def points(by: By) -> list[Point]:
@@ -49,10 +52,10 @@ def _point(label: str, runs: list[Record], by: By) -> Point:
     return Point(name, name, megabytes, score, 0.0)
 
 
-def named(best: list[Point]) -> list[str]:
-    """Return the names of a front's points that are shown: of points that are close by, the best."""
+def named(best: list[Point]) -> list[Point]:
+    """Return the points of a front whose names are shown: of points that are close by, the best."""
     nexts = [*(each.megabytes for each in best[1:]), float("inf")]
-    return [point.label for point, megabytes in zip(best, nexts, strict=True) if megabytes > 1.1 * point.megabytes]
+    return [point for point, megabytes in zip(best, nexts, strict=True) if megabytes > 1.1 * point.megabytes]
 
 
 def draw(file: Path) -> None:
@@ -66,28 +69,35 @@ def draw(file: Path) -> None:
     file.write_text("\n".join(line.rstrip() for line in lines) + "\n", encoding="utf-8")
 
 
+def _name(axes: Any, point: Point, where: tuple[tuple[int, int], str], color: str) -> None:
+    offset, side = where
+    axes.annotate(
+        point.label,
+        (point.megabytes, point.score),
+        xytext=offset,
+        textcoords="offset points",
+        ha=side,
+        color=color,
+        fontsize=8,
+    )
+
+
 def _panel(axes: Any, all_: list[Point], title: str) -> None:
     best = front(all_, Score())
     axes.step([each.megabytes for each in best], [each.score for each in best], where="post", color=_FRONT, lw=1)
     for point in all_:
         is_best = point in best
         axes.plot(point.megabytes, point.score, "o", color=_FRONT if is_best else _OTHERS, ms=6 if is_best else 4)
-        if point.label in (*_NAMED, *named(best)):
-            axes.annotate(
-                point.label,
-                (point.megabytes, point.score),
-                xytext=(-4, 5) if is_best else (5, -7),
-                textcoords="offset points",
-                ha="right" if is_best else "left",
-                color=_FRONT if is_best else "#616161",
-                fontsize=8,
-            )
+        if point.label in _NAMED and not is_best:
+            _name(axes, point, _BELOW, "#616161")
+    for point, where in zip(reversed(named(best)), cycle((_ABOVE, _ABOVE, _BELOW, _ABOVE, _LOWER)), strict=False):
+        _name(axes, point, where, _FRONT)
     axes.set_title(f"accuracy {title}, mean over clients", fontsize=10)
     axes.set_xlabel("megabytes sent in the whole run, both ways")
     axes.set_xscale("log")
     axes.set_xticks([10, 20, 50, 100, 200, 400], ["10", "20", "50", "100", "200", "400"])
     axes.minorticks_off()
-    axes.set_xlim(left=4)
+    axes.set_xlim(left=3)
     axes.set_ylim(bottom=0.35)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
