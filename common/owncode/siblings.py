@@ -22,7 +22,7 @@ NOT_THE_USERS = tuple(
     f"{Path(folder)}{os.sep}"
     for folder in {
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-        str(Path(__file__).parents[1]),  # lotteryfl/common/owncode/siblings.py: the program itself
+        str(Path(__file__).parents[2]),  # lotteryfl/common/owncode/siblings.py: the program itself
     }
 )
 """Folders of the code that users do not write."""

@@ -26,7 +26,7 @@ def record(message: str, *arguments: object, name: str = "lotteryfl.worker", **m
 def run(code: str) -> list[dict[str, Any]]:
     """Return what a process says in JSON that fails in a way of its own."""
     process = subprocess.run(
-        [sys.executable, "-c", f"from lotteryfl.common import logs\nlogs.set_up('json', '')\n{code}"],
+        [sys.executable, "-c", f"from lotteryfl.common.telemetry import logs\nlogs.set_up('json', '')\n{code}"],
         capture_output=True,
         text=True,
     )
