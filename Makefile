@@ -148,7 +148,7 @@ lint: $(READY_TO_DEVELOP) protos-check site ## format, lint, layering and types,
 site: $(READY_TO_DEVELOP) $(READY_FOR_SITE) ## the documents and references as a site, read without server or network: dist/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-front: $(READY_TO_DEVELOP) ## the README's picture, docs/images/front.svg, of a table in docs/experiments.md
+front: $(READY_TO_DEVELOP) ## the README's picture, docs/images/front.svg, of the records of two tables in docs/experiments.md
 	$(BIN)/python -m tools.site.front
 
 # What an index does not know, such as a CPU build of torch, is listed and passed over.
