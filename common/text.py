@@ -1,6 +1,7 @@
 """Text and values of others, as they may stand in a message or a log."""
 
 import reprlib
+from collections.abc import Iterable
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = 200
@@ -30,3 +31,17 @@ def kind(value: object) -> str:
     """Return the type of a value, for an error."""
     name = type(value).__name__
     return f"{name} of {len(value)}" if isinstance(value, tuple | list) else name
+
+
+def told_once(texts: Iterable[tuple[str, str]]) -> list[str]:
+    """Return texts in alphabetical order, of those that are alike the first, with how many more there are.
+
+    Args:
+        texts: (what those that are alike have in common, the text).
+    """
+    alike: dict[str, set[str]] = {}
+    for common, text in texts:
+        alike.setdefault(common, set()).add(text)
+    return sorted(
+        min(each) + (f" (and {len(each) - 1} more alike)" if len(each) > 1 else "") for each in alike.values()
+    )

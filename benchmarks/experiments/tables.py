@@ -7,14 +7,15 @@ Each ends with `<!-- end -->`.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from tabulate import tabulate
 
 from benchmarks.experiments.parts import RECORDS as IN_ROOT
 from benchmarks.experiments.parts import ROOT, done_keys, once, part_names, planned, read_part
-from lotteryfl.board.front import Point, front
+from lotteryfl.board.front import front, point_of
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.ranking.blocks import BY, Block, By, blocks_of
 from lotteryfl.ranking.diagram import draw
@@ -83,7 +84,7 @@ def block_table(name: str) -> str:
     folder = RECORDS / name
     if not folder.exists():
         return f"Not run yet: `{_commands(name)}`."
-    blocks = [block for block in blocks_of([RECORDS / name.partition("/")[0]]) if block.name == name]
+    blocks = [block for block in _blocks([RECORDS / name.partition("/")[0]]) if block.name == name]
     if not blocks:
         raise LotteryFLError(f"{RECORDS}: {name}: no innermost folder of records")
     return _table(blocks[0])
@@ -106,7 +107,7 @@ def _table(block: Block) -> str:
             f"{spread([run.density for run in runs]).mean:.2f}",
             *(_cost(runs, "personalised", share * best) for share in SHARES),
             *(_cost(runs, "shared", share * best_shared) for share in SHARES if best_shared),
-            f"{spread([(run.down + run.up) / 1e6 for run in runs]).mean:,.1f}",
+            f"{spread([run.megabytes for run in runs]).mean:,.1f}",
             f"{spread([run.seconds for run in runs]).mean:,.0f}",
         ]
         for label, runs in rows
@@ -165,9 +166,19 @@ def ranks_of(said: str) -> Ranked | None:
     """Return strategies ranked as a mark says it, `BY of DATA…: LABEL…`; None: some of it has not been run yet."""
     by, roots, labels = _ranked(said)
     try:
-        return ranked(blocks_of(roots), by, labels)
+        return ranked(_blocks(roots), by, labels)
     except LotteryFLError:
         return None
+
+
+def _blocks(roots: Iterable[Path]) -> list[Block]:
+    return [block for root in roots for block in _blocks_in(root)]
+
+
+@cache
+def _blocks_in(root: Path) -> list[Block]:
+    """Return the blocks of a data set, whose records many tables are of."""
+    return blocks_of([root])
 
 
 def rank_text(said: str) -> str:
@@ -186,21 +197,13 @@ def fronts(said: str) -> str:
     """Return which strategies are on each setting's fronts, of `DATA…: LABEL…`, by two scores."""
     roots, labels = _places(said)
     by: tuple[By, ...] = ("personalised", "shared")
-    rows = [
-        [block.name, *(_front(block, labels, each) for each in by)] for block in (blocks_of(roots) if roots else [])
-    ]
+    rows = [[block.name, *(_front(block, labels, each) for each in by)] for block in _blocks(roots)]
     return tabulate(rows, ["", *by], tablefmt="github", disable_numparse=True) if rows else "Not run yet."
 
 
 def _front(block: Block, labels: Sequence[str], by: By) -> str:
-    found = []
-    for label in labels:
-        runs = [*block.runs.get(label, {}).values()]
-        scores = [value for run in runs if (value := getattr(run.scores, by)) is not None]
-        if scores:
-            score, sent = spread(scores), spread([(run.down + run.up) / 1e6 for run in runs])
-            found.append(Point(label, label, sent.mean, score.mean, score.std))
-    best = front(found, block.score)
+    points = (point_of(label, [*block.runs.get(label, {}).values()], by) for label in labels)
+    best = front([point for point in points if point], block.score)
     return ", ".join(f"`{each.label}` {each.score:.3f} for {each.megabytes:,.1f} MB" for each in best)
 
 

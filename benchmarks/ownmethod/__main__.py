@@ -29,8 +29,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
     options = parser.parse_args()
     search(DRAWS, options.data_dir, options.jobs)
+    tried = read(DRAWS)
     for data in OUTPUT_LAYER:
-        path_of(data).write_text(part_text(data, read(DRAWS)), "utf-8")
+        path_of(data).write_text(part_text(data, tried), "utf-8")
 
 
 def path_of(data: str) -> Path:

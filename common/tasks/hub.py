@@ -20,6 +20,7 @@ from torch import nn
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import PartitionSettings
+from lotteryfl.common.hubplace import PREFIX
 from lotteryfl.common.owncode.usercode import first_line
 from lotteryfl.common.randomness import generator
 from lotteryfl.common.tasks.builtin import Examples, parts_of
@@ -32,8 +33,6 @@ from lotteryfl.common.tasks.partition.published import POOLED
 from lotteryfl.common.tasks.pixels import pixels_of
 from lotteryfl.common.tasks.words import hashed_words
 from lotteryfl.common.text import quoted
-
-PREFIX = "hf:"
 
 _KNOWN = ("input", "label", "train", "test", "config", "length", "words")
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)

@@ -6,6 +6,7 @@ from types import ModuleType
 
 from lotteryfl.common.errors import TaskError
 from lotteryfl.common.experiment.experiment import Experiment
+from lotteryfl.common.hubplace import PREFIX as HUB
 from lotteryfl.common.models.named import model_name
 from lotteryfl.common.owncode.taskid import task_id
 from lotteryfl.common.tasks import hub
@@ -77,7 +78,7 @@ def load_task(experiment: Experiment, allowed: Sequence[str] = ()) -> Task:
         return BuiltInTask(name, experiment, BUILT_IN[name], allowed)
     if name in WITHOUT_CODE:
         return _over_data(name, import_module(WITHOUT_CODE[name]), experiment, allowed)
-    if name.startswith(hub.PREFIX):
+    if name.startswith(HUB):
         if name not in allowed:
             raise TaskError(f"task {quoted(name)} is not allowed here: name it with --task")
         return _over_data(name, hub, experiment, allowed)

@@ -101,7 +101,7 @@ def figures(entries: Sequence[Entry], race: Race, wanted: Sequence[float]) -> Fi
         downloaded=over(lambda record: record.scores.downloaded),
         new_clients=over(lambda record: record.scores.new_personalised),
         density=over(lambda record: record.density),
-        megabytes=over(lambda record: (record.down + record.up) / 1e6),
+        megabytes=over(lambda record: record.megabytes),
         megabytes_to=tuple(over(partial(megabytes_to, by=by, target=target)) for target in wanted),
         rounds=over(lambda record: float(record.experiment.rounds)),
         seconds=over(lambda record: record.seconds),

@@ -109,12 +109,10 @@ class Protocol(Section):
             ExperimentError: a key is not open, or a value is wrong.
         """
         chosen = list(overrides)
-        changed(self.experiment, chosen)  # a key that there is not, is none that is fixed
+        experiment = changed(self.experiment, chosen)  # before: a key that there is not, is none that is fixed
         for override in chosen:
             self._check_open(override.partition("=")[0].strip())
-        if rounds is not None:
-            chosen.append(f"rounds={rounds}")
-        return changed(self.experiment, chosen)
+        return experiment if rounds is None else changed(experiment, [f"rounds={rounds}"])
 
     def fixed(self, experiment: Experiment) -> dict[str, Any]:
         """Return an experiment's keys that this protocol does not leave open, with their values."""

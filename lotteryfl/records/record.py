@@ -191,6 +191,11 @@ class Record(Section):
     model_sha256: SHA256
     tickets_sha256: SHA256
 
+    @property
+    def megabytes(self) -> float:
+        """All that was sent, both ways, in 10^6 bytes."""
+        return (self.down + self.up) / 1e6
+
     @model_validator(mode="after")
     def _told(self) -> Self:
         task, partition = self.experiment.task, self.experiment.partition

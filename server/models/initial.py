@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -95,13 +95,14 @@ def _take(model: nn.Module, origin: Origin) -> Digest:
     place = origin.place
     if isinstance(place, Path) and is_set_up(place):
         with inspected(place) as run:
-            return _put(model, origin, _model_of(run, origin.client), digest)
+            tensors = _model_of(run, origin.client)
+            return _put(model, origin, tensors, digest(tensors))
     if origin.client is not None:
         raise LotteryFLError("has a client, and is no run directory")
     if isinstance(place, HubPlace):
         return _take_published(model, origin, place.fetched())
     if not place.is_dir():
-        return _put(model, origin, open_file(place), lambda _: _file_digest(place))
+        return _put(model, origin, open_file(place), _file_digest(place))
     if not (file := place / FILE).is_file():
         raise LotteryFLError(f"is a folder, and neither a run's nor one with {FILE}")
     return _take_published(model, origin, file)
@@ -110,14 +111,14 @@ def _take(model: nn.Module, origin: Origin) -> Digest:
 def _take_published(model: nn.Module, origin: Origin, file: Path) -> Digest:
     """Take a folder's weights, whose names may be others than the model's where this says how they are to be read."""
     if not isinstance(model, TakesPretrained):
-        return _put(model, origin, open_file(file), lambda _: _file_digest(file))
+        return _put(model, origin, open_file(file), _file_digest(file))
     sha256 = _file_digest(file)
     _check_digest(origin, sha256)
     try:
         tensors = model.pretrained(file.parent)
     except Exception as error:  # whatever a library raises at files that are not as it expects them
         raise LotteryFLError(first_line(error)) from error
-    return _put(model, origin, tensors, lambda _: sha256)
+    return _put(model, origin, tensors, sha256)
 
 
 def _model_of(run: RunDirectory, client: int | None) -> dict[str, Tensor]:
@@ -129,10 +130,7 @@ def _file_digest(path: Path) -> Digest:
         return Digest(hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _put(
-    model: nn.Module, origin: Origin, tensors: Mapping[str, Tensor], digest_of: Callable[[Mapping[str, Tensor]], Digest]
-) -> Digest:
-    sha256 = digest_of(tensors)
+def _put(model: nn.Module, origin: Origin, tensors: Mapping[str, Tensor], sha256: Digest) -> Digest:
     _check_digest(origin, sha256)
     load_tensors(model, _fitting(model, tensors, origin.spared))
     return sha256

@@ -12,9 +12,10 @@ from torch.utils.data import Dataset
 
 from lotteryfl.common.experiment.experiment import Experiment
 from lotteryfl.common.experiment.settings import PartitionSettings
+from lotteryfl.common.hubplace import PREFIX as HUB
 from lotteryfl.common.owncode.taskid import task_id
 from lotteryfl.common.owncode.usercode import belonging_to
-from lotteryfl.common.tasks import BUILT_IN, Task, hub
+from lotteryfl.common.tasks import BUILT_IN, Task
 from lotteryfl.common.tasks.partition import IntArray
 from lotteryfl.common.tasks.partition.published import PUBLISHED
 from lotteryfl.common.training.structure import Unbuilt, is_tensors
@@ -87,7 +88,7 @@ def heading(experiment: Experiment) -> str:
     """
     name, partition = task_id(experiment.task.name), experiment.partition
     told = f"{experiment.clients} clients, seed {experiment.seed}"
-    if name not in BUILT_IN and not name.startswith(hub.PREFIX) and partition == PartitionSettings():
+    if name not in BUILT_IN and not name.startswith(HUB) and partition == PartitionSettings():
         return f"{name}: {told}"
     detail = {
         "n-class": f", {partition.classes_per_client} classes each",

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from lotteryfl.common.names import WorkerId
 from lotteryfl.common.security.identity import name_of
+from lotteryfl.common.text import told_once
 from lotteryfl.server.rounds.stacks import Stacks
 from lotteryfl.server.rounds.work import closest
 from lotteryfl.server.store.assignments import AssignmentId, Lease, Standing, State
@@ -374,13 +375,9 @@ class LeaseTable:
 
     def reasons(self) -> list[str]:
         """Return why assignments were dropped, or wait again; each reason once, whichever client it names."""
-        alike: dict[str, set[str]] = {}
-        for standing in self._standings.values():
-            if standing.reason:
-                told = standing.reason.replace(f"client {standing.id.client} of", "client of", 1)
-                alike.setdefault(told, set()).add(standing.reason)
-        return sorted(
-            min(each) + (f" (and {len(each) - 1} more alike)" if len(each) > 1 else "") for each in alike.values()
+        dropped = [standing for standing in self._standings.values() if standing.reason]
+        return told_once(
+            (each.reason.replace(f"client {each.id.client} of", "client of", 1), each.reason) for each in dropped
         )
 
     def count(self, state: State) -> int:

@@ -10,11 +10,11 @@ from lotteryfl.common.wire.table import TensorTable
 from lotteryfl.protos import lotteryfl_pb2 as pb
 from lotteryfl.server.strategies.base import ClientState, Strategy
 from lotteryfl.server.strategies.support.options import check_known
-from lotteryfl.server.strategies.support.sharedmask import adjusted_share, adjusts, largest_of_each
+from lotteryfl.server.strategies.support.sharedmask import adjusted_share, adjusts
 from lotteryfl.server.strategies.support.startingmask import (
     STARTING,
     check_starting,
-    starting_densities,
+    largest_in_layers,
     starting_mask,
 )
 
@@ -62,7 +62,7 @@ class FedDST(Strategy):
         """Make the next mask, where clients have come back with different ones."""
         if not self._exchanged(round_):
             return None
-        return largest_of_each(table, aggregated, starting_densities(self.experiment, table))
+        return largest_in_layers(self.experiment, table, aggregated)
 
     def _exchanged(self, round_: int) -> float:
         """Return the share of the kept weights that a round exchanges."""

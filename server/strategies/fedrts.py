@@ -18,11 +18,11 @@ from lotteryfl.server.strategies.support.sharedmask import (
     adjusted_share,
     adjusting_ends,
     adjusts,
-    largest_of_each,
 )
 from lotteryfl.server.strategies.support.startingmask import (
     STARTING,
     check_starting,
+    largest_in_layers,
     starting_densities,
     starting_mask,
 )
@@ -116,7 +116,7 @@ class FedRTS(Strategy):
             return None
         names = [spec.name for spec in table if spec.prunable]
         drawn = {name: Beta(aggregated[f"alpha:{name}"], aggregated[f"beta:{name}"]).sample() for name in names}
-        return largest_of_each(table, drawn, starting_densities(self.experiment, table))
+        return largest_in_layers(self.experiment, table, drawn)
 
     def _observes(self, round_: int) -> bool:
         return round_ <= adjusting_ends(self.experiment)

@@ -7,14 +7,14 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from lotteryfl.board.front import Point, front
+from lotteryfl.board.front import Point, front, point_of
 from lotteryfl.common.training.score import Score
 from lotteryfl.ranking.blocks import By, blocks_of
 from lotteryfl.records.record import Record
 from lotteryfl.server.results.spread import spread
+from tools.site.curves import RECORDS
 from tools.site.repository import ROOT
 
-RECORDS = ROOT / "results/records"
 PICTURE = ROOT / "docs/images/front.svg"
 SETTINGS = ("fashion/dirichlet-0.3/density-0.5", "fashion/dirichlet-0.3/density-0.1")
 """Blocks of records."""
@@ -36,20 +36,14 @@ def points(by: By) -> list[Point]:
     """
     blocks = {block.name: block for block in blocks_of([RECORDS / SETTINGS[0].partition("/")[0]])}
     runs = (item for name in SETTINGS for item in blocks[name].runs.items())
-    return list(dict.fromkeys(_point(label, [*seeds.values()], by) for label, seeds in runs))
+    found = dict.fromkeys(point_of(_named(label, [*seeds.values()]), [*seeds.values()], by) for label, seeds in runs)
+    return [point for point in found if point]
 
 
-def _point(label: str, runs: list[Record], by: By) -> Point:
-    density, megabytes, score = (
-        spread(values).mean
-        for values in (
-            [run.density for run in runs],
-            [(run.down + run.up) / 1e6 for run in runs],
-            [getattr(run.scores, by) for run in runs],
-        )
-    )
-    name = label if f"{density:.2f}" == "1.00" else f"{label}, {density:.2f}"
-    return Point(name, name, megabytes, score, 0.0)
+def _named(label: str, runs: list[Record]) -> str:
+    """Return a strategy's label, with the density of its models where they are sparse."""
+    density = f"{spread([run.density for run in runs]).mean:.2f}"
+    return label if density == "1.00" else f"{label}, {density}"
 
 
 def named(best: list[Point]) -> list[Point]:

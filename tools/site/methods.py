@@ -18,13 +18,12 @@ FOLDER = "methods"
 _RESULTS = ("docs/experiments.md", "docs/own-method.md")
 """Documents with tables of what runs have come to."""
 
-_SHOWN = ("seeds", "personalised", "less fedavg's", "worst 10 %", "downloaded", "shared", "density", "MB")
+_SHOWN = ("seeds", "personalised", "less fedavg's", "worst 10 %", "downloaded", "shared", "density", "MB in all")
 """Columns of a page's results."""
 _ABOUT_RESULTS = (
     "Its rows of [experiments](../experiments.md) and [our own method](../own-method.md), which say what the columns "
     "are; each leads to its table, with all other rows.\n"
 )
-_ALSO_CALLED = {"MB": ("MB in all",)}
 
 _MASKS = {
     "own mask": "a client's own: its work begins under its last one",
@@ -139,11 +138,7 @@ def _results(name: str) -> Iterator[list[str]]:
                 head = _cells(line)
             elif (row := _cells(line))[0].strip("`") == name and "personalised" in head[1:] and len(row) == len(head):
                 values = dict(zip(reversed(head), reversed(row), strict=True))
-                yield [_where(document, titles), *(_value(values, column) for column in _SHOWN)]
-
-
-def _value(row: dict[str, str], column: str) -> str:
-    return next((row[name] for name in (column, *_ALSO_CALLED.get(column, ())) if name in row), "–")
+                yield [_where(document, titles), *(values.get(column, "–") for column in _SHOWN)]
 
 
 def _where(document: str, titles: dict[int, str]) -> str:

@@ -43,6 +43,11 @@ def starting_mask(experiment: Experiment, table: TensorTable, initial: Mapping[s
     """
     by_magnitude = first_mask(experiment) == "magnitude"
     values = initial if by_magnitude else drawn(table, derive_seed(experiment.seed, "initial mask"))
+    return largest_in_layers(experiment, table, values)
+
+
+def largest_in_layers(experiment: Experiment, table: TensorTable, values: Mapping[str, Tensor]) -> Masks:
+    """Return the mask that keeps of every prunable tensor the largest values, as many as it has at first."""
     return largest_of_each(table, values, starting_densities(experiment, table))
 
 
