@@ -5,6 +5,10 @@ import threading
 from types import TracebackType
 from typing import Self
 
+# What a channel imports late comes before there is a thread: coverage takes what is being imported out of sys.modules
+# whenever another thread has changed sys.path, as loading a task does.
+import grpc._channel  # noqa: F401
+
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.common.security.channel import open_channel
 from lotteryfl.common.security.tls import ChannelSecurity
