@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 OUTPUT_LAYER = {"digits": "fc3.*", "textures": "11.*", "fashion": "fc2.*"}
 """By data set, which is also the name of its experiment file here."""
 STRATEGIES = (
-    "balanced-ticket", "one-ticket", "ssfl", "sub-fedavg", "hermes", "prunefl", "feddst", "dispfl", "fedavg",
+    "balanced-ticket", "one-ticket", "ssfl", "sub-fedavg", "hermes", "prunefl", "feddst", "dispfl", "flasc", "fedavg",
 )  # fmt: skip
 _FEDDST = {"first_mask": "magnitude", "densities": "erk"}
 """Where published code starts: a drawn mask of 5 % stops signals (docs/methods.md)."""

@@ -199,8 +199,13 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     return _with_index_file(_with_places(validate(table, source=str(path)), path.parent), path.parent)
 
 
-def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
+def changed(experiment: Experiment, overrides: Iterable[str], said_by: str = "--set") -> Experiment:
     """Return a resolved experiment with `section.key=value` overrides, validated anew; a preset has had its say.
+
+    Args:
+        experiment: the experiment.
+        overrides: what is different.
+        said_by: the option that says it: errors begin with it.
 
     Raises:
         ExperimentError: a key or value is wrong.
@@ -208,7 +213,7 @@ def changed(experiment: Experiment, overrides: Iterable[str]) -> Experiment:
     table = experiment.model_dump()
     for override in overrides:
         apply_override(table, override)
-    with explained(Experiment, "--set"):
+    with explained(Experiment, said_by):
         return Experiment.model_validate(table, context=RESOLVED)
 
 

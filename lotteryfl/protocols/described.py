@@ -112,7 +112,7 @@ class Protocol(Section):
         experiment = changed(self.experiment, chosen)  # before: a key that there is not, is none that is fixed
         for override in chosen:
             self._check_open(override.partition("=")[0].strip())
-        return experiment if rounds is None else changed(experiment, [f"rounds={rounds}"])
+        return experiment if rounds is None else changed(experiment, [f"rounds={rounds}"], f"--rounds {rounds}")
 
     def fixed(self, experiment: Experiment) -> dict[str, Any]:
         """Return an experiment's keys that this protocol does not leave open, with their values."""

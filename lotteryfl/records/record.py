@@ -204,6 +204,9 @@ class Record(Section):
             raise ValueError("experiment.access: expected none: who may work is nobody's business")
         if task.name != task_id(task.name) or task.data_dir or task.initial or partition != partition.without_place:
             raise ValueError("experiment: names places of a machine's: expected none")
+        for key in self.withheld:
+            if key != "task.initial" and not key.startswith(("task.options.", "strategy.options.")):
+                raise ValueError(f"withheld: {quoted(key)}: expected task.initial, or an option of a task or strategy")
         if model and (model.is_folder or model.short != str(model)):
             raise ValueError(f"experiment.task.model = {quoted(task.model)}: a place: expected none")
         return self

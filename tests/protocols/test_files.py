@@ -73,6 +73,8 @@ def test_what_is_open_may_be_chosen_and_nothing_else() -> None:
         found.with_choices(["strategy.nosuch=3"])
     with pytest.raises(ExperimentError, match=r"^(?!.*fixes it).*nosuch"):
         found.with_choices(["nosuch.key=3"])
+    with pytest.raises(ExperimentError, match=r"^--rounds 2147483647: training\.schedule\.gamma = "):
+        protocol("ssfl-fashion").with_choices([], rounds=2**31 - 1)
 
 
 def test_with_fewer_rounds_it_is_no_run_of_the_protocol() -> None:

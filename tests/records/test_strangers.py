@@ -128,6 +128,13 @@ def test_a_place_on_this_machine_is_refused(text: str, task: dict[str, str], mes
         from_bytes(json.dumps(table).encode(), "x.json")
 
 
+def test_no_more_is_withheld_than_may_be(text: str) -> None:
+    """A setting that is said to be withheld would be shown at its default, and taken anew at a run again."""
+    table = json.loads(text) | {"withheld": ["task.initial", "training.lr"]}
+    with pytest.raises(LotteryFLError, match=r"x\.json: .*withheld: 'training\.lr': expected task\.initial"):
+        from_bytes(json.dumps(table).encode(), "x.json")
+
+
 def test_a_folder_is_read_with_the_folders_in_it(finished: Path, tmp_path: Path) -> None:
     for name in ("b.json", "a/c.json", "a/.hidden.json"):
         write_record(record_of(finished), tmp_path / name)
