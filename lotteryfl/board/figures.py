@@ -103,7 +103,7 @@ def figures(entries: Sequence[Entry], race: Race, wanted: Sequence[float]) -> Fi
         density=over(lambda record: record.density),
         megabytes=over(lambda record: record.megabytes),
         megabytes_to=tuple(over(partial(megabytes_to, by=by, target=target)) for target in wanted),
-        rounds=over(lambda record: float(record.experiment.rounds)),
+        rounds=over(lambda record: float(record.rounds_trained)),
         seconds=over(lambda record: record.seconds),
     )
 

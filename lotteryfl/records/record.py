@@ -196,6 +196,12 @@ class Record(Section):
         """All that was sent, both ways, in 10^6 bytes."""
         return (self.down + self.up) / 1e6
 
+    @property
+    def rounds_trained(self) -> int:
+        """Rounds that trained: fewer than planned where `evaluation.patience` ended the run."""
+        *before, _ = self.rounds.round
+        return before[-1] if before and self.experiment.evaluation.patience else self.experiment.rounds
+
     @model_validator(mode="after")
     def _told(self) -> Self:
         task, partition = self.experiment.task, self.experiment.partition

@@ -174,8 +174,10 @@ def test_a_run_that_ended_early_has_fewer_rounds(record: Path) -> None:
     changed(record, lambda table: table["rounds"].update(round=[1, 2, 10]))
     changed(record, lambda table: table["experiment"].update(rounds=9))
     assert [each.field for each in disagreements(read_record(record))] == ["rounds.round"]
+    assert read_record(record).rounds_trained == 9
     changed(record, lambda table: table["experiment"]["evaluation"].update(patience=1))
     assert disagreements(read_record(record)) == []
+    assert read_record(record).rounds_trained == 2
 
 
 def _with_task(table: dict[str, Any], name: str) -> None:
