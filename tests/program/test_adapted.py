@@ -150,7 +150,7 @@ def test_the_protocol_runs_on_a_small_model_and_local_files_of_cifars_format(
         f"task.initial={tmp_path}/vit",
         "evaluation.global_every=1",
     ]
-    small = whole.model_copy(update={"experiment": changed(whole.experiment, keys)})
+    small = whole.model_copy(update={"experiment": changed(whole.experiment, keys), "partition_sha256": {}})
     monkeypatch.setattr("lotteryfl.commands.reproduce.protocol", lambda _: small)
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(
