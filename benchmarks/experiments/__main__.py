@@ -4,9 +4,10 @@ import argparse
 import asyncio
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
-from benchmarks.experiments.parts import RECORDS, ROOT, Part, Planned, done_keys, once, part_names, planned, read_part
+from benchmarks.experiments.parts import RECORDS, ROOT, Part, done_keys, once, part_names, planned, read_part
 from lotteryfl.common.errors import LotteryFLError
 from lotteryfl.comparing.cells import Cell
 from lotteryfl.comparing.processes import run_cells
@@ -59,28 +60,29 @@ def run_part(name: str, part: Part, data_dir: str, jobs: int, root: Path = ROOT)
         LotteryFLError: a run failed.
     """
     left = list(once(planned(name, part, data_dir, root), done_keys(root)))
+    folders = {run.cell: root / RECORDS / part.records / run.folder for run in left}
     verb = ("simulate", *OwnCode(tuple(str(root / task) for task in filter(None, [part.task]))).options)
-    failed: dict[Cell, str] = {}
-    for first in range(0, len(left), jobs):
-        print(f"{name}: {first} of {len(left)} done", flush=True)
-        some = left[first : first + jobs]
-        for run in some:
-            run.cell.path.parent.mkdir(parents=True, exist_ok=True)
-        waiting = [run.cell for run in some if not run.cell.is_finished()]
-        failed |= run_until_signal(run_cells(waiting, jobs, verb, lambda line: print(line, flush=True)))
-        for run in some:
-            if run.cell not in failed:
-                keep(run, root / RECORDS / part.records / run.folder)
+    waiting = []
+    for cell, folder in folders.items():
+        cell.path.parent.mkdir(parents=True, exist_ok=True)
+        if cell.is_finished():  # and stopped before it had a record
+            keep(cell, folder)
+        else:
+            waiting.append(cell)
+    print(f"{name}: {len(waiting)} runs", flush=True)
+    failed = run_until_signal(
+        run_cells(waiting, jobs, verb, partial(print, flush=True), lambda cell: keep(cell, folders[cell]))
+    )
     if failed:
         reasons = "\n".join(f"{cell.path}: {why}" for cell, why in failed.items())
         raise LotteryFLError(f"{len(failed)} of {len(left)} runs failed:\n{reasons}")
 
 
-def keep(run: Planned, folder: Path) -> None:
+def keep(cell: Cell, folder: Path) -> None:
     """Write a run's record into a folder, and remove its directory."""
-    write_record(record_of(run.cell.path), folder / f"{run.cell.path.name}.json")
-    shutil.rmtree(run.cell.path)
-    run.cell.path.with_name(f"{run.cell.path.name}.log").unlink(missing_ok=True)
+    write_record(record_of(cell.path), folder / f"{cell.path.name}.json")
+    shutil.rmtree(cell.path)
+    cell.path.with_name(f"{cell.path.name}.log").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

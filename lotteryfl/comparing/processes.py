@@ -16,7 +16,11 @@ _STOP_SECONDS = 15.0
 
 
 async def run_cells(
-    cells: Sequence[Cell], jobs: int, verb: Sequence[str], note: Callable[[str], None]
+    cells: Sequence[Cell],
+    jobs: int,
+    verb: Sequence[str],
+    note: Callable[[str], None],
+    finished: Callable[[Cell], None] = lambda _: None,
 ) -> dict[Cell, str]:
     """Run cells until all have ended; one that fails does not stop the others.
 
@@ -27,6 +31,7 @@ async def run_cells(
         jobs: how many at once.
         verb: the command and its options, as ("run", "--workers=2").
         note: is told of every start and end.
+        finished: is called with each cell that has not failed, as soon as it has ended.
 
     Returns:
         Of the cells that failed, why: the last line of their logs.
@@ -45,6 +50,8 @@ async def run_cells(
         elif code:
             failed[cell] = last_line(log).removeprefix(OWN_WORD) or f"ended with {code}"
         note(f"{number}/{len(cells)} {cell.path.name}: {failed.get(cell, 'finished')}")
+        if cell not in failed:
+            finished(cell)
 
     async with asyncio.TaskGroup() as group:
         for number, cell in enumerate(cells, start=1):
