@@ -128,7 +128,7 @@ def _work(address: str, name: str, parent: Pipe) -> None:
     stopwatch = Stopwatch()
     stopwatch.wrap("download", Download, "take")
     stopwatch.wrap("upload", Connection, "submit")
-    stopwatch.wrap("work", AssignmentRunner, "run")
+    stopwatch.wrap("work", AssignmentRunner, "load", "follow")
     stopwatch.wrap("decode", AssignmentRunner, "_load")
     stopwatch.wrap("encode", WireFormat, "pack")
     stopwatch.wrap("encode", lotteryfl.client.work.assignment, "pack_mask_update", "mask_digest")
