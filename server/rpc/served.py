@@ -69,9 +69,10 @@ class ServedRun:
     def post(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Have one of the coordinator's functions run in its thread, before all that is asked of it from now on.
 
-        Nobody waits for it: it is one that only takes note.
+        Nobody waits for it: it is one that only takes note. After the run's end nothing is noted any more.
         """
-        self._thread.submit(function, *args, **kwargs)
+        with contextlib.suppress(RuntimeError):  # a call that was cut at the end cleans up
+            self._thread.submit(function, *args, **kwargs)
 
     def answer(self, function: Callable[[], T]) -> T:
         """Run one of the coordinator's functions in its thread, for another thread than the loop's.

@@ -28,3 +28,12 @@ def test_nothing_is_under_way_when_a_served_run_has_been_closed(tmp_path: Path) 
         released.set()
         closing.join(DEADLINE)
         assert done.is_set()
+
+
+def test_a_call_that_is_cut_at_the_end_has_nothing_noted_any_more(tmp_path: Path) -> None:
+    """Such a call cleans up when the coordinator's thread has ended, and that is no error."""
+    with create(tmp_path / "run", tiny_experiment(), TinyTask()) as run:
+        served, noted = ServedRun(run, most_departed=1), threading.Event()
+        served.close()
+        served.post(noted.set)
+        assert not noted.is_set()
