@@ -202,7 +202,9 @@ def fronts(said: str) -> str:
 
 
 def _front(block: Block, labels: Sequence[str], by: By) -> str:
-    points = (point_of(label, [*block.runs.get(label, {}).values()], by) for label in labels)
+    known = [label for label in labels if label in block.runs]
+    seeds = block.seeds(known) if known else []
+    points = (point_of(label, [block.runs[label][seed] for seed in seeds], by) for label in known)
     best = front([point for point in points if point], block.score)
     return ", ".join(f"`{each.label}` {each.score:.3f} for {each.megabytes:,.1f} MB" for each in best)
 

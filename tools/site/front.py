@@ -29,14 +29,18 @@ _ABOVE, _BELOW, _LOWER = ((-4, 5), "right"), ((5, -10), "left"), ((5, -22), "lef
 
 
 def points(by: By) -> list[Point]:
-    """Return everyone's place in the settings; who is in several with the same run is one point.
+    """Return everyone's place in the settings, by the seeds that all have; the same run in several is one point.
 
     Args:
         by: whose accuracy.
     """
     blocks = {block.name: block for block in blocks_of([RECORDS / SETTINGS[0].partition("/")[0]])}
-    runs = (item for name in SETTINGS for item in blocks[name].runs.items())
-    found = dict.fromkeys(point_of(_named(label, [*seeds.values()]), [*seeds.values()], by) for label, seeds in runs)
+    found: dict[Point | None, None] = {}
+    for block in (blocks[name] for name in SETTINGS):
+        seeds = block.seeds([*block.runs])
+        for label, of in block.runs.items():
+            runs = [of[seed] for seed in seeds]
+            found[point_of(_named(label, runs), runs, by)] = None
     return [point for point in found if point]
 
 
