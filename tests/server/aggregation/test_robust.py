@@ -218,7 +218,7 @@ def accuracy_among_poisoners(bench: Bench) -> float:
     return summarise(bench.run)["accuracy"]["downloaded_last"]
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "lotteryfl"])
+@pytest.mark.parametrize("strategy", [pytest.param("fedavg", marks=pytest.mark.slow), "lotteryfl"])
 def test_a_fifth_of_the_clients_cannot_spoil_the_model(drive: Callable[..., Bench], strategy: str) -> None:
     """Finite weights of the right shapes pass every check: only the rule stands between them and the model."""
     accuracy = {}
