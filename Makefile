@@ -186,7 +186,7 @@ experiments: $(READY_TO_DEVELOP) ## the runs behind docs/experiments.md: PART=di
 	$(BIN)/python -m benchmarks.experiments $(PART) $(DATA:%=--data-dir %) $(SEED:%=--seed %) $(JOBS:%=--jobs %)
 
 experiments-tables: $(READY_TO_DEVELOP) ## write the tables and pictures of docs/experiments.md anew, out of results/records
-	$(BIN)/python -m benchmarks.experiments.tables
+	PYTHONHASHSEED=0 $(BIN)/python -m benchmarks.experiments.tables # else the bars of a diagram come in another order
 
 $(PEER)/.ready:
 	$(call venv,$(PEER))
