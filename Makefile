@@ -185,8 +185,9 @@ bench: $(READY_TO_DEVELOP) ## every figure beside its baseline, in under 20 minu
 experiments: $(READY_TO_DEVELOP) ## the runs behind docs/experiments.md: PART=digits-finals what has no record yet, without it what is done; DATA=FOLDER SEED=0 JOBS=2
 	$(BIN)/python -m benchmarks.experiments $(PART) $(DATA:%=--data-dir %) $(SEED:%=--seed %) $(JOBS:%=--jobs %)
 
+# The bars of a diagram of ranks come in the order of hashes.
 experiments-tables: $(READY_TO_DEVELOP) ## write the tables and pictures of docs/experiments.md anew, out of results/records
-	PYTHONHASHSEED=0 $(BIN)/python -m benchmarks.experiments.tables # else the bars of a diagram come in another order
+	PYTHONHASHSEED=0 $(BIN)/python -m benchmarks.experiments.tables
 
 $(PEER)/.ready:
 	$(call venv,$(PEER))
