@@ -202,9 +202,7 @@ def fronts(said: str) -> str:
 
 
 def _front(block: Block, labels: Sequence[str], by: By) -> str:
-    known = [label for label in labels if label in block.runs]
-    seeds = block.seeds(known) if known else []
-    points = (point_of(label, [block.runs[label][seed] for seed in seeds], by) for label in known)
+    points = (point_of(label, runs, by) for label, runs in block.alike(labels).items())
     best = front([point for point in points if point], block.score)
     return ", ".join(f"`{each.label}` {each.score:.3f} for {each.megabytes:,.1f} MB" for each in best)
 

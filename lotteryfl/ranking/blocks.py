@@ -34,6 +34,12 @@ class Block:
         """Return the seeds that all of some strategies were run with: others would compare luck."""
         return sorted(set.intersection(*(set(self.runs[label]) for label in labels)))
 
+    def alike(self, labels: Iterable[str]) -> dict[str, list[Record]]:
+        """Return by label the runs of those strategies that are here, with the seeds that all of them have."""
+        known = [label for label in labels if label in self.runs]
+        seeds = self.seeds(known) if known else []
+        return {label: [self.runs[label][seed] for seed in seeds] for label in known}
+
     @property
     def score(self) -> Score:
         """What its runs are judged by."""

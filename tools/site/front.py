@@ -35,12 +35,8 @@ def points(by: By) -> list[Point]:
         by: whose accuracy.
     """
     blocks = {block.name: block for block in blocks_of([RECORDS / SETTINGS[0].partition("/")[0]])}
-    found: dict[Point | None, None] = {}
-    for block in (blocks[name] for name in SETTINGS):
-        seeds = block.seeds([*block.runs])
-        for label, of in block.runs.items():
-            runs = [of[seed] for seed in seeds]
-            found[point_of(_named(label, runs), runs, by)] = None
+    alike = (item for name in SETTINGS for item in blocks[name].alike(blocks[name].runs).items())
+    found = dict.fromkeys(point_of(_named(label, runs), runs, by) for label, runs in alike)
     return [point for point in found if point]
 
 
